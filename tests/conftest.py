@@ -1,0 +1,18 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def films_root() -> Path:
+    """Folder of the research films (CXR_TEST_DATA); tests that need it carry the `films` marker."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    root = Path(os.environ.get("CXR_TEST_DATA") or default)
+    if not (root / "dicom").is_dir():
+        pytest.skip(f"no research films in {root}: set CXR_TEST_DATA")
+    return root

@@ -1,0 +1,403 @@
+"""Synthetic DICOM films for the tests, and real Open-i pictures in their original headers.
+
+Everything here is deterministic: the same arguments give the same bytes and the same UIDs.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import functools
+import gzip
+import io
+import re
+import shutil
+import subprocess
+import tempfile
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydicom import config, dcmread
+from pydicom.config import disable_value_validation
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import (
+    UID,
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+NAMESPACE = uuid.UUID("6f1c3a52-6a0e-4c0a-9d0b-2f5c2f0f7a11")
+IMPLEMENTATION = UID("2.25.244612342153021364210764533425432120641")
+
+NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
+#: Syntaxes that `film` can write with pydicom's encoders.
+ENCODED = (RLELossless, JPEGLSLossless, JPEG2000Lossless)
+#: Syntaxes that `film` writes with DCMTK's ``dcmcjpeg``, and the option that asks for it.
+DCMTK_ENCODED = {JPEGLossless: "+el", JPEGLosslessSV1: "+e1"}
+
+
+def uid(*parts: object) -> str:
+    """UID that is the same for the same parts (PS3.5 B.2)."""
+    return f"2.25.{uuid.uuid5(NAMESPACE, '|'.join(map(str, parts))).int}"
+
+
+@functools.lru_cache(maxsize=32)
+def chest(rows: int = 512, columns: int = 448, *, seed: int = 0, view: str = "PA") -> np.ndarray:
+    """Draw a chest-like picture: dark lungs in a bright body on a black ground.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (rows, columns), float32 in [0, 1], read-only.
+    """
+    rng = np.random.default_rng(seed)
+    y, x = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
+
+    def blob(cx: float, cy: float, rx: float, ry: float, edge: float = 12.0) -> np.ndarray:
+        distance = np.sqrt(((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2)
+        return 1 / (1 + np.exp(np.clip((distance - 1) * edge, -50, 50)))
+
+    picture = 0.72 * blob(0, 0.15, 0.95, 1.35)
+    lungs = ((0.05, -0.05, 0.55, 0.72),) if view in ("LL", "LATERAL", "RL") else (
+        (-0.45, -0.05, 0.33, 0.68),
+        (0.45, -0.05, 0.33, 0.68),
+    )  # fmt: skip
+    for lung in lungs:
+        picture -= 0.5 * blob(*lung)
+    picture += 0.25 * blob(0, 0.1, 0.1, 1.3)  # spine
+    picture += 0.25 * blob(0.17, 0.3, 0.26, 0.3, 8)  # heart
+    ribs = 0.04 * np.sin(14 * (y + 0.25 * x**2))
+    picture += ribs * blob(0, 0, 0.85, 0.9)
+    picture += rng.normal(0, 0.012, picture.shape)
+    picture += 0.06 * rng.random() * blob(rng.uniform(-0.5, 0.5), rng.uniform(-0.4, 0.4), 0.08, 0.08)
+    result: np.ndarray = np.clip(picture, 0, 1).astype(np.float32)
+    result.setflags(write=False)
+    return result
+
+
+def put(ds: Dataset, elements: Mapping[str, Any]) -> Dataset:
+    """Set elements by keyword without any check of their values; None deletes."""
+    for keyword, value in elements.items():
+        tag = tag_for_keyword(keyword)
+        assert tag is not None, keyword
+        if value is None:
+            if tag in ds:
+                del ds[tag]
+            continue
+        vr = dictionary_VR(tag)
+        vr = "US" if vr == "US or SS" else vr
+        ds[tag] = DataElement(tag, vr, value, validation_mode=config.IGNORE)
+    return ds
+
+
+def film(
+    *,
+    pixels: np.ndarray | None = None,
+    photometric: str = "MONOCHROME2",
+    bits: int = 12,
+    allocated: int | None = None,
+    signed: bool = False,
+    rows: int = 512,
+    columns: int = 448,
+    window: tuple[float, float] | None = None,
+    voi_function: str | None = None,
+    view: str | None = "PA",
+    body_part: str | None = "CHEST",
+    character_set: str | Sequence[str] | None = "ISO_IR 100",
+    patient_name: str | None = "Doe^Jane",
+    patient_id: str | None = "PAT-1",
+    modality: str = "CR",
+    sop_class: str = ComputedRadiographyImageStorage,
+    transfer_syntax: str = ExplicitVRLittleEndian,
+    study: object = 1,
+    series: object = 1,
+    instance: int = 1,
+    seed: int = 0,
+    **elements: Any,
+) -> Dataset:
+    """Make one film, with file meta information, ready for :func:`write` or a C-STORE.
+
+    Parameters
+    ----------
+    pixels
+        Picture in [0, 1] in the MONOCHROME2 sense (floating point, scaled to `bits`), or stored
+        values as they are (integers); a drawn chest when absent.
+    photometric
+        For MONOCHROME1 the drawn picture is stored inverted, so that it is displayed the same.
+    window
+        Window Center and Width; none when absent.
+    study, series, instance
+        What the UIDs are made from; same study, same Study Instance UID.
+    elements
+        Further elements by keyword, set last and unchecked; None deletes.
+    """
+    if pixels is None:
+        pixels = chest(rows, columns, seed=seed, view=view or "PA")
+    if pixels.dtype.kind == "f":
+        shown = 1 - pixels if photometric == "MONOCHROME1" else pixels
+        stored = np.round(shown * (2**bits - 1)).astype(np.int64) - (2 ** (bits - 1) if signed else 0)
+    else:
+        stored = pixels.astype(np.int64)
+    allocated = allocated or (8 if bits <= 8 else 16)
+    ds = Dataset()
+    study_uid, series_uid = uid("study", study), uid("series", study, series)
+    put(
+        ds,
+        {
+            "SpecificCharacterSet": list(character_set)
+            if isinstance(character_set, list | tuple)
+            else character_set,
+            "ImageType": ["ORIGINAL", "PRIMARY"],
+            "SOPClassUID": str(sop_class),
+            "SOPInstanceUID": uid("instance", study, series, instance),
+            "StudyDate": "20240229",
+            "SeriesDate": "20240229",
+            "AcquisitionDate": "20240229",
+            "ContentDate": "20240229",
+            "StudyTime": "101530",
+            "SeriesTime": "101531",
+            "AcquisitionTime": "101532",
+            "ContentTime": "101533",
+            "AccessionNumber": "ACC-1",
+            "Modality": modality,
+            "Manufacturer": "Factory",
+            "ReferringPhysicianName": "",
+            "StudyDescription": "Chest",
+            "PatientName": patient_name,
+            "PatientID": patient_id,
+            "PatientBirthDate": "19700101",
+            "PatientSex": "F",
+            "PatientAge": "054Y",
+            "BodyPartExamined": body_part,
+            "ViewPosition": view,
+            "StudyInstanceUID": study_uid,
+            "SeriesInstanceUID": series_uid,
+            "StudyID": "1",
+            "SeriesNumber": "1",
+            "InstanceNumber": str(instance),
+            "PatientOrientation": ["A", "F"] if view in ("LL", "LATERAL", "RL") else ["L", "F"],
+            "SamplesPerPixel": 1,
+            "PhotometricInterpretation": photometric,
+            "Rows": stored.shape[0],
+            "Columns": stored.shape[1],
+            "BitsAllocated": allocated,
+            "BitsStored": bits,
+            "HighBit": bits - 1,
+            "PixelRepresentation": int(signed),
+            "WindowCenter": None if window is None else str(window[0]),
+            "WindowWidth": None if window is None else str(window[1]),
+            "VOILUTFunction": voi_function,
+        },
+    )
+    if sop_class == DigitalXRayImageStorageForPresentation:
+        put(ds, {"PresentationIntentType": "FOR PRESENTATION", "PresentationLUTShape": "IDENTITY"})
+    dtype = np.dtype(f"{'i' if signed else 'u'}{allocated // 8}").newbyteorder(
+        ">" if transfer_syntax == ExplicitVRBigEndian else "<"
+    )
+    data = stored.astype(dtype).tobytes()
+    ds["PixelData"] = DataElement(0x7FE00010, "OW" if allocated > 8 else "OB", data + b"\0" * (len(data) % 2))
+    ds.file_meta = file_meta(ds, ExplicitVRLittleEndian if transfer_syntax not in NATIVE else transfer_syntax)
+    if transfer_syntax not in NATIVE:
+        ds = _encode(ds, UID(transfer_syntax))
+    put(ds, elements)
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        if keyword in elements:
+            setattr(ds.file_meta, f"MediaStorage{keyword}", elements[keyword] or "")
+    return ds
+
+
+def file_meta(ds: Dataset, transfer_syntax: str) -> FileMetaDataset:
+    """File meta information of a data set (PS3.10 7.1)."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\0\1"
+    meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    meta.TransferSyntaxUID = UID(transfer_syntax)
+    meta.ImplementationClassUID = IMPLEMENTATION
+    return meta
+
+
+def _encode(ds: Dataset, syntax: UID) -> Dataset:
+    if syntax in DCMTK_ENCODED:
+        return _dcmtk(ds, "dcmcjpeg", DCMTK_ENCODED[syntax], "+ua")
+    if syntax == JPEGBaseline8Bit:
+        stream = io.BytesIO()
+        grey = np.frombuffer(ds.PixelData, np.uint8)[: ds.Rows * ds.Columns].reshape(ds.Rows, ds.Columns)
+        Image.fromarray(grey).save(stream, "JPEG", quality=95)
+        ds["PixelData"] = DataElement(0x7FE00010, "OB", encapsulate([stream.getvalue()]))
+        ds["PixelData"].is_undefined_length = True
+        ds.file_meta.TransferSyntaxUID = syntax
+        return put(ds, {"LossyImageCompression": "01", "LossyImageCompressionMethod": "ISO_10918_1"})
+    ds.compress(syntax, generate_instance_uid=False)
+    return ds
+
+
+def _dcmtk(ds: Dataset, *command: str) -> Dataset:
+    """Pass a data set through a DCMTK tool that reads one file and writes another."""
+    if shutil.which(command[0]) is None:
+        raise RuntimeError(f"{command[0]} is missing: install DCMTK")
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = write(ds, Path(folder, "in.dcm")), Path(folder, "out.dcm")
+        subprocess.run([*command, str(source), str(target)], check=True)
+        result = dcmread(io.BytesIO(target.read_bytes()))
+    result.SOPInstanceUID = result.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    return result
+
+
+def encoded(ds: Dataset) -> bytes:
+    """Part 10 bytes of a data set, bad values and all."""
+    stream = io.BytesIO()
+    syntax = ds.file_meta.TransferSyntaxUID
+    with disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcmwrite(
+            stream,
+            ds,
+            implicit_vr=syntax == ImplicitVRLittleEndian,
+            little_endian=syntax != ExplicitVRBigEndian,
+            enforce_file_format=True,
+        )
+    return stream.getvalue()
+
+
+def write(ds: Dataset, path: Path) -> Path:
+    """Write a data set as a Part 10 file, bad values and all."""
+    path.write_bytes(encoded(ds))
+    return path
+
+
+def header(ds: Dataset) -> Dataset:
+    """Copy a film without its pixel data, as the node keeps it of a source."""
+    copy = Dataset()
+    for element in ds:
+        if element.keyword != "PixelData":
+            copy[element.tag] = element
+    return copy
+
+
+# --- Open-i -----------------------------------------------------------------------------------
+
+#: Columns of the header table that are written as numbers or names of another spelling.
+_OPENI_RENAMED = {
+    "Patient's Name": "PatientName",
+    "Patient's Birth Date": "PatientBirthDate",
+    "Patient's Sex": "PatientSex",
+    "Filter Type": "FilterType",
+    "Focal Spot(s)": "FocalSpots",
+    "Window Center & Width Explanation": "WindowCenterWidthExplanation",
+}
+#: Set from the picture, or of a sequence that the table flattened.
+_OPENI_SKIPPED = frozenset(
+    {"Rows", "Columns", "LUTDescriptor", "LUTExplanation", "CodeValue", "CodeMeaning", "PixelData"}
+    | {"CodingSchemeDesignator", "ContextIdentifier", "ContextGroupVersion", "MappingResource"}
+    | {"SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"}
+)
+
+
+@functools.lru_cache(maxsize=1)
+def openi_headers(films_root: Path) -> Mapping[str, Mapping[str, str]]:
+    """Read the original Open-i headers: name of the JPEG file -> column -> value."""
+    path = films_root / "openi" / "nlmcxr_dicom_metadata.csv.gz"
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as stream:
+        return {row["imageid"].removeprefix("CXR") + ".jpg": row for row in csv.DictReader(stream)}
+
+
+_TEXT_VRS = frozenset(
+    {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UT"}
+)
+
+
+def _openi_elements(row: Mapping[str, str]) -> dict[str, Any]:
+    elements: dict[str, Any] = {}
+    for name, text in row.items():
+        keyword = _OPENI_RENAMED.get(name) or "".join(
+            word[0].upper() + word[1:] for word in re.split(r"[^A-Za-z0-9]+", name) if word
+        )
+        tag = tag_for_keyword(keyword)
+        if text == "" or tag is None or keyword in _OPENI_SKIPPED or dictionary_VR(tag) == "SQ":
+            continue
+        value: Any = [str(part) for part in ast.literal_eval(text)] if text.startswith("[") else text
+        if dictionary_VR(tag) not in _TEXT_VRS:
+            continue
+        elements[keyword] = value
+    return elements
+
+
+def openi_film(
+    row: Mapping[str, str],
+    image: Path | np.ndarray,
+    *,
+    longer_side: int | None = 512,
+    transfer_syntax: str = ExplicitVRLittleEndian,
+    **elements: Any,
+) -> Dataset:
+    """Wrap a real Open-i picture in DICOM with the header that it was taken from.
+
+    Polarity, bits, window and everything that is missing are those of the original. The stored values
+    are such that the film, displayed by its header, shows the picture.
+
+    Parameters
+    ----------
+    row
+        Of :func:`openi_headers`.
+    image
+        Path of the JPEG file, or its 8-bit pixels.
+    longer_side
+        The picture is stretched to the original's aspect ratio with this longer side; None: to the
+        original Rows and Columns.
+    elements
+        Further elements by keyword, set last and unchecked; None deletes.
+    """
+    grey = np.asarray(Image.open(image).convert("L")) if isinstance(image, Path) else image
+    rows, columns = int(float(row["Rows"])), int(float(row["Columns"]))
+    if longer_side is not None:
+        scale = longer_side / max(rows, columns)
+        rows, columns = max(1, round(rows * scale)), max(1, round(columns * scale))
+    picture = np.asarray(Image.fromarray(grey).resize((columns, rows), Image.Resampling.BILINEAR)) / 255.0
+    bits = int(float(row["Bits Stored"]))
+    inverted = row["Photometric Interpretation"] == "MONOCHROME1"
+    shown = 1 - picture if inverted else picture
+    if row["Window Center"] and row["Window Width"]:
+        center, width = (float(_first(row[name])) for name in ("Window Center", "Window Width"))
+        slope = float(row["Rescale Slope"] or 1)
+        stored = (shown * width + center - width / 2 - float(row["Rescale Intercept"] or 0)) / slope
+    else:
+        stored = shown * (2**bits - 1)
+    original = _openi_elements(row)
+    ds = film(
+        pixels=np.clip(np.round(stored), 0, 2**bits - 1).astype(np.int64),
+        photometric=row["Photometric Interpretation"],
+        bits=bits,
+        allocated=16,
+        transfer_syntax=transfer_syntax,
+        modality=row["Modality"],
+        sop_class=row["SOP Class UID"],
+    )
+    for element in list(ds):
+        if element.tag.group not in (0x0028, 0x7FE0):
+            del ds[element.tag]
+    put(ds, original)
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    return put(ds, elements)
+
+
+def _first(text: str) -> str:
+    return str(ast.literal_eval(text)[0]) if text.startswith("[") else text
