@@ -1,0 +1,1 @@
+"""The command line: the composition root, which may import everything and which nobody imports."""

@@ -1,0 +1,1 @@
+"""DICOM over the network: associations in and out."""

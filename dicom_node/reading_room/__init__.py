@@ -1,0 +1,1 @@
+"""The web page: what came in and what became of it."""

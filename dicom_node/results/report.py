@@ -1,0 +1,192 @@
+"""What is to be said of a study: the vocabulary that the result writers read.
+
+``worker/report.py`` fills it from a model's prediction; ``sr.py`` and ``sc.py`` write it as DICOM.
+It knows codes, references and equipment, and nothing of models.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+FloatArray: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded entry (PS3.3 section 8.8): value, coding scheme designator, meaning (at most 64 characters)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+    def __post_init__(self) -> None:
+        if not (0 < len(self.value) <= 16 and 0 < len(self.scheme) <= 16 and 0 < len(self.meaning) <= 64):
+            raise ValueError(f"not a valid code: ({self.value}, {self.scheme}, {self.meaning!r})")
+
+
+class Presence(enum.Enum):
+    """Whether a finding is there (CID 240)."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNDETERMINED = "undetermined"
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """Who computed it (TID 4019).
+
+    Attributes
+    ----------
+    name, version
+        Of the model bundle.
+    parameters
+        Such as ``weights_sha256=...``; one text item each.
+    """
+
+    name: str
+    version: str
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """An image that was received.
+
+    Attributes
+    ----------
+    header
+        The data set without its pixel data, as received: bad values are the normal case.
+    analysed
+        Whether a model read it.
+    exclusion
+        Why not, as one sentence; empty when analysed.
+    """
+
+    header: Dataset
+    analysed: bool = True
+    exclusion: str = ""
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """UID of the instance."""
+        return str(self.header.SOPInstanceUID)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Saliency:
+    """Where a model looked for a finding on one source image.
+
+    Attributes
+    ----------
+    sop_instance_uid
+        Of the source.
+    values
+        Shape (Rows, Columns) of the source, float32 in [0, 1].
+    method
+        Such as ``Grad-CAM``.
+    """
+
+    sop_instance_uid: str
+    values: FloatArray
+    method: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """One label's answer, absences included.
+
+    Attributes
+    ----------
+    key, name
+        Of the label: the stable key and the name shown to a person.
+    code
+        What is looked for.
+    site
+        Finding site; None where the code implies it.
+    certainty
+        Calibrated probability in [0, 1]; None when there is no calibration, and then only `score` is written.
+    score
+        The model's own number in [0, 1]: not a probability.
+    threshold
+        On the scale of `certainty` when there is one, else of `score`.
+    saliency
+        Best first; empty for findings that are not shown.
+    """
+
+    key: str
+    name: str
+    code: Code
+    site: Code | None
+    certainty: float | None
+    score: float
+    threshold: float
+    presence: Presence
+    saliency: tuple[Saliency, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a study, or one model's part of it, was not analysed.
+
+    Attributes
+    ----------
+    reason
+        Key into ``codes.REFUSALS``.
+    text
+        One sentence for a person.
+    """
+
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """All that is to be said of one revision of one study.
+
+    Attributes
+    ----------
+    study_instance_uid
+        Of the study that every result joins.
+    revision
+        Counts up with each late image, from 1.
+    created
+        Frozen when the analysis was claimed first, so that a repeat is byte-identical; aware, UTC.
+    sources
+        Every received image of the study, at least one.
+    algorithm
+        None when nothing was run.
+    findings
+        Empty when the study was refused.
+    normality
+        PRESENT: normal; ABSENT: abnormal; UNDETERMINED otherwise.
+    refusal
+        Set exactly when there are no findings.
+    """
+
+    study_instance_uid: str
+    revision: int
+    created: datetime
+    sources: tuple[Source, ...]
+    algorithm: Algorithm | None
+    findings: tuple[Finding, ...] = ()
+    normality: Presence = Presence.UNDETERMINED
+    refusal: Refusal | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("a report needs at least one received image")
+        if bool(self.findings) == (self.refusal is not None):
+            raise ValueError("a report holds either findings or a refusal")
+        if self.findings and self.algorithm is None:
+            raise ValueError("findings need the algorithm that computed them")
+        if self.created.tzinfo is None:
+            raise ValueError("the report's time must carry its zone")

@@ -1,0 +1,325 @@
+"""The only reader of the configuration file and the environment, and the only home of defaults.
+
+Environment (``DICOM_NODE_DICOM__PORT``) goes before the TOML file given by ``--config``, and that
+before the default written here. An unknown key is an error that names the nearest right one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import tomllib
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from dicom_node.errors import ConfigurationError
+
+PREFIX = "DICOM_NODE_"
+
+
+def _ae_title(value: str) -> str:
+    """Check an AE title: 1 to 16 printable characters, no backslash (PS3.5 table 6.2-1)."""
+    title = value.strip(" ")
+    if not 1 <= len(title) <= 16 or "\\" in title or not (title.isascii() and title.isprintable()):
+        raise ValueError(
+            f"AE title {value!r} must be 1 to 16 printable ASCII characters without backslash (PS3.5 6.2)"
+        )
+    return title
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Peer(_Section):
+    """A calling AE that may open associations."""
+
+    ae_title: AETitle
+    host: str | None = Field(None, description="IP address it must come from; any when absent")
+
+
+class DicomSettings(_Section):
+    """What the Storage SCP listens on and accepts."""
+
+    ae_title: AETitle = "DICOM_NODE"
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(11112, description="0 takes a free port")
+    processes: int = Field(2, ge=1, le=64, description="SCP processes that share the port")
+    known_peers: tuple[Peer, ...] = Field(
+        (), description="calling AEs that may associate; empty: any from loopback"
+    )
+    accept_unknown_peers: bool = Field(False, description="take associations from any calling AE and address")
+    require_called_ae: bool = Field(True, description="reject associations that call another AE title")
+    max_associations: int = Field(32, ge=1, le=400, description="at once, in each SCP process")
+    max_pdu_bytes: int = Field(131072, ge=4096, le=1048576)
+    max_instance_bytes: int = Field(512 * 2**20, ge=2**20, description="a larger data set is aborted")
+    association_seconds: Seconds = Field(10, description="for a peer to complete its A-ASSOCIATE")
+    pdu_seconds: Seconds = Field(30, description="for a peer to complete a PDU that it began")
+    idle_seconds: Seconds = Field(60, description="an association without traffic is aborted")
+    min_free_bytes: int = Field(2 * 2**30, ge=0, description="below this, C-STORE answers A700")
+
+
+class WebSettings(_Section):
+    """The page."""
+
+    host: str = "127.0.0.1"
+    port: Port = Field(8080, description="0 takes a free port")
+
+
+class StudySettings(_Section):
+    """When a study counts as complete."""
+
+    quiet_seconds: float = Field(5, ge=0, description="after its last image")
+    forced_seconds: Seconds = Field(300, description="after its first image, even while more arrive")
+    poll_seconds: Seconds = Field(0.1, description="between two looks at the index")
+    requeue_seconds: Seconds = Field(300, description="a queued study that nobody began is queued again")
+
+
+class WorkerSettings(_Section):
+    """How studies are analysed."""
+
+    bundle: str = Field("openi-findings", description="name of a shipped bundle, or a folder")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    threads: int | None = Field(None, ge=1, description="torch threads; all cores when absent")
+    lease_seconds: Seconds = Field(
+        30, description="a study whose worker is silent for this long is given to another"
+    )
+    max_attempts: int = Field(3, ge=1, description="a study that ended its worker this often is set aside")
+    decode_seconds: Seconds = Field(30, description="for one film")
+    decode_bytes: int = Field(4 * 2**30, ge=2**28, description="address space of the decoder process")
+    max_pixels: int = Field(
+        64_000_000, ge=1, description="rows x columns x frames above which nothing is decoded"
+    )
+
+
+class ResultSettings(_Section):
+    """What is written for an analysed study."""
+
+    sr_class: Literal["comprehensive3d", "comprehensive", "enhanced"] = "comprehensive3d"
+    saliency: bool = Field(True, description="one Grad-CAM Secondary Capture per reported finding")
+    saliency_limit: int = Field(
+        8, ge=0, description="at most so many Secondary Captures a study, most certain first"
+    )
+    saliency_columns: int = Field(1024, ge=64, le=2048, description="longer side of each panel, pixels")
+    manufacturer: str = "dicom-node"
+    station_name: str = Field("DICOM_NODE", max_length=16)
+
+
+class SenderSettings(_Section):
+    """How results go back."""
+
+    poll_seconds: Seconds = 0.1
+    connect_seconds: Seconds = 10
+    response_seconds: Seconds = 60
+    idle_seconds: Seconds = Field(5, description="an association without work is released")
+    backoff_seconds: Seconds = Field(5, description="before the second try; doubles up to the cap, jittered")
+    backoff_cap_seconds: Seconds = 600
+    lease_seconds: Seconds = 120
+
+
+class Destination(_Section):
+    """Where results are sent."""
+
+    name: str = Field(min_length=1, max_length=64)
+    kind: Literal["dicom"] = "dicom"
+    ae_title: AETitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """All settings of a node, frozen.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        From the constructor; :func:`load_settings` turns it into a :class:`ConfigurationError`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Path = Field(Path("data"), description="spool, database, results and logs live here")
+    broker_url: str | None = Field(None, description="redis:// address; absent: serve starts its own Valkey")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy address; absent: SQLite in the data directory"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    dicom: DicomSettings = DicomSettings()
+    web: WebSettings = WebSettings()
+    study: StudySettings = StudySettings()
+    worker: WorkerSettings = WorkerSettings()
+    results: ResultSettings = ResultSettings()
+    sender: SenderSettings = SenderSettings()
+    destinations: tuple[Destination, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        names = [destination.name for destination in self.destinations]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"destinations: the name {twice[0]!r} stands twice; give each its own")
+        if not (_is_loopback(self.dicom.host) or self.dicom.known_peers or self.dicom.accept_unknown_peers):
+            raise ValueError(
+                f"dicom.host {self.dicom.host} is reachable from other machines: list the calling AEs in "
+                "dicom.known_peers, or set dicom.accept_unknown_peers = true"
+            )
+        return self
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy address of the index."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'index.sqlite'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: arguments, environment, TOML file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(config: Path | None = None) -> Settings:
+    """Read the settings from the environment and, when given, a TOML file.
+
+    Parameters
+    ----------
+    config
+        Path of the TOML file.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    ConfigurationError
+        One line a mistake, each naming the key, where it stands and what would be right.
+    """
+    table = _read_toml(config) if config is not None else {}
+    mistakes = [f"{config}: {line}" for line in _unknown_keys(Settings, table)]
+    mistakes += _unknown_variables(os.environ)
+    if mistakes:
+        raise ConfigurationError("\n".join(mistakes))
+
+    class _FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    _FromFile.__name__ = "Settings"
+    try:
+        return _FromFile()
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_describe(error, table, config))) from None
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}; lists and tables are written as JSON") from None
+
+
+def _read_toml(config: Path) -> dict[str, Any]:
+    try:
+        with config.open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        raise ConfigurationError(f"{config}: {error.strerror}; give --config a readable TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{config}: not TOML: {error}") from None
+
+
+def _section_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """Return the model behind a field's annotation, and whether the field is a list of them."""
+    if get_origin(annotation) is tuple:
+        return _section_of(get_args(annotation)[0])[0], True
+    if get_origin(annotation) in (Union, types.UnionType):
+        found = [_section_of(part) for part in get_args(annotation)]
+        return next((item for item in found if item[0]), (None, False))
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return (annotation if is_model else None), False
+
+
+def _unknown_keys(model: type[BaseModel], table: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for key, value in table.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            yield f"unknown key {path + key!r}{_nearest(key, model.model_fields, path)}"
+            continue
+        section, many = _section_of(field.annotation)
+        if section is None:
+            continue
+        for entry in value if many and isinstance(value, list) else [value]:
+            if isinstance(entry, Mapping):
+                yield from _unknown_keys(section, entry, f"{path}{key}.")
+
+
+def _variables(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:
+    for key, field in model.model_fields.items():
+        name = f"{prefix}{key.upper()}"
+        yield name
+        section, many = _section_of(field.annotation)
+        if section is not None and not many:
+            yield from _variables(section, f"{name}__")
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    known = set(_variables())
+    return [
+        f"environment: unknown variable {name}{_nearest(name, known)}"
+        for name in sorted(environment)
+        if name.startswith(PREFIX) and name.upper() not in known
+    ]
+
+
+def _nearest(key: str, known: Mapping[str, Any] | set[str], path: str = "") -> str:
+    found = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {path + found[0]!r}?" if found else f"; known here: {', '.join(sorted(known))}"
+
+
+def _describe(error: ValidationError, table: Mapping[str, Any], config: Path | None) -> Iterator[str]:
+    for mistake in error.errors():
+        location = [str(part) for part in mistake["loc"]]
+        variable = PREFIX + "__".join(location).upper()
+        top = PREFIX + location[0].upper() if location else ""
+        if variable in os.environ:
+            where = variable
+        elif top in os.environ:
+            where = f"{top}: {'.'.join(location)}"
+        elif location and location[0] in table:
+            where = f"{config}: {'.'.join(location)}"
+        else:
+            where = ".".join(location) or "settings"
+        shown = "" if isinstance(mistake["input"], dict | Settings) else f" (got {mistake['input']!r})"
+        yield f"{where}: {mistake['msg'].removeprefix('Value error, ')}{shown}"

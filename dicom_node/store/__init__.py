@@ -1,0 +1,1 @@
+"""What the node holds: received bytes, and the index that says what became of them."""

@@ -1,0 +1,221 @@
+"""What the index says as a whole: counts, the list of studies, and the proof that nothing was lost.
+
+Conservation, at any moment::
+
+    received = delivered + waiting + skipped + failed + set aside
+
+where every term counts accepted instances, each in exactly one of them. The audit does not trust the
+sum alone: it looks for every file behind every row and for a reason behind every outcome that is not a
+delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, Row, case, exists, func, select
+
+from dicom_node.store import database
+from dicom_node.store.files import Spool, digest_of
+from dicom_node.store.study import ResultState, StudyState
+from dicom_node.store.tables import delivery, instance, result, study
+
+_FATE_ORDER = ("delivered", "waiting", "skipped", "failed", "set_aside")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """One line of the list of studies; times in seconds since the epoch."""
+
+    id: int
+    study_instance_uid: str
+    state: StudyState
+    revision: int
+    reason: str
+    first_received_at: float
+    last_received_at: float
+    updated_at: float
+    instances: int
+    results: int
+    deliveries: dict[ResultState, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The conservation equation and everything that contradicts it.
+
+    Attributes
+    ----------
+    received
+        Accepted instances.
+    fates
+        Instances by fate: delivered, waiting, skipped, failed, set_aside.
+    violations
+        One sentence each; empty when nothing was lost.
+    """
+
+    received: int
+    fates: dict[str, int]
+    violations: tuple[str, ...]
+
+    @property
+    def conserved(self) -> bool:
+        """Whether nothing was lost."""
+        return not self.violations
+
+
+class Overview:
+    """Read-only questions to the index.
+
+    Parameters
+    ----------
+    engine
+        Of the index.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def study_counts(self) -> dict[StudyState, int]:
+        """Return the number of studies in each state, zeros included."""
+        with database.reading(self._engine) as connection:
+            rows = connection.execute(select(study.c.state, func.count()).group_by(study.c.state)).all()
+        found = {StudyState(state): count for state, count in rows}
+        return {state: found.get(state, 0) for state in StudyState}
+
+    def result_counts(self) -> dict[ResultState, int]:
+        """Return the number of deliveries in each state, zeros included."""
+        with database.reading(self._engine) as connection:
+            rows = connection.execute(select(delivery.c.state, func.count()).group_by(delivery.c.state)).all()
+        found = {ResultState(state): count for state, count in rows}
+        return {state: found.get(state, 0) for state in ResultState}
+
+    def studies(self, *, offset: int = 0, limit: int = 50, state: StudyState | None = None) -> list[StudyRow]:
+        """Return studies, the last changed first."""
+        query = select(study).order_by(study.c.updated_at.desc(), study.c.id.desc())
+        if state is not None:
+            query = query.where(study.c.state == state)
+        with database.reading(self._engine) as connection:
+            rows = connection.execute(query.offset(offset).limit(limit)).mappings().all()
+            ids = [row["id"] for row in rows]
+            instances = dict(
+                connection.execute(
+                    select(instance.c.study_id, func.count())
+                    .where(instance.c.study_id.in_(ids))
+                    .group_by(instance.c.study_id)
+                )
+                .tuples()
+                .all()
+            )
+            results = dict(
+                connection.execute(
+                    select(result.c.study_id, func.count())
+                    .where(result.c.study_id.in_(ids))
+                    .group_by(result.c.study_id)
+                )
+                .tuples()
+                .all()
+            )
+            deliveries: dict[int, dict[ResultState, int]] = {}
+            for study_id, entry_state, count in connection.execute(
+                select(result.c.study_id, delivery.c.state, func.count())
+                .join(delivery, delivery.c.result_id == result.c.id)
+                .where(result.c.study_id.in_(ids))
+                .group_by(result.c.study_id, delivery.c.state)
+            ):
+                deliveries.setdefault(study_id, {})[ResultState(entry_state)] = count
+        return [
+            StudyRow(
+                id=row["id"],
+                study_instance_uid=row["study_instance_uid"],
+                state=StudyState(row["state"]),
+                revision=row["revision"],
+                reason=row["reason"],
+                first_received_at=row["first_received_at"],
+                last_received_at=row["last_received_at"],
+                updated_at=row["updated_at"],
+                instances=instances.get(row["id"], 0),
+                results=results.get(row["id"], 0),
+                deliveries=deliveries.get(row["id"], {}),
+            )
+            for row in rows
+        ]
+
+    def audit(self, spool: Spool, results: Spool, *, read_files: bool = False) -> Audit:
+        """Prove the conservation equation, or say what contradicts it.
+
+        Parameters
+        ----------
+        spool, results
+            Where the received and the encoded files lie.
+        read_files
+            Also read every file and compare its digest, which takes as long as reading the disk.
+        """
+        waiting_delivery = exists().where(
+            result.c.study_id == study.c.id,
+            delivery.c.result_id == result.c.id,
+            delivery.c.state == ResultState.ENCODED,
+        )
+        rejected_delivery = exists().where(
+            result.c.study_id == study.c.id,
+            delivery.c.result_id == result.c.id,
+            delivery.c.state == ResultState.REJECTED,
+        )
+        fate = case(
+            (instance.c.conflict, "set_aside"),
+            (study.c.state.in_([StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING]), "waiting"),
+            (waiting_delivery, "waiting"),
+            (rejected_delivery, "failed"),
+            (study.c.state == StudyState.REPORTED, "delivered"),
+            (study.c.state == StudyState.SKIPPED, "skipped"),
+            (study.c.state == StudyState.FAILED, "failed"),
+            else_="unknown",
+        )
+        with database.reading(self._engine) as connection:
+            received = connection.execute(select(func.count()).select_from(instance)).scalar_one()
+            found = dict(
+                connection.execute(
+                    select(fate, func.count()).join(study, instance.c.study_id == study.c.id).group_by(fate)
+                )
+                .tuples()
+                .all()
+            )
+            violations = list(_unexplained(connection))
+            kept = connection.execute(select(instance.c.file, instance.c.size, instance.c.digest)).all()
+            encoded = connection.execute(select(result.c.file, result.c.size, result.c.digest)).all()
+        fates = {name: found.pop(name, 0) for name in _FATE_ORDER}
+        if found or sum(fates.values()) != received:
+            violations.append(f"{received} instances received, {sum(fates.values())} accounted for: {found}")
+        violations += _missing(spool, kept, "received instance", read_files=read_files)
+        violations += _missing(results, encoded, "result", read_files=read_files)
+        return Audit(received=received, fates=fates, violations=tuple(violations))
+
+
+def _unexplained(connection: Connection) -> Iterator[str]:
+    """Yield outcomes without a reason, and reports without a result or a delivery of all of them."""
+    silent = study.c.state.in_([StudyState.SKIPPED, StudyState.FAILED]) & (study.c.reason == "")
+    for uid in connection.execute(select(study.c.study_instance_uid).where(silent)).scalars():
+        yield f"study {uid} was skipped or failed without a reason"
+    has_result = exists().where(result.c.study_id == study.c.id, result.c.revision == study.c.revision)
+    empty = (study.c.state == StudyState.REPORTED) & ~has_result
+    for uid in connection.execute(select(study.c.study_instance_uid).where(empty)).scalars():
+        yield f"study {uid} is reported without a result"
+    rejected = (delivery.c.state == ResultState.REJECTED) & (delivery.c.error == "")
+    for key in connection.execute(select(delivery.c.id).where(rejected)).scalars():
+        yield f"delivery {key} was rejected without a reason"
+
+
+def _missing(
+    spool: Spool, rows: Iterable[Row[tuple[str, int, str]]], noun: str, *, read_files: bool
+) -> Iterator[str]:
+    for name, size, digest in rows:
+        path = spool.path(name)
+        try:
+            actual = path.stat().st_size
+            same = actual == size and (not read_files or digest_of(path) == digest)
+        except OSError as error:
+            yield f"{noun} {name}: {error.strerror}"
+            continue
+        if not same:
+            yield f"{noun} {name}: its bytes changed ({actual} of {size} bytes)"

@@ -1,0 +1,261 @@
+"""What was received: studies and their instances, up to the point where a study is ready for analysis.
+
+Every method is one transaction. A method that changes something returns after the change is durable.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, Engine, and_, or_, select, update
+
+from dicom_node.store import database
+from dicom_node.store.study import OUTCOMES, StudyState, sources
+from dicom_node.store.tables import instance, study
+
+_BATCH = 500
+_CLOCK_SLACK = 60.0
+
+
+class Admission(enum.Enum):
+    """What the index made of an instance."""
+
+    NEW = "new"
+    REPEATED = "repeated"  # same UID, same bytes
+    CONFLICT = "conflict"  # same UID, other bytes: kept apart
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedInstance:
+    """An instance whose file is already durable."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    digest: str
+    size: int
+    file: str
+    calling_ae: str
+    peer_host: str
+
+
+class Index:
+    """The tables of studies and instances.
+
+    Parameters
+    ----------
+    engine
+        From :func:`dicom_node.store.database.connect`; its schema is current.
+    clock
+        Returns seconds since the epoch; another one in tests.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
+        self.engine = engine
+        self._clock = clock
+
+    @classmethod
+    def open(cls, address: str) -> Index:
+        """Connect to a database and bring its schema up to date."""
+        engine = database.connect(address)
+        database.migrate(engine)
+        return cls(engine)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    # -- receiving ---------------------------------------------------------------------------------
+
+    def add_instance(self, received: ReceivedInstance) -> Admission:
+        """Enter a received instance; a late one opens a new revision of its study.
+
+        Raises
+        ------
+        StorageFull, StorageFailed
+            When the database did not take it: the sender must not be told Success.
+        """
+        try:
+            return self._add_instance(received)
+        except database.Clashed:
+            # Another process entered the same study or instance between our look and our insert
+            # (PostgreSQL only: SQLite's writers wait for each other). Now it is there to be seen.
+            return self._add_instance(received)
+
+    def _add_instance(self, received: ReceivedInstance) -> Admission:
+        now = self._clock()
+        with database.writing(self.engine) as connection:
+            known = connection.execute(
+                select(instance.c.id, instance.c.digest).where(
+                    instance.c.sop_instance_uid == received.sop_instance_uid
+                )
+            ).all()
+            for row in known:
+                if row.digest == received.digest:
+                    connection.execute(
+                        update(instance)
+                        .where(instance.c.id == row.id)
+                        .values(receptions=instance.c.receptions + 1)
+                    )
+                    return Admission.REPEATED
+            study_id = _enter_study(connection, received.study_instance_uid, now, late=not known)
+            connection.execute(
+                instance.insert().values(
+                    study_id=study_id,
+                    **{name: getattr(received, name) for name in INSTANCE_FIELDS},
+                    received_at=now,
+                    conflict=bool(known),
+                )
+            )
+        return Admission.CONFLICT if known else Admission.NEW
+
+    # -- completion and queueing ---------------------------------------------------------------------
+
+    def complete_due(self, quiet_seconds: float, forced_seconds: float) -> int:
+        """Close every study that has been quiet, or open, for long enough; return how many."""
+        now = self._clock()
+        with database.reading(self.engine) as connection:
+            due = and_(
+                study.c.state == StudyState.RECEIVING,
+                or_(
+                    older(study.c.last_received_at, now, quiet_seconds),
+                    older(study.c.first_received_at, now, forced_seconds),
+                ),
+            )
+            ids = connection.execute(select(study.c.id).where(due).limit(_BATCH)).scalars().all()
+        if not ids:
+            return 0
+        with database.writing(self.engine) as connection:
+            return connection.execute(
+                update(study)
+                .where(study.c.id.in_(ids), due)
+                .values(
+                    state=StudyState.COMPLETE,
+                    completed_at=now,
+                    queued_at=None,
+                    attempts=0,
+                    reason="",
+                    updated_at=now,
+                )
+            ).rowcount
+
+    def take_queueable(self, requeue_seconds: float) -> list[tuple[str, int]]:
+        """Return (Study Instance UID, revision) of complete studies to queue, and note that they were.
+
+        A study that was queued and not claimed is returned again after `requeue_seconds`, so a lost
+        queue costs time and no study.
+        """
+        now = self._clock()
+        wanted = and_(
+            study.c.state == StudyState.COMPLETE,
+            or_(study.c.queued_at.is_(None), older(study.c.queued_at, now, requeue_seconds)),
+        )
+        columns = (study.c.study_instance_uid, study.c.revision)
+        with database.reading(self.engine) as connection:
+            if connection.execute(select(study.c.id).where(wanted).limit(1)).first() is None:
+                return []
+        with database.writing(self.engine) as connection:
+            rows = connection.execute(
+                select(study.c.id, *columns).where(wanted).order_by(study.c.completed_at).limit(_BATCH)
+            ).all()
+            connection.execute(
+                update(study).where(study.c.id.in_([row.id for row in rows])).values(queued_at=now)
+            )
+        return [(row.study_instance_uid, row.revision) for row in rows]
+
+    def unqueue(self, study_instance_uid: str, revision: int) -> None:
+        """Take back the note of :meth:`take_queueable`: the queue did not accept the study."""
+        with database.writing(self.engine) as connection:
+            connection.execute(
+                update(study)
+                .where(study.c.study_instance_uid == study_instance_uid, study.c.revision == revision)
+                .values(queued_at=None)
+            )
+
+    # -- by hand -------------------------------------------------------------------------------------
+
+    def retry(self, study_instance_uids: Sequence[str] = (), *, states: Sequence[StudyState] = ()) -> int:
+        """Analyse studies again, as a new revision; return how many were taken.
+
+        Parameters
+        ----------
+        study_instance_uids
+            Which; all when empty.
+        states
+            Only studies in one of these outcomes; FAILED alone when empty.
+        """
+        wanted = set(states or (StudyState.FAILED,)) & set(sources(StudyState.COMPLETE)) & OUTCOMES
+        now = self._clock()
+        condition: ColumnElement[bool] = study.c.state.in_(sorted(wanted))
+        if study_instance_uids:
+            condition = and_(condition, study.c.study_instance_uid.in_(study_instance_uids))
+        with database.writing(self.engine) as connection:
+            return connection.execute(
+                update(study)
+                .where(condition)
+                .values(
+                    state=StudyState.COMPLETE,
+                    revision=study.c.revision + 1,
+                    completed_at=now,
+                    queued_at=None,
+                    attempts=0,
+                    reason="",
+                    updated_at=now,
+                )
+            ).rowcount
+
+
+def _enter_study(connection: Connection, uid: str, now: float, *, late: bool) -> int:
+    row = connection.execute(
+        select(study.c.id, study.c.state).where(study.c.study_instance_uid == uid).with_for_update()
+    ).first()
+    if row is None:
+        created = connection.execute(
+            study.insert().values(
+                study_instance_uid=uid,
+                state=StudyState.RECEIVING,
+                revision=1,
+                first_received_at=now,
+                last_received_at=now,
+                updated_at=now,
+            )
+        ).inserted_primary_key
+        return int(created[0])  # type: ignore[index]
+    if not late:
+        return int(row.id)
+    values: dict[str, object] = {"last_received_at": now, "updated_at": now}
+    if row.state != StudyState.RECEIVING:
+        values |= {
+            "state": StudyState.RECEIVING,
+            "revision": study.c.revision + 1,
+            "first_received_at": now,
+            "owner": None,
+            "lease_until": None,
+            "reason": "",
+        }
+    connection.execute(update(study).where(study.c.id == row.id).values(**values))
+    return int(row.id)
+
+
+INSTANCE_FIELDS = (
+    "sop_instance_uid",
+    "sop_class_uid",
+    "transfer_syntax_uid",
+    "series_instance_uid",
+    "digest",
+    "size",
+    "file",
+    "calling_ae",
+    "peer_host",
+)
+
+
+def older(column: ColumnElement[float], now: float, seconds: float) -> ColumnElement[bool]:
+    """Return the condition that a time lies at least so many seconds back."""
+    # A time that lies ahead means that the clock was set back: waiting for it could take days.
+    return or_(column <= now - seconds, column > now + _CLOCK_SLACK)

@@ -1,0 +1,210 @@
+"""Results on their way to the destinations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Engine, and_, func, or_, select, update
+
+from dicom_node.owner import Owner
+from dicom_node.store import database
+from dicom_node.store.claims import REASON_LENGTH, lapsed
+from dicom_node.store.index import older
+from dicom_node.store.study import ResultState, result_sources
+from dicom_node.store.tables import delivery, result, study
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One result that one destination is to get.
+
+    Attributes
+    ----------
+    attempts
+        Tries so far.
+    """
+
+    id: int
+    destination: str
+    kind: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    file: str
+    digest: str
+    study_instance_uid: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What one destination still has to get.
+
+    Attributes
+    ----------
+    states
+        Deliveries by state.
+    oldest
+        Seconds since the epoch at which the longest waiting result was made; None when none waits.
+    error
+        Of the last failed try that is still open; empty when there is none.
+    """
+
+    destination: str
+    states: dict[ResultState, int]
+    oldest: float | None
+    error: str
+
+
+class Outbox:
+    """Deliveries, oldest result first.
+
+    Parameters
+    ----------
+    engine
+        Of the index.
+    clock
+        Returns seconds since the epoch; another one in tests.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def take(self, destination: str, owner: Owner, lease_seconds: float, limit: int = 50) -> list[Delivery]:
+        """Lease the deliveries of one destination that are due."""
+        now = self._clock()
+        due = and_(
+            delivery.c.destination == destination,
+            delivery.c.state == ResultState.ENCODED,
+            older(delivery.c.next_try_at, now, 0),
+        )
+        joined = delivery.join(result, delivery.c.result_id == result.c.id).join(
+            study, result.c.study_id == study.c.id
+        )
+        with database.reading(self._engine) as connection:
+            rows = connection.execute(
+                select(
+                    delivery.c.id,
+                    delivery.c.destination,
+                    delivery.c.attempts,
+                    delivery.c.owner,
+                    delivery.c.lease_until,
+                    result.c.kind,
+                    result.c.sop_instance_uid,
+                    result.c.sop_class_uid,
+                    result.c.file,
+                    result.c.digest,
+                    study.c.study_instance_uid,
+                )
+                .select_from(joined)
+                .where(due)
+                .order_by(result.c.id)
+                .limit(limit)
+            ).all()
+        free = [row for row in rows if lapsed(row.owner, row.lease_until, now)]
+        if not free:
+            return []
+        taken = []
+        with database.writing(self._engine) as connection:
+            for row in free:
+                changed = connection.execute(
+                    update(delivery)
+                    .where(
+                        delivery.c.id == row.id,
+                        due,
+                        delivery.c.owner.is_not_distinct_from(row.owner),
+                        delivery.c.lease_until.is_not_distinct_from(row.lease_until),
+                    )
+                    .values(owner=str(owner), lease_until=now + lease_seconds)
+                ).rowcount
+                if changed:
+                    taken.append(row)
+        return [
+            Delivery(**{name: getattr(row, name) for name in Delivery.__dataclass_fields__}) for row in taken
+        ]
+
+    def sent(self, entry: Delivery) -> None:
+        """Record that the destination answered Success."""
+        self._move(entry, ResultState.SENT, error="", attempts=entry.attempts + 1)
+
+    def rejected(self, entry: Delivery, error: str) -> None:
+        """Record that the destination will never take it."""
+        self._move(entry, ResultState.REJECTED, error=error[:REASON_LENGTH], attempts=entry.attempts + 1)
+
+    def postponed(self, entry: Delivery, error: str, seconds: float, *, counted: bool = True) -> None:
+        """Record a failed try, and when the next is due.
+
+        Parameters
+        ----------
+        counted
+            False when this very delivery was not tried: the destination was lost before its turn.
+        """
+        self._move(
+            entry,
+            ResultState.ENCODED,
+            error=error[:REASON_LENGTH],
+            attempts=entry.attempts + counted,
+            next_try_at=self._clock() + seconds,
+        )
+
+    def _move(self, entry: Delivery, state: ResultState, **values: object) -> None:
+        with database.writing(self._engine) as connection:
+            connection.execute(
+                update(delivery)
+                .where(delivery.c.id == entry.id, delivery.c.state.in_(result_sources(state)))
+                .values(state=state, owner=None, lease_until=None, updated_at=self._clock(), **values)
+            )
+
+    def retry(self, destinations: Sequence[str] = ()) -> int:
+        """Make rejected deliveries, and those that wait for their next try, due now; return how many."""
+        condition: ColumnElement[bool] = delivery.c.state.in_([ResultState.REJECTED, ResultState.ENCODED])
+        if destinations:
+            condition = and_(condition, delivery.c.destination.in_(destinations))
+        now = self._clock()
+        with database.writing(self._engine) as connection:
+            return connection.execute(
+                update(delivery)
+                .where(
+                    condition,
+                    or_(delivery.c.state == ResultState.REJECTED, delivery.c.next_try_at > now),
+                )
+                .values(state=ResultState.ENCODED, next_try_at=now, updated_at=now)
+            ).rowcount
+
+    def backlogs(self) -> list[Backlog]:
+        """Return the state of every destination that ever had a delivery, by name."""
+        waiting = delivery.c.state == ResultState.ENCODED
+        with database.reading(self._engine) as connection:
+            counts = connection.execute(
+                select(delivery.c.destination, delivery.c.state, func.count())
+                .group_by(delivery.c.destination, delivery.c.state)
+                .order_by(delivery.c.destination)
+            ).all()
+            oldest = dict(
+                connection.execute(
+                    select(delivery.c.destination, func.min(result.c.created_at))
+                    .join(result, delivery.c.result_id == result.c.id)
+                    .where(waiting)
+                    .group_by(delivery.c.destination)
+                )
+                .tuples()
+                .all()
+            )
+            errors = dict(
+                connection.execute(
+                    select(delivery.c.destination, delivery.c.error)
+                    .where(delivery.c.error != "", delivery.c.state != ResultState.SENT)
+                    .order_by(delivery.c.updated_at)
+                )
+                .tuples()
+                .all()
+            )
+        states: dict[str, dict[ResultState, int]] = {}
+        for name, state, count in counts:
+            states.setdefault(name, {})[ResultState(state)] = count
+        return [
+            Backlog(destination=name, states=by_state, oldest=oldest.get(name), error=errors.get(name, ""))
+            for name, by_state in states.items()
+        ]

@@ -1,0 +1,76 @@
+"""States of a study and of a delivery, and the transitions between them: a pure table.
+
+::
+
+    RECEIVING ──quiet or forced──> COMPLETE ──claim──> ANALYSING ──> REPORTED | SKIPPED | FAILED
+        ^                             |  ^                |                      |
+        |                             |  └─lease lapsed───┤                      |
+        └───────── late image, revision + 1 ──────────────┴──────────────────────┤
+                                         ^                                       |
+                                         └──────── retry, revision + 1 ──────────┘
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+
+
+class StudyState(enum.StrEnum):
+    """Where a study stands."""
+
+    RECEIVING = "RECEIVING"
+    COMPLETE = "COMPLETE"
+    ANALYSING = "ANALYSING"
+    REPORTED = "REPORTED"
+    SKIPPED = "SKIPPED"
+    FAILED = "FAILED"
+
+
+class ResultState(enum.StrEnum):
+    """Where one result stands on its way to one destination."""
+
+    ENCODED = "ENCODED"
+    SENT = "SENT"
+    CONFIRMED = "CONFIRMED"
+    REJECTED = "REJECTED"
+
+
+_S = StudyState
+STUDY_TRANSITIONS: Mapping[StudyState, frozenset[StudyState]] = MappingProxyType(
+    {
+        _S.RECEIVING: frozenset({_S.RECEIVING, _S.COMPLETE}),
+        _S.COMPLETE: frozenset({_S.RECEIVING, _S.ANALYSING}),
+        _S.ANALYSING: frozenset({_S.RECEIVING, _S.COMPLETE, _S.REPORTED, _S.SKIPPED, _S.FAILED}),
+        _S.REPORTED: frozenset({_S.RECEIVING, _S.COMPLETE}),
+        _S.SKIPPED: frozenset({_S.RECEIVING, _S.COMPLETE}),
+        _S.FAILED: frozenset({_S.RECEIVING, _S.COMPLETE}),
+    }
+)
+
+_R = ResultState
+RESULT_TRANSITIONS: Mapping[ResultState, frozenset[ResultState]] = MappingProxyType(
+    {
+        _R.ENCODED: frozenset({_R.ENCODED, _R.SENT, _R.REJECTED}),
+        _R.SENT: frozenset({_R.CONFIRMED, _R.ENCODED}),
+        _R.CONFIRMED: frozenset(),
+        _R.REJECTED: frozenset({_R.ENCODED}),
+    }
+)
+
+OUTCOMES = frozenset({StudyState.REPORTED, StudyState.SKIPPED, StudyState.FAILED})
+"""States in which the node has said what it has to say."""
+
+DELIVERED = frozenset({ResultState.SENT, ResultState.CONFIRMED})
+"""States in which a destination holds the result."""
+
+
+def sources(target: StudyState) -> tuple[StudyState, ...]:
+    """Return the states from which `target` may be reached: what a compare-and-set must compare with."""
+    return tuple(state for state, targets in STUDY_TRANSITIONS.items() if target in targets)
+
+
+def result_sources(target: ResultState) -> tuple[ResultState, ...]:
+    """Return the delivery states from which `target` may be reached."""
+    return tuple(state for state, targets in RESULT_TRANSITIONS.items() if target in targets)

@@ -1,0 +1,91 @@
+"""The schema. Times are seconds since the epoch, UTC; migrations/ makes exactly these tables."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+study = Table(
+    "study",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_instance_uid", String(64), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("first_received_at", Float, nullable=False),  # of this revision
+    Column("last_received_at", Float, nullable=False),
+    Column("completed_at", Float),  # of this revision; the time that its results carry
+    Column("queued_at", Float),
+    Column("owner", String(128)),
+    Column("lease_until", Float),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("reason", String(1024), nullable=False, default=""),
+    Column("updated_at", Float, nullable=False),
+    Index("study_by_state", "state", "last_received_at"),
+    Index("study_by_update", "updated_at"),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("sop_instance_uid", String(64), nullable=False),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("transfer_syntax_uid", String(64), nullable=False),
+    Column("series_instance_uid", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("file", String(128), nullable=False),
+    Column("calling_ae", String(16), nullable=False),
+    Column("peer_host", String(64), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("receptions", Integer, nullable=False, default=1),
+    # Another instance with the same UID and other bytes came first: kept apart, never analysed.
+    Column("conflict", Boolean, nullable=False, default=False),
+    UniqueConstraint("sop_instance_uid", "digest"),
+)
+
+result = Table(
+    "result",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("sop_instance_uid", String(64), nullable=False, unique=True),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("file", String(128), nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("result_id", ForeignKey("result.id"), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_try_at", Float, nullable=False),
+    Column("owner", String(128)),
+    Column("lease_until", Float),
+    Column("error", String(1024), nullable=False, default=""),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("result_id", "destination"),
+    Index("delivery_by_state", "destination", "state", "next_try_at"),
+)

@@ -1,0 +1,1 @@
+"""Arrays and text in, predictions out. Knows no DICOM, no network, no queue."""

@@ -1,0 +1,1 @@
+"""Joins the DICOM side and the models: the only package that imports both."""
