@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, Row, case, exists, func, select
+from sqlalchemy import Connection, Engine, case, exists, func, select
 
 from dicom_node.store import database
 from dicom_node.store.files import Spool, digest_of
@@ -99,7 +99,7 @@ class Overview:
         with database.reading(self._engine) as connection:
             rows = connection.execute(query.offset(offset).limit(limit)).mappings().all()
             ids = [row["id"] for row in rows]
-            instances = dict(
+            instances: dict[int, int] = dict(
                 connection.execute(
                     select(instance.c.study_id, func.count())
                     .where(instance.c.study_id.in_(ids))
@@ -108,7 +108,7 @@ class Overview:
                 .tuples()
                 .all()
             )
-            results = dict(
+            results: dict[int, int] = dict(
                 connection.execute(
                     select(result.c.study_id, func.count())
                     .where(result.c.study_id.in_(ids))
@@ -163,7 +163,7 @@ class Overview:
             delivery.c.state == ResultState.REJECTED,
         )
         fate = case(
-            (instance.c.conflict, "set_aside"),
+            (instance.c.set_aside != "", "set_aside"),
             (study.c.state.in_([StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING]), "waiting"),
             (waiting_delivery, "waiting"),
             (rejected_delivery, "failed"),
@@ -174,7 +174,7 @@ class Overview:
         )
         with database.reading(self._engine) as connection:
             received = connection.execute(select(func.count()).select_from(instance)).scalar_one()
-            found = dict(
+            found: dict[str, int] = dict(
                 connection.execute(
                     select(fate, func.count()).join(study, instance.c.study_id == study.c.id).group_by(fate)
                 )
@@ -182,8 +182,10 @@ class Overview:
                 .all()
             )
             violations = list(_unexplained(connection))
-            kept = connection.execute(select(instance.c.file, instance.c.size, instance.c.digest)).all()
-            encoded = connection.execute(select(result.c.file, result.c.size, result.c.digest)).all()
+            kept = (
+                connection.execute(select(instance.c.file, instance.c.size, instance.c.digest)).tuples().all()
+            )
+            encoded = connection.execute(select(result.c.file, result.c.size, result.c.digest)).tuples().all()
         fates = {name: found.pop(name, 0) for name in _FATE_ORDER}
         if found or sum(fates.values()) != received:
             violations.append(f"{received} instances received, {sum(fates.values())} accounted for: {found}")
@@ -207,7 +209,7 @@ def _unexplained(connection: Connection) -> Iterator[str]:
 
 
 def _missing(
-    spool: Spool, rows: Iterable[Row[tuple[str, int, str]]], noun: str, *, read_files: bool
+    spool: Spool, rows: Iterable[tuple[str, int, str]], noun: str, *, read_files: bool
 ) -> Iterator[str]:
     for name, size, digest in rows:
         path = spool.path(name)

@@ -35,7 +35,7 @@ class Claim:
     attempts
         Counts this one.
     instances
-        Those to read, in order of their arrival; conflicting ones are left out.
+        Those to read, in order of their arrival; those set aside are left out.
     """
 
     study_id: int
@@ -103,7 +103,7 @@ class Claims:
             rows = (
                 connection.execute(
                     select(instance)
-                    .where(instance.c.study_id == row["id"], instance.c.conflict.is_(False))
+                    .where(instance.c.study_id == row["id"], instance.c.set_aside == "")
                     .order_by(instance.c.id)
                 )
                 .mappings()

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from dicom_node.errors import BadInstance, StorageFailed, StorageFull
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CHUNK = 1 << 20
+_STALE_SECONDS = 86400.0
 # PS3.10 7.1: 128 bytes preamble, DICM, then (0002,0000) UL 4: the length of the rest of the meta group.
 _PREFIX = slice(128, 132)
 _GROUP_LENGTH = b"\x02\x00\x00\x00UL\x04\x00"
@@ -58,8 +60,13 @@ class Spool:
         self.incoming = root / "incoming"
         self._min_free_bytes = min_free_bytes
 
-    def prepare(self) -> None:
+    def prepare(self, *, alone: bool = False) -> None:
         """Make the folders and remove what an earlier process left half received.
+
+        Parameters
+        ----------
+        alone
+            Whether no other process uses the spool; else only what is a day old is removed.
 
         Raises
         ------
@@ -68,8 +75,11 @@ class Spool:
         """
         with _translated(self.root):
             self.incoming.mkdir(parents=True, exist_ok=True)
+            stale_before = time.time() - (0 if alone else _STALE_SECONDS)
             for left_over in self.incoming.iterdir():
-                left_over.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    if left_over.stat().st_mtime <= stale_before:
+                        left_over.unlink()
             for shard in _SHARDS:
                 (self.root / shard).mkdir(exist_ok=True)
             _sync_folder(self.root)

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, or_, select, upd
 
 from dicom_node.store import database
 from dicom_node.store.study import OUTCOMES, StudyState, sources
-from dicom_node.store.tables import instance, study
+from dicom_node.store.tables import instance, result, study
 
 _BATCH = 500
 _CLOCK_SLACK = 60.0
@@ -25,12 +25,25 @@ class Admission(enum.Enum):
 
     NEW = "new"
     REPEATED = "repeated"  # same UID, same bytes
-    CONFLICT = "conflict"  # same UID, other bytes: kept apart
+    SET_ASIDE = "set aside"  # kept apart, see SetAside
+
+
+class SetAside(enum.StrEnum):
+    """Why an instance is kept but never analysed, and opens no revision of its study."""
+
+    CONFLICT = "conflict"  # same UID as an earlier instance, other bytes
+    OWN_RESULT = "own result"  # written by this node or another one: analysing it would never end
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedInstance:
-    """An instance whose file is already durable."""
+    """An instance whose file is already durable.
+
+    Attributes
+    ----------
+    own_result
+        Whether its header says that a dicom-node wrote it.
+    """
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -42,6 +55,7 @@ class ReceivedInstance:
     file: str
     calling_ae: str
     peer_host: str
+    own_result: bool = False
 
 
 class Index:
@@ -103,16 +117,21 @@ class Index:
                         .values(receptions=instance.c.receptions + 1)
                     )
                     return Admission.REPEATED
-            study_id = _enter_study(connection, received.study_instance_uid, now, late=not known)
+            aside: SetAside | None = None
+            if received.own_result or _is_result(connection, received.sop_instance_uid):
+                aside = SetAside.OWN_RESULT
+            elif known:
+                aside = SetAside.CONFLICT
+            study_id = _enter_study(connection, received.study_instance_uid, now, revises=aside is None)
             connection.execute(
                 instance.insert().values(
                     study_id=study_id,
                     **{name: getattr(received, name) for name in INSTANCE_FIELDS},
                     received_at=now,
-                    conflict=bool(known),
+                    set_aside=aside or "",
                 )
             )
-        return Admission.CONFLICT if known else Admission.NEW
+        return Admission.SET_ASIDE if aside else Admission.NEW
 
     # -- completion and queueing ---------------------------------------------------------------------
 
@@ -210,7 +229,12 @@ class Index:
             ).rowcount
 
 
-def _enter_study(connection: Connection, uid: str, now: float, *, late: bool) -> int:
+def _is_result(connection: Connection, sop_instance_uid: str) -> bool:
+    query = select(result.c.id).where(result.c.sop_instance_uid == sop_instance_uid)
+    return connection.execute(query).first() is not None
+
+
+def _enter_study(connection: Connection, uid: str, now: float, *, revises: bool) -> int:
     row = connection.execute(
         select(study.c.id, study.c.state).where(study.c.study_instance_uid == uid).with_for_update()
     ).first()
@@ -226,7 +250,7 @@ def _enter_study(connection: Connection, uid: str, now: float, *, late: bool) ->
             )
         ).inserted_primary_key
         return int(created[0])  # type: ignore[index]
-    if not late:
+    if not revises:
         return int(row.id)
     values: dict[str, object] = {"last_received_at": now, "updated_at": now}
     if row.state != StudyState.RECEIVING:

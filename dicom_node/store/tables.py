@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sqlalchemy import (
-    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -53,8 +52,8 @@ instance = Table(
     Column("peer_host", String(64), nullable=False),
     Column("received_at", Float, nullable=False),
     Column("receptions", Integer, nullable=False, default=1),
-    # Another instance with the same UID and other bytes came first: kept apart, never analysed.
-    Column("conflict", Boolean, nullable=False, default=False),
+    # Why it is kept apart and never analysed, see index.SetAside; empty for all others.
+    Column("set_aside", String(32), nullable=False, default=""),
     UniqueConstraint("sop_instance_uid", "digest"),
 )
 

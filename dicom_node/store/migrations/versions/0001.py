@@ -45,7 +45,7 @@ def upgrade() -> None:
         sa.Column("peer_host", sa.String(length=64), nullable=False),
         sa.Column("received_at", sa.Float(), nullable=False),
         sa.Column("receptions", sa.Integer(), nullable=False),
-        sa.Column("conflict", sa.Boolean(), nullable=False),
+        sa.Column("set_aside", sa.String(length=32), nullable=False),
         sa.ForeignKeyConstraint(
             ["study_id"],
             ["study.id"],

@@ -1,0 +1,153 @@
+"""Commands that run the node: whole, or in parts."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import typer
+
+from dicom_node import notify
+from dicom_node.broker import embedded_broker
+from dicom_node.cli.context import config_of, settings_of
+from dicom_node.data_dir import DataDir
+from dicom_node.errors import ConfigurationError
+from dicom_node.network.transport import bind
+from dicom_node.settings import Settings
+from dicom_node.store.index import Index
+from dicom_node.supervisor import Child, Supervisor
+
+# Receivers end first, then those who work on what was received, the page and the broker last.
+_STOP_SCP, _STOP_SWEEP, _STOP_WORKER, _STOP_SENDER, _STOP_WEB = range(5)
+
+
+class _Parts:
+    """Builds the child processes of a node."""
+
+    def __init__(self, config: Path | None, lock: int) -> None:
+        self._config = config
+        self._lock = lock
+        self.broker_url: str | None = None
+
+    def child(
+        self, part: str, *, name: str = "", stop_stage: int, stop_seconds: float, listening: int | None = None
+    ) -> Child:
+        config = ["--config", str(self._config)] if self._config else []
+        listen = ["--listen-fd", str(listening)] if listening is not None else []
+        broker = {"DICOM_NODE_BROKER_URL": self.broker_url} if self.broker_url else {}
+        return Child(
+            name=name or part,
+            argv=(sys.executable, "-m", "dicom_node", *config, "child", part, *listen),
+            stage=1,
+            stop_stage=stop_stage,
+            stop_seconds=stop_seconds,
+            environment=broker,
+            descriptors=(self._lock,) if listening is None else (self._lock, listening),
+        )
+
+    def scp(self, processes: int, listening: int) -> list[Child]:
+        return [
+            self.child("scp", name=f"scp-{n}", stop_stage=_STOP_SCP, stop_seconds=8, listening=listening)
+            for n in range(1, processes + 1)
+        ]
+
+    def worker(self) -> list[Child]:
+        return [
+            self.child("sweep", stop_stage=_STOP_SWEEP, stop_seconds=3),
+            self.child("worker", stop_stage=_STOP_WORKER, stop_seconds=10),
+        ]
+
+    def sender(self) -> Child:
+        return self.child("sender", stop_stage=_STOP_SENDER, stop_seconds=5)
+
+    def web(self, listening: int) -> Child:
+        return self.child("web", stop_stage=_STOP_WEB, stop_seconds=3, listening=listening)
+
+
+def serve(ctx: typer.Context) -> None:
+    """Run the whole node: SCP, sweep, worker, sender, page and, when none is configured, the broker.
+
+    Prints one line that begins with "ready:" when everything can work. SIGTERM or Ctrl-C ends it in order.
+    """
+    settings = settings_of(ctx)
+    with _prepared(settings, shared=False) as lock, contextlib.ExitStack() as stack:
+        parts = _Parts(config_of(ctx), lock)
+        dicom = stack.enter_context(bind(settings.dicom.host, settings.dicom.port))
+        page = stack.enter_context(bind(settings.web.host, settings.web.port))
+        children = []
+        if settings.broker_url is None:
+            runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dicom-node-")))
+            broker, parts.broker_url = embedded_broker(settings.data_dir, runtime)
+            children.append(broker)
+        children += parts.scp(settings.dicom.processes, dicom.fileno())
+        children += [*parts.worker(), parts.sender(), parts.web(page.fileno())]
+        _supervise(children, lambda: _announce(settings, dicom, page))
+
+
+def scp(ctx: typer.Context) -> None:
+    """Run only the Storage SCP, as several processes that share the port."""
+    settings = settings_of(ctx)
+    with _prepared(settings, shared=True) as lock, bind(settings.dicom.host, settings.dicom.port) as dicom:
+        children = _Parts(config_of(ctx), lock).scp(settings.dicom.processes, dicom.fileno())
+        _supervise(children, lambda: _announce(settings, dicom, None))
+
+
+def worker(ctx: typer.Context) -> None:
+    """Run only the sweep and the Celery worker, against an external broker."""
+    settings = settings_of(ctx)
+    if settings.broker_url is None:
+        raise ConfigurationError("broker_url is not set: a worker of its own needs a Redis or Valkey server")
+    with _prepared(settings, shared=True) as lock:
+        _supervise(_Parts(config_of(ctx), lock).worker(), lambda: _say("ready: worker"))
+
+
+def sender(ctx: typer.Context) -> None:
+    """Run only the sender."""
+    settings = settings_of(ctx)
+    with _prepared(settings, shared=True) as lock:
+        _supervise([_Parts(config_of(ctx), lock).sender()], lambda: _say("ready: sender"))
+
+
+def web(ctx: typer.Context) -> None:
+    """Run only the page."""
+    settings = settings_of(ctx)
+    with _prepared(settings, shared=True) as lock, bind(settings.web.host, settings.web.port) as page:
+        child = _Parts(config_of(ctx), lock).web(page.fileno())
+        _supervise([child], lambda: _announce(settings, None, page))
+
+
+@contextlib.contextmanager
+def _prepared(settings: Settings, *, shared: bool) -> Iterator[int]:
+    """Hold the data directory's lock, with its folders made and the schema current."""
+    data_dir = DataDir(settings)
+    with data_dir.locked(shared=shared) as lock:
+        data_dir.prepare(alone=not shared)
+        Index.open(settings.database).close()
+        yield lock
+
+
+def _supervise(children: Sequence[Child], announce: Callable[[], None]) -> None:
+    def on_ready() -> None:
+        announce()
+        notify.ready()
+
+    Supervisor(children, on_ready).run()
+
+
+def _announce(settings: Settings, dicom: socket.socket | None, page: socket.socket | None) -> None:
+    words = ["ready:"]
+    if dicom is not None:
+        host, port = dicom.getsockname()[:2]
+        words.append(f"ae_title={settings.dicom.ae_title} host={host} port={port}")
+    if page is not None:
+        host, port = page.getsockname()[:2]
+        words.append(f"page=http://{f'[{host}]' if ':' in host else host}:{port}/")
+    _say(" ".join(words))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - standard output is for the line that scripts wait for

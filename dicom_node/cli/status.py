@@ -1,0 +1,141 @@
+"""Commands that say what became of everything, and that try again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dicom_node.cli.context import settings_of
+from dicom_node.data_dir import DataDir
+from dicom_node.errors import NodeError
+from dicom_node.settings import Settings
+from dicom_node.store.audit import Audit, Overview
+from dicom_node.store.index import Index
+from dicom_node.store.outbox import Backlog, Outbox
+from dicom_node.store.study import ResultState, StudyState
+
+
+def status(
+    ctx: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="prove that nothing accepted was lost; exit code 1 if something was"),
+    ] = False,
+    read_files: Annotated[
+        bool, typer.Option("--read-files", help="with --audit: also read every file and compare its digest")
+    ] = False,
+) -> None:
+    """Count studies and results by state; with --audit, prove that nothing was lost.
+
+    received = delivered + waiting + skipped + failed + set aside, each accepted instance in exactly one.
+    """
+    settings = settings_of(ctx)
+    index = _open(settings)
+    overview = Overview(index.engine)
+    studies, results = overview.study_counts(), overview.result_counts()
+    backlogs = Outbox(index.engine).backlogs()
+    data_dir = DataDir(settings)
+    found = overview.audit(data_dir.spool, data_dir.results, read_files=read_files) if audit else None
+    index.close()
+    if as_json:
+        typer.echo(json.dumps(_as_json(studies, results, backlogs, found), indent=2))
+    else:
+        console = Console(highlight=False)
+        console.print(_counts("studies", studies), _counts("results", results))
+        if backlogs:
+            console.print(_destinations(backlogs))
+        if found is not None:
+            _print_audit(console, found)
+    if found is not None and not found.conserved:
+        raise typer.Exit(1)
+
+
+def retry(
+    ctx: typer.Context,
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="STUDY...", help="Study Instance UIDs; all failed ones when absent"),
+    ] = None,
+    skipped: Annotated[bool, typer.Option("--skipped", help="also studies that were skipped")] = False,
+    reported: Annotated[bool, typer.Option("--reported", help="also studies that were reported")] = False,
+    results: Annotated[
+        bool, typer.Option("--results/--no-results", help="also send rejected and waiting results now")
+    ] = True,
+) -> None:
+    """Analyse failed studies again, and send again what a destination rejected or has not taken yet."""
+    states = [StudyState.FAILED]
+    states += [StudyState.SKIPPED] if skipped else []
+    states += [StudyState.REPORTED] if reported else []
+    index = _open(settings_of(ctx))
+    again = index.retry(studies or (), states=states)
+    sent_again = Outbox(index.engine).retry() if results and not studies else 0
+    index.close()
+    typer.echo(f"{again} studies will be analysed again, {sent_again} results will be sent again")
+    if studies and again < len(set(studies)):
+        raise NodeError(
+            f"{len(set(studies)) - again} of the named studies are unknown or in no state to retry; "
+            "see `dicom-node status`, and --skipped or --reported"
+        )
+
+
+def _open(settings: Settings) -> Index:
+    if settings.database_url is None and not (settings.data_dir / "index.sqlite").exists():
+        raise NodeError(
+            f"data_dir {settings.data_dir}: no index there; name the folder that `dicom-node serve` works in"
+        )
+    return Index.open(settings.database)
+
+
+def _as_json(
+    studies: Mapping[StudyState, int],
+    results: Mapping[ResultState, int],
+    backlogs: list[Backlog],
+    audit: Audit | None,
+) -> dict[str, object]:
+    table: dict[str, object] = {
+        "studies": {str(state): count for state, count in studies.items()},
+        "results": {str(state): count for state, count in results.items()},
+        "destinations": [
+            {
+                "name": entry.destination,
+                "results": {str(state): count for state, count in entry.states.items()},
+                "oldest_waiting": entry.oldest,
+                "error": entry.error,
+            }
+            for entry in backlogs
+        ],
+    }
+    if audit is not None:
+        table["audit"] = {**dataclasses.asdict(audit), "conserved": audit.conserved}
+    return table
+
+
+def _counts(noun: str, counts: Mapping[StudyState, int] | Mapping[ResultState, int]) -> Table:
+    table = Table(noun, "count", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
+    for state, count in counts.items():
+        table.add_row(str(state), str(count), style=None if count else "dim")
+    return table
+
+
+def _destinations(backlogs: list[Backlog]) -> Table:
+    table = Table("destination", "results", "last error", box=None, pad_edge=False)
+    for entry in backlogs:
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(entry.states.items()))
+        table.add_row(entry.destination, counts, entry.error)
+    return table
+
+
+def _print_audit(console: Console, audit: Audit) -> None:
+    terms = " + ".join(f"{count} {name.replace('_', ' ')}" for name, count in audit.fates.items())
+    console.print(f"audit: {audit.received} received = {terms}")
+    for violation in audit.violations:
+        console.print(f"  violated: {violation}", markup=False, soft_wrap=True)
+    console.print("audit: nothing was lost" if audit.conserved else "audit: FAILED")

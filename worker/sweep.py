@@ -1,0 +1,128 @@
+"""Looks at the index for studies that are due, and queues their ids."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from dicom_node import logs, notify
+from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
+from dicom_node.settings import Settings, StudySettings
+from dicom_node.store.claims import Claims
+from dicom_node.store.index import Index
+from worker.app import ANALYSE, QUEUE, make_app
+
+_LOG = logging.getLogger(__name__)
+_HOUSEKEEPING_SECONDS = 1.0
+_LOST_SECONDS = 10.0
+_FAULT_PAUSE = 1.0
+
+
+class Sweep:
+    """Closes quiet studies, takes back lapsed claims, queues what is complete.
+
+    Parameters
+    ----------
+    publish
+        Puts (Study Instance UID, revision) into the queue.
+    queued
+        Returns how many messages wait there.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        claims: Claims,
+        settings: StudySettings,
+        publish: Callable[[str, int], None],
+        queued: Callable[[], int],
+    ) -> None:
+        self._index = index
+        self._claims = claims
+        self._settings = settings
+        self._publish = publish
+        self._queued = queued
+
+    def run(self, stop: threading.Event) -> None:
+        """Sweep until told to stop; a database or broker that is away is waited for."""
+        since_housekeeping = _HOUSEKEEPING_SECONDS
+        while not stop.is_set():
+            pause = self._settings.poll_seconds
+            try:
+                since_housekeeping += pause
+                thorough = since_housekeeping >= _HOUSEKEEPING_SECONDS
+                if thorough:
+                    since_housekeeping = 0.0
+                self.once(thorough=thorough)
+            except (StorageFailed, StorageFull) as error:
+                _LOG.error("%s", error)
+                pause = _FAULT_PAUSE
+            except (OperationalError, OSError) as error:
+                _LOG.error("the broker is away: %s", error)
+                pause = _FAULT_PAUSE
+            stop.wait(pause)
+
+    def once(self, *, thorough: bool = True) -> int:
+        """Look once; return how many studies were queued.
+
+        Parameters
+        ----------
+        thorough
+            Also take back lapsed claims and look for studies that the queue lost.
+        """
+        requeue_seconds = self._settings.requeue_seconds
+        if thorough:
+            if released := self._claims.release_lapsed():
+                _LOG.warning("%d studies taken back from workers that ended or fell silent", released)
+            if self._queued() == 0:
+                requeue_seconds = min(requeue_seconds, _LOST_SECONDS)
+        self._index.complete_due(self._settings.quiet_seconds, self._settings.forced_seconds)
+        due = self._index.take_queueable(requeue_seconds)
+        for number, (uid, revision) in enumerate(due):
+            try:
+                self._publish(uid, revision)
+            except (OperationalError, OSError):
+                for left in due[number:]:
+                    self._index.unqueue(*left)
+                raise
+            with logs.study(uid):
+                _LOG.info("revision %d is complete and queued", revision)
+        return len(due)
+
+
+def run_sweep(settings: Settings) -> None:
+    """Sweep until SIGTERM: the body of the sweep process."""
+    if settings.broker_url is None:
+        raise ConfigurationError("broker_url is not set; give the address of a Redis or Valkey server")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    index = Index.open(settings.database)
+    app = make_app(settings.broker_url)
+
+    def publish(uid: str, revision: int) -> None:
+        app.send_task(ANALYSE, args=[uid, revision])
+
+    sweep = Sweep(index, Claims(index.engine), settings.study, publish, lambda: waiting(app))
+    notify.ready()
+    sweep.run(stop)
+    app.close()
+    index.close()
+
+
+def waiting(app: Celery) -> int:
+    """Return how many messages wait in the queue.
+
+    Raises
+    ------
+    kombu.exceptions.OperationalError
+        When the broker does not answer.
+    """
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, timeout=5)
+        return int(connection.SimpleQueue(QUEUE).qsize())
