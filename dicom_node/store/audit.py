@@ -99,23 +99,17 @@ class Overview:
         with database.reading(self._engine) as connection:
             rows = connection.execute(query.offset(offset).limit(limit)).mappings().all()
             ids = [row["id"] for row in rows]
-            instances: dict[int, int] = dict(
-                connection.execute(
-                    select(instance.c.study_id, func.count())
-                    .where(instance.c.study_id.in_(ids))
-                    .group_by(instance.c.study_id)
-                )
-                .tuples()
-                .all()
+            instances: dict[int, int] = database.pairs(
+                connection,
+                select(instance.c.study_id, func.count())
+                .where(instance.c.study_id.in_(ids))
+                .group_by(instance.c.study_id),
             )
-            results: dict[int, int] = dict(
-                connection.execute(
-                    select(result.c.study_id, func.count())
-                    .where(result.c.study_id.in_(ids))
-                    .group_by(result.c.study_id)
-                )
-                .tuples()
-                .all()
+            results: dict[int, int] = database.pairs(
+                connection,
+                select(result.c.study_id, func.count())
+                .where(result.c.study_id.in_(ids))
+                .group_by(result.c.study_id),
             )
             deliveries: dict[int, dict[ResultState, int]] = {}
             for study_id, entry_state, count in connection.execute(
@@ -174,18 +168,13 @@ class Overview:
         )
         with database.reading(self._engine) as connection:
             received = connection.execute(select(func.count()).select_from(instance)).scalar_one()
-            found: dict[str, int] = dict(
-                connection.execute(
-                    select(fate, func.count()).join(study, instance.c.study_id == study.c.id).group_by(fate)
-                )
-                .tuples()
-                .all()
+            found: dict[str, int] = database.pairs(
+                connection,
+                select(fate, func.count()).join(study, instance.c.study_id == study.c.id).group_by(fate),
             )
             violations = list(_unexplained(connection))
-            kept = (
-                connection.execute(select(instance.c.file, instance.c.size, instance.c.digest)).tuples().all()
-            )
-            encoded = connection.execute(select(result.c.file, result.c.size, result.c.digest)).tuples().all()
+            kept = connection.execute(select(instance.c.file, instance.c.size, instance.c.digest)).all()
+            encoded = connection.execute(select(result.c.file, result.c.size, result.c.digest)).all()
         fates = {name: found.pop(name, 0) for name in _FATE_ORDER}
         if found or sum(fates.values()) != received:
             violations.append(f"{received} instances received, {sum(fates.values())} accounted for: {found}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import Connection, Engine, Select, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
@@ -83,6 +83,11 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """Run the body over one consistent snapshot that blocks no writer."""
     with translated(), engine.connect().execution_options(reading=True) as connection:
         yield connection
+
+
+def pairs(connection: Connection, query: Select[Any, Any]) -> dict[Any, Any]:
+    """Return the rows of a query of two columns as a mapping from the first to the second."""
+    return {key: value for key, value in connection.execute(query)}  # noqa: C416 - a result is no sequence
 
 
 @contextlib.contextmanager

@@ -182,24 +182,19 @@ class Outbox:
                 .group_by(delivery.c.destination, delivery.c.state)
                 .order_by(delivery.c.destination)
             ).all()
-            oldest = dict(
-                connection.execute(
-                    select(delivery.c.destination, func.min(result.c.created_at))
-                    .join(result, delivery.c.result_id == result.c.id)
-                    .where(waiting)
-                    .group_by(delivery.c.destination)
-                )
-                .tuples()
-                .all()
+            oldest = database.pairs(
+                connection,
+                select(delivery.c.destination, func.min(result.c.created_at))
+                .join(result, delivery.c.result_id == result.c.id)
+                .where(waiting)
+                .group_by(delivery.c.destination),
             )
-            errors = dict(
-                connection.execute(
-                    select(delivery.c.destination, delivery.c.error)
-                    .where(delivery.c.error != "", delivery.c.state != ResultState.SENT)
-                    .order_by(delivery.c.updated_at)
-                )
-                .tuples()
-                .all()
+            # The last one wins: that of the latest try.
+            errors = database.pairs(
+                connection,
+                select(delivery.c.destination, delivery.c.error)
+                .where(delivery.c.error != "", delivery.c.state != ResultState.SENT)
+                .order_by(delivery.c.updated_at),
             )
         states: dict[str, dict[ResultState, int]] = {}
         for name, state, count in counts:

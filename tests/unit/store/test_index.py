@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from dicom_node.errors import StorageFailed
+from dicom_node.store import database
+from dicom_node.store.audit import Overview
+from dicom_node.store.index import Admission, Index
+from dicom_node.store.study import StudyState
+from dicom_node.store.tables import instance
+from tests.unit.store.conftest import Clock, received
+
+
+def states(index: Index) -> list[tuple[StudyState, int]]:
+    return [(row.state, row.revision) for row in Overview(index.engine).studies()]
+
+
+def test_the_same_instance_again_is_counted_and_changes_nothing(index: Index) -> None:
+    assert index.add_instance(received()) is Admission.NEW
+    assert index.complete_due(0, 300) == 1
+    assert index.add_instance(received()) is Admission.REPEATED
+    assert states(index) == [(StudyState.COMPLETE, 1)]
+    with database.reading(index.engine) as connection:
+        assert connection.execute(select(instance.c.receptions)).scalars().all() == [2]
+
+
+def test_the_same_uid_with_other_bytes_is_kept_apart_and_opens_no_revision(index: Index) -> None:
+    index.add_instance(received())
+    index.complete_due(0, 300)
+    assert index.add_instance(received(digest="b" * 64)) is Admission.SET_ASIDE
+    assert states(index) == [(StudyState.COMPLETE, 1)]
+    with database.reading(index.engine) as connection:
+        rows = connection.execute(select(instance.c.digest, instance.c.set_aside)).all()
+    assert [tuple(row) for row in rows] == [("a" * 64, ""), ("b" * 64, "conflict")]
+
+
+def test_a_result_of_a_node_that_comes_back_opens_no_revision(index: Index) -> None:
+    index.add_instance(received())
+    index.complete_due(0, 300)
+    back = received(sop="1.2.4", digest="c" * 64, own_result=True)
+    assert index.add_instance(back) is Admission.SET_ASIDE
+    assert states(index) == [(StudyState.COMPLETE, 1)]
+
+
+@pytest.mark.parametrize(("seconds", "complete"), [(4.9, 0), (5.0, 1)])
+def test_a_study_is_complete_after_its_quiet_time(
+    index: Index, clock: Clock, seconds: float, complete: int
+) -> None:
+    index.add_instance(received())
+    clock.now += 3
+    index.add_instance(received(sop="1.2.4", digest="b" * 64))
+    clock.now += seconds
+    assert index.complete_due(5, 300) == complete
+
+
+def test_a_study_that_never_rests_is_ended_by_force(index: Index, clock: Clock) -> None:
+    for number in range(11):
+        index.add_instance(received(sop=f"1.2.{number + 10}", digest=f"{number:064x}"))
+        clock.now += 1
+    assert index.complete_due(5, 300) == 0
+    assert index.complete_due(5, 10) == 1
+
+
+def test_a_late_image_makes_a_new_revision(index: Index) -> None:
+    index.add_instance(received())
+    index.complete_due(0, 300)
+    index.add_instance(received(sop="1.2.4", digest="b" * 64))
+    assert states(index) == [(StudyState.RECEIVING, 2)]
+
+
+def test_a_clock_set_back_does_not_keep_studies_waiting(index: Index, clock: Clock) -> None:
+    index.add_instance(received())
+    clock.now -= 86400
+    assert index.complete_due(5, 300) == 1
+    assert len(index.take_queueable(300)) == 1
+
+
+def test_a_queued_study_is_offered_again_only_when_it_seems_lost(index: Index, clock: Clock) -> None:
+    index.add_instance(received())
+    index.complete_due(0, 300)
+    assert index.take_queueable(300) == [("1.2", 1)]
+    assert index.take_queueable(300) == []
+    clock.now += 301
+    assert index.take_queueable(300) == [("1.2", 1)]
+    index.unqueue("1.2", 1)
+    assert index.take_queueable(300) == [("1.2", 1)]
+
+
+def test_the_index_outlives_its_process(index: Index) -> None:
+    index.add_instance(received())
+    index.complete_due(0, 300)
+    again = Index.open(str(index.engine.url))
+    assert states(again) == [(StudyState.COMPLETE, 1)]
+    again.close()
+
+
+def test_sqlite_commits_are_durable(index: Index) -> None:
+    with index.engine.connect().execution_options(reading=True) as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+def test_an_index_that_cannot_be_opened_is_one_sentence(tmp_path: object) -> None:
+    with pytest.raises(StorageFailed, match="unable to open database file"):
+        Index.open("sqlite:////nonexistent/folder/index.sqlite")
