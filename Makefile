@@ -1,0 +1,60 @@
+# Two commands for a fresh machine: `make serve` runs the node, `make test` runs every test.
+# Each sets up what it needs: a virtual environment with the locked versions and, for the tests, the
+# peers that Debian packages (as root, or through sudo).
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
+
+.DEFAULT_GOAL := help
+.PHONY: help serve check test bench lock format peers clean
+
+help:  ## Show what there is
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+serve: $(VENV)/.serve  ## Set up and run the node; ARGS="--config node.toml" goes to dicom-node
+	@$(BIN)/dicom-node $(ARGS) serve
+
+check: $(VENV)/.dev  ## The gate: format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/.dev peers  ## Set up and run every test, with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+bench: $(VENV)/.dev peers  ## Run the benchmarks; they print ratios against peers of the same run
+	$(BIN)/python -m pytest tests/bench -s -o python_files='bench_*.py' -o timeout=1200 $(ARGS)
+
+format: $(VENV)/.dev  ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(VENV)/.dev  ## Write requirements.lock anew from pyproject.toml
+	$(BIN)/pip-compile -q --all-extras --strip-extras --upgrade --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	  -o requirements.lock.new pyproject.toml
+	( sed -n 1p requirements.lock; grep -E '^[A-Za-z0-9._-]+==' requirements.lock.new ) > requirements.lock.tmp
+	mv requirements.lock.tmp requirements.lock && rm requirements.lock.new
+
+peers:  ## Install the peers that the tests talk to (Debian, Ubuntu)
+	@deploy/install-peers $(PEERS)
+
+clean:  ## Remove the virtual environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* build *.egg-info
+
+$(VENV)/bin/pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dicom-node needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: pyproject.toml requirements.lock | $(VENV)/bin/pip
+	@test -e $(VENV)/.dev || $(BIN)/pip install --quiet -c requirements.lock -e '.[worker,embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml requirements.lock | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet -c requirements.lock -e '.[dev]'
+	@touch $@

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from dicom_node.errors import ConfigurationError
+from dicom_node.settings import Settings, load_settings
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_need_no_file() -> None:
+    settings = load_settings()
+    assert settings.dicom.ae_title == "DICOM_NODE"
+    assert (settings.dicom.host, settings.dicom.port, settings.web.port) == ("127.0.0.1", 11112, 8080)
+    assert settings.study.quiet_seconds == 5
+    assert settings.destinations == ()
+
+
+def test_the_environment_goes_before_the_file_and_that_before_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = toml(tmp_path, '[dicom]\nport = 104\nae_title = "FROM_FILE"\n')
+    monkeypatch.setenv("DICOM_NODE_DICOM__PORT", "105")
+    settings = load_settings(path)
+    assert (settings.dicom.port, settings.dicom.ae_title, settings.dicom.host) == (
+        105,
+        "FROM_FILE",
+        "127.0.0.1",
+    )
+
+
+def test_destinations_come_as_json_or_as_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"name": "pacs", "kind": "dicom", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": 4242}
+    path = toml(
+        tmp_path, '[[destinations]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\n'
+    )
+    from_file = load_settings(path)
+    monkeypatch.setenv("DICOM_NODE_DESTINATIONS", json.dumps([entry]))
+    assert load_settings().destinations == from_file.destinations
+    assert from_file.destinations[0].model_dump() == entry
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[dicom]\nprot = 104\n", "unknown key 'dicom.prot'; did you mean 'dicom.port'?"),
+        ("[dicm]\nport = 104\n", "unknown key 'dicm'; did you mean 'dicom'?"),
+        (
+            '[[destinations]]\nnam = "x"\n',
+            "unknown key 'destinations.nam'; did you mean 'destinations.name'?",
+        ),
+        ('[dicom]\nport = "many"\n', "dicom.port: Input should be a valid integer"),
+        ("[dicom]\nport = 70000\n", "dicom.port: Input should be less than or equal to 65535"),
+        ('[dicom]\nae_title = "SEVENTEEN_LETTERS"\n', "1 to 16 printable ASCII characters"),
+        ('[dicom]\nhost = "0.0.0.0"\n', "set dicom.accept_unknown_peers = true"),
+        ("not toml", "not TOML"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line_that_names_file_and_key(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = toml(tmp_path, text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(path)
+    assert message in str(caught.value)
+    if "accept_unknown" not in message:
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("DICOM_NODE_DICOM__PROT", "1", "did you mean 'DICOM_NODE_DICOM__PORT'?"),
+        ("DICOM_NODE_DICOM__PORT", "x", "DICOM_NODE_DICOM__PORT: Input should be a valid integer"),
+        ("DICOM_NODE_DESTINATIONS", "[", "lists and tables are written as JSON"),
+        ("DICOM_NODE_DESTINATIONS", '[{"name": "a"}]', "DICOM_NODE_DESTINATIONS: destinations.0.ae_title"),
+    ],
+)
+def test_a_mistake_in_the_environment_is_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert message in str(caught.value)
+
+
+def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(toml(tmp_path, "[dicom]\nprot = 1\n[web]\nprot = 2\n"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_an_open_address_needs_known_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_NODE_DICOM__HOST", "0.0.0.0")
+    monkeypatch.setenv("DICOM_NODE_DICOM__KNOWN_PEERS", '[{"ae_title": "PACS", "host": "10.0.0.1"}]')
+    assert load_settings().dicom.known_peers[0].ae_title == "PACS"
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load_settings()
+    with pytest.raises(ValidationError):
+        settings.data_dir = Path("elsewhere")  # type: ignore[misc]
+    assert isinstance(settings, Settings)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        load_settings(tmp_path / "none.toml")

@@ -1,0 +1,160 @@
+"""One study's way from a claim to its recorded outcome, as straight code; it knows no Celery."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset
+
+from dicom_node import logs
+from dicom_node.data_dir import DataDir
+from dicom_node.errors import EncodingFailed, StorageFailed, StorageFull
+from dicom_node.owner import Owner
+from dicom_node.settings import Settings
+from dicom_node.store.claims import Claim, Claims, EncodedResult
+from dicom_node.store.index import Index
+from dicom_node.store.study import StudyState
+from models.errors import ModelError
+from worker.reading import Reading, StudyReader
+
+_LOG = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """Analyses the studies that it can claim.
+
+    Parameters
+    ----------
+    settings
+        Of the node.
+    index
+        Where studies are claimed and outcomes recorded.
+    reader
+        Reads their films.
+    """
+
+    def __init__(self, settings: Settings, index: Index, reader: StudyReader) -> None:
+        self._settings = settings
+        self._index = index
+        self._claims = Claims(index.engine)
+        self._reader = reader
+        self._data_dir = DataDir(settings)
+        self._owner = Owner.this_process()
+
+    @classmethod
+    def open(cls, settings: Settings) -> Pipeline:
+        """Return a pipeline over the configured data directory, database and bundle."""
+        return cls(settings, Index.open(settings.database), StudyReader.open(settings))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._index.close()
+
+    def warm_up(self) -> None:
+        """Make the first study as fast as the others."""
+        self._reader.warm_up()
+
+    def stop(self) -> None:
+        """End the decoder."""
+        self._reader.close()
+
+    def analyse(self, study_instance_uid: str, revision: int) -> StudyState | None:
+        """Analyse one revision of one study and record what came of it.
+
+        Returns
+        -------
+        StudyState or None
+            None when the study could not be claimed, or the claim was lost meanwhile.
+        """
+        worker = self._settings.worker
+        claim = self._claims.claim(study_instance_uid, revision, self._owner, worker.lease_seconds)
+        if claim is None:
+            return None
+        with logs.study(study_instance_uid), self._renewing(claim):
+            try:
+                return self._analyse(claim)
+            except (StorageFull, StorageFailed) as error:
+                _LOG.error("put back: %s", error)
+                self._claims.release(claim, str(error))
+            except (ModelError, EncodingFailed) as error:
+                return self._fail(claim, str(error))
+            except Exception as error:
+                # Whatever a film or a library did, the study gets an outcome and the next one its turn.
+                _LOG.exception("the analysis failed")
+                return self._fail(claim, f"the analysis failed unexpectedly: {type(error).__name__}")
+        return None
+
+    def _analyse(self, claim: Claim) -> StudyState | None:
+        if not claim.instances:
+            text = "the study holds only instances that were set aside: results of a node, or conflicting copies"
+            return self._finish(claim, StudyState.SKIPPED, text, [])
+        paths = [self._data_dir.spool.path(entry.file) for entry in claim.instances]
+        if claim.attempts > self._settings.worker.max_attempts:
+            text = f"the analysis ended its worker {claim.attempts - 1} times; see the worker's log"
+            reading = self._reader.refuse(claim.study_instance_uid, claim.revision, claim.created, paths, text)
+        else:
+            reading = self._reader.read(claim.study_instance_uid, claim.revision, claim.created, paths)
+        return self._finish(claim, reading.state, reading.reason, self._keep(reading))
+
+    def _fail(self, claim: Claim, reason: str) -> StudyState | None:
+        _LOG.error("failed: %s", reason)
+        return self._finish(claim, StudyState.FAILED, reason, [])
+
+    def _keep(self, reading: Reading) -> list[EncodedResult]:
+        return [
+            EncodedResult(
+                kind=kind,
+                sop_instance_uid=str(ds.SOPInstanceUID),
+                sop_class_uid=str(ds.SOPClassUID),
+                file=self._data_dir.results.keep(part10(ds)),
+            )
+            for kind, ds in reading.objects
+        ]
+
+    def _finish(
+        self, claim: Claim, state: StudyState, reason: str, results: Sequence[EncodedResult]
+    ) -> StudyState | None:
+        names = [destination.name for destination in self._settings.destinations]
+        if not self._claims.finish(claim, state, reason, results, names):
+            _LOG.warning("the claim was lost: a late image, or a lapsed lease")
+            return None
+        _LOG.info("revision %d: %s, %d results%s", claim.revision, state, len(results), reason and f": {reason}")
+        return state
+
+    @contextlib.contextmanager
+    def _renewing(self, claim: Claim) -> Iterator[None]:
+        """Keep the lease alive while the body runs."""
+        done = threading.Event()
+        seconds = self._settings.worker.lease_seconds
+
+        def renew() -> None:
+            while not done.wait(seconds / 3):
+                with contextlib.suppress(StorageFailed, StorageFull):
+                    self._claims.renew(claim, seconds)
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def part10(ds: Dataset) -> bytes:
+    """Return a data set as the bytes of a Part 10 file (PS3.10 7), with a zero preamble."""
+    stream = io.BytesIO()
+    dcmwrite(stream, ds, enforce_file_format=True)
+    return stream.getvalue()
