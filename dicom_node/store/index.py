@@ -5,6 +5,7 @@ Every method is one transaction. A method that changes something returns after t
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from dicom_node.store.study import OUTCOMES, StudyState, sources
 from dicom_node.store.tables import instance, result, study
 
 _BATCH = 500
+_CLASHES = 5
 _CLOCK_SLACK = 60.0
 
 
@@ -94,12 +96,12 @@ class Index:
         StorageFull, StorageFailed
             When the database did not take it: the sender must not be told Success.
         """
-        try:
-            return self._add_instance(received)
-        except database.Clashed:
-            # Another process entered the same study or instance between our look and our insert
-            # (PostgreSQL only: SQLite's writers wait for each other). Now it is there to be seen.
-            return self._add_instance(received)
+        # Another process may enter the same study or instance between our look and our insert (PostgreSQL
+        # only: SQLite's writers wait for each other). The next time, it is there to be seen.
+        for _ in range(_CLASHES):
+            with contextlib.suppress(database.Clashed):
+                return self._add_instance(received)
+        return self._add_instance(received)
 
     def _add_instance(self, received: ReceivedInstance) -> Admission:
         now = self._clock()

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from dicom_node.store import database
 from dicom_node.store.claims import Claims
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Index, ReceivedInstance
 from dicom_node.store.outbox import Outbox
+from tests.peers import postgresql
 
 
 class Clock:
@@ -29,9 +31,29 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with postgresql(tmp_path_factory.mktemp("server")) as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Address of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'index.sqlite'}"
+    address: str = request.getfixturevalue("server")
+    engine = database.connect(address)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return address
+
+
 @pytest.fixture
-def index(tmp_path: Path, clock: Clock) -> Iterator[Index]:
-    engine = database.connect(f"sqlite:///{tmp_path / 'index.sqlite'}")
+def index(address: str, clock: Clock) -> Iterator[Index]:
+    engine = database.connect(address)
     database.migrate(engine)
     yield Index(engine, clock)
     engine.dispose()

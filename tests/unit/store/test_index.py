@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy import select
 
 from dicom_node.errors import StorageFailed
@@ -8,7 +12,7 @@ from dicom_node.store import database
 from dicom_node.store.audit import Overview
 from dicom_node.store.index import Admission, Index
 from dicom_node.store.study import StudyState
-from dicom_node.store.tables import instance
+from dicom_node.store.tables import instance, metadata
 from tests.unit.store.conftest import Clock, received
 
 
@@ -87,14 +91,15 @@ def test_a_queued_study_is_offered_again_only_when_it_seems_lost(index: Index, c
     assert index.take_queueable(300) == [("1.2", 1)]
 
 
-def test_the_index_outlives_its_process(index: Index) -> None:
+def test_the_index_outlives_its_process(index: Index, address: str) -> None:
     index.add_instance(received())
     index.complete_due(0, 300)
-    again = Index.open(str(index.engine.url))
+    again = Index.open(address)
     assert states(again) == [(StudyState.COMPLETE, 1)]
     again.close()
 
 
+@pytest.mark.parametrize("address", ["sqlite"], indirect=True)
 def test_sqlite_commits_are_durable(index: Index) -> None:
     with index.engine.connect().execution_options(reading=True) as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
@@ -104,3 +109,18 @@ def test_sqlite_commits_are_durable(index: Index) -> None:
 def test_an_index_that_cannot_be_opened_is_one_sentence(tmp_path: object) -> None:
     with pytest.raises(StorageFailed, match="unable to open database file"):
         Index.open("sqlite:////nonexistent/folder/index.sqlite")
+
+
+def test_the_migrations_make_the_tables(index: Index) -> None:
+    with index.engine.connect().execution_options(reading=True) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_writers_in_many_threads_wait_for_each_other(index: Index) -> None:
+    def add(number: int) -> Admission:
+        return index.add_instance(received(sop=f"1.2.{number % 40}", digest=f"{number % 40:064x}"))
+
+    with ThreadPoolExecutor(8) as pool:
+        admissions = list(pool.map(add, range(80)))
+    assert admissions.count(Admission.NEW) == 40
+    assert admissions.count(Admission.REPEATED) == 40
