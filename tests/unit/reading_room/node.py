@@ -1,0 +1,116 @@
+"""A data directory as a node leaves it, filled through the store's own interfaces."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+
+from pydicom.uid import Comprehensive3DSRStorage
+
+from dicom_node.data_dir import DataDir
+from dicom_node.owner import Owner
+from dicom_node.settings import Destination, Settings, WebSettings
+from dicom_node.store.claims import Claims, EncodedResult
+from dicom_node.store.index import Index, ReceivedInstance
+from dicom_node.store.outbox import Outbox
+from dicom_node.store.study import StudyState
+from tests.factories import encoded, film, uid
+
+PACS = Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242)
+OWNER = Owner("elsewhere", 1, 1)
+
+
+class StillNode:
+    """A node of which no process runs.
+
+    Parameters
+    ----------
+    folder
+        Becomes its data directory.
+    destinations
+        Configured ones.
+    """
+
+    def __init__(self, folder: Path, *destinations: Destination) -> None:
+        self.settings = Settings(
+            data_dir=folder, destinations=destinations or (PACS,), web=WebSettings(host="127.0.0.1", port=0)
+        )
+        self.data_dir = DataDir(self.settings)
+        self.data_dir.prepare(alone=True)
+        self.now = time.time()
+        self.index = Index.open(self.settings.database)
+        self.index = Index(self.index.engine, self._clock)
+        self.claims = Claims(self.index.engine, self._clock)
+        self.outbox = Outbox(self.index.engine, self._clock)
+        self._numbers = itertools.count(1)
+
+    def _clock(self) -> float:
+        self.now += 0.001
+        return self.now
+
+    def close(self) -> None:
+        self.index.close()
+
+    def receive(self, study: object, instance: object = 1) -> str:
+        """Take one small film; returns the Study Instance UID."""
+        ds = film(rows=64, columns=64, study=study, instance=1, SOPInstanceUID=uid(study, instance))
+        kept = self.data_dir.spool.keep(encoded(ds))
+        self.index.add_instance(
+            ReceivedInstance(
+                sop_instance_uid=ds.SOPInstanceUID,
+                sop_class_uid=ds.SOPClassUID,
+                transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
+                study_instance_uid=ds.StudyInstanceUID,
+                series_instance_uid=ds.SeriesInstanceUID,
+                digest=kept.digest,
+                size=kept.size,
+                file=kept.name,
+                calling_ae="MODALITY",
+                peer_host="127.0.0.1",
+            )
+        )
+        return str(ds.StudyInstanceUID)
+
+    def complete(self, study: object, instances: int = 1) -> str:
+        """Take a whole study, which then waits for a worker."""
+        for instance in range(1, instances + 1):
+            study_uid = self.receive(study, instance)
+        self.index.complete_due(0, 1e9)
+        return study_uid
+
+    def finish(
+        self,
+        study: object,
+        state: StudyState,
+        reason: str = "",
+        *,
+        instances: int = 1,
+        results: int = 1,
+        revision: int = 1,
+        destinations: tuple[str, ...] = ("pacs",),
+    ) -> str:
+        """Take a study through to its outcome."""
+        study_uid = self.complete(study, instances)
+        claim = self.claims.claim(study_uid, revision, OWNER, 60)
+        assert claim is not None
+        written = []
+        for _ in range(results):
+            ds = film(rows=64, columns=64, study=study, SOPInstanceUID=uid("result", next(self._numbers)))
+            written.append(
+                EncodedResult(
+                    "sr", ds.SOPInstanceUID, Comprehensive3DSRStorage, self.data_dir.results.keep(encoded(ds))
+                )
+            )
+        assert self.claims.finish(claim, state, reason, written, destinations)
+        return study_uid
+
+    def send(self, destination: str, *, error: str = "", permanent: bool = False) -> None:
+        """Try every delivery that is due to one destination."""
+        for entry in self.outbox.take(destination, OWNER, 60):
+            if not error:
+                self.outbox.sent(entry)
+            elif permanent:
+                self.outbox.rejected(entry, error)
+            else:
+                self.outbox.postponed(entry, error, 60)
