@@ -119,6 +119,8 @@ class Finding:
         On the scale of `certainty` when there is one, else of `score`.
     saliency
         Best first; empty for findings that are not shown.
+    qualifier
+        What narrows `code`, such as calcified for a granuloma; None for most.
     """
 
     key: str
@@ -130,6 +132,7 @@ class Finding:
     threshold: float
     presence: Presence
     saliency: tuple[Saliency, ...] = ()
+    qualifier: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,237 @@
+"""Decode films in a child process that is limited in memory and time, and can die alone.
+
+Decoders of compressed pixels are C on foreign bytes. The child answers over a Unix socket pair, the
+pixels come back in shared memory without a copy. It is an ordinary program, not a ``multiprocessing``
+child, so that it also starts from a daemonic process and never runs the parent's main module again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import mmap
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
+from dicom_node.pixels import FloatArray, read_film
+
+_MESSAGE_BYTES = 1 << 16
+_START_SECONDS = 60.0
+_PR_SET_PDEATHSIG = 1
+_READY = b"ready"
+
+
+class Decoder:
+    """A decoder process, started when it is first needed and again after it had to be killed.
+
+    Use it from the process that made it; a forked child that uses it gets a decoder process of its own.
+
+    Parameters
+    ----------
+    max_pixels
+        Rows x Columns x frames above which nothing is decoded.
+    decode_seconds
+        For one film, after which the process is killed.
+    decode_bytes
+        Address space of the process.
+    """
+
+    def __init__(self, *, max_pixels: int, decode_seconds: float, decode_bytes: int) -> None:
+        self._max_pixels = max_pixels
+        self._seconds = decode_seconds
+        self._bytes = decode_bytes
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._owner = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def warm(self) -> None:
+        """Start the process if it does not run, so that the first film need not wait for it.
+
+        Raises
+        ------
+        NodeError
+            When it cannot be started.
+        """
+        with self._lock:
+            self._running()
+
+    def decode(self, path: Path) -> FloatArray:
+        """Decode one file.
+
+        Parameters
+        ----------
+        path
+            Of a file that :func:`dicom_node.pixels.read_film` can read.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (Rows, Columns), float32 in [0, 1], lungs dark; writable.
+
+        Raises
+        ------
+        NotAnalysable
+            As :func:`dicom_node.pixels.read_film`; ``undecodable`` too when the process ran out of time
+            or memory, or crashed.
+        StorageFailed
+            When the file cannot be opened.
+        NodeError
+            When the process cannot be started.
+        """
+        request = json.dumps({"path": os.fspath(path.absolute()), "max_pixels": self._max_pixels}).encode()
+        with self._lock:
+            channel = self._running()
+            try:
+                channel.sendall(request)
+            except OSError:  # it died while idle, which no film is to blame for
+                self._kill()
+                channel = self._running()
+                channel.sendall(request)
+            channel.settimeout(self._seconds)
+            try:
+                reply, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 1)
+            except TimeoutError:
+                self._kill()
+                raise NotAnalysable(
+                    "undecodable", f"decoding took longer than {self._seconds:g} s and was stopped"
+                ) from None
+            except OSError:
+                reply, descriptors = b"", []
+            if not reply:
+                ended = self._kill()
+                raise NotAnalysable("undecodable", f"decoding ended its process ({_describe(ended)})")
+        answer = json.loads(reply)
+        if "shape" in answer:
+            return _mapped(descriptors, answer["shape"])
+        if "storage" in answer:
+            raise StorageFailed(answer["storage"])
+        raise NotAnalysable(answer["reason"], answer["text"])
+
+    def close(self) -> None:
+        """End the process; a later call of :meth:`decode` would start another."""
+        with self._lock:
+            self._kill()
+
+    def _running(self) -> socket.socket:
+        if self._owner != os.getpid():  # forked: the process belongs to the parent, leave it alone
+            self._process = self._channel = None
+        if self._channel is not None and self._process is not None and self._process.poll() is None:
+            return self._channel
+        self._kill()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", "dicom_node.decoder", *map(str, (theirs.fileno(), self._bytes))]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env=environment,
+            )
+        self._channel, self._owner = ours, os.getpid()
+        ours.settimeout(_START_SECONDS)
+        with contextlib.suppress(OSError):
+            if ours.recv(len(_READY)) == _READY:
+                return ours
+        raise NodeError(
+            f"the decoder process did not start ({_describe(self._kill())}); "
+            "`python -m dicom_node.decoder` shows why, decode_bytes may be too small"
+        )
+
+    def _kill(self) -> int:
+        """End the process; returns its return code, 0 when there was none."""
+        process, channel = self._process, self._channel
+        self._process = self._channel = None
+        if channel is not None:
+            channel.close()
+        if process is None:
+            return 0
+        ended = process.poll()
+        if ended is None and channel is not None:
+            # Give one that closed its end a moment to say how it ended.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                ended = process.wait(0.05)
+        process.kill()
+        return process.wait() if ended is None else ended
+
+
+def _describe(returned: int) -> str:
+    return signal.Signals(-returned).name if returned < 0 else f"exit code {returned}"
+
+
+def _mapped(descriptors: list[int], shape: list[int]) -> FloatArray:
+    rows, columns = shape
+    try:
+        memory = mmap.mmap(descriptors[0], rows * columns * np.dtype(np.float32).itemsize)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return np.frombuffer(memory, np.float32).reshape(rows, columns)
+
+
+# --- in the child --------------------------------------------------------------------------------
+
+
+def _confine(decode_bytes: int, parent: int) -> None:
+    """Limit this process, and tie its life to the parent's."""
+    resource.setrlimit(resource.RLIMIT_AS, (decode_bytes, decode_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before it could be tied to
+        sys.exit(0)
+
+
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    try:
+        film = read_film(Path(request["path"]), max_pixels=request["max_pixels"])
+    except NotAnalysable as error:
+        return {"reason": error.reason, "text": str(error)}, []
+    except StorageFailed as error:
+        return {"storage": str(error)}, []
+    descriptor = os.memfd_create("film", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, film.pixels.nbytes)
+    with mmap.mmap(descriptor, film.pixels.nbytes) as memory:
+        shared = np.frombuffer(memory, np.float32).reshape(film.pixels.shape)
+        np.copyto(shared, film.pixels)
+        del shared
+    return {"shape": film.pixels.shape}, [descriptor]
+
+
+def _serve(descriptor: int, decode_bytes: int, parent: int) -> None:
+    """Answer requests until the parent closes its end."""
+    _confine(decode_bytes, parent)
+    with socket.socket(fileno=descriptor) as channel:
+        channel.sendall(_READY)
+        while request := channel.recv(_MESSAGE_BYTES):
+            answer, descriptors = _answer(json.loads(request))
+            socket.send_fds(channel, [json.dumps(answer).encode()], descriptors)
+            for sent in descriptors:
+                os.close(sent)
+
+
+if __name__ == "__main__":
+    _serve(*map(int, sys.argv[1:4]))

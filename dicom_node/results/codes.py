@@ -1,0 +1,191 @@
+"""Codes of no model: titles, units, relations and reasons (PS3.16).
+
+What a label means is in the models' vocabulary and comes in with each finding. A code that no terminology
+has is one of ours, declared in every object by the Coding Scheme Identification Sequence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from dicom_node.results.report import Code, Presence
+
+PRIVATE_SCHEME: Final = "99CXRNODE"
+PRIVATE_SCHEME_UID: Final = "2.25.288512127120416403236137412243317211853"
+PRIVATE_SCHEME_NAME: Final = "dicom-node chest radiograph codes"
+
+RESEARCH_USE_ONLY: Final = "RESEARCH USE ONLY"
+INTENDED_USE: Final = (
+    "RESEARCH USE ONLY. Computed by a machine learning model and not reviewed by a physician. "
+    "Not for diagnosis, treatment or any other clinical use."
+)
+
+
+def _dcm(value: str, meaning: str) -> Code:
+    return Code(value, "DCM", meaning)
+
+
+def _sct(value: str, meaning: str) -> Code:
+    return Code(value, "SCT", meaning)
+
+
+def _private(value: str, meaning: str) -> Code:
+    return Code(value, PRIVATE_SCHEME, meaning)
+
+
+# --- TID 1500 and the templates that it includes ---------------------------------------------------
+
+IMAGING_MEASUREMENT_REPORT = _dcm("126000", "Imaging Measurement Report")
+LANGUAGE = _dcm("121049", "Language of Content Item and Descendants")
+ENGLISH = Code("en", "RFC5646", "English")
+OBSERVER_TYPE = _dcm("121005", "Observer Type")
+DEVICE = _dcm("121007", "Device")
+DEVICE_UID = _dcm("121012", "Device Observer UID")
+DEVICE_NAME = _dcm("121013", "Device Observer Name")
+DEVICE_MANUFACTURER = _dcm("121014", "Device Observer Manufacturer")
+DEVICE_MODEL = _dcm("121015", "Device Observer Model Name")
+DEVICE_SERIAL = _dcm("121016", "Device Observer Serial Number")
+PROCEDURE_REPORTED = _dcm("121058", "Procedure reported")
+XR_UNSPECIFIED = Code("43468-8", "LN", "XR unspecified body region")
+"""Of CID 100, for a source without a Procedure Code Sequence of its own."""
+
+IMAGE_LIBRARY = _dcm("111028", "Image Library")
+IMAGE_LIBRARY_GROUP = _dcm("126200", "Image Library Group")
+MODALITY = _dcm("121139", "Modality")
+TARGET_REGION = _dcm("123014", "Target Region")
+CHEST = _sct("816094009", "Chest")
+STUDY_DATE = _dcm("111060", "Study Date")
+IMAGE_VIEW = _dcm("111031", "Image View")
+ROWS = _dcm("110910", "Pixel Data Rows")
+COLUMNS = _dcm("110911", "Pixel Data Columns")
+
+IMAGING_MEASUREMENTS = _dcm("126010", "Imaging Measurements")
+MEASUREMENT_GROUP = _dcm("125007", "Measurement Group")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+TRACKING_IDENTIFIER = _dcm("112039", "Tracking Identifier")
+TRACKING_UID = _dcm("112040", "Tracking Unique Identifier")
+FINDING = _dcm("121071", "Finding")
+FINDING_SITE = _sct("363698007", "Finding Site")
+QUALIFIER = _private("QUALIFIER", "Finding qualifier")
+PRESENCE = _sct("705057003", "Presence")
+CERTAINTY = _dcm("111012", "Certainty of Finding")
+MODEL_SCORE = _private("SCORE", "Model score")
+THRESHOLD = _private("THRESHOLD", "Decision threshold")
+SOURCE_OF_MEASUREMENT = _dcm("121112", "Source of Measurement")
+SOURCE = _sct("260753009", "Source")
+"""What other writers call the source image; read it as `SOURCE_OF_MEASUREMENT`."""
+IMAGE_REGION = _dcm("111030", "Image Region")
+NORMALITY = _dcm("121402", "Normality")
+
+ALGORITHM_NAME = _dcm("111001", "Algorithm Name")
+ALGORITHM_VERSION = _dcm("111003", "Algorithm Version")
+ALGORITHM_MANUFACTURER = _dcm("122405", "Algorithm Manufacturer")
+ALGORITHM_FAMILY = _dcm("111000", "Algorithm Family")
+ALGORITHM_PARAMETERS = _dcm("111002", "Algorithm Parameters")
+ARTIFICIAL_INTELLIGENCE = _dcm("123110", "Artificial Intelligence")
+
+PERCENT = Code("%", "UCUM", "Percent")
+NO_UNITS = Code("1", "UCUM", "no units")
+
+INTENDED_USE_STATEMENT = _private("RUO", "Intended use statement")
+PROCESSING_SUMMARY = _dcm("111017", "CAD Processing and Findings Summary")
+NO_ALGORITHM_SUCCEEDED = _dcm("111245", "No algorithms succeeded; without findings")
+REASON_NOT_ANALYSED = _private("REASON", "Reason not analysed")
+EXPLANATION = _private("EXPLANATION", "Explanation")
+IMAGE_NOT_ANALYSED = _private("EXCLUDED", "Image not analysed")
+
+# --- images ----------------------------------------------------------------------------------------
+
+SOURCE_IMAGE = _dcm("121322", "Source image for image processing operation")
+GRADIENT_CLASS_ACTIVATION = _dcm("130403", "Gradient-weighted class activation")
+PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
+
+# --- tables ----------------------------------------------------------------------------------------
+
+PRESENCES: Final = {
+    Presence.PRESENT: _sct("52101004", "Present"),
+    Presence.ABSENT: _sct("272519000", "Absent"),
+    Presence.UNDETERMINED: _sct("373068000", "Undetermined"),
+}
+"""CID 240."""
+
+NORMALITIES: Final = {
+    Presence.PRESENT: _sct("17621005", "Normal"),
+    Presence.ABSENT: _sct("263654008", "Abnormal"),
+    Presence.UNDETERMINED: _sct("371934000", "Normality Undetermined"),
+}
+"""CID 222, by whether the study is normal."""
+
+VIEWS: Final = {
+    "PA": _sct("272479007", "postero-anterior"),
+    "AP": _sct("399348003", "antero-posterior"),
+    "LL": _sct("399173006", "left lateral"),
+    "RL": _sct("399198007", "right lateral"),
+    "LATERAL": _sct("399067008", "lateral"),
+}
+"""View Position -> CID 4010."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something was not analysed.
+
+    Attributes
+    ----------
+    code
+        For a machine.
+    sentence
+        For a person who has no closer words for it.
+    """
+
+    code: Code
+    sentence: str
+
+
+def _reason(value: str, meaning: str, sentence: str) -> Reason:
+    return Reason(_private(value, meaning), sentence)
+
+
+REFUSALS: Final = {
+    # of an instance, by its header
+    "sop_class": _reason("NOT_A_FILM", "Not a projection radiograph", "The instance is no radiograph."),
+    "modality": _reason("NOT_XRAY", "Not an X-ray modality", "The picture was not made with X-rays."),
+    "body_part": _reason("NOT_CHEST", "Not a chest examination", "The header names another body part."),
+    "own_result": _reason("OWN_RESULT", "Result of this software", "The instance is a result of a node."),
+    "derived": _reason("DERIVED", "Derived from another image", "The picture was derived from another one."),
+    "for_processing": _reason(
+        "RAW",
+        "For-processing image with a processed one",
+        "The study holds the processed film too.",
+    ),
+    "duplicate": _reason("DUPLICATE", "SOP Instance UID used twice", "Another instance has the same UID."),
+    "identifiers": _reason("NO_UID", "Identifiers missing", "The instance lacks a UID."),
+    # of an instance, by its pixels
+    "undecodable": _reason("UNDECODABLE", "Instance cannot be decoded", "The instance cannot be decoded."),
+    "transfer_syntax": _reason(
+        "TRANSFER_SYNTAX", "Transfer syntax not supported", "The pixels are encoded in an unsupported way."
+    ),
+    "no_pixels": _reason("NO_PIXELS", "No pixel data", "The instance holds no pixel data."),
+    "bad_header": _reason("BAD_HEADER", "Header contradicts itself", "The header does not fit the pixels."),
+    "not_grayscale": _reason("NOT_GRAY", "Not a grayscale image", "The picture is not grayscale."),
+    "multi_frame": _reason("MULTI_FRAME", "More than one frame", "The instance holds more than one frame."),
+    "too_large": _reason("TOO_LARGE", "More pixels than allowed", "The picture is larger than is decoded."),
+    "too_small": _reason("TOO_SMALL", "Too few pixels", "The picture is too small for a radiograph."),
+    "blank": _reason("BLANK", "Blank image", "The picture is blank."),
+    # of an instance, by what a gate sees
+    "not_chest": _reason("NOT_CHEST_VIEW", "Not a chest radiograph", "This is no chest film."),
+    "inverted": _reason("INVERTED", "Grey scale inverted", "The picture is inverted against its header."),
+    "out_of_distribution": _reason(
+        "UNLIKE", "Unlike the training images", "The picture is unlike those that the model was trained on."
+    ),
+    # of a study
+    "no_film": _reason("NO_FILM", "No image can be analysed", "No image of the study can be analysed."),
+    "no_text": _reason("NO_TEXT", "Clinical text missing", "The model needs a clinical text."),
+    "set_aside": _reason(
+        "SET_ASIDE",
+        "Analysis failed repeatedly",
+        "The analysis ended its process too often.",
+    ),
+}
+"""Every reason that there is: the key that errors carry, the code that a result carries."""

@@ -1,0 +1,57 @@
+"""Where on a film a heat map is high, as a box."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from dicom_node.results.report import FloatArray
+
+LEVEL: Final = 0.5
+"""Share of the map's maximum that belongs to its region."""
+
+_GRID: Final = 64
+
+
+def hot_box(heat: FloatArray) -> tuple[float, float, float, float] | None:
+    """Bounding box of the connected region around a heat map's maximum.
+
+    The map is reduced to a grid of at most 64 x 64 by taking maxima; a box is as coarse as that.
+
+    Parameters
+    ----------
+    heat
+        Shape (rows, columns), in [0, 1].
+
+    Returns
+    -------
+    tuple of float or None
+        Left, top, right, bottom in columns and rows of the map, the top left corner of the top left pixel
+        being (0, 0); None when the map is nowhere above 0.
+    """
+    rows, columns = heat.shape
+    top = np.unique(np.linspace(0, rows, min(rows, _GRID) + 1).astype(int))
+    left = np.unique(np.linspace(0, columns, min(columns, _GRID) + 1).astype(int))
+    grid = np.maximum.reduceat(np.maximum.reduceat(heat, top[:-1], axis=0), left[:-1], axis=1)
+    peak = grid.max()
+    if not peak > 0:
+        return None
+    hot = grid >= LEVEL * peak
+    start = np.unravel_index(int(grid.argmax()), grid.shape)
+    reached = {(int(start[0]), int(start[1]))}
+    front = list(reached)
+    while front:
+        row, column = front.pop()
+        for cell in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+            inside = 0 <= cell[0] < grid.shape[0] and 0 <= cell[1] < grid.shape[1]
+            if inside and cell not in reached and hot[cell]:
+                reached.add(cell)
+                front.append(cell)
+    down, across = ([cell[axis] for cell in reached] for axis in (0, 1))
+    return (
+        float(left[min(across)]),
+        float(top[min(down)]),
+        float(left[max(across) + 1]),
+        float(top[max(down) + 1]),
+    )
