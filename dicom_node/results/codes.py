@@ -47,18 +47,14 @@ DEVICE_MANUFACTURER = _dcm("121014", "Device Observer Manufacturer")
 DEVICE_MODEL = _dcm("121015", "Device Observer Model Name")
 DEVICE_SERIAL = _dcm("121016", "Device Observer Serial Number")
 PROCEDURE_REPORTED = _dcm("121058", "Procedure reported")
-XR_UNSPECIFIED = Code("43468-8", "LN", "XR unspecified body region")
-"""Of CID 100, for a source without a Procedure Code Sequence of its own."""
+IMAGING_PROCEDURE = _sct("363679005", "Imaging procedure")
+"""Of CID 100 in every edition, for a source without a Procedure Code Sequence of its own."""
 
 IMAGE_LIBRARY = _dcm("111028", "Image Library")
 IMAGE_LIBRARY_GROUP = _dcm("126200", "Image Library Group")
 MODALITY = _dcm("121139", "Modality")
-TARGET_REGION = _dcm("123014", "Target Region")
-CHEST = _sct("816094009", "Chest")
 STUDY_DATE = _dcm("111060", "Study Date")
 IMAGE_VIEW = _dcm("111031", "Image View")
-ROWS = _dcm("110910", "Pixel Data Rows")
-COLUMNS = _dcm("110911", "Pixel Data Columns")
 
 IMAGING_MEASUREMENTS = _dcm("126010", "Imaging Measurements")
 MEASUREMENT_GROUP = _dcm("125007", "Measurement Group")
@@ -71,7 +67,6 @@ QUALIFIER = _private("QUALIFIER", "Finding qualifier")
 PRESENCE = _sct("705057003", "Presence")
 CERTAINTY = _dcm("111012", "Certainty of Finding")
 MODEL_SCORE = _private("SCORE", "Model score")
-THRESHOLD = _private("THRESHOLD", "Decision threshold")
 SOURCE_OF_MEASUREMENT = _dcm("121112", "Source of Measurement")
 SOURCE = _sct("260753009", "Source")
 """What other writers call the source image; read it as `SOURCE_OF_MEASUREMENT`."""

@@ -37,7 +37,8 @@ def _element(keyword: str) -> tuple[BaseTag, str]:
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise ValueError(f"{keyword} is no keyword of the data dictionary")
-    return Tag(tag), dictionary_VR(tag)
+    # "OB or OW", "US or SS": the first is what 8 bits and unsigned values take.
+    return Tag(tag), dictionary_VR(tag)[:2]
 
 
 def put(ds: Dataset, **values: Any) -> Dataset:

@@ -183,7 +183,7 @@ def _procedure(source: Dataset) -> Code:
         ]
         if all(parts):
             return Code(*parts)
-    return codes.XR_UNSPECIFIED
+    return codes.IMAGING_PROCEDURE
 
 
 def _image_library(report: Report) -> Iterator[Dataset]:
@@ -201,7 +201,6 @@ def _image_library(report: Report) -> Iterator[Dataset]:
 def _acquisition(source: Dataset) -> Iterator[Dataset]:
     modality = _MODALITIES.get(elements.text(source, "Modality").upper(), _OTHER_MODALITY)
     yield items.code(HAS_ACQ_CONTEXT, codes.MODALITY, modality)
-    yield items.code(HAS_ACQ_CONTEXT, codes.TARGET_REGION, codes.CHEST)
     if study_date := header.repaired(source, "StudyDate"):
         yield items.date(HAS_ACQ_CONTEXT, codes.STUDY_DATE, study_date)
     if view := codes.VIEWS.get(elements.text(source, "ViewPosition").upper()):

@@ -1,0 +1,133 @@
+"""The picture of a saliency result: the film, and beside it the film under its heat map."""
+
+from __future__ import annotations
+
+import functools
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dicom_node.results.report import FloatArray
+
+Picture: TypeAlias = NDArray[np.uint8]
+
+LEAST_SIDE: Final = 512
+"""Smaller films are enlarged to this, so that the banner can be read."""
+
+_OPACITY: Final = 0.6
+"""Of the heat map where it is highest; where it is 0 the film shows through."""
+_BAR_STEPS: Final = 256
+_DIM, _GROUND = (170, 170, 170), (16, 16, 16)
+_WARNING: Final = (255, 196, 0)
+
+# OKLab to linear sRGB (B. Ottosson, A perceptual color space for image processing, 2020), and the end of
+# the linear part of sRGB's transfer function (IEC 61966-2-1).
+_LAB_TO_CONE_ROOTS: Final = np.array(
+    [
+        [1, 0.3963377774, 0.2158037573],
+        [1, -0.1055613458, -0.0638541728],
+        [1, -0.0894841775, -1.2914855480],
+    ]
+)
+_CONES_TO_RGB: Final = np.array(
+    [
+        [4.0767416621, -3.3077115913, 0.2309699292],
+        [-1.2684380046, 2.6097574011, -0.3413193965],
+        [-0.0041960863, -0.7034186147, 1.7076147010],
+    ]
+)
+_LINEAR_END: Final = 0.0031308
+
+
+@functools.cache
+def colours() -> Picture:
+    """Colour table of the heat map: from dark violet over red to light yellow, evenly lighter.
+
+    Lightness rises evenly in OKLab, so that equal steps of heat look equal and the map reads in grey too.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (256, 3), sRGB.
+    """
+    share = np.linspace(0, 1, _BAR_STEPS)
+    lightness = 0.22 + 0.73 * share
+    chroma = 0.06 + 0.12 * np.sin(np.pi * share) ** 0.8  # all within sRGB
+    hue = np.deg2rad(300 + 165 * share)
+    lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)])
+    linear = np.clip(_CONES_TO_RGB @ (_LAB_TO_CONE_ROOTS @ lab) ** 3, 0, 1)
+    encoded = np.where(linear <= _LINEAR_END, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    table: Picture = np.round(255 * encoded.T).astype(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
+def draw(pixels: FloatArray, heat: FloatArray, *, banner: str, caption: str, longer_side: int) -> Picture:
+    """Draw film and heat map side by side under a banner.
+
+    Parameters
+    ----------
+    pixels, heat
+        Shape (rows, columns) of the film, in [0, 1].
+    banner
+        Says that it is for research, and of what.
+    caption
+        One line below the panels.
+    longer_side
+        Most rows or columns of each panel.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (rows, columns, 3), sRGB.
+    """
+    width, height = _panel_size(pixels.shape, longer_side)
+    grey = _resized(pixels, width, height)
+    hot = _resized(heat, width, height)
+    film = np.repeat(grey[:, :, None], 3, axis=2)
+    opacity = (_OPACITY / 255) * hot.astype(np.float32)[:, :, None]
+    overlaid = (film + opacity * (colours()[hot].astype(np.float32) - film)).astype(np.uint8)
+
+    # Everything beside the panels is measured in this, so that it keeps its proportions.
+    em = max(width, height) // 40
+    gap, bar = em // 2, em
+    head, foot = 2 * em, 2 * em
+    canvas = Image.new("RGB", (2 * width + 5 * gap + bar + 2 * em, head + height + foot), _GROUND)
+    canvas.paste(Image.fromarray(film), (gap, head))
+    canvas.paste(Image.fromarray(overlaid), (2 * gap + width, head))
+    left = 3 * gap + 2 * width
+    ramp = np.repeat(colours()[::-1, None], bar, axis=1)
+    canvas.paste(Image.fromarray(ramp).resize((bar, height), Image.Resampling.NEAREST), (left, head))
+
+    pen = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=em * 0.8)
+    for text, y, anchor in (("high", head, "lt"), ("low", head + height, "lb")):
+        pen.text((left + bar + gap, y), text, fill=_DIM, font=font, anchor=anchor)
+    room = canvas.width - 2 * gap
+    for text, y, colour in ((banner, head // 2, _WARNING), (caption, head + height + foot // 2, _DIM)):
+        pen.text((gap, y), text, fill=colour, font=_fitting(text, em * 1.05, room), anchor="lm")
+    return np.asarray(canvas)
+
+
+def _panel_size(shape: tuple[int, ...], longer_side: int) -> tuple[int, int]:
+    rows, columns = shape[0], shape[1]
+    longer = max(rows, columns)
+    scale = min(longer_side, max(longer, LEAST_SIDE)) / longer
+    return max(1, round(columns * scale)), max(1, round(rows * scale))
+
+
+def _resized(values: FloatArray, width: int, height: int) -> Picture:
+    """Values in [0, 1] as 8 bits at another size; what is made smaller is averaged."""
+    eight_bits = Image.fromarray((values * 255 + 0.5).astype(np.uint8))
+    if eight_bits.size == (width, height):
+        return np.asarray(eight_bits)
+    return np.asarray(eight_bits.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def _fitting(text: str, size: float, room: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Font in which the text fits into so many pixels, at most of the given size."""
+    font = ImageFont.load_default(size=size)
+    length = font.getlength(text)
+    return font if length <= room else ImageFont.load_default(size=size * room / length)
