@@ -24,15 +24,15 @@ def derived_uid(*parts: object) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
 
 
-def device_uid(installation: str) -> str:
+def device_uid(*installation: str) -> str:
     """UID of the device observer: one installation of the node (TID 1004).
 
     Parameters
     ----------
     installation
-        What tells this installation from others and stays when it is upgraded.
+        What tells this installation from others and stays when it is upgraded: AE title, station.
     """
-    return derived_uid("device", installation)
+    return derived_uid("device", *installation)
 
 
 def series_uid(study_instance_uid: str, revision: int, kind: str, model: str) -> str:
