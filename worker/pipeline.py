@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import threading
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from pydicom import dcmwrite
-from pydicom.dataset import Dataset
-
 from dicom_node import logs
 from dicom_node.data_dir import DataDir
 from dicom_node.errors import EncodingFailed, StorageFailed, StorageFull
 from dicom_node.owner import Owner
+from dicom_node.results.encoding import encoded
+from dicom_node.results.report import Refusal
 from dicom_node.settings import Settings
 from dicom_node.store.claims import Claim, Claims, EncodedResult
 from dicom_node.store.index import Index
 from dicom_node.store.study import StudyState
 from models.errors import ModelError
-from worker.reading import Reading, StudyReader
+from worker.reading import Reading, StudyReader, StudyRevision
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,6 +71,9 @@ class Pipeline:
     def analyse(self, study_instance_uid: str, revision: int) -> StudyState | None:
         """Analyse one revision of one study and record what came of it.
 
+        An error that nobody foresaw passes through: the lease lapses, the study is tried again and, when that
+        does not help, given up with the reason.
+
         Returns
         -------
         StudyState or None
@@ -90,22 +91,23 @@ class Pipeline:
                 self._claims.release(claim, str(error))
             except (ModelError, EncodingFailed) as error:
                 return self._fail(claim, str(error))
-            except Exception as error:
-                # Whatever a film or a library did, the study gets an outcome and the next one its turn.
-                _LOG.exception("the analysis failed")
-                return self._fail(claim, f"the analysis failed unexpectedly: {type(error).__name__}")
         return None
 
     def _analyse(self, claim: Claim) -> StudyState | None:
         if not claim.instances:
-            text = "the study holds only instances that were set aside: results of a node, or conflicting copies"
+            text = (
+                "the study holds only instances that were set aside: results of a node, or conflicting copies"
+            )
             return self._finish(claim, StudyState.SKIPPED, text, [])
         paths = [self._data_dir.spool.path(entry.file) for entry in claim.instances]
+        if lost := [path.name for path in paths if not path.exists()]:
+            return self._fail(claim, f"the spool lost {len(lost)} files of the study, such as {lost[0]}")
+        study = StudyRevision(claim.study_instance_uid, claim.revision, claim.created)
         if claim.attempts > self._settings.worker.max_attempts:
-            text = f"the analysis ended its worker {claim.attempts - 1} times; see the worker's log"
-            reading = self._reader.refuse(claim.study_instance_uid, claim.revision, claim.created, paths, text)
+            text = f"the analysis failed or ended its worker {claim.attempts - 1} times; see the worker's log"
+            reading = self._reader.refuse(study, paths, Refusal("set_aside", text))
         else:
-            reading = self._reader.read(claim.study_instance_uid, claim.revision, claim.created, paths)
+            reading = self._reader.read(study, paths)
         return self._finish(claim, reading.state, reading.reason, self._keep(reading))
 
     def _fail(self, claim: Claim, reason: str) -> StudyState | None:
@@ -118,7 +120,7 @@ class Pipeline:
                 kind=kind,
                 sop_instance_uid=str(ds.SOPInstanceUID),
                 sop_class_uid=str(ds.SOPClassUID),
-                file=self._data_dir.results.keep(part10(ds)),
+                file=self._data_dir.results.keep(encoded(ds)),
             )
             for kind, ds in reading.objects
         ]
@@ -130,7 +132,9 @@ class Pipeline:
         if not self._claims.finish(claim, state, reason, results, names):
             _LOG.warning("the claim was lost: a late image, or a lapsed lease")
             return None
-        _LOG.info("revision %d: %s, %d results%s", claim.revision, state, len(results), reason and f": {reason}")
+        _LOG.info(
+            "revision %d: %s, %d results%s", claim.revision, state, len(results), reason and f": {reason}"
+        )
         return state
 
     @contextlib.contextmanager
@@ -151,10 +155,3 @@ class Pipeline:
         finally:
             done.set()
             thread.join()
-
-
-def part10(ds: Dataset) -> bytes:
-    """Return a data set as the bytes of a Part 10 file (PS3.10 7), with a zero preamble."""
-    stream = io.BytesIO()
-    dcmwrite(stream, ds, enforce_file_format=True)
-    return stream.getvalue()

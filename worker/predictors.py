@@ -6,7 +6,6 @@ import os
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.settings import WorkerSettings
-from models.bundle import find_bundle
 from models.errors import ModelError
 from models.predictor import Predictor
 
@@ -21,7 +20,7 @@ def load_predictor(settings: WorkerSettings) -> Predictor:
     """
     threads = settings.threads or len(os.sched_getaffinity(0))
     try:
-        return Predictor.load(find_bundle(settings.bundle), device=_device(settings.device), threads=threads)
+        return Predictor.load(settings.bundle, device=_device(settings.device), threads=threads)
     except ModelError as error:
         raise ConfigurationError(f"worker.bundle {settings.bundle}: {error}") from error
 

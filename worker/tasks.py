@@ -23,7 +23,7 @@ def register(app: Celery, pipeline: Pipeline) -> None:
     def analyse(study_instance_uid: str, revision: int) -> None:
         try:
             pipeline.analyse(study_instance_uid, revision)
-        except Exception:  # the outer edge: the worker must live, and the lease gives the study back
+        except Exception:  # noqa: BLE001 - the outer edge: the worker lives on, the lease gives the study back
             _LOG.exception("revision %d was not analysed", revision)
 
 

@@ -1,0 +1,262 @@
+"""Reads the films of one study: files in, a report and its DICOM objects out. No queue, no index.
+
+``analyze`` and the node's pipeline both call this, so the same files get the same scores in both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydicom.dataset import Dataset
+
+from dicom_node.decoder import Decoder
+from dicom_node.errors import NotAnalysable
+from dicom_node.pixels import FloatArray, read_header
+from dicom_node.results.equipment import Equipment
+from dicom_node.results.report import Refusal, Report, Source
+from dicom_node.results.sc import write_sc
+from dicom_node.results.sr import write_sr
+from dicom_node.results.uids import device_uid
+from dicom_node.results.validation import check
+from dicom_node.selection import Verdict, select
+from dicom_node.settings import Settings
+from dicom_node.store.study import StudyState
+from models.explain import heatmaps
+from models.predictor import Predictor
+from models.types import Film, Study
+from worker.predictors import load_predictor
+from worker.report import best_film, make_report, reported
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What reading a study led to.
+
+    Attributes
+    ----------
+    state
+        REPORTED, SKIPPED or FAILED.
+    reason
+        One sentence; empty when reported.
+    report
+        None when not even a header could be read.
+    objects
+        (kind, data set) of each result, checked and ready to be written.
+    """
+
+    state: StudyState
+    reason: str
+    report: Report | None
+    objects: tuple[tuple[str, Dataset], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRevision:
+    """Which study is read, and when.
+
+    Attributes
+    ----------
+    revision
+        From 1.
+    created
+        The time that the results carry; aware.
+    """
+
+    study_instance_uid: str
+    revision: int
+    created: datetime
+
+
+class StudyReader:
+    """A bundle and a decoder, ready for films.
+
+    Parameters
+    ----------
+    settings
+        Of the node.
+    predictor
+        Of the configured bundle.
+    """
+
+    def __init__(self, settings: Settings, predictor: Predictor) -> None:
+        self._results = settings.results
+        self._predictor = predictor
+        self._decoder = Decoder(
+            max_pixels=settings.worker.max_pixels,
+            decode_seconds=settings.worker.decode_seconds,
+            decode_bytes=settings.worker.decode_bytes,
+        )
+        installation = (
+            f"{settings.results.manufacturer}/{settings.results.station_name}/{settings.dicom.ae_title}"
+        )
+        self._equipment = Equipment(
+            device_uid=device_uid(installation),
+            software_version=importlib.metadata.version("dicom-node"),
+            manufacturer=settings.results.manufacturer,
+            station_name=settings.results.station_name,
+        )
+
+    @classmethod
+    def open(cls, settings: Settings) -> StudyReader:
+        """Return a reader with the configured bundle.
+
+        Raises
+        ------
+        ConfigurationError
+            When the bundle or the device is not there.
+        """
+        return cls(settings, load_predictor(settings.worker))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the decoder process."""
+        self._decoder.close()
+
+    def warm_up(self) -> None:
+        """Start the decoder process, so that the first film need not wait for it."""
+        self._decoder.warm()
+
+    def read(self, study: StudyRevision, paths: Sequence[Path]) -> Reading:
+        """Read the instances of one study.
+
+        Parameters
+        ----------
+        study
+            Which, and the time that its results carry.
+        paths
+            Files of all its instances, at least one.
+
+        Raises
+        ------
+        StorageFailed
+            When a file cannot be opened.
+        models.errors.ModelError
+            When the model gives no usable answer.
+        EncodingFailed
+            When a result cannot be written.
+        """
+        candidates = self._candidates(paths)
+        if not candidates:
+            return Reading(StudyState.SKIPPED, "no instance of the study can be read as DICOM", None, ())
+        films = self._decode(candidates)
+        sources = tuple(candidate.source for candidate in candidates)
+        if not films:
+            return self._refusal(study, sources, _why_not(candidates))
+        read = self._predictor.read([Study(tuple(films))])[0]
+        maps = tuple(
+            heatmap
+            for key in reported(
+                read.prediction, self._results.saliency_limit if self._results.saliency else 0
+            )
+            for heatmap in heatmaps(self._predictor, read, [key], films=[best_film(read.prediction, key)])
+        )
+        report = make_report(
+            study_instance_uid=study.study_instance_uid,
+            revision=study.revision,
+            created=study.created,
+            sources=sources,
+            prediction=read.prediction,
+            labels=self._predictor.labels,
+            heatmaps=maps,
+        )
+        pixels = {film.identifier: film.pixels for film in films}
+        return Reading(StudyState.REPORTED, "", report, tuple(self._encode(report, pixels)))
+
+    def refuse(self, study: StudyRevision, paths: Sequence[Path], refusal: Refusal) -> Reading:
+        """Say why a study was given up, without looking at its pixels."""
+        sources = tuple(candidate.source for candidate in self._candidates(paths))
+        if not sources:
+            return Reading(StudyState.FAILED, refusal.text, None, ())
+        reading = self._refusal(study, sources, refusal)
+        return replace(reading, state=StudyState.FAILED)
+
+    def _candidates(self, paths: Sequence[Path]) -> list[_Candidate]:
+        """Read the headers and judge them; a file without a readable header is not among them."""
+        headers: list[tuple[Path, Dataset]] = []
+        for path in paths:
+            with contextlib.suppress(NotAnalysable):
+                headers.append((path, read_header(path)))
+        verdicts = select([header for _, header in headers])
+        return [
+            _Candidate(path, header, verdict)
+            for (path, header), verdict in zip(headers, verdicts, strict=True)
+        ]
+
+    def _decode(self, candidates: Sequence[_Candidate]) -> list[Film]:
+        """Decode what can be analysed; a film that cannot be decoded gets the reason as its verdict."""
+        films = []
+        for candidate in candidates:
+            if not candidate.verdict.analysable:
+                continue
+            try:
+                pixels = self._decoder.decode(candidate.path)
+            except NotAnalysable as error:
+                candidate.verdict = Verdict(error.reason, str(error))
+            else:
+                films.append(Film(candidate.source.sop_instance_uid, pixels))
+        return films
+
+    def _refusal(self, study: StudyRevision, sources: tuple[Source, ...], refusal: Refusal) -> Reading:
+        report = Report(
+            study_instance_uid=study.study_instance_uid,
+            revision=study.revision,
+            created=study.created,
+            sources=sources,
+            algorithm=None,
+            refusal=refusal,
+        )
+        return Reading(StudyState.SKIPPED, refusal.text, report, tuple(self._encode(report, {})))
+
+    def _encode(self, report: Report, pixels: Mapping[str, FloatArray]) -> Iterator[tuple[str, Dataset]]:
+        """Write the report as DICOM; nothing that fails its own check leaves."""
+        sr = write_sr(report, equipment=self._equipment, sop_class=self._results.sr_class)
+        check(sr)
+        yield "sr", sr
+        for finding in report.findings:
+            for saliency in finding.saliency:
+                sc = write_sc(
+                    report,
+                    finding,
+                    saliency,
+                    pixels[saliency.sop_instance_uid],
+                    equipment=self._equipment,
+                    columns=self._results.saliency_columns,
+                )
+                check(sc)
+                yield "sc", sc
+
+
+@dataclass(slots=True, eq=False)
+class _Candidate:
+    """An instance with a readable header, and whether it is, or was, fit to be analysed."""
+
+    path: Path
+    header: Dataset
+    verdict: Verdict
+
+    @property
+    def source(self) -> Source:
+        return Source(self.header, analysed=self.verdict.analysable, exclusion=self.verdict.text)
+
+
+def _why_not(candidates: Sequence[_Candidate]) -> Refusal:
+    """Name the one reason that all films share, or that there are several."""
+    reasons = {candidate.verdict.reason: candidate.verdict.text for candidate in candidates}
+    if len(reasons) == 1:
+        reason, text = next(iter(reasons.items()))
+        return Refusal(reason, text)
+    return Refusal("no_film", f"no image of the study can be analysed: {'; '.join(reasons.values())}")

@@ -1,0 +1,115 @@
+"""Prediction to report: the only translator between the models' vocabulary and DICOM's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from dicom_node.results.report import Algorithm, Code, Finding, Presence, Report, Saliency, Source
+from models import vocabulary
+from models.types import FindingScore, Heatmap, Identity, Prediction
+
+NORMAL = "normal"
+_METHODS = {"gradcam": "Grad-CAM"}
+
+
+def reported(prediction: Prediction, limit: int) -> tuple[str, ...]:
+    """Return the keys of the findings that get a heat map: the present ones, most certain first.
+
+    Normality is no finding that has a place on the film.
+    """
+    present = [entry for entry in prediction.findings if entry.present and entry.key != NORMAL]
+    present.sort(key=_certainty, reverse=True)
+    return tuple(entry.key for entry in present[:limit])
+
+
+def best_film(prediction: Prediction, key: str) -> int:
+    """Return the position of the film on which a finding scores highest."""
+    entry = next(entry for entry in prediction.findings if entry.key == key)
+    return max(range(len(entry.film_scores)), key=entry.film_scores.__getitem__)
+
+
+def make_report(
+    *,
+    study_instance_uid: str,
+    revision: int,
+    created: datetime,
+    sources: Sequence[Source],
+    prediction: Prediction,
+    labels: Sequence[vocabulary.Label],
+    heatmaps: Sequence[Heatmap],
+) -> Report:
+    """Say a prediction in DICOM's terms.
+
+    Parameters
+    ----------
+    labels
+        Of the bundle, in its order.
+    heatmaps
+        Of the reported findings; `film` is a SOP Instance UID.
+    """
+    by_key: dict[str, list[Heatmap]] = {}
+    for heatmap in heatmaps:
+        by_key.setdefault(heatmap.key, []).append(heatmap)
+    by_label: Mapping[str, vocabulary.Label] = {label.key: label for label in labels}
+    return Report(
+        study_instance_uid=study_instance_uid,
+        revision=revision,
+        created=created,
+        sources=tuple(sources),
+        algorithm=_algorithm(prediction.identity),
+        findings=tuple(
+            _finding(entry, by_label[entry.key], by_key.get(entry.key, ())) for entry in prediction.findings
+        ),
+        normality=_normality(prediction),
+    )
+
+
+def _finding(entry: FindingScore, label: vocabulary.Label, heatmaps: Sequence[Heatmap]) -> Finding:
+    return Finding(
+        key=entry.key,
+        name=label.name,
+        code=_required(label.code),
+        site=_code(label.site),
+        qualifier=_code(label.qualifier),
+        certainty=entry.probability,
+        score=entry.score,
+        threshold=entry.threshold,
+        presence=Presence.PRESENT if entry.present else Presence.ABSENT,
+        saliency=tuple(
+            Saliency(
+                sop_instance_uid=heatmap.film,
+                values=heatmap.values,
+                method=_METHODS.get(heatmap.method, heatmap.method),
+            )
+            for heatmap in heatmaps
+        ),
+    )
+
+
+def _normality(prediction: Prediction) -> Presence:
+    """Return whether the study is normal; undetermined when the model's answers contradict each other."""
+    normal = next((entry for entry in prediction.findings if entry.key == NORMAL), None)
+    abnormal = any(entry.present for entry in prediction.findings if entry.key != NORMAL)
+    if normal is None or normal.present == abnormal:
+        return Presence.UNDETERMINED
+    return Presence.PRESENT if normal.present else Presence.ABSENT
+
+
+def _algorithm(identity: Identity) -> Algorithm:
+    parameters = [f"weights_sha256={identity.weights_sha256}", f"preproc={identity.preprocessing}"]
+    if identity.calibration:
+        parameters.append(f"calibration={identity.calibration}")
+    return Algorithm(name=identity.name, version=identity.version, parameters=tuple(parameters))
+
+
+def _certainty(entry: FindingScore) -> float:
+    return entry.score if entry.probability is None else entry.probability
+
+
+def _required(code: vocabulary.Code) -> Code:
+    return Code(code.value, code.scheme, code.meaning)
+
+
+def _code(code: vocabulary.Code | None) -> Code | None:
+    return None if code is None else _required(code)
