@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 from dicom_node import logs, notify
-from dicom_node.errors import PeerRejected, PeerUnavailable, StorageFailed, StorageFull
+from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable, StorageFailed, StorageFull
 from dicom_node.network.scu import StoreSession
 from dicom_node.owner import Owner
 from dicom_node.settings import Destination, SenderSettings, Settings
@@ -126,8 +126,8 @@ class DestinationSender:
         except PeerRejected as error:
             _LOG.error("%s: %s", self._destination.name, error)
             self._outbox.rejected(entry, str(error))
-        except OSError as error:
-            self._outbox.rejected(entry, f"{entry.file} cannot be read: {error.strerror}")
+        except (OSError, BadInstance) as error:
+            self._outbox.rejected(entry, f"the result's file {entry.file} cannot be read: {error}")
         else:
             self._outbox.sent(entry)
             _LOG.info("%s sent to %s", entry.kind, self._destination.name)

@@ -134,7 +134,12 @@ class Node(Process):
         self.data_dir = data_dir
         started = time.monotonic()
         super().__init__([sys.executable, "-m", "dicom_node", command], self.environment)
-        self.ready_line = until(self._ready, ready_seconds, f"ready line of {command}")
+        try:
+            self.ready_line: str = until(self._ready, ready_seconds, f"ready line of {command}")
+        except BaseException:
+            self.process.kill()
+            print(self.output)
+            raise
         self.seconds_to_ready = time.monotonic() - started
         self.port = int(found.group(1)) if (found := re.search(r"port=(\d+)", self.ready_line)) else 0
         self.page = found.group(1) if (found := re.search(r"page=(\S+)", self.ready_line)) else ""

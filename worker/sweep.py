@@ -125,4 +125,7 @@ def waiting(app: Celery) -> int:
     """
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1, timeout=5)
-        return int(connection.SimpleQueue(QUEUE).qsize())
+        try:
+            return int(connection.SimpleQueue(QUEUE).qsize())
+        except connection.channel_errors:
+            return 0  # nothing was ever queued, so the queue is not there

@@ -43,9 +43,9 @@ def run_worker(settings: Settings) -> None:
         worker_shutdown.connect(lambda **_: pipeline.stop(), weak=False)
         app.worker_main(
             [
+                "--quiet",
                 "worker",
                 "--pool=solo",
-                "--quiet",
                 "--without-gossip",
                 "--without-heartbeat",
                 "--without-mingle",
