@@ -1,0 +1,79 @@
+"""A pipeline over a tiny bundle and an empty data directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_node.data_dir import DataDir
+from dicom_node.network.identifiers import read_identifiers
+from dicom_node.settings import Destination, Settings, StudySettings, WorkerSettings
+from dicom_node.store.files import data_set_offset
+from dicom_node.store.index import Index, ReceivedInstance
+from models.bundle import write_bundle
+from tests import factories
+from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network
+from worker.pipeline import Pipeline
+from worker.reading import StudyReader
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "tiny-0.0.1"
+    return write_bundle(folder, MANIFEST, KEYS, make_network(), CALIBRATION).path
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_bundle: Path) -> Settings:
+    return Settings(
+        data_dir=tmp_path / "node",
+        study=StudySettings(quiet_seconds=0),
+        worker=WorkerSettings(bundle=str(tiny_bundle), device="cpu", max_attempts=2, lease_seconds=30),
+        destinations=(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),),
+    )
+
+
+class Bench:
+    """A data directory, its index and the pipeline over them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.data_dir = DataDir(settings)
+        self.data_dir.prepare(alone=True)
+        self.index = Index.open(settings.database)
+        self.pipeline = Pipeline(settings, self.index, StudyReader.open(settings))
+
+    def receive(self, **elements: object) -> str:
+        """Keep a film as the SCP would; return its Study Instance UID."""
+        ds = factories.film(**elements)  # type: ignore[arg-type]
+        content = factories.encoded(ds)
+        stored = self.data_dir.spool.keep(content)
+        found = read_identifiers(content, data_set_offset(content), ds.file_meta.TransferSyntaxUID)
+        self.index.add_instance(
+            ReceivedInstance(
+                sop_instance_uid=found.sop_instance_uid,
+                sop_class_uid=found.sop_class_uid,
+                transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
+                study_instance_uid=found.study_instance_uid,
+                series_instance_uid=found.series_instance_uid,
+                digest=stored.digest,
+                size=stored.size,
+                file=stored.name,
+                calling_ae="MODALITY",
+                peer_host="127.0.0.1",
+                own_result=found.own_result,
+            )
+        )
+        return found.study_instance_uid
+
+    def complete(self) -> None:
+        self.index.complete_due(0, 300)
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    bench = Bench(settings)
+    with bench.pipeline:
+        yield bench

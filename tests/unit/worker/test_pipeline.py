@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from dicom_node.errors import StorageFull
+from dicom_node.owner import Owner
+from dicom_node.store.audit import Overview
+from dicom_node.store.claims import Claims
+from dicom_node.store.files import Spool
+from dicom_node.store.outbox import Outbox
+from dicom_node.store.study import ResultState, StudyState
+from models.predictor import Predictor
+from tests.unit.worker.conftest import Bench
+
+
+def results(bench: Bench) -> list[Dataset]:
+    taken = Outbox(bench.index.engine).take("pacs", Owner("elsewhere", 1, 1), 60)
+    return [dcmread(bench.data_dir.results.path(entry.file)) for entry in taken]
+
+
+def reason(bench: Bench) -> str:
+    return Overview(bench.index.engine).studies()[0].reason
+
+
+def test_a_film_becomes_a_report_and_a_picture_for_each_reported_finding(bench: Bench) -> None:
+    uid = bench.receive()
+    bench.complete()
+    assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
+    report, *captures = results(bench)
+    assert report.Modality == "SR"
+    assert {ds.Modality for ds in captures} <= {"OT"}
+    assert {ds.StudyInstanceUID for ds in [report, *captures]} == {uid}
+    assert Overview(bench.index.engine).audit(bench.data_dir.spool, bench.data_dir.results).conserved
+
+
+def test_a_second_message_does_nothing(bench: Bench) -> None:
+    uid = bench.receive()
+    bench.complete()
+    bench.pipeline.analyse(uid, 1)
+    before = results(bench)
+    assert bench.pipeline.analyse(uid, 1) is None
+    assert bench.pipeline.analyse(uid, 2) is None
+    assert len(before) == sum(Overview(bench.index.engine).result_counts().values())
+
+
+def test_the_same_study_twice_gives_the_same_bytes(bench: Bench, tmp_path: Path) -> None:
+    uid = bench.receive()
+    bench.complete()
+    claims = Claims(bench.index.engine)
+    lost = claims.claim(uid, 1, Owner("elsewhere", 1, 1), -1)  # a worker that died after it wrote its files
+    assert lost is not None
+    claims.release_lapsed()
+    bench.pipeline.analyse(uid, 1)
+    first = sorted(bench.data_dir.results.names())
+    other = Bench(bench.settings.model_copy(update={"data_dir": tmp_path / "other"}))
+    with other.pipeline:
+        other.index.engine.dispose()
+        other.pipeline._keep(
+            other.pipeline._reader.read(
+                _revision(lost), [bench.data_dir.spool.path(entry.file) for entry in lost.instances]
+            )
+        )
+    assert sorted(other.data_dir.results.names()) == first
+
+
+def _revision(claim: object) -> object:
+    from worker.reading import StudyRevision
+
+    return StudyRevision(claim.study_instance_uid, claim.revision, claim.created)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("elements", "words"),
+    [
+        ({"body_part": "HAND"}, "HAND"),
+        ({"PixelData": b"\0\0"}, "pixel"),
+        ({"photometric": "RGB"}, "RGB"),
+    ],
+)
+def test_what_cannot_be_analysed_is_answered_with_the_reason(
+    bench: Bench, elements: dict[str, object], words: str
+) -> None:
+    if elements.get("photometric") == "RGB":
+        elements = {"PhotometricInterpretation": "RGB"}
+    uid = bench.receive(**elements)
+    bench.complete()
+    assert bench.pipeline.analyse(uid, 1) is StudyState.SKIPPED
+    assert words.lower() in reason(bench).lower()
+    (answer,) = results(bench)
+    assert answer.Modality == "SR"
+
+
+def test_only_results_of_a_node_make_a_study_without_an_answer(bench: Bench) -> None:
+    uid = bench.receive(ManufacturerModelName="dicom-node")
+    bench.complete()
+    assert bench.pipeline.analyse(uid, 1) is StudyState.SKIPPED
+    assert "set aside" in reason(bench)
+    assert results(bench) == []
+
+
+def test_a_full_disk_puts_the_study_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = bench.receive()
+    bench.complete()
+
+    def full(self: Spool, content: bytes) -> None:
+        raise StorageFull("results: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "keep", full)
+        assert bench.pipeline.analyse(uid, 1) is None
+    assert "No space left" in reason(bench)
+    assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
+
+
+def test_a_lost_file_is_a_failure_with_a_reason(bench: Bench) -> None:
+    uid = bench.receive()
+    bench.complete()
+    for name in list(bench.data_dir.spool.names()):
+        bench.data_dir.spool.path(name).unlink()
+    assert bench.pipeline.analyse(uid, 1) is StudyState.FAILED
+    assert "lost 1 files" in reason(bench)
+
+
+def test_a_study_that_keeps_ending_its_worker_is_set_aside_and_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = bench.receive()
+    good = bench.receive(study=2, series=2, seed=2)
+    bench.complete()
+    claims = Claims(bench.index.engine)
+
+    def crash(self: Predictor, studies: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "read", crash)
+        for _ in range(2):
+            with pytest.raises(MemoryError):
+                bench.pipeline.analyse(uid, 1)
+            assert bench.pipeline.analyse(uid, 1) is None  # still claimed: the lease has to lapse
+            bench.index.engine.dispose()
+            with bench.index.engine.begin() as connection:
+                connection.exec_driver_sql("UPDATE study SET lease_until = 0 WHERE state = 'ANALYSING'")
+            assert claims.release_lapsed() == 1
+    assert bench.pipeline.analyse(uid, 1) is StudyState.FAILED
+    assert "2 times" in reason(bench)
+    assert [ds.Modality for ds in results(bench)] == ["SR"]
+    assert bench.pipeline.analyse(good, 1) is StudyState.REPORTED
+
+
+def test_a_late_image_makes_the_running_analysis_void(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = bench.receive()
+    bench.complete()
+    read = Predictor.read
+
+    def late(self: Predictor, studies: object) -> object:
+        bench.receive(instance=2, seed=2)
+        return read(self, studies)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "read", late)
+        assert bench.pipeline.analyse(uid, 1) is None
+    assert results(bench) == []
+    bench.complete()
+    assert bench.pipeline.analyse(uid, 2) is StudyState.REPORTED
+    assert Overview(bench.index.engine).result_counts()[ResultState.ENCODED] >= 1
