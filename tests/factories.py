@@ -25,10 +25,11 @@ from PIL import Image
 from pydicom import config, dcmread
 from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     ComputedRadiographyImageStorage,
@@ -104,7 +105,12 @@ def put(ds: Dataset, elements: Mapping[str, Any]) -> Dataset:
             continue
         vr = dictionary_VR(tag)
         vr = "US" if vr == "US or SS" else vr
-        ds[tag] = DataElement(tag, vr, value, validation_mode=config.IGNORE)
+        try:
+            ds[tag] = DataElement(tag, vr, value, validation_mode=config.IGNORE)
+        except (ArithmeticError, ValueError):  # no number: as it would stand in a file
+            text = "\\".join(value) if isinstance(value, list) else str(value)
+            data = text.encode() + b" " * (len(text) % 2)
+            ds[tag] = RawDataElement(Tag(tag), vr, len(data), data, 0, False, True)
     return ds
 
 
@@ -286,11 +292,7 @@ def write(ds: Dataset, path: Path) -> Path:
 
 def header(ds: Dataset) -> Dataset:
     """Copy a film without its pixel data, as the node keeps it of a source."""
-    copy = Dataset()
-    for element in ds:
-        if element.keyword != "PixelData":
-            copy[element.tag] = element
-    return copy
+    return ds[:0x7FE00000]
 
 
 # --- Open-i -----------------------------------------------------------------------------------

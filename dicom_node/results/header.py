@@ -103,8 +103,8 @@ def person_name(text: str) -> str:
 
 def _identifier(length: int) -> Callable[[str], str]:
     def repair(text: str) -> str:
-        text = _clean(text)
-        return text if len(text) <= length else ""
+        text = text.strip()
+        return text if len(text) <= length and not _CONTROLS.search(text) else ""
 
     return repair
 

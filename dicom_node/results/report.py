@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from dicom_node import elements
+
 FloatArray: TypeAlias = NDArray[np.float32]
 
 
@@ -76,8 +78,8 @@ class Source:
 
     @property
     def sop_instance_uid(self) -> str:
-        """UID of the instance."""
-        return str(self.header.SOPInstanceUID)
+        """UID of the instance; empty when the header has none."""
+        return elements.text(self.header, "SOPInstanceUID")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
