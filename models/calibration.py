@@ -1,0 +1,234 @@
+"""From a score to a probability, label by label, and the threshold above which a finding is reported.
+
+A score is never called a probability by itself: a label without enough positives to calibrate on stays
+uncalibrated, and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from models.errors import BundleError
+from models.types import FloatArray
+
+Method = Literal["platt", "none"]
+
+#: Fewer positives than this cannot place a curve.
+FEWEST_POSITIVES = 5
+
+#: Share of the calibration studies that an uncalibrated label may flag.
+RARE_QUANTILE = 0.99
+
+#: Scores are kept this far from 0 and 1 before their logit is taken.
+_EDGE = 1e-6
+
+#: Strength of the pull of the slope towards 1 and of its prior, in units of one observation's information.
+_PRIOR = 1.0
+
+#: Newton steps smaller than this have arrived.
+_CONVERGED = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCalibration:
+    """One label's curve and threshold.
+
+    Attributes
+    ----------
+    method
+        ``platt``: probability = sigmoid(slope * logit(score) + intercept). ``none``: there is no probability.
+    slope, intercept
+        Of the curve; 1 and 0, and without meaning, when the method is ``none``.
+    threshold
+        Reported when reached; on the scale of the probability when there is one, else of the score.
+    n_positive
+        Positive studies that it was fitted to.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite, the curve falls or is the identity, or the threshold is outside (0, 1].
+    """
+
+    method: Method
+    slope: float
+    intercept: float
+    threshold: float
+    n_positive: int
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise ValueError(f"calibration method {self.method!r} is none of {', '.join(get_args(Method))}")
+        if not all(math.isfinite(value) for value in (self.slope, self.intercept, self.threshold)):
+            raise ValueError("a calibration holds a number that is not finite")
+        if self.slope <= 0:
+            raise ValueError(f"calibration slope {self.slope} would turn the order of the scores round")
+        if self.method == "platt" and (self.slope, self.intercept) == (1.0, 0.0):
+            raise ValueError("the identity is no calibration: a score may not pass as a probability")
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold {self.threshold} is not within (0, 1]")
+
+    def probability(self, score: float) -> float | None:
+        """Calibrated probability of a score; None without a calibration."""
+        if self.method == "none":
+            return None
+        return float(_sigmoid(self.slope * _logit(np.float64(score)) + self.intercept))
+
+    def present(self, score: float) -> bool:
+        """Whether a score is reported."""
+        probability = self.probability(score)
+        return (score if probability is None else probability) >= self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """All labels of a bundle.
+
+    Attributes
+    ----------
+    dataset, split, n_studies
+        What it was fitted to.
+    labels
+        By key, in the bundle's order.
+    """
+
+    dataset: str
+    split: str
+    n_studies: int
+    labels: Mapping[str, LabelCalibration]
+
+    def dump(self) -> str:
+        """As the text of ``calibration.json``."""
+        table = {
+            "dataset": self.dataset,
+            "split": self.split,
+            "n_studies": self.n_studies,
+            "labels": {key: asdict(label) for key, label in self.labels.items()},
+        }
+        return json.dumps(table, indent=2) + "\n"
+
+    def digest(self) -> str:
+        """Short hash of all of it."""
+        return hashlib.sha256(self.dump().encode()).hexdigest()[:16]
+
+
+def parse_calibration(text: str, keys: Sequence[str]) -> Calibration:
+    """Read what :meth:`Calibration.dump` wrote.
+
+    Parameters
+    ----------
+    keys
+        Of the bundle; exactly these must be calibrated, in any order.
+
+    Raises
+    ------
+    BundleError
+        If an entry is missing, unknown or of another type.
+    """
+    try:
+        table: dict[str, Any] = json.loads(text)
+        labels = table.pop("labels")
+        if set(labels) != set(keys):
+            odd = ", ".join(sorted(set(labels) ^ set(keys)))
+            raise BundleError(f"calibration.json and labels.toml differ in {odd}")
+        return Calibration(labels={key: LabelCalibration(**labels[key]) for key in keys}, **table)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BundleError(f"calibration.json is no calibration: {error}") from error
+
+
+def calibrate(
+    keys: Sequence[str], truth: np.ndarray, scores: FloatArray, *, dataset: str, split: str
+) -> Calibration:
+    """Fit every label.
+
+    Parameters
+    ----------
+    truth
+        Shape (studies, keys), bool.
+    scores
+        Shape (studies, keys), study-level scores in [0, 1].
+    """
+    return Calibration(
+        dataset=dataset,
+        split=split,
+        n_studies=len(truth),
+        labels={
+            key: _calibrate_label(truth[:, column], scores[:, column].astype(np.float64))
+            for column, key in enumerate(keys)
+        },
+    )
+
+
+def _calibrate_label(truth: np.ndarray, scores: np.ndarray) -> LabelCalibration:
+    positives = int(truth.sum())
+    if min(positives, len(truth) - positives) < FEWEST_POSITIVES:
+        threshold = float(np.clip(np.quantile(scores, RARE_QUANTILE), _EDGE, 1))
+        return LabelCalibration("none", 1.0, 0.0, threshold, positives)
+    slope, intercept = fit_platt(truth, scores)
+    probabilities = _sigmoid(slope * _logit(scores) + intercept)
+    return LabelCalibration("platt", slope, intercept, best_threshold(truth, probabilities), positives)
+
+
+def fit_platt(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of Platt's curve over logit(score), by Newton's method.
+
+    The targets are smoothed as Platt (1999) proposed, and a normal prior holds the slope near 1, so that a
+    dozen positives do not bend the curve. The slope is kept positive: the order of the scores is the model's.
+
+    Parameters
+    ----------
+    truth, scores
+        Shape (studies,); both classes must be there.
+    """
+    x = _logit(scores)
+    positives = int(truth.sum())
+    target = np.where(truth, (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2))
+    slope, intercept = 1.0, 0.0
+    for _ in range(100):
+        p = _sigmoid(slope * x + intercept)
+        weight = p * (1 - p) + 1e-9
+        gradient = np.array([((p - target) * x).sum() + _PRIOR * (slope - 1), (p - target).sum()])
+        hessian = np.array(
+            [[(weight * x * x).sum() + _PRIOR, (weight * x).sum()], [(weight * x).sum(), weight.sum()]]
+        )
+        # Half a unit at most, because a full Newton step can leap over the minimum of a skewed label.
+        step = np.clip(np.linalg.solve(hessian, gradient), -0.5, 0.5)
+        slope, intercept = slope - float(step[0]), intercept - float(step[1])
+        if float(np.abs(step).max()) < _CONVERGED:
+            break
+    return max(slope, 0.05), intercept
+
+
+def best_threshold(truth: np.ndarray, values: np.ndarray) -> float:
+    """Threshold of the highest F1, midway between two values; the highest of equally good ones.
+
+    Parameters
+    ----------
+    truth, values
+        Shape (studies,); at least one positive.
+    """
+    order = np.argsort(-values, kind="stable")
+    ranked, hits = values[order], np.cumsum(truth[order])
+    flagged = np.arange(1, len(values) + 1)
+    f1 = 2 * hits / (flagged + truth.sum())
+    # Equal values are reported together or not at all.
+    last = np.append(ranked[1:] != ranked[:-1], True)
+    best = int(np.argmax(np.where(last, f1, -1)))
+    following = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float((ranked[best] + following) / 2)
+
+
+def _logit(scores: np.ndarray | np.float64) -> np.ndarray:
+    clipped = np.clip(scores, _EDGE, 1 - _EDGE)
+    return np.asarray(np.log(clipped / (1 - clipped)))
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-x)))

@@ -1,0 +1,100 @@
+"""Training films in memory, and how they are varied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
+from monai.utils import set_determinism
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.training.dataset import LabelledStudy, read_film
+from models.training.recipe import AugmentationTable
+from models.transforms import Preprocessing
+
+
+class CachedFilms(Dataset[tuple[Tensor, int]]):
+    """All films of some studies, standardised once and kept as float16 (128 KiB each).
+
+    An item is the film, shape (grid, grid), float32 in [0, 1], and the number of its study.
+
+    Raises
+    ------
+    DatasetError
+        If a film cannot be read.
+    """
+
+    def __init__(
+        self,
+        studies: tuple[LabelledStudy, ...],
+        preprocessing: Preprocessing,
+        *,
+        progress: Callable[[int, int], None] = lambda _done, _all: None,
+    ) -> None:
+        places = [(number, path) for number, study in enumerate(studies) for path in study.films]
+        grid = preprocessing.grid
+        self.films = torch.empty((len(places), grid, grid), dtype=torch.float16)
+        self.study_of = torch.tensor([number for number, _ in places])
+        for position, (_, path) in enumerate(places):
+            self.films[position] = preprocessing.standardise(read_film(path))
+            progress(position + 1, len(places))
+
+    def __len__(self) -> int:
+        return len(self.films)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        return self.films[position].float(), int(self.study_of[position])
+
+
+class Augmentation:
+    """Small affine changes, contrast and brightness; never a mirror image (situs is a finding).
+
+    Each film of a batch is changed by its own draw. MONAI's transforms do the same one film at a time, which
+    takes longer than the network's own step on two cores.
+
+    Parameters
+    ----------
+    table
+        How much of each.
+    """
+
+    def __init__(self, table: AugmentationTable) -> None:
+        self.table = table
+        self.generator = torch.Generator()
+
+    def seed(self, value: int) -> None:
+        """Start the random sequence anew, so that an epoch after a resume is the epoch it would have been."""
+        self.generator.manual_seed(value)
+
+    def __call__(self, films: Tensor) -> Tensor:
+        """Change a batch of films, shape (n, grid, grid) in [0, 1]; the result is of the same kind."""
+        table, count = self.table, len(films)
+        changed = F.grid_sample(films[:, None], self._grid(films), padding_mode="zeros", align_corners=False)[
+            :, 0
+        ]
+        gamma = 1 + self._draw(count, table.gamma)
+        offset = self._draw(count, table.brightness)
+        return (changed.clamp(0, 1) ** gamma[:, None, None] + offset[:, None, None]).clamp(0, 1)
+
+    def _grid(self, films: Tensor) -> Tensor:
+        """Where each pixel comes from: rotation (radians), zoom and shift about the middle of the film."""
+        table, count = self.table, len(films)
+        angle = self._draw(count, table.rotate)
+        zoom = 1 + self._draw(count, table.scale)
+        cos, sin = zoom * angle.cos(), zoom * angle.sin()
+        # affine_grid's coordinates run from -1 to 1, so a shift by the whole film is 2.
+        right, down = self._draw(count, 2 * table.translate), self._draw(count, 2 * table.translate)
+        rows = torch.stack((torch.stack((cos, -sin, right), 1), torch.stack((sin, cos, down), 1)), 1)
+        return F.affine_grid(rows, [count, 1, *films.shape[1:]], align_corners=False)
+
+    def _draw(self, count: int, spread: float) -> Tensor:
+        """Uniform within plus or minus `spread`, or 0 for the films that this change passes over."""
+        chosen = torch.rand(count, generator=self.generator) < self.table.probability
+        return (2 * torch.rand(count, generator=self.generator) - 1) * spread * chosen
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, NumPy, Python and MONAI."""
+    set_determinism(seed)

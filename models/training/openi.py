@@ -1,0 +1,89 @@
+"""The Open-i chest radiographs of Indiana University at 256 x 256 pixels, with labels from their reports.
+
+The folder holds ``images/`` and ``index.csv`` with one row an image and the columns of :data:`COLUMNS`;
+``uid`` is the report, and in this collection also the patient.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from models.errors import DatasetError
+from models.training.dataset import SPLITS, FilmDataset, LabelledStudy
+from models.vocabulary import Vocabulary, mesh_heading
+
+NAME = "openi"
+TITLE = "Open-i chest radiographs of Indiana University (Demner-Fushman et al. 2016), 256 x 256 pixels"
+TERMS = "CC BY-NC-ND 4.0"
+COLUMNS = ("file", "uid", "mesh_major", "split")
+
+
+def read_openi(root: Path, vocabulary: Vocabulary) -> FilmDataset:
+    """Read the index; films are opened later.
+
+    Parameters
+    ----------
+    root
+        Folder of the set.
+    vocabulary
+        Derives the labels from the reports' major MeSH headings.
+
+    Raises
+    ------
+    DatasetError
+        If the index is missing or malformed, a listed film is not there, or the films of one report are in
+        different splits or differ in their headings.
+    """
+    index = root / "index.csv"
+    try:
+        with index.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            if missing:
+                raise DatasetError(f"{index} has no column {', '.join(missing)}")
+            rows = list(reader)
+    except OSError as error:
+        raise DatasetError(
+            f"{index} cannot be read: {error.strerror}; point to the folder that holds it"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{index} is not a CSV file in UTF-8: {error}") from error
+    return FilmDataset(NAME, TITLE, TERMS, _studies(root, index, rows, vocabulary))
+
+
+def _studies(
+    root: Path, index: Path, rows: Iterable[Mapping[str, str]], vocabulary: Vocabulary
+) -> dict[str, tuple[LabelledStudy, ...]]:
+    here = {path.name for path in (root / "images").glob("*")}
+    films: dict[str, list[Path]] = {}
+    facts: dict[str, tuple[str, str]] = {}
+    for line, row in enumerate(rows, start=2):
+        values = [row[column] for column in COLUMNS]
+        if any(value is None for value in values) or not row["file"] or not row["uid"]:
+            raise DatasetError(f"{index} line {line}: a value is missing")
+        if row["split"] not in SPLITS:
+            raise DatasetError(f"{index} line {line}: split {row['split']!r} is none of {', '.join(SPLITS)}")
+        if row["file"] not in here:
+            raise DatasetError(f"{index} line {line}: {row['file']} is not in {root / 'images'}")
+        if facts.setdefault(row["uid"], (row["split"], row["mesh_major"])) != (
+            row["split"],
+            row["mesh_major"],
+        ):
+            raise DatasetError(
+                f"{index} line {line}: report {row['uid']} has another split or other headings above"
+            )
+        films.setdefault(row["uid"], []).append(root / "images" / row["file"])
+    studies: dict[str, list[LabelledStudy]] = {split: [] for split in SPLITS}
+    for uid, paths in films.items():
+        split, joined = facts[uid]
+        majors = joined.split("|")
+        if vocabulary.indexed(majors):
+            headings = frozenset(mesh_heading(major) for major in majors)
+            studies[split].append(LabelledStudy(uid, uid, tuple(paths), vocabulary.derive(majors), headings))
+    return {split: tuple(found) for split, found in studies.items()}
+
+
+#: Name on the command line -> reader of that data set.
+DATASETS = {NAME: read_openi}

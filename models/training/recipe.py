@@ -1,0 +1,212 @@
+"""How a bundle is trained: a TOML file, read into frozen models that know every key."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import RecipeError
+from models.transforms import Preprocessing
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ArchitectureTable(_Table):
+    """``[architecture]``.
+
+    Attributes
+    ----------
+    name
+        Of :data:`models.architectures.BUILDERS`.
+    start
+        Where the weights come from.
+    arguments
+        Of the builder.
+    """
+
+    name: str
+    start: Literal["imagenet", "random"] = "random"
+    arguments: dict[str, Any] = {}
+
+
+class Stage(_Table):
+    """One of ``[[stages]]``: some epochs at one input size, in pixels."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    size: Annotated[int, Field(ge=16)]
+
+
+class OptimizerTable(_Table):
+    """``[optimizer]``: AdamW (Loshchilov & Hutter 2019) on a one-cycle schedule (Smith 2018).
+
+    Attributes
+    ----------
+    batch_size
+        Films a step.
+    learning_rate
+        Highest of the cycle.
+    weight_decay
+        Not applied to biases and norms.
+    warmup
+        Share of the steps until the highest rate.
+    average_decay
+        Of the exponential moving average of the weights, which is what is released.
+    """
+
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    warmup: Probability = 0.2
+    average_decay: Probability = 0.995
+
+
+class AugmentationTable(_Table):
+    """``[augmentation]``.
+
+    Attributes
+    ----------
+    probability
+        Of each of the changes.
+    rotate
+        Largest angle, in radians.
+    translate, scale
+        Largest shift and change of size, as a share of the film.
+    gamma
+        Largest relative change of contrast.
+    brightness
+        Largest change of the pixel values, which range over [0, 1].
+    """
+
+    probability: Probability = 0.9
+    rotate: Annotated[float, Field(ge=0, le=0.5)] = 0.12
+    translate: Annotated[float, Field(ge=0, le=0.3)] = 0.05
+    scale: Annotated[float, Field(ge=0, le=0.3)] = 0.1
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    brightness: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+
+
+class PreprocessingTable(_Table):
+    """``[preprocessing]``: every parameter of :class:`models.transforms.Preprocessing`, none by default."""
+
+    grid: int
+    low: float
+    high: float
+    size: int
+    channels: int
+    mean: float
+    std: float
+
+    def build(self) -> Preprocessing:
+        """The function object."""
+        return Preprocessing(**self.model_dump())
+
+
+class Recipe(_Table):
+    """All of it.
+
+    Attributes
+    ----------
+    name, version, summary
+        Of the bundle that results.
+    dataset
+        What it is trained on, by its short name.
+    list
+        Of the vocabulary: what the bundle predicts, in order.
+    auxiliary_reports
+        Headings with so many training reports are learnt beside; 0 for none.
+    seed
+        Of everything random.
+    stages
+        In order; the last has the size of ``preprocessing.size``, at which the bundle serves.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    summary: str
+    dataset: str
+    list: str
+    auxiliary_reports: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    architecture: ArchitectureTable
+    preprocessing: PreprocessingTable
+    stages: tuple[Stage, ...] = Field(min_length=1, strict=False)
+    optimizer: OptimizerTable
+    augmentation: AugmentationTable = AugmentationTable()
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> Recipe:
+        preprocessing = self.preprocessing.build()
+        for stage in self.stages:
+            preprocessing.resized(stage.size)
+        if self.stages[-1].size != preprocessing.size:
+            raise ValueError(
+                f"the last stage trains at {self.stages[-1].size} pixels, "
+                f"the bundle would serve at {preprocessing.size}"
+            )
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Of all stages together."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def size_at(self, epoch: int) -> int:
+        """Input size of an epoch, counted from 0; beyond the last one, that of the last."""
+        end = 0
+        for stage in self.stages:
+            end += stage.epochs
+            if epoch < end:
+                return stage.size
+        return self.stages[-1].size
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises
+    ------
+    RecipeError
+        If it cannot be read, is not TOML, or an entry is unknown, missing or wrong; an unknown one is
+        answered with the nearest that exists.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} is not TOML: {error}") from error
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        raise RecipeError(f"recipe {path}: {_sentence(error)}") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    # One wrong entry at a time is enough to act on; a misspelt one first, for it is also a missing one.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(first["loc"][-1]), _known(first["loc"][:-1]), n=1, cutoff=0.0)
+        return f"unknown entry {place}; did you mean {nearest[0]}?"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
+
+
+def _known(place: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in place:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            candidates = [annotation, *get_args(annotation)]
+            model = next(
+                kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)
+            )
+    return list(model.model_fields)
