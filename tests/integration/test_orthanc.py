@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import io
 import re
 import shutil
 import subprocess
 import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,12 +78,13 @@ def pacs(peer: Peer) -> Iterator[Orthanc]:
         yield one
 
 
-def answers(pacs: Orthanc) -> bool:
+def refusal(pacs: Orthanc) -> str:
+    """Say why it does not answer; empty when it does."""
     try:
         pacs.get("/system")
-    except OrthancError:
-        return False
-    return True
+    except OrthancError as error:
+        return str(error)
+    return ""
 
 
 def sent(pacs: Orthanc) -> int:
@@ -297,32 +301,58 @@ def test_an_orthanc_that_ends_at_once_says_why(tmp_path: Path) -> None:
         Orthanc(tmp_path, overrides={"StableAge": "soon"}).start()
 
 
+@contextlib.contextmanager
+def shipped(folder: Path, argument: str) -> Iterator[Orthanc]:
+    """Run Orthanc over a folder with the shipped orthanc.json, in which only the ports are changed."""
+    text = (HERE / "orthanc.json").read_text(encoding="utf-8")
+    with Orthanc() as pacs:
+        http_port, dicom_port = pacs.http_port, pacs.dicom_port
+        pacs.kill()
+        for default, free in ((8042, http_port), (4242, dicom_port)):
+            assert str(default) in text
+            text = text.replace(str(default), str(free))
+        (folder / "orthanc.json").write_text(text, encoding="utf-8")
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen([PROGRAM, argument], stdout=log, stderr=log, cwd="/")
+        try:
+            yield pacs
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
 def test_the_shipped_files_forward_as_they_are(
     tmp_path: Path, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Orthanc reads the comments, the ${VARIABLE:-default} and the script's place beside the file itself."""
     shutil.copy(HERE / "forward.lua", tmp_path)
-    text = (HERE / "orthanc.json").read_text(encoding="utf-8")
     monkeypatch.setenv("NODE_DICOM_PORT", str(peer.port))
-    with Orthanc() as pacs:
-        http_port, dicom_port = pacs.http_port, pacs.dicom_port
-        pacs.stop()
-        for default, free in ((8042, http_port), (4242, dicom_port)):
-            assert str(default) in text
-            text = text.replace(str(default), str(free))
-        (tmp_path / "orthanc.json").write_text(text, encoding="utf-8")
-        with (tmp_path / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [PROGRAM, str(tmp_path / "orthanc.json")], stdout=log, stderr=log, cwd="/"
-            )
-        try:
-            pacs.wait_for("it answers", lambda: answers(pacs))
-            pacs.upload(encoded(film()))
-            pacs.wait_for("the film is with the node", lambda: sent(pacs) == 1)
-        finally:
-            process.terminate()
-            process.wait(20)
+    with shipped(tmp_path, str(tmp_path / "orthanc.json")) as pacs:
+        pacs.wait_for("it answers", lambda: not refusal(pacs))
+        pacs.upload(encoded(film()))
+        pacs.wait_for("the film is with the node", lambda: sent(pacs) == 1)
     assert (tmp_path / "OrthancStorage" / "index").exists()
+
+
+def test_in_a_container_it_asks_for_a_login_and_forwards(
+    tmp_path: Path, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder as deploy/compose.yaml mounts it."""
+    shutil.copy(HERE / "forward.lua", tmp_path)
+    shutil.copy(HERE.parent / "deploy" / "orthanc-remote.json", tmp_path / "remote.json")
+    values = {"NODE_DICOM_PORT": str(peer.port), "ORTHANC_USER": "reader", "ORTHANC_PASSWORD": "secret"}
+    for name, value in {**values, "ORTHANC_STORAGE": str(tmp_path / "db")}.items():
+        monkeypatch.setenv(name, value)
+    with shipped(tmp_path, str(tmp_path)) as pacs:
+        pacs.wait_for("it answers", lambda: "401" in refusal(pacs))
+        login = base64.b64encode(b"reader:secret").decode()
+        request = urllib.request.Request(
+            f"{pacs.url}/instances", encoded(film()), {"Authorization": f"Basic {login}"}
+        )
+        with urllib.request.urlopen(request) as answer:
+            assert answer.status == 200
+        pacs.wait_for("the film is with the node", lambda: sum(peer.received.values()) == 1)
+    assert (tmp_path / "db" / "index").exists()
 
 
 def test_the_shipped_configuration_agrees_with_the_defaults_of_the_node() -> None:
