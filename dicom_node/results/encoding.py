@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
+import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ _CHARACTER_SET_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
 _LONG_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UC", "UN", "UR", "UT"})
 _ZERO_PADDED_VRS: Final = frozenset({"OB", "UI", "UN"})
 _NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
+_UNWRITABLE: Final = (AttributeError, LookupError, TypeError, ValueError, Warning, struct.error)
 _SHORT, _LONG, _ITEM = struct.Struct("<HH2sH"), struct.Struct("<HH2sxxL"), struct.Struct("<HHL")
 """Headers of elements and items (PS3.5 7.1.2, 7.5)."""
 
@@ -84,10 +86,20 @@ def encoded(ds: Dataset) -> bytes:
     stream = DicomBytesIO()
     stream.write(bytes(128) + b"DICM")
     try:
-        write_file_meta_info(stream, ds.file_meta)
-        terms = ds.get("SpecificCharacterSet") or "ISO_IR 6"
-        stream.write(_encoded_elements(ds, convert_encodings(terms)))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # pydicom would put a question mark for what it cannot encode
+            write_file_meta_info(stream, ds.file_meta)
+            terms = ds.get("SpecificCharacterSet") or "ISO_IR 6"
+            stream.write(_encoded_elements(ds, convert_encodings(terms)))
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        Warning,
+        struct.error,
+    ) as error:
         raise EncodingFailed(f"a result cannot be written as DICOM: {error}") from error
     return stream.getvalue()
 

@@ -208,9 +208,10 @@ def character_set(source: Dataset, texts: Iterable[str]) -> list[str]:
 
 
 def _inheritable(declared: list[str]) -> bool:
-    # A term with code extensions ("ISO 2022 ...") says nothing alone; one without them must stand alone.
+    # A term with code extensions ("ISO 2022 ...") says nothing alone, and one without them must stand alone;
+    # the default repertoire is declared by declaring nothing.
     extended = [term.startswith("ISO 2022 ") for term in declared if term]
-    known = all(term in charset.python_encoding for term in declared)
+    known = all(term in charset.python_encoding and term != "ISO_IR 6" for term in declared)
     return bool(extended) and known and (all(extended) if len(declared) > 1 else not any(extended))
 
 

@@ -57,7 +57,7 @@ def assert_film_or_reason(path: Path) -> None:
     assert set(reasons) <= set(REFUSALS)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_file_with_bytes_changed(path: Path, data: st.DataObject) -> None:
     content = bytearray(whole(data.draw(st.sampled_from(SYNTAXES))))
@@ -69,7 +69,7 @@ def test_a_file_with_bytes_changed(path: Path, data: st.DataObject) -> None:
     assert_film_or_reason(path)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_file_with_pieces_cut_out_doubled_or_put_in(path: Path, data: st.DataObject) -> None:
     content = whole(data.draw(st.sampled_from(SYNTAXES)))
@@ -80,7 +80,7 @@ def test_a_file_with_pieces_cut_out_doubled_or_put_in(path: Path, data: st.DataO
     assert_film_or_reason(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=600), st.booleans())
 def test_bytes_of_any_kind(path: Path, content: bytes, preamble: bool) -> None:
     path.write_bytes((bytes(128) + b"DICM" if preamble else b"") + content)
@@ -107,7 +107,7 @@ CELLS = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(elements=ELEMENTS, cell=CELLS, inverted=st.booleans(), seed=st.integers(0, 3))
 def test_no_header_leads_to_a_grey_that_is_none(
     elements: dict[str, object], cell: PixelCell, inverted: bool, seed: int
@@ -126,7 +126,7 @@ def test_no_header_leads_to_a_grey_that_is_none(
     assert table[cells].max() > table[cells].min()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(64, 90),
     columns=st.integers(64, 90),
@@ -152,7 +152,7 @@ def test_lossless_encoding_changes_no_film(
     assert np.array_equal(pixels(syntax), pixels(ExplicitVRLittleEndian))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 100))
 def test_lossy_encoding_changes_little(seed: int) -> None:
     size = {"rows": 96, "columns": 80, "bits": 8, "seed": seed}
