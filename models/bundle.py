@@ -33,8 +33,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from models.architectures import build
-from models.architectures.convnet import ConvNet
+from models.architectures import Network, build
 from models.calibration import Calibration, parse_calibration
 from models.errors import BundleError, VocabularyError
 from models.transforms import Preprocessing
@@ -102,7 +101,7 @@ class Manifest:
         """Name of the bundle's folder."""
         return f"{self.name}-{self.version}"
 
-    def network(self, outputs: int) -> ConvNet:
+    def network(self, outputs: int) -> Network:
         """Build the untrained network."""
         return build(
             self.architecture,
@@ -147,7 +146,7 @@ class Bundle:
             calibration=self.calibration.digest(),
         )
 
-    def network(self) -> ConvNet:
+    def network(self) -> Network:
         """Network with its weights, float32, ready to predict on the CPU.
 
         Raises
@@ -257,7 +256,7 @@ def _toml(path: Path, name: str) -> dict[str, Any]:
 
 
 def write_bundle(
-    path: Path, manifest: Manifest, keys: tuple[str, ...], network: ConvNet, calibration: Calibration
+    path: Path, manifest: Manifest, keys: tuple[str, ...], network: Network, calibration: Calibration
 ) -> Bundle:
     """Write a bundle; the folder appears whole or not at all.
 

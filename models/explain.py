@@ -15,8 +15,6 @@ from models.predictor import Predictor, Reading
 from models.transforms import to_source
 from models.types import Heatmap
 
-METHOD = "gradcam"
-
 
 def heatmaps(
     predictor: Predictor, reading: Reading, keys: Sequence[str], *, films: Sequence[int] | None = None
@@ -62,5 +60,5 @@ def heatmaps(
             film = reading.study.films[position]
             rows, columns_of_film = film.pixels.shape
             values = to_source(grid / grid.max().clamp(min=1e-12), (rows, columns_of_film))
-            maps.append(Heatmap(key, film.identifier, METHOD, values))
+            maps.append(Heatmap(key, film.identifier, predictor.explanation, values))
     return tuple(maps)

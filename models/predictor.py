@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.architectures import Batch
-from models.architectures.convnet import ConvNet
+from models.architectures import Batch, Network
 from models.bundle import Bundle, find_bundle, read_bundle
 from models.calibration import LabelCalibration
 from models.errors import BundleError, PredictionError
@@ -76,7 +75,7 @@ class Predictor:
             network = bundle.network().to(self.device)
         except (RuntimeError, AssertionError) as error:
             raise BundleError(f"bundle {bundle.path} cannot be put on device {device!r}: {error}") from error
-        self.network: ConvNet = network.to(memory_format=torch.channels_last)
+        self.network: Network = network.to(memory_format=torch.channels_last)
 
     @classmethod
     def load(cls, name_or_path: str | Path, *, device: str = "cpu", threads: int | None = None) -> Predictor:

@@ -11,12 +11,12 @@ from models.errors import BundleError
 __all__ = ["BUILDERS", "Batch", "Network", "Output", "build"]
 
 #: Name in ``[architecture]`` -> builder; each takes ``outputs``, ``channels`` and ``arguments``.
-BUILDERS: dict[str, Callable[..., convnet.ConvNet]] = {
+BUILDERS: dict[str, Callable[..., Network]] = {
     "convnet": convnet.build,
 }
 
 
-def build(name: str, *, outputs: int, channels: int, arguments: dict[str, object]) -> convnet.ConvNet:
+def build(name: str, *, outputs: int, channels: int, arguments: dict[str, object]) -> Network:
     """Build an untrained network.
 
     Raises

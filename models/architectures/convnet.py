@@ -14,11 +14,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from models.architectures.interface import Batch, Output
+from models.architectures.interface import Batch, Network, Output
 from models.errors import BundleError, RecipeError
 
 
-class ConvNet(nn.Module):
+class ConvNet(Network):
     """Backbone, average pooling, dropout, linear head.
 
     Parameters

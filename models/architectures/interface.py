@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor, nn
+
+from models.errors import RecipeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,28 @@ class Output:
     text_embedding: Tensor | None = None
 
 
-class Network(Protocol):
-    """What the predictor and the training need of an architecture beside being a ``torch.nn.Module``."""
+class Network(nn.Module):
+    """What the predictor, the bundle and the training know of an architecture.
+
+    Attributes
+    ----------
+    head
+        Last layer, linear in the average of :attr:`Output.features` over their grid: on this the closed form
+        of :mod:`models.explain` rests.
+    """
 
     head: nn.Linear
 
-    def __call__(self, batch: Batch) -> Output:
+    def forward(self, batch: Batch) -> Output:
         """Run forward."""
-        ...
+        raise NotImplementedError
+
+    def load_imagenet(self) -> None:
+        """Start from published ImageNet weights.
+
+        Raises
+        ------
+        RecipeError
+            If there are none for this network.
+        """
+        raise RecipeError(f"start = 'imagenet': there are no such weights for {type(self).__name__}")

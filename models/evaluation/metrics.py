@@ -117,7 +117,9 @@ def mean_known(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean of each drawing over the labels that it could measure; NaN where it could measure none."""
     known = ~np.isnan(drawn)
     total = np.where(known, drawn, 0).sum(axis=1)
-    return np.divide(total, known.sum(axis=1), out=np.full(len(drawn), np.nan), where=known.any(axis=1))
+    means: NDArray[np.float64] = np.full(len(drawn), np.nan)
+    np.divide(total, known.sum(axis=1), out=means, where=known.any(axis=1))
+    return means
 
 
 def interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:

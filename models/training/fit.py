@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from models.architectures import build
-from models.architectures.convnet import ConvNet
+from models.architectures import Network, build
 from models.errors import ModelError, RecipeError
 from models.training.dataset import FilmDataset, LabelledStudy
 from models.training.films import Augmentation, CachedFilms, seed_everything
@@ -90,7 +89,7 @@ class _SeededEpochs(lightning.Callback):
         self.order.manual_seed(seed)
 
 
-def network_of(recipe: Recipe, width: int) -> ConvNet:
+def network_of(recipe: Recipe, width: int) -> Network:
     """Build the network of a recipe with its starting weights."""
     table = recipe.architecture
     network = build(
@@ -112,7 +111,7 @@ def fit(
     threads: int | None = None,
     callbacks: list[lightning.Callback] | None = None,
     caching: Callable[[int, int], None] = lambda _done, _all: None,
-) -> tuple[ConvNet, Plan]:
+) -> tuple[Network, Plan]:
     """Train, or resume what is in the run folder.
 
     Parameters
@@ -128,7 +127,7 @@ def fit(
 
     Returns
     -------
-    ConvNet, Plan
+    Network, Plan
         The network with the averaged weights, still with its auxiliary outputs, and what its outputs are.
 
     Raises

@@ -12,8 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from models.architectures import Batch
-from models.architectures.convnet import ConvNet
+from models.architectures import Batch, Network
 from models.evaluation.metrics import macro_auc
 from models.training.recipe import Recipe
 
@@ -42,7 +41,7 @@ class FindingsModule(lightning.LightningModule):
 
     def __init__(
         self,
-        network: ConvNet,
+        network: Network,
         recipe: Recipe,
         *,
         truth_train: Tensor,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.architectures.convnet import ConvNet
+from models.architectures import Network
 from models.bundle import CARD, METRICS, Bundle, Manifest, amend_bundle, write_bundle
 from models.calibration import Calibration, LabelCalibration, calibrate
 from models.evaluation.card import write_card
@@ -27,7 +27,7 @@ MEASURED = ("val", "test")
 def release(
     recipe: Recipe,
     plan: Plan,
-    network: ConvNet,
+    network: Network,
     dataset: FilmDataset,
     *,
     path: Path,
@@ -90,7 +90,7 @@ def measure(
     return amend_bundle(predictor.bundle, {METRICS: json.dumps(metrics, indent=2) + "\n", CARD: card})
 
 
-def shorten(network: ConvNet, outputs: int) -> None:
+def shorten(network: Network, outputs: int) -> None:
     """Keep the first outputs of the head."""
     long = network.head
     network.head = nn.Linear(long.in_features, outputs)
