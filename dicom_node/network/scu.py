@@ -1,0 +1,354 @@
+"""Verification and Storage SCU: asks whether a peer is there, and sends files as they are."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, cast
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import _config
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.dsutils import split_dataset
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import T_CONNECT, AddressInformation
+
+from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
+from dicom_node.network.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.network.status import Meaning, Outcome, meaning_of
+from dicom_node.network.transport import DeadlineSocket
+
+# A file is sent in pieces as it lies on disk, instead of being decoded and encoded again.
+_config.STORE_SEND_CHUNKED_DATASET = True
+
+_MAX_CONTEXTS = 128  # odd context ids of one byte (PS3.8 9.3.2.2)
+_MAX_PDU_BYTES = 131072
+# How slow a connection may be before a large file counts as stuck.
+_SLOWEST_BYTES_PER_SECOND = 64 * 1024
+# The one conversion that changes no value, for peers that take only the default (PS3.5 10.1).
+_CONVERTIBLE = {
+    ExplicitVRLittleEndian: ImplicitVRLittleEndian,
+    ImplicitVRLittleEndian: ExplicitVRLittleEndian,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What has to be negotiated for a file.
+
+    Attributes
+    ----------
+    sop_class, transfer_syntax
+        Of its file meta information.
+    """
+
+    sop_class: UID
+    transfer_syntax: UID
+
+    @classmethod
+    def of(cls, path: Path) -> Kind:
+        """Read the kind of a Part 10 file.
+
+        Raises
+        ------
+        BadInstance
+            When it is none.
+        OSError
+            When it cannot be read.
+        """
+        try:
+            meta, _ = split_dataset(path)
+            return cls(UID(meta.MediaStorageSOPClassUID), UID(meta.TransferSyntaxUID))
+        except (InvalidDicomError, AttributeError, EOFError, ValueError):
+            raise BadInstance(f"{path}: no DICOM file with file meta information (PS3.10 7.1)") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a peer said to a stored instance.
+
+    Attributes
+    ----------
+    status
+        (0000,0900); its outcome is one of those that are delivered.
+    meaning
+        Of the status.
+    """
+
+    status: int
+    meaning: Meaning
+
+
+@dataclass(eq=False)
+class Peer:
+    """A DICOM application that the node opens associations with.
+
+    Attributes
+    ----------
+    ae_title
+        Called AE title.
+    host, port
+        Where it listens.
+    calling_ae
+        Our AE title.
+    connect_seconds
+        For the TCP connection, and for the peer to answer the association request.
+    response_seconds
+        For the answer to a request, and for each PDU.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    calling_ae: str = field(kw_only=True)
+    connect_seconds: float = field(default=10, kw_only=True)
+    response_seconds: float = field(default=60, kw_only=True)
+
+    def __post_init__(self) -> None:
+        self._ae = _ApplicationEntity(self.calling_ae, self.response_seconds)
+        self._ae.connection_timeout = self.connect_seconds
+        self._ae.acse_timeout = self.connect_seconds
+        self._ae.dimse_timeout = self.response_seconds
+        self._ae.network_timeout = None  # an idle association is ours to end
+        self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+
+    @property
+    def name(self) -> str:
+        """How it stands in messages."""
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+    def associate(self, contexts: list[PresentationContext]) -> Association:
+        """Open an association.
+
+        Raises
+        ------
+        PeerUnavailable
+            When the peer cannot be reached, refuses, or does not answer.
+        PeerRejected
+            When it accepts none of the contexts.
+        """
+        try:
+            association = self._ae.associate(
+                self.host, self.port, contexts, ae_title=self.ae_title, max_pdu=_MAX_PDU_BYTES
+            )
+        except OSError as error:
+            raise PeerUnavailable(f"{self.name}: {error.strerror or error}; check host and network") from None
+        if association.is_established:
+            return association
+        connection = cast("_RequestorSocket", association.dul.socket)
+        if connection.error is not None:
+            reason = connection.error.strerror or "no answer in time"
+            raise PeerUnavailable(f"{self.name}: cannot connect: {reason}; is it running?")
+        if association.is_rejected:
+            answer = cast("A_ASSOCIATE", association.acceptor.primitive)
+            raise PeerUnavailable(
+                f"{self.name}: association {answer.result_str.lower()}: {answer.reason_str.lower()}; "
+                f"calling AE {self.calling_ae}, called AE {self.ae_title}"
+            )
+        if association.rejected_contexts:
+            names = ", ".join(sorted({UID(context.abstract_syntax or "").name for context in contexts}))
+            raise PeerRejected(f"{self.name}: accepts none of: {names}")
+        raise PeerUnavailable(f"{self.name}: the association was aborted before it was accepted")
+
+    def echo(self) -> float:
+        """Ask whether the peer is there (C-ECHO); return the seconds to its answer.
+
+        Raises
+        ------
+        PeerUnavailable, PeerRejected
+            When it is not, or does not offer Verification.
+        """
+        association = self.associate([build_context(Verification)])
+        try:
+            begun = time.perf_counter()
+            status = association.send_c_echo().get("Status")
+            seconds = time.perf_counter() - begun
+        finally:
+            association.release()
+        if status is None:
+            raise PeerUnavailable(f"{self.name}: no answer to C-ECHO")
+        if status != 0:
+            raise PeerRejected(f"{self.name}: C-ECHO answered {status:04X}: {meaning_of(status).text}")
+        return seconds
+
+
+def echo(
+    ae_title: str,
+    host: str,
+    port: int,
+    *,
+    calling_ae: str,
+    connect_seconds: float = 10,
+    response_seconds: float = 60,
+) -> float:
+    """As :meth:`Peer.echo`, for one question to one peer."""
+    return Peer(
+        ae_title,
+        host,
+        port,
+        calling_ae=calling_ae,
+        connect_seconds=connect_seconds,
+        response_seconds=response_seconds,
+    ).echo()
+
+
+@dataclass(eq=False)
+class StoreSession(Peer):
+    """Sends files to a peer over one association that stays open between them.
+
+    It proposes only the contexts that the files at hand need. Not for several threads at once.
+    """
+
+    _expected: dict[Kind, None] = field(default_factory=dict, init=False)
+    _proposed: frozenset[Kind] = field(default=frozenset(), init=False)
+    _association: Association | None = field(default=None, init=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def expect(
+        self, sop_class_uids: Iterable[str], transfer_syntax_uid: str = ExplicitVRLittleEndian
+    ) -> None:
+        """Name what will be sent next, so that one association serves it all.
+
+        Parameters
+        ----------
+        sop_class_uids
+            Of the files to come.
+        transfer_syntax_uid
+            That they are encoded in.
+        """
+        kinds = [Kind(UID(sop_class), UID(transfer_syntax_uid)) for sop_class in sop_class_uids]
+        self._expected = dict.fromkeys([*kinds, *self._expected][: _MAX_CONTEXTS // 2])
+
+    def send(self, path: Path) -> Answer:
+        """Store a Part 10 file at the peer.
+
+        Returns
+        -------
+        Answer
+            Success or a warning: the peer has it.
+
+        Raises
+        ------
+        PeerUnavailable
+            When the peer is away or has no room: the same file may be sent later.
+        PeerRejected
+            When it will not take this file.
+        BadInstance
+            When the file is no DICOM file.
+        OSError
+            When it cannot be read.
+        """
+        kind = Kind.of(path)
+        association = self._associated(kind)
+        association.dimse_timeout = self.response_seconds + path.stat().st_size / _SLOWEST_BYTES_PER_SECOND
+        try:
+            answer = association.send_c_store(self._as_accepted(association, kind, path))
+        except RuntimeError:  # the peer ended the association a moment ago
+            answer = Dataset()
+        status = answer.get("Status")
+        if status is None:
+            self._drop()
+            raise PeerUnavailable(f"{self.name}: the association ended without an answer to C-STORE")
+        meaning = meaning_of(status)
+        if meaning.outcome.delivered:
+            return Answer(status, meaning)
+        comment = f" ({answer.ErrorComment})" if answer.get("ErrorComment") else ""
+        sentence = f"{self.name}: C-STORE answered {status:04X}: {meaning.text}{comment}"
+        if meaning.outcome is Outcome.PERMANENT:
+            raise PeerRejected(sentence)
+        raise PeerUnavailable(sentence)
+
+    def release(self) -> None:
+        """End the association, if there is one; the next file opens another."""
+        if self._association is not None:
+            self._association.release()
+        self._drop()
+
+    def _associated(self, kind: Kind) -> Association:
+        association = self._association
+        if association is not None and association.is_established and kind in self._proposed:
+            return association
+        self.release()
+        self.expect([kind.sop_class], kind.transfer_syntax)
+        # Each in a context of its own: a peer chooses one transfer syntax for each.
+        proposed = dict.fromkeys(self._expected)
+        for expected in self._expected:
+            if expected.transfer_syntax in _CONVERTIBLE:
+                proposed[Kind(expected.sop_class, _CONVERTIBLE[expected.transfer_syntax])] = None
+        self._association = self.associate(
+            [build_context(item.sop_class, item.transfer_syntax) for item in proposed]
+        )
+        self._proposed = frozenset(proposed)
+        return self._association
+
+    def _as_accepted(self, association: Association, kind: Kind, path: Path) -> Path | Dataset:
+        """Return what to send: the file, or its data set when the peer takes only the other encoding."""
+        accepted = {
+            Kind(UID(context.abstract_syntax or ""), context.transfer_syntax[0])
+            for context in association.accepted_contexts
+        }
+        if kind in accepted:
+            return path
+        if Kind(kind.sop_class, _CONVERTIBLE.get(kind.transfer_syntax, UID(""))) in accepted:
+            return dcmread(path)
+        raise PeerRejected(
+            f"{self.name}: does not accept {kind.sop_class.name} in {kind.transfer_syntax.name}"
+        )
+
+    def _drop(self) -> None:
+        if self._association is not None and self._association.is_established:
+            self._association.abort()
+        self._association = None
+
+
+class _RequestorSocket(DeadlineSocket):
+    """Remembers why it could not connect."""
+
+    error: OSError | None = None
+
+    def connect(self, primitive: T_CONNECT) -> None:
+        connection = cast("socket.socket", self.socket)
+        try:
+            connection.settimeout(self.assoc.connection_timeout)
+            connection.connect(primitive.address_info.as_tuple)
+        except OSError as error:
+            self.error = error
+            connection.close()
+            self.socket = None
+            primitive.result = "Evt17"  # connection closed
+        else:
+            self.assoc.requestor.address_info = AddressInformation.from_tuple(connection.getsockname())
+            self._is_connected = True
+            primitive.result = "Evt2"  # connected
+        self.provider_queue.put(primitive)
+        self._ready.set()
+
+
+class _ApplicationEntity(ApplicationEntity):
+    """Opens associations whose every PDU has a deadline."""
+
+    def __init__(self, ae_title: str, pdu_seconds: float) -> None:
+        super().__init__(ae_title)
+        self._pdu_seconds = pdu_seconds
+
+    def _create_socket(
+        self, assoc: Association, address: AddressInformation, tls_args: object
+    ) -> DeadlineSocket:
+        del tls_args  # no TLS
+        assoc.dul.daemon = True  # a program that is interrupted ends, whatever the peer does
+        return _RequestorSocket(assoc, self._pdu_seconds, address=address)

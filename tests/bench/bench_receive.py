@@ -1,0 +1,167 @@
+"""C-STORE receive rate of the node, of DCMTK's storescp and of Orthanc, in the same run.
+
+The sender writes messages that were encoded before, one process an association, so that it costs the
+same for every receiver. Only the node syncs every file before it answers; Orthanc does by default too,
+storescp does not.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orthanc.harness import Orthanc
+from tests import factories
+from tests.integration.network.processes import ScpProcesses
+from tests.integration.network.wire import (
+    ASSOCIATE_AC,
+    CR,
+    EXPLICIT,
+    Wire,
+    data_set_of,
+    message,
+    store_rq,
+)
+from tests.peers import free_port, listening, until
+
+SECONDS = float(os.environ.get("BENCH_SECONDS", "6"))
+SIZES = {"10 MB": (2236, 2236), "0.5 MB": (512, 488)}
+ASSOCIATIONS = (1, 16)
+
+
+@dataclass
+class Receiver:
+    ae_title: str
+    port: int
+    pids: Callable[[], list[int]]
+
+
+@contextmanager
+def node(folder: Path) -> Iterator[Receiver]:
+    with ScpProcesses(folder) as running:
+        yield Receiver("DICOM_NODE", running.port, lambda: running.pids)
+
+
+@contextmanager
+def storescp(folder: Path) -> Iterator[Receiver]:
+    port = free_port()
+    (folder / "storescp").mkdir()
+    process = subprocess.Popen(
+        ["storescp", "--fork", "--max-pdu", "131072", "-od", str(folder / "storescp"), "-uf", str(port)],
+        env={**os.environ, "TCP_NODELAY": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: listening(port), 10, "storescp listening")
+        yield Receiver("STORESCP", port, lambda: [process.pid])
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder / "storescp")
+
+
+@contextmanager
+def orthanc(folder: Path) -> Iterator[Receiver]:
+    overrides = {"MaximumPduLength": 131072, "DicomThreadsCount": 16, "DicomCheckCalledAet": False}
+    with Orthanc(folder / "orthanc", overrides=overrides) as pacs:
+        yield Receiver(pacs.ae_title, pacs.dicom_port, lambda: [pacs._process.pid])
+
+
+RECEIVERS = {"dicom-node": node, "storescp": storescp, "Orthanc": orthanc}
+
+
+def send(port: int, ae_title: str, data_set: bytes, uid: bytes, worker: int, ready, results) -> None:
+    """Send one film after another, each with its own UID, until the time is over."""
+    request_at = data_at = 0
+    with Wire(port, seconds=60) as wire:
+        kind, body = wire.associate([(1, CR, [EXPLICIT])], called=ae_title, calling=f"BENCH{worker}")
+        assert kind == ASSOCIATE_AC, body
+        place = body.rfind(b"\x51\x00\x00\x04")
+        max_pdu = min(131072, struct.unpack_from(">L", body, place + 4)[0] or 131072)
+        blob = bytearray(message(store_rq(CR.encode(), uid), data_set, context_id=1, max_pdu=max_pdu))
+        request_at = blob.find(uid)
+        data_at = blob.find(uid, request_at + 1)
+        assert 0 < request_at < data_at
+        ready.wait()
+        count, deadline = 0, time.perf_counter() + SECONDS
+        while time.perf_counter() < deadline:
+            own = b"%03d%012d" % (worker, count)
+            for place in (request_at, data_at):
+                blob[place + len(uid) - 15 : place + len(uid)] = own
+            wire.write(blob)
+            answer = wire.answer()
+            assert answer.status == 0, hex(answer.status)
+            count += 1
+        wire.release()
+    results.put(count)
+
+
+def peak_rss(pids: list[int]) -> float:
+    """MiB, the largest of the processes."""
+    peaks = [0.0]
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                peaks.append(int(line.split()[1]) / 1024)
+    return max(peaks)
+
+
+def rate(receiver: Receiver, film: Path, uid: str, associations: int) -> float:
+    """Films a second."""
+    context = multiprocessing.get_context("fork")
+    ready, results = context.Event(), context.Queue()
+    senders = [
+        context.Process(
+            target=send,
+            args=(receiver.port, receiver.ae_title, data_set_of(film), uid.encode(), worker, ready, results),
+        )
+        for worker in range(associations)
+    ]
+    for sender in senders:
+        sender.start()
+    time.sleep(1)
+    ready.set()
+    counts = [results.get(timeout=SECONDS + 60) for _ in senders]
+    for sender in senders:
+        sender.join()
+    return sum(counts) / SECONDS
+
+
+@pytest.mark.peer
+def test_receive_rate(tmp_path: Path) -> None:
+    films = {}
+    for size, (rows, columns) in SIZES.items():
+        pixels = np.random.default_rng(1).integers(0, 4096, (rows, columns))
+        # A UID whose last fifteen digits may be replaced by any others.
+        uid = f"2.25.{'1' * 39}"
+        film = factories.film(pixels=pixels, SOPInstanceUID=uid)
+        films[size] = factories.write(film, tmp_path / f"{rows}.dcm"), uid
+    print(f"\n{'':12}{'':8}{'assoc.':>7}{'films/s':>10}{'MB/s':>8}{'ratio':>8}{'peak MiB':>10}")
+    for size, (film, uid) in films.items():
+        for associations in ASSOCIATIONS:
+            ours = 0.0
+            for name, start in RECEIVERS.items():
+                folder = tmp_path / f"{name}-{size}-{associations}"
+                folder.mkdir()
+                with start(folder) as receiver:
+                    films_per_second = rate(receiver, film, uid, associations)
+                    rss = peak_rss(receiver.pids())
+                ours = ours or films_per_second
+                megabytes = films_per_second * film.stat().st_size / 1e6
+                print(
+                    f"{name:12}{size:8}{associations:7}{films_per_second:10.1f}{megabytes:8.0f}"
+                    f"{films_per_second / ours:8.2f}{rss:10.0f}",
+                    flush=True,
+                )
