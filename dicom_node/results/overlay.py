@@ -129,5 +129,7 @@ def _resized(values: FloatArray, width: int, height: int) -> Picture:
 def _fitting(text: str, size: float, room: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Font in which the text fits into so many pixels, at most of the given size."""
     font = ImageFont.load_default(size=size)
-    length = font.getlength(text)
-    return font if length <= room else ImageFont.load_default(size=size * room / length)
+    while (length := font.getlength(text)) > room and size > 1:
+        size *= 0.98 * room / length  # hinting makes small letters wider than their share
+        font = ImageFont.load_default(size=size)
+    return font

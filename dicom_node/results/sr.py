@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
 from dicom_node import elements
+from dicom_node.errors import EncodingFailed
 from dicom_node.results import codes, composite, header, items, uids
 from dicom_node.results.composite import position, referenceable
 from dicom_node.results.encoding import dataset, put
@@ -84,7 +85,7 @@ def write_sr(
     Raises
     ------
     EncodingFailed
-        When a value cannot be written.
+        When a value cannot be written, or the reason of a refusal is unknown.
     """
     ds = composite.begin(
         report,
@@ -286,7 +287,9 @@ def _evaluations(report: Report) -> Dataset:
         normality = codes.NORMALITIES[report.normality]
         children.append(items.code(CONTAINS, codes.NORMALITY, normality))
     else:
-        reason = codes.REFUSALS[report.refusal.reason]
+        reason = codes.REFUSALS.get(report.refusal.reason)
+        if reason is None:
+            raise EncodingFailed(f"{report.refusal.reason} is no reason of codes.REFUSALS; add it there")
         children += [
             items.code(CONTAINS, codes.PROCESSING_SUMMARY, codes.NO_ALGORITHM_SUCCEEDED),
             items.code(CONTAINS, codes.REASON_NOT_ANALYSED, reason.code),
