@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import numpy as np
@@ -37,12 +37,35 @@ MALFORMED = (
 """What pydicom and the pixel decoders raise on bytes that are not what they say they are."""
 
 
-@contextmanager
-def tolerance() -> Iterator[None]:
-    """Let pydicom take values as they are, without a word."""
-    with disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+class _Tolerance:
+    """pydicom's validation and Python's warnings, both process-wide, off while anybody is inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._restore = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._restore.enter_context(disable_value_validation())
+                self._restore.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._restore.close()
+
+
+_TOLERANCE = _Tolerance()
+
+
+def tolerance() -> AbstractContextManager[None]:
+    """Let pydicom take values as they are, without a word; for any number of threads, and nested."""
+    return _TOLERANCE
 
 
 def value(ds: Dataset, keyword: str) -> Any:
@@ -50,7 +73,7 @@ def value(ds: Dataset, keyword: str) -> Any:
     try:
         with tolerance():
             found = ds.get(keyword)
-    except MALFORMED:
+    except (*MALFORMED, OSError):  # pydicom seeks to where lengths point
         return None
     return None if found is None or (isinstance(found, str | bytes) and not found) else found
 
