@@ -36,7 +36,8 @@ _READY = b"ready"
 class Decoder:
     """A decoder process, started when it is first needed and again after it had to be killed.
 
-    Use it from the process that made it; a forked child that uses it gets a decoder process of its own.
+    It may be used by any thread; a forked child that uses it gets a decoder process of its own. The
+    decoder process ends with the thread that started it, and the next film starts another.
 
     Parameters
     ----------
@@ -158,8 +159,8 @@ class Decoder:
             if ours.recv(len(_READY)) == _READY:
                 return ours
         raise NodeError(
-            f"the decoder process did not start ({_describe(self._kill())}); "
-            "`python -m dicom_node.decoder` shows why, decode_bytes may be too small"
+            f"the decoder process did not start ({_describe(self._kill())}): decode_bytes is too small for "
+            "it, or the installation is damaged"
         )
 
     def _kill(self) -> int:
