@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Self, cast
 
 from pydicom import dcmread
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.misc import is_dicom
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
@@ -56,12 +58,12 @@ class Kind:
 
     @classmethod
     def of(cls, path: Path) -> Kind:
-        """Read the kind of a Part 10 file.
+        """Read the kind of a Part 10 file, or of a data set that was stored bare.
 
         Raises
         ------
         BadInstance
-            When it is none.
+            When it is neither.
         OSError
             When it cannot be read.
         """
@@ -69,7 +71,28 @@ class Kind:
             meta, _ = split_dataset(path)
             return cls(UID(meta.MediaStorageSOPClassUID), UID(meta.TransferSyntaxUID))
         except (InvalidDicomError, AttributeError, EOFError, ValueError):
-            raise BadInstance(f"{path}: no DICOM file with file meta information (PS3.10 7.1)") from None
+            return cls.of_bare(_bare(path))
+
+    @classmethod
+    def of_bare(cls, ds: Dataset) -> Kind:
+        """Return the kind of a data set from :func:`_bare`."""
+        return cls(UID(ds.SOPClassUID), UID(ds.file_meta.TransferSyntaxUID))
+
+
+def _bare(path: Path) -> Dataset:
+    """Read a data set without file meta information, as old archives hold; its encoding is guessed."""
+    try:
+        ds = dcmread(path, force=True)
+    except (AttributeError, EOFError, NotImplementedError, RecursionError, ValueError, struct.error):
+        ds = FileDataset(str(path), {})
+    if not (ds.get("SOPClassUID") and ds.get("SOPInstanceUID")):
+        raise BadInstance(f"{path}: no DICOM file (PS3.10 7.1)")
+    implicit, little_endian = ds.original_encoding
+    explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+    ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    return ds
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +326,7 @@ class StoreSession(Peer):
             for context in association.accepted_contexts
         }
         if kind in accepted:
-            return path
+            return path if is_dicom(path) else _bare(path)
         if Kind(kind.sop_class, _CONVERTIBLE.get(kind.transfer_syntax, UID(""))) in accepted:
             return dcmread(path)
         raise PeerRejected(
