@@ -226,7 +226,7 @@ def film(
     put(ds, elements)
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         if keyword in elements:
-            setattr(ds.file_meta, f"MediaStorage{keyword}", elements[keyword] or "")
+            put(ds.file_meta, {f"MediaStorage{keyword}": elements[keyword] or ""})
     return ds
 
 

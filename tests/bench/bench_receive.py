@@ -131,6 +131,7 @@ def rate(receiver: Receiver, film: Path, uid: str, associations: int) -> float:
     ]
     for sender in senders:
         sender.start()
+    os.sync()  # what an earlier receiver left unwritten must not cost this one
     time.sleep(1)
     ready.set()
     counts = [results.get(timeout=SECONDS + 60) for _ in senders]

@@ -85,7 +85,7 @@ def by_study(paths: Sequence[Path]) -> dict[str, list[Dataset]]:
     """Read objects, by Study Instance UID."""
     found: dict[str, list[Dataset]] = {}
     for path in paths:
-        ds = dcmread(path)
+        ds = dcmread(path, force=True)  # one real film was stored without file meta information
         found.setdefault(str(ds.StudyInstanceUID), []).append(ds)
     return found
 

@@ -31,7 +31,9 @@ def check_results(pacs: StoreSCP, sent: list[Path]) -> None:
         ds = dcmread(path)
         if ds.SOPClassUID == SR:
             assert "RESEARCH USE ONLY" in text_of(ds)
-            dump = subprocess.run(["dsrdump", str(path)], capture_output=True, text=True, check=False)
+            dump = subprocess.run(
+                ["dsrdump", str(path)], capture_output=True, text=True, errors="replace", check=False
+            )
             assert dump.returncode == 0, dump.stderr
             assert "RESEARCH USE ONLY" in dump.stdout
         else:
