@@ -38,7 +38,7 @@ def openi_films(films_root: Path, folder: Path, count: int) -> list[Path]:
     patients: set[str] = set()
     wanted = {"MONOCHROME1": count // 2, "MONOCHROME2": count - count // 2}
     for image in sorted((films_root / "openi" / "images").iterdir()):
-        row = headers.get(image.stem)
+        row = headers.get(image.name)
         patient = image.stem.split("_")[0]
         if row is None or patient in patients or not wanted.get(row["Photometric Interpretation"]):
             continue

@@ -75,4 +75,5 @@ def _valid(orthanc: Orthanc, folder: Path) -> None:
             ):
                 path = folder / f"{instance}.dcm"
                 path.write_bytes(orthanc.file(instance))
-                assert dciodvfy(path) == []
+                # The data set's own UIDs begin with 9999, which no UID may; a result has to repeat them.
+                assert [line for line in dciodvfy(path) if '"9999.' not in line] == []

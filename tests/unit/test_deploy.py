@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import importlib.metadata
 import itertools
 import json
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -279,29 +281,22 @@ def test_the_node_image_installs_no_worker() -> None:
 
 
 def test_the_parts_of_the_node_image_run_without_what_only_the_worker_installs() -> None:
-    code = """
-import importlib.metadata, re, sys
-
-def names(extra):
-    for line in importlib.metadata.requires("dicom-node"):
-        found = re.match(r"([\\w.-]+)(.*)", line)
-        marked = re.search(r"extra == .(\\w+)", line)
-        if (marked and marked[1]) == extra:
-            yield found[1].lower()
-
-provided = importlib.metadata.packages_distributions()
-core = set(names(None))
-absent = {
-    top
-    for top, distributions in provided.items()
-    if {each.lower() for each in distributions} & (set(names("worker")) - core)
-}
-assert {"torch", "celery", "highdicom", "PIL", "redis"} <= absent, absent
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core, worker = (
+        {re.split(r"[\[<>=~! ]", line)[0].lower() for line in lines}
+        for lines in (project["dependencies"], project["optional-dependencies"]["worker"])
+    )
+    provided = importlib.metadata.packages_distributions()
+    absent = [top for top, names in provided.items() if {each.lower() for each in names} & (worker - core)]
+    assert {"torch", "celery", "highdicom", "PIL", "redis"} <= set(absent)
+    code = f"""
+import sys
+import tomllib
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in absent:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
 import dicom_node.cli.app
