@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +83,9 @@ class Kind:
 def _bare(path: Path) -> Dataset:
     """Read a data set without file meta information, as old archives hold; its encoding is guessed."""
     try:
-        ds = dcmread(path, force=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what is odd in it: the peer is the judge of that
+            ds = dcmread(path, force=True)
     except (AttributeError, EOFError, NotImplementedError, RecursionError, ValueError, struct.error):
         ds = FileDataset(str(path), {})
     if not (ds.get("SOPClassUID") and ds.get("SOPInstanceUID")):
