@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from dicom_node.decoder import Decoder
 from dicom_node.errors import NotAnalysable
 from dicom_node.pixels import FloatArray, read_header
 from dicom_node.results.equipment import Equipment
-from dicom_node.results.report import Refusal, Report, Source
+from dicom_node.results.report import Finding, Refusal, Report, Saliency, Source
 from dicom_node.results.sc import write_sc
 from dicom_node.results.sr import write_sr
 from dicom_node.results.uids import device_uid
@@ -33,6 +34,8 @@ from models.predictor import Predictor
 from models.types import Film, Study
 from worker.predictors import load_predictor
 from worker.report import best_film, make_report, reported
+
+_DRAWING_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,21 +226,28 @@ class StudyReader:
 
     def _encode(self, report: Report, pixels: Mapping[str, FloatArray]) -> Iterator[tuple[str, Dataset]]:
         """Write the report as DICOM; nothing that fails its own check leaves."""
-        sr = write_sr(report, equipment=self._equipment, sop_class=self._results.sr_class)
-        check(sr)
-        yield "sr", sr
-        for finding in report.findings:
-            for saliency in finding.saliency:
-                sc = write_sc(
-                    report,
-                    finding,
-                    saliency,
-                    pixels[saliency.sop_instance_uid],
-                    equipment=self._equipment,
-                    columns=self._results.saliency_columns,
-                )
-                check(sc)
-                yield "sc", sc
+
+        def picture(shown: tuple[Finding, Saliency]) -> tuple[str, Dataset]:
+            finding, saliency = shown
+            sc = write_sc(
+                report,
+                finding,
+                saliency,
+                pixels[saliency.sop_instance_uid],
+                equipment=self._equipment,
+                columns=self._results.saliency_columns,
+            )
+            check(sc)
+            return "sc", sc
+
+        maps = [(finding, saliency) for finding in report.findings for saliency in finding.saliency]
+        # Drawing spends its time in Pillow and NumPy, which let other threads run: the report, for one.
+        with ThreadPoolExecutor(_DRAWING_THREADS) as pool:
+            pictures = pool.map(picture, maps)
+            sr = write_sr(report, equipment=self._equipment, sop_class=self._results.sr_class)
+            check(sr)
+            yield "sr", sr
+            yield from pictures
 
 
 @dataclass(slots=True, eq=False)
