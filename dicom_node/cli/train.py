@@ -101,10 +101,12 @@ def evaluate(
     bundle: Annotated[str, typer.Argument(help="name of a shipped bundle, or a folder")],
     root: Annotated[Path, typer.Option("--root", help="folder of the data set")],
     dataset: Annotated[str, typer.Option("--dataset", help="name of the data set")] = "openi",
-    split: Annotated[str, typer.Option("--split", help="train, val or test")] = "test",
+    split: Annotated[str, typer.Option("--split", help="any that the data set names")] = "test",
     text: Annotated[str, typer.Option("--text", help="text that the model may read: none")] = "none",
-    out: Annotated[Path | None, typer.Option("--out", help="file for the figures as JSON")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="print the figures as JSON")] = False,
+    json_: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="write the figures there; - for standard output"),
+    ] = None,
 ) -> None:
     """Measure a bundle on labelled films, straight from the image files. Research use only."""
     with _one_sentence():
@@ -124,15 +126,15 @@ def evaluate(
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
     written = json.dumps(figures, indent=2)
-    if out is not None:
-        try:
-            out.write_text(written + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"--out {out}: {error.strerror}") from error
-    if json_:
+    if json_ == Path("-"):
         typer.echo(written)
-    else:
-        _show(figures)
+        return
+    if json_ is not None:
+        try:
+            json_.write_text(written + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"--json {json_}: {error.strerror}") from error
+    _show(figures)
 
 
 def _quieten() -> None:

@@ -55,7 +55,7 @@ class FilmDataset:
     title, terms
         For the model card: what it is and under which terms.
     studies
-        By split; the splits are those of :data:`SPLITS`.
+        By split: those of :data:`SPLITS`, and any further that the set names.
 
     Raises
     ------

@@ -63,8 +63,8 @@ def _studies(
         values = [row[column] for column in COLUMNS]
         if any(value is None for value in values) or not row["file"] or not row["uid"]:
             raise DatasetError(f"{index} line {line}: a value is missing")
-        if row["split"] not in SPLITS:
-            raise DatasetError(f"{index} line {line}: split {row['split']!r} is none of {', '.join(SPLITS)}")
+        if not row["split"].isidentifier():
+            raise DatasetError(f"{index} line {line}: {row['split']!r} is no name of a split")
         if row["file"] not in here:
             raise DatasetError(f"{index} line {line}: {row['file']} is not in {root / 'images'}")
         if facts.setdefault(row["uid"], (row["split"], row["mesh_major"])) != (
@@ -75,7 +75,8 @@ def _studies(
                 f"{index} line {line}: report {row['uid']} has another split or other headings above"
             )
         films.setdefault(row["uid"], []).append(root / "images" / row["file"])
-    studies: dict[str, list[LabelledStudy]] = {split: [] for split in SPLITS}
+    named = dict.fromkeys([*SPLITS, *sorted({split for split, _ in facts.values()})])
+    studies: dict[str, list[LabelledStudy]] = {split: [] for split in named}
     for uid, paths in films.items():
         split, joined = facts[uid]
         majors = joined.split("|")

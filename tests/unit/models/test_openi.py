@@ -66,7 +66,7 @@ def test_reports_that_were_not_indexed_are_left_out(root: Path):
     ("old", "new", "message"),
     [
         ("mesh_major", "mesh", "no column mesh_major"),
-        (",train", ",holdout", "split 'holdout'"),
+        (",train", ",hold out", "'hold out' is no name of a split"),
         ("1_IM-0.png", "99_IM-0.png", "99_IM-0.png is not in"),
         (",train", ",test", "report 1 has another split"),
         ("Cardiomegaly/mild", "normal", "report 1 has another split or other headings"),

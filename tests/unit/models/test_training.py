@@ -191,9 +191,10 @@ class TestCommands:
             "README.md",
         }  # fmt: skip
         out = tmp_path / "figures.json"
-        measured = self.run("evaluate", str(bundle), "--root", root, "--out", str(out), "--json")
+        measured = self.run("evaluate", str(bundle), "--root", root, "--json", str(out))
         assert measured.exit_code == 0, measured.output
-        figures = json.loads(measured.stdout)
+        printed = self.run("evaluate", str(bundle), "--root", root, "--json", "-")
+        figures = json.loads(printed.stdout)
         assert figures == json.loads(out.read_text(encoding="utf-8"))
         assert figures == json.loads((bundle / "metrics.json").read_text(encoding="utf-8"))["test"]
 

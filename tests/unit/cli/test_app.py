@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import factories
+from tests.peers import cli
+
+COMMANDS = (
+    ["serve", "scp", "worker", "sender", "web", "status", "retry", "analyze", "send", "echo", "doctor", "train", "evaluate", "config"]
+)  # fmt: skip
+
+
+def test_the_help_names_every_command_and_no_inner_one() -> None:
+    text = cli("--help").stdout
+    assert all(command in text for command in COMMANDS)
+    assert "child" not in text
+    assert "RESEARCH USE ONLY" in text
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert cli("--version").stdout.startswith("dicom-node 0.")
+
+
+def test_settings_are_shown_with_the_values_in_force_and_without_passwords(tmp_path: Path) -> None:
+    environment = {
+        "DICOM_NODE_DATA_DIR": str(tmp_path),
+        "DICOM_NODE_DICOM__PORT": "104",
+        "DICOM_NODE_DATABASE_URL": "postgresql://node:sesame@db/node",
+    }
+    shown = cli("config", "show", "--json", environment=environment)
+    table = json.loads(shown.stdout)
+    assert table["dicom"]["port"] == 104
+    assert table["database_url"] == "postgresql://node:***@db/node"
+    assert "sesame" not in cli("config", "show", environment=environment).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--config", "/nonexistent.toml", "config", "check"], 2, "No such file"),
+        (["status"], 1, "no index there"),
+        (["retry"], 1, "no index there"),
+        (["analyze", "/nonexistent"], 1, "no such file or folder"),
+        (["send", "/etc/hostname", "--to", "nowhere"], 2, "AE@HOST:PORT"),
+        (["worker"], 2, "broker_url is not set"),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(
+    tmp_path: Path, words: list[str], code: int, sentence: str
+) -> None:
+    done = cli(*words, environment={"DICOM_NODE_DATA_DIR": str(tmp_path / "node")})
+    assert done.returncode == code, done.stderr
+    assert sentence in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_analyze_names_what_it_cannot_read_and_reads_the_rest(tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    factories.write(factories.film(), films / "good.dcm")
+    factories.write(factories.film(study=2, body_part="HAND"), films / "hand.dcm")
+    (films / "notes.txt").write_text("not DICOM")
+    done = cli("analyze", "--json", str(films), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1, done.stderr
+    answer = json.loads(done.stdout)
+    states = {Path(study["files"][0]).name: study["state"] for study in answer["studies"]}
+    assert states == {"good.dcm": "REPORTED", "hand.dcm": "SKIPPED"}
+    assert [Path(name).name for name in answer["unreadable"]] == ["notes.txt"]
+    assert len(list((tmp_path / "out").rglob("*-sr.dcm"))) == 2
