@@ -8,9 +8,8 @@ import pytest
 from tests import factories
 from tests.peers import cli
 
-COMMANDS = (
-    ["serve", "scp", "worker", "sender", "web", "status", "retry", "analyze", "send", "echo", "doctor", "train", "evaluate", "config"]
-)  # fmt: skip
+PARTS = ("serve", "scp", "worker", "sender", "web")
+COMMANDS = (*PARTS, "status", "retry", "analyze", "send", "echo", "doctor", "train", "evaluate", "config")
 
 
 def test_the_help_names_every_command_and_no_inner_one() -> None:
