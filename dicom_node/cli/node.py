@@ -150,4 +150,6 @@ def _announce(settings: Settings, dicom: socket.socket | None, page: socket.sock
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - standard output is for the line that scripts wait for
+    # One write: the children's log must not come between the line and its end.
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
