@@ -87,7 +87,7 @@ def test_a_check_that_failed_must_say_what_to_do() -> None:
 def test_installed_packages_are_told_with_their_versions(settings: Settings) -> None:
     check = one("_extras", settings, "extra worker")
     assert check.ok is True
-    for name in ("torch", "celery", "highdicom"):
+    for name in ("torch", "celery", "monai"):
         assert f"{name} {importlib.metadata.version(name)}" in check.found
 
 
