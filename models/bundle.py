@@ -6,6 +6,7 @@
       bundle.toml          what it is, how it is built and fed, and the sha256 of every other file
       labels.toml          ordered keys into the vocabulary
       calibration.json     per label: curve, threshold, what it was fitted to
+      tokenizer.json       how text becomes ids; only for a network with a text tower
       weights.safetensors  float16, single numbers and vectors float32; never a pickle
       metrics.json         evaluation
       README.md            model card, generated from metrics.json
@@ -22,7 +23,7 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from torch import Tensor
 from models.architectures import Network, build
 from models.calibration import Calibration, parse_calibration
 from models.errors import BundleError, VocabularyError
+from models.tokens import TextFormat, Tokenizer
 from models.transforms import Preprocessing
 from models.types import Identity
 from models.vocabulary import Label, load_vocabulary
@@ -44,14 +46,17 @@ MANIFEST = "bundle.toml"
 LABELS = "labels.toml"
 CALIBRATION = "calibration.json"
 WEIGHTS = "weights.safetensors"
+TOKENIZER = "tokenizer.json"
 METRICS = "metrics.json"
 CARD = "README.md"
 
 REQUIRED = (LABELS, CALIBRATION, WEIGHTS)
-OPTIONAL = (METRICS, CARD)
+#: May be written after the bundle, for no answer depends on them.
+ADDED = (METRICS, CARD)
+OPTIONAL = (TOKENIZER, *ADDED)
 
 TEXT_INPUTS = ("none", "optional", "required")
-EXPLANATIONS = ("gradcam",)
+EXPLANATIONS = ("gradcam", "none")
 
 _NAME = re.compile(r"(?P<name>[a-z0-9]+(-[a-z0-9]+)*?)-(?P<version>\d+\.\d+\.\d+)")
 
@@ -75,7 +80,10 @@ class Manifest:
     embedding
         Width of the image embedding.
     explanation
-        Method of the heat maps.
+        Method of the heat maps; ``none`` for a network whose maps have no closed form.
+    tokens
+        How texts are cut and filled up; None for a bundle without a tokenizer. A network that reads no text
+        of a study may still have one, for prompts.
     """
 
     name: str
@@ -87,12 +95,17 @@ class Manifest:
     preprocessing: Preprocessing
     embedding: int
     explanation: str
+    tokens: TextFormat | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.folder):
             raise ValueError(f"bundle {self.folder!r}: a name is like openi-findings, a version like 0.1.0")
         if self.text not in TEXT_INPUTS:
             raise ValueError(f"inputs.text {self.text!r} is none of {', '.join(TEXT_INPUTS)}")
+        if self.text != "none" and self.tokens is None:
+            raise ValueError(
+                f"inputs.text {self.text!r} needs inputs.max_length, inputs.pad_id and {TOKENIZER}"
+            )
         if self.explanation not in EXPLANATIONS:
             raise ValueError(f"outputs.explanation {self.explanation!r} is none of {', '.join(EXPLANATIONS)}")
 
@@ -102,13 +115,27 @@ class Manifest:
         return f"{self.name}-{self.version}"
 
     def network(self, outputs: int) -> Network:
-        """Build the untrained network."""
-        return build(
+        """Build the untrained network.
+
+        Raises
+        ------
+        BundleError
+            If there is no such architecture, or it does not do what the manifest says.
+        """
+        network = build(
             self.architecture,
             outputs=outputs,
             channels=self.preprocessing.channels,
             arguments=dict(self.arguments),
         )
+        odd = ""
+        if network.reads_text != (self.text != "none"):
+            odd = f"inputs.text is {self.text!r}, yet it reads {'' if network.reads_text else 'no '}text"
+        elif self.explanation == "gradcam" and not network.closed_form:
+            odd = "outputs.explanation is 'gradcam', yet its maps have no closed form: write 'none'"
+        if odd:
+            raise BundleError(f"bundle {self.folder} does not fit the network {self.architecture}: {odd}")
+        return network
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +152,20 @@ class Bundle:
         What its outputs are, in order.
     calibration
         Of those labels.
-    weights_sha256
-        Of the weights file.
+    hashes
+        Of the other files, by name: sha256 in lower-case hexadecimal.
     """
 
     path: Path
     manifest: Manifest
     labels: tuple[Label, ...]
     calibration: Calibration
-    weights_sha256: str
+    hashes: Mapping[str, str]
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights file."""
+        return self.hashes[WEIGHTS]
 
     @property
     def identity(self) -> Identity:
@@ -142,9 +174,39 @@ class Bundle:
             name=self.manifest.name,
             version=self.manifest.version,
             weights_sha256=self.weights_sha256,
-            preprocessing=self.manifest.preprocessing.digest(),
+            preprocessing=self._preprocessing(),
             calibration=self.calibration.digest(),
         )
+
+    def _preprocessing(self) -> str:
+        """Short hash of what happens before the network: to films and, where it has a tokenizer, to text."""
+        digest = self.manifest.preprocessing.digest()
+        if self.manifest.tokens is None:
+            return digest
+        tokens = json.dumps([digest, self.hashes[TOKENIZER], asdict(self.manifest.tokens)])
+        return hashlib.sha256(tokens.encode()).hexdigest()[:16]
+
+    def tokenizer(self) -> Tokenizer | None:
+        """Tokenizer of the texts; None for a bundle without one.
+
+        Raises
+        ------
+        BundleError
+            If the file is no tokenizer, or does not suit the manifest.
+        """
+        if self.manifest.tokens is None:
+            return None
+        try:
+            return Tokenizer(self._verified(TOKENIZER).decode("utf-8", "replace"), self.manifest.tokens)
+        except ValueError as error:
+            raise BundleError(f"bundle {self.path}: {TOKENIZER}: {error}") from error
+
+    def _verified(self, name: str) -> bytes:
+        """Read a file and hash it again: what is loaded is what was verified, even if the folder changed."""
+        raw = _read(self.path, name)
+        if hashlib.sha256(raw).hexdigest() != self.hashes[name]:
+            raise BundleError(f"bundle {self.path}: {name} was altered after it was verified")
+        return raw
 
     def network(self) -> Network:
         """Network with its weights, float32, ready to predict on the CPU.
@@ -152,20 +214,37 @@ class Bundle:
         Raises
         ------
         BundleError
-            If the weights do not fit the architecture or hold values that are not finite.
+            If the weights do not fit the architecture or hold values that are not finite, or the tokenizer
+            does not fit the text tower.
         """
         network = self.manifest.network(len(self.labels))
-        # Hashed again: what is loaded is what was verified, even if the folder changed since.
-        raw = _read(self.path, WEIGHTS)
-        if hashlib.sha256(raw).hexdigest() != self.weights_sha256:
-            raise BundleError(f"bundle {self.path}: {WEIGHTS} was altered after it was verified")
+        self._check_tokens(network)
         try:
-            state = {name: value.float() for name, value in load_safetensors(raw).items()}
+            state = {name: value.float() for name, value in load_safetensors(self._verified(WEIGHTS)).items()}
         except SafetensorError as error:
             raise BundleError(f"bundle {self.path}: {WEIGHTS} is not a safetensors file: {error}") from error
         _check_state(self.path, network.state_dict(), state)
         network.load_state_dict(state, strict=False)
         return network.eval()
+
+    def _check_tokens(self, network: Network) -> None:
+        tokenizer, most = self.tokenizer(), network.text_limits
+        if tokenizer is None and most is None:
+            return
+        if tokenizer is None:
+            raise BundleError(
+                f"bundle {self.path}: the network has a text tower, and there is no {TOKENIZER}"
+            )
+        if most is None:
+            raise BundleError(
+                f"bundle {self.path}: the network has no text tower to read what {TOKENIZER} gives"
+            )
+        asked = tokenizer.limits
+        if asked.vocabulary > most.vocabulary or asked.length > most.length:
+            raise BundleError(
+                f"bundle {self.path}: the tokenizer gives {asked.vocabulary} ids and {asked.length} tokens, "
+                f"the text tower takes {most.vocabulary} and {most.length}"
+            )
 
 
 def _check_state(path: Path, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
@@ -203,6 +282,7 @@ def read_bundle(path: Path) -> Bundle:
             arguments=architecture.pop("arguments"),
             preprocessing=Preprocessing.from_table(sections["preprocessing"]),
             text=sections["inputs"].pop("text"),
+            tokens=_text_format(sections["inputs"]),
             embedding=sections["outputs"].pop("embedding"),
             explanation=sections["outputs"].pop("explanation"),
             **table,
@@ -214,7 +294,7 @@ def read_bundle(path: Path) -> Bundle:
     for left in (architecture, sections["inputs"], sections["outputs"]):
         if left:
             raise BundleError(f"bundle {path}: {MANIFEST} has an unknown entry {next(iter(left))}")
-    _verify(path, sections["sha256"])
+    _verify(path, sections["sha256"], tokenizer=manifest.tokens is not None)
     labels = _toml(path, LABELS)
     if set(labels) != {"keys"} or not labels["keys"]:
         raise BundleError(f"bundle {path}: {LABELS} must hold keys and nothing else")
@@ -223,15 +303,25 @@ def read_bundle(path: Path) -> Bundle:
     except VocabularyError as error:
         raise BundleError(f"bundle {path}: {LABELS}: {error}") from error
     calibration = parse_calibration(_read(path, CALIBRATION).decode("utf-8", "replace"), labels["keys"])
-    return Bundle(path, manifest, chosen, calibration, sections["sha256"][WEIGHTS])
+    return Bundle(path, manifest, chosen, calibration, sections["sha256"])
 
 
-def _verify(path: Path, hashes: Mapping[str, str]) -> None:
+def _text_format(inputs: dict[str, Any]) -> TextFormat | None:
+    """Take what ``[inputs]`` says of texts: both entries or neither."""
+    names = ("max_length", "pad_id")
+    if not any(name in inputs for name in names):
+        return None
+    return TextFormat(**{name: inputs.pop(name) for name in names})
+
+
+def _verify(path: Path, hashes: Mapping[str, str], *, tokenizer: bool) -> None:
+    required = {*REQUIRED, TOKENIZER} if tokenizer else {*REQUIRED}
+    optional = {*OPTIONAL} if tokenizer else {*ADDED}
     here = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()} - {MANIFEST}
     named = set(hashes)
     for odd, what in (
-        (set(REQUIRED) - named, "does not name"),
-        (named - set(REQUIRED) - set(OPTIONAL), "names the unknown file"),
+        (required - named, "does not name"),
+        (named - required - optional, "names the unknown file"),
         (here - named, "does not name"),
     ):
         if odd:
@@ -256,7 +346,13 @@ def _toml(path: Path, name: str) -> dict[str, Any]:
 
 
 def write_bundle(
-    path: Path, manifest: Manifest, keys: tuple[str, ...], network: Network, calibration: Calibration
+    path: Path,
+    manifest: Manifest,
+    keys: tuple[str, ...],
+    network: Network,
+    calibration: Calibration,
+    *,
+    tokenizer: str | None = None,
 ) -> Bundle:
     """Write a bundle; the folder appears whole or not at all.
 
@@ -266,6 +362,8 @@ def write_bundle(
         Folder to write; one that is there is replaced.
     network
         With one output a key.
+    tokenizer
+        Contents of ``tokenizer.json``; asked for when the manifest says how texts are cut.
 
     Raises
     ------
@@ -283,6 +381,8 @@ def write_bundle(
         (folder / WEIGHTS).write_bytes(save_safetensors(state))
         (folder / LABELS).write_text(f"keys = {json.dumps(list(keys), indent=4)}\n", encoding="utf-8")
         (folder / CALIBRATION).write_text(calibration.dump(), encoding="utf-8")
+        if tokenizer is not None:
+            (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
         _write_manifest(folder, manifest)
         read_bundle(folder).network()
         if path.exists():
@@ -292,10 +392,10 @@ def write_bundle(
 
 
 def amend_bundle(bundle: Bundle, files: Mapping[str, str]) -> Bundle:
-    """Write the optional files of a bundle, and the manifest that covers them."""
+    """Write what no answer depends on, and the manifest that covers it."""
     for name, text in files.items():
-        if name not in OPTIONAL:
-            raise BundleError(f"bundle {bundle.path}: {name} is not one of {', '.join(OPTIONAL)}")
+        if name not in ADDED:
+            raise BundleError(f"bundle {bundle.path}: {name} is not one of {', '.join(ADDED)}")
         (bundle.path / name).write_text(text, encoding="utf-8")
     _write_manifest(bundle.path, bundle.manifest)
     return read_bundle(bundle.path)
@@ -306,7 +406,7 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     tables: dict[str, Mapping[str, Any]] = {
         "architecture": {"name": manifest.architecture},
         "architecture.arguments": manifest.arguments,
-        "inputs": {"text": manifest.text},
+        "inputs": {"text": manifest.text, **(asdict(manifest.tokens) if manifest.tokens else {})},
         "preprocessing": manifest.preprocessing.table(),
         "outputs": {"embedding": manifest.embedding, "explanation": manifest.explanation},
         "sha256": {f'"{name}"': hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names},

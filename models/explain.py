@@ -38,7 +38,7 @@ def heatmaps(
     Returns
     -------
     tuple of Heatmap
-        Finding by finding, in the order of `keys`, and film by film.
+        Finding by finding, in the order of `keys`, and film by film; empty for a bundle without maps.
 
     Raises
     ------
@@ -51,6 +51,8 @@ def heatmaps(
         raise PredictionError(
             f"bundle {predictor.identity.name} has no finding {', '.join(unknown)} to explain"
         )
+    if predictor.explanation == "none" or reading.features is None:
+        return ()
     chosen = range(len(reading.study.films)) if films is None else films
     head = predictor.network.head.weight.detach().cpu()
     maps = []

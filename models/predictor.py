@@ -17,6 +17,7 @@ from models.architectures import Batch, Network
 from models.bundle import Bundle, find_bundle, read_bundle
 from models.calibration import LabelCalibration
 from models.errors import BundleError, PredictionError
+from models.tokens import Tokens
 from models.types import Film, FindingScore, FloatArray, Identity, Prediction, Study
 from models.vocabulary import Label
 
@@ -35,12 +36,13 @@ class Reading:
     prediction
         What was said of it.
     features
-        Shape (films, channels, height, width), float32: the last feature maps before pooling.
+        Shape (films, channels, height, width), float32: the last feature maps before pooling; None for a
+        network without them.
     """
 
     study: Study
     prediction: Prediction
-    features: Tensor
+    features: Tensor | None
 
 
 class Predictor:
@@ -70,6 +72,7 @@ class Predictor:
         self.text: str = bundle.manifest.text
         self.preprocessing = bundle.manifest.preprocessing
         self.explanation: str = bundle.manifest.explanation
+        self.tokenizer = bundle.tokenizer()
         try:
             self.device = torch.device(device)
             network = bundle.network().to(self.device)
@@ -102,10 +105,27 @@ class Predictor:
         return predictor
 
     def warm_up(self) -> None:
-        """Read one blank study of two films."""
+        """Read one blank study of two films.
+
+        Raises
+        ------
+        BundleError
+            If the network cannot read films of the bundle's size, or embeds them in another width.
+        """
         side = self.preprocessing.grid
         blank = np.zeros((side, side), np.float32)
-        self.predict([Study((Film("first", blank), Film("second", blank)))])
+        text = None if self.text == "none" else "no finding"
+        try:
+            (prediction,) = self.predict([Study((Film("first", blank), Film("second", blank)), text)])
+        except (AssertionError, RuntimeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise BundleError(
+                f"bundle {self.bundle.path}: the network cannot read films of {self.preprocessing.size} "
+                f"pixels: {reason}"
+            ) from error
+        wanted = self.bundle.manifest.embedding
+        if prediction.embedding is None or prediction.embedding.shape != (wanted,):
+            raise BundleError(f"bundle {self.bundle.path}: the image embedding is not {wanted} numbers wide")
 
     def predict(self, studies: Sequence[Study]) -> list[Prediction]:
         """Say what is seen in each study.
@@ -129,31 +149,40 @@ class Predictor:
             If the network gives a value that is not a number, or the bundle requires text that a study lacks.
         """
         for study in studies:
-            if self.text == "required" and not study.text:
+            if self.text == "required" and not (study.text or "").strip():
                 raise PredictionError(
                     f"bundle {self.identity.name} needs the study's text, and there is none: "
                     "use another bundle"
                 )
         films = [film for study in studies for film in study.films]
-        scores, embeddings, features = self._forward(films)
+        tokens = None
+        if self.text != "none" and self.tokenizer is not None:
+            texts = self.tokenizer([study.text for study in studies])
+            study_of = [row for row, study in enumerate(studies) for _ in study.films]
+            tokens = None if texts is None else texts.rows(study_of)
+        scores, embeddings, features = self._forward(films, tokens)
         readings = []
         start = 0
         for study in studies:
             films_of = slice(start, start + len(study.films))
             start = films_of.stop
             prediction = self._prediction(scores[films_of], embeddings[films_of])
-            readings.append(Reading(study, prediction, features[films_of]))
+            readings.append(Reading(study, prediction, None if features is None else features[films_of]))
         return readings
 
     @torch.inference_mode()
-    def _forward(self, films: Sequence[Film]) -> tuple[FloatArray, FloatArray, Tensor]:
-        """Scores, embeddings and feature maps, one row a film."""
+    def _forward(
+        self, films: Sequence[Film], tokens: Tokens | None
+    ) -> tuple[FloatArray, FloatArray, Tensor | None]:
+        """Scores, embeddings and feature maps, one row a film; so many rows have the tokens."""
         outputs = []
         for start in range(0, len(films), _FILMS_AT_ONCE):
-            images = self.preprocessing([film.pixels for film in films[start : start + _FILMS_AT_ONCE]])
-            outputs.append(self.network(Batch(images.to(self.device))))
+            rows = range(start, min(start + _FILMS_AT_ONCE, len(films)))
+            images = self.preprocessing([films[row].pixels for row in rows])
+            texts = None if tokens is None else tokens.rows(list(rows)).to(self.device)
+            outputs.append(self.network(Batch(images.to(self.device), texts)))
         if not outputs:
-            return np.empty((0, len(self.labels)), np.float32), np.empty((0, 0), np.float32), torch.empty(0)
+            return np.empty((0, len(self.labels)), np.float32), np.empty((0, 0), np.float32), None
         scores = torch.cat([output.logits for output in outputs]).sigmoid().float().cpu()
         embeddings = torch.cat([output.image_embedding for output in outputs]).float().cpu()
         for film, row, embedding in zip(films, scores, embeddings, strict=True):
@@ -161,7 +190,8 @@ class Predictor:
                 raise PredictionError(
                     f"bundle {self.identity.name} gave no number for film {film.identifier}"
                 )
-        return scores.numpy(), embeddings.numpy(), torch.cat([output.features for output in outputs]).cpu()
+        maps = [output.features for output in outputs if output.features is not None]
+        return scores.numpy(), embeddings.numpy(), torch.cat(maps).cpu() if maps else None
 
     def _prediction(self, scores: FloatArray, embeddings: FloatArray) -> Prediction:
         mean = scores.mean(axis=0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from models.errors import RecipeError
+from models.tokens import TextLimits, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +19,12 @@ class Batch:
     ----------
     images
         Shape (n, channels, size, size), float32, as :class:`models.transforms.Preprocessing` gives them.
+    tokens
+        One row an image; None when no image has a text, or the network reads none.
     """
 
     images: Tensor
+    tokens: Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +36,13 @@ class Output:
     logits
         Shape (n, labels); a sigmoid of each is its score.
     image_embedding
-        Shape (n, width).
+        Shape (n, width); of the image alone, so that a film is found with and without its text.
     features
         Shape (n, channels, height, width): the last feature map before pooling, on which maps are drawn; None
         for a network without one.
     text_embedding
-        Shape (n, width); None without a text tower.
+        Shape (n, width); None without a text tower, or without any text. Rows without text hold what the
+        network has learnt to put there instead.
     """
 
     logits: Tensor
@@ -51,8 +57,7 @@ class Network(nn.Module):
     Attributes
     ----------
     head
-        Last layer, linear in the average of :attr:`Output.features` over their grid: on this the closed form
-        of :mod:`models.explain` rests.
+        Last layer, as wide as there are labels.
     """
 
     head: nn.Linear
@@ -60,6 +65,35 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> Output:
         """Run forward."""
         raise NotImplementedError
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the image embedding."""
+        return self.head.in_features
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the head is linear in the average of :attr:`Output.features` over their grid.
+
+        On this the closed form of :mod:`models.explain` rests.
+        """
+        return True
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the study's text enters the answer; an image without text is read all the same."""
+        return False
+
+    @property
+    def text_limits(self) -> TextLimits | None:
+        """Of the text tower; None for a network without one."""
+        return None
+
+    @property
+    def towers(self) -> Mapping[str, nn.Module]:
+        """Encoders that can start from published weights, by name: ``image``, ``text``."""
+        backbone = getattr(self, "backbone", None)
+        return {} if backbone is None else {"image": backbone}
 
     def load_imagenet(self) -> None:
         """Start from published ImageNet weights.

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.bundle import Bundle, write_bundle
+from models.bundle import Bundle
 from models.errors import BundleError, PredictionError
 from models.predictor import Predictor
 from models.types import Film, Study
 
 from .conftest import CALIBRATION, KEYS, MANIFEST, draw, make_network, study
+from .families import write_family
 
 
 def scores(prediction) -> np.ndarray:
@@ -98,11 +99,11 @@ def test_an_answer_that_is_no_number_is_an_error_that_names_the_film(bundle: Bun
         broken.predict([study()])
 
 
-def test_a_bundle_that_needs_text_refuses_a_study_without_one(tmp_path):
-    manifest = replace(MANIFEST, text="required")
-    reads = Predictor(write_bundle(tmp_path / "tiny-0.0.1", manifest, KEYS, make_network(), CALIBRATION))
+@pytest.mark.parametrize("nothing", [None, "", " \n"])
+def test_a_bundle_that_needs_text_refuses_a_study_without_one(tmp_path, nothing: str | None):
+    reads = Predictor(write_family(tmp_path, "concatenation", text="required"))
     with pytest.raises(PredictionError, match="needs the study's text"):
-        reads.predict([study()])
+        reads.predict([replace(study(), text=nothing)])
     assert len(reads.predict([replace(study(), text="cough")])) == 1
 
 
