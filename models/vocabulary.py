@@ -28,6 +28,9 @@ _MULTIPLICATION = (
     (8, 7, 6, 5, 9, 3, 2, 1, 0, 4),
     (9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
 )
+#: What the tables of ChestX-ray14 write of a film without any of their labels.
+NIH_NOTHING = "No Finding"
+
 _PERMUTATION = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
 
 
@@ -121,6 +124,8 @@ class Label:
         Second code that narrows the first; None for most.
     mesh
         Headings of a report that make the label true; any one suffices.
+    nih
+        Name in the tables of ChestX-ray14; None where they know no such label.
     """
 
     key: str
@@ -129,6 +134,7 @@ class Label:
     site: Code | None
     qualifier: Code | None
     mesh: tuple[MeshRule, ...]
+    nih: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,8 @@ class Vocabulary:
         Names to ordered keys.
     sole
         Key that is true only of a report whose single major heading feeds it.
+    contrary
+        Key that is true of every other report.
     excluded
         Folded headings of reports of which nothing is known.
     """
@@ -150,6 +158,7 @@ class Vocabulary:
     labels: Mapping[str, Label]
     lists: Mapping[str, tuple[str, ...]]
     sole: str
+    contrary: str
     excluded: frozenset[str]
 
     def __post_init__(self) -> None:
@@ -157,7 +166,7 @@ class Vocabulary:
             self.select(keys)
             if len(set(keys)) != len(keys):
                 raise VocabularyError(f"vocabulary list {name!r} names a label twice")
-        self.select([self.sole])
+        self.select([self.sole, self.contrary])
 
     def select(self, keys: Sequence[str]) -> tuple[Label, ...]:
         """Labels by key, in that order.
@@ -205,12 +214,39 @@ class Vocabulary:
         }
         if len({parts[0] for parts in majors}) != 1:
             found.discard(self.sole)
+        if self.sole not in found:
+            found.add(self.contrary)
         return frozenset(found)
+
+    def from_nih(self, names: Sequence[str]) -> frozenset[str]:
+        """Keys of the labels that a row of the ChestX-ray14 table names.
+
+        Parameters
+        ----------
+        names
+            Such as ``["Effusion", "Infiltration"]``, or ``["No Finding"]``.
+
+        Raises
+        ------
+        VocabularyError
+            If a name is no label of that table.
+        """
+        keys = {label.nih: key for key, label in self.labels.items() if label.nih}
+        unknown = [name for name in names if name not in keys and name != NIH_NOTHING]
+        if unknown:
+            raise VocabularyError(f"ChestX-ray14 has no label {', '.join(map(repr, unknown))}")
+        return frozenset(keys[name] for name in names if name in keys)
 
 
 def mesh_heading(major: str) -> str:
     """Folded heading of a major entry, without its qualifiers."""
     return _parts(major)[0]
+
+
+def mesh_terms(major: str) -> tuple[str, ...]:
+    """Folded heading of a major entry, and the heading with each of its qualifiers."""
+    heading, *qualifiers = _parts(major)
+    return (heading, *(f"{heading}/{qualifier}" for qualifier in qualifiers))
 
 
 def _parts(major: str) -> list[str]:
@@ -248,6 +284,7 @@ def parse_vocabulary(text: str) -> Vocabulary:
             labels=labels,
             lists={name: tuple(keys) for name, keys in table["lists"].items()},
             sole=table["sole"],
+            contrary=table["contrary"],
             excluded=frozenset(mesh_heading(heading) for heading in table["excluded"]),
         )
     except tomllib.TOMLDecodeError as error:

@@ -65,6 +65,7 @@ def train(
 
         chosen = read_recipe(recipe)
         dataset = _dataset(chosen.dataset, data)
+        further = tuple(_dataset(entry.dataset, data / entry.folder) for entry in chosen.further)
 
         # Only now the libraries that take seconds: a wrong word is answered at once.
         from models.training.fit import fit
@@ -79,6 +80,7 @@ def train(
                 chosen,
                 dataset,
                 load_vocabulary(),
+                further=further,
                 run=run_dir or Path("runs") / folder,
                 threads=threads,
                 callbacks=[EpochLine(progress, _console.print)],
@@ -145,13 +147,10 @@ def _quieten() -> None:
 
 
 def _dataset(name: str, root: Path) -> FilmDataset:
-    from models.errors import UsageError
-    from models.training.openi import DATASETS
+    from models.training.datasets import read_dataset
     from models.vocabulary import load_vocabulary
 
-    if name not in DATASETS:
-        raise UsageError(f"no data set is called {name!r}; there is: {', '.join(DATASETS)}")
-    return DATASETS[name](root, load_vocabulary())
+    return read_dataset(name, root, load_vocabulary())
 
 
 def _bundles() -> Path:

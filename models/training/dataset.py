@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +31,33 @@ class LabelledStudy:
     keys
         Labels of the vocabulary that are true.
     headings
-        Raw headings of the report, for auxiliary outputs.
+        Raw headings of the report, for auxiliary outputs; None where there is no report.
+    known
+        Labels that the data set speaks of; None for all. What is not among them is neither true nor false.
+    views
+        ``frontal``, ``lateral`` or empty for each film; empty where nothing is known.
+    report
+        Findings and impression: what the labels were made from; empty where there is none.
+    indication
+        What was known before the films were read; empty where there is none.
+    facts
+        Of the patient and the equipment, such as ``sex``, for the figures of subgroups.
     """
 
     identifier: str
     patient: str
     films: tuple[Path, ...]
     keys: frozenset[str]
-    headings: frozenset[str]
+    headings: frozenset[str] | None
+    known: frozenset[str] | None = None
+    views: tuple[str, ...] = ()
+    report: str = ""
+    indication: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def knows(self, key: str) -> bool:
+        """Whether the data set says of this study if a label is true."""
+        return self.known is None or key in self.known
 
     def load(self) -> Study:
         """Read the films."""

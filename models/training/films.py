@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from monai.utils import set_determinism
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from models.training.dataset import LabelledStudy, read_film
 from models.training.recipe import AugmentationTable
@@ -46,6 +46,42 @@ class CachedFilms(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
         return self.films[position].float(), int(self.study_of[position])
+
+
+class StudyBatches(Sampler[list[int]]):
+    """Batches in which the films of a study stand together, in an order that each epoch draws anew.
+
+    Parameters
+    ----------
+    study_of
+        Number of each film's study.
+    films
+        A batch holds about so many; as studies are not torn, it may be a few more or less.
+    generator
+        Of the order.
+    """
+
+    def __init__(self, study_of: Tensor, films: int, generator: torch.Generator) -> None:
+        places: dict[int, list[int]] = {}
+        for position, study in enumerate(study_of.tolist()):
+            places.setdefault(study, []).append(position)
+        self.studies = list(places.values())
+        self.films = films
+        self.generator = generator
+        self.count = len(study_of) // films
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches: list[list[int]] = [[] for _ in range(self.count)]
+        before = 0
+        for number in torch.randperm(len(self.studies), generator=self.generator).tolist():
+            # What would begin the batch after the last one is left out, as it would be too small.
+            if before // self.films < self.count:
+                batches[before // self.films] += self.studies[number]
+            before += len(self.studies[number])
+        yield from batches
 
 
 class Augmentation:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import lightning
@@ -18,11 +20,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from models.architectures import Network, build
+from models.bundle import find_bundle, read_bundle
 from models.errors import ModelError, RecipeError
 from models.training.dataset import FilmDataset, LabelledStudy
-from models.training.films import Augmentation, CachedFilms, seed_everything
-from models.training.module import FindingsModule
+from models.training.films import Augmentation, CachedFilms, StudyBatches, seed_everything
+from models.training.module import FindingsModule, Lessons
 from models.training.recipe import Recipe
+from models.training.reports import embed_reports, likeness
 from models.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -42,24 +46,36 @@ class Plan:
     Attributes
     ----------
     keys
-        Findings, in the order of the vocabulary's list.
+        Of the bundle, in the order of the vocabulary's list.
+    beside
+        Labels of further lists.
     auxiliary
         Headings that are learnt beside, most frequent first.
     """
 
     keys: tuple[str, ...]
+    beside: tuple[str, ...]
     auxiliary: tuple[str, ...]
 
     @property
     def width(self) -> int:
         """Of the head while training."""
-        return len(self.keys) + len(self.auxiliary)
+        return len(self.keys) + len(self.beside) + len(self.auxiliary)
+
+    @property
+    def columns(self) -> tuple[slice, ...]:
+        """Ranges of the outputs: keys, beside, auxiliary, without the empty ones."""
+        ends = (0, len(self.keys), len(self.keys) + len(self.beside), self.width)
+        return tuple(slice(start, end) for start, end in pairwise(ends) if end > start)
 
     def truth(self, studies: tuple[LabelledStudy, ...]) -> Tensor:
-        """0 or 1, float32, shape (studies, width)."""
+        """0, 1, or NaN where the data set does not speak of a label; float32, shape (studies, width)."""
         rows = [
-            [key in study.keys for key in self.keys]
-            + [heading in study.headings for heading in self.auxiliary]
+            [float(key in study.keys) if study.knows(key) else math.nan for key in (*self.keys, *self.beside)]
+            + [
+                math.nan if study.headings is None else float(heading in study.headings)
+                for heading in self.auxiliary
+            ]
             for study in studies
         ]
         return torch.tensor(rows, dtype=torch.float32)
@@ -67,12 +83,35 @@ class Plan:
 
 def plan(recipe: Recipe, dataset: FilmDataset, vocabulary: Vocabulary) -> Plan:
     """Choose the outputs; the headings are counted in ``train`` only."""
-    counts = Counter(heading for study in dataset.split("train") for heading in study.headings)
+    counts = Counter(heading for study in dataset.split("train") for heading in study.headings or ())
     enough = recipe.auxiliary_reports or len(dataset.split("train")) + 1
     auxiliary = sorted(
         (name for name, count in counts.items() if count >= enough), key=lambda n: (-counts[n], n)
     )
-    return Plan(vocabulary.keys(recipe.list), tuple(auxiliary))
+    keys = vocabulary.keys(recipe.list)
+    lists = (vocabulary.keys(name) for name in recipe.beside)
+    beside = dict.fromkeys(key for found in lists for key in found if key not in keys)
+    return Plan(keys, tuple(beside), tuple(auxiliary))
+
+
+def lessons_of(recipe: Recipe, outputs: Plan, studies: tuple[LabelledStudy, ...]) -> Lessons:
+    """Gather what is to be learnt; the reports are embedded here, which takes a minute for thousands."""
+    truth = outputs.truth(studies)
+    if recipe.alignment is None:
+        return Lessons(truth, outputs.columns)
+    reported = [number for number, study in enumerate(studies) if study.report]
+    if not reported:
+        raise RecipeError("[alignment] needs reports, and the data set has none: take the table out")
+    reports = embed_reports(tuple(studies[number] for number in reported))
+    headings = sorted({term for number in reported for term in studies[number].headings or ()})
+    named = torch.tensor(
+        [[term in (studies[number].headings or ()) for term in headings] for number in reported],
+        dtype=torch.float32,
+    )
+    target = (likeness(reports, named) / recipe.alignment.softness).softmax(dim=1)
+    report_of = torch.full((len(studies),), -1)
+    report_of[reported] = torch.arange(len(reported))
+    return Lessons(truth, outputs.columns, reports, target, report_of)
 
 
 class _SeededEpochs(lightning.Callback):
@@ -97,9 +136,24 @@ def network_of(recipe: Recipe, width: int) -> Network:
     )
     if table.start == "imagenet":
         network.load_imagenet()
+    elif table.start.startswith("bundle:"):
+        _load_trunk(network, table.start.removeprefix("bundle:"))
     # Rare labels start near their prevalence, so that the first steps are not spent on learning "mostly no".
     nn.init.constant_(network.head.bias, -3.0)
     return network.to(memory_format=torch.channels_last)
+
+
+def _load_trunk(network: Network, name: str) -> None:
+    """Take every weight of a bundle but the head's."""
+    state = read_bundle(find_bundle(name)).network().state_dict()
+    trunk = {key: value for key, value in state.items() if not key.startswith("head.")}
+    try:
+        missing, unexpected = network.load_state_dict(trunk, strict=False)
+    except RuntimeError as error:
+        raise RecipeError(f"start: bundle {name} has another architecture") from error
+    odd = [key for key in (*missing, *unexpected) if not key.startswith("head.")]
+    if odd:
+        raise RecipeError(f"start: bundle {name} has another architecture, they differ in {odd[0]}")
 
 
 def fit(
@@ -108,6 +162,7 @@ def fit(
     vocabulary: Vocabulary,
     *,
     run: Path,
+    further: tuple[FilmDataset, ...] = (),
     threads: int | None = None,
     callbacks: list[lightning.Callback] | None = None,
     caching: Callable[[int, int], None] = lambda _done, _all: None,
@@ -116,6 +171,8 @@ def fit(
 
     Parameters
     ----------
+    further
+        As the recipe's ``further`` names them; their ``train`` is learnt from too.
     run
         Folder for the checkpoint and the log of the losses; made when it does not exist.
     threads
@@ -146,17 +203,18 @@ def fit(
     _claim(run, recipe, outputs)
     preprocessing = recipe.preprocessing.build()
     augmentation = Augmentation(recipe.augmentation)
-    train, val = dataset.split("train"), dataset.split("val")
+    val = dataset.split("val")
+    learnt = tuple(study for each in (dataset, *further) for study in each.split("train"))
     module = FindingsModule(
         network_of(recipe, outputs.width),
         recipe,
-        truth_train=outputs.truth(train),
+        lessons=lessons_of(recipe, outputs, learnt),
         truth_val=outputs.truth(val),
         findings=len(outputs.keys),
         augment=augmentation,
     )
     size = recipe.optimizer.batch_size
-    films = CachedFilms(train, preprocessing, progress=caching)
+    films = CachedFilms(learnt, preprocessing, progress=caching)
     order = torch.Generator()
     trainer = lightning.Trainer(
         accelerator="cpu",
@@ -178,7 +236,7 @@ def fit(
     try:
         trainer.fit(
             module,
-            DataLoader(films, batch_size=size, shuffle=True, drop_last=True, generator=order),
+            DataLoader(films, batch_sampler=StudyBatches(films.study_of, size, order)),
             DataLoader(CachedFilms(val, preprocessing), batch_size=size),
             ckpt_path=checkpoint if checkpoint.exists() else None,
             weights_only=True,
@@ -194,7 +252,12 @@ def fit(
 def _claim(run: Path, recipe: Recipe, outputs: Plan) -> None:
     """Write down what the run folder holds, or check that it is the same."""
     wanted = json.dumps(
-        {"recipe": recipe.model_dump(mode="json"), "keys": outputs.keys, "auxiliary": outputs.auxiliary},
+        {
+            "recipe": recipe.model_dump(mode="json"),
+            "keys": outputs.keys,
+            "beside": outputs.beside,
+            "auxiliary": outputs.auxiliary,
+        },
         indent=2,
     )
     path = run / _PLAN

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
 
 import lightning
 import numpy as np
@@ -10,33 +13,56 @@ import timm.optim
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.architectures import Batch, Network
+from models.architectures import Batch, Network, Output
+from models.architectures.convnet import ConvNet
 from models.evaluation.metrics import macro_auc
 from models.training.recipe import Recipe
 
 
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What is to be learnt of the training studies.
+
+    Attributes
+    ----------
+    truth
+        Shape (studies, outputs): 0, 1, or NaN where nothing is known.
+    columns
+        Ranges of outputs; the loss is averaged within each, and they count alike.
+    reports
+        Shape (reports, width): embeddings of reports; None without alignment.
+    target
+        Shape (reports, reports): to which reports a film of each belongs, rows summing to 1.
+    report_of
+        Shape (studies,): row of a study's report, or -1.
+    """
+
+    truth: Tensor
+    columns: tuple[slice, ...]
+    reports: Tensor | None = None
+    target: Tensor | None = None
+    report_of: Tensor | None = None
+
+
 class FindingsModule(lightning.LightningModule):
-    """Multi-label training with binary cross-entropy over findings and auxiliary headings.
+    """Multi-label training, with films aligned to reports where the recipe asks for it.
 
     Parameters
     ----------
     network
-        Its head is as wide as `truth_train`.
+        Its head is as wide as the truth.
     recipe
         Schedule and preprocessing.
-    truth_train, truth_val
-        Shape (studies, findings + auxiliary headings), 0 or 1.
+    lessons
+        Of the training studies.
+    truth_val
+        Shape (studies, outputs), 0 or 1.
     findings
-        How many of the columns are findings.
+        How many of the columns, from the first, the bundle will predict.
     augment
         Varies a batch of standardised films.
-
-    Attributes
-    ----------
-    history
-        Validation macro AUC over the findings, by epoch.
     """
 
     def __init__(
@@ -44,7 +70,7 @@ class FindingsModule(lightning.LightningModule):
         network: Network,
         recipe: Recipe,
         *,
-        truth_train: Tensor,
+        lessons: Lessons,
         truth_val: Tensor,
         findings: int,
         augment: Callable[[Tensor], Tensor],
@@ -56,27 +82,62 @@ class FindingsModule(lightning.LightningModule):
         self.augment = augment
         self.preprocessing = recipe.preprocessing.build()
         # Not buffers: what a study is labelled with is no part of a checkpoint.
-        self.truth_train = truth_train
+        self.lessons = lessons
         self.truth_val = truth_val
         self.seen: list[tuple[Tensor, Tensor]] = []
+        # Of the softmax over reports, learnt as in CLIP (Radford et al. 2021).
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def scores(self, films: Tensor, size: int) -> Tensor:
-        """Logits of standardised films at an input size."""
-        logits: Tensor = self.network(Batch(self.preprocessing.resized(size).tensor(films))).logits
-        return logits
+    def answer(self, films: Tensor, size: int) -> Output:
+        """Answer to standardised films, read at an input size."""
+        return cast("Output", self.network(Batch(self.preprocessing.resized(size).tensor(films))))
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         """Loss of one batch of films, each labelled as its study."""
         films, study = batch
-        logits = self.scores(self.augment(films), self.recipe.size_at(self.current_epoch))
-        loss = F.binary_cross_entropy_with_logits(logits, self.truth_train[study])
+        size = self.recipe.size_at(self.current_epoch)
+        # Small before it is varied: a quarter of the pixels to move.
+        small = F.interpolate(films[:, None], (size, size), mode="bilinear", antialias=True)[:, 0]
+        output = self.answer(self.augment(small), size)
+        share = self.recipe.study_weight
+        loss = (1 - share) * self.label_loss(output.logits.sigmoid(), self.lessons.truth[study])
+        if share:
+            studies, position = study.unique(return_inverse=True)
+            loss = loss + share * self.label_loss(
+                mean_by(output.logits.sigmoid(), position, len(studies)), self.lessons.truth[studies]
+            )
+        if self.recipe.alignment is not None:
+            aligned = self.alignment_loss(output.image_embedding, study)
+            self.log("alignment", aligned)
+            loss = loss + self.recipe.alignment.weight * aligned
         self.log("loss", loss, prog_bar=True)
         return loss
+
+    def label_loss(self, scores: Tensor, truth: Tensor) -> Tensor:
+        """Binary cross-entropy over what is known, averaged within each range of outputs, then over them."""
+        known = ~truth.isnan()
+        each = F.binary_cross_entropy(scores.clamp(1e-6, 1 - 1e-6), truth.nan_to_num(), reduction="none")
+        means = [
+            (each[:, columns] * known[:, columns]).sum() / known[:, columns].sum().clamp(min=1)
+            for columns in self.lessons.columns
+        ]
+        return torch.stack(means).mean()
+
+    def alignment_loss(self, embedding: Tensor, study: Tensor) -> Tensor:
+        """Cross-entropy of each film's likeness to all reports, against where it belongs."""
+        lessons = self.lessons
+        assert lessons.reports is not None  # made with the recipe's [alignment]
+        assert lessons.target is not None
+        assert lessons.report_of is not None
+        row = lessons.report_of[study]
+        places = cast("ConvNet", self.network).embed_text(lessons.reports)
+        logits = embedding[row >= 0] @ places.T * self.log_scale.clamp(max=math.log(100)).exp()
+        return F.cross_entropy(logits, lessons.target[row[row >= 0]])
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
         """Collect scores at the size at which the bundle will serve."""
         films, study = batch
-        logits = self.scores(films, self.preprocessing.size)[:, : self.findings]
+        logits = self.answer(films, self.preprocessing.size).logits[:, : self.findings]
         self.seen.append((logits.sigmoid(), study))
 
     def on_validation_epoch_end(self) -> None:
@@ -84,8 +145,7 @@ class FindingsModule(lightning.LightningModule):
         scores, study = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
         self.seen.clear()
         truth = self.truth_val[:, : self.findings]
-        total = torch.zeros_like(truth).index_add_(0, study, scores)
-        mean = total / torch.bincount(study, minlength=len(truth)).clamp(min=1)[:, None]
+        mean = mean_by(scores, study, len(truth))
         self.log("val_loss", F.binary_cross_entropy(mean, truth), prog_bar=True)
         # Before the first epoch a few films are scored to see that it works; no label has positives then.
         if not self.trainer.sanity_checking:
@@ -94,10 +154,16 @@ class FindingsModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW without decay of biases and norms, on one cycle over all steps."""
         table = self.recipe.optimizer
-        groups = timm.optim.param_groups_weight_decay(self.network, table.weight_decay)
+        groups = timm.optim.param_groups_weight_decay(self, table.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=table.learning_rate)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=table.learning_rate, total_steps=steps, pct_start=table.warmup
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def mean_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Mean of the rows of each group, shape (groups, width)."""
+    total = torch.zeros(groups, values.shape[1]).index_add_(0, group, values)
+    return total / torch.bincount(group, minlength=groups).clamp(min=1)[:, None]

@@ -7,17 +7,24 @@ The folder holds ``images/`` and ``index.csv`` with one row an image and the col
 from __future__ import annotations
 
 import csv
+import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from xml.etree.ElementTree import ParseError
+
+from defusedxml.ElementTree import fromstring
 
 from models.errors import DatasetError
 from models.training.dataset import SPLITS, FilmDataset, LabelledStudy
-from models.vocabulary import Vocabulary, mesh_heading
+from models.vocabulary import Vocabulary, mesh_terms
 
 NAME = "openi"
 TITLE = "Open-i chest radiographs of Indiana University (Demner-Fushman et al. 2016), 256 x 256 pixels"
 TERMS = "CC BY-NC-ND 4.0"
 COLUMNS = ("file", "uid", "mesh_major", "split")
+
+#: Archive of the reports beside the index; without it the studies have no text.
+REPORTS = "NLMCXR_reports.tgz"
 
 
 def read_openi(root: Path, vocabulary: Vocabulary) -> FilmDataset:
@@ -58,6 +65,8 @@ def _studies(
 ) -> dict[str, tuple[LabelledStudy, ...]]:
     here = {path.name for path in (root / "images").glob("*")}
     films: dict[str, list[Path]] = {}
+    views: dict[str, list[str]] = {}
+    reports = read_reports(root / REPORTS)
     facts: dict[str, tuple[str, str]] = {}
     for line, row in enumerate(rows, start=2):
         values = [row[column] for column in COLUMNS]
@@ -75,16 +84,56 @@ def _studies(
                 f"{index} line {line}: report {row['uid']} has another split or other headings above"
             )
         films.setdefault(row["uid"], []).append(root / "images" / row["file"])
+        views.setdefault(row["uid"], []).append((row.get("projection") or "").casefold())
     named = dict.fromkeys([*SPLITS, *sorted({split for split, _ in facts.values()})])
     studies: dict[str, list[LabelledStudy]] = {split: [] for split in named}
     for uid, paths in films.items():
         split, joined = facts[uid]
         majors = joined.split("|")
         if vocabulary.indexed(majors):
-            headings = frozenset(mesh_heading(major) for major in majors)
-            studies[split].append(LabelledStudy(uid, uid, tuple(paths), vocabulary.derive(majors), headings))
+            report = reports.get(uid, {})
+            studies[split].append(
+                LabelledStudy(
+                    identifier=uid,
+                    patient=uid,
+                    films=tuple(paths),
+                    keys=vocabulary.derive(majors),
+                    headings=frozenset(term for major in majors for term in mesh_terms(major)),
+                    views=tuple(views[uid]),
+                    report=" ".join(report[part] for part in ("FINDINGS", "IMPRESSION") if part in report),
+                    indication=report.get("INDICATION", ""),
+                )
+            )
     return {split: tuple(found) for split, found in studies.items()}
 
 
-#: Name on the command line -> reader of that data set.
-DATASETS = {NAME: read_openi}
+def read_reports(archive: Path) -> dict[str, dict[str, str]]:
+    """Read the sections of all reports, by report number and by heading, such as ``FINDINGS``.
+
+    Parameters
+    ----------
+    archive
+        Of one XML file a report, as the collection is distributed; no reports when it is not there.
+
+    Raises
+    ------
+    DatasetError
+        If the archive or a report in it is damaged.
+    """
+    if not archive.exists():
+        return {}
+    reports = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                file = tar.extractfile(member) if member.name.endswith(".xml") else None
+                if file is not None:
+                    reports[Path(member.name).stem] = _sections(file.read())
+    except (OSError, tarfile.TarError, ParseError) as error:
+        raise DatasetError(f"reports {archive} cannot be read: {error}") from error
+    return reports
+
+
+def _sections(xml: bytes) -> dict[str, str]:
+    texts = fromstring(xml).iter("AbstractText")
+    return {text.get("Label", ""): " ".join(text.text.split()) for text in texts if text.text}

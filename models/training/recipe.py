@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,13 +27,13 @@ class ArchitectureTable(_Table):
     name
         Of :data:`models.architectures.BUILDERS`.
     start
-        Where the weights come from.
+        Where the weights come from: ``imagenet``, ``random``, or ``bundle:NAME`` for all but the head.
     arguments
         Of the builder.
     """
 
     name: str
-    start: Literal["imagenet", "random"] = "random"
+    start: Annotated[str, Field(pattern=r"^(imagenet|random|bundle:.+)$")] = "random"
     arguments: dict[str, Any] = {}
 
 
@@ -66,6 +66,39 @@ class OptimizerTable(_Table):
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
     warmup: Probability = 0.2
     average_decay: Probability = 0.995
+
+
+class Further(_Table):
+    """One of ``[[further]]``: a second data set whose ``train`` is learnt from too.
+
+    Attributes
+    ----------
+    dataset
+        Its short name.
+    folder
+        Relative to that of the first.
+    """
+
+    dataset: str
+    folder: str
+
+
+class AlignmentTable(_Table):
+    """``[alignment]``: images and reports are brought to one space (as in ConVIRT, Zhang et al. 2020).
+
+    A film is compared with every report of ``train`` at once. A report that says much the same is no wrong
+    answer, so the target is soft: by the likeness of the reports' sentences and of their headings.
+
+    Attributes
+    ----------
+    weight
+        Of this loss beside that of the labels.
+    softness
+        Temperature of the targets.
+    """
+
+    weight: Annotated[float, Field(gt=0)] = 0.05
+    softness: Annotated[float, Field(gt=0)] = 0.1
 
 
 class AugmentationTable(_Table):
@@ -120,10 +153,19 @@ class Recipe(_Table):
         What it is trained on, by its short name.
     list
         Of the vocabulary: what the bundle predicts, in order.
+    beside
+        Further lists of the vocabulary that are learnt beside; the released bundle drops them.
     auxiliary_reports
         Headings with so many training reports are learnt beside; 0 for none.
+    study_weight
+        Share of the loss that is measured on the mean over a study's films, as the bundle scores; the rest is
+        measured film by film.
     seed
         Of everything random.
+    further
+        Data sets beside the first.
+    alignment
+        Of images with reports; None for none.
     stages
         In order; the last has the size of ``preprocessing.size``, at which the bundle serves.
     """
@@ -133,8 +175,12 @@ class Recipe(_Table):
     summary: str
     dataset: str
     list: str
+    beside: tuple[str, ...] = Field(default=(), strict=False)
     auxiliary_reports: Annotated[int, Field(ge=0)] = 0
+    study_weight: Probability = 0.0
     seed: Annotated[int, Field(ge=0)] = 0
+    further: tuple[Further, ...] = Field(default=(), strict=False)
+    alignment: AlignmentTable | None = None
     architecture: ArchitectureTable
     preprocessing: PreprocessingTable
     stages: tuple[Stage, ...] = Field(min_length=1, strict=False)

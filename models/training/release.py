@@ -57,7 +57,7 @@ def release(
         arguments=recipe.architecture.arguments,
         text="none",
         preprocessing=recipe.preprocessing.build(),
-        embedding=network.head.in_features,
+        embedding=network.embedding_width,
         explanation="gradcam",
     )
     draft = Predictor(write_bundle(path, manifest, keys, network, uncalibrated(keys, dataset.name)))

@@ -40,8 +40,8 @@ def test_films_are_grouped_by_report_and_split(root: Path):
     first = dataset.split("train")[0]
     assert first.identifier == first.patient == "1"
     assert len(first.films) == 2
-    assert first.keys == {"cardiomegaly"}
-    assert first.headings == {"cardiomegaly"}
+    assert first.keys == {"cardiomegaly", "cardiac_group", "abnormal"}
+    assert first.headings == {"cardiomegaly", "cardiomegaly/mild"}
 
 
 def test_the_truth_table_follows_the_keys(root: Path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import lightning
@@ -12,13 +14,16 @@ import torch
 from typer.testing import CliRunner
 
 from models.architectures import Batch
+from models.architectures.convnet import ConvNet
 from models.bundle import read_bundle
 from models.errors import ModelError, RecipeError
 from models.predictor import Predictor
-from models.training.films import Augmentation, CachedFilms
-from models.training.fit import Interrupted, fit, plan
+from models.training.dataset import FilmDataset, LabelledStudy
+from models.training.films import Augmentation, CachedFilms, StudyBatches
+from models.training.fit import Interrupted, fit, network_of, plan
+from models.training.module import FindingsModule, Lessons
 from models.training.openi import read_openi
-from models.training.recipe import AugmentationTable, Recipe, read_recipe
+from models.training.recipe import AlignmentTable, AugmentationTable, Recipe, read_recipe
 from models.training.release import release, shorten
 from models.transforms import Preprocessing
 from models.types import Film, Study
@@ -86,12 +91,129 @@ def test_a_run_of_another_recipe_is_not_overwritten(recipe: Recipe, dataset, tmp
 def test_the_auxiliary_outputs_are_counted_in_train_alone(recipe: Recipe, dataset):
     outputs = plan(recipe, dataset, VOCABULARY)
     assert outputs.keys == VOCABULARY.keys("findings")
-    assert set(outputs.auxiliary) == {"normal", "cardiomegaly", "pleural effusion", "nodule"}
+    assert set(outputs.auxiliary) == {
+        "normal", "cardiomegaly", "cardiomegaly/mild", "pleural effusion", "pleural effusion/left", "nodule",
+        "nodule/lung",
+    }  # fmt: skip
     assert outputs.auxiliary[0] == "nodule"
     assert plan(recipe.model_copy(update={"auxiliary_reports": 0}), dataset, VOCABULARY).auxiliary == ()
     table = outputs.truth(dataset.split("train"))
-    assert table.shape == (24, 39)
-    assert table[0].sum() == 2  # cardiomegaly, as a finding and as a heading
+    assert table.shape == (24, 42)
+    assert table[0].sum() == 3  # cardiomegaly as a finding, as a heading, and with its qualifier
+
+
+def test_what_a_data_set_does_not_speak_of_is_neither_true_nor_false(recipe: Recipe, dataset):
+    outputs = plan(recipe.model_copy(update={"beside": ("nih", "normality")}), dataset, VOCABULARY)
+    assert outputs.beside == ("atelectasis", "infiltration", "pneumonia", "abnormal")
+    foreign = LabelledStudy("n", "n", (), frozenset({"mass"}), None, known=frozenset({"mass", "pneumonia"}))
+    (row,) = outputs.truth((foreign,)).tolist()
+    columns = dict(zip((*outputs.keys, *outputs.beside, *outputs.auxiliary), row, strict=True))
+    assert (columns.pop("mass"), columns.pop("pneumonia")) == (1, 0)
+    assert all(math.isnan(value) for value in columns.values())
+
+
+def lessons_module(recipe: Recipe, truth: torch.Tensor, columns: tuple[slice, ...]) -> FindingsModule:
+    return FindingsModule(
+        torch.nn.Identity(),
+        recipe,
+        lessons=Lessons(truth, columns),
+        truth_val=truth,
+        findings=2,
+        augment=lambda films: films,
+    )
+
+
+def test_the_loss_passes_over_what_is_not_known_and_weighs_ranges_alike(recipe: Recipe):
+    truth = torch.tensor([[1.0, math.nan, 0.0], [0.0, 1.0, math.nan]])
+    module = lessons_module(recipe, truth, (slice(0, 2), slice(2, 3)))
+    scores = torch.tensor([[0.8, 0.9, 0.5], [0.4, 0.6, 0.1]])
+    first = -(math.log(0.8) + math.log(0.6) + math.log(0.6)) / 3
+    second = -math.log(0.5)
+    assert float(module.label_loss(scores, truth)) == pytest.approx((first + second) / 2, rel=1e-5)
+
+
+def test_films_are_drawn_to_the_reports_of_their_study(recipe: Recipe):
+    reports = torch.eye(3)
+    module = lessons_module(recipe, torch.zeros(3, 2), (slice(0, 2),))
+    module.network = ConvNet(outputs=2, backbone="test_efficientnet", joint=3, text_width=3)
+    with torch.no_grad():
+        module.network.text_projection.weight.copy_(torch.eye(3))
+        module.network.text_projection.bias.zero_()
+    module.lessons = Lessons(
+        torch.zeros(3, 2), (slice(0, 2),), reports, torch.eye(3), torch.tensor([0, 1, -1])
+    )
+    study = torch.tensor([0, 1, 2])
+    near = float(module.alignment_loss(torch.eye(3), study))
+    # The third study has no report, so its film counts for nothing.
+    assert float(module.alignment_loss(torch.eye(3)[[0, 1, 0]], study)) == pytest.approx(near)
+    assert float(module.alignment_loss(torch.eye(3)[[1, 0, 2]], study)) > near + 5
+
+
+def test_a_training_with_every_lever_learns_from_reports_and_a_second_set(
+    recipe: Recipe, dataset, tmp_path: Path
+):
+    every = recipe.model_copy(
+        update={
+            "beside": ("groups",),
+            "study_weight": 0.5,
+            "alignment": AlignmentTable(),
+            "architecture": recipe.architecture.model_copy(
+                update={"arguments": {**recipe.architecture.arguments, "joint": 16}}
+            ),
+        }
+    )
+    told = FilmDataset(
+        dataset.name,
+        dataset.title,
+        dataset.terms,
+        {
+            split: tuple(
+                replace(study, report=f"{', '.join(sorted(study.keys))} is seen. No change.")
+                for study in studies
+            )
+            for split, studies in dataset.studies.items()
+        },
+    )
+    further = FilmDataset(
+        "second", "", "", {"train": tuple(replace(study, headings=None) for study in dataset.split("test"))}
+    )
+    network, outputs = fit(every, told, VOCABULARY, run=tmp_path / "run", further=(further,))
+    bundle = release(every, outputs, network, told, path=tmp_path / "bundle")
+    assert bundle.manifest.embedding == 16
+    (prediction,) = Predictor(bundle).predict([dataset.split("test")[0].load()])
+    assert prediction.embedding.shape == (16,)
+    with pytest.raises(RecipeError, match="needs reports"):
+        fit(every, dataset, VOCABULARY, run=tmp_path / "silent")
+    # Another bundle may start from its trunk, but from no other architecture.
+    later = recipe.model_copy(
+        update={
+            "list": "nih",
+            "architecture": every.architecture.model_copy(update={"start": f"bundle:{bundle.path}"}),
+        }
+    )
+    trunk = network_of(later, 14).state_dict()
+    state = bundle.network().state_dict()
+    assert torch.equal(trunk["backbone.conv_stem.weight"], state["backbone.conv_stem.weight"])
+    narrow = later.architecture.model_copy(update={"arguments": recipe.architecture.arguments})
+    with pytest.raises(RecipeError, match="another architecture"):
+        network_of(later.model_copy(update={"architecture": narrow}), 14)
+
+
+@pytest.mark.parametrize("films", [1, 4, 7])
+def test_batches_keep_the_films_of_a_study_together(films: int):
+    study_of = torch.tensor([0, 0, 1, 2, 2, 2, 3, 4, 4, 5])
+    order = torch.Generator().manual_seed(1)
+    sampler = StudyBatches(study_of, films, order)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 10 // films
+    drawn = [film for batch in batches for film in batch]
+    assert len(set(drawn)) == len(drawn)
+    for study in range(6):
+        homes = {number for number, batch in enumerate(batches) for film in batch if study_of[film] == study}
+        assert len(homes) <= 1
+    assert list(sampler) != batches  # another order in the next epoch
+    order.manual_seed(1)
+    assert list(sampler) == batches
 
 
 def test_the_released_bundle_has_findings_only_and_says_what_the_network_says(
