@@ -86,10 +86,10 @@ def make_family(manifest: Manifest) -> Network:
     """The same random network every time, with answers that differ between films and between texts."""
     torch.manual_seed(11)
     network = manifest.network(len(KEYS)).eval()
-    for name, parameter in network.named_parameters():
-        if parameter.dim() > 1:
-            # Wide enough to tell inputs apart: BERT's own start gives nearly the same state to every word.
-            torch.nn.init.normal_(parameter, std=0.5 if name.startswith("head") else 0.2)
+    for parameter in network.parameters():
+        # Wide enough to tell inputs apart: BERT's own start gives nearly the same state to every word.
+        if parameter.dim() == 2:
+            torch.nn.init.normal_(parameter, std=0.2)
     torch.nn.init.normal_(network.head.weight, std=1.0)
     return network
 
