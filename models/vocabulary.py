@@ -124,6 +124,8 @@ class Label:
         Second code that narrows the first; None for most.
     mesh
         Headings of a report that make the label true; any one suffices.
+    synonyms
+        Further words that a report says it with.
     nih
         Name in the tables of ChestX-ray14; None where they know no such label.
     """
@@ -134,6 +136,7 @@ class Label:
     site: Code | None
     qualifier: Code | None
     mesh: tuple[MeshRule, ...]
+    synonyms: tuple[str, ...] = ()
     nih: str | None = None
 
 
@@ -276,6 +279,7 @@ def parse_vocabulary(text: str) -> Vocabulary:
                 site=_code(entry.pop("site", None)),
                 qualifier=_code(entry.pop("qualifier", None)),
                 mesh=tuple(MeshRule.parse(rule) for rule in entry.pop("mesh")),
+                synonyms=tuple(entry.pop("synonyms", ())),
                 **entry,
             )
             for key, entry in table["labels"].items()
