@@ -38,8 +38,9 @@ _AFTER = re.compile(
 
 #: What a sentence may not consist of alone: the shell of a statement whose terms went.
 _SHELL = (
-    "a acute again also an and any are as at be been by evidence for focal has have identified in is it no nor "
-    "not noted of on or otherwise present seen the there these this to visualized was were with within without"
+    "a acute again also an and any are as at be been by evidence for focal has have identified in is it no"
+    " nor not noted of on or otherwise present seen the there these this to visualized was were with within "
+    "without"
 )
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
