@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,24 @@ from models.errors import DatasetError
 from models.types import Film, FloatArray, Study
 
 SPLITS = ("train", "val", "test")
+
+
+def read_film(path: Path) -> FloatArray:
+    """Read a grey image file as float32 in [0, 1], shape (rows, columns).
+
+    Raises
+    ------
+    DatasetError
+        If it is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L"), dtype=np.float32)
+    except FileNotFoundError as error:
+        raise DatasetError(f"film {path} is missing: restore it or take its row out of the index") from error
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DatasetError(f"film {path} cannot be read as an image: {error}") from error
+    return pixels / np.float32(255)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +59,10 @@ class LabelledStudy:
     indication
         What was known before the films were read; empty where there is none.
     facts
-        Of the patient and the equipment, such as ``sex``, for the figures of subgroups.
+        Of the patient and the equipment, such as ``sex``, for the figures of subgroups; what is unknown is
+        left out.
+    read
+        Reads one of the films: float32 in [0, 1], lungs dark, shape (rows, columns).
     """
 
     identifier: str
@@ -54,6 +75,7 @@ class LabelledStudy:
     report: str = ""
     indication: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
+    read: Callable[[Path], FloatArray] = field(default=read_film, repr=False, compare=False)
 
     def knows(self, key: str) -> bool:
         """Whether the data set says of this study if a label is true."""
@@ -61,7 +83,7 @@ class LabelledStudy:
 
     def load(self) -> Study:
         """Read the films."""
-        return Study(tuple(Film(path.name, read_film(path)) for path in self.films))
+        return Study(tuple(Film(path.name, self.read(path)) for path in self.films))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +98,8 @@ class FilmDataset:
         For the model card: what it is and under which terms.
     studies
         By split: those of :data:`SPLITS`, and any further that the set names.
+    notes
+        Sentences on what the folder lacks and where the splits come from, for a person.
 
     Raises
     ------
@@ -87,6 +111,7 @@ class FilmDataset:
     title: str
     terms: str
     studies: dict[str, tuple[LabelledStudy, ...]]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         homes: dict[str, str] = {}
@@ -121,21 +146,3 @@ def targets(studies: tuple[LabelledStudy, ...], keys: tuple[str, ...]) -> NDArra
     return np.array([[key in study.keys for key in keys] for study in studies], dtype=bool).reshape(
         -1, len(keys)
     )
-
-
-def read_film(path: Path) -> FloatArray:
-    """Read a grey image file as float32 in [0, 1], shape (rows, columns).
-
-    Raises
-    ------
-    DatasetError
-        If it is missing or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L"), dtype=np.float32)
-    except FileNotFoundError as error:
-        raise DatasetError(f"film {path} is missing: restore it or take its row out of the index") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DatasetError(f"film {path} cannot be read as an image: {error}") from error
-    return pixels / np.float32(255)

@@ -4,21 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from models.errors import UsageError
 from models.training import nih, openi
-from models.training.dataset import FilmDataset
+from models.training.dataset import FilmDataset, read_film
+from models.types import FloatArray
 from models.vocabulary import Vocabulary
 
+
+class Reader(Protocol):
+    """Reads a folder as a data set."""
+
+    def __call__(
+        self, root: Path, vocabulary: Vocabulary, read: Callable[[Path], FloatArray] = ...
+    ) -> FilmDataset:
+        """Read its tables; `read` opens the films, later."""
+
+
 #: Name -> reader.
-DATASETS: dict[str, Callable[[Path, Vocabulary], FilmDataset]] = {
+DATASETS: dict[str, Reader] = {
     openi.NAME: openi.read_openi,
     nih.NAME: nih.read_nih,
 }
 
 
-def read_dataset(name: str, root: Path, vocabulary: Vocabulary) -> FilmDataset:
+def read_dataset(
+    name: str, root: Path, vocabulary: Vocabulary, read: Callable[[Path], FloatArray] = read_film
+) -> FilmDataset:
     """Read a data set by its name.
+
+    Parameters
+    ----------
+    read
+        Reads one film, shape (rows, columns), float32 in [0, 1], lungs dark. That of the command line reads
+        DICOM too, which nothing here knows of.
 
     Raises
     ------
@@ -29,4 +49,4 @@ def read_dataset(name: str, root: Path, vocabulary: Vocabulary) -> FilmDataset:
     """
     if name not in DATASETS:
         raise UsageError(f"no data set is called {name!r}; there are: {', '.join(DATASETS)}")
-    return DATASETS[name](root, vocabulary)
+    return DATASETS[name](root, vocabulary, read)

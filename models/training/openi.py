@@ -1,34 +1,51 @@
-"""The Open-i chest radiographs of Indiana University at 256 x 256 pixels, with labels from their reports.
+"""The Open-i chest radiographs of Indiana University, with labels from their reports.
 
-The folder holds ``images/`` and ``index.csv`` with one row an image and the columns of :data:`COLUMNS`;
-``uid`` is the report, and in this collection also the patient.
+Two forms of a folder are read, whichever is there:
+
+- ``index.csv`` with one row a film and the columns of :data:`COLUMNS`, which says who is in which split;
+- the collection as it is distributed: the reports, ``NLMCXR_reports.tgz`` or unpacked, and the films,
+  ``NLMCXR_png.tgz`` or ``NLMCXR_dcm.tgz`` unpacked. Splits are derived from the report numbers.
+
+The number of a report is, in this collection, also the patient's.
 """
 
 from __future__ import annotations
 
-import csv
-import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from xml.etree.ElementTree import ParseError
-
-from defusedxml.ElementTree import fromstring
 
 from models.errors import DatasetError
-from models.training.dataset import SPLITS, FilmDataset, LabelledStudy
+from models.training import openi_reports
+from models.training.dataset import SPLITS, FilmDataset, LabelledStudy, read_film
+from models.training.facts import agreed, sex_named_in
+from models.training.openi_headers import HEADERS, read_headers
+from models.training.openi_reports import Report, film_name, read_reports
+from models.training.splits import derived_split
+from models.training.tables import read_table
+from models.types import FloatArray
 from models.vocabulary import Vocabulary, mesh_terms
 
 NAME = "openi"
-TITLE = "Open-i chest radiographs of Indiana University (Demner-Fushman et al. 2016), 256 x 256 pixels"
+TITLE = "Open-i chest radiographs of Indiana University (Demner-Fushman et al. 2016)"
 TERMS = "CC BY-NC-ND 4.0"
+INDEX = "index.csv"
 COLUMNS = ("file", "uid", "mesh_major", "split")
 
-#: Archive of the reports beside the index; without it the studies have no text.
-REPORTS = "NLMCXR_reports.tgz"
+#: Where films are looked for, the first folder that holds any; and what the title says of them.
+FOLDERS = {"images": ", 256 x 256 pixels", "NLMCXR_png": ", PNG", "NLMCXR_dcm": ", DICOM", ".": ""}
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm"})
+
+#: Of the patients, where no index says who is in which split.
+SHARES = {"train": 70, "val": 10, "test": 20}
 
 
-def read_openi(root: Path, vocabulary: Vocabulary) -> FilmDataset:
-    """Read the index; films are opened later.
+def read_openi(
+    root: Path, vocabulary: Vocabulary, read: Callable[[Path], FloatArray] = read_film
+) -> FilmDataset:
+    """Read index or reports; films are opened later.
+
+    Whether a film is frontal is only known from an index. The reports do not tell, and View Position in the
+    DICOM headers says PA on 1,368 films that are laterals, so it is not asked.
 
     Parameters
     ----------
@@ -36,104 +53,147 @@ def read_openi(root: Path, vocabulary: Vocabulary) -> FilmDataset:
         Folder of the set.
     vocabulary
         Derives the labels from the reports' major MeSH headings.
+    read
+        Reads a film, DICOM too where the folder holds such.
 
     Raises
     ------
     DatasetError
-        If the index is missing or malformed, a listed film is not there, or the films of one report are in
-        different splits or differ in their headings.
+        If neither form is there, index or reports are damaged, a film that the index lists is not there, or
+        the films of one report are in different splits or differ in their headings.
     """
-    index = root / "index.csv"
-    try:
-        with index.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-            if missing:
-                raise DatasetError(f"{index} has no column {', '.join(missing)}")
-            rows = list(reader)
-    except OSError as error:
+    folder, films = find_films(root)
+    collection = _Collection(root, vocabulary, films, read)
+    if (root / INDEX).exists():
+        studies = _by_index(collection, folder)
+    elif collection.reports:
+        studies = _by_reports(collection, folder)
+    else:
         raise DatasetError(
-            f"{index} cannot be read: {error.strerror}; point to the folder that holds it"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{index} is not a CSV file in UTF-8: {error}") from error
-    return FilmDataset(NAME, TITLE, TERMS, _studies(root, index, rows, vocabulary))
+            f"{root} holds no Open-i set: neither {INDEX} nor reports ({openi_reports.ARCHIVE} or "
+            f"{openi_reports.FOLDER}/*.xml) were found there"
+        )
+    title = TITLE + FOLDERS[folder.name if folder != root else "."]
+    return FilmDataset(NAME, title, TERMS, studies, tuple(collection.notes))
 
 
-def _studies(
-    root: Path, index: Path, rows: Iterable[Mapping[str, str]], vocabulary: Vocabulary
-) -> dict[str, tuple[LabelledStudy, ...]]:
-    here = {path.name for path in (root / "images").glob("*")}
-    films: dict[str, list[Path]] = {}
+def find_films(root: Path) -> tuple[Path, dict[str, Path]]:
+    """Find the films of a set: the folder that holds them, and their paths by :func:`film_name`.
+
+    Films that are all in one of :data:`FOLDERS` are never mixed with those of another.
+    """
+    for name in FOLDERS:
+        folder = root / name
+        found: dict[str, Path] = {}
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                found.setdefault(film_name(path.name), path)
+        if found:
+            return folder, found
+    return root / next(iter(FOLDERS)), {}
+
+
+class _Collection:
+    """What lies beside the films, and the studies that are made of it."""
+
+    def __init__(
+        self,
+        root: Path,
+        vocabulary: Vocabulary,
+        films: dict[str, Path],
+        read: Callable[[Path], FloatArray],
+    ) -> None:
+        self.root = root
+        self.films = films
+        self.reports = read_reports(root)
+        self.notes: list[str] = []
+        self._vocabulary = vocabulary
+        self._headers = read_headers(root / HEADERS)
+        self._read = read
+        if not self.reports:
+            self.notes.append(f"no {openi_reports.ARCHIVE}: the studies have no text")
+        if not self._headers:
+            self.notes.append(f"no {HEADERS}: neither age nor equipment is known")
+
+    def study(
+        self, number: str, names: Sequence[str], majors: Sequence[str], views: tuple[str, ...] = ()
+    ) -> LabelledStudy | None:
+        """Study of a report and those of its films that are there; None for a report that was not indexed."""
+        if not self._vocabulary.indexed(majors):
+            return None
+        report = self.reports.get(number)
+        indication = report.indication if report else ""
+        facts = agreed(self._headers[name] for name in names if name in self._headers)
+        return LabelledStudy(
+            identifier=number,
+            patient=number,
+            films=tuple(self.films[name] for name in names),
+            keys=self._vocabulary.derive(majors),
+            headings=frozenset(term for major in majors for term in mesh_terms(major)),
+            views=views,
+            report=report.text if report else "",
+            indication=indication,
+            facts=agreed([{"sex": sex_named_in(indication)}]) | facts,
+            read=self._read,
+        )
+
+
+def _by_index(collection: _Collection, folder: Path) -> dict[str, tuple[LabelledStudy, ...]]:
+    """Studies of the reports that the index lists, in the splits that it says."""
+    index = collection.root / INDEX
+    said: dict[str, tuple[str, str]] = {}
+    films: dict[str, list[str]] = {}
     views: dict[str, list[str]] = {}
-    reports = read_reports(root / REPORTS)
-    facts: dict[str, tuple[str, str]] = {}
-    for line, row in enumerate(rows, start=2):
-        values = [row[column] for column in COLUMNS]
-        if any(value is None for value in values) or not row["file"] or not row["uid"]:
+    for line, row in read_table(index, COLUMNS, ("projection",)):
+        number, split = row["uid"], row["split"]
+        if not row["file"] or not number:
             raise DatasetError(f"{index} line {line}: a value is missing")
-        if not row["split"].isidentifier():
-            raise DatasetError(f"{index} line {line}: {row['split']!r} is no name of a split")
-        if row["file"] not in here:
-            raise DatasetError(f"{index} line {line}: {row['file']} is not in {root / 'images'}")
-        if facts.setdefault(row["uid"], (row["split"], row["mesh_major"])) != (
-            row["split"],
-            row["mesh_major"],
-        ):
+        if not split.isidentifier():
+            raise DatasetError(f"{index} line {line}: {split!r} is no name of a split")
+        name = film_name(row["file"])
+        if name not in collection.films:
+            raise DatasetError(f"{index} line {line}: {row['file']} is not in {folder}")
+        if said.setdefault(number, (split, row["mesh_major"])) != (split, row["mesh_major"]):
             raise DatasetError(
-                f"{index} line {line}: report {row['uid']} has another split or other headings above"
+                f"{index} line {line}: report {number} has another split or other headings above"
             )
-        films.setdefault(row["uid"], []).append(root / "images" / row["file"])
-        views.setdefault(row["uid"], []).append((row.get("projection") or "").casefold())
-    named = dict.fromkeys([*SPLITS, *sorted({split for split, _ in facts.values()})])
-    studies: dict[str, list[LabelledStudy]] = {split: [] for split in named}
-    for uid, paths in films.items():
-        split, joined = facts[uid]
-        majors = joined.split("|")
-        if vocabulary.indexed(majors):
-            report = reports.get(uid, {})
-            studies[split].append(
-                LabelledStudy(
-                    identifier=uid,
-                    patient=uid,
-                    films=tuple(paths),
-                    keys=vocabulary.derive(majors),
-                    headings=frozenset(term for major in majors for term in mesh_terms(major)),
-                    views=tuple(views[uid]),
-                    report=" ".join(report[part] for part in ("FINDINGS", "IMPRESSION") if part in report),
-                    indication=report.get("INDICATION", ""),
-                )
-            )
+        films.setdefault(number, []).append(name)
+        views.setdefault(number, []).append(row["projection"].casefold())
+    studies: dict[str, list[LabelledStudy]] = {
+        split: [] for split in (*SPLITS, *sorted({split for split, _ in said.values()} - set(SPLITS)))
+    }
+    for number, (split, majors) in said.items():
+        study = collection.study(number, films[number], majors.split("|"), tuple(views[number]))
+        if study is not None:
+            studies[split].append(study)
     return {split: tuple(found) for split, found in studies.items()}
 
 
-def read_reports(archive: Path) -> dict[str, dict[str, str]]:
-    """Read the sections of all reports, by report number and by heading, such as ``FINDINGS``.
-
-    Parameters
-    ----------
-    archive
-        Of one XML file a report, as the collection is distributed; no reports when it is not there.
-
-    Raises
-    ------
-    DatasetError
-        If the archive or a report in it is damaged.
-    """
-    if not archive.exists():
-        return {}
-    reports = {}
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                file = tar.extractfile(member) if member.name.endswith(".xml") else None
-                if file is not None:
-                    reports[Path(member.name).stem] = _sections(file.read())
-    except (OSError, tarfile.TarError, ParseError) as error:
-        raise DatasetError(f"reports {archive} cannot be read: {error}") from error
-    return reports
+def _by_reports(collection: _Collection, folder: Path) -> dict[str, tuple[LabelledStudy, ...]]:
+    """Studies of all reports that have films, in splits that are derived from their numbers."""
+    if not collection.films:
+        raise DatasetError(
+            f"{collection.root} holds reports but no film: unpack NLMCXR_png.tgz into NLMCXR_png/, or "
+            "NLMCXR_dcm.tgz into NLMCXR_dcm/"
+        )
+    studies: dict[str, list[LabelledStudy]] = {split: [] for split in SPLITS}
+    absent = 0
+    for number, names in _present(collection):
+        absent += len(collection.reports[number].films) - len(names)
+        study = collection.study(number, names, collection.reports[number].majors) if names else None
+        if study is not None:
+            studies[derived_split(NAME, number, SHARES)].append(study)
+    collection.notes.append(
+        f"no {INDEX}: the splits are derived from the report numbers, and views are unknown; a bundle that "
+        "was trained with other splits may have learnt from the patients of val and test"
+    )
+    if absent:
+        collection.notes.append(f"{absent} films that reports name are not in {folder}: they are left out")
+    return {split: tuple(found) for split, found in studies.items()}
 
 
-def _sections(xml: bytes) -> dict[str, str]:
-    texts = fromstring(xml).iter("AbstractText")
-    return {text.get("Label", ""): " ".join(text.text.split()) for text in texts if text.text}
+def _present(collection: _Collection) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Numbers of the reports in their order, each with the names of its films that are there."""
+    for number in sorted(collection.reports, key=lambda number: (len(number), number)):
+        report: Report = collection.reports[number]
+        yield number, tuple(name for name in report.films if name in collection.films)
