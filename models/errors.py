@@ -5,7 +5,9 @@
     ModelError                one clear sentence: what, where, what to do
     ├── VocabularyError       a label, code or list of the vocabulary is wrong or unknown
     ├── BundleError           a bundle on disk is incomplete, altered or does not fit its own description
+    ├── EncoderError          published weights on disk are incomplete, altered, unreadable or unsafe
     ├── RecipeError           a training recipe cannot be used
+    ├── TrainingError         a training could not go on; what it has done stays
     ├── DatasetError          a folder of films is missing something or cannot be read
     ├── UsageError            a caller asked for something by a name that does not exist
     └── PredictionError       a good bundle gave an unusable answer for a study
@@ -26,8 +28,16 @@ class BundleError(ModelError):
     """A bundle cannot be loaded; it is never repaired or guessed."""
 
 
+class EncoderError(ModelError):
+    """Published weights cannot be used; what could run code is never opened."""
+
+
 class RecipeError(ModelError):
     """A recipe is not one, or asks for something that does not exist."""
+
+
+class TrainingError(ModelError):
+    """A training was stopped, or could not write its checkpoint; the same command resumes it."""
 
 
 class DatasetError(ModelError):

@@ -113,6 +113,7 @@ class Tokenizer:
 
     def __init__(self, definition: str, layout: TextFormat) -> None:
         self.layout = layout
+        self.definition = definition
         self._vocabulary = _parse(definition)
         self._vocabulary.no_padding()
         self._vocabulary.enable_truncation(layout.max_length)

@@ -10,7 +10,7 @@ from monai.utils import set_determinism
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from models.training.dataset import LabelledStudy, read_film
+from models.training.dataset import LabelledStudy
 from models.training.recipe import AugmentationTable
 from models.transforms import Preprocessing
 
@@ -37,8 +37,8 @@ class CachedFilms(Dataset[tuple[Tensor, int]]):
         grid = preprocessing.grid
         self.films = torch.empty((len(places), grid, grid), dtype=torch.float16)
         self.study_of = torch.tensor([number for number, _ in places])
-        for position, (_, path) in enumerate(places):
-            self.films[position] = preprocessing.standardise(read_film(path))
+        for position, (number, path) in enumerate(places):
+            self.films[position] = preprocessing.standardise(studies[number].read(path))
             progress(position + 1, len(places))
 
     def __len__(self) -> int:
@@ -57,31 +57,37 @@ class StudyBatches(Sampler[list[int]]):
         Number of each film's study.
     films
         A batch holds about so many; as studies are not torn, it may be a few more or less.
-    generator
-        Of the order.
+    seed
+        Asked for the seed of the order whenever an epoch begins.
+    rank, world
+        This process takes every `world`-th batch, from number `rank`.
     """
 
-    def __init__(self, study_of: Tensor, films: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, study_of: Tensor, films: int, *, seed: Callable[[], int], rank: int = 0, world: int = 1
+    ) -> None:
         places: dict[int, list[int]] = {}
         for position, study in enumerate(study_of.tolist()):
             places.setdefault(study, []).append(position)
         self.studies = list(places.values())
         self.films = films
-        self.generator = generator
-        self.count = len(study_of) // films
+        self.seed = seed
+        self.rank, self.world = rank, world
+        self.count = len(study_of) // films // world * world
 
     def __len__(self) -> int:
-        return self.count
+        return self.count // self.world
 
     def __iter__(self) -> Iterator[list[int]]:
         batches: list[list[int]] = [[] for _ in range(self.count)]
         before = 0
-        for number in torch.randperm(len(self.studies), generator=self.generator).tolist():
+        order = torch.Generator().manual_seed(self.seed())
+        for number in torch.randperm(len(self.studies), generator=order).tolist():
             # What would begin the batch after the last one is left out, as it would be too small.
             if before // self.films < self.count:
                 batches[before // self.films] += self.studies[number]
             before += len(self.studies[number])
-        yield from batches
+        yield from batches[self.rank :: self.world]
 
 
 class Augmentation:
@@ -110,8 +116,8 @@ class Augmentation:
         changed = F.grid_sample(films[:, None], self._grid(films), padding_mode="zeros", align_corners=False)[
             :, 0
         ]
-        gamma = 1 + self._draw(count, table.gamma)
-        offset = self._draw(count, table.brightness)
+        gamma = 1 + self._draw(count, table.gamma).to(films.device)
+        offset = self._draw(count, table.brightness).to(films.device)
         return (changed.clamp(0, 1) ** gamma[:, None, None] + offset[:, None, None]).clamp(0, 1)
 
     def _grid(self, films: Tensor) -> Tensor:
@@ -123,7 +129,7 @@ class Augmentation:
         # affine_grid's coordinates run from -1 to 1, so a shift by the whole film is 2.
         right, down = self._draw(count, 2 * table.translate), self._draw(count, 2 * table.translate)
         rows = torch.stack((torch.stack((cos, -sin, right), 1), torch.stack((sin, cos, down), 1)), 1)
-        return F.affine_grid(rows, [count, 1, *films.shape[1:]], align_corners=False)
+        return F.affine_grid(rows.to(films.device), [count, 1, *films.shape[1:]], align_corners=False)
 
     def _draw(self, count: int, spread: float) -> Tensor:
         """Uniform within plus or minus `spread`, or 0 for the films that this change passes over."""

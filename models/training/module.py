@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from models.architectures import Batch, Network, Output
 from models.architectures.convnet import ConvNet
 from models.evaluation.metrics import macro_auc
+from models.tokens import Tokens
+from models.training.losses import LabelLoss
 from models.training.recipe import Recipe
 
 
@@ -37,6 +39,8 @@ class Lessons:
         Shape (reports, reports): to which reports a film of each belongs, rows summing to 1.
     report_of
         Shape (studies,): row of a study's report, or -1.
+    tokens
+        Texts of the studies, for a network that reads them.
     """
 
     truth: Tensor
@@ -44,6 +48,11 @@ class Lessons:
     reports: Tensor | None = None
     target: Tensor | None = None
     report_of: Tensor | None = None
+    tokens: Tokens | None = None
+
+    def text_of(self, study: Tensor) -> Tokens | None:
+        """Texts of some studies, one row each; None where the network reads none."""
+        return None if self.tokens is None else self.tokens.rows(study.tolist()).to(study.device)
 
 
 class FindingsModule(lightning.LightningModule):
@@ -59,6 +68,8 @@ class FindingsModule(lightning.LightningModule):
         Of the training studies.
     truth_val
         Shape (studies, outputs), 0 or 1.
+    tokens_val
+        Texts of the validation studies.
     findings
         How many of the columns, from the first, the bundle will predict.
     augment
@@ -72,6 +83,7 @@ class FindingsModule(lightning.LightningModule):
         *,
         lessons: Lessons,
         truth_val: Tensor,
+        tokens_val: Tokens | None = None,
         findings: int,
         augment: Callable[[Tensor], Tensor],
     ) -> None:
@@ -84,28 +96,31 @@ class FindingsModule(lightning.LightningModule):
         # Not buffers: what a study is labelled with is no part of a checkpoint.
         self.lessons = lessons
         self.truth_val = truth_val
+        self.tokens_val = tokens_val
+        self.label_loss = LabelLoss(recipe.loss, lessons.truth, lessons.columns)
         self.seen: list[tuple[Tensor, Tensor]] = []
         # Of the softmax over reports, learnt as in CLIP (Radford et al. 2021).
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def answer(self, films: Tensor, size: int) -> Output:
-        """Answer to standardised films, read at an input size."""
-        return cast("Output", self.network(Batch(self.preprocessing.resized(size).tensor(films))))
+    def answer(self, films: Tensor, size: int, tokens: Tokens | None = None) -> Output:
+        """Answer to standardised films, read at an input size beside their studies' texts."""
+        images = self.preprocessing.resized(size).tensor(films)
+        return cast("Output", self.network(Batch(images, tokens)))
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         """Loss of one batch of films, each labelled as its study."""
         films, study = batch
+        truth = self.lessons.truth.to(films.device)
         size = self.recipe.size_at(self.current_epoch)
         # Small before it is varied: a quarter of the pixels to move.
         small = F.interpolate(films[:, None], (size, size), mode="bilinear", antialias=True)[:, 0]
-        output = self.answer(self.augment(small), size)
+        output = self.answer(self.augment(small), size, self.lessons.text_of(study))
+        scores = output.logits.float().sigmoid()
         share = self.recipe.study_weight
-        loss = (1 - share) * self.label_loss(output.logits.sigmoid(), self.lessons.truth[study])
+        loss = (1 - share) * self.label_loss(scores, truth[study])
         if share:
             studies, position = study.unique(return_inverse=True)
-            loss = loss + share * self.label_loss(
-                mean_by(output.logits.sigmoid(), position, len(studies)), self.lessons.truth[studies]
-            )
+            loss = loss + share * self.label_loss(mean_by(scores, position, len(studies)), truth[studies])
         if self.recipe.alignment is not None:
             aligned = self.alignment_loss(output.image_embedding, study)
             self.log("alignment", aligned)
@@ -113,32 +128,23 @@ class FindingsModule(lightning.LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def label_loss(self, scores: Tensor, truth: Tensor) -> Tensor:
-        """Binary cross-entropy over what is known, averaged within each range of outputs, then over them."""
-        known = ~truth.isnan()
-        each = F.binary_cross_entropy(scores.clamp(1e-6, 1 - 1e-6), truth.nan_to_num(), reduction="none")
-        means = [
-            (each[:, columns] * known[:, columns]).sum() / known[:, columns].sum().clamp(min=1)
-            for columns in self.lessons.columns
-        ]
-        return torch.stack(means).mean()
-
     def alignment_loss(self, embedding: Tensor, study: Tensor) -> Tensor:
         """Cross-entropy of each film's likeness to all reports, against where it belongs."""
         lessons = self.lessons
         assert lessons.reports is not None  # made with the recipe's [alignment]
         assert lessons.target is not None
         assert lessons.report_of is not None
-        row = lessons.report_of[study]
-        places = cast("ConvNet", self.network).embed_text(lessons.reports)
+        row = lessons.report_of.to(study.device)[study]
+        places = cast("ConvNet", self.network).embed_text(lessons.reports.to(study.device))
         logits = embedding[row >= 0] @ places.T * self.log_scale.clamp(max=math.log(100)).exp()
-        return F.cross_entropy(logits, lessons.target[row[row >= 0]])
+        return F.cross_entropy(logits, lessons.target.to(study.device)[row[row >= 0]])
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
         """Collect scores at the size at which the bundle will serve."""
         films, study = batch
-        logits = self.answer(films, self.preprocessing.size).logits[:, : self.findings]
-        self.seen.append((logits.sigmoid(), study))
+        tokens = None if self.tokens_val is None else self.tokens_val.rows(study.tolist()).to(films.device)
+        logits = self.answer(films, self.preprocessing.size, tokens).logits[:, : self.findings]
+        self.seen.append((logits.float().sigmoid().cpu(), study.cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and macro AUC of the studies, a study's score being the mean over its films."""
@@ -152,18 +158,29 @@ class FindingsModule(lightning.LightningModule):
             self.log("val_auc", macro_auc(truth.numpy().astype(np.bool_), mean.numpy()), prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW without decay of biases and norms, on one cycle over all steps."""
+        """Optimizer and schedule of the recipe; biases and norms do not decay, frozen weights stay out."""
         table = self.recipe.optimizer
         groups = timm.optim.param_groups_weight_decay(self, table.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=table.learning_rate)
+        kind = torch.optim.AdamW if table.name == "adamw" else torch.optim.Adam
+        optimizer = kind(groups, lr=table.learning_rate)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=table.learning_rate, total_steps=steps, pct_start=table.warmup
-        )
+        schedules = torch.optim.lr_scheduler
+        if table.schedule == "plateau":
+            falling = schedules.ReduceLROnPlateau(optimizer, factor=0.1, patience=2)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "monitor": "val_loss"}}
+        schedule: torch.optim.lr_scheduler.LRScheduler
+        if table.schedule == "one_cycle":
+            schedule = schedules.OneCycleLR(
+                optimizer, max_lr=table.learning_rate, total_steps=steps, pct_start=table.warmup
+            )
+        elif table.schedule == "cosine":
+            schedule = schedules.CosineAnnealingLR(optimizer, T_max=steps)
+        else:
+            schedule = schedules.ConstantLR(optimizer, factor=1.0)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def mean_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
     """Mean of the rows of each group, shape (groups, width)."""
-    total = torch.zeros(groups, values.shape[1]).index_add_(0, group, values)
+    total = torch.zeros(groups, values.shape[1], device=values.device).index_add_(0, group, values)
     return total / torch.bincount(group, minlength=groups).clamp(min=1)[:, None]

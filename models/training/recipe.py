@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -45,26 +45,36 @@ class Stage(_Table):
 
 
 class OptimizerTable(_Table):
-    """``[optimizer]``: AdamW (Loshchilov & Hutter 2019) on a one-cycle schedule (Smith 2018).
+    """``[optimizer]``.
 
     Attributes
     ----------
+    name
+        ``adamw`` (Loshchilov & Hutter 2019) or ``adam`` (Kingma & Ba 2015).
     batch_size
         Films a step.
     learning_rate
-        Highest of the cycle.
+        Highest of the schedule.
     weight_decay
         Not applied to biases and norms.
+    schedule
+        ``one_cycle`` (Smith 2018), ``cosine`` down to 0, ``plateau``: a tenth after two epochs in which the
+        validation loss did not fall, or ``constant``.
     warmup
-        Share of the steps until the highest rate.
+        Share of the steps until the highest rate of one cycle.
+    clip
+        Largest norm of the gradient; 0 for any.
     average_decay
-        Of the exponential moving average of the weights, which is what is released.
+        Of the exponential moving average of the weights, which is what is released; 0 releases the last ones.
     """
 
+    name: Literal["adamw", "adam"] = "adamw"
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    schedule: Literal["one_cycle", "cosine", "plateau", "constant"] = "one_cycle"
     warmup: Probability = 0.2
+    clip: Annotated[float, Field(ge=0)] = 0.0
     average_decay: Probability = 0.995
 
 
@@ -99,6 +109,41 @@ class AlignmentTable(_Table):
 
     weight: Annotated[float, Field(gt=0)] = 0.05
     softness: Annotated[float, Field(gt=0)] = 0.1
+
+
+class LossTable(_Table):
+    """``[loss]`` over the labels.
+
+    Attributes
+    ----------
+    kind
+        ``bce`` for binary cross-entropy, ``focal`` for its focal form (Lin et al. 2017), or ``both`` for
+        their sum.
+    alpha, gamma
+        Of the focal form: weight of what is present, and how far the well answered counts less.
+    class_weights
+        Whether a label's positives weigh as much as its negatives together, up to twenty times each.
+    """
+
+    kind: Literal["bce", "focal", "both"] = "bce"
+    alpha: Probability = 0.25
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    class_weights: bool = False
+
+
+class FoldsTable(_Table):
+    """``[folds]``: how long to train is found by cross-validation over the patients of train and val.
+
+    The mean validation AUC of the folds picks the epoch; the bundle is then trained on ``train`` for so many
+    epochs, and the stages are the longest that is looked at.
+
+    Attributes
+    ----------
+    count
+        Of folds.
+    """
+
+    count: Annotated[int, Field(ge=2)] = 5
 
 
 class AugmentationTable(_Table):
@@ -166,6 +211,12 @@ class Recipe(_Table):
         Data sets beside the first.
     alignment
         Of images with reports; None for none.
+    text
+        What the network reads beside the films: nothing, the indication, or the report without the terms of
+        its labels. The last is for research on text: no node has it when a film comes in.
+    patience
+        Training ends when the validation AUC has not risen for so many epochs, and the best epoch is
+        released; 0 trains to the end and releases the last.
     stages
         In order; the last has the size of ``preprocessing.size``, at which the bundle serves.
     """
@@ -181,6 +232,10 @@ class Recipe(_Table):
     seed: Annotated[int, Field(ge=0)] = 0
     further: tuple[Further, ...] = Field(default=(), strict=False)
     alignment: AlignmentTable | None = None
+    text: Literal["none", "indication", "report"] = "none"
+    loss: LossTable = LossTable()
+    folds: FoldsTable | None = None
+    patience: Annotated[int, Field(ge=0)] = 0
     architecture: ArchitectureTable
     preprocessing: PreprocessingTable
     stages: tuple[Stage, ...] = Field(min_length=1, strict=False)
@@ -197,12 +252,19 @@ class Recipe(_Table):
                 f"the last stage trains at {self.stages[-1].size} pixels, "
                 f"the bundle would serve at {preprocessing.size}"
             )
+        if self.folds is not None and len(self.stages) > 1:
+            raise ValueError("[folds] finds the number of epochs of one stage, and there are more")
         return self
 
     @property
     def epochs(self) -> int:
         """Of all stages together."""
         return sum(stage.epochs for stage in self.stages)
+
+    def lasting(self, epochs: int) -> Recipe:
+        """The same recipe for another number of epochs of its one stage, without the search for it."""
+        stage = self.stages[-1].model_copy(update={"epochs": epochs})
+        return self.model_copy(update={"stages": (stage,), "folds": None})
 
     def size_at(self, epoch: int) -> int:
         """Input size of an epoch, counted from 0; beyond the last one, that of the last."""

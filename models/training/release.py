@@ -17,7 +17,7 @@ from models.evaluation.card import write_card
 from models.evaluation.evaluate import evaluate, predict_all
 from models.predictor import Predictor
 from models.training.dataset import FilmDataset, targets
-from models.training.fit import Plan
+from models.training.fit import Trained
 from models.training.recipe import Recipe
 
 #: Splits in ``metrics.json``: the one that thresholds were chosen on, and the one that no choice has seen.
@@ -26,8 +26,7 @@ MEASURED = ("val", "test")
 
 def release(
     recipe: Recipe,
-    plan: Plan,
-    network: Network,
+    trained: Trained,
     dataset: FilmDataset,
     *,
     path: Path,
@@ -47,25 +46,30 @@ def release(
     ModelError
         If the bundle would not load, or a film cannot be read.
     """
-    keys = plan.keys
+    keys, network = trained.outputs.keys, trained.network
     shorten(network, len(keys))
+    tokenizer = trained.tokenizer
     manifest = Manifest(
         name=recipe.name,
         version=recipe.version,
         summary=recipe.summary,
         architecture=recipe.architecture.name,
         arguments=recipe.architecture.arguments,
-        text="none",
+        text="optional" if network.reads_text else "none",
         preprocessing=recipe.preprocessing.build(),
         embedding=network.embedding_width,
-        explanation="gradcam",
+        explanation="gradcam" if network.closed_form else "none",
+        tokens=tokenizer.layout if tokenizer else None,
     )
-    draft = Predictor(write_bundle(path, manifest, keys, network, uncalibrated(keys, dataset.name)))
+    definition = tokenizer.definition if tokenizer else None
+    draft = Predictor(
+        write_bundle(path, manifest, keys, network, uncalibrated(keys, dataset.name), tokenizer=definition)
+    )
     val = dataset.split("val")
     predictions = predict_all(draft, val, progress)
     scores = np.array([[finding.score for finding in prediction.findings] for prediction in predictions])
     calibration = calibrate(keys, targets(val, keys), scores, dataset=dataset.name, split="val")
-    predictor = Predictor(write_bundle(path, manifest, keys, network, calibration))
+    predictor = Predictor(write_bundle(path, manifest, keys, network, calibration, tokenizer=definition))
     return measure(predictor, dataset, progress=progress)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +13,34 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from models.architectures import Batch
 from models.architectures.convnet import ConvNet
 from models.bundle import read_bundle
-from models.errors import ModelError, RecipeError
+from models.errors import ModelError, RecipeError, TrainingError
 from models.predictor import Predictor
 from models.training.dataset import FilmDataset, LabelledStudy
 from models.training.films import Augmentation, CachedFilms, StudyBatches
-from models.training.fit import Interrupted, fit, network_of, plan
+from models.training.fit import Interrupted, WholeCheckpoints, fit
+from models.training.folds import search_epochs, split_folds
+from models.training.history import Epoch, read_history
+from models.training.losses import LabelLoss
 from models.training.module import FindingsModule, Lessons
 from models.training.openi import read_openi
-from models.training.recipe import AlignmentTable, AugmentationTable, Recipe, read_recipe
+from models.training.plan import plan
+from models.training.plots import draw_class_distribution, draw_learning_curves
+from models.training.recipe import (
+    AlignmentTable,
+    AugmentationTable,
+    FoldsTable,
+    LossTable,
+    Recipe,
+    read_recipe,
+)
 from models.training.release import release, shorten
+from models.training.start import start
 from models.transforms import Preprocessing
 from models.types import Film, Study
 from models.vocabulary import load_vocabulary
@@ -58,27 +74,42 @@ class StopIn(lightning.Callback):
             raise KeyboardInterrupt
 
 
+class CountedEpochs(lightning.Callback):
+    """Notes which epochs are trained, from 0."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.epochs.append(trainer.current_epoch)
+
+
 def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
 
 
 def test_an_interrupted_training_ends_where_an_undisturbed_one_does(recipe: Recipe, dataset, tmp_path: Path):
-    undisturbed, outputs = fit(recipe, dataset, VOCABULARY, run=tmp_path / "a")
+    undisturbed = fit(recipe, dataset, VOCABULARY, run=tmp_path / "a")
     with pytest.raises(Interrupted, match=r"epoch 2; the same command resumes it"):
         fit(recipe, dataset, VOCABULARY, run=tmp_path / "b", callbacks=[StopIn(1)])
-    resumed, again = fit(recipe, dataset, VOCABULARY, run=tmp_path / "b")
-    assert again == outputs
-    for name, value in weights(undisturbed).items():
-        torch.testing.assert_close(weights(resumed)[name], value, msg=name)
+    counted = CountedEpochs()
+    resumed = fit(recipe, dataset, VOCABULARY, run=tmp_path / "b", callbacks=[counted])
+    assert counted.epochs == [1, 2]
+    assert resumed.outputs == undisturbed.outputs
+    for name, value in weights(undisturbed.network).items():
+        torch.testing.assert_close(weights(resumed.network)[name], value, msg=name)
+    history = read_history(tmp_path / "b")
+    assert [row.epoch for row in history] == [1, 2, 3]
+    assert history == read_history(tmp_path / "a")
 
 
 def test_a_finished_training_is_not_done_again(recipe: Recipe, dataset, tmp_path: Path):
-    first, _ = fit(recipe, dataset, VOCABULARY, run=tmp_path)
+    first = fit(recipe, dataset, VOCABULARY, run=tmp_path)
     stamp = (tmp_path / "last.ckpt").stat().st_mtime_ns
-    second, _ = fit(recipe, dataset, VOCABULARY, run=tmp_path)
+    second = fit(recipe, dataset, VOCABULARY, run=tmp_path)
     assert (tmp_path / "last.ckpt").stat().st_mtime_ns == stamp
-    for name, value in weights(first).items():
-        torch.testing.assert_close(weights(second)[name], value, msg=name)
+    for name, value in weights(first.network).items():
+        torch.testing.assert_close(weights(second.network)[name], value, msg=name)
 
 
 def test_a_run_of_another_recipe_is_not_overwritten(recipe: Recipe, dataset, tmp_path: Path):
@@ -112,29 +143,104 @@ def test_what_a_data_set_does_not_speak_of_is_neither_true_nor_false(recipe: Rec
     assert all(math.isnan(value) for value in columns.values())
 
 
-def lessons_module(recipe: Recipe, truth: torch.Tensor, columns: tuple[slice, ...]) -> FindingsModule:
-    return FindingsModule(
-        torch.nn.Identity(),
-        recipe,
-        lessons=Lessons(truth, columns),
-        truth_val=truth,
-        findings=2,
-        augment=lambda films: films,
-    )
-
-
-def test_the_loss_passes_over_what_is_not_known_and_weighs_ranges_alike(recipe: Recipe):
+def test_the_loss_passes_over_what_is_not_known_and_weighs_ranges_alike():
     truth = torch.tensor([[1.0, math.nan, 0.0], [0.0, 1.0, math.nan]])
-    module = lessons_module(recipe, truth, (slice(0, 2), slice(2, 3)))
+    loss = LabelLoss(LossTable(), truth, (slice(0, 2), slice(2, 3)))
     scores = torch.tensor([[0.8, 0.9, 0.5], [0.4, 0.6, 0.1]])
     first = -(math.log(0.8) + math.log(0.6) + math.log(0.6)) / 3
     second = -math.log(0.5)
-    assert float(module.label_loss(scores, truth)) == pytest.approx((first + second) / 2, rel=1e-5)
+    assert float(loss(scores, truth)) == pytest.approx((first + second) / 2, rel=1e-5)
+
+
+def test_focal_loss_and_class_weights_have_their_published_values():
+    truth = torch.tensor([[1.0], [0.0], [0.0], [0.0]])
+    scores = torch.tensor([[0.7], [0.2], [0.2], [0.2]])
+    focal = LabelLoss(LossTable(kind="focal"), truth, (slice(0, 1),))
+    wanted = (0.25 * 0.3**2 * -math.log(0.7) + 3 * 0.75 * 0.2**2 * -math.log(0.8)) / 4
+    assert float(focal(scores, truth)) == pytest.approx(wanted, rel=1e-5)
+    weighted = LabelLoss(LossTable(class_weights=True), truth, (slice(0, 1),))
+    assert float(weighted(scores, truth)) == pytest.approx((3 * -math.log(0.7) + 3 * -math.log(0.8)) / 4)
+    both = LabelLoss(LossTable(kind="both"), truth, (slice(0, 1),))
+    plain = LabelLoss(LossTable(), truth, (slice(0, 1),))
+    assert float(both(scores, truth)) == pytest.approx(wanted + float(plain(scores, truth)), rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant"])
+def test_every_schedule_and_the_end_by_patience_train(recipe: Recipe, dataset, tmp_path: Path, schedule: str):
+    optimizer = recipe.optimizer.model_copy(
+        update={"schedule": schedule, "name": "adam", "clip": 1.0, "average_decay": 0.0}
+    )
+    still = optimizer.model_copy(update={"learning_rate": 1e-9})
+    (stage,) = recipe.stages[-1:]
+    long = recipe.model_copy(
+        update={"optimizer": still, "patience": 1, "stages": (stage.model_copy(update={"epochs": 5}),)}
+    )
+    trained = fit(long, dataset, VOCABULARY, run=tmp_path)
+    # Nothing moves at such a rate, so the second epoch is the one without a gain.
+    assert len(read_history(tmp_path)) < 5
+    best = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(trained.network.head.weight, best["network.head.weight"])
+
+
+def test_folds_hold_every_patient_once_and_pick_the_best_epoch(recipe: Recipe, dataset, tmp_path: Path):
+    folds = split_folds(dataset, 3, seed=1)
+    left_out = [study.patient for fold in folds for study in fold.split("val")]
+    everybody = {study.patient for split in ("train", "val") for study in dataset.split(split)}
+    assert len(left_out) == len(set(left_out))
+    assert set(left_out) == everybody
+    single = recipe.lasting(2).model_copy(update={"folds": FoldsTable(count=2)})
+    epochs = search_epochs(single, dataset, VOCABULARY, run=tmp_path)
+    found = json.loads((tmp_path / "folds.json").read_text(encoding="utf-8"))
+    assert found["mean_auc"] == np.mean(found["fold_auc"], axis=0).tolist()
+    assert epochs == found["epochs"] == 1 + int(np.argmax(found["mean_auc"]))
+    assert len(found["fold_auc"]) == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    checkpoints = WholeCheckpoints()
+    checkpoints.save_checkpoint({"epoch": 1}, path)
+    monkeypatch.setattr("torch.save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save_checkpoint({"epoch": 2}, path)
+    monkeypatch.undo()
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def full_disk(*_args: object, **_options: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_ends_the_training_with_one_sentence(
+    recipe: Recipe, dataset, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("torch.save", full_disk)
+    with pytest.raises(TrainingError, match=r"epoch 1 cannot be written: .*No space left.*make room"):
+        fit(recipe, dataset, VOCABULARY, run=tmp_path)
+    monkeypatch.undo()
+    assert len(fit(recipe, dataset, VOCABULARY, run=tmp_path).outputs.keys) == 35
+
+
+def test_a_run_is_drawn(dataset, tmp_path: Path):
+    draw_learning_curves([Epoch(1, 0.7, 0.6, 0.5), Epoch(2, 0.4, 0.5, 0.7)], tmp_path / "curves.png")
+    draw_class_distribution(dataset, VOCABULARY.keys("findings"), tmp_path / "classes.png")
+    for name in ("curves.png", "classes.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 400
+            assert len(picture.convert("L").getcolors(256) or []) > 2
 
 
 def test_films_are_drawn_to_the_reports_of_their_study(recipe: Recipe):
     reports = torch.eye(3)
-    module = lessons_module(recipe, torch.zeros(3, 2), (slice(0, 2),))
+    module = FindingsModule(
+        torch.nn.Identity(),
+        recipe,
+        lessons=Lessons(torch.zeros(3, 2), (slice(0, 2),)),
+        truth_val=torch.zeros(3, 2),
+        findings=2,
+        augment=lambda films: films,
+    )
     module.network = ConvNet(outputs=2, backbone="test_efficientnet", joint=3, text_width=3)
     with torch.no_grad():
         module.network.text_projection.weight.copy_(torch.eye(3))
@@ -177,8 +283,8 @@ def test_a_training_with_every_lever_learns_from_reports_and_a_second_set(
     further = FilmDataset(
         "second", "", "", {"train": tuple(replace(study, headings=None) for study in dataset.split("test"))}
     )
-    network, outputs = fit(every, told, VOCABULARY, run=tmp_path / "run", further=(further,))
-    bundle = release(every, outputs, network, told, path=tmp_path / "bundle")
+    trained = fit(every, told, VOCABULARY, run=tmp_path / "run", further=(further,))
+    bundle = release(every, trained, told, path=tmp_path / "bundle")
     assert bundle.manifest.embedding == 16
     (prediction,) = Predictor(bundle).predict([dataset.split("test")[0].load()])
     assert prediction.embedding.shape == (16,)
@@ -191,19 +297,19 @@ def test_a_training_with_every_lever_learns_from_reports_and_a_second_set(
             "architecture": every.architecture.model_copy(update={"start": f"bundle:{bundle.path}"}),
         }
     )
-    trunk = network_of(later, 14).state_dict()
+    trunk = start(later, 14).network.state_dict()
     state = bundle.network().state_dict()
     assert torch.equal(trunk["backbone.conv_stem.weight"], state["backbone.conv_stem.weight"])
     narrow = later.architecture.model_copy(update={"arguments": recipe.architecture.arguments})
     with pytest.raises(RecipeError, match="another architecture"):
-        network_of(later.model_copy(update={"architecture": narrow}), 14)
+        start(later.model_copy(update={"architecture": narrow}), 14)
 
 
 @pytest.mark.parametrize("films", [1, 4, 7])
 def test_batches_keep_the_films_of_a_study_together(films: int):
     study_of = torch.tensor([0, 0, 1, 2, 2, 2, 3, 4, 4, 5])
-    order = torch.Generator().manual_seed(1)
-    sampler = StudyBatches(study_of, films, order)
+    seeds = iter([1, 2, 1])
+    sampler = StudyBatches(study_of, films, seed=lambda: next(seeds))
     batches = list(sampler)
     assert len(batches) == len(sampler) == 10 // films
     drawn = [film for batch in batches for film in batch]
@@ -212,19 +318,26 @@ def test_batches_keep_the_films_of_a_study_together(films: int):
         homes = {number for number, batch in enumerate(batches) for film in batch if study_of[film] == study}
         assert len(homes) <= 1
     assert list(sampler) != batches  # another order in the next epoch
-    order.manual_seed(1)
     assert list(sampler) == batches
+
+
+def test_processes_share_the_batches_of_an_epoch_without_overlap():
+    study_of = torch.arange(13)
+    parts = [list(StudyBatches(study_of, 3, seed=lambda: 5, rank=rank, world=2)) for rank in range(2)]
+    assert [len(part) for part in parts] == [2, 2]
+    drawn = [film for part in parts for batch in part for film in batch]
+    assert len(set(drawn)) == len(drawn) == 12
 
 
 def test_the_released_bundle_has_findings_only_and_says_what_the_network_says(
     recipe: Recipe, dataset, tmp_path: Path
 ):
-    network, outputs = fit(recipe, dataset, VOCABULARY, run=tmp_path / "run")
+    trained = fit(recipe, dataset, VOCABULARY, run=tmp_path / "run")
     films = [film.pixels for film in dataset.split("test")[0].load().films]
     preprocessing = recipe.preprocessing.build()
     with torch.inference_mode():
-        before = network(Batch(preprocessing(films))).logits[:, :35].sigmoid().mean(0)
-    bundle = release(recipe, outputs, network, dataset, path=tmp_path / "bundle")
+        before = trained.network(Batch(preprocessing(films))).logits[:, :35].sigmoid().mean(0)
+    bundle = release(recipe, trained, dataset, path=tmp_path / "bundle")
     assert [label.key for label in bundle.labels] == list(VOCABULARY.keys("findings"))
     (prediction,) = Predictor(bundle).predict([dataset.split("test")[0].load()])
     after = [finding.score for finding in prediction.findings]
@@ -351,16 +464,16 @@ def test_a_few_steps_on_real_films_give_a_bundle_that_scores_the_same(
         whole.terms,
         {split: studies[:12] for split, studies in whole.studies.items()},
     )
-    network, outputs = fit(recipe, few, VOCABULARY, run=tmp_path / "run")
+    trained = fit(recipe, few, VOCABULARY, run=tmp_path / "run")
     # Rounded as the file rounds, the network must say the same to the fourth place.
     with torch.no_grad():
-        for parameter in network.parameters():
+        for parameter in trained.network.parameters():
             if parameter.dim() > 1:
                 parameter.copy_(parameter.half().float())
     film = few.split("test")[0].load().films[0]
     with torch.inference_mode():
-        before = network(Batch(recipe.preprocessing.build()([film.pixels]))).logits[0, :35].sigmoid()
-    loaded = Predictor(read_bundle(release(recipe, outputs, network, few, path=tmp_path / "b").path))
+        before = trained.network(Batch(recipe.preprocessing.build()([film.pixels]))).logits[0, :35].sigmoid()
+    loaded = Predictor(read_bundle(release(recipe, trained, few, path=tmp_path / "b").path))
     (prediction,) = loaded.predict([Study((Film("film", film.pixels),))])
     np.testing.assert_allclose([f.score for f in prediction.findings], before.numpy(), atol=1e-4)
 

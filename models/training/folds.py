@@ -1,0 +1,105 @@
+"""How long to train, found by cross-validation over the patients.
+
+Each fold of ``train`` and ``val`` is left out once, a network is trained on the rest, and its AUC on the fold
+is noted epoch by epoch. The epoch with the highest mean is how long the bundle is trained; ``test`` is not
+touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.errors import RecipeError
+from models.training.dataset import FilmDataset
+from models.training.fit import Engine, fit
+from models.training.history import read_history
+from models.training.recipe import Recipe
+from models.vocabulary import Vocabulary
+
+FILE = "folds.json"
+
+
+def split_folds(dataset: FilmDataset, count: int, *, seed: int) -> tuple[FilmDataset, ...]:
+    """Cut ``train`` and ``val`` into folds; all studies of a patient are in one.
+
+    Returns
+    -------
+    tuple of FilmDataset
+        Each with one fold as ``val`` and the others as ``train``.
+
+    Raises
+    ------
+    RecipeError
+        If there are fewer patients than folds.
+    """
+    studies = (*dataset.split("train"), *dataset.split("val"))
+    patients = sorted({study.patient for study in studies})
+    if len(patients) < count:
+        raise RecipeError(f"[folds]: {dataset.name} has {len(patients)} patients, too few for {count} folds")
+    order = np.random.default_rng(seed).permutation(len(patients))
+    fold_of = {patients[number]: place % count for place, number in enumerate(order)}
+    return tuple(
+        FilmDataset(
+            dataset.name,
+            dataset.title,
+            dataset.terms,
+            {
+                "train": tuple(study for study in studies if fold_of[study.patient] != fold),
+                "val": tuple(study for study in studies if fold_of[study.patient] == fold),
+            },
+        )
+        for fold in range(count)
+    )
+
+
+def search_epochs(
+    recipe: Recipe,
+    dataset: FilmDataset,
+    vocabulary: Vocabulary,
+    *,
+    run: Path,
+    further: tuple[FilmDataset, ...] = (),
+    engine: Engine | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+    **options: Any,
+) -> int:
+    """Train every fold and pick the epoch; a search that was interrupted goes on where it was.
+
+    Parameters
+    ----------
+    run
+        Folder for the folds' runs and for ``folds.json``, which says what was found.
+    say
+        Told the outcome of each fold.
+    options
+        Further arguments of :func:`models.training.fit.fit`.
+
+    Returns
+    -------
+    int
+        Epochs, from 1 to those of the recipe.
+
+    Raises
+    ------
+    ModelError
+        As :func:`models.training.fit.fit`.
+    """
+    if recipe.folds is None:
+        return recipe.epochs
+    alone = recipe.model_copy(update={"folds": None})
+    curves = []
+    for number, fold in enumerate(split_folds(dataset, recipe.folds.count, seed=recipe.seed), start=1):
+        folder = run / f"fold-{number}"
+        fit(alone, fold, vocabulary, run=folder, further=further, engine=engine, **options)
+        curves.append([epoch.val_auc for epoch in read_history(folder)])
+        say(f"fold {number} of {recipe.folds.count}: best AUC {max(curves[-1]):.3f}")
+    mean = np.mean(curves, axis=0)
+    best = int(mean.argmax()) + 1
+    found = {"epochs": best, "mean_auc": mean.tolist(), "fold_auc": curves}
+    (run / FILE).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return best
