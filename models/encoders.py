@@ -1,0 +1,332 @@
+"""Published encoders on disk, in the layouts in which hubs keep them.
+
+Nothing here reaches a network: files are brought by ``dicom-node models pull`` or by hand, into a folder of
+the cache that carries their hashes. No file is ever able to run code: weights are safetensors or, where an
+encoder is published in no other way, pickles of which torch takes tensors alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
+from torch import Tensor
+
+from models.architectures.text import FIELDS
+from models.errors import EncoderError
+
+#: Hashes of the files beside it, as ``sha256sum`` writes and checks them.
+SUMS = "SHA256SUMS"
+TOKENIZER = "tokenizer.json"
+VOCABULARY = "vocab.txt"
+
+Kind = Literal["open_clip", "bert", "timm", "bare"]
+
+#: Configuration -> the weights that go with it, the safer first.
+_LAYOUTS = {
+    "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    "config.json": ("model.safetensors", "pytorch_model.bin"),
+}
+_BARE = (".pth", ".pt")
+
+#: What a person must bring for an encoder whose files nobody can list.
+FILES = (
+    "config.json with model.safetensors or pytorch_model.bin, or open_clip_config.json with "
+    "open_clip_model.safetensors or open_clip_pytorch_model.bin; for a text tower also tokenizer.json or "
+    "vocab.txt"
+)
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A published encoder whose files are there; the weights are not loaded yet.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    kind
+        Who can read it: ``open_clip``, ``bert`` (of Hugging Face's transformers), ``timm``, or ``bare`` for
+        weights of torchvision and TorchXRayVision, which come without a configuration.
+    config
+        What its configuration says; empty for bare weights.
+    files
+        That belong to it; the weights first.
+    """
+
+    path: Path
+    kind: Kind
+    config: Mapping[str, Any]
+    files: tuple[str, ...]
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights by name, float32 on the CPU, as they were published.
+
+        Raises
+        ------
+        EncoderError
+            If the file is none of weights, could run code, or holds values that are not finite.
+        """
+        state = _read_weights(self.path / self.files[0])
+        for name, value in state.items():
+            if not torch.isfinite(value).all():
+                raise EncoderError(f"{self.path / self.files[0]}: {name} holds values that are not finite")
+        return state
+
+    def tokenizer(self) -> str | None:
+        """Contents of ``tokenizer.json``, made from ``vocab.txt`` where only that is there; None for neither.
+
+        Raises
+        ------
+        EncoderError
+            If the vocabulary is none of a BERT model.
+        """
+        if TOKENIZER in self.files:
+            return _read_text(self.path / TOKENIZER)
+        if VOCABULARY in self.files:
+            return _tokenizer_of(self.path / VOCABULARY)
+        return None
+
+    def text_fields(self) -> dict[str, int | float | str]:
+        """Fields of the text tower, as a recipe's ``[architecture.arguments.text]`` takes them.
+
+        Raises
+        ------
+        EncoderError
+            If it is no text encoder, or its configuration lacks a field.
+        """
+        if self.kind != "bert":
+            raise EncoderError(f"{self.path}: {self.kind} is no text encoder")
+        try:
+            return {name: self.config[name] for name in FIELDS}
+        except KeyError as error:
+            raise EncoderError(f"{self.path}: config.json has no {error.args[0]}") from error
+
+
+def encoders_folder() -> Path:
+    """Folder of the encoders that were pulled, one folder each."""
+    return Path.home() / ".cache" / "dicom-node" / "encoders"
+
+
+def folder_of(name: str, cache: Path) -> Path:
+    """Folder of an encoder in the cache.
+
+    Parameters
+    ----------
+    name
+        On the hub, such as ``emilyalsentzer/Bio_ClinicalBERT``.
+
+    Raises
+    ------
+    EncoderError
+        If it is no such name.
+    """
+    if not _NAME.fullmatch(name):
+        raise EncoderError(f"{name!r} is no name on the Hugging Face hub: it is like OWNER/NAME")
+    return cache / name.replace("/", "--")
+
+
+def choose_files(names: Collection[str], place: str) -> tuple[str, ...]:
+    """Choose what an encoder needs of all that is published with it: weights, configuration, tokenizer.
+
+    Parameters
+    ----------
+    names
+        Of the files, relative to the encoder's folder.
+    place
+        Where they are, for the error.
+
+    Raises
+    ------
+    EncoderError
+        If the layout is unknown or something is missing.
+    """
+    for config, candidates in _LAYOUTS.items():
+        if config in names:
+            weights = next((name for name in candidates if name in names), None)
+            if weights is None:
+                raise EncoderError(f"{place} has {config}, but neither {' nor '.join(candidates)}")
+            tokenizer = [name for name in (TOKENIZER, VOCABULARY) if name in names][:1]
+            return (weights, config, *tokenizer)
+    bare = [name for name in names if name.endswith(_BARE)]
+    if len(bare) != 1:
+        raise EncoderError(f"{place} is no encoder in a known layout; bring {FILES}")
+    return tuple(bare)
+
+
+def read_encoder(path: Path) -> Encoder:
+    """Look at a folder, or at one file of bare weights, and verify its hashes where it has some.
+
+    Raises
+    ------
+    EncoderError
+        If it is not there, of an unknown layout, incomplete or altered.
+    """
+    if path.is_file():
+        return Encoder(path.parent, "bare", {}, choose_files([path.name], str(path)))
+    try:
+        names = [file.name for file in path.iterdir() if file.is_file()]
+    except OSError as error:
+        raise EncoderError(f"encoder {path}: {error.strerror}") from error
+    files = choose_files(names, str(path))
+    if SUMS in names:
+        check_sums(path)
+    if len(files) == 1:
+        return Encoder(path, "bare", {}, files)
+    config = _read_config(path / files[1])
+    return Encoder(path, _kind(path, files[1], config), config, files)
+
+
+def _kind(path: Path, name: str, config: Mapping[str, Any]) -> Kind:
+    if name == "open_clip_config.json":
+        return "open_clip"
+    if config.get("model_type") == "bert":
+        return "bert"
+    if "model_type" not in config and "architecture" in config:
+        return "timm"
+    what = config.get("model_type", "without model_type and architecture")
+    raise EncoderError(f"encoder {path}: config.json is {what}; what can be read here is bert and timm's own")
+
+
+def adopt(source: Path, name: str, cache: Path) -> Encoder:
+    """Copy an encoder into the cache and write down its hashes; the folder appears whole or not at all.
+
+    Parameters
+    ----------
+    source
+        Folder with its files; others beside them stay behind.
+    name
+        On the hub.
+
+    Raises
+    ------
+    EncoderError
+        If the encoder cannot be read, or the cache not be written.
+    """
+    folder = folder_of(name, cache)
+    found = read_encoder(source)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{folder.name}-") as draft:
+            copy = Path(draft) / "encoder"
+            copy.mkdir()
+            for file in found.files:
+                shutil.copyfile(found.path / file, copy / file)
+            encoder = read_encoder(copy)
+            encoder.state()
+            encoder.tokenizer()
+            write_sums(copy)
+            if folder.exists():
+                shutil.rmtree(folder)
+            copy.rename(folder)
+    except OSError as error:
+        raise EncoderError(f"encoder {name} cannot be kept in {cache}: {error.strerror}") from error
+    return read_encoder(folder)
+
+
+def write_sums(folder: Path) -> None:
+    """Write the hashes of all files of a folder beside them."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
+    lines = [f"{_sha256(file)}  {file.name}\n" for file in files]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def check_sums(folder: Path) -> None:
+    """Verify the hashes of a folder.
+
+    Raises
+    ------
+    EncoderError
+        If a file is missing, altered, or not among them.
+    """
+    wanted = {}
+    for line in _read_text(folder / SUMS).splitlines():
+        digest, separator, name = line.partition("  ")
+        if not separator or "/" in name:
+            raise EncoderError(f"encoder {folder}: {SUMS} has the line {line!r}, which is no hash and name")
+        wanted[name] = digest
+    here = {file.name for file in folder.iterdir()} - {SUMS}
+    for name in sorted(here ^ wanted.keys()):
+        what = "is not among the hashes" if name in here else "is missing"
+        raise EncoderError(f"encoder {folder}: {name} {what}; pull it again")
+    for name, digest in wanted.items():
+        if _sha256(folder / name) != digest:
+            raise EncoderError(f"encoder {folder}: {name} was altered, its sha256 is not the one in {SUMS}")
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise EncoderError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _read_weights(file: Path) -> dict[str, Tensor]:
+    try:
+        if file.suffix == ".safetensors":
+            published: Any = load_file(file)
+        else:
+            published = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise EncoderError(
+            f"{file} holds something other than tensors, which could run code and is not opened: where you "
+            "trust it, save its state dict alone with torch.save(model.state_dict(), FILE)"
+        ) from error
+    except (EOFError, KeyError, OSError, RuntimeError, SafetensorError, ValueError) as error:
+        raise EncoderError(f"{file} holds no weights that can be read") from error
+    if isinstance(published, dict) and isinstance(published.get("state_dict"), dict):
+        published = published["state_dict"]
+    if not (isinstance(published, dict) and published and all(map(torch.is_tensor, published.values()))):
+        raise EncoderError(f"{file} is no state dict: it must hold tensors by name and nothing else")
+    # Counters of batches and positions are whole numbers, and no network here keeps them.
+    return {name: value.float() for name, value in published.items() if value.is_floating_point()}
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(_read_text(file))
+    except json.JSONDecodeError as error:
+        raise EncoderError(f"{file} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise EncoderError(f"{file} holds no table")
+    return config
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise EncoderError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise EncoderError(f"{file} is not UTF-8") from error
+
+
+def _tokenizer_of(file: Path) -> str:
+    """A BERT tokenizer from its list of words.
+
+    Whether it minds case is read off the words: ClinicalBERT and BioBERT do, and are published without the
+    setting that would say so.
+    """
+    words = _read_text(file).splitlines()
+    if missing := [word for word in _SPECIAL if word not in words]:
+        raise EncoderError(f"{file} is no vocabulary of BERT: it has no {', '.join(missing)}")
+    cased = any(word != word.lower() for word in words if word not in _SPECIAL)
+    numbered = {word: number for number, word in enumerate(words)}
+    definition: str = BertWordPieceTokenizer(numbered, lowercase=not cased).to_str()
+    return definition
