@@ -10,13 +10,14 @@ from models import vocabulary
 from models.types import FindingScore, Heatmap, Identity, Prediction
 
 NORMAL = "normal"
+ABNORMAL = "abnormal"
 _METHODS = {"gradcam": "Grad-CAM"}
 
 
 def reported(prediction: Prediction, limit: int) -> tuple[str, ...]:
     """Return the keys of the findings that get a heat map: the present ones, most certain first.
 
-    Normality is no finding that has a place on the film.
+    Normality is no finding that has a place on the film; abnormality is where the model saw it.
     """
     present = [entry for entry in prediction.findings if entry.present and entry.key != NORMAL]
     present.sort(key=_certainty, reverse=True)
@@ -89,6 +90,9 @@ def _finding(entry: FindingScore, label: vocabulary.Label, heatmaps: Sequence[He
 
 def _normality(prediction: Prediction) -> Presence:
     """Return whether the study is normal; undetermined when the model's answers contradict each other."""
+    alone = next((entry for entry in prediction.findings if entry.key == ABNORMAL), None)
+    if alone is not None:
+        return Presence.ABSENT if alone.present else Presence.PRESENT
     normal = next((entry for entry in prediction.findings if entry.key == NORMAL), None)
     abnormal = any(entry.present for entry in prediction.findings if entry.key != NORMAL)
     if normal is None or normal.present == abnormal:

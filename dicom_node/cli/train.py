@@ -22,7 +22,10 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
     data: Annotated[Path, typer.Option("--data", help="folder of the data set that the recipe names")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="folder of the bundle; models/bundles/NAME-VERSION when absent"),
+        typer.Option(
+            "--out",
+            help="folder of the bundle, further ones go beside it; models/bundles/NAME-VERSION when absent",
+        ),
     ] = None,
     run_dir: Annotated[
         Path | None,
@@ -67,6 +70,7 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
         _quieten()
         folder = f"{chosen.name}-{chosen.version}"
         run = run_dir or Path("runs") / folder
+        first = out or _bundles() / folder
         with Progress(console=console, transient=True) as progress:
             reading = progress.add_task("reading films", total=None)
             how: dict[str, Any] = {
@@ -83,15 +87,23 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
             draw_learning_curves(read_history(run), run / LEARNING_CURVES)
             draw_class_distribution(dataset, trained.outputs.keys, run / CLASS_DISTRIBUTION)
             measuring = progress.add_task("calibrating and measuring", total=None)
-            bundle = release(
-                chosen,
-                trained,
-                dataset,
-                path=out or _bundles() / folder,
-                progress=lambda done, total: progress.update(measuring, completed=done, total=total),
-            )
-        show(json.loads((bundle.path / "metrics.json").read_text(encoding="utf-8"))["test"])
-        console.print(f"bundle written to {bundle.path}; research use only", highlight=False)
+            sets = {each.name: each for each in (dataset, *further)}
+            written = [
+                release(
+                    chosen,
+                    trained,
+                    sets[bundle.dataset or dataset.name],
+                    path=first
+                    if bundle.name == chosen.name
+                    else first.parent / f"{bundle.name}-{chosen.version}",
+                    also=bundle,
+                    progress=lambda done, total: progress.update(measuring, completed=done, total=total),
+                )
+                for bundle in chosen.bundles
+            ]
+        for bundle in written:
+            show(json.loads((bundle.path / "metrics.json").read_text(encoding="utf-8"))["test"])
+            console.print(f"bundle written to {bundle.path}; research use only", highlight=False)
 
 
 def _precision(name: str) -> Any:

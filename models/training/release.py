@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,8 @@ from models.evaluation.evaluate import evaluate, predict_all
 from models.predictor import Predictor
 from models.training.dataset import FilmDataset, targets
 from models.training.fit import Trained
-from models.training.recipe import Recipe
+from models.training.recipe import Also, Recipe
+from models.vocabulary import load_vocabulary
 
 #: Splits in ``metrics.json``: the one that thresholds were chosen on, and the one that no choice has seen.
 MEASURED = ("val", "test")
@@ -30,29 +32,35 @@ def release(
     dataset: FilmDataset,
     *,
     path: Path,
+    also: Also | None = None,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Bundle:
-    """Write the bundle of a finished training, with metrics and model card.
+    """Write a bundle of a finished training, with metrics and model card.
 
     Calibration and figures come from the bundle as it is on disk, rounded weights included.
 
     Parameters
     ----------
+    dataset
+        That the bundle is calibrated and measured on.
     path
         Folder of the bundle; one that is there is replaced.
+    also
+        Which of the recipe's bundles; the first when absent.
 
     Raises
     ------
     ModelError
         If the bundle would not load, or a film cannot be read.
     """
-    keys, network = trained.outputs.keys, trained.network
-    shorten(network, len(keys))
+    chosen = also or recipe.bundles[0]
+    keys = load_vocabulary().keys(chosen.list)
+    network = narrowed(trained.network, trained.outputs.places(keys))
     tokenizer = trained.tokenizer
     manifest = Manifest(
-        name=recipe.name,
+        name=chosen.name,
         version=recipe.version,
-        summary=recipe.summary,
+        summary=chosen.summary,
         architecture=recipe.architecture.name,
         arguments=recipe.architecture.arguments,
         text="optional" if network.reads_text else "none",
@@ -94,13 +102,15 @@ def measure(
     return amend_bundle(predictor.bundle, {METRICS: json.dumps(metrics, indent=2) + "\n", CARD: card})
 
 
-def shorten(network: Network, outputs: int) -> None:
-    """Keep the first outputs of the head."""
-    long = network.head
-    network.head = nn.Linear(long.in_features, outputs)
+def narrowed(network: Network, outputs: list[int]) -> Network:
+    """A copy with some outputs of the head, in that order."""
+    copied = copy.deepcopy(network)
+    wide = network.head
+    copied.head = nn.Linear(wide.in_features, len(outputs))
     with torch.no_grad():
-        network.head.weight.copy_(long.weight[:outputs])
-        network.head.bias.copy_(long.bias[:outputs])
+        copied.head.weight.copy_(wide.weight[outputs])
+        copied.head.bias.copy_(wide.bias[outputs])
+    return copied
 
 
 def uncalibrated(keys: tuple[str, ...], dataset: str) -> Calibration:

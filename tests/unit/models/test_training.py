@@ -33,13 +33,14 @@ from models.training.plan import plan
 from models.training.plots import draw_class_distribution, draw_learning_curves
 from models.training.recipe import (
     AlignmentTable,
+    Also,
     AugmentationTable,
     FoldsTable,
     LossTable,
     Recipe,
     read_recipe,
 )
-from models.training.release import release, shorten
+from models.training.release import narrowed, release
 from models.training.start import start
 from models.transforms import Preprocessing
 from models.types import Film, Study
@@ -262,6 +263,7 @@ def test_a_training_with_every_lever_learns_from_reports_and_a_second_set(
         update={
             "beside": ("groups",),
             "study_weight": 0.5,
+            "also": (Also(name="groups", summary="Groups", list="groups"),),
             "alignment": AlignmentTable(),
             "architecture": recipe.architecture.model_copy(
                 update={"arguments": {**recipe.architecture.arguments, "joint": 16}}
@@ -286,6 +288,16 @@ def test_a_training_with_every_lever_learns_from_reports_and_a_second_set(
     trained = fit(every, told, VOCABULARY, run=tmp_path / "run", further=(further,))
     bundle = release(every, trained, told, path=tmp_path / "bundle")
     assert bundle.manifest.embedding == 16
+    second = release(every, trained, told, path=tmp_path / "groups", also=every.also[0])
+    assert [label.key for label in second.labels] == list(VOCABULARY.keys("groups"))
+    (first_answer,), (second_answer,) = (
+        Predictor(each).predict([dataset.split("test")[0].load()]) for each in (bundle, second)
+    )
+    normal = [
+        next(f.score for f in answer.findings if f.key == "normal")
+        for answer in (first_answer, second_answer)
+    ]
+    assert normal[0] == pytest.approx(normal[1], abs=1e-6)
     (prediction,) = Predictor(bundle).predict([dataset.split("test")[0].load()])
     assert prediction.embedding.shape == (16,)
     with pytest.raises(RecipeError, match="needs reports"):
@@ -352,13 +364,13 @@ def test_the_released_bundle_has_findings_only_and_says_what_the_network_says(
     assert read_bundle(bundle.path).identity == bundle.identity
 
 
-def test_shortening_keeps_the_first_outputs():
+def test_a_narrowed_network_has_the_chosen_outputs_and_leaves_the_wide_one_alone():
     network = torch.nn.Module()
     network.head = torch.nn.Linear(6, 5)
-    wanted = network.head.weight[:3].clone()
-    shorten(network, 3)
-    assert torch.equal(network.head.weight, wanted)
-    assert network.head.bias.shape == (3,)
+    narrow = narrowed(network, [3, 0])
+    assert torch.equal(narrow.head.weight, network.head.weight[[3, 0]])
+    assert torch.equal(narrow.head.bias, network.head.bias[[3, 0]])
+    assert network.head.weight.shape == (5, 6)
 
 
 class TestAugmentation:

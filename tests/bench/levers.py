@@ -1,0 +1,88 @@
+"""What each lever of the training gives: the recipe openi-findings, built up one lever at a time.
+
+    .venv/bin/python tests/bench/levers.py --data FOLDER_OF_OPEN_I --run-dir FOLDER [--epochs 5] [--size 112]
+
+Short runs at a small size, measured on ``val``: enough to compare levers, far from the released bundle. Runs
+are resumed, and a finished one is only read. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import models
+from models.training.datasets import read_dataset
+from models.training.fit import fit
+from models.training.history import read_history
+from models.training.recipe import Recipe, Stage, read_recipe
+from models.vocabulary import load_vocabulary
+
+RECIPE = Path(models.__file__).parent / "recipes" / "openi-findings.toml"
+
+#: Lever -> what it changes in the recipe; each row keeps the changes of those above.
+LEVERS = (
+    ("plain: 35 findings, film by film", {}),
+    ("MeSH headings with 30 reports", {"auxiliary_reports": 30}),
+    ("headings and qualifiers with 15", {"auxiliary_reports": 15}),
+    ("groups, normality, NIH labels", {"beside": ("groups", "normality", "nih")}),
+    ("687 NIH films", {"further": True}),
+    ("half of the loss on the study's mean", {"study_weight": 0.5}),
+    ("alignment with reports", {"alignment": True}),
+    ("averaged weights (0.99)", {"average": 0.99}),
+    ("mixup", {"mixup": 0.4}),
+)
+
+
+def variant(full: Recipe, changes: dict[str, object], stage: Stage) -> Recipe:
+    """The plain recipe with some levers pulled."""
+    size = full.preprocessing.model_copy(update={"size": stage.size})
+    optimizer = full.optimizer.model_copy(update={"average_decay": changes.get("average", 0.0)})
+    augmentation = full.augmentation.model_copy(update={"mixup": changes.get("mixup", 0.0)})
+    return full.model_copy(
+        update={
+            "augmentation": augmentation,
+            "also": (),
+            "stages": (stage,),
+            "preprocessing": size,
+            "optimizer": optimizer,
+            "auxiliary_reports": changes.get("auxiliary_reports", 0),
+            "beside": changes.get("beside", ()),
+            "study_weight": changes.get("study_weight", 0.0),
+            "further": full.further if changes.get("further") else (),
+            "alignment": full.alignment if changes.get("alignment") else None,
+        }
+    )
+
+
+def main() -> None:
+    """Train what is not yet trained, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--size", type=int, default=112)
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    vocabulary = load_vocabulary()
+    full = read_recipe(RECIPE)
+    dataset = read_dataset(full.dataset, given.data, vocabulary)
+    nih = tuple(read_dataset(entry.dataset, given.data / entry.folder, vocabulary) for entry in full.further)
+    changes: dict[str, object] = {}
+    print(f"| lever, each on top of those above | macro AUC on val after {given.epochs} epochs | change |")
+    print("|---|---|---|")
+    before = None
+    for number, (name, change) in enumerate(LEVERS):
+        changes |= change
+        recipe = variant(full, changes, Stage(epochs=given.epochs, size=given.size))
+        run = given.run_dir / f"{number}"
+        fit(recipe, dataset, vocabulary, run=run, further=nih if recipe.further else ())
+        auc = read_history(run)[-1].val_auc
+        gain = "" if before is None else f"{auc - before:+.3f}"
+        print(f"| {name} | {auc:.3f} | {gain} |", flush=True)
+        before = auc
+
+
+if __name__ == "__main__":
+    main()
