@@ -60,6 +60,7 @@ COMMANDS = {
     "dicom_node.cli.peers": ("send", "echo"),
     "dicom_node.cli.doctor": ("doctor",),
     "dicom_node.cli.train": ("train", "evaluate"),
+    "dicom_node.cli.data": ("data",),
 }
 GROUPS = {"dicom_node.cli.config": "config", "dicom_node.cli.child": "child"}
 

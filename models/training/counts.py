@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from operator import attrgetter
 from typing import Any
 
 from models.training.dataset import FilmDataset, LabelledStudy
@@ -35,9 +36,9 @@ def count(dataset: FilmDataset, vocabulary: Vocabulary) -> dict[str, Any]:
         "terms": dataset.terms,
         "notes": [*dataset.notes, *_empty(dataset)],
         "splits": {split: _split(studies) for split, studies in dataset.studies.items()},
-        "facts": {name: _by_split(dataset, lambda study, name=name: name in study.facts) for name in facts},
+        "facts": {name: _by_split(dataset, attrgetter("facts"), name) for name in facts},
         "labels": {
-            name: {key: _by_split(dataset, lambda study, key=key: key in study.keys) for key in keys}
+            name: {key: _by_split(dataset, attrgetter("keys"), key) for key in keys}
             for name, keys in known.items()
         },
     }
@@ -63,6 +64,8 @@ def _split(studies: tuple[LabelledStudy, ...]) -> dict[str, Any]:
     }
 
 
-def _by_split(dataset: FilmDataset, true: Callable[[LabelledStudy], bool]) -> dict[str, int]:
-    """Studies of each split of which something is true."""
-    return {split: sum(map(true, studies)) for split, studies in dataset.studies.items()}
+def _by_split(
+    dataset: FilmDataset, of: Callable[[LabelledStudy], Container[str]], name: str
+) -> dict[str, int]:
+    """Studies of each split that have a name among theirs."""
+    return {split: sum(name in of(study) for study in studies) for split, studies in dataset.studies.items()}

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.errors import DatasetError, VocabularyError
+from models.training import boxes
 from models.training.dataset import SPLITS, FilmDataset, LabelledStudy, read_film
 from models.training.facts import agreed, sex, whole_years
 from models.training.splits import derived_split
@@ -99,8 +100,8 @@ def _by_index(
                 read=read,
             )
         )
-    notes = () if facts else (f"no {ENTRIES}: neither age nor sex is known",)
-    return FilmDataset(NAME, TITLE, TERMS, {split: tuple(found) for split, found in studies.items()}, notes)
+    notes = [] if facts else [f"no {ENTRIES}: neither age nor sex is known"]
+    return _dataset(root, studies, notes)
 
 
 def _by_entries(
@@ -138,11 +139,19 @@ def _by_entries(
                 read=read,
             )
         )
+    if not any(studies.values()):
+        raise DatasetError(f"{root} holds no film that its tables list; are these the collection's?")
     notes = [f"test is {TEST_LIST}, val is derived from the patients of {TRAINING_LIST}"]
     if absent:
         notes.append(f"{absent} films of the table are not in {root}: they are left out")
     if unlisted:
         notes.append(f"{unlisted} films are in neither {TRAINING_LIST} nor {TEST_LIST}: they are left out")
+    return _dataset(root, studies, notes)
+
+
+def _dataset(root: Path, studies: dict[str, list[LabelledStudy]], notes: list[str]) -> FilmDataset:
+    if not any((root / name).exists() for name in (boxes.INDEXED, boxes.OFFICIAL)):
+        notes.append(f"no {boxes.OFFICIAL}: it is not known where on a film a finding is")
     found = {split: tuple(found) for split, found in studies.items()}
     return FilmDataset(NAME, TITLE, TERMS, found, tuple(notes))
 

@@ -32,7 +32,7 @@ INDEX = "index.csv"
 COLUMNS = ("file", "uid", "mesh_major", "split")
 
 #: Where films are looked for, the first folder that holds any; and what the title says of them.
-FOLDERS = {"images": ", 256 x 256 pixels", "NLMCXR_png": ", PNG", "NLMCXR_dcm": ", DICOM", ".": ""}
+FOLDERS = {"images": ", 256 x 256 pixels", "NLMCXR_dcm": ", DICOM", "NLMCXR_png": ", PNG", ".": ""}
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm"})
 
 #: Of the patients, where no index says who is in which split.
@@ -183,6 +183,10 @@ def _by_reports(collection: _Collection, folder: Path) -> dict[str, tuple[Labell
         study = collection.study(number, names, collection.reports[number].majors) if names else None
         if study is not None:
             studies[derived_split(NAME, number, SHARES)].append(study)
+    if not any(studies.values()):
+        raise DatasetError(
+            f"{folder} holds no film of a report that was indexed; are these the collection's?"
+        )
     collection.notes.append(
         f"no {INDEX}: the splits are derived from the report numbers, and views are unknown; a bundle that "
         "was trained with other splits may have learnt from the patients of val and test"

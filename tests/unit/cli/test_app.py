@@ -9,7 +9,19 @@ from tests import factories
 from tests.peers import cli
 
 PARTS = ("serve", "scp", "worker", "sender", "web")
-COMMANDS = (*PARTS, "status", "retry", "analyze", "send", "echo", "doctor", "train", "evaluate", "config")
+COMMANDS = (
+    *PARTS,
+    "status",
+    "retry",
+    "analyze",
+    "send",
+    "echo",
+    "doctor",
+    "train",
+    "evaluate",
+    "data",
+    "config",
+)
 
 
 def test_the_help_names_every_command_and_no_inner_one() -> None:

@@ -166,6 +166,13 @@ def test_tables_without_films_say_what_to_unpack(official: Path):
         read_nih(official, VOCABULARY)
 
 
+def test_films_of_other_names_are_no_films_of_the_collection(official: Path):
+    for path in official.rglob("*.png"):
+        path.rename(path.with_name("x" + path.name))
+    with pytest.raises(DatasetError, match="holds no film that its tables list"):
+        read_nih(official, VOCABULARY)
+
+
 def test_a_folder_of_neither_form_names_what_was_looked_for(tmp_path: Path):
     with pytest.raises(DatasetError, match=r"neither index\.csv nor Data_Entry_2017\*\.csv"):
         read_nih(tmp_path, VOCABULARY)

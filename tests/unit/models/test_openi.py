@@ -339,6 +339,15 @@ def test_reports_without_films_say_what_to_unpack(tmp_path: Path):
         read_openi(tmp_path, VOCABULARY)
 
 
+def test_films_of_other_names_are_no_films_of_the_collection(tmp_path: Path):
+    write_reports(tmp_path / "ecgen-radiology", 3)
+    write_pngs(tmp_path / "NLMCXR_png", 3)
+    for path in (tmp_path / "NLMCXR_png").iterdir():
+        path.rename(path.with_name("x" + path.name))
+    with pytest.raises(DatasetError, match="holds no film of a report that was indexed"):
+        read_openi(tmp_path, VOCABULARY)
+
+
 @pytest.mark.parametrize(
     "xml", ["<eCitation><MeSH>", '<!DOCTYPE x [<!ENTITY a "aaaa">]><eCitation>&a;</eCitation>', ""]
 )
