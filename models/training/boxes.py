@@ -23,6 +23,9 @@ _INDEXED_COLUMNS = ("file", "label", "x", "y", "w", "h")
 #: The file of boxes to the table of labels.
 _SPELLINGS = {"Infiltrate": "Infiltration"}
 
+#: What a sum of shares may be wrong by.
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -50,8 +53,10 @@ class Box:
     height: float
 
     def __post_init__(self) -> None:
-        within = 0 <= self.x < self.x + self.width <= 1 and 0 <= self.y < self.y + self.height <= 1
-        if not within:
+        if not (
+            0 <= self.x < self.x + self.width <= 1 + _ROUNDING
+            and 0 <= self.y < self.y + self.height <= 1 + _ROUNDING
+        ):
             raise ValueError(f"a box of {self.key} does not lie within its film")
 
 
