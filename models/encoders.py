@@ -41,12 +41,23 @@ _LAYOUTS = {
 }
 _BARE = (".pth", ".pt")
 
-#: What a person must bring for an encoder whose files nobody can list.
-FILES = (
-    "config.json with model.safetensors or pytorch_model.bin, or open_clip_config.json with "
-    "open_clip_model.safetensors or open_clip_pytorch_model.bin; for a text tower also tokenizer.json or "
-    "vocab.txt"
-)
+#: What a tower needs, for a person who brings it.
+_FILES = {
+    "clip": "open_clip_config.json, open_clip_model.safetensors or open_clip_pytorch_model.bin, "
+    "and tokenizer.json or vocab.txt",
+    "image": "config.json and model.safetensors or pytorch_model.bin",
+    "text": "config.json, model.safetensors or pytorch_model.bin, and tokenizer.json or vocab.txt",
+}
+
+#: Name on the Hugging Face hub -> family and tower that it is the published default of.
+DEFAULTS = {
+    "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224": "biomedclip: clip",
+    "timm/swin_tiny_patch4_window7_224.ms_in1k": "crossattention: image",
+    "emilyalsentzer/Bio_ClinicalBERT": "crossattention: text",
+    "timm/resnet18.a1_in1k": "concatenation: image",
+    "dmis-lab/biobert-base-cased-v1.1": "concatenation: text",
+    "timm/densenet121.ra_in1k": "densenet: image",
+}
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -141,6 +152,18 @@ def folder_of(name: str, cache: Path) -> Path:
     return cache / name.replace("/", "--")
 
 
+def files_to_bring(name: str) -> str:
+    """Say which files belong to an encoder, for a person who brings them; of an unknown one, what may."""
+    tower = DEFAULTS.get(name, "").partition(": ")[2]
+    return _FILES.get(tower) or "; or ".join(f"for {tower} {files}" for tower, files in _FILES.items())
+
+
+def cached_names(cache: Path) -> list[str]:
+    """Names of the encoders in the cache."""
+    folders = (folder.name for folder in cache.glob("*--*") if folder.is_dir())
+    return sorted(folder.replace("--", "/", 1) for folder in folders if not folder.startswith("."))
+
+
 def choose_files(names: Collection[str], place: str) -> tuple[str, ...]:
     """Choose what an encoder needs of all that is published with it: weights, configuration, tokenizer.
 
@@ -165,7 +188,7 @@ def choose_files(names: Collection[str], place: str) -> tuple[str, ...]:
             return (weights, config, *tokenizer)
     bare = [name for name in names if name.endswith(_BARE)]
     if len(bare) != 1:
-        raise EncoderError(f"{place} is no encoder in a known layout; bring {FILES}")
+        raise EncoderError(f"{place} is no encoder in a known layout: {files_to_bring('')}")
     return tuple(bare)
 
 

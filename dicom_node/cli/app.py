@@ -62,7 +62,11 @@ COMMANDS = {
     "dicom_node.cli.train": ("train", "evaluate"),
     "dicom_node.cli.data": ("data",),
 }
-GROUPS = {"dicom_node.cli.config": "config", "dicom_node.cli.child": "child"}
+GROUPS = {
+    "dicom_node.cli.config": "config",
+    "dicom_node.cli.models": "models",
+    "dicom_node.cli.child": "child",
+}
 
 for _module, _names in COMMANDS.items():
     for _name in _names:

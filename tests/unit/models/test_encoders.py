@@ -8,16 +8,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 
 from models.encoders import (
-    FILES,
+    DEFAULTS,
     Encoder,
     adopt,
+    cached_names,
     check_sums,
     choose_files,
     encoders_folder,
+    files_to_bring,
     folder_of,
     read_encoder,
 )
@@ -316,7 +319,31 @@ def test_the_cache_is_in_the_users_home(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_the_files_to_bring_are_those_that_are_read():
-    for name in ("config.json", "open_clip_config.json"):
-        assert name in FILES
-    for bad in ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "vocab.txt"):
-        assert bad in FILES
+    for name, tower in DEFAULTS.items():
+        words = files_to_bring(name).replace(",", "").split()
+        named = [word for word in words if "." in word]
+        # The first of each pair of alternatives alone is already an encoder.
+        chosen = choose_files([word for word in named if not word.endswith((".bin", ".txt"))], name)
+        assert ("tokenizer.json" in chosen) == (not tower.endswith("image"))
+        chosen = choose_files(
+            [word for word in named if not word.endswith((".safetensors", "tokenizer.json"))], name
+        )
+        assert chosen[0].endswith(".bin")
+    assert all(files_to_bring(name) in files_to_bring("someone/else") for name in DEFAULTS)
+
+
+def test_the_defaults_of_the_image_towers_are_those_that_timm_names():
+    for family, backbone in (
+        ("crossattention", "swin_tiny_patch4_window7_224"),
+        ("concatenation", "resnet18"),
+        ("densenet", "densenet121"),
+    ):
+        name = timm.get_pretrained_cfg(backbone).hf_hub_id
+        assert DEFAULTS[name] == f"{family}: image"
+
+
+def test_the_encoders_of_the_cache_are_listed_by_name(adopted: Encoder, tmp_path: Path):
+    (tmp_path / "cache" / ".half--done").mkdir()
+    (tmp_path / "cache" / "notes.txt").write_text("")
+    assert cached_names(tmp_path / "cache") == [NAME]
+    assert cached_names(tmp_path / "nowhere") == []
