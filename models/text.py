@@ -1,4 +1,4 @@
-"""What a model may read of a report: the text without the words that its labels were made from.
+"""The text that a model may read beside the films: none, the indication, or a report freed of its labels.
 
 Labels come from the report, so a model that reads it reads its own labels. Here every term of every label
 goes, and the negations that go with them: "No focal consolidation, pneumothorax or large effusion" says as
@@ -11,7 +11,11 @@ from __future__ import annotations
 import functools
 import re
 
+from models.errors import UsageError
 from models.vocabulary import Label, Vocabulary
+
+#: What may be read: nothing; what was known before; the report without what says its labels.
+TEXTS = ("none", "indication", "report")
 
 #: Stands where a term was. No report holds it, and what comes in is freed of it.
 _MARK = "\0"
@@ -59,6 +63,31 @@ def terms(label: Label) -> frozenset[str]:
     turned = [" ".join(reversed(heading.split(", "))) for heading in headings]
     found = (*names, *headings, *turned, *label.synonyms, (label.nih or "").replace("_", " "))
     return frozenset(" ".join(term.casefold().split()) for term in found) - {""}
+
+
+def readable(kind: str, *, indication: str, report: str, vocabulary: Vocabulary) -> str | None:
+    """Text of one study as a model reads it; None where there is nothing to read.
+
+    Parameters
+    ----------
+    kind
+        Of :data:`TEXTS`.
+    indication, report
+        Of the study; empty where there is none.
+    vocabulary
+        Whose labels a report is freed of.
+
+    Raises
+    ------
+    UsageError
+        If there is no such kind of text.
+    """
+    if kind not in TEXTS:
+        raise UsageError(f"there is no text {kind!r}; use one of {', '.join(TEXTS)}")
+    if kind == "none":
+        return None
+    text = indication if kind == "indication" else scrub(report, vocabulary)
+    return text if text.strip() else None
 
 
 def scrub(text: str, vocabulary: Vocabulary) -> str:

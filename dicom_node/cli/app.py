@@ -59,7 +59,8 @@ COMMANDS = {
     "dicom_node.cli.analyze": ("analyze",),
     "dicom_node.cli.peers": ("send", "echo"),
     "dicom_node.cli.doctor": ("doctor",),
-    "dicom_node.cli.train": ("train", "evaluate"),
+    "dicom_node.cli.train": ("train",),
+    "dicom_node.cli.evaluate": ("evaluate",),
     "dicom_node.cli.data": ("data",),
 }
 GROUPS = {

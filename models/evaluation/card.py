@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.bundle import Bundle
 from models.calibration import FEWEST_POSITIVES, RARE_QUANTILE
-from models.evaluation.metrics import FEWEST_POSITIVES as FEWEST_AVERAGED
+from models.evaluation import tables
+from models.evaluation.tables import Table, number
+
+#: By the short name of a data set: where its labels come from, and what that means for the figures.
+_LABELS_FROM = {
+    "openi": """Labels come from the radiologists' reports through their major MeSH headings, not from a
+        second reading of the films: a finding that a report left out counts as absent. Reports that were
+        never indexed are left out.""",
+    "nih": """Labels were mined from reports by a program, and the reports are not public: its authors put
+        more than 90 % of the labels right (Wang et al. 2017), and a finding that no report named counts as
+        absent. Every film is a study of its own, and all are frontal.""",
+}
+_LABELS_UNKNOWN = """How the labels of this data set were made is not known here: ask its authors before the
+    figures are used."""
 
 _LIMITS = (
-    """Labels come from the radiologists' reports through MeSH headings, not from a second reading of the
-    films: a finding that a report left out counts as absent.""",
-    """One collection, films squashed to a square of {grid} pixels: small nodules and fine lines are hardly
+    """One collection, films brought to a square of {grid} pixels: small nodules and fine lines are hardly
     visible to the network, and films of other equipment may be read worse than measured here.""",
     """The intervals say how much the figures depend on which patients were drawn; they do not cover another
     site.""",
-    "A heat map shows what spoke for a finding in the network. It is not an outline of the finding.",
     "Labels with few positives are measured on those few; their figures are mostly chance.",
 )
+_HEATMAP = "A heat map shows what spoke for a finding in the network. It is not an outline of the finding."
+_TEXT = """The text is what was known before the films were read. A model that reads it can repeat the
+    question that the films were to answer; its figures stand apart from those of the films alone."""
 
 
 def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
@@ -34,7 +47,7 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        The same text for the same bundle and figures.
+        The same text for the same bundle and figures. What an older ``metrics.json`` lacks is left out.
     """
     manifest = bundle.manifest
     sections = [
@@ -42,12 +55,11 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
         f"**Research use only. Not a medical device; never for diagnosis.** {manifest.summary}.",
         _identity(bundle),
         _intended(bundle),
-        _data(bundle, metrics["dataset"]),
+        _data(bundle, metrics["dataset"], metrics["test"]["split"]),
         _results(metrics["test"]),
-        _labels(metrics["test"]),
         _calibration(bundle),
-        "## Limits\n\n" + _list(_LIMITS, grid=manifest.preprocessing.grid),
-        _commands(bundle, metrics["dataset"]["name"]),
+        "## Limits\n\n" + tables.bullets(_limits(bundle, metrics["dataset"]["name"])),
+        _commands(bundle, metrics["test"]),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -55,135 +67,106 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
 def _identity(bundle: Bundle) -> str:
     manifest = bundle.manifest
     arguments = ", ".join(f"{name} = {value}" for name, value in manifest.arguments.items())
-    rows = [
+    rows = (
         ("architecture", f"{manifest.architecture} ({arguments})"),
         ("input", f"films of a study, {manifest.preprocessing.size} pixels square; text: {manifest.text}"),
-        ("output", f"{len(bundle.labels)} findings; a study's score is the mean over its films"),
+        ("output", f"{_count(len(bundle.labels), 'label')}; a study's score is the mean over its films"),
         ("explanation", manifest.explanation),
         ("weights sha256", f"`{bundle.weights_sha256}`"),
-    ]
-    return _table(("", ""), rows)
+    )
+    return Table("", ("", ""), rows).markdown()
 
 
 def _intended(bundle: Bundle) -> str:
     calibrated = sum(label.method != "none" for label in bundle.calibration.labels.values())
     return _section(
         "Intended use",
-        """Research on chest radiographs, frontal and lateral, by people who do not use the output for the
-        care of a patient.""",
-        f"""{calibrated} of the {len(bundle.labels)} findings have a calibrated probability; of the others
+        """Research on chest radiographs by people who do not use the output for the care of a patient.""",
+        f"""{calibrated} of {_count(len(bundle.labels), "label")} with a calibrated probability; of the others
         only a score is given, and a score is not a probability.""",
     )
 
 
-def _data(bundle: Bundle, dataset: Mapping[str, Any]) -> str:
-    counts = [
+def _data(bundle: Bundle, dataset: Mapping[str, Any], split: str) -> str:
+    counts = tuple(
         (split, str(count), str(dataset["n_films"][split])) for split, count in dataset["n_studies"].items()
-    ]
+    )
     return _section(
         "Data",
-        f"""{dataset["title"]}; terms: {dataset["terms"]}. Split by patient; reports that were never indexed
-        are left out. Neither films nor anything that shows one is part of the bundle.""",
-        _table(("split", "studies", "films"), counts),
+        f"""{dataset["title"]}; terms: {dataset["terms"]}. Split by patient. Neither films nor anything that
+        shows one is part of the bundle.""",
+        Table("", ("split", "studies", "films"), counts).markdown(),
         f"""Trained on `train`; calibration and thresholds from `{bundle.calibration.split}`; the figures
-        below are from `test`, on which nothing was chosen.""",
+        below are from `{split}`, on which nothing was chosen.""",
     )
 
 
 def _results(test: Mapping[str, Any]) -> str:
-    names = {
-        "macro": f"macro, labels with {FEWEST_AVERAGED} or more positives",
-        "macro_all": "macro, all labels with a positive",
-    }
-    rows = [
-        (
-            f"{name} ({test[key]['n_labels']})",
-            f"{_number(test[key]['auc'])} ({_interval(test[key])})",
-            f"{_number(test[key]['ap'])} ({_number(test[key]['ap_random'])})",
-            f"{_number(test[key]['f1'])} ({_number(test[key]['f1_always'])})",
-            _number(test[key]["ece"]),
-        )
-        for key, name in names.items()
-    ]
-    accuracy = test["accuracy"]
-    return _section(
-        f"Results on `{test['dataset']}` {test['split']}, text: {test['text']}",
-        f"""{test["n_studies"]} studies of {test["n_patients"]} patients. In brackets: AUC with its 95 %
-        bootstrap interval over patients, AP with that of a random order, F1 with that of reporting every
-        study. ECE is over the calibrated labels.""",
-        _table(("", "AUC (95 % interval)", "AP (random)", "F1 (always)", "ECE"), rows),
-        f"""Label by label, {_number(accuracy["model"])} of all answers are right; predicting nothing at all
-        scores {_number(accuracy["predicting_nothing"])}, so accuracy says nothing here.""",
+    shown = (
+        tables.overall,
+        tables.accuracy,
+        tables.abnormal,
+        tables.labels,
+        tables.rare,
+        tables.operating,
+        tables.calibration,
+        tables.subgroups,
     )
-
-
-def _labels(test: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            f"`{key}`",
-            str(label["n_positive"]),
-            _number(label["auc"]),
-            _interval(label),
-            f"{_number(label['ap'])} ({_number(label['prevalence'])})",
-            _number(label["f1"]),
-            str(label["n_reported"]),
-        )
-        for key, label in test["labels"].items()
+    parts = [
+        f"{test['n_studies']} studies of {test['n_patients']} patients, measured by",
+        f"```\n{tables.command(test)}\n```",
+        *(f"**Caution:** {remark}" for remark in tables.remarks(test)),
     ]
-    header = ("finding", "positive", "AUC", "95 % interval", "AP (prevalence)", "F1", "reported")
-    return _section("By finding", _table(header, rows))
+    for table in (make(test) for make in shown):
+        if table is not None and table.rows:
+            parts += [f"### {table.title}", table.markdown(), *([table.note] if table.note else [])]
+    return _section(f"Results on {tables.source(test)}", *parts)
 
 
 def _calibration(bundle: Bundle) -> str:
     calibration = bundle.calibration
-    rows = [
+    rows = tuple(
         (
-            f"`{key}`",
+            key,
             str(label.n_positive),
-            "-" if label.method == "none" else f"{label.slope:.3f}, {label.intercept:.3f}",
-            f"{label.threshold:.3f} ({'score' if label.method == 'none' else 'probability'})",
+            tables.NOTHING if label.method == "none" else f"{label.slope:.3f}, {label.intercept:.3f}",
+            f"{number(label.threshold)} {'score' if label.method == 'none' else 'probability'}",
         )
         for key, label in calibration.labels.items()
-    ]
+    )
     return _section(
         "Calibration and thresholds",
         f"""Platt's curve over the logit of the score, with smoothed targets (Platt 1999) and a prior on the
         slope; fitted to {calibration.n_studies} studies of `{calibration.dataset}` {calibration.split}. The
         threshold is that of the highest F1 there. A label with fewer than {FEWEST_POSITIVES} positives stays
         uncalibrated, and is reported above the {RARE_QUANTILE:.0%} quantile of the scores there.""",
-        _table(("finding", "positive", "slope, intercept", "threshold"), rows),
+        Table("", ("label", "positive", "slope, intercept", "threshold"), rows).markdown(),
     )
 
 
-def _commands(bundle: Bundle, dataset: str) -> str:
+def _limits(bundle: Bundle, dataset: str) -> Sequence[str]:
     manifest = bundle.manifest
+    return (
+        _LABELS_FROM.get(dataset, _LABELS_UNKNOWN),
+        *(limit.format(grid=manifest.preprocessing.grid) for limit in _LIMITS),
+        *([_HEATMAP] if manifest.explanation != "none" else []),
+        *([_TEXT] if manifest.text != "none" else []),
+    )
+
+
+def _commands(bundle: Bundle, test: Mapping[str, Any]) -> str:
     return _section(
         "Commands that produced it",
         "```\n"
-        f"dicom-node train models/recipes/{manifest.name}.toml --data FOLDER\n"
-        f"dicom-node evaluate {manifest.folder} --dataset {dataset} --root FOLDER --split test\n"
+        f"dicom-node train models/recipes/{bundle.manifest.name}.toml --data FOLDER\n"
+        f"{tables.command(test)}\n"
         "```",
     )
 
 
+def _count(number_: int, noun: str) -> str:
+    return f"{number_} {noun}{'' if number_ == 1 else 's'}"
+
+
 def _section(title: str, *parts: str) -> str:
-    """Heading and paragraphs; tables and code keep their lines."""
-    texts = (part if part.startswith(("|", "```")) else " ".join(part.split()) for part in parts)
-    return "\n\n".join((f"## {title}", *texts))
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _list(items: Iterable[str], **values: object) -> str:
-    return "\n".join(f"- {' '.join(item.split()).format(**values)}" for item in items)
-
-
-def _interval(figures: Mapping[str, Any]) -> str:
-    return f"{_number(figures['auc_low'])} to {_number(figures['auc_high'])}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return f"## {title}\n\n{tables.paragraphs(parts)}"

@@ -1,45 +1,98 @@
-"""Measure a bundle on a labelled split: one JSON table, from which card and documents are written."""
+"""Measure a bundle on a labelled split: one table for JSON, from which every document is written."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from models.errors import DatasetError
-from models.evaluation import metrics
+from models.errors import UsageError
+from models.evaluation.bootstrap import draw
+from models.evaluation.figures import figures
+from models.evaluation.sample import Sample, join
+from models.evaluation.subgroups import subgroups
+from models.evaluation.words import count_words
 from models.predictor import Predictor
-from models.training.dataset import FilmDataset, LabelledStudy, targets
-from models.types import Prediction
+from models.text import TEXTS, readable
+from models.training.dataset import FilmDataset, LabelledStudy
+from models.types import Prediction, Study
+from models.vocabulary import load_vocabulary
+
+Progress = Callable[[int, int], None]
 
 #: Studies that are read at a time: enough to fill the processor, few enough to keep in memory.
 _STUDIES_AT_ONCE = 8
 
-#: Of the bootstrap; fixed, so that the same bundle and films give the same intervals.
-_SEED = 0
+_FROM_REPORT = (
+    "The labels come from the very report that was read, freed of their terms: these are no figures of what "
+    "can be seen on the films, nor of what is known before they are read."
+)
+_FITTED_HERE = "Calibration and thresholds were fitted to this split: its F1, Brier score and ECE flatter."
+_TRAINED_HERE = "The bundle may have been trained on these films: the figures say nothing of others."
 
 
 def predict_all(
     predictor: Predictor,
     studies: tuple[LabelledStudy, ...],
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    progress: Progress = lambda _done, _all: None,
+    *,
+    text: str = "none",
 ) -> list[Prediction]:
     """Read every study from its files, in order.
+
+    Parameters
+    ----------
+    text
+        Of :data:`models.text.TEXTS`: what is read beside the films.
 
     Raises
     ------
     DatasetError
         If a film cannot be read.
+    PredictionError
+        If the bundle requires text and a study has none.
     """
     predictions: list[Prediction] = []
     for start in range(0, len(studies), _STUDIES_AT_ONCE):
         batch = studies[start : start + _STUDIES_AT_ONCE]
-        predictions += predictor.predict([study.load() for study in batch])
+        predictions += predictor.predict([_load(study, text) for study in batch])
         progress(len(predictions), len(studies))
     return predictions
+
+
+def measure(
+    predictor: Predictor,
+    dataset: FilmDataset,
+    *,
+    split: str,
+    text: str = "none",
+    progress: Progress = lambda _done, _all: None,
+) -> tuple[Sample, dict[str, Any]]:
+    """As :func:`evaluate`, with the sample that the figures come from."""
+    check_text(predictor, text)
+    studies = dataset.split(split)
+    reading = tuple(study for study in studies if text == "none" or text_of(study, text))
+    if not reading:
+        raise UsageError(f"--text {text}: no study of {dataset.name} {split} has such a text")
+    silent = len(studies) - len(reading)
+    if predictor.text != "required":
+        reading = studies
+    keys = tuple(label.key for label in predictor.labels)
+    sample = join(keys, reading, predict_all(predictor, reading, progress, text=text))
+    weights = draw(sample.patients)
+    return sample, {
+        "bundle": f"{predictor.identity.name} {predictor.identity.version}",
+        "weights_sha256": predictor.identity.weights_sha256,
+        "dataset": dataset.name,
+        "split": split,
+        "text": text,
+        "warnings": list(_warnings(predictor, dataset.name, split, text)),
+        "n_left_out": len(studies) - len(reading),
+        "n_without_text": silent,
+        **figures(sample, weights),
+        "subgroups": subgroups(sample, weights),
+        "words": count_words(sample),
+    }
 
 
 def evaluate(
@@ -48,7 +101,7 @@ def evaluate(
     *,
     split: str,
     text: str = "none",
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    progress: Progress = lambda _done, _all: None,
 ) -> dict[str, Any]:
     """Measure a bundle.
 
@@ -57,142 +110,58 @@ def evaluate(
     split
         Of the data set.
     text
-        Which text the model read beside the films; named in every table.
+        Of :data:`models.text.TEXTS`: what the model reads beside the films; named in every table.
     progress
         Called with studies read and studies in all.
 
     Returns
     -------
     dict
-        As :func:`figures` describes it, with ``bundle``, ``dataset``, ``split`` and ``text``.
+        As :func:`models.evaluation.figures.figures` describes it, with ``bundle``, ``dataset``, ``split``,
+        ``text`` and ``warnings``; ``n_left_out`` studies that a bundle which requires text could not read;
+        ``subgroups`` and ``words`` of their modules.
 
     Raises
     ------
+    UsageError
+        If the bundle does not read such a text, or requires one, or no study has it.
     DatasetError
-        If there is no such split, or a film cannot be read.
+        If there is no such split, a film cannot be read, or the data set knows none of the labels.
     """
-    studies = dataset.split(split)
-    predictions = predict_all(predictor, studies, progress)
-    keys = tuple(label.key for label in predictor.labels)
-    numbers = {patient: number for number, patient in enumerate({study.patient: None for study in studies})}
-    return {
-        "bundle": f"{predictor.identity.name} {predictor.identity.version}",
-        "weights_sha256": predictor.identity.weights_sha256,
-        "dataset": dataset.name,
-        "split": split,
-        "text": text,
-        **figures(
-            keys,
-            targets(studies, keys),
-            predictions,
-            np.array([numbers[study.patient] for study in studies], dtype=np.intp),
-        ),
-    }
+    return measure(predictor, dataset, split=split, text=text, progress=progress)[1]
 
 
-def figures(
-    keys: tuple[str, ...],
-    truth: NDArray[np.bool_],
-    predictions: list[Prediction],
-    patients: NDArray[np.intp],
-) -> dict[str, Any]:
-    """Everything that is reported of one split; what cannot be measured is None.
-
-    Parameters
-    ----------
-    truth
-        Shape (studies, keys).
-    patients
-        Number of each study's patient, from 0; the unit of the bootstrap.
-
-    Returns
-    -------
-    dict
-        ``n_studies``, ``n_patients``; ``labels`` by key with positives, AUC and its 95 % interval, AP beside
-        prevalence, F1 beside that of reporting every study, threshold and calibration error; ``macro`` over
-        the labels with enough positives and ``macro_all`` over all that can be measured; ``accuracy`` label
-        by label beside that of predicting nothing.
+def check_text(predictor: Predictor, text: str) -> None:
+    """Refuse a text that the bundle cannot take.
 
     Raises
     ------
-    DatasetError
-        If there is no study.
+    UsageError
+        If there is no such kind of text, the bundle reads none, or requires one.
     """
-    if not predictions:
-        raise DatasetError("there is no study to measure")
-    scores = np.array([[finding.score for finding in prediction.findings] for prediction in predictions])
-    present = np.array([[finding.present for finding in prediction.findings] for prediction in predictions])
-    drawn = metrics.bootstrap_auc(truth, scores, patients, seed=_SEED)
-    labels = {
-        key: _label(
-            truth[:, column], scores[:, column], present[:, column], drawn[:, column], predictions, column
-        )
-        for column, key in enumerate(keys)
-    }
-    return {
-        "n_studies": len(truth),
-        "n_patients": int(patients.max()) + 1,
-        "macro": _macro(labels, keys, drawn, metrics.counted(truth)),
-        "macro_all": _macro(labels, keys, drawn, metrics.counted(truth, fewest=1)),
-        "accuracy": {"model": float((present == truth).mean()), "predicting_nothing": float((~truth).mean())},
-        "labels": labels,
-    }
+    name = f"{predictor.identity.name} {predictor.identity.version}"
+    if text not in TEXTS:
+        raise UsageError(f"--text {text}: there is no such text; use one of {', '.join(TEXTS)}")
+    if text != "none" and predictor.text == "none":
+        raise UsageError(f"--text {text}: bundle {name} reads films alone; use --text none")
+    if text == "none" and predictor.text == "required":
+        raise UsageError(f"--text none: bundle {name} requires text; use --text indication")
 
 
-def _label(
-    truth: NDArray[np.bool_],
-    scores: NDArray[np.float64],
-    present: NDArray[np.bool_],
-    drawn: NDArray[np.float64],
-    predictions: list[Prediction],
-    column: int,
-) -> dict[str, Any]:
-    low, high = metrics.interval(drawn)
-    findings = [prediction.findings[column] for prediction in predictions]
-    calibrated = findings[0].probability is not None
-    probabilities = np.array([finding.probability or 0.0 for finding in findings])
-    return {
-        "n_positive": int(truth.sum()),
-        "prevalence": float(truth.mean()),
-        "auc": _known(metrics.auc(truth, scores)),
-        "auc_low": _known(low),
-        "auc_high": _known(high),
-        "ap": _known(metrics.average_precision(truth, scores)),
-        "f1": metrics.f1(truth, present) if truth.any() else None,
-        "f1_always": metrics.f1(truth, np.ones_like(truth)) if truth.any() else None,
-        "n_reported": int(present.sum()),
-        "threshold": findings[0].threshold,
-        "calibrated": calibrated,
-        "ece": metrics.calibration_error(truth, probabilities) if calibrated else None,
-    }
+def text_of(study: LabelledStudy, text: str) -> str | None:
+    """What a model reads of a labelled study beside its films; None where there is nothing."""
+    return readable(text, indication=study.indication, report=study.report, vocabulary=load_vocabulary())
 
 
-def _macro(
-    labels: dict[str, dict[str, Any]],
-    keys: tuple[str, ...],
-    drawn: NDArray[np.float64],
-    columns: NDArray[np.intp],
-) -> dict[str, Any]:
-    chosen = [labels[keys[column]] for column in columns]
-    low, high = metrics.interval(metrics.mean_known(drawn[:, columns]))
-    return {
-        "n_labels": len(chosen),
-        "auc": _mean(chosen, "auc"),
-        "auc_low": _known(low),
-        "auc_high": _known(high),
-        "ap": _mean(chosen, "ap"),
-        "ap_random": _mean(chosen, "prevalence"),
-        "f1": _mean(chosen, "f1"),
-        "f1_always": _mean(chosen, "f1_always"),
-        "ece": _mean(chosen, "ece"),
-    }
+def _load(study: LabelledStudy, text: str) -> Study:
+    return replace(study.load(), text=text_of(study, text))
 
 
-def _mean(labels: list[dict[str, Any]], name: str) -> float | None:
-    values = [label[name] for label in labels if label[name] is not None]
-    return float(np.mean(values)) if values else None
-
-
-def _known(value: float) -> float | None:
-    # JSON has no NaN.
-    return None if math.isnan(value) else value
+def _warnings(predictor: Predictor, dataset: str, split: str, text: str) -> Iterable[str]:
+    calibration = predictor.bundle.calibration
+    if text == "report":
+        yield _FROM_REPORT
+    if (dataset, split) == (calibration.dataset, calibration.split):
+        yield _FITTED_HERE
+    if (dataset, split) == (calibration.dataset, "train"):
+        yield _TRAINED_HERE

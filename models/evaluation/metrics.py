@@ -1,53 +1,119 @@
-"""Figures of merit for rare labels: what they measure, with intervals and with baselines beside them.
+"""Figures of merit for rare labels, of one sample or of many resampled ones at once.
 
 Truth tables are bool and scores float, both of shape (studies, labels), or (studies,) for a single label.
+Everything that depends on the order of the scores is read off a :class:`Curve`, so that a figure and its
+bootstrap interval are the same computation.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 BoolArray = NDArray[np.bool_]
 ScoreArray = NDArray[np.float32] | NDArray[np.float64]
+Values = NDArray[np.float64]
+
+#: How often each study is in each sample, shape (studies, samples).
+Weights = NDArray[np.float32]
 
 #: A label with fewer positives in a split is left out of the macro averages: its figure is mostly chance.
 FEWEST_POSITIVES = 5
 
-#: Bins of the expected calibration error, and resamplings of the bootstrap.
+#: Bins of the expected calibration error.
 BINS = 10
-RESAMPLINGS = 1000
+
+#: Slack when a share is compared with a wanted one: 1 - 0.8 is not 0.2 in binary.
+_SLACK = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """What has been reported while the threshold falls from above the highest score to the lowest.
+
+    Attributes
+    ----------
+    positives, negatives
+        Shape (steps + 1, samples): true and false reports so far, from 0 to all of them. Equal scores are one
+        step, for no order among them is better than another; so are negatives with no positive between them,
+        for nothing that is measured here changes among those.
+    """
+
+    positives: Values
+    negatives: Values
+
+    def auc(self) -> Values:
+        """Area under the ROC curve, ties counted half; NaN without both classes (Hanley & McNeil 1982)."""
+        area = np.asarray(np.trapezoid(self.positives, self.negatives, axis=0))
+        return _ratio(area, self.positives[-1] * self.negatives[-1])
+
+    def average_precision(self) -> Values:
+        """Area under the precision-recall curve as a step function; NaN without a positive.
+
+        Its value for a random order is the prevalence, which must stand beside it.
+        """
+        reported = (self.positives + self.negatives)[1:]
+        # A resampling may hold none of the highest scores: a step of nothing gains nothing.
+        precision = np.divide(self.positives[1:], reported, out=np.zeros_like(reported), where=reported > 0)
+        return _ratio((precision * np.diff(self.positives, axis=0)).sum(axis=0), self.positives[-1])
+
+    def sensitivity_at(self, specificity: float) -> Values:
+        """Highest sensitivity among the thresholds of at least that specificity; NaN without both classes."""
+        step = (self.negatives <= (1 - specificity) * self.negatives[-1] + _SLACK).sum(axis=0) - 1
+        reached = np.take_along_axis(self.positives, step[None], axis=0)[0]
+        return np.where(self.negatives[-1] > 0, _ratio(reached, self.positives[-1]), np.nan)
+
+    def specificity_at(self, sensitivity: float) -> Values:
+        """Highest specificity among the thresholds of at least that sensitivity; NaN without both classes."""
+        step = (self.positives < sensitivity * self.positives[-1] - _SLACK).sum(axis=0)
+        false = np.take_along_axis(self.negatives, step[None], axis=0)[0]
+        return np.where(self.positives[-1] > 0, 1 - _ratio(false, self.negatives[-1]), np.nan)
+
+
+def curve(truth: BoolArray, scores: ScoreArray, weights: Weights | None = None) -> Curve:
+    """Follow the threshold down.
+
+    Parameters
+    ----------
+    truth, scores
+        Shape (studies,).
+    weights
+        Shape (studies, samples): how often each study is in each sample; None for one sample of all.
+    """
+    order = np.argsort(-scores, kind="stable")
+    hits = truth[order]
+    first = _steps(hits, scores[order])
+    drawn = np.ones((len(order), 1), np.float32) if weights is None else weights[order]
+    steps = np.zeros((2, len(first) + 1, drawn.shape[1]))
+    if len(first):
+        np.add.reduceat(drawn, first, axis=0, out=steps[0, 1:])
+        drawn[~hits] = 0
+        np.add.reduceat(drawn, first, axis=0, out=steps[1, 1:])
+    reported, positives = steps.cumsum(axis=1)
+    return Curve(positives, reported - positives)
+
+
+def _steps(hits: BoolArray, ranked: ScoreArray) -> NDArray[np.intp]:
+    """Where the steps of a curve begin, of studies in falling order of their scores."""
+    if not ranked.size:
+        return np.empty(0, np.intp)
+    tied = np.append(0, np.cumsum(ranked[1:] != ranked[:-1]))
+    some = np.bincount(tied, weights=hits) > 0
+    # A tie without a positive goes on with the one before, if that has none either.
+    begins = np.append(True, some[1:] | some[:-1])
+    return np.flatnonzero(np.append(True, np.diff(tied) > 0) & begins[tied])
 
 
 def auc(truth: BoolArray, scores: ScoreArray) -> float:
-    """Area under the ROC curve, ties counted half; NaN without both classes (Hanley & McNeil 1982).
-
-    Written here, as the Mann-Whitney statistic, because the bootstrap calls it tens of thousands of times.
-    """
-    positives = int(truth.sum())
-    negatives = truth.size - positives
-    if not positives or not negatives:
-        return float("nan")
-    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
-    return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    """See :meth:`Curve.auc`."""
+    return float(curve(truth, scores).auc()[0])
 
 
 def average_precision(truth: BoolArray, scores: ScoreArray) -> float:
-    """Area under the precision-recall curve as a step function; NaN without a positive.
-
-    Its value for a random order is the prevalence, which must stand beside it.
-    """
-    positives = int(truth.sum())
-    if not positives:
-        return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    ranked, hits = scores[order], np.cumsum(truth[order])
-    # Equal scores are one step: no order among them is better than another.
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    precision = hits[last] / (last + 1)
-    gained = np.diff(hits[last], prepend=0)
-    return float((precision * gained).sum() / positives)
+    """See :meth:`Curve.average_precision`."""
+    return float(curve(truth, scores).average_precision()[0])
 
 
 def f1(truth: BoolArray, present: BoolArray) -> float:
@@ -56,12 +122,56 @@ def f1(truth: BoolArray, present: BoolArray) -> float:
     return 2 * int((truth & present).sum()) / reported if reported else 0.0
 
 
+def f1_drawn(truth: BoolArray, present: BoolArray, weights: Weights) -> Values:
+    """:func:`f1` of every sample, shape (samples,); NaN where a sample holds no positive."""
+    hits, positives, reported = (
+        np.asarray(column.astype(np.float32) @ weights, dtype=np.float64)
+        for column in (truth & present, truth, present)
+    )
+    return np.where(positives > 0, _ratio(2 * hits, positives + reported), np.nan)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """Probabilities in bins of equal width, beside what was observed there; empty bins are left out.
+
+    Attributes
+    ----------
+    predicted, observed
+        Shape (bins,): mean probability, and share of positives.
+    count
+        Shape (bins,): studies.
+    """
+
+    predicted: Values
+    observed: Values
+    count: NDArray[np.intp]
+
+
+def reliability(truth: BoolArray, probabilities: ScoreArray, bins: int = BINS) -> Reliability:
+    """Compare probabilities with what was observed, in bins of [0, 1]."""
+    place = np.minimum((probabilities * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    filled = count > 0
+    predicted, observed = (
+        np.bincount(place, weights=values, minlength=bins)[filled] / count[filled]
+        for values in (probabilities, truth)
+    )
+    return Reliability(predicted, observed, count[filled])
+
+
 def calibration_error(truth: BoolArray, probabilities: ScoreArray, bins: int = BINS) -> float:
     """Expected calibration error over bins of equal width (Naeini et al. 2015)."""
-    place = np.minimum((probabilities * bins).astype(int), bins - 1)
-    size = np.bincount(place, minlength=bins)
-    gap = np.bincount(place, weights=probabilities - truth, minlength=bins)
-    return float(np.abs(gap[size > 0]).sum() / len(truth))
+    found = reliability(truth, probabilities, bins)
+    return float((np.abs(found.predicted - found.observed) * found.count).sum() / len(truth))
+
+
+def brier(truth: BoolArray, probabilities: ScoreArray) -> float:
+    """Mean squared distance of probability and outcome (Brier 1950).
+
+    Whoever always says the prevalence p scores p (1 - p), which must stand beside it.
+    """
+    return float(np.square(probabilities - truth).mean())
 
 
 def counted(truth: BoolArray, fewest: int = FEWEST_POSITIVES) -> NDArray[np.intp]:
@@ -78,54 +188,7 @@ def macro_auc(truth: BoolArray, scores: ScoreArray, fewest: int = FEWEST_POSITIV
     return float(np.mean([auc(truth[:, column], scores[:, column]) for column in columns]))
 
 
-def bootstrap_auc(
-    truth: BoolArray,
-    scores: ScoreArray,
-    patients: NDArray[np.intp],
-    *,
-    seed: int,
-    resamplings: int = RESAMPLINGS,
-) -> NDArray[np.float64]:
-    """AUC of every column in resampled patients (Efron & Tibshirani 1993).
-
-    Whole patients are drawn with replacement, since a patient's studies resemble one another.
-
-    Parameters
-    ----------
-    patients
-        Number of each study's patient, from 0.
-    seed
-        Of the drawing.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (resamplings, labels); NaN where a drawing held one class only.
-    """
-    generator = np.random.default_rng(seed)
-    count = int(patients.max()) + 1
-    studies_of = [np.flatnonzero(patients == number) for number in range(count)]
-    drawn = np.empty((resamplings, truth.shape[1]))
-    for row in range(resamplings):
-        chosen = np.concatenate([studies_of[number] for number in generator.integers(0, count, count)])
-        for column in range(truth.shape[1]):
-            drawn[row, column] = auc(truth[chosen, column], scores[chosen, column])
-    return drawn
-
-
-def mean_known(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each drawing over the labels that it could measure; NaN where it could measure none."""
-    known = ~np.isnan(drawn)
-    total = np.where(known, drawn, 0).sum(axis=1)
-    means: NDArray[np.float64] = np.full(len(drawn), np.nan)
-    np.divide(total, known.sum(axis=1), out=means, where=known.any(axis=1))
-    return means
-
-
-def interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval, ignoring drawings without a value; NaN when more than half are without one."""
-    known = values[~np.isnan(values)]
-    if 2 * known.size < values.size:
-        return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _ratio(part: Values, whole: Values) -> Values:
+    out: Values = np.full(whole.shape, np.nan)
+    np.divide(part, whole, out=out, where=whole > 0)
+    return out

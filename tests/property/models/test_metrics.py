@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    roc_auc_score,
+    roc_curve,
+)
 
 from models.calibration import best_threshold
 from models.evaluation import metrics
+from models.evaluation.bootstrap import draw, resample
 
 
 @st.composite
@@ -56,3 +63,34 @@ def test_the_calibration_error_is_within_0_and_1_and_0_for_the_truth_itself(samp
     truth, scores = sample
     assert 0 <= metrics.calibration_error(truth, scores) <= 1
     assert metrics.calibration_error(truth, truth.astype(np.float64)) == 0
+
+
+@settings(deadline=None)
+@given(samples(), st.floats(0, 1))
+def test_operating_points(sample, wanted):
+    false, true, _ = roc_curve(*sample, drop_intermediate=False)
+    curve = metrics.curve(*sample)
+    assert curve.sensitivity_at(wanted)[0] == pytest.approx(true[1 - false >= wanted - 1e-9].max())
+    assert curve.specificity_at(wanted)[0] == pytest.approx((1 - false[true >= wanted - 1e-9]).max())
+
+
+@settings(deadline=None)
+@given(samples())
+def test_brier(sample):
+    assert metrics.brier(*sample) == pytest.approx(brier_score_loss(*sample))
+
+
+@settings(deadline=None)
+@given(samples(), st.integers(0, 1000))
+def test_what_is_drawn_is_what_the_copies_would_give(sample, seed):
+    truth, scores = sample
+    weights = draw(np.arange(len(truth)), seed=seed, resamplings=3)
+    drawn = resample(truth, scores, scores >= 0.5, weights)
+    for column, counts in enumerate(weights.T.astype(int)):
+        copies = np.repeat(truth, counts), np.repeat(scores, counts)
+        if copies[0].all() or not copies[0].any():
+            assert np.isnan(drawn.auc[column])
+        else:
+            assert drawn.auc[column] == pytest.approx(roc_auc_score(*copies))
+            assert drawn.ap[column] == pytest.approx(average_precision_score(*copies))
+            assert drawn.f1[column] == pytest.approx(f1_score(copies[0], copies[1] >= 0.5))

@@ -1,4 +1,4 @@
-"""What is reported of a bundle, with intervals and baselines beside it."""
+"""A bundle measured from the image files, with and without text."""
 
 from __future__ import annotations
 
@@ -6,152 +6,49 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from models.bundle import amend_bundle, read_bundle
-from models.errors import DatasetError
-from models.evaluation import metrics
-from models.evaluation.card import write_card
-from models.evaluation.evaluate import evaluate, figures
+from models.errors import DatasetError, UsageError
+from models.evaluation.evaluate import evaluate, measure, predict_all
 from models.predictor import Predictor
+from models.text import scrub
+from models.training.dataset import FilmDataset
 from models.training.openi import read_openi
-from models.training.release import measure
-from models.types import FindingScore, Prediction
 from models.vocabulary import load_vocabulary
 
 from .conftest import KEYS, write_openi
+from .families import write_family
+
+VOCABULARY = load_vocabulary()
 
 
-def predictions(predictor: Predictor, scores: np.ndarray) -> list[Prediction]:
-    """Predictions with given scores; the last key has no probability."""
-    return [
-        Prediction(
-            identity=predictor.identity,
-            findings=tuple(
-                FindingScore(
-                    key=key,
-                    score=float(value),
-                    probability=None if key == KEYS[-1] else float(value),
-                    threshold=0.5,
-                    present=bool(value >= 0.5),
-                    film_scores=(float(value),),
-                )
-                for key, value in zip(KEYS, row, strict=True)
-            ),
-            embedding=None,
+def with_texts(dataset: FilmDataset, *, silent: int = 0) -> FilmDataset:
+    """The same studies with texts; the first ones of each split without."""
+    studies = {
+        split: tuple(
+            study
+            if number < silent
+            else replace(study, indication="fever and cough", report=f"No effusion. Chest pain {number}.")
+            for number, study in enumerate(found)
         )
-        for row in scores
-    ]
+        for split, found in dataset.studies.items()
+    }
+    return replace(dataset, studies=studies)
 
 
-def truth_table(counts: tuple[int, ...], n: int) -> np.ndarray:
-    return np.stack([np.arange(n) < count for count in counts], axis=1)
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> FilmDataset:
+    root = write_openi(tmp_path_factory.mktemp("films") / "openi", {"train": 1, "val": 4, "test": 8})
+    return read_openi(root, VOCABULARY)
 
 
-def test_a_perfect_model_gets_perfect_figures(predictor: Predictor):
-    truth = truth_table((20, 10, 6, 5), 40)
-    found = figures(KEYS, truth, predictions(predictor, truth.astype(float)), np.arange(40))
-    assert found["macro"]["n_labels"] == 4
-    assert (found["macro"]["auc"], found["macro"]["ap"], found["macro"]["f1"]) == (1, 1, 1)
-    assert found["macro"]["auc_low"] == 1
-    assert found["macro"]["ece"] == 0
-    assert found["accuracy"]["model"] == 1
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """Reads text where there is one."""
+    return Predictor(write_family(tmp_path_factory.mktemp("bundles"), "concatenation"))
 
 
-def test_rare_labels_are_left_out_of_the_average_but_not_of_the_table(predictor: Predictor):
-    truth = truth_table((20, 10, 4, 0), 40)
-    scores = np.random.default_rng(0).random((40, 4))
-    found = figures(KEYS, truth, predictions(predictor, scores), np.arange(40))
-    assert found["macro"]["n_labels"] == 2
-    assert found["macro_all"]["n_labels"] == 3
-    assert found["macro"]["auc"] == pytest.approx(np.mean([found["labels"][key]["auc"] for key in KEYS[:2]]))
-    assert found["labels"][KEYS[2]]["n_positive"] == 4
-    assert found["labels"][KEYS[3]]["auc"] is None
-    assert found["labels"][KEYS[3]]["ap"] is None
-
-
-def test_the_baselines_stand_beside_the_figures(predictor: Predictor):
-    truth = truth_table((20, 10, 6, 5), 40)
-    found = figures(KEYS, truth, predictions(predictor, np.zeros((40, 4))), np.arange(40))
-    assert found["accuracy"]["model"] == found["accuracy"]["predicting_nothing"] == 1 - 41 / 160
-    for key, count in zip(KEYS, (20, 10, 6, 5), strict=True):
-        label = found["labels"][key]
-        assert label["auc"] == 0.5
-        assert label["ap"] == label["prevalence"] == count / 40
-        assert label["f1"] == 0
-        assert label["f1_always"] == pytest.approx(2 * count / (count + 40))
-
-
-def test_only_calibrated_labels_have_a_calibration_error(predictor: Predictor):
-    truth = truth_table((20, 10, 6, 5), 40)
-    found = figures(KEYS, truth, predictions(predictor, np.full((40, 4), 0.5)), np.arange(40))
-    assert found["labels"][KEYS[0]]["ece"] == 0
-    assert found["labels"][KEYS[1]]["ece"] == 0.25
-    assert found["labels"][KEYS[-1]]["ece"] is None
-    assert found["labels"][KEYS[-1]]["calibrated"] is False
-
-
-def test_what_cannot_be_measured_is_json_all_the_same(predictor: Predictor):
-    truth = truth_table((0, 0, 0, 0), 6)
-    found = figures(KEYS, truth, predictions(predictor, np.zeros((6, 4))), np.arange(6))
-    assert found["macro"]["auc"] is None
-    assert "NaN" not in json.dumps(found, allow_nan=False)
-
-
-def test_nothing_to_measure_is_an_error():
-    with pytest.raises(DatasetError, match="no study"):
-        figures(KEYS, np.zeros((0, 4), bool), [], np.arange(0))
-
-
-def test_the_interval_holds_the_figure_and_narrows_with_more_patients():
-    random = np.random.default_rng(0)
-    widths = []
-    for n in (60, 600):
-        truth = (np.arange(n) % 3 == 0)[:, None]
-        scores = (random.normal(0, 1, n) + truth[:, 0])[:, None]
-        low, high = metrics.interval(
-            metrics.bootstrap_auc(truth, scores, np.arange(n), seed=1, resamplings=200)[:, 0]
-        )
-        assert low < metrics.auc(truth[:, 0], scores[:, 0]) < high
-        widths.append(high - low)
-    assert widths[1] < widths[0] / 2
-
-
-def test_the_bootstrap_draws_patients_not_studies():
-    # Ten patients of twenty equal studies each know no more than ten studies.
-    truth, scores = np.array([True, False] * 5), np.linspace(0, 1, 10)[::-1] % 0.7
-    few = metrics.bootstrap_auc(truth[:, None], scores[:, None], np.arange(10), seed=2, resamplings=300)
-    many = metrics.bootstrap_auc(
-        np.repeat(truth, 20)[:, None],
-        np.repeat(scores, 20)[:, None],
-        np.repeat(np.arange(10), 20),
-        seed=2,
-        resamplings=300,
-    )
-    np.testing.assert_allclose(few, many)
-
-
-def test_the_bootstrap_gives_the_same_intervals_again():
-    truth = (np.arange(30) % 4 == 0)[:, None]
-    scores = np.random.default_rng(0).random((30, 1))
-    first, second = (
-        metrics.bootstrap_auc(truth, scores, np.arange(30), seed=0, resamplings=50) for _ in range(2)
-    )
-    np.testing.assert_array_equal(first, second)
-
-
-def test_a_drawing_without_any_label_has_no_mean():
-    found = metrics.mean_known(np.array([[0.5, np.nan], [np.nan, np.nan], [0.4, 0.8]]))
-    np.testing.assert_allclose(found, [0.5, np.nan, 0.6])
-
-
-def test_a_label_that_most_drawings_miss_has_no_interval():
-    assert all(np.isnan(metrics.interval(np.array([np.nan, np.nan, 0.5]))))
-
-
-def test_a_bundle_is_measured_from_the_image_files(predictor: Predictor, tmp_path: Path):
-    dataset = read_openi(write_openi(tmp_path, {"train": 1, "val": 4, "test": 8}), load_vocabulary())
+def test_a_bundle_is_measured_from_the_image_files(predictor: Predictor, dataset: FilmDataset):
     seen = []
     found = evaluate(
         predictor, dataset, split="test", progress=lambda done, total: seen.append((done, total))
@@ -159,44 +56,92 @@ def test_a_bundle_is_measured_from_the_image_files(predictor: Predictor, tmp_pat
     assert (found["bundle"], found["dataset"], found["split"], found["text"]) == (
         "tiny 0.0.1", "openi", "test", "none",
     )  # fmt: skip
+    assert found["weights_sha256"] == predictor.identity.weights_sha256
     assert found["n_studies"] == found["n_patients"] == 8
+    assert found["warnings"] == []
+    assert found["words"] is None
     assert set(found["labels"]) == set(KEYS)
     assert {"n_positive", "auc", "auc_low", "auc_high", "ap", "f1", "threshold"} <= set(
         found["labels"]["nodule"]
     )
+    assert {"auc", "ap", "f1"} <= set(found["macro"])
     assert seen[-1] == (8, 8)
     assert found == evaluate(predictor, dataset, split="test")
+    assert found == json.loads(json.dumps(found, allow_nan=False))
 
 
-def test_the_card_says_what_a_reader_must_know(predictor: Predictor, bundle, tmp_path: Path):
-    dataset = read_openi(write_openi(tmp_path / "data", {"train": 2, "val": 4, "test": 8}), load_vocabulary())
-    measured = measure(Predictor(bundle), dataset)
-    text = (measured.path / "README.md").read_text(encoding="utf-8")
-    figures_ = json.loads((measured.path / "metrics.json").read_text(encoding="utf-8"))
-    assert text == write_card(read_bundle(measured.path), figures_)
-    for promise in (
-        "Research use only", "CC BY-NC-ND 4.0", "Split by patient", "8 studies of 8 patients", "95 %",
-        "a score is not a probability", "dicom-node evaluate tiny-0.0.1", measured.weights_sha256,
-        "predicting nothing at all", *(f"`{key}`" for key in KEYS),
-    ):  # fmt: skip
-        assert promise in text
-    assert str(tmp_path) not in text
+def test_any_split_of_the_data_set_can_be_measured(predictor: Predictor, dataset: FilmDataset):
+    sealed = replace(dataset, studies={**dataset.studies, "sealed": dataset.studies["val"], "val": ()})
+    assert evaluate(predictor, sealed, split="sealed")["n_studies"] == 4
+    with pytest.raises(DatasetError, match="no split 'later'"):
+        evaluate(predictor, sealed, split="later")
 
 
-def test_the_card_follows_the_figures(bundle):
-    zero = {
-        "n_labels": 0, "auc": None, "auc_low": None, "auc_high": None, "ap": None, "ap_random": None,
-        "f1": None, "f1_always": None, "ece": None,
-    }  # fmt: skip
-    split = {
-        "dataset": "drawn", "split": "test", "text": "none", "n_studies": 3, "n_patients": 2, "macro": zero,
-        "macro_all": zero, "accuracy": {"model": 0.5, "predicting_nothing": 0.75}, "labels": {},
-    }  # fmt: skip
-    info = {"name": "drawn", "title": "Drawn films", "terms": "CC0", "n_studies": {}, "n_films": {}}
-    card = write_card(bundle, {"dataset": info, "val": split, "test": split})
-    assert "0.750" in card
-    other = write_card(bundle, {"dataset": info, "val": split, "test": split | {"n_studies": 4}})
-    assert "4 studies of 2 patients" in other
-    renamed = replace(bundle, manifest=replace(bundle.manifest, version="0.0.2"))
-    assert "# tiny 0.0.2" in write_card(renamed, {"dataset": info, "val": split, "test": split})
-    assert amend_bundle(bundle, {"README.md": card}).path == bundle.path
+def test_the_split_of_the_calibration_says_that_its_figures_flatter(
+    predictor: Predictor, dataset: FilmDataset
+):
+    own = replace(dataset, name=predictor.bundle.calibration.dataset)
+    (warning,) = evaluate(predictor, own, split="val")["warnings"]
+    assert "fitted to this split" in warning
+    (warning,) = evaluate(predictor, own, split="train")["warnings"]
+    assert "trained" in warning
+    assert evaluate(predictor, dataset, split="val")["warnings"] == []
+
+
+class TestText:
+    def scores(self, predictor: Predictor, dataset: FilmDataset, text: str) -> list[float]:
+        predictions = predict_all(predictor, dataset.split("test"), text=text)
+        return [prediction.findings[0].score for prediction in predictions]
+
+    def test_a_bundle_reads_the_text_that_was_asked_for(self, reader: Predictor, dataset: FilmDataset):
+        texts = with_texts(dataset)
+        none, indication, report = (
+            self.scores(reader, texts, text) for text in ("none", "indication", "report")
+        )
+        assert none == self.scores(reader, dataset, "none")
+        assert none != indication != report != none
+        # The report is read without the words of its labels: whatever they say, the answer is the same.
+        scrubbed = {
+            split: tuple(replace(study, indication=scrub(study.report, VOCABULARY)) for study in studies)
+            for split, studies in texts.studies.items()
+        }
+        assert report == self.scores(reader, replace(texts, studies=scrubbed), "indication")
+        assert "effusion" not in scrubbed["test"][0].indication.casefold()
+
+    def test_figures_of_a_report_carry_a_warning(self, reader: Predictor, dataset: FilmDataset):
+        found = evaluate(reader, with_texts(dataset), split="test", text="report")
+        assert found["text"] == "report"
+        assert "labels come from the very report" in found["warnings"][0]
+        assert found["words"]["all"]["n_reports"] == 8
+        assert "Chest pain" not in json.dumps(found)
+        assert evaluate(reader, with_texts(dataset), split="test", text="indication")["warnings"] == []
+
+    def test_studies_without_text_are_read_where_it_is_optional(
+        self, reader: Predictor, dataset: FilmDataset
+    ):
+        found = evaluate(reader, with_texts(dataset, silent=3), split="test", text="indication")
+        assert (found["n_studies"], found["n_without_text"], found["n_left_out"]) == (8, 3, 0)
+
+    def test_studies_without_text_are_left_out_where_it_is_required(
+        self, dataset: FilmDataset, tmp_path: Path
+    ):
+        strict = Predictor(write_family(tmp_path, "concatenation", text="required"))
+        sample, found = measure(strict, with_texts(dataset, silent=3), split="test", text="indication")
+        assert (found["n_studies"], found["n_without_text"], found["n_left_out"]) == (5, 3, 3)
+        assert len(sample.studies) == 5
+        with pytest.raises(
+            UsageError, match=r"tiny-concatenation 0\.0\.1 requires text; use --text indication"
+        ):
+            evaluate(strict, with_texts(dataset), split="test")
+
+    def test_a_text_that_the_bundle_cannot_read_is_refused(self, predictor: Predictor, dataset: FilmDataset):
+        with pytest.raises(UsageError, match=r"tiny 0\.0\.1 reads films alone; use --text none"):
+            evaluate(predictor, with_texts(dataset), split="test", text="indication")
+
+    def test_a_text_that_no_study_has_is_refused(self, reader: Predictor, dataset: FilmDataset):
+        with pytest.raises(UsageError, match="no study of openi test has such a text"):
+            evaluate(reader, dataset, split="test", text="indication")
+
+    def test_a_text_that_does_not_exist_is_refused(self, reader: Predictor, dataset: FilmDataset):
+        with pytest.raises(UsageError, match="no such text; use one of none, indication, report"):
+            evaluate(reader, dataset, split="test", text="conclusion")

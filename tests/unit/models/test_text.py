@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from models.text import scrub, terms
+from models.errors import UsageError
+from models.text import readable, scrub, terms
 from models.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary()
@@ -79,3 +80,18 @@ def test_every_label_can_be_said(key: str):
     for term in terms(VOCABULARY.labels[key]):
         assert term == term.casefold().strip()
         assert scrub(f"Wires with {term} near the clavicle.", VOCABULARY) == "Wires with near the clavicle."
+
+
+def test_a_study_gives_the_text_that_was_asked_for():
+    def text(
+        kind: str, indication: str = "Cough, pneumonia?", report: str = "Pneumonia by the port."
+    ) -> str | None:
+        return readable(kind, indication=indication, report=report, vocabulary=VOCABULARY)
+
+    assert text("none") is None
+    assert text("indication") == "Cough, pneumonia?"
+    assert text("report") == "by the port."
+    assert text("indication", indication=" ") is None
+    assert text("report", report="Pneumonia.") is None
+    with pytest.raises(UsageError, match="no text 'conclusion'; use one of none, indication, report"):
+        text("conclusion")

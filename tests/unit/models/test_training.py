@@ -450,7 +450,6 @@ class TestCommands:
         [
             (["train", "none.toml", "--data", "."], 2, "cannot be read"),
             (["evaluate", "nonesuch", "--root", "."], 1, "no bundle 'nonesuch'"),
-            (["evaluate", "nonesuch", "--root", ".", "--text", "report"], 2, "--text report"),
         ],
     )
     def test_an_error_is_one_line_and_a_code(self, monkeypatch, capsys, arguments, code, message):

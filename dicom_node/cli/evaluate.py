@@ -1,0 +1,156 @@
+"""``evaluate``: measure a model bundle on labelled films.
+
+Heavy libraries are imported inside the command, because the root command imports this module at every start.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table as Cells
+
+from dicom_node.errors import ConfigurationError, NodeError
+
+if TYPE_CHECKING:
+    from models.training.dataset import FilmDataset
+
+#: For a person; standard output stays machine readable.
+console = Console(stderr=True)
+
+
+#: Columns that a table may have on the terminal, and how many are left of a wider one.
+_WIDEST, _NARROWED = 6, 5
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn the models' errors into the node's: a wrong recipe or name is wrong usage, the rest has failed."""
+    from models.errors import ModelError, RecipeError, UsageError
+
+    try:
+        yield
+    except (RecipeError, UsageError) as error:
+        raise ConfigurationError(str(error)) from error
+    except ModelError as error:
+        raise NodeError(str(error)) from error
+
+
+def labelled(name: str, root: Path) -> FilmDataset:
+    """Data set of that name in a folder."""
+    from dicom_node.cli.films import read_film
+    from models.training.datasets import read_dataset
+    from models.vocabulary import load_vocabulary
+
+    return read_dataset(name, root, load_vocabulary(), read_film)
+
+
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="name of a shipped bundle, or a folder")],
+    root: Annotated[Path, typer.Option("--root", help="folder of the data set")],
+    dataset: Annotated[str, typer.Option("--dataset", help="openi or nih")] = "openi",
+    split: Annotated[str, typer.Option("--split", help="any that the data set names")] = "test",
+    text: Annotated[
+        str,
+        typer.Option(
+            "--text",
+            help="what is read beside the films: none, indication, or report (freed of the labels' terms)",
+        ),
+    ] = "none",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="folder for metrics.json, report.html, table.md and the plots"),
+    ] = None,
+    json_: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="write the figures there; - for standard output"),
+    ] = None,
+) -> None:
+    """Measure a bundle on labelled films, straight from the image files. RESEARCH USE ONLY."""
+    _check_targets(out, json_)
+    with one_sentence():
+        from models.evaluation.evaluate import check_text, measure
+        from models.evaluation.report import write_report
+        from models.predictor import Predictor
+
+        predictor = Predictor.load(bundle)
+        check_text(predictor, text)
+        films = labelled(dataset, root)
+        for note in films.notes:
+            console.print(f"{films.name}: {note}", markup=False, highlight=False, soft_wrap=True)
+        with Progress(console=console, transient=True) as progress:
+            reading = progress.add_task("reading films", total=None)
+            sample, figures = measure(
+                predictor,
+                films,
+                split=split,
+                text=text,
+                progress=lambda done, total: progress.update(reading, completed=done, total=total),
+            )
+            if out is not None:
+                drawing = progress.add_task("drawing", total=None)
+                with _writing("--out", out):
+                    write_report(
+                        out,
+                        sample,
+                        figures,
+                        lambda done, total: progress.update(drawing, completed=done, total=total),
+                    )
+    written = json.dumps(figures, indent=2)
+    if json_ == Path("-"):
+        typer.echo(written)
+        return
+    if json_ is not None:
+        with _writing("--json", json_):
+            json_.write_text(written + "\n", encoding="utf-8")
+    show(figures)
+
+
+def show(figures: Mapping[str, Any]) -> None:
+    """Print the tables, as far as a terminal is wide."""
+    from models.evaluation import tables
+
+    terminal = Console(highlight=False)
+    terminal.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
+    for remark in tables.remarks(figures):
+        terminal.print(f"caution: {remark}", markup=False)
+    shown = (tables.overall, tables.accuracy, tables.abnormal, tables.labels, tables.rare, tables.subgroups)
+    for table in (make(figures) for make in shown):
+        if table is None or not table.rows:
+            continue
+        # The columns of a wide table beyond these are for the report.
+        header = table.header if len(table.header) <= _WIDEST else table.header[:_NARROWED]
+        cells = Cells(title=table.title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
+        for number, name in enumerate(header):
+            cells.add_column(name, justify="right" if number else "left", overflow="fold")
+        for row in table.rows:
+            cells.add_row(*map(escape, row[: len(header)]))
+        terminal.print(cells, "")
+
+
+def _check_targets(out: Path | None, json_: Path | None) -> None:
+    """Find out before the films are read whether what is measured can be kept."""
+    if json_ is not None and json_ != Path("-") and not json_.parent.is_dir():
+        raise ConfigurationError(f"--json {json_}: there is no folder {json_.parent}")
+    if out is not None:
+        with _writing("--out", out):
+            out.mkdir(parents=True, exist_ok=True)
+        try:
+            import matplotlib.figure  # noqa: F401
+        except ImportError as error:
+            raise ConfigurationError("--out draws with matplotlib: install dicom-node[train]") from error
+
+
+@contextmanager
+def _writing(option: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"{option} {path}: {error.strerror}; name another place") from error
