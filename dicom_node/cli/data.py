@@ -88,7 +88,7 @@ def _prepare(
     if accept:
         _download(root, [file for file in wanted if not _here(root, file)], collection, mirror)
     for file in (file for files in collection.films.values() for file in files):
-        if (root / file.name).exists() and not (root / file.folder).exists():
+        if (root / file.name).exists() and not file.present(root):
             _unpack(root / file.name, root / file.folder)
     return [file for file in wanted if not file.present(root)]
 
@@ -186,18 +186,16 @@ def _count(name: str, root: Path) -> dict[str, Any]:
     """What a folder holds; boxes by label beside what :func:`models.training.counts.count` counts."""
     from collections import Counter
 
-    from models.errors import ModelError
+    from dicom_node.cli.evaluate import one_sentence
     from models.training.boxes import read_boxes
     from models.training.counts import count
     from models.training.datasets import read_dataset
     from models.vocabulary import load_vocabulary
 
-    try:
+    with one_sentence():
         vocabulary = load_vocabulary()
         counts = count(read_dataset(name, root, vocabulary), vocabulary)
         boxes = Counter(box.key for found in read_boxes(root).values() for box in found)
-    except ModelError as error:
-        raise NodeError(str(error)) from error
     return {**counts, "boxes": dict(boxes.most_common())}
 
 
