@@ -7,14 +7,17 @@ encoder is published in no other way, pickles of which torch takes tensors alone
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import pickle
 import re
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,16 +50,6 @@ _FILES = {
     "and tokenizer.json or vocab.txt",
     "image": "config.json and model.safetensors or pytorch_model.bin",
     "text": "config.json, model.safetensors or pytorch_model.bin, and tokenizer.json or vocab.txt",
-}
-
-#: Name on the Hugging Face hub -> family and tower that it is the published default of.
-DEFAULTS = {
-    "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224": "biomedclip: clip",
-    "timm/swin_tiny_patch4_window7_224.ms_in1k": "crossattention: image",
-    "emilyalsentzer/Bio_ClinicalBERT": "crossattention: text",
-    "timm/resnet18.a1_in1k": "concatenation: image",
-    "dmis-lab/biobert-base-cased-v1.1": "concatenation: text",
-    "timm/densenet121.ra_in1k": "densenet: image",
 }
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -152,9 +145,21 @@ def folder_of(name: str, cache: Path) -> Path:
     return cache / name.replace("/", "--")
 
 
+@functools.cache
+def recommended() -> Mapping[str, str]:
+    """Encoders of the hub that the shipped recipes start from: name -> ``recipe: tower``."""
+    found = {}
+    for recipe in sorted((Path(str(resources.files("models"))) / "recipes").glob("*.toml")):
+        architecture = tomllib.loads(recipe.read_text(encoding="utf-8"))["architecture"]
+        for tower, source in architecture.get("towers", {}).items():
+            if source.startswith("hf:"):
+                found[source.removeprefix("hf:")] = f"{recipe.stem}: {tower}"
+    return found
+
+
 def files_to_bring(name: str) -> str:
     """Say which files belong to an encoder, for a person who brings them; of an unknown one, what may."""
-    tower = DEFAULTS.get(name, "").partition(": ")[2]
+    tower = recommended().get(name, "").partition(": ")[2]
     return _FILES.get(tower) or "; or ".join(f"for {tower} {files}" for tower, files in _FILES.items())
 
 

@@ -57,7 +57,7 @@ def list_(cache: Cache = None, as_json: AsJson = False) -> None:
     console = _console()
     columns = ("bundle", "architecture", "labels", "text", "MB", "test AUC", "state")
     console.print(_table(columns, (_bundle_cells(row) for row in bundles)))
-    console.print(_table(("encoder", "default of", "kind", "MB", "state"), map(_encoder_cells, encoders)))
+    console.print(_table(("encoder", "recipe: tower", "kind", "MB", "state"), map(_encoder_cells, encoders)))
     console.print("Research use only.")
 
 
@@ -150,9 +150,9 @@ def _shipped() -> list[Path]:
 
 
 def _encoders(cache: Path) -> list[str]:
-    from models.encoders import DEFAULTS, cached_names
+    from models.encoders import cached_names, recommended
 
-    return list(dict.fromkeys([*DEFAULTS, *cached_names(cache)]))
+    return list(dict.fromkeys([*recommended(), *cached_names(cache)]))
 
 
 def _cached(name: str, cache: Path) -> bool:
@@ -202,10 +202,10 @@ def _bundle_row(path: Path) -> dict[str, Any]:
 
 
 def _encoder_row(name: str, cache: Path) -> dict[str, Any]:
-    from models.encoders import DEFAULTS, folder_of, read_encoder
+    from models.encoders import folder_of, read_encoder, recommended
     from models.errors import ModelError
 
-    row: dict[str, Any] = {"encoder": name, "default_of": DEFAULTS.get(name), "pulled": _cached(name, cache)}
+    row: dict[str, Any] = {"encoder": name, "recipe": recommended().get(name), "pulled": _cached(name, cache)}
     if not row["pulled"]:
         return {**row, "problem": ""}
     path = folder_of(name, cache)
@@ -284,7 +284,7 @@ def _bundle_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _encoder_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     size = "" if "bytes" not in row else f"{row['bytes'] / _MEGABYTE:.1f}"
     state = row["problem"] or ("whole" if row["pulled"] else "-")
-    return (row["encoder"], _said(row["default_of"]), _said(row.get("kind")), size, state)
+    return (row["encoder"], _said(row["recipe"]), _said(row.get("kind")), size, state)
 
 
 def _said(value: Any) -> str:

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 from dicom_node.cli.models import app
 from dicom_node.errors import NodeError
-from models.encoders import DEFAULTS, read_encoder
+from models.encoders import read_encoder, recommended
 from tests.peers import cli, free_port
 from tests.unit.models.families import write_family
 from tests.unit.models.published import dense, write_bert
@@ -59,10 +59,10 @@ def test_bundles_and_encoders_are_listed(cache: Path):
     assert 0.5 < row["test_auc"] < 1
     assert row["bytes"] == sum(file.stat().st_size for file in Path(row["path"]).iterdir())
     encoders = {row["encoder"]: row for row in listed["encoders"]}
-    assert encoders.keys() == DEFAULTS.keys()
+    assert encoders.keys() == recommended().keys()
     assert {name for name, row in encoders.items() if row["pulled"]} == {CLINICAL}
     assert encoders[CLINICAL]["kind"] == "bert"
-    assert encoders[CLINICAL]["default_of"] == "crossattention: text"
+    assert encoders[CLINICAL]["recipe"] == "crossattention: text"
 
 
 def test_the_list_is_read_by_a_person(cache: Path, bert: Path):
@@ -105,7 +105,6 @@ def test_what_is_whole_passes(cache: Path):
     assert done.exit_code == 0, done.output
     assert f"{CLINICAL}: whole" in done.stdout
     assert "openi-findings-0.1.0: whole" in done.stdout
-    assert DEFAULTS.keys() - {CLINICAL}
     assert "biobert" not in done.stdout  # what was never pulled is not missed
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+import models
 from models.encoders import (
-    DEFAULTS,
     Encoder,
     adopt,
     cached_names,
@@ -23,6 +23,7 @@ from models.encoders import (
     files_to_bring,
     folder_of,
     read_encoder,
+    recommended,
 )
 from models.errors import EncoderError
 from models.tokens import TextFormat, Tokenizer
@@ -319,7 +320,7 @@ def test_the_cache_is_in_the_users_home(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_the_files_to_bring_are_those_that_are_read():
-    for name, tower in DEFAULTS.items():
+    for name, tower in recommended().items():
         words = files_to_bring(name).replace(",", "").split()
         named = [word for word in words if "." in word]
         # The first of each pair of alternatives alone is already an encoder.
@@ -329,17 +330,19 @@ def test_the_files_to_bring_are_those_that_are_read():
             [word for word in named if not word.endswith((".safetensors", "tokenizer.json"))], name
         )
         assert chosen[0].endswith(".bin")
-    assert all(files_to_bring(name) in files_to_bring("someone/else") for name in DEFAULTS)
+    assert all(files_to_bring(name) in files_to_bring("someone/else") for name in recommended())
 
 
-def test_the_defaults_of_the_image_towers_are_those_that_timm_names():
-    for family, backbone in (
-        ("crossattention", "swin_tiny_patch4_window7_224"),
-        ("concatenation", "resnet18"),
-        ("densenet", "densenet121"),
-    ):
-        name = timm.get_pretrained_cfg(backbone).hf_hub_id
-        assert DEFAULTS[name] == f"{family}: image"
+def test_the_recommended_encoders_are_those_of_the_recipes():
+    named = [
+        source.removeprefix("hf:")
+        for path in (Path(models.__file__).parent / "recipes").glob("*.toml")
+        for source in tomllib.loads(path.read_text())["architecture"].get("towers", {}).values()
+        if source.startswith("hf:")
+    ]
+    assert named
+    assert recommended().keys() == set(named)
+    assert recommended()["emilyalsentzer/Bio_ClinicalBERT"] == "crossattention: text"
 
 
 def test_the_encoders_of_the_cache_are_listed_by_name(adopted: Encoder, tmp_path: Path):

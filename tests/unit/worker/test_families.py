@@ -1,0 +1,35 @@
+"""The worker reads with every family, also where no map can be drawn and no text is there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dicom_node.settings import Settings, WorkerSettings
+from dicom_node.store.study import StudyState
+from tests import factories
+from tests.unit.models.families import FAMILIES, write_family
+from worker.reading import StudyReader, StudyRevision
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_film_becomes_a_report_with_pictures_only_where_there_are_maps(family: str, tmp_path: Path) -> None:
+    bundle = write_family(tmp_path, family)
+    settings = Settings(
+        data_dir=tmp_path / "node", worker=WorkerSettings(bundle=str(bundle.path), device="cpu", threads=1)
+    )
+    film = factories.film()
+    path = tmp_path / "film.dcm"
+    path.write_bytes(factories.encoded(film))
+    with StudyReader.open(settings) as reader:
+        study = StudyRevision(film.StudyInstanceUID, 1, datetime(2026, 1, 2, tzinfo=UTC))
+        reading = reader.read(study, [path])
+    assert reading.state is StudyState.REPORTED, reading.reason
+    kinds = [kind for kind, _ in reading.objects]
+    assert kinds[0] == "sr"
+    assert reading.report is not None
+    present = [finding for finding in reading.report.findings if finding.saliency]
+    assert kinds[1:] == ["sc"] * len(present)
+    assert bool(present) == (family == "densenet")
