@@ -28,6 +28,8 @@ console = Console(stderr=True)
 
 #: Columns that a table may have on the terminal, and how many are left of a wider one.
 _WIDEST, _NARROWED = 6, 5
+#: Characters of a label that are never broken.
+_NAME_WIDTH = 28
 
 
 @contextmanager
@@ -129,7 +131,11 @@ def show(figures: Mapping[str, Any]) -> None:
         header = table.header if len(table.header) <= _WIDEST else table.header[:_NARROWED]
         cells = Cells(title=table.title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
         for number, name in enumerate(header):
-            cells.add_column(name, justify="right" if number else "left", overflow="fold")
+            if number:
+                cells.add_column(name, justify="right", overflow="fold")
+            else:
+                longest = max(len(row[0]) for row in table.rows)
+                cells.add_column(name, min_width=min(longest, _NAME_WIDTH), overflow="fold")
         for row in table.rows:
             cells.add_row(*map(escape, row[: len(header)]))
         terminal.print(cells, "")

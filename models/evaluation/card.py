@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from models.bundle import Bundle
 from models.calibration import FEWEST_POSITIVES, RARE_QUANTILE
 from models.evaluation import tables
-from models.evaluation.tables import Table, number
+from models.evaluation.tables import Figures, Table, number
 
 #: By the short name of a data set: where its labels come from, and what that means for the figures.
 _LABELS_FROM = {
@@ -33,6 +33,18 @@ _HEATMAP = "A heat map shows what spoke for a finding in the network. It is not 
 _TEXT = """The text is what was known before the films were read. A model that reads it can repeat the
     question that the films were to answer; its figures stand apart from those of the films alone."""
 
+_SHORT: tuple[Callable[[Figures], Table | None], ...] = (tables.overall, tables.accuracy, tables.abnormal)
+_ALL = (
+    *_SHORT,
+    tables.labels,
+    tables.rare,
+    tables.operating,
+    tables.calibration,
+    tables.subgroups,
+)
+#: Entries of ``metrics.json`` that have a place of their own in the card, or none.
+_NAMED = ("dataset", "val", "test")
+
 
 def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
     """Write the card.
@@ -42,7 +54,8 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
     bundle
         Read and verified.
     metrics
-        Contents of its ``metrics.json``: ``dataset``, ``val`` and ``test``.
+        Contents of its ``metrics.json``: ``dataset``, ``val`` and ``test``; what else was measured, such as
+        the same split with another text, follows ``test`` in short.
 
     Returns
     -------
@@ -56,7 +69,8 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
         _identity(bundle),
         _intended(bundle),
         _data(bundle, metrics["dataset"], metrics["test"]["split"]),
-        _results(metrics["test"]),
+        _results(metrics["test"], _ALL),
+        *(_results(found, _SHORT) for name, found in metrics.items() if name not in _NAMED),
         _calibration(bundle),
         "## Limits\n\n" + tables.bullets(_limits(bundle, metrics["dataset"]["name"])),
         _commands(bundle, metrics["test"]),
@@ -101,17 +115,7 @@ def _data(bundle: Bundle, dataset: Mapping[str, Any], split: str) -> str:
     )
 
 
-def _results(test: Mapping[str, Any]) -> str:
-    shown = (
-        tables.overall,
-        tables.accuracy,
-        tables.abnormal,
-        tables.labels,
-        tables.rare,
-        tables.operating,
-        tables.calibration,
-        tables.subgroups,
-    )
+def _results(test: Mapping[str, Any], shown: Sequence[Callable[[Figures], Table | None]]) -> str:
     parts = [
         f"{test['n_studies']} studies of {test['n_patients']} patients, measured by",
         f"```\n{tables.command(test)}\n```",

@@ -28,6 +28,7 @@ _FROM_REPORT = (
     "can be seen on the films, nor of what is known before they are read."
 )
 _FITTED_HERE = "Calibration and thresholds were fitted to this split: its F1, Brier score and ECE flatter."
+_FITTED_ELSEWHERE = "Calibration and thresholds were fitted to {}: they may not suit these films."
 _TRAINED_HERE = "The bundle may have been trained on these films: the figures say nothing of others."
 
 
@@ -161,7 +162,9 @@ def _warnings(predictor: Predictor, dataset: str, split: str, text: str) -> Iter
     calibration = predictor.bundle.calibration
     if text == "report":
         yield _FROM_REPORT
-    if (dataset, split) == (calibration.dataset, calibration.split):
+    if dataset != calibration.dataset:
+        yield _FITTED_ELSEWHERE.format(calibration.dataset)
+    elif split == calibration.split:
         yield _FITTED_HERE
     if (dataset, split) == (calibration.dataset, "train"):
         yield _TRAINED_HERE

@@ -58,7 +58,9 @@ def test_a_bundle_is_measured_from_the_image_files(predictor: Predictor, dataset
     )  # fmt: skip
     assert found["weights_sha256"] == predictor.identity.weights_sha256
     assert found["n_studies"] == found["n_patients"] == 8
-    assert found["warnings"] == []
+    assert found["warnings"] == [
+        "Calibration and thresholds were fitted to drawn: they may not suit these films."
+    ]
     assert found["words"] is None
     assert set(found["labels"]) == set(KEYS)
     assert {"n_positive", "auc", "auc_low", "auc_high", "ap", "f1", "threshold"} <= set(
@@ -85,7 +87,7 @@ def test_the_split_of_the_calibration_says_that_its_figures_flatter(
     assert "fitted to this split" in warning
     (warning,) = evaluate(predictor, own, split="train")["warnings"]
     assert "trained" in warning
-    assert evaluate(predictor, dataset, split="val")["warnings"] == []
+    assert evaluate(predictor, own, split="test")["warnings"] == []
 
 
 class TestText:
@@ -114,7 +116,8 @@ class TestText:
         assert "labels come from the very report" in found["warnings"][0]
         assert found["words"]["all"]["n_reports"] == 8
         assert "Chest pain" not in json.dumps(found)
-        assert evaluate(reader, with_texts(dataset), split="test", text="indication")["warnings"] == []
+        other = evaluate(reader, with_texts(dataset), split="test", text="indication")["warnings"]
+        assert not [warning for warning in other if "report" in warning]
 
     def test_studies_without_text_are_read_where_it_is_optional(
         self, reader: Predictor, dataset: FilmDataset

@@ -100,6 +100,20 @@ def test_a_card_of_a_bundle_that_read_text_warns(dataset: FilmDataset, tmp_path:
     assert "heat map" not in text
 
 
+def test_figures_with_another_text_follow_in_short(dataset: FilmDataset, tmp_path: Path):
+    reader = write_family(tmp_path, "concatenation")
+    studies = {"test": tuple(replace(study, indication="fever") for study in dataset.studies["test"])}
+    dataset = replace(dataset, studies=studies)
+    metrics = metrics_of(reader, dataset)
+    metrics["test indication"] = evaluate(Predictor(reader), dataset, split="test", text="indication")
+    text = write_card(reader, metrics)
+    films, texts = (text.index(f"## Results on openi test, text: {read}") for read in ("none", "indication"))
+    assert films < texts < text.index("## Limits")
+    assert "--split test --text indication" in text[texts:]
+    assert "### Macro averages" in text[texts:]
+    assert "### By label" not in text[texts:]
+
+
 def test_the_card_follows_the_figures(bundle: Bundle, dataset: FilmDataset):
     metrics = metrics_of(bundle, dataset)
     card = write_card(bundle, metrics)
