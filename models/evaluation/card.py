@@ -43,7 +43,7 @@ _ALL = (
     tables.subgroups,
 )
 #: Entries of ``metrics.json`` that have a place of their own in the card, or none.
-_NAMED = ("dataset", "val", "test")
+_NAMED = ("dataset", "recipe", "val", "test")
 
 
 def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
@@ -55,7 +55,8 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
         Read and verified.
     metrics
         Contents of its ``metrics.json``: ``dataset``, ``val`` and ``test``; what else was measured, such as
-        the same split with another text, follows ``test`` in short.
+        the same split with another text, follows ``test`` in short. ``recipe`` names the recipe where it is not
+        that of the bundle's name.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
         *(_results(found, _SHORT) for name, found in metrics.items() if name not in _NAMED),
         _calibration(bundle),
         "## Limits\n\n" + tables.bullets(_limits(bundle, metrics["dataset"]["name"])),
-        _commands(bundle, metrics["test"]),
+        _commands(metrics.get("recipe", manifest.name), metrics["test"]),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -102,6 +103,7 @@ def _intended(bundle: Bundle) -> str:
 
 
 def _data(bundle: Bundle, dataset: Mapping[str, Any], split: str) -> str:
+    calibration = bundle.calibration
     counts = tuple(
         (split, str(count), str(dataset["n_films"][split])) for split, count in dataset["n_studies"].items()
     )
@@ -110,8 +112,9 @@ def _data(bundle: Bundle, dataset: Mapping[str, Any], split: str) -> str:
         f"""{dataset["title"]}; terms: {dataset["terms"]}. Split by patient. Neither films nor anything that
         shows one is part of the bundle.""",
         Table("", ("split", "studies", "films"), counts).markdown(),
-        f"""Trained on `train`; calibration and thresholds from `{bundle.calibration.split}`; the figures
-        below are from `{split}`, on which nothing was chosen.""",
+        f"""Trained on `train` of the data sets that the recipe names; calibration and thresholds from
+        `{calibration.dataset}` {calibration.split}; the figures below are from `{dataset["name"]}` {split}, on
+        which nothing was chosen.""",
     )
 
 
@@ -158,13 +161,10 @@ def _limits(bundle: Bundle, dataset: str) -> Sequence[str]:
     )
 
 
-def _commands(bundle: Bundle, test: Mapping[str, Any]) -> str:
+def _commands(recipe: str, test: Mapping[str, Any]) -> str:
     return _section(
         "Commands that produced it",
-        "```\n"
-        f"dicom-node train models/recipes/{bundle.manifest.name}.toml --data FOLDER\n"
-        f"{tables.command(test)}\n"
-        "```",
+        f"```\ndicom-node train models/recipes/{recipe}.toml --data FOLDER\n{tables.command(test)}\n```",
     )
 
 

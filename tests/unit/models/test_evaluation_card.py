@@ -64,6 +64,9 @@ def test_a_card_of_another_data_set_says_nothing_of_open_i(bundle: Bundle, datas
     text = write_card(bundle, metrics_of(bundle, nih))
     assert "CC0" in text
     assert "mined from reports by a program" in text
+    # The data set of the calibration is another one, and named.
+    assert "calibration and thresholds from `drawn` val" in text
+    assert "the figures below are from `nih` test" in text
     for word in ("Open-i", "openi", "MeSH", "Indiana", "lateral"):
         assert word not in text
     other = replace(dataset, name="elsewhere", title="Films of a clinic", terms="none")
@@ -120,6 +123,8 @@ def test_the_card_follows_the_figures(bundle: Bundle, dataset: FilmDataset):
     changed = json.loads(json.dumps(metrics))
     changed["test"]["n_studies"] = 4
     assert "4 studies of 24 patients" in write_card(bundle, changed)
+    assert "models/recipes/tiny.toml" in card
+    assert "models/recipes/all.toml" in write_card(bundle, metrics | {"recipe": "all"})
     renamed = replace(bundle, manifest=replace(bundle.manifest, version="0.0.2"))
     assert "# tiny 0.0.2" in write_card(renamed, metrics)
     assert amend_bundle(bundle, {"README.md": card}).path == bundle.path
