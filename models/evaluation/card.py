@@ -55,8 +55,8 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
         Read and verified.
     metrics
         Contents of its ``metrics.json``: ``dataset``, ``val`` and ``test``; what else was measured, such as
-        the same split with another text, follows ``test`` in short. ``recipe`` names the recipe where it is not
-        that of the bundle's name.
+        the same split with another text, follows ``test`` in short. ``recipe`` is the name of the
+        recipe where that is not the bundle's.
 
     Returns
     -------
@@ -113,8 +113,8 @@ def _data(bundle: Bundle, dataset: Mapping[str, Any], split: str) -> str:
         shows one is part of the bundle.""",
         Table("", ("split", "studies", "films"), counts).markdown(),
         f"""Trained on `train` of the data sets that the recipe names; calibration and thresholds from
-        `{calibration.dataset}` {calibration.split}; the figures below are from `{dataset["name"]}` {split}, on
-        which nothing was chosen.""",
+        `{calibration.dataset}` {calibration.split}; the figures below are from `{dataset["name"]}` {split},
+        on which nothing was chosen.""",
     )
 
 
