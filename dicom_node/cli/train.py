@@ -97,6 +97,7 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
                     if bundle.name == chosen.name
                     else first.parent / f"{bundle.name}-{chosen.version}",
                     also=bundle,
+                    calibration_set=dataset,
                     progress=lambda done, total: progress.update(measuring, completed=done, total=total),
                 )
                 for bundle in chosen.bundles

@@ -33,6 +33,7 @@ def release(
     *,
     path: Path,
     also: Also | None = None,
+    calibration_set: FilmDataset | None = None,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Bundle:
     """Write a bundle of a finished training, with metrics and model card.
@@ -42,11 +43,13 @@ def release(
     Parameters
     ----------
     dataset
-        That the bundle is calibrated and measured on.
+        That the bundle is measured on, and calibrated on where it has a ``val``.
     path
         Folder of the bundle; one that is there is replaced.
     also
         Which of the recipe's bundles; the first when absent.
+    calibration_set
+        Whose ``val`` is used for a data set that has none; it must speak of the same labels.
 
     Raises
     ------
@@ -73,10 +76,11 @@ def release(
     draft = Predictor(
         write_bundle(path, manifest, keys, network, uncalibrated(keys, dataset.name), tokenizer=definition)
     )
-    val = dataset.split("val")
+    asked = dataset if dataset.studies.get("val") else calibration_set or dataset
+    val = asked.split("val")
     predictions = predict_all(draft, val, progress)
     scores = np.array([[finding.score for finding in prediction.findings] for prediction in predictions])
-    calibration = calibrate(keys, targets(val, keys), scores, dataset=dataset.name, split="val")
+    calibration = calibrate(keys, targets(val, keys), scores, dataset=asked.name, split="val")
     predictor = Predictor(write_bundle(path, manifest, keys, network, calibration, tokenizer=definition))
     return measure(predictor, dataset, progress=progress)
 
@@ -88,7 +92,8 @@ def measure(
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Bundle:
     """Write ``metrics.json`` and the model card of a bundle that is already calibrated."""
-    metrics = {split: evaluate(predictor, dataset, split=split, progress=progress) for split in MEASURED}
+    there = [split for split in MEASURED if dataset.studies.get(split)]
+    metrics = {split: evaluate(predictor, dataset, split=split, progress=progress) for split in there}
     metrics["dataset"] = {
         "name": dataset.name,
         "title": dataset.title,
