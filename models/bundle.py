@@ -21,7 +21,6 @@ import json
 import re
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -37,6 +36,7 @@ from torch import Tensor
 from models.architectures import Network, build
 from models.calibration import Calibration, parse_calibration
 from models.errors import BundleError, VocabularyError
+from models.manifest import read_file, read_table, read_verified, sha256_of, toml, verify
 from models.tokens import TextFormat, Tokenizer
 from models.transforms import Preprocessing
 from models.types import Identity
@@ -197,16 +197,12 @@ class Bundle:
         if self.manifest.tokens is None:
             return None
         try:
-            return Tokenizer(self._verified(TOKENIZER).decode("utf-8", "replace"), self.manifest.tokens)
+            return Tokenizer(
+                read_verified(self.path, TOKENIZER, self.hashes[TOKENIZER]).decode("utf-8", "replace"),
+                self.manifest.tokens,
+            )
         except ValueError as error:
             raise BundleError(f"bundle {self.path}: {TOKENIZER}: {error}") from error
-
-    def _verified(self, name: str) -> bytes:
-        """Read a file and hash it again: what is loaded is what was verified, even if the folder changed."""
-        raw = _read(self.path, name)
-        if hashlib.sha256(raw).hexdigest() != self.hashes[name]:
-            raise BundleError(f"bundle {self.path}: {name} was altered after it was verified")
-        return raw
 
     def network(self) -> Network:
         """Network with its weights, float32, ready to predict on the CPU.
@@ -220,7 +216,12 @@ class Bundle:
         network = self.manifest.network(len(self.labels))
         self._check_tokens(network)
         try:
-            state = {name: value.float() for name, value in load_safetensors(self._verified(WEIGHTS)).items()}
+            state = {
+                name: value.float()
+                for name, value in load_safetensors(
+                    read_verified(self.path, WEIGHTS, self.hashes[WEIGHTS])
+                ).items()
+            }
         except SafetensorError as error:
             raise BundleError(f"bundle {self.path}: {WEIGHTS} is not a safetensors file: {error}") from error
         _check_state(self.path, network.state_dict(), state)
@@ -273,7 +274,7 @@ def read_bundle(path: Path) -> Bundle:
     BundleError
         If a file is missing, superfluous or altered, or an entry is missing, unknown or wrong.
     """
-    table = _toml(path, MANIFEST)
+    table = read_table(path, MANIFEST)
     try:
         sections = {name: dict(table.pop(name)) for name in ("inputs", "outputs", "preprocessing", "sha256")}
         architecture = dict(table.pop("architecture"))
@@ -294,15 +295,16 @@ def read_bundle(path: Path) -> Bundle:
     for left in (architecture, sections["inputs"], sections["outputs"]):
         if left:
             raise BundleError(f"bundle {path}: {MANIFEST} has an unknown entry {next(iter(left))}")
-    _verify(path, sections["sha256"], tokenizer=manifest.tokens is not None)
-    labels = _toml(path, LABELS)
+    tokenizer = {TOKENIZER} if manifest.tokens is not None else set()
+    verify(path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional={*ADDED})
+    labels = read_table(path, LABELS)
     if set(labels) != {"keys"} or not labels["keys"]:
         raise BundleError(f"bundle {path}: {LABELS} must hold keys and nothing else")
     try:
         chosen = load_vocabulary().select(labels["keys"])
     except VocabularyError as error:
         raise BundleError(f"bundle {path}: {LABELS}: {error}") from error
-    calibration = parse_calibration(_read(path, CALIBRATION).decode("utf-8", "replace"), labels["keys"])
+    calibration = parse_calibration(read_file(path, CALIBRATION).decode("utf-8", "replace"), labels["keys"])
     return Bundle(path, manifest, chosen, calibration, sections["sha256"])
 
 
@@ -312,37 +314,6 @@ def _text_format(inputs: dict[str, Any]) -> TextFormat | None:
     if not any(name in inputs for name in names):
         return None
     return TextFormat(**{name: inputs.pop(name) for name in names})
-
-
-def _verify(path: Path, hashes: Mapping[str, str], *, tokenizer: bool) -> None:
-    required = {*REQUIRED, TOKENIZER} if tokenizer else {*REQUIRED}
-    optional = {*OPTIONAL} if tokenizer else {*ADDED}
-    here = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()} - {MANIFEST}
-    named = set(hashes)
-    for odd, what in (
-        (required - named, "does not name"),
-        (named - required - optional, "names the unknown file"),
-        (here - named, "does not name"),
-    ):
-        if odd:
-            raise BundleError(f"bundle {path}: {MANIFEST} {what} {min(odd)}")
-    for name, wanted in hashes.items():
-        if hashlib.sha256(_read(path, name)).hexdigest() != wanted:
-            raise BundleError(f"bundle {path}: {name} was altered, its sha256 is not the one in {MANIFEST}")
-
-
-def _read(path: Path, name: str) -> bytes:
-    try:
-        return (path / name).read_bytes()
-    except OSError as error:
-        raise BundleError(f"bundle {path}: {name} cannot be read: {error.strerror}") from error
-
-
-def _toml(path: Path, name: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(_read(path, name).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"bundle {path}: {name} is not TOML: {error}") from error
 
 
 def write_bundle(
@@ -402,30 +373,16 @@ def amend_bundle(bundle: Bundle, files: Mapping[str, str]) -> Bundle:
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    names = [name for name in (*REQUIRED, *OPTIONAL) if (folder / name).exists()]
+    entries = {"name": manifest.name, "version": manifest.version, "summary": manifest.summary}
     tables: dict[str, Mapping[str, Any]] = {
         "architecture": {"name": manifest.architecture},
         "architecture.arguments": manifest.arguments,
         "inputs": {"text": manifest.text, **(asdict(manifest.tokens) if manifest.tokens else {})},
         "preprocessing": manifest.preprocessing.table(),
         "outputs": {"embedding": manifest.embedding, "explanation": manifest.explanation},
-        "sha256": {f'"{name}"': hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names},
+        "sha256": sha256_of(folder, (*REQUIRED, *OPTIONAL)),
     }
-    lines = _entries({"name": manifest.name, "version": manifest.version, "summary": manifest.summary})
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *_entries(table)]
-    (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _entries(table: Mapping[str, Any]) -> list[str]:
-    return [f"{key} = {_value(value)}" for key, value in table.items()]
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(_entries(value)) + " }"
-    # What JSON writes of strings, numbers, truth values and lists is TOML.
-    return json.dumps(value, ensure_ascii=False)
+    (folder / MANIFEST).write_text(toml(entries, tables), encoding="utf-8")
 
 
 def bundles_folder() -> Path:
