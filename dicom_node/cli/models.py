@@ -6,8 +6,7 @@ Heavy libraries are imported inside the commands, because the root command impor
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.cli.evaluate import one_sentence
+from dicom_node.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -34,21 +34,10 @@ Cache = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 
 
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Turn the models' errors into the node's."""
-    from models.errors import ModelError
-
-    try:
-        yield
-    except ModelError as error:
-        raise NodeError(str(error)) from error
-
-
 @app.command("list")
 def list_(cache: Cache = None, as_json: AsJson = False) -> None:
     """List the model bundles that come with the package, and the encoders to train from."""
-    with _one_sentence():
+    with one_sentence():
         bundles = [_bundle_row(path) for path in _shipped()]
         encoders = [_encoder_row(name, _cache(cache)) for name in _encoders(_cache(cache))]
     if as_json:
@@ -67,7 +56,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a bundle: how it is built and fed, its labels, their calibration and what was measured."""
-    with _one_sentence():
+    with one_sentence():
         from models.bundle import find_bundle, read_bundle
 
         found = read_bundle(find_bundle(bundle))
@@ -125,7 +114,7 @@ def pull(
     """
     if source is not None and revision is not None:
         raise ConfigurationError("--revision is the hub's; a folder given with --from has none")
-    with _one_sentence():
+    with one_sentence():
         from dicom_node.cli import hub
         from models.encoders import SUMS, adopt
 
