@@ -82,18 +82,29 @@ def release(
     scores = np.array([[finding.score for finding in prediction.findings] for prediction in predictions])
     calibration = calibrate(keys, targets(val, keys), scores, dataset=asked.name, split="val")
     predictor = Predictor(write_bundle(path, manifest, keys, network, calibration, tokenizer=definition))
-    return measure(predictor, dataset, progress=progress)
+    return measure(predictor, dataset, recipe, progress=progress)
 
 
 def measure(
     predictor: Predictor,
     dataset: FilmDataset,
+    recipe: Recipe,
     *,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Bundle:
-    """Write ``metrics.json`` and the model card of a bundle that is already calibrated."""
+    """Write ``metrics.json`` and the model card of a bundle that is already calibrated.
+
+    A bundle that reads text is calibrated and measured without, as a node serves it; what its text adds is
+    measured on ``test`` beside it.
+    """
     there = [split for split in MEASURED if dataset.studies.get(split)]
     metrics = {split: evaluate(predictor, dataset, split=split, progress=progress) for split in there}
+    if predictor.text != "none":
+        metrics[f"test {recipe.text}"] = evaluate(
+            predictor, dataset, split="test", text=recipe.text, progress=progress
+        )
+    if predictor.identity.name != recipe.name:
+        metrics["recipe"] = recipe.name
     metrics["dataset"] = {
         "name": dataset.name,
         "title": dataset.title,
