@@ -23,9 +23,6 @@ Method = Literal["platt", "none"]
 #: Fewer positives than this cannot place a curve.
 FEWEST_POSITIVES = 5
 
-#: Share of the calibration studies that an uncalibrated label may flag.
-RARE_QUANTILE = 0.99
-
 #: Scores are kept this far from 0 and 1 before their logit is taken.
 _EDGE = 1e-6
 
@@ -169,11 +166,26 @@ def calibrate(
 def _calibrate_label(truth: np.ndarray, scores: np.ndarray) -> LabelCalibration:
     positives = int(truth.sum())
     if min(positives, len(truth) - positives) < FEWEST_POSITIVES:
-        threshold = float(np.clip(np.quantile(scores, RARE_QUANTILE), _EDGE, 1))
-        return LabelCalibration("none", 1.0, 0.0, threshold, positives)
+        # Too few to say how probable it is; enough to say about how often it may be reported.
+        shift = _shift_to(scores, (positives + 1) / (len(truth) + 2))
+        guess = expected_threshold(_sigmoid(_logit(scores) + shift))
+        threshold = float(_sigmoid(_logit(np.float64(guess)) - shift))
+        return LabelCalibration("none", 1.0, 0.0, float(np.clip(threshold, _EDGE, 1)), positives)
     slope, intercept = fit_platt(truth, scores)
     probabilities = _sigmoid(slope * _logit(scores) + intercept)
-    return LabelCalibration("platt", slope, intercept, best_threshold(truth, probabilities), positives)
+    # What was best on a dozen positives is mostly chance, what the curve expects knows nothing of its own
+    # faults: their geometric mean is better than either on studies that neither has seen.
+    threshold = math.sqrt(best_threshold(truth, probabilities) * expected_threshold(probabilities))
+    return LabelCalibration("platt", slope, intercept, threshold, positives)
+
+
+def _shift_to(scores: np.ndarray, prevalence: float) -> float:
+    """What must be added to the logits so that the mean of their sigmoids is a prevalence, by bisection."""
+    low, high = -30.0, 30.0
+    while high - low > _CONVERGED:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _sigmoid(_logit(scores) + middle).mean() > prevalence else (middle, high)
+    return (low + high) / 2
 
 
 def fit_platt(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
@@ -221,6 +233,24 @@ def best_threshold(truth: np.ndarray, values: np.ndarray) -> float:
     # Equal values are reported together or not at all.
     last = np.append(ranked[1:] != ranked[:-1], True)
     best = int(np.argmax(np.where(last, f1, -1)))
+    following = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float((ranked[best] + following) / 2)
+
+
+def expected_threshold(probabilities: np.ndarray) -> float:
+    """Threshold of the highest F1 that probabilities lead to expect, midway between two of them.
+
+    A finding is expected in as many of the reported studies as their probabilities sum to (Lipton et al.
+    2014).
+
+    Parameters
+    ----------
+    probabilities
+        Shape (studies,), in (0, 1).
+    """
+    ranked = np.sort(probabilities)[::-1]
+    expected = 2 * np.cumsum(ranked) / (np.arange(1, len(ranked) + 1) + ranked.sum())
+    best = int(np.argmax(expected))
     following = ranked[best + 1] if best + 1 < len(ranked) else 0.0
     return float((ranked[best] + following) / 2)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from models.bundle import Bundle
-from models.calibration import FEWEST_POSITIVES, RARE_QUANTILE
+from models.calibration import FEWEST_POSITIVES
 from models.evaluation import tables
 from models.evaluation.tables import Figures, Table, number
 
@@ -145,8 +145,9 @@ def _calibration(bundle: Bundle) -> str:
         "Calibration and thresholds",
         f"""Platt's curve over the logit of the score, with smoothed targets (Platt 1999) and a prior on the
         slope; fitted to {calibration.n_studies} studies of `{calibration.dataset}` {calibration.split}. The
-        threshold is that of the highest F1 there. A label with fewer than {FEWEST_POSITIVES} positives stays
-        uncalibrated, and is reported above the {RARE_QUANTILE:.0%} quantile of the scores there.""",
+        threshold lies between that of the highest F1 there and that of the highest F1 that the curve leads to
+        expect (their geometric mean). A label with fewer than {FEWEST_POSITIVES} positives stays
+        uncalibrated; its threshold is what its prevalence there leads to expect.""",
         Table("", ("label", "positive", "slope, intercept", "threshold"), rows).markdown(),
     )
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from models.calibration import (
-    RARE_QUANTILE,
     LabelCalibration,
     best_threshold,
     calibrate,
+    expected_threshold,
     fit_platt,
     parse_calibration,
 )
@@ -71,7 +71,13 @@ def test_a_rare_label_stays_uncalibrated_and_says_so():
     assert rare.method == "none"
     assert rare.probability(0.9) is None
     assert rare.n_positive == 4
-    assert (scores[:, 0] >= rare.threshold).mean() == pytest.approx(1 - RARE_QUANTILE, abs=0.005)
+    # Reported about as often as it is there.
+    assert 0.003 < (scores[:, 0] >= rare.threshold).mean() < 0.05
+    # Scores that stand out are what is reported.
+    scores[:4, 0] = 0.999
+    scores[4:, 0] *= 0.01
+    clear = calibrate(("nodule", "normal"), truth, scores, dataset="drawn", split="val").labels["nodule"]
+    assert (scores[:, 0] >= clear.threshold).tolist() == truth[:, 0].tolist()
     assert found.labels["normal"].method == "platt"
     assert found.labels["normal"].probability(0.9) is not None
 
@@ -104,6 +110,23 @@ def test_scores_at_the_very_edge_have_a_probability(score):
 def test_a_curve_that_is_none_cannot_be_made(numbers, message):
     with pytest.raises(ValueError, match=message):
         LabelCalibration(*numbers)
+
+
+def test_the_expected_threshold_is_that_of_the_highest_expected_f1():
+    probabilities = np.array([0.9, 0.8, 0.3, 0.1, 0.05])
+    # Expected F1 of the first n: 1.8/3.15, 3.4/4.15, 4/5.15, 4.2/6.15, 4.3/7.15; the second is the highest.
+    assert expected_threshold(probabilities) == pytest.approx((0.8 + 0.3) / 2)
+    assert expected_threshold(probabilities[::-1]) == expected_threshold(probabilities)
+
+
+def test_the_threshold_lies_between_what_was_best_and_what_is_expected():
+    truth, scores = sample(400, 1.0, -1.0)
+    found = calibrate(("nodule",), truth[:, None], scores[:, None], dataset="drawn", split="val").labels[
+        "nodule"
+    ]
+    probabilities = np.array([found.probability(score) for score in scores])
+    ends = sorted((best_threshold(truth, probabilities), expected_threshold(probabilities)))
+    assert ends[0] <= found.threshold <= ends[1]
 
 
 def test_ties_are_reported_together_or_not_at_all():
