@@ -88,7 +88,7 @@ def release(
 def measure(
     predictor: Predictor,
     dataset: FilmDataset,
-    recipe: Recipe,
+    recipe: Recipe | None = None,
     *,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Bundle:
@@ -99,11 +99,11 @@ def measure(
     """
     there = [split for split in MEASURED if dataset.studies.get(split)]
     metrics = {split: evaluate(predictor, dataset, split=split, progress=progress) for split in there}
-    if predictor.text != "none":
+    if recipe is not None and predictor.text != "none":
         metrics[f"test {recipe.text}"] = evaluate(
             predictor, dataset, split="test", text=recipe.text, progress=progress
         )
-    if predictor.identity.name != recipe.name:
+    if recipe is not None and predictor.identity.name != recipe.name:
         metrics["recipe"] = recipe.name
     metrics["dataset"] = {
         "name": dataset.name,

@@ -56,15 +56,17 @@ def start(recipe: Recipe, width: int) -> Start:
 
 
 def _tokenizer(recipe: Recipe, network: Network) -> Tokenizer | None:
-    """Tokenizer of the encoder that the text tower starts from."""
-    if recipe.text == "none":
+    """Tokenizer of the encoder that the text tower starts from; None for a network without one."""
+    if recipe.text != "none" and not network.reads_text:
+        raise RecipeError(f"text = {recipe.text!r}: architecture {recipe.architecture.name} reads no text")
+    if network.text_limits is None:
         return None
-    source = recipe.architecture.towers.get("text", "random")
+    towers = recipe.architecture.towers
+    source = towers.get("text") or towers.get("clip") or "random"
     definition = None if source == "random" else sources.find_encoder(source).tokenizer()
-    if not network.reads_text or definition is None:
+    if definition is None:
         raise RecipeError(
-            f"text = {recipe.text!r} needs an architecture that reads text, and in [architecture.towers] a "
-            "text tower that comes with a tokenizer"
+            "a network with a text tower needs one in [architecture.towers] that comes with a tokenizer"
         )
     try:
         return Tokenizer(definition, TextFormat(recipe.max_length, padding_id(definition)))

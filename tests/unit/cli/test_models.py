@@ -54,7 +54,7 @@ def cache(tmp_path: Path, bert: Path) -> Path:
 def test_bundles_and_encoders_are_listed(cache: Path):
     listed = json.loads(run("list", "--cache", cache, "--json").stdout)
     bundles = {row["bundle"]: row for row in listed["bundles"]}
-    row = bundles["openi-findings-0.1.0"]
+    row = bundles["openi-findings-0.2.0"]
     assert (row["architecture"], row["labels"], row["text"], row["problem"]) == ("convnet", 35, "none", "")
     assert 0.5 < row["test_auc"] < 1
     assert row["bytes"] == sum(file.stat().st_size for file in Path(row["path"]).iterdir())
@@ -69,7 +69,7 @@ def test_the_list_is_read_by_a_person(cache: Path, bert: Path):
     run("pull", "someone/else", "--from", bert, "--cache", cache)
     (cache / "someone--else" / "config.json").write_text("{}")
     text = run("list", "--cache", cache).stdout
-    assert "openi-findings-0.1.0" in text
+    assert "openi-findings-0.2.0" in text
     assert [
         line for line in text.splitlines() if line.startswith(CLINICAL) and line.rstrip().endswith("whole")
     ]
@@ -104,7 +104,7 @@ def test_what_is_whole_passes(cache: Path):
     done = run("verify", "--cache", cache)
     assert done.exit_code == 0, done.output
     assert f"{CLINICAL}: whole" in done.stdout
-    assert "openi-findings-0.1.0: whole" in done.stdout
+    assert "openi-findings-0.2.0: whole" in done.stdout
     assert "biobert" not in done.stdout  # what was never pulled is not missed
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle import Bundle, amend_bundle, find_bundle, read_bundle
+from models.bundle import Bundle, amend_bundle, read_bundle
 from models.evaluation.card import write_card
 from models.evaluation.evaluate import evaluate
 from models.predictor import Predictor
@@ -128,12 +128,3 @@ def test_the_card_follows_the_figures(bundle: Bundle, dataset: FilmDataset):
     renamed = replace(bundle, manifest=replace(bundle.manifest, version="0.0.2"))
     assert "# tiny 0.0.2" in write_card(renamed, metrics)
     assert amend_bundle(bundle, {"README.md": card}).path == bundle.path
-
-
-def test_the_figures_of_the_first_release_can_still_be_read():
-    bundle = read_bundle(find_bundle("openi-findings-0.1.0"))
-    metrics = json.loads((bundle.path / "metrics.json").read_text(encoding="utf-8"))
-    text = write_card(bundle, metrics)
-    assert "0.787 (0.762 to 0.812) | 0.237 | 0.215" in text
-    assert "| cardiomegaly | 57 | 0.899 (0.862 to 0.935) |" in text
-    assert "Research use only" in text
