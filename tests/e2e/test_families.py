@@ -1,0 +1,117 @@
+"""Each family is trained from its recipe, and training, ``analyze`` and the node score a study alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydicom import dcmread
+
+import models
+from dicom_node.pixels import read_film
+from models.architectures import Batch
+from models.training.dataset import FilmDataset
+from models.training.fit import Trained, fit
+from models.training.openi import read_openi
+from models.training.recipe import Recipe, Stage, read_recipe
+from models.training.release import release
+from models.vocabulary import load_vocabulary
+from tests.e2e.conftest import SR, openi_films, scores, storescu
+from tests.peers import Node, StoreSCP
+from tests.unit.models.families import FAMILIES, TEXT, make_tokenizer
+
+pytestmark = [pytest.mark.films, pytest.mark.filterwarnings("ignore")]
+
+RECIPES = Path(models.__file__).parent / "recipes"
+
+
+def encoder(folder: Path) -> Path:
+    """A text encoder in the hub's layout, with the smallest of weights."""
+    from safetensors.torch import save_file
+    from transformers import BertConfig, BertModel
+
+    folder.mkdir()
+    config = BertConfig(**TEXT)
+    save_file(BertModel(config, add_pooling_layer=False).state_dict(), folder / "model.safetensors")
+    config.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(make_tokenizer(), encoding="utf-8")
+    return folder
+
+
+def small(recipe: Recipe, folder: Path) -> Recipe:
+    """The shipped recipe with towers that train in seconds; losses, schedule and text are its own."""
+    arguments = dict(FAMILIES[recipe.name][3])
+    towers = {"text": f"dir:{encoder(folder / 'bert')}"} if recipe.text != "none" else {}
+    architecture = recipe.architecture.model_copy(update={"arguments": arguments, "towers": towers})
+    table = recipe.preprocessing.model_copy(update={"grid": 96, "size": 64})
+    return recipe.model_copy(
+        update={
+            "dataset": "openi",
+            "architecture": architecture,
+            "preprocessing": table,
+            "stages": (Stage(epochs=2, size=64),),
+            "optimizer": recipe.optimizer.model_copy(update={"batch_size": 8, "learning_rate": 1e-3}),
+            "folds": None,
+            "max_length": 12,
+        }
+    )
+
+
+def trained_on_real_films(recipe: Recipe, films_root: Path, run: Path) -> tuple[Trained, FilmDataset]:
+    whole = read_openi(films_root / "openi", load_vocabulary())
+    few = FilmDataset(
+        whole.name,
+        whole.title,
+        whole.terms,
+        {split: whole.studies[split][:16] for split in ("train", "val", "test")},
+    )
+    return fit(recipe, few, load_vocabulary(), run=run), few
+
+
+def training_scores(trained: Trained, recipe: Recipe, film: Path) -> dict[str, float]:
+    """What the network of the training says, with its weights rounded as the bundle's file rounds them."""
+    with torch.inference_mode():
+        for parameter in trained.network.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(parameter.half().float())
+        pixels = read_film(film, max_pixels=10**8).pixels
+        logits = trained.network(Batch(recipe.preprocessing.build()([pixels]))).logits[0]
+    return dict(zip(trained.outputs.keys, logits.sigmoid().tolist(), strict=False))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_family_says_the_same_in_training_in_analyze_and_in_the_node(
+    family: str, films_root: Path, tmp_path: Path
+) -> None:
+    recipe = small(read_recipe(RECIPES / f"{family}.toml"), tmp_path)
+    trained, few = trained_on_real_films(recipe, films_root, tmp_path / "run")
+    bundle = release(recipe, trained, few, path=tmp_path / "bundle")
+    (film,) = openi_films(films_root, tmp_path / "films", 1)
+    wanted = training_scores(trained, recipe, film)
+
+    with (
+        StoreSCP(tmp_path / "pacs") as pacs,
+        Node(tmp_path / "node", [pacs.destination], worker__bundle=str(bundle.path)) as node,
+    ):
+        done = node.cli("analyze", "--json", str(film))
+        assert done.returncode == 0, done.stderr
+        (study,) = json.loads(done.stdout)["studies"]
+        analysed = {key: entry["score"] for key, entry in study["findings"].items()}
+        assert storescu(node.port, [film]).returncode == 0
+        assert node.settled(1, seconds=120)["studies"]["REPORTED"] == 1
+        (report,) = [ds for ds in map(dcmread, pacs.files()) if ds.SOPClassUID == SR]
+    certainties = {
+        key: entry["score"] if entry["certainty"] is None else entry["certainty"]
+        for key, entry in study["findings"].items()
+    }
+    assert set(analysed) == set(wanted)
+    np.testing.assert_allclose([analysed[key] for key in wanted], list(wanted.values()), atol=1e-4)
+    served = {name.removeprefix(f"{family}/"): value for name, value in scores(report).items()}
+    scale = {key: 100 if study["findings"][key]["certainty"] is not None else 1 for key in served}
+    np.testing.assert_allclose(
+        [served[key] / scale[key] for key in certainties], list(certainties.values()), atol=1e-4
+    )
