@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,9 @@ def measure(
     measured on ``test`` beside it.
     """
     there = [split for split in MEASURED if dataset.studies.get(split)]
-    metrics = {split: evaluate(predictor, dataset, split=split, progress=progress) for split in there}
+    metrics: dict[str, Any] = {
+        split: evaluate(predictor, dataset, split=split, progress=progress) for split in there
+    }
     if recipe is not None and predictor.text != "none":
         metrics[f"test {recipe.text}"] = evaluate(
             predictor, dataset, split="test", text=recipe.text, progress=progress
