@@ -96,6 +96,10 @@ class WorkerSettings(_Section):
     """How studies are analysed."""
 
     bundle: str = Field("openi-findings", description="name of a shipped bundle, or a folder")
+    gate: str = Field(
+        "gate",
+        description="name of a shipped gate, or a folder; empty: whatever is sent counts as a chest film",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: int | None = Field(None, ge=1, description="torch threads; all cores when absent")
     lease_seconds: Seconds = Field(

@@ -31,7 +31,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.architectures import Network, build
 from models.calibration import Calibration, parse_calibration
@@ -224,7 +224,7 @@ class Bundle:
             }
         except SafetensorError as error:
             raise BundleError(f"bundle {self.path}: {WEIGHTS} is not a safetensors file: {error}") from error
-        _check_state(self.path, network.state_dict(), state)
+        check_state(self.path, network.state_dict(), state)
         network.load_state_dict(state, strict=False)
         return network.eval()
 
@@ -248,7 +248,14 @@ class Bundle:
             )
 
 
-def _check_state(path: Path, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+def check_state(path: Path, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Check that weights fit a network and are numbers.
+
+    Raises
+    ------
+    BundleError
+        If not.
+    """
     shapes = {name: tuple(value.shape) for name, value in weights_of(wanted).items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     for name in sorted(shapes.keys() | found.keys()):
@@ -264,6 +271,16 @@ def _check_state(path: Path, wanted: Mapping[str, Tensor], state: Mapping[str, T
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights that a bundle keeps of a network's state: all but the counters of batches."""
     return {name: value for name, value in state.items() if value.is_floating_point()}
+
+
+def packed(network: nn.Module) -> bytes:
+    """Weights as the bytes of a safetensors file."""
+    state = {
+        # Matrices in half precision; norms and biases are few, and their range does not suit it.
+        name: value.detach().cpu().to(torch.float16 if value.dim() > 1 else torch.float32).contiguous()
+        for name, value in weights_of(network.state_dict()).items()
+    }
+    return save_safetensors(state)
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -344,12 +361,7 @@ def write_bundle(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as draft:
         folder = Path(draft)
-        state = {
-            # Matrices in half precision; norms and biases are few, and their range does not suit it.
-            name: value.detach().cpu().to(torch.float16 if value.dim() > 1 else torch.float32).contiguous()
-            for name, value in weights_of(network.state_dict()).items()
-        }
-        (folder / WEIGHTS).write_bytes(save_safetensors(state))
+        (folder / WEIGHTS).write_bytes(packed(network))
         (folder / LABELS).write_text(f"keys = {json.dumps(list(keys), indent=4)}\n", encoding="utf-8")
         (folder / CALIBRATION).write_text(calibration.dump(), encoding="utf-8")
         if tokenizer is not None:
@@ -390,13 +402,15 @@ def bundles_folder() -> Path:
     return Path(str(resources.files("models"))) / "bundles"
 
 
-def find_bundle(name_or_path: str | Path) -> Path:
+def find_bundle(name_or_path: str | Path, *, manifest: str = MANIFEST) -> Path:
     """Folder of a bundle.
 
     Parameters
     ----------
     name_or_path
         A folder; or a shipped bundle's ``name-version``; or its ``name`` alone for the newest version.
+    manifest
+        Name of the file that makes a folder a bundle of the kind that is looked for.
 
     Raises
     ------
@@ -404,18 +418,18 @@ def find_bundle(name_or_path: str | Path) -> Path:
         If there is none.
     """
     path = Path(name_or_path)
-    if (path / MANIFEST).is_file():
+    if (path / manifest).is_file():
         return path
     shipped = {
         folder.name: match
         for folder in bundles_folder().glob("*")
-        if (match := _NAME.fullmatch(folder.name)) and (folder / MANIFEST).is_file()
+        if (match := _NAME.fullmatch(folder.name)) and (folder / manifest).is_file()
     }
     wanted = str(name_or_path)
     matching = [name for name, match in shipped.items() if wanted in (name, match["name"])]
     if not matching:
         raise BundleError(
-            f"no bundle {wanted!r}: it is neither a folder with a {MANIFEST} nor one of "
+            f"no bundle {wanted!r}: it is neither a folder with a {manifest} nor one of "
             f"{', '.join(sorted(shipped)) or 'the shipped ones, for there are none'}"
         )
     newest = max(matching, key=lambda name: [int(part) for part in shipped[name]["version"].split(".")])

@@ -128,6 +128,8 @@ class Node(Process):
             "DICOM_NODE_WEB__PORT": "0",
             "DICOM_NODE_STUDY__QUIET_SECONDS": "0.5",
             "DICOM_NODE_DICOM__MIN_FREE_BYTES": "0",
+            # To the gate drawn films are rightly no chest films; for real ones say worker__gate="gate".
+            "DICOM_NODE_WORKER__GATE": "",
             "DICOM_NODE_DESTINATIONS": json.dumps(list(destinations)),
             **{f"DICOM_NODE_{name.upper()}": value for name, value in settings.items()},
         }

@@ -7,6 +7,7 @@ import os
 from dicom_node.errors import ConfigurationError
 from dicom_node.settings import WorkerSettings
 from models.errors import ModelError
+from models.gate import Gate
 from models.predictor import Predictor
 
 
@@ -23,6 +24,22 @@ def load_predictor(settings: WorkerSettings) -> Predictor:
         return Predictor.load(settings.bundle, device=_device(settings.device), threads=threads)
     except ModelError as error:
         raise ConfigurationError(f"worker.bundle {settings.bundle}: {error}") from error
+
+
+def load_gate(settings: WorkerSettings) -> Gate | None:
+    """Return the configured gate, ready to judge; None when it is turned off.
+
+    Raises
+    ------
+    ConfigurationError
+        When the gate or the device is not there, or the gate is damaged.
+    """
+    if not settings.gate:
+        return None
+    try:
+        return Gate.load(settings.gate, device=_device(settings.device))
+    except ModelError as error:
+        raise ConfigurationError(f"worker.gate {settings.gate}: {error}") from error
 
 
 def _device(name: str) -> str:

@@ -30,10 +30,11 @@ from dicom_node.selection import Verdict, select
 from dicom_node.settings import Settings
 from dicom_node.store.study import StudyState
 from models.explain import heatmaps
+from models.gate import Gate
 from models.predictor import Predictor
 from models.types import Film, Study
-from worker.predictors import load_predictor
-from worker.report import best_film, make_report, reported
+from worker.predictors import load_gate, load_predictor
+from worker.report import best_film, make_report, objection, reported
 
 _DRAWING_THREADS = 2
 
@@ -86,11 +87,14 @@ class StudyReader:
         Of the node.
     predictor
         Of the configured bundle.
+    gate
+        That the films pass first; None lets every film through.
     """
 
-    def __init__(self, settings: Settings, predictor: Predictor) -> None:
+    def __init__(self, settings: Settings, predictor: Predictor, gate: Gate | None = None) -> None:
         self._results = settings.results
         self._predictor = predictor
+        self._gate = gate
         self._decoder = Decoder(
             max_pixels=settings.worker.max_pixels,
             decode_seconds=settings.worker.decode_seconds,
@@ -108,14 +112,14 @@ class StudyReader:
 
     @classmethod
     def open(cls, settings: Settings) -> StudyReader:
-        """Return a reader with the configured bundle.
+        """Return a reader with the configured bundle and gate.
 
         Raises
         ------
         ConfigurationError
-            When the bundle or the device is not there.
+            When the bundle, the gate or the device is not there.
         """
-        return cls(settings, load_predictor(settings.worker))
+        return cls(settings, load_predictor(settings.worker), load_gate(settings.worker))
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +159,7 @@ class StudyReader:
         candidates = self._candidates(paths)
         if not candidates:
             return Reading(StudyState.SKIPPED, "no instance of the study can be read as DICOM", None, ())
-        films = self._decode(candidates)
+        films = self._judge(self._decode(candidates), candidates)
         sources = tuple(candidate.source for candidate in candidates)
         if not films:
             return self._refusal(study, sources, _why_not(candidates))
@@ -175,6 +179,7 @@ class StudyReader:
             prediction=read.prediction,
             labels=self._predictor.labels,
             heatmaps=maps,
+            gate="" if self._gate is None else self._gate.identity,
         )
         pixels = {film.identifier: film.pixels for film in films}
         return Reading(StudyState.REPORTED, "", report, tuple(self._encode(report, pixels)))
@@ -210,8 +215,20 @@ class StudyReader:
             except NotAnalysable as error:
                 candidate.verdict = Verdict(error.reason, str(error))
             else:
-                films.append(Film(candidate.source.sop_instance_uid, pixels))
+                films.append(Film(candidate.uid, pixels))
         return films
+
+    def _judge(self, films: list[Film], candidates: Sequence[_Candidate]) -> list[Film]:
+        """Return the films that the models may read; each of the others gets the gate's reason."""
+        if self._gate is None or not films:
+            return films
+        verdicts = {verdict.film: verdict for verdict in self._gate.judge(films)}
+        for candidate in candidates:
+            verdict = verdicts.get(candidate.uid) if candidate.verdict.analysable else None
+            if verdict is not None:
+                candidate.verdict = objection(verdict)
+                candidate.view = verdict.view if verdict.reason is None else ""
+        return [film for film in films if verdicts[film.identifier].reason is None]
 
     def _refusal(self, study: StudyRevision, sources: tuple[Source, ...], refusal: Refusal) -> Reading:
         report = Report(
@@ -257,10 +274,17 @@ class _Candidate:
     path: Path
     header: Dataset
     verdict: Verdict
+    view: str = ""
 
     @property
     def source(self) -> Source:
-        return Source(self.header, analysed=self.verdict.analysable, exclusion=self.verdict.text)
+        return Source(
+            self.header, analysed=self.verdict.analysable, exclusion=self.verdict.text, view=self.view
+        )
+
+    @property
+    def uid(self) -> str:
+        return self.source.sop_instance_uid
 
 
 def _why_not(candidates: Sequence[_Candidate]) -> Refusal:

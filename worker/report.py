@@ -6,12 +6,21 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from dicom_node.results.report import Algorithm, Code, Finding, Presence, Report, Saliency, Source
+from dicom_node.selection import Verdict
 from models import vocabulary
+from models.gate import GateVerdict, Objection
 from models.types import FindingScore, Heatmap, Identity, Prediction
 
 NORMAL = "normal"
 ABNORMAL = "abnormal"
 _METHODS = {"gradcam": "Grad-CAM"}
+_OBJECTIONS = {
+    Objection.BLANK: "the picture is blank",
+    Objection.NOT_CHEST: "the picture is no chest film (score {0.chest_score:.2f})",
+    Objection.INVERTED: "the film's lungs are bright: it is inverted (score {0.inverted_score:.2f})",
+    Objection.ROTATED: "the film lies on its side or on its head (score {0.rotated_score:.2f})",
+    Objection.OUT_OF_DISTRIBUTION: "the picture is unlike known chest films (distance {0.distance:.1f})",
+}
 
 
 def reported(prediction: Prediction, limit: int) -> tuple[str, ...]:
@@ -39,6 +48,7 @@ def make_report(
     prediction: Prediction,
     labels: Sequence[vocabulary.Label],
     heatmaps: Sequence[Heatmap],
+    gate: str = "",
 ) -> Report:
     """Say a prediction in DICOM's terms.
 
@@ -48,6 +58,8 @@ def make_report(
         Of the bundle, in its order.
     heatmaps
         Of the reported findings; `film` is a SOP Instance UID.
+    gate
+        Which gate the films came through; empty for none.
     """
     by_key: dict[str, list[Heatmap]] = {}
     for heatmap in heatmaps:
@@ -58,7 +70,7 @@ def make_report(
         revision=revision,
         created=created,
         sources=tuple(sources),
-        algorithm=_algorithm(prediction.identity),
+        algorithm=_algorithm(prediction.identity, gate),
         findings=tuple(
             _finding(entry, by_label[entry.key], by_key.get(entry.key, ())) for entry in prediction.findings
         ),
@@ -100,10 +112,19 @@ def _normality(prediction: Prediction) -> Presence:
     return Presence.PRESENT if normal.present else Presence.ABSENT
 
 
-def _algorithm(identity: Identity) -> Algorithm:
+def objection(verdict: GateVerdict) -> Verdict:
+    """Say for a person why a film is not read."""
+    if verdict.reason is None:
+        return Verdict()
+    return Verdict(str(verdict.reason), _OBJECTIONS[verdict.reason].format(verdict))
+
+
+def _algorithm(identity: Identity, gate: str) -> Algorithm:
     parameters = [f"weights_sha256={identity.weights_sha256}", f"preproc={identity.preprocessing}"]
     if identity.calibration:
         parameters.append(f"calibration={identity.calibration}")
+    if gate:
+        parameters.append(f"gate={gate}")
     return Algorithm(name=identity.name, version=identity.version, parameters=tuple(parameters))
 
 

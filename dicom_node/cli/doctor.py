@@ -387,6 +387,27 @@ def _bundle(settings: Settings) -> Iterator[Check]:
     yield Check("bundle", ok=True, found=f"{found}, weights {bundle.weights_sha256[:12]}")
 
 
+def _gate(settings: Settings) -> Iterator[Check]:
+    if not settings.worker.gate:
+        remedy = 'set worker.gate to "gate", unless whatever is sent here is a chest film'
+        yield Check("gate", ok=None, found="worker.gate is empty: every picture is read", remedy=remedy)
+        return
+    try:
+        from models.errors import ModelError
+        from models.gate import Gate
+    except ImportError as error:
+        remedy = "pip install 'dicom-node[worker]'"
+        yield Check("gate", ok=None, found=f"cannot be read without {error.name}", remedy=remedy)
+        return
+    try:
+        gate = Gate.load(settings.worker.gate)
+    except ModelError as error:
+        remedy = "set worker.gate to a shipped name or a whole folder; a damaged one must be installed anew"
+        yield Check("gate", ok=False, found=str(error), remedy=remedy)
+        return
+    yield Check("gate", ok=True, found=f"{gate.identity}, every file verified")
+
+
 def _tools(_settings: Settings) -> Iterator[Check]:
     places = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent), "/usr/sbin"])
     for program, (package, use) in _TOOLS.items():
@@ -407,5 +428,6 @@ _LOOKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     _destinations,
     _device,
     _bundle,
+    _gate,
     _tools,
 )

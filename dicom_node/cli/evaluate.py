@@ -6,7 +6,7 @@ Heavy libraries are imported inside the command, because the root command import
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table as Cells
 
+from dicom_node.cli import gate
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ def evaluate(
     """Measure a bundle on labelled films, straight from the image files. RESEARCH USE ONLY."""
     _check_targets(out, json_)
     with one_sentence():
+        if gate.is_gate(bundle):
+            _put(gate.measured(bundle, labelled(dataset, root), root, split), json_, gate.show)
+            return
         from models.evaluation.evaluate import check_text, measure
         from models.evaluation.report import write_report
         from models.predictor import Predictor
@@ -105,6 +109,10 @@ def evaluate(
                         figures,
                         lambda done, total: progress.update(drawing, completed=done, total=total),
                     )
+    _put(figures, json_, show)
+
+
+def _put(figures: dict[str, Any], json_: Path | None, show: Callable[[dict[str, Any]], None]) -> None:
     written = json.dumps(figures, indent=2)
     if json_ == Path("-"):
         typer.echo(written)

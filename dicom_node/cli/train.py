@@ -15,6 +15,7 @@ import typer
 from rich.progress import Progress
 
 from dicom_node.cli.evaluate import console, labelled, one_sentence, show
+from dicom_node.cli.gate import train_gate
 
 
 def train(  # noqa: PLR0917 - Typer passes by keyword
@@ -47,12 +48,17 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
     The run folder keeps the logs (CSV and TensorBoard), the learning curves and the class distribution.
     """
     with one_sentence():
-        from models.training.recipe import read_recipe
+        from models.training.recipe import GateRecipe, read_any_recipe
         from models.vocabulary import load_vocabulary
 
-        chosen = read_recipe(recipe)
+        chosen = read_any_recipe(recipe)
         dataset = labelled(chosen.dataset, data)
         further = tuple(labelled(entry.dataset, data / entry.folder) for entry in chosen.further)
+
+        if isinstance(chosen, GateRecipe):
+            path = out or _bundles() / f"{chosen.name}-{chosen.version}"
+            train_gate(chosen, (dataset, *further), data, path, threads=threads)
+            return
 
         # Only now the libraries that take seconds: a wrong word is answered at once.
         from models.training.fit import Engine, fit

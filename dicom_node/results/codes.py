@@ -121,6 +121,9 @@ VIEWS: Final = {
 }
 """View Position -> CID 4010."""
 
+LATERAL_VIEWS: Final = frozenset({"LL", "RL", "LATERAL"})
+"""View Positions of a film that was taken from the side."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -171,6 +174,7 @@ REFUSALS: Final = {
     # of an instance, by what a gate sees
     "not_chest": _reason("NOT_CHEST_VIEW", "Not a chest radiograph", "This is no chest film."),
     "inverted": _reason("INVERTED", "Grey scale inverted", "The picture is inverted against its header."),
+    "rotated": _reason("ROTATED", "Not upright", "The film lies on its side or on its head."),
     "out_of_distribution": _reason(
         "UNLIKE", "Unlike the training images", "The picture is unlike those that the model was trained on."
     ),

@@ -70,11 +70,14 @@ class Source:
         Whether a model read it.
     exclusion
         Why not, as one sentence; empty when analysed.
+    view
+        What the picture shows, ``frontal`` or ``lateral``; empty when nobody looked.
     """
 
     header: Dataset
     analysed: bool = True
     exclusion: str = ""
+    view: str = ""
 
     @property
     def sop_instance_uid(self) -> str:

@@ -190,7 +190,7 @@ def _procedure(source: Dataset) -> Code:
 def _image_library(report: Report) -> Iterator[Dataset]:
     """TID 1600, 1601, 1602, 1603: the images that were analysed."""
     images = [
-        items.image(CONTAINS, None, item, list(_acquisition(source.header)))
+        items.image(CONTAINS, None, item, list(_acquisition(source)))
         for source in report.sources
         if source.analysed and (item := referenceable(source)) is not None
     ]
@@ -199,13 +199,21 @@ def _image_library(report: Report) -> Iterator[Dataset]:
         yield items.container(CONTAINS, codes.IMAGE_LIBRARY, [group], template="1600")
 
 
-def _acquisition(source: Dataset) -> Iterator[Dataset]:
-    modality = _MODALITIES.get(elements.text(source, "Modality").upper(), _OTHER_MODALITY)
+def _acquisition(source: Source) -> Iterator[Dataset]:
+    modality = _MODALITIES.get(elements.text(source.header, "Modality").upper(), _OTHER_MODALITY)
     yield items.code(HAS_ACQ_CONTEXT, codes.MODALITY, modality)
-    if study_date := header.repaired(source, "StudyDate"):
+    if study_date := header.repaired(source.header, "StudyDate"):
         yield items.date(HAS_ACQ_CONTEXT, codes.STUDY_DATE, study_date)
-    if view := codes.VIEWS.get(elements.text(source, "ViewPosition").upper()):
+    if view := codes.VIEWS.get(_view(source)):
         yield items.code(HAS_ACQ_CONTEXT, codes.IMAGE_VIEW, view)
+
+
+def _view(source: Source) -> str:
+    """View Position; where the picture shows another view than the header says, the picture is right."""
+    stated = elements.text(source.header, "ViewPosition").upper()
+    if not source.view or (source.view == "lateral") == (stated in codes.LATERAL_VIEWS):
+        return stated
+    return "LATERAL" if source.view == "lateral" else ""
 
 
 def _measurements(report: Report, algorithm: Algorithm, equipment: Equipment) -> Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -326,8 +326,69 @@ class Recipe(_Table):
         return self.stages[-1].size
 
 
+class NegativesTable(_Table):
+    """``[negatives]``: pictures that are no chest films.
+
+    Attributes
+    ----------
+    folder
+        One folder of image files for each source; relative to that of the first data set.
+    held_out
+        Sources that nothing is fitted to: the gate is measured on them.
+    drawings
+        How many are drawn of each family of :mod:`models.training.drawings`.
+    """
+
+    folder: str
+    held_out: tuple[str, ...] = Field(min_length=1, strict=False)
+    drawings: Annotated[int, Field(ge=1)] = 100
+
+
+class GateArchitecture(_Table):
+    """``[architecture]`` of a gate: ``backbone``, a timm configuration, and where its weights come from."""
+
+    backbone: str
+    start: Literal["imagenet", "random"]
+
+
+class GateRecipe(_Table):
+    """How a gate is fitted; the file says ``kind = "gate"``.
+
+    Attributes
+    ----------
+    name, version, summary
+        Of the gate.
+    dataset, further
+        Chest films, as in :class:`Recipe`.
+    seed
+        Of everything random.
+    kept
+        Share of the varied ``val`` films that each of the thresholds, which are chosen there, must let pass.
+    """
+
+    kind: Literal["gate"]
+    name: Name
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    summary: str
+    dataset: str
+    further: tuple[Further, ...] = Field(default=(), strict=False)
+    seed: Annotated[int, Field(ge=0)] = 0
+    kept: Annotated[float, Field(gt=0.5, lt=1)] = 0.998
+    negatives: NegativesTable
+    architecture: GateArchitecture
+    preprocessing: PreprocessingTable
+
+
+AnyRecipe = TypeVar("AnyRecipe", Recipe, GateRecipe)
+
+
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe file.
+    """Read the recipe of a bundle of findings; raises as :func:`read_any_recipe`."""
+    return _checked(Recipe, path, _table(path))
+
+
+def read_any_recipe(path: Path) -> Recipe | GateRecipe:
+    """Read a recipe file of either kind.
 
     Raises
     ------
@@ -335,31 +396,43 @@ def read_recipe(path: Path) -> Recipe:
         If it cannot be read, is not TOML, or an entry is unknown, missing or wrong; an unknown one is
         answered with the nearest that exists.
     """
+    table = _table(path)
+    if table.get("kind") == "gate":
+        return _checked(GateRecipe, path, table)
+    return _checked(Recipe, path, table)
+
+
+def _table(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe {path} is not TOML: {error}") from error
+
+
+def _checked(kind: type[AnyRecipe], path: Path, table: dict[str, Any]) -> AnyRecipe:
     try:
-        return Recipe.model_validate(table)
+        return kind.model_validate(table)
     except ValidationError as error:
-        raise RecipeError(f"recipe {path}: {_sentence(error)}") from error
+        raise RecipeError(f"recipe {path}: {_sentence(kind, error)}") from error
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(recipe: type[BaseModel], error: ValidationError) -> str:
     # One wrong entry at a time is enough to act on; a misspelt one first, for it is also a missing one.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(str(first["loc"][-1]), _known(first["loc"][:-1]), n=1, cutoff=0.0)
+        nearest = difflib.get_close_matches(
+            str(first["loc"][-1]), _known(recipe, first["loc"][:-1]), n=1, cutoff=0.0
+        )
         return f"unknown entry {place}; did you mean {nearest[0]}?"
     message = first["msg"].removeprefix("Value error, ")
     return f"{place}: {message}" if place else message
 
 
-def _known(place: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Recipe
+def _known(recipe: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    model = recipe
     for part in place:
         if isinstance(part, str):
             annotation = model.model_fields[part].annotation

@@ -27,7 +27,7 @@ def test_fifty_films_through_orthanc_and_back(films_root: Path, tmp_path: Path) 
             "host": "127.0.0.1",
             "port": orthanc.dicom_port,
         }
-        with Node(tmp_path / "node", [pacs], dicom__port=str(port)) as node:
+        with Node(tmp_path / "node", [pacs], dicom__port=str(port), worker__gate="gate") as node:
             for path in films:
                 orthanc.upload(path.read_bytes())
             status = node.settled(50, seconds=400)

@@ -43,7 +43,10 @@ def check_results(pacs: StoreSCP, sent: list[Path]) -> None:
 @pytest.mark.timeout(400)
 def test_real_films_come_back_as_reports(tmp_path: Path, cr_films: list[Path], films_root: Path) -> None:
     real = sorted((films_root / "dicom").glob("*.dcm"))
-    with StoreSCP(tmp_path / "pacs") as pacs, Node(tmp_path / "node", [pacs.destination]) as node:
+    with (
+        StoreSCP(tmp_path / "pacs") as pacs,
+        Node(tmp_path / "node", [pacs.destination], worker__gate="gate") as node,
+    ):
         assert storescu(node.port, cr_films).returncode == 0
         target = f"DICOM_NODE@127.0.0.1:{node.port}"
         sent = node.cli("send", "--json", *map(str, real), "--to", target)

@@ -71,7 +71,7 @@ def test_everything_is_looked_at_and_nothing_is_changed(settings: Settings) -> N
     assert {
         "dicom-node", "python", "extra worker", "extra embedded", "extra postgresql", "extra train",
         "data_dir", "free space", "database", "broker", "dicom port", "web port",
-        "destinations", "device", "bundle",
+        "destinations", "device", "bundle", "gate",
         "tool dciodvfy", "tool Orthanc", "tool storescu", "tool dsrdump",
     } == set(checks(settings))  # fmt: skip
     assert not settings.data_dir.exists()
@@ -315,12 +315,20 @@ def test_without_torch_there_is_no_device_and_no_bundle(
     blocked(monkeypatch, "torch", "models")
     assert one("_device", settings, "device").ok is None
     assert one("_bundle", settings, "bundle").ok is None
+    assert one("_gate", settings, "gate").ok is None
 
 
 def test_a_bundle_that_is_not_there_fails(tmp_path: Path) -> None:
     check = one("_bundle", settings_for(tmp_path, worker={"bundle": "nothing"}), "bundle")
     assert check.ok is False
     assert "'nothing'" in check.found
+
+
+def test_the_gate_must_be_there_and_is_missed_when_it_is_off(tmp_path: Path, settings: Settings) -> None:
+    assert one("_gate", settings, "gate").ok is True
+    check = one("_gate", settings_for(tmp_path, worker={"gate": "nothing"}), "gate")
+    assert (check.ok, "'nothing'" in check.found) == (False, True)
+    assert one("_gate", settings_for(tmp_path, worker={"gate": ""}), "gate").ok is None
 
 
 def test_a_missing_tool_is_a_note_that_names_its_package(

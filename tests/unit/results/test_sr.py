@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+from dataclasses import replace
 
 import pytest
 from highdicom.sr import Comprehensive3DSR, ComprehensiveSR, EnhancedSR, srread
@@ -179,6 +180,29 @@ def test_each_view_is_a_source_and_an_entry_of_the_library() -> None:
     assert [image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for image in library] == expected
     assert [value_of(child(image, codes.IMAGE_VIEW)) for image in library] == ["272479007", "399173006"]
     assert [value_of(child(image, codes.MODALITY)) for image in library] == ["CR", "CR"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "seen", "said"),
+    [
+        ("PA", "", "PA"),
+        ("PA", "frontal", "PA"),
+        ("LL", "lateral", "LL"),
+        ("PA", "lateral", "LATERAL"),
+        ("", "lateral", "LATERAL"),
+        ("LL", "frontal", None),
+        ("", "frontal", None),
+    ],
+)
+def test_where_header_and_picture_disagree_on_the_view_the_picture_is_right(
+    stated: str, seen: str, said: str | None
+) -> None:
+    one, _ = films()
+    one.ViewPosition = stated
+    report = replace(report_of(one), sources=(Source(header(one), view=seen),))
+    (image,) = child(written(report), codes.IMAGE_LIBRARY, codes.IMAGE_LIBRARY_GROUP).ContentSequence
+    expected = [] if said is None else [codes.VIEWS[said].value]
+    assert [value_of(item) for item in children(image, codes.IMAGE_VIEW)] == expected
 
 
 def test_the_evidence_is_grouped_by_study_and_series() -> None:

@@ -30,7 +30,10 @@ def settings(tmp_path: Path, tiny_bundle: Path) -> Settings:
     return Settings(
         data_dir=tmp_path / "node",
         study=StudySettings(quiet_seconds=0),
-        worker=WorkerSettings(bundle=str(tiny_bundle), device="cpu", max_attempts=2, lease_seconds=30),
+        # The films are drawn: to the gate they are no chest films, and rightly so.
+        worker=WorkerSettings(
+            bundle=str(tiny_bundle), gate="", device="cpu", max_attempts=2, lease_seconds=30
+        ),
         destinations=(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),),
     )
 

@@ -17,9 +17,8 @@ from worker.reading import StudyReader, StudyRevision
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_film_becomes_a_report_with_pictures_only_where_there_are_maps(family: str, tmp_path: Path) -> None:
     bundle = write_family(tmp_path, family)
-    settings = Settings(
-        data_dir=tmp_path / "node", worker=WorkerSettings(bundle=str(bundle.path), device="cpu", threads=1)
-    )
+    worker = WorkerSettings(bundle=str(bundle.path), gate="", device="cpu", threads=1)
+    settings = Settings(data_dir=tmp_path / "node", worker=worker)
     film = factories.film()
     path = tmp_path / "film.dcm"
     path.write_bytes(factories.encoded(film))

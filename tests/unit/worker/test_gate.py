@@ -1,0 +1,90 @@
+"""The gate in the worker: what it turns away gets a coded reason, and the rest of the study is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import Dataset
+
+from dicom_node.errors import ConfigurationError
+from dicom_node.results import codes
+from dicom_node.settings import Settings, WorkerSettings
+from dicom_node.store.study import StudyState
+from tests.unit.worker.conftest import Bench
+from tests.unit.worker.test_pipeline import reason, results
+from worker.predictors import load_gate
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    worker = settings.worker.model_copy(update={"gate": "gate"})
+    bench = Bench(settings.model_copy(update={"worker": worker}))
+    with bench.pipeline:
+        yield bench
+
+
+@pytest.fixture(scope="session")
+def chest(films_root: Path) -> np.ndarray:
+    """A real frontal film."""
+    path = films_root / "openi" / "images" / "1000_IM-0003-1001.jpg"
+    return np.asarray(Image.open(path).convert("L"), np.float32) / np.float32(255)
+
+
+def text_of(item: Dataset) -> str:
+    parts = [str(item.get("TextValue", ""))]
+    parts += [str(code.CodeValue) for code in item.get("ConceptCodeSequence", [])]
+    return "\n".join([*parts, *map(text_of, item.get("ContentSequence", []))])
+
+
+def test_a_study_that_is_turned_away_is_skipped_with_the_coded_reason(bench: Bench) -> None:
+    noise = np.random.default_rng(1).integers(0, 4095, (300, 300))
+    uid = bench.receive(pixels=noise)
+    bench.complete()
+    assert bench.pipeline.analyse(uid, 1) is StudyState.SKIPPED
+    assert "no chest film" in reason(bench)
+    (answer,) = results(bench)
+    assert answer.Modality == "SR"
+    assert codes.REFUSALS["not_chest"].code.value in text_of(answer)
+
+
+@pytest.mark.films
+def test_an_inverted_film_is_left_out_and_the_other_one_is_read(bench: Bench, chest: np.ndarray) -> None:
+    uid = bench.receive(pixels=1 - chest, instance=2)
+    assert bench.receive(pixels=chest, instance=1) == uid
+    bench.complete()
+    assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
+    report = results(bench)[0]
+    assert "it is inverted" in text_of(report)
+    assert "gate=gate 0.1.0" in text_of(report)
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    assert len(evidence.ReferencedSOPSequence) == 2
+
+
+@pytest.mark.films
+def test_an_inverted_film_alone_is_refused_as_such(bench: Bench, chest: np.ndarray) -> None:
+    uid = bench.receive(pixels=1 - chest)
+    bench.complete()
+    assert bench.pipeline.analyse(uid, 1) is StudyState.SKIPPED
+    (answer,) = results(bench)
+    assert codes.REFUSALS["inverted"].code.value in text_of(answer)
+
+
+@pytest.mark.films
+def test_what_the_picture_shows_goes_before_a_wrong_view_position(bench: Bench, chest: np.ndarray) -> None:
+    uid = bench.receive(pixels=chest, ViewPosition="LL")
+    bench.complete()
+    assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
+    assert codes.VIEWS["LL"].value not in text_of(results(bench)[0])
+
+
+def test_the_gate_can_be_turned_off() -> None:
+    assert load_gate(WorkerSettings(gate="")) is None
+
+
+def test_a_gate_that_is_not_there_is_one_sentence() -> None:
+    with pytest.raises(ConfigurationError, match=r"worker\.gate nowhere: no bundle 'nowhere'"):
+        load_gate(WorkerSettings(gate="nowhere", device="cpu"))
