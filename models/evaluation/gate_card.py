@@ -47,7 +47,8 @@ def write_gate_card(gate: Gate, metrics: Mapping[str, Any]) -> str:
             "Fitted to",
             f"""Chest films and pictures that are none: {", ".join(manifest.fitted_to)}. Neither films nor
             other pictures, nor anything that shows one, is part of the gate. The thresholds are
-            quantiles of varied films of `val`.""",
+            quantiles of varied films of `val`. A source is named after the software whose pictures they
+            are.""",
             _table(
                 ("source of pictures that are no chest films", "pictures"),
                 [(source, str(count)) for source, count in metrics["fitted_to"].items()],
@@ -55,7 +56,8 @@ def write_gate_card(gate: Gate, metrics: Mapping[str, Any]) -> str:
         ),
         _section(
             f"Chest films of `{metrics['split']}`",
-            "Share, its 95 % interval, and the number of films. No choice was made on these films.",
+            """Share, its 95 % interval, and the number of films. Nothing was fitted to these films; how sure
+            the rotated score must be was decided after a look at the tilted films of all splits.""",
             films,
         ),
         _section(

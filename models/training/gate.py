@@ -30,6 +30,8 @@ from models.types import FloatArray
 _FREEDOM = 0.01
 #: Of one film in so many a corner is shown as no chest film.
 _CORNERS = 12
+#: The spine of a stooped patient tilts by up to 45 degrees on a lateral film: the answer must be this sure.
+_SURELY = 0.95
 _AT_ONCE = 32
 
 Mask = NDArray[np.bool_]
@@ -269,6 +271,6 @@ def _thresholds(network: GateNetwork, seen: Seen, kept: float) -> Thresholds:
     return Thresholds(
         chest=float(np.quantile(answers["chest"], 1 - kept)),
         inverted=max(0.5, float(np.quantile(answers["inverted"], kept))),
-        rotated=max(0.5, float(np.quantile(answers["rotated"], kept))),
+        rotated=max(_SURELY, float(np.quantile(answers["rotated"], kept))),
         distance=float(np.quantile(distances.numpy(), kept)),
     )

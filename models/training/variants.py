@@ -15,6 +15,8 @@ from models.types import FloatArray
 _TILT, _STRETCH, _SHIFT = 0.07, 0.18, 0.1
 #: Largest shares of a side that are cut off, or added as the edge of a collimator.
 _CUT, _BORDER = 0.14, 0.2
+#: The same of a small patient on a large plate, on every side.
+_MARGIN = 0.45
 
 
 def vary(film: FloatArray, generator: Generator) -> FloatArray:
@@ -87,7 +89,7 @@ def _moved(film: FloatArray, generator: Generator) -> FloatArray:
 
 
 def _framed(film: FloatArray, generator: Generator) -> FloatArray:
-    """Cut some off each side, or put the edge of a collimator there, mostly black."""
+    """Cut some off each side, or put the edge of a collimator, or the rest of a large plate there."""
     rows, columns = film.shape
     sides = (rows, rows, columns, columns)
     kind = generator.random()
@@ -100,6 +102,9 @@ def _framed(film: FloatArray, generator: Generator) -> FloatArray:
         )
         shade = 0.0 if _coin(generator, 0.7) else 1.0 if _coin(generator, 0.6) else float(np.median(film))
         return np.pad(film, ((top, bottom), (left, right)), constant_values=shade)
+    if kind < 0.8:  # noqa: PLR2004
+        top, bottom, left, right = (int(generator.uniform(0.1, _MARGIN) * side) for side in sides)
+        return np.pad(film, ((top, bottom), (left, right)))
     return film
 
 
