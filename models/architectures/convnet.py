@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
 
+from models.architectures.image import create_backbone
 from models.architectures.interface import Batch, Network, Output
 from models.errors import BundleError, RecipeError
 
@@ -58,24 +59,12 @@ class ConvNet(Network):
         options: dict[str, float | int | str] | None = None,
     ) -> None:
         super().__init__()
-        if not timm.is_model(backbone):
-            # Also keeps out "hf-hub:" and "local-dir:" names, with which timm would fetch a configuration.
-            raise ValueError(f"timm has no backbone {backbone!r}")
-        try:
-            self.backbone = timm.create_model(
-                backbone,
-                pretrained=False,
-                num_classes=0,
-                global_pool="",
-                in_chans=channels,
-                **(options or {}),
-            )
-        except (RuntimeError, TypeError) as error:
-            raise ValueError(f"timm cannot build backbone {backbone!r}: {error}") from error
+        built: Any = create_backbone(backbone, channels=channels, options=options, pooled=False)
+        self.backbone = built
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(self.backbone.num_features, outputs)
+        self.head = nn.Linear(built.num_features, outputs)
         if joint:
-            self.image_projection = nn.Linear(self.backbone.num_features, joint)
+            self.image_projection = nn.Linear(built.num_features, joint)
             self.text_projection = nn.Linear(text_width, joint)
         self.joint = joint
 
