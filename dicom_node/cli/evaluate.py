@@ -47,12 +47,15 @@ def one_sentence() -> Iterator[None]:
 
 
 def labelled(name: str, root: Path) -> FilmDataset:
-    """Data set of that name in a folder."""
+    """Data set of that name in a folder; what it lacks is said."""
     from dicom_node.cli.films import read_film
     from models.training.datasets import read_dataset
     from models.vocabulary import load_vocabulary
 
-    return read_dataset(name, root, load_vocabulary(), read_film)
+    films = read_dataset(name, root, load_vocabulary(), read_film)
+    for note in films.notes:
+        console.print(f"{films.name}: {note}", markup=False, highlight=False, soft_wrap=True)
+    return films
 
 
 def evaluate(
@@ -89,8 +92,6 @@ def evaluate(
         predictor = Predictor.load(bundle)
         check_text(predictor, text)
         films = labelled(dataset, root)
-        for note in films.notes:
-            console.print(f"{films.name}: {note}", markup=False, highlight=False, soft_wrap=True)
         with Progress(console=console, transient=True) as progress:
             reading = progress.add_task("reading films", total=None)
             sample, figures = measure(
