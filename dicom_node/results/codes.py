@@ -90,6 +90,17 @@ REASON_NOT_ANALYSED = _private("REASON", "Reason not analysed")
 EXPLANATION = _private("EXPLANATION", "Explanation")
 IMAGE_NOT_ANALYSED = _private("EXCLUDED", "Image not analysed")
 
+SIMILAR_CASE = _private("SIMCASE", "Similar reference case")
+SIMILAR_CASES = _private("SIMCASES", "Set of similar reference cases")
+COSINE_SIMILARITY = _private("COSSIM", "Cosine similarity")
+RANK = _private("RANK", "Rank by similarity")
+REFERENCE_FINDING = _private("REFFINDING", "Finding of reference case")
+LABEL_NAME = _private("LABEL", "Name of label")
+AGREEMENT = _private("AGREEMENT", "Agreement of reference cases with model")
+DISAGREES = _private("DISAGREES", "Reference cases disagree with model")
+YES = _sct("373066001", "Yes")
+NO = _sct("373067005", "No")
+
 # --- images ----------------------------------------------------------------------------------------
 
 SOURCE_IMAGE = _dcm("121322", "Source image for image processing operation")

@@ -141,6 +141,64 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class SimilarCase:
+    """A case of a public reference set that looks like the study.
+
+    Attributes
+    ----------
+    rank
+        From 1, the most similar first.
+    identifier
+        Of the case in its collection, such as ``openi:CXR1234``.
+    similarity
+        Cosine similarity of the two embeddings, in [-1, 1].
+    labels
+        What its reference says is present: the name shown to a person, and the code.
+    """
+
+    rank: int
+    identifier: str
+    similarity: float
+    labels: tuple[tuple[str, Code], ...]
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.identifier or not abs(self.similarity) <= 1:
+            raise ValueError(f"not a similar case: rank {self.rank}, similarity {self.similarity}")
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarCases:
+    """The cases of one reference set that look like the study, and what they say together.
+
+    Attributes
+    ----------
+    index_name, index_digest
+        Of the searched index, and its SHA-256 in hexadecimal digits.
+    algorithm
+        The encoder that computed the embeddings.
+    cases
+        By rank.
+    agreement
+        Share of the model's answers that the cases bear out, in [0, 1].
+    disagrees
+        Whether that is too little to pass over in silence.
+    """
+
+    index_name: str
+    index_digest: str
+    algorithm: Algorithm
+    cases: tuple[SimilarCase, ...]
+    agreement: float
+    disagrees: bool
+
+    def __post_init__(self) -> None:
+        if [case.rank for case in self.cases] != list(range(1, len(self.cases) + 1)):
+            raise ValueError("similar cases are ranked from 1 without gaps")
+        if not 0 <= self.agreement <= 1:
+            raise ValueError(f"agreement {self.agreement} does not lie in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a study, or one model's part of it, was not analysed.
 
@@ -178,6 +236,8 @@ class Report:
         PRESENT: normal; ABSENT: abnormal; UNDETERMINED otherwise.
     refusal
         Set exactly when there are no findings.
+    similar
+        None when nothing was searched.
     """
 
     study_instance_uid: str
@@ -188,6 +248,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     normality: Presence = Presence.UNDETERMINED
     refusal: Refusal | None = None
+    similar: SimilarCases | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:

@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Final
 
 from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
-from dicom_node import elements
 from dicom_node.errors import EncodingFailed
-from dicom_node.results import codes, composite, header, items, uids
+from dicom_node.results import codes, composite, document, items, uids
 from dicom_node.results.composite import position, referenceable
-from dicom_node.results.encoding import dataset, put
-from dicom_node.results.equipment import MODEL_NAME, Equipment
+from dicom_node.results.document import Predecessor, SrClass
+from dicom_node.results.equipment import Equipment
 from dicom_node.results.items import (
     CONTAINS,
-    HAS_ACQ_CONTEXT,
     HAS_CONCEPT_MOD,
     HAS_OBS_CONTEXT,
     HAS_PROPERTIES,
     INFERRED_FROM,
 )
 from dicom_node.results.regions import hot_box
-from dicom_node.results.report import Algorithm, Code, Finding, Presence, Report, Source
+from dicom_node.results.report import Algorithm, Finding, Presence, Report
 
-SrClass: TypeAlias = Literal["comprehensive3d", "comprehensive", "enhanced"]
-
-SOP_CLASSES: Final[Mapping[str, str]] = {
-    "comprehensive3d": Comprehensive3DSRStorage,
-    "comprehensive": ComprehensiveSRStorage,
-    "enhanced": EnhancedSRStorage,
-}
 SERIES_NUMBER: Final = 9901
 SERIES_DESCRIPTION: Final = f"AI findings - {codes.RESEARCH_USE_ONLY}"
-
-_MODALITIES: Final = {
-    "CR": Code("CR", "DCM", "Computed Radiography"),
-    "DX": Code("DX", "DCM", "Digital Radiography"),
-    "RG": Code("RG", "DCM", "Radiographic imaging"),
-}
-"""Of CID 29."""
-_OTHER_MODALITY: Final = Code("OT", "DCM", "Other Modality")
-
-
-@dataclass(frozen=True, slots=True)
-class Predecessor:
-    """The report of an earlier revision, which this one takes the place of (PS3.3 C.17.2, C.17.2.2)."""
-
-    series_instance_uid: str
-    sop_class_uid: str
-    sop_instance_uid: str
 
 
 def write_sr(
@@ -87,61 +59,17 @@ def write_sr(
     EncodingFailed
         When a value cannot be written, or the reason of a refusal is unknown.
     """
-    ds = composite.begin(
+    ds = document.begin(
         report,
         equipment,
         kind="sr",
-        sop_class_uid=SOP_CLASSES[sop_class],
-        modality="SR",
+        sop_class=sop_class,
         series_number=SERIES_NUMBER,
         series_description=SERIES_DESCRIPTION,
-        instance_number=1,
+        predecessor=predecessor,
     )
-    complete = all(source.analysed for source in report.sources)
-    put(
-        ds,
-        CompletionFlag="COMPLETE" if complete else "PARTIAL",
-        PreliminaryFlag="PRELIMINARY",
-        VerificationFlag="UNVERIFIED",
-        ReferencedPerformedProcedureStepSequence=[],
-        PerformedProcedureCodeSequence=[],
-    )
-    if not complete:
-        put(ds, CompletionFlagDescription="Not every received image was analysed")
-    evidence = _evidence(report)
-    if evidence:
-        put(ds, CurrentRequestedProcedureEvidenceSequence=evidence)
-    if predecessor is not None:
-        put(ds, PredecessorDocumentsSequence=[_predecessor(report, predecessor)])
     ds.update(_root(report, equipment))
     return composite.finish(ds, report, kind="sr", key=sop_class)
-
-
-def _evidence(report: Report) -> list[Dataset]:
-    """References by study and series (PS3.3 C.17.2)."""
-    found: dict[str, dict[str, list[Dataset]]] = {}
-    for source in report.sources:
-        item = referenceable(source)
-        if item is not None:
-            study = header.repaired(source.header, "StudyInstanceUID") or report.study_instance_uid
-            series = header.repaired(source.header, "SeriesInstanceUID")
-            found.setdefault(study, {}).setdefault(series, []).append(item)
-    return [
-        dataset(
-            StudyInstanceUID=study,
-            ReferencedSeriesSequence=[
-                dataset(SeriesInstanceUID=series, ReferencedSOPSequence=instances)
-                for series, instances in by_series.items()
-            ],
-        )
-        for study, by_series in found.items()
-    ]
-
-
-def _predecessor(report: Report, predecessor: Predecessor) -> Dataset:
-    instance = items.reference(predecessor.sop_class_uid, predecessor.sop_instance_uid)
-    series = dataset(SeriesInstanceUID=predecessor.series_instance_uid, ReferencedSOPSequence=[instance])
-    return dataset(StudyInstanceUID=report.study_instance_uid, ReferencedSeriesSequence=[series])
 
 
 # --- the tree --------------------------------------------------------------------------------------
@@ -149,95 +77,21 @@ def _predecessor(report: Report, predecessor: Predecessor) -> Dataset:
 
 def _root(report: Report, equipment: Equipment) -> Dataset:
     """TID 1500."""
-    source = composite.lead_source(report.sources).header
-    children = [
-        items.code(HAS_CONCEPT_MOD, codes.LANGUAGE, codes.ENGLISH),
-        *_observer(equipment),
-        items.code(HAS_CONCEPT_MOD, codes.PROCEDURE_REPORTED, _procedure(source)),
-        *_image_library(report),
-    ]
+    children = list(document.observation_context(report, equipment))
     if report.algorithm is not None and report.findings:
         children.append(_measurements(report, report.algorithm, equipment))
-    children.append(_evaluations(report))
+    children.append(document.evaluations(_evaluations(report)))
     return items.container(None, codes.IMAGING_MEASUREMENT_REPORT, children, template="1500")
 
 
-def _observer(equipment: Equipment) -> Iterator[Dataset]:
-    """TID 1002, 1004."""
-    yield items.code(HAS_OBS_CONTEXT, codes.OBSERVER_TYPE, codes.DEVICE)
-    yield items.uidref(HAS_OBS_CONTEXT, codes.DEVICE_UID, equipment.device_uid)
-    for name, value in (
-        (codes.DEVICE_NAME, equipment.station_name),
-        (codes.DEVICE_MANUFACTURER, equipment.manufacturer),
-        (codes.DEVICE_MODEL, MODEL_NAME),
-        (codes.DEVICE_SERIAL, equipment.serial_number),
-    ):
-        yield items.text(HAS_OBS_CONTEXT, name, value)
-
-
-def _procedure(source: Dataset) -> Code:
-    """Procedure that the source names, else one of CID 100."""
-    for item in elements.items(source, "ProcedureCodeSequence"):
-        parts = [
-            header.repaired(item, keyword)
-            for keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
-        ]
-        if all(parts):
-            return Code(*parts)
-    return codes.IMAGING_PROCEDURE
-
-
-def _image_library(report: Report) -> Iterator[Dataset]:
-    """TID 1600, 1601, 1602, 1603: the images that were analysed."""
-    images = [
-        items.image(CONTAINS, None, item, list(_acquisition(source)))
-        for source in report.sources
-        if source.analysed and (item := referenceable(source)) is not None
-    ]
-    if images:
-        group = items.container(CONTAINS, codes.IMAGE_LIBRARY_GROUP, images)
-        yield items.container(CONTAINS, codes.IMAGE_LIBRARY, [group], template="1600")
-
-
-def _acquisition(source: Source) -> Iterator[Dataset]:
-    modality = _MODALITIES.get(elements.text(source.header, "Modality").upper(), _OTHER_MODALITY)
-    yield items.code(HAS_ACQ_CONTEXT, codes.MODALITY, modality)
-    if study_date := header.repaired(source.header, "StudyDate"):
-        yield items.date(HAS_ACQ_CONTEXT, codes.STUDY_DATE, study_date)
-    if view := codes.VIEWS.get(_view(source)):
-        yield items.code(HAS_ACQ_CONTEXT, codes.IMAGE_VIEW, view)
-
-
-def _view(source: Source) -> str:
-    """View Position; where the picture shows another view than the header says, the picture is right."""
-    stated = elements.text(source.header, "ViewPosition").upper()
-    if not source.view or (source.view == "lateral") == (stated in codes.LATERAL_VIEWS):
-        return stated
-    return "LATERAL" if source.view == "lateral" else ""
-
-
 def _measurements(report: Report, algorithm: Algorithm, equipment: Equipment) -> Dataset:
-    """Container of the measurement groups, with the algorithm that computed them all (TID 4019)."""
-    sources = {source.sop_instance_uid: item for source, item in _analysed(report)}
+    """Container of the measurement groups, with the algorithm that computed them all."""
+    sources = {source.sop_instance_uid: item for source, item in document.analysed(report)}
     children = [
-        items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_NAME, algorithm.name),
-        items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_VERSION, algorithm.version),
-        items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_MANUFACTURER, equipment.manufacturer),
-        items.code(HAS_CONCEPT_MOD, codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE),
-        *(
-            items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_PARAMETERS, parameter)
-            for parameter in algorithm.parameters
-        ),
+        *document.algorithm_identification(algorithm, equipment),
         *(_group(report, algorithm, finding, sources) for finding in report.findings),
     ]
     return items.container(CONTAINS, codes.IMAGING_MEASUREMENTS, children)
-
-
-def _analysed(report: Report) -> Iterator[tuple[Source, Dataset]]:
-    for source in report.sources:
-        item = referenceable(source) if source.analysed else None
-        if item is not None:
-            yield source, item
 
 
 def _group(report: Report, algorithm: Algorithm, finding: Finding, sources: Mapping[str, Dataset]) -> Dataset:
@@ -288,8 +142,8 @@ def _region(finding: Finding, sources: Mapping[str, Dataset]) -> Dataset | None:
     return None
 
 
-def _evaluations(report: Report) -> Dataset:
-    """Of the study as a whole: normality or the reason of a refusal, what was left out, the research flag."""
+def _evaluations(report: Report) -> list[Dataset]:
+    """Of the study as a whole: normality or the reason of a refusal, and what was left out."""
     children = []
     if report.refusal is None:
         normality = codes.NORMALITIES[report.normality]
@@ -303,11 +157,10 @@ def _evaluations(report: Report) -> Dataset:
             items.code(CONTAINS, codes.REASON_NOT_ANALYSED, reason.code),
             items.text(CONTAINS, codes.EXPLANATION, report.refusal.text or reason.sentence),
         ]
-    children.append(items.text(CONTAINS, codes.INTENDED_USE_STATEMENT, codes.INTENDED_USE))
     for source in report.sources:
         if not source.analysed:
             item = referenceable(source)
             inferred = [] if item is None else [items.image(INFERRED_FROM, None, item)]
             text = f"{position(source)}: {source.exclusion}"
             children.append(items.text(CONTAINS, codes.IMAGE_NOT_ANALYSED, text, inferred))
-    return items.container(CONTAINS, codes.QUALITATIVE_EVALUATIONS, children)
+    return children

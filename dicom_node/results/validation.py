@@ -22,7 +22,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import validate_value
 
 from dicom_node.errors import EncodingFailed
-from dicom_node.results import codes, sr
+from dicom_node.results import codes, document
 
 _TYPE_1: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
 _TYPE_2: Final = (
@@ -85,7 +85,7 @@ def _identity(ds: Dataset) -> Iterator[str]:
 
 
 def _of_class(ds: Dataset) -> Iterator[str]:
-    if ds.SOPClassUID in sr.SOP_CLASSES.values():
+    if ds.SOPClassUID in document.SOP_CLASSES.values():
         yield from _report(ds)
     elif ds.SOPClassUID == SecondaryCaptureImageStorage:
         yield from _capture(ds)

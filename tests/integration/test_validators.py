@@ -10,10 +10,11 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.pixels import read_film
+from dicom_node.results.document import SOP_CLASSES
 from dicom_node.results.encoding import encoded
 from dicom_node.results.report import Presence, Refusal, Report
 from dicom_node.results.sc import write_sc
-from dicom_node.results.sr import SOP_CLASSES, write_sr
+from dicom_node.results.sr import write_sr
 from dicom_node.results.validation import dciodvfy
 from tests.factories import film, openi_film, openi_headers, write
 from tests.unit.results.cases import (

@@ -19,6 +19,8 @@ from dicom_node.results.report import (
     Refusal,
     Report,
     Saliency,
+    SimilarCase,
+    SimilarCases,
     Source,
 )
 from tests.factories import film, header, put
@@ -65,6 +67,20 @@ def saliency_of(ds: Dataset, **kwargs: float) -> Saliency:
     return Saliency(str(ds.SOPInstanceUID), heat(ds.Rows, ds.Columns, **kwargs), "Grad-CAM")
 
 
+SIMILAR = SimilarCases(
+    index_name="openi-train",
+    index_digest="b" * 64,
+    algorithm=Algorithm("openi-findings", "1.0.0", (f"weights_sha256={'a' * 64}",)),
+    cases=(
+        SimilarCase(1, "openi:CXR1234", 0.91234567, (("Cardiomegaly", CARDIOMEGALY),)),
+        SimilarCase(2, "openi:CXR77", 0.85, (("Calcified Granuloma", GRANULOMA), ("Granuloma", GRANULOMA))),
+        SimilarCase(3, "openi:CXR9", -0.1, ()),
+    ),
+    agreement=2 / 3,
+    disagrees=False,
+)
+
+
 def report_of(
     *films: Dataset,
     findings: Sequence[Finding] | None = None,
@@ -73,6 +89,7 @@ def report_of(
     revision: int = 1,
     normality: Presence = Presence.ABSENT,
     created: dt.datetime = CREATED,
+    similar: SimilarCases | None = None,
 ) -> Report:
     """Make a report of films: one present finding with a heat map, one absent, one not calibrated."""
     if findings is None and refusal is None:
@@ -104,6 +121,7 @@ def report_of(
         findings=tuple(findings or ()),
         normality=normality,
         refusal=refusal,
+        similar=similar,
     )
 
 

@@ -13,9 +13,10 @@ from pydicom.dataset import Dataset
 from dicom_node.errors import EncodingFailed
 from dicom_node.pixels import read_header
 from dicom_node.results import codes, uids
+from dicom_node.results.document import Predecessor, SrClass
 from dicom_node.results.encoding import encoded
 from dicom_node.results.report import Code, Presence, Refusal, Report, Source
-from dicom_node.results.sr import Predecessor, SrClass, write_sr
+from dicom_node.results.sr import write_sr
 from dicom_node.results.validation import check
 from tests.factories import film, header, put, write
 from tests.unit.results.cases import (
