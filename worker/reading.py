@@ -17,6 +17,7 @@ from typing import Self
 
 from pydicom.dataset import Dataset
 
+from dicom_node import clinical
 from dicom_node.decoder import Decoder
 from dicom_node.errors import NotAnalysable
 from dicom_node.pixels import FloatArray, read_header
@@ -163,7 +164,14 @@ class StudyReader:
         sources = tuple(candidate.source for candidate in candidates)
         if not films:
             return self._refusal(study, sources, _why_not(candidates))
-        read = self._predictor.read([Study(tuple(films))])[0]
+        text = None
+        if self._predictor.text != "none":
+            text = clinical.indication([source.header for source in sources if source.analysed])
+        if self._predictor.text == "required" and text is None:
+            name = self._predictor.identity.name
+            refusal = Refusal("no_text", f"the model {name} needs an indication, and no header holds one")
+            return self._refusal(study, sources, refusal)
+        read = self._predictor.read([Study(tuple(films), text)])[0]
         maps = tuple(
             heatmap
             for key in reported(
@@ -180,6 +188,7 @@ class StudyReader:
             labels=self._predictor.labels,
             heatmaps=maps,
             gate="" if self._gate is None else self._gate.identity,
+            text="" if self._predictor.text == "none" else "none" if text is None else "indication",
         )
         pixels = {film.identifier: film.pixels for film in films}
         return Reading(StudyState.REPORTED, "", report, tuple(self._encode(report, pixels)))

@@ -49,6 +49,7 @@ def make_report(
     labels: Sequence[vocabulary.Label],
     heatmaps: Sequence[Heatmap],
     gate: str = "",
+    text: str = "",
 ) -> Report:
     """Say a prediction in DICOM's terms.
 
@@ -60,6 +61,8 @@ def make_report(
         Of the reported findings; `film` is a SOP Instance UID.
     gate
         Which gate the films came through; empty for none.
+    text
+        What a model that reads text was given: ``indication`` or ``none``; empty for one that reads none.
     """
     by_key: dict[str, list[Heatmap]] = {}
     for heatmap in heatmaps:
@@ -70,7 +73,7 @@ def make_report(
         revision=revision,
         created=created,
         sources=tuple(sources),
-        algorithm=_algorithm(prediction.identity, gate),
+        algorithm=_algorithm(prediction.identity, gate, text),
         findings=tuple(
             _finding(entry, by_label[entry.key], by_key.get(entry.key, ())) for entry in prediction.findings
         ),
@@ -119,12 +122,14 @@ def objection(verdict: GateVerdict) -> Verdict:
     return Verdict(str(verdict.reason), _OBJECTIONS[verdict.reason].format(verdict))
 
 
-def _algorithm(identity: Identity, gate: str) -> Algorithm:
+def _algorithm(identity: Identity, gate: str, text: str) -> Algorithm:
     parameters = [f"weights_sha256={identity.weights_sha256}", f"preproc={identity.preprocessing}"]
     if identity.calibration:
         parameters.append(f"calibration={identity.calibration}")
     if gate:
         parameters.append(f"gate={gate}")
+    if text:
+        parameters.append(f"text={text}")
     return Algorithm(name=identity.name, version=identity.version, parameters=tuple(parameters))
 
 

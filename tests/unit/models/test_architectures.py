@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from models.architectures import Batch, build
-from models.architectures.convnet import ConvNet, rename_lite0
+from models.architectures.convnet import ConvNet
+from models.architectures.lite import PACKAGES, renamed
 from models.errors import BundleError, RecipeError
 
 
@@ -36,10 +37,11 @@ def test_what_cannot_be_built_is_one_sentence(name, arguments, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_imagenet_weights_fill_the_whole_backbone_for_one_channel_as_for_three():
+@pytest.mark.parametrize("backbone", PACKAGES)
+def test_the_imagenet_weights_fill_the_whole_backbone_for_one_channel_as_for_three(backbone):
     film = torch.rand(1, 1, 64, 64)
-    grey = ConvNet(outputs=1, channels=1).eval()
-    colour = ConvNet(outputs=1, channels=3).eval()
+    grey = ConvNet(outputs=1, channels=1, backbone=backbone).eval()
+    colour = ConvNet(outputs=1, channels=3, backbone=backbone).eval()
     grey.load_imagenet()
     colour.load_imagenet()
     with torch.inference_mode():
@@ -49,9 +51,10 @@ def test_the_imagenet_weights_fill_the_whole_backbone_for_one_channel_as_for_thr
     assert float(one.std()) > 0
 
 
-def test_the_imagenet_weights_recognise_what_a_random_network_does_not():
+@pytest.mark.parametrize("backbone", PACKAGES)
+def test_the_imagenet_weights_recognise_what_a_random_network_does_not(backbone):
     """Renamed wrongly, the norms would not fit the convolutions and the features would explode or vanish."""
-    trained = ConvNet(outputs=1).eval()
+    trained = ConvNet(outputs=1, backbone=backbone).eval()
     images = torch.rand(4, 1, 64, 64).repeat(1, 1, 2, 2)
     trained.load_imagenet()
     with torch.inference_mode():
@@ -67,5 +70,5 @@ def test_the_imagenet_weights_fit_no_other_backbone():
 
 
 def test_the_classifier_of_imagenet_is_left_behind():
-    renamed = rename_lite0({"_conv_stem.weight": torch.zeros(1), "_fc.weight": torch.zeros(1)})
-    assert list(renamed) == ["conv_stem.weight"]
+    names = renamed({"_conv_stem.weight": torch.zeros(1), "_fc.weight": torch.zeros(1)}, ())
+    assert list(names) == ["conv_stem.weight"]

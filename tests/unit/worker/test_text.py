@@ -1,0 +1,77 @@
+"""A bundle that reads text is given the indication of the study, and says what it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+
+from dicom_node.results import codes
+from dicom_node.settings import Settings, WorkerSettings
+from dicom_node.store.study import StudyState
+from tests.unit.models.families import write_family
+from tests.unit.worker.conftest import Bench
+from tests.unit.worker.test_gate import text_of
+from tests.unit.worker.test_pipeline import reason, results
+
+
+def bench_of(settings: Settings, bundle: Path) -> Bench:
+    worker: WorkerSettings = settings.worker.model_copy(update={"bundle": str(bundle)})
+    return Bench(settings.model_copy(update={"worker": worker}))
+
+
+@pytest.fixture
+def reader(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
+    bench = bench_of(settings, write_family(tmp_path, "crossattention").path)
+    with bench.pipeline:
+        yield bench
+
+
+@pytest.fixture
+def needy(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
+    bench = bench_of(settings, write_family(tmp_path, "crossattention", text="required").path)
+    with bench.pipeline:
+        yield bench
+
+
+def certainties(report: Dataset) -> list[float]:
+    found = [float(item.NumericValue) for item in _items(report) if item.ValueType == "NUM" for item in [
+        item.MeasuredValueSequence[0]
+    ]]  # fmt: skip
+    assert found
+    return found
+
+
+def _items(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", []):
+        yield child
+        yield from _items(child)
+
+
+def test_the_indication_enters_the_answer_and_the_report_says_so(reader: Bench) -> None:
+    asked = reader.receive(AdditionalPatientHistory="chronic cough, fever", study=1)
+    silent = reader.receive(study=2)
+    reader.complete()
+    assert reader.pipeline.analyse(asked, 1) is StudyState.REPORTED
+    assert reader.pipeline.analyse(silent, 1) is StudyState.REPORTED
+    first, second = (ds for ds in results(reader) if ds.Modality == "SR")
+    assert "text=indication" in text_of(first)
+    assert "text=none" in text_of(second)
+    assert certainties(first) != certainties(second)
+
+
+def test_a_model_that_needs_text_says_that_there_is_none(needy: Bench) -> None:
+    uid = needy.receive()
+    needy.complete()
+    assert needy.pipeline.analyse(uid, 1) is StudyState.SKIPPED
+    assert "needs an indication" in reason(needy)
+    (answer,) = results(needy)
+    assert codes.REFUSALS["no_text"].code.value in text_of(answer)
+
+
+def test_a_model_that_needs_text_reads_a_study_that_brings_it(needy: Bench) -> None:
+    uid = needy.receive(AdditionalPatientHistory="cough")
+    needy.complete()
+    assert needy.pipeline.analyse(uid, 1) is StudyState.REPORTED
