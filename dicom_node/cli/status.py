@@ -34,21 +34,24 @@ def status(
 ) -> None:
     """Count studies and results by state; with --audit, prove that nothing was lost.
 
-    received = delivered + waiting + skipped + failed + set aside, each accepted instance in exactly one.
+    received = delivered + waiting + skipped + failed + set aside, each accepted instance in exactly one. A study
+    is confirmed when every destination says that it keeps every result of it.
     """
     settings = settings_of(ctx)
     index = _open(settings)
     overview = Overview(index.engine)
     studies, results = overview.study_counts(), overview.result_counts()
+    confirmed = overview.confirmed_studies()
     backlogs = Outbox(index.engine).backlogs()
     data_dir = DataDir(settings)
     found = overview.audit(data_dir.spool, data_dir.results, read_files=read_files) if audit else None
     index.close()
     if as_json:
-        typer.echo(json.dumps(_as_json(studies, results, backlogs, found), indent=2))
+        typer.echo(json.dumps(_as_json(studies, confirmed, results, backlogs, found), indent=2))
     else:
         console = Console(highlight=False)
         console.print(_counts("studies", studies), _counts("results", results))
+        console.print(f"{confirmed} studies are confirmed: each destination says that it keeps every result")
         if backlogs:
             console.print(_destinations(backlogs))
         if found is not None:
@@ -95,12 +98,14 @@ def _open(settings: Settings) -> Index:
 
 def _as_json(
     studies: Mapping[StudyState, int],
+    confirmed: int,
     results: Mapping[ResultState, int],
     backlogs: list[Backlog],
     audit: Audit | None,
 ) -> dict[str, object]:
     table: dict[str, object] = {
         "studies": {str(state): count for state, count in studies.items()},
+        "confirmed_studies": confirmed,
         "results": {str(state): count for state, count in results.items()},
         "destinations": [
             {

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, case, exists, func, select
 
 from dicom_node.store import database
 from dicom_node.store.files import Spool, digest_of
-from dicom_node.store.study import ResultState, StudyState
+from dicom_node.store.study import OUTCOMES, ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 
 _FATE_ORDER = ("delivered", "waiting", "skipped", "failed", "set_aside")
@@ -90,6 +90,18 @@ class Overview:
             rows = connection.execute(select(delivery.c.state, func.count()).group_by(delivery.c.state)).all()
         found = {ResultState(state): count for state, count in rows}
         return {state: found.get(state, 0) for state in ResultState}
+
+    def confirmed_studies(self) -> int:
+        """Count the studies whose every result is confirmed by every destination that is to get it."""
+        mine = (result.c.study_id == study.c.id) & (delivery.c.result_id == result.c.id)
+        confirmed = delivery.c.state == ResultState.CONFIRMED
+        query = select(func.count()).where(
+            study.c.state.in_(sorted(OUTCOMES)),
+            exists().where(mine, confirmed),
+            ~exists().where(mine, ~confirmed),
+        )
+        with database.reading(self._engine) as connection:
+            return int(connection.execute(query).scalar_one())
 
     def studies(self, *, offset: int = 0, limit: int = 50, state: StudyState | None = None) -> list[StudyRow]:
         """Return studies, the last changed first."""
@@ -195,6 +207,9 @@ def _unexplained(connection: Connection) -> Iterator[str]:
     rejected = (delivery.c.state == ResultState.REJECTED) & (delivery.c.error == "")
     for key in connection.execute(select(delivery.c.id).where(rejected)).scalars():
         yield f"delivery {key} was rejected without a reason"
+    unwitnessed = (delivery.c.state == ResultState.CONFIRMED) & (delivery.c.confirmed_by == "")
+    for key in connection.execute(select(delivery.c.id).where(unwitnessed)).scalars():
+        yield f"delivery {key} is confirmed by nobody"
 
 
 def _missing(

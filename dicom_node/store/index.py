@@ -283,5 +283,12 @@ INSTANCE_FIELDS = (
 
 def older(column: ColumnElement[float], now: float, seconds: float) -> ColumnElement[bool]:
     """Return the condition that a time lies at least so many seconds back."""
-    # A time that lies ahead means that the clock was set back: waiting for it could take days.
-    return or_(column <= now - seconds, column > now + _CLOCK_SLACK)
+    return or_(column <= now - seconds, ahead(column, now))
+
+
+def ahead(column: ColumnElement[float], now: float) -> ColumnElement[bool]:
+    """Return the condition that something happened in the future.
+
+    It means that the clock was set back: to wait for that moment could take days.
+    """
+    return column > now + _CLOCK_SLACK

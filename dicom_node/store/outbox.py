@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, Engine, and_, func, or_, select, update
 from dicom_node.owner import Owner
 from dicom_node.store import database
 from dicom_node.store.claims import REASON_LENGTH, lapsed
-from dicom_node.store.index import older
-from dicom_node.store.study import ResultState, result_sources
+from dicom_node.store.index import ahead
+from dicom_node.store.study import Confirmation, ResultState, result_sources
 from dicom_node.store.tables import delivery, result, study
 
 
@@ -22,12 +22,17 @@ class Delivery:
 
     Attributes
     ----------
+    state
+        ENCODED: it is to be sent; SENT: it is to be confirmed.
     attempts
-        Tries so far.
+        Tries to send it so far.
+    inquiries
+        How often the destination was asked, since it took the result, whether it keeps it.
     """
 
     id: int
     destination: str
+    state: ResultState
     kind: str
     sop_instance_uid: str
     sop_class_uid: str
@@ -35,6 +40,7 @@ class Delivery:
     digest: str
     study_instance_uid: str
     attempts: int
+    inquiries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,8 @@ class Backlog:
     oldest
         Seconds since the epoch at which the longest waiting result was made; None when none waits.
     error
-        Of the last failed try that is still open; empty when there is none.
+        Of the last failed try that is still open, be it to send or to have it confirmed; empty when there is
+        none.
     """
 
     destination: str
@@ -72,13 +79,21 @@ class Outbox:
         self._engine = engine
         self._clock = clock
 
-    def take(self, destination: str, owner: Owner, lease_seconds: float, limit: int = 50) -> list[Delivery]:
-        """Lease the deliveries of one destination that are due."""
+    def take(
+        self,
+        destination: str,
+        owner: Owner,
+        lease_seconds: float,
+        limit: int = 50,
+        *,
+        state: ResultState = ResultState.ENCODED,
+    ) -> list[Delivery]:
+        """Lease the deliveries of one destination that are in a state and due."""
         now = self._clock()
         due = and_(
             delivery.c.destination == destination,
-            delivery.c.state == ResultState.ENCODED,
-            older(delivery.c.next_try_at, now, 0),
+            delivery.c.state == state,
+            or_(delivery.c.next_try_at <= now, ahead(delivery.c.updated_at, now)),
         )
         joined = delivery.join(result, delivery.c.result_id == result.c.id).join(
             study, result.c.study_id == study.c.id
@@ -88,7 +103,9 @@ class Outbox:
                 select(
                     delivery.c.id,
                     delivery.c.destination,
+                    delivery.c.state,
                     delivery.c.attempts,
+                    delivery.c.inquiries,
                     delivery.c.owner,
                     delivery.c.lease_until,
                     result.c.kind,
@@ -125,16 +142,39 @@ class Outbox:
             Delivery(**{name: getattr(row, name) for name in Delivery.__dataclass_fields__}) for row in taken
         ]
 
-    def sent(self, entry: Delivery) -> None:
-        """Record that the destination answered Success."""
-        self._move(entry, ResultState.SENT, error="", attempts=entry.attempts + 1)
+    def sent(self, entry: Delivery, seconds: float = 0) -> None:
+        """Record that the destination answered Success, and when to ask first whether it keeps it."""
+        now = self._clock()
+        self._move(
+            entry,
+            ResultState.SENT,
+            error="",
+            attempts=entry.attempts + 1,
+            inquiries=0,
+            sent_at=now,
+            next_try_at=now + seconds,
+        )
 
     def rejected(self, entry: Delivery, error: str) -> None:
         """Record that the destination will never take it."""
         self._move(entry, ResultState.REJECTED, error=error[:REASON_LENGTH], attempts=entry.attempts + 1)
 
+    def confirmed(self, entry: Delivery, by: Confirmation) -> None:
+        """Record that the destination keeps it."""
+        self._move(entry, ResultState.CONFIRMED, error="", confirmed_by=by)
+
+    def unconfirmed(self, entry: Delivery, error: str, seconds: float) -> None:
+        """Record that the destination did not say whether it keeps it, and when to ask again."""
+        self._move(
+            entry,
+            ResultState.SENT,
+            error=error[:REASON_LENGTH],
+            inquiries=entry.inquiries + 1,
+            next_try_at=self._clock() + seconds,
+        )
+
     def postponed(self, entry: Delivery, error: str, seconds: float, *, counted: bool = True) -> None:
-        """Record a failed try, and when the next is due.
+        """Record a failed try, or that the destination lost what it took, and when the next is due.
 
         Parameters
         ----------
@@ -150,20 +190,28 @@ class Outbox:
         )
 
     def _move(self, entry: Delivery, state: ResultState, **values: object) -> None:
+        if entry.state not in result_sources(state):
+            raise ValueError(f"no transition: {entry.state} to {state}")
         with database.writing(self._engine) as connection:
             connection.execute(
                 update(delivery)
-                .where(delivery.c.id == entry.id, delivery.c.state.in_(result_sources(state)))
+                .where(delivery.c.id == entry.id, delivery.c.state == entry.state)
                 .values(state=state, owner=None, lease_until=None, updated_at=self._clock(), **values)
             )
 
     def retry(self, destinations: Sequence[str] = ()) -> int:
-        """Make rejected deliveries, and those that wait for their next try, due now; return how many."""
+        """Make rejected deliveries, and those that wait for their next try, due now; return how many.
+
+        Those that a destination took are not sent again; it is asked at once whether it keeps them.
+        """
         condition: ColumnElement[bool] = delivery.c.state.in_([ResultState.REJECTED, ResultState.ENCODED])
         if destinations:
             condition = and_(condition, delivery.c.destination.in_(destinations))
         now = self._clock()
         with database.writing(self._engine) as connection:
+            connection.execute(
+                update(delivery).where(delivery.c.state == ResultState.SENT).values(next_try_at=now)
+            )
             return connection.execute(
                 update(delivery)
                 .where(
@@ -193,7 +241,7 @@ class Outbox:
             errors = database.pairs(
                 connection,
                 select(delivery.c.destination, delivery.c.error)
-                .where(delivery.c.error != "", delivery.c.state != ResultState.SENT)
+                .where(delivery.c.error != "", delivery.c.state != ResultState.CONFIRMED)
                 .order_by(delivery.c.updated_at),
             )
         states: dict[str, dict[ResultState, int]] = {}

@@ -8,6 +8,13 @@
         └───────── late image, revision + 1 ──────────────┴──────────────────────┤
                                          ^                                       |
                                          └──────── retry, revision + 1 ──────────┘
+
+    ENCODED ──the destination took it──> SENT ──and says that it keeps it──> CONFIRMED
+      ^  |                                | |
+      |  └──────will never take it──┐     | └──will not keep it──┐
+      |                             v     |                      v
+      ├──────────retry────────── REJECTED <──────────────────────┘
+      └──────────it has lost it───────────┘
 """
 
 from __future__ import annotations
@@ -29,12 +36,23 @@ class StudyState(enum.StrEnum):
 
 
 class ResultState(enum.StrEnum):
-    """Where one result stands on its way to one destination."""
+    """Where one result stands on its way to one destination.
+
+    That a study is confirmed is a question to these states, never a state of its own.
+    """
 
     ENCODED = "ENCODED"
     SENT = "SENT"
     CONFIRMED = "CONFIRMED"
     REJECTED = "REJECTED"
+
+
+class Confirmation(enum.StrEnum):
+    """How a destination said that it keeps a result."""
+
+    COMMITMENT = "commitment"  # storage commitment (PS3.4 annex J)
+    QUERY = "query"  # it found the result when asked: C-FIND or QIDO-RS
+    RESPONSE = "response"  # by setting, the answer to the result itself counts
 
 
 _S = StudyState
@@ -53,7 +71,7 @@ _R = ResultState
 RESULT_TRANSITIONS: Mapping[ResultState, frozenset[ResultState]] = MappingProxyType(
     {
         _R.ENCODED: frozenset({_R.ENCODED, _R.SENT, _R.REJECTED}),
-        _R.SENT: frozenset({_R.CONFIRMED, _R.ENCODED}),
+        _R.SENT: frozenset({_R.SENT, _R.CONFIRMED, _R.ENCODED, _R.REJECTED}),
         _R.CONFIRMED: frozenset(),
         _R.REJECTED: frozenset({_R.ENCODED}),
     }

@@ -85,6 +85,29 @@ delivery = Table(
     Column("lease_until", Float),
     Column("error", String(1024), nullable=False, default=""),
     Column("updated_at", Float, nullable=False),
+    Column("sent_at", Float),  # when the destination last took it
+    # How often the destination was asked, since then, whether it keeps it.
+    Column("inquiries", Integer, nullable=False, default=0),
+    # How the destination said so: a Confirmation of study.py; empty until it is CONFIRMED.
+    Column("confirmed_by", String(16), nullable=False, default=""),
     UniqueConstraint("result_id", "destination"),
     Index("delivery_by_state", "destination", "state", "next_try_at"),
+)
+
+# Requests for storage commitment (PS3.4 annex J). The sender asks, an SCP process hears the answer.
+commitment = Table(
+    "commitment",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("transaction_uid", String(64), nullable=False, unique=True),
+    Column("destination", String(64), nullable=False),
+    Column("asked_at", Float, nullable=False),
+    Column("answered_at", Float),
+)
+
+commitment_item = Table(
+    "commitment_item",
+    metadata,
+    Column("commitment_id", ForeignKey("commitment.id"), primary_key=True),
+    Column("delivery_id", ForeignKey("delivery.id"), primary_key=True, index=True),
 )

@@ -57,6 +57,16 @@ def test_a_postponed_delivery_waits_for_its_turn(filled: Outbox, clock: Clock) -
     assert next(b.error for b in filled.backlogs() if b.destination == "pacs") == "connection refused"
 
 
+def test_a_long_pause_is_kept_and_a_clock_that_was_set_back_ends_it(filled: Outbox, clock: Clock) -> None:
+    for entry in filled.take("pacs", ME, 60):
+        filled.postponed(entry, "connection refused", 600)
+    for _ in range(10):
+        clock.now += 59
+        assert filled.take("pacs", ME, 60) == []
+    clock.now -= 86_400
+    assert len(filled.take("pacs", ME, 60)) == 2
+
+
 def test_a_rejected_delivery_stays_visible_and_can_be_retried(index: Index, filled: Outbox) -> None:
     first, _ = filled.take("pacs", ME, 60)
     filled.rejected(first, "0xC000 cannot understand")
