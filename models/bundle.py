@@ -80,7 +80,7 @@ class Manifest:
     embedding
         Width of the image embedding.
     explanation
-        Method of the heat maps; ``none`` for a network whose maps have no closed form.
+        Method of the heat maps that go with a report; ``none`` for none.
     tokens
         How texts are cut and filled up; None for a bundle without a tokenizer. A network that reads no text
         of a study may still have one, for prompts.
@@ -128,13 +128,11 @@ class Manifest:
             channels=self.preprocessing.channels,
             arguments=dict(self.arguments),
         )
-        odd = ""
         if network.reads_text != (self.text != "none"):
-            odd = f"inputs.text is {self.text!r}, yet it reads {'' if network.reads_text else 'no '}text"
-        elif self.explanation == "gradcam" and not network.closed_form:
-            odd = "outputs.explanation is 'gradcam', yet its maps have no closed form: write 'none'"
-        if odd:
-            raise BundleError(f"bundle {self.folder} does not fit the network {self.architecture}: {odd}")
+            raise BundleError(
+                f"bundle {self.folder} does not fit the network {self.architecture}: inputs.text is "
+                f"{self.text!r}, yet it reads {'' if network.reads_text else 'no '}text"
+            )
         return network
 
 

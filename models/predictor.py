@@ -78,7 +78,8 @@ class Predictor:
             network = bundle.network().to(self.device)
         except (RuntimeError, AssertionError) as error:
             raise BundleError(f"bundle {bundle.path} cannot be put on device {device!r}: {error}") from error
-        self.network: Network = network.to(memory_format=torch.channels_last)
+        # Nothing here is trained; what is explained by gradients asks for those of activations.
+        self.network: Network = network.to(memory_format=torch.channels_last).requires_grad_(False)
 
     @classmethod
     def load(cls, name_or_path: str | Path, *, device: str = "cpu", threads: int | None = None) -> Predictor:
@@ -169,6 +170,20 @@ class Predictor:
             prediction = self._prediction(scores[films_of], embeddings[films_of])
             readings.append(Reading(study, prediction, None if features is None else features[films_of]))
         return readings
+
+    def batch(self, study: Study, films: Sequence[int]) -> Batch:
+        """Some films of a study as the network takes them, each with the study's text.
+
+        Parameters
+        ----------
+        films
+            Positions in the study.
+        """
+        images = self.preprocessing([study.films[film].pixels for film in films])
+        tokens = None
+        if self.text != "none" and self.tokenizer is not None:
+            tokens = self.tokenizer([study.text] * len(films))
+        return Batch(images.to(self.device), None if tokens is None else tokens.to(self.device))
 
     @torch.inference_mode()
     def _forward(

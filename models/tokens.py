@@ -151,6 +151,25 @@ class Tokenizer:
             mask[row, : len(one.ids)] = 1
         return Tokens(ids, mask)
 
+    def words(self, text: str) -> list[tuple[int, int, list[int]]]:
+        """Words of a text as the network reads it.
+
+        Returns
+        -------
+        list of tuple
+            Place of each word in the text, from and to, in characters; and the positions of its tokens in
+            the row that :meth:`__call__` gives. What was cut off is not among them.
+        """
+        encoded = self._vocabulary.encode(text)
+        found: dict[int, tuple[int, int, list[int]]] = {}
+        for position, word in enumerate(encoded.word_ids):
+            if word is None:
+                continue
+            start, end = encoded.offsets[position]
+            first, _, tokens = found.get(word, (start, end, []))
+            found[word] = first, end, [*tokens, position]
+        return list(found.values())
+
 
 def padding_id(definition: str) -> int:
     """Id of ``[PAD]`` in a tokenizer.

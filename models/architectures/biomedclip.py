@@ -182,6 +182,13 @@ class BiomedClip(Network):
         return False
 
     @property
+    def cam_layer(self) -> nn.Module:
+        """What the last block attends to: behind it nothing but the class token reaches the head."""
+        blocks: Any = self.clip.trunk.blocks
+        layer: nn.Module = blocks[-1].norm1
+        return layer
+
+    @property
     def text_limits(self) -> TextLimits | None:
         """Of the tower that reads prompts; None without it."""
         return None if self.clip.text is None else limits_of(self.clip.text["transformer"])

@@ -80,6 +80,11 @@ class Network(nn.Module):
         return True
 
     @property
+    def cam_layer(self) -> nn.Module:
+        """Layer whose output Grad-CAM weighs, a map or a sequence of patches of the image tower."""
+        return self.towers["image"]
+
+    @property
     def reads_text(self) -> bool:
         """Whether the study's text enters the answer; an image without text is read all the same."""
         return False

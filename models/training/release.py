@@ -70,7 +70,7 @@ def release(
         text="optional" if network.reads_text else "none",
         preprocessing=recipe.preprocessing.build(),
         embedding=network.embedding_width,
-        explanation="gradcam" if network.closed_form else "none",
+        explanation="gradcam",
         tokens=tokenizer.layout if tokenizer else None,
     )
     definition = tokenizer.definition if tokenizer else None

@@ -108,7 +108,7 @@ def manifest_of(family: str, network: Network, preprocessing: Preprocessing) -> 
         arguments=FAMILIES[family],
         preprocessing=preprocessing,
         embedding=network.embedding_width,
-        explanation="gradcam" if network.closed_form else "none",
+        explanation="gradcam",
         text="optional" if network.reads_text else "none",
         tokens=TextFormat(12, 0) if network.reads_text else None,
     )

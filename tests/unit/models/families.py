@@ -46,9 +46,9 @@ VIT = {
 #: Family -> inputs.text, explanation, embedding, arguments.
 FAMILIES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "densenet": ("none", "gradcam", 8, {"options": {"growth_rate": 4, "block_config": [1, 1, 1, 1]}}),
-    "biomedclip": ("none", "none", 16, {**VIT, "embedding": 16, "hidden": [16, 8]}),
-    "crossattention": ("optional", "none", 16, {**SWIN, "text": TEXT, "joint": 16, "heads": 2}),
-    "concatenation": ("optional", "none", 96, {"backbone": "test_resnet", "text": TEXT, "hidden": 8}),
+    "biomedclip": ("none", "gradcam", 16, {**VIT, "embedding": 16, "hidden": [16, 8]}),
+    "crossattention": ("optional", "gradcam", 16, {**SWIN, "text": TEXT, "joint": 16, "heads": 2}),
+    "concatenation": ("optional", "gradcam", 96, {"backbone": "test_resnet", "text": TEXT, "hidden": 8}),
 }
 READERS = ("crossattention", "concatenation")
 

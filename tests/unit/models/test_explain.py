@@ -53,9 +53,9 @@ def test_the_map_is_grad_cam(predictor: Predictor, key: str):
     features = predictor.network.backbone(images).detach().requires_grad_()
     logit = predictor.network.head(features.mean(dim=(2, 3)))[0, KEYS.index(key)]
     (gradient,) = torch.autograd.grad(logit, features)
-    cam = (gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1)[0].clamp(min=0)
-    cam = (cam / cam.max().clamp(min=1e-12)).detach()
-    expected = to_source(cam, one_study.films[0].pixels.shape)
+    cam = (gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1, keepdim=True).detach()
+    cam = torch.nn.functional.interpolate(cam, scale_factor=8, mode="bicubic")[0, 0].clamp(min=0)
+    expected = to_source(cam / cam.max().clamp(min=1e-12), one_study.films[0].pixels.shape)
     np.testing.assert_allclose(map_.values, expected, atol=1e-4)
 
 
@@ -72,6 +72,16 @@ def test_a_film_with_nothing_for_the_finding_gets_zeros(predictor: Predictor):
     (reading,) = predictor.read([study()])
     silent = replace(reading, features=torch.zeros_like(reading.features))
     (one,) = heatmaps(predictor, silent, ["nodule"], films=[0])
+    assert not one.values.any()
+
+
+def test_what_speaks_against_a_finding_everywhere_gives_zeros_between_the_cells_too(predictor: Predictor):
+    (reading,) = predictor.read([study()])
+    row = predictor.network.head.weight[KEYS.index("nodule")]
+    # Of cells that all speak against it, one hardly does: a cubic through them overshoots zero.
+    cells = -torch.ones(2, len(row), 2, 2) * row.sign()[None, :, None, None]
+    cells[:, :, 0, 0] *= 1e-6
+    (one,) = heatmaps(predictor, replace(reading, features=cells), ["nodule"], films=[0])
     assert not one.values.any()
 
 

@@ -1,0 +1,110 @@
+"""Integrated Gradients (Sundararajan et al. 2017) and occlusion (Zeiler & Fergus 2014), both by captum.
+
+captum is imported when a map is drawn: a worker needs none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from models.architectures import Batch
+from models.errors import UsageError
+from models.predictor import Predictor, Reading
+
+#: Steps on the way from a black film to the film.
+_STEPS = 32
+#: Films of a step's path that go through the network together.
+_TOGETHER = 16
+#: A window covers this share of the film's side, and moves by half of itself.
+_WINDOW = 1 / 7
+#: Spread of the smoothing of Integrated Gradients, as share of the side: single pixels have no meaning.
+_SMOOTHING = 1 / 56
+
+
+def captum() -> ModuleType:
+    """The library's attributions.
+
+    Raises
+    ------
+    UsageError
+        If it is not installed.
+    """
+    try:
+        import captum.attr  # noqa: PLC0415 - not for those who only read films
+    except ImportError as error:
+        raise UsageError(
+            "Integrated Gradients, occlusion and the weights of words need captum: install "
+            "dicom-node[explain]"
+        ) from error
+    library: ModuleType = captum.attr
+    return library
+
+
+def answer(predictor: Predictor, given: Batch, columns: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Function from variants of one image to the logits of some findings, the text staying as it is.
+
+    Parameters
+    ----------
+    given
+        Of one row.
+    """
+
+    def logits(images: Tensor) -> Tensor:
+        tokens = None if given.tokens is None else given.tokens.rows([0] * len(images))
+        found: Tensor = predictor.network(Batch(images, tokens)).logits[:, list(columns)]
+        return found
+
+    return logits
+
+
+def integrated_gradients(
+    predictor: Predictor, reading: Reading, columns: Sequence[int], films: Sequence[int]
+) -> Tensor:
+    """Maps of shape (findings, films, size, size): what each pixel adds to the logit, from a black film on.
+
+    Summed over the channels, smoothed, and without what speaks against the finding.
+    """
+    library = captum()
+    size = predictor.preprocessing.size
+    maps = torch.zeros(len(columns), len(films), size, size)
+    black = -predictor.preprocessing.mean / predictor.preprocessing.std
+    for place, film in enumerate(films):
+        given = predictor.batch(reading.study, [film])
+        for row, column in enumerate(columns):
+            method = library.IntegratedGradients(answer(predictor, given, [column]))
+            with torch.enable_grad():
+                found = method.attribute(
+                    given.images, black, target=0, n_steps=_STEPS, internal_batch_size=_TOGETHER
+                )
+            maps[row, place] = found.detach()[0].sum(dim=0)
+    sigma = _SMOOTHING * size
+    blurred: Tensor = gaussian_blur(maps, 2 * round(3 * sigma) + 1, sigma)
+    return blurred.clamp(min=0)
+
+
+def occlusion(predictor: Predictor, reading: Reading, columns: Sequence[int], films: Sequence[int]) -> Tensor:
+    """Maps of shape (findings, films, size, size): how far the logit falls when a pixel is covered.
+
+    The cover is a square of the film's mean grey; a pixel gets the mean over the squares that cover it.
+    """
+    library = captum()
+    maps = []
+    for film in films:
+        given = predictor.batch(reading.study, [film])
+        images = given.images.contiguous()
+        side = max(1, round(_WINDOW * images.shape[-1]))
+        with torch.inference_mode():
+            found = library.Occlusion(answer(predictor, given, columns)).attribute(
+                images,
+                (images.shape[1], side, side),
+                (images.shape[1], max(1, side // 2), max(1, side // 2)),
+                baselines=float(images.mean()),
+                perturbations_per_eval=_TOGETHER,
+            )
+        maps.append(found.view(len(columns), *images.shape[1:]).mean(dim=1))
+    return torch.stack(maps, dim=1).clamp(min=0).cpu()
