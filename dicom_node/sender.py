@@ -1,5 +1,7 @@
 """Results on their way out: one thread a destination, one association for as long as there is work.
 
+What a destination took is then confirmed.
+
 A transient error is tried again for ever, with a pause that doubles up to a cap and is jittered; a
 permanent one makes the delivery REJECTED, for a person to see.
 """
@@ -11,21 +13,32 @@ import random
 import signal
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dicom_node import logs, notify
+from dicom_node.confirmer import Confirmer
 from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable, StorageFailed, StorageFull
+from dicom_node.network.inquiry import Inquiry
 from dicom_node.network.scu import StoreSession
 from dicom_node.owner import Owner
-from dicom_node.settings import Destination, SenderSettings, Settings
+from dicom_node.settings import AnyDestination, DicomDestination, SenderSettings, Settings
+from dicom_node.store.commitments import Commitments
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Index
 from dicom_node.store.outbox import Delivery, Outbox
+
+if TYPE_CHECKING:
+    from dicom_node.network.dicomweb import WebSession
 
 _LOG = logging.getLogger(__name__)
 
 
 def backoff(
-    attempts: int, settings: SenderSettings, spread: Callable[[float, float], float] = random.uniform
+    attempts: int,
+    settings: SenderSettings,
+    spread: Callable[[float, float], float] = random.uniform,
+    *,
+    longest: float | None = None,
 ) -> float:
     """Return the seconds to wait after a failed try.
 
@@ -35,14 +48,17 @@ def backoff(
         Failed tries before this one.
     spread
         Draws between two numbers: half to all of the pause, so that many results do not return at once.
+    longest
+        Seconds; ``settings.backoff_cap_seconds`` when absent.
     """
     # The exponent is capped too: a destination may be down for months.
-    full = min(settings.backoff_cap_seconds, settings.backoff_seconds * 2.0 ** min(attempts, 32))
+    cap = settings.backoff_cap_seconds if longest is None else longest
+    full = min(cap, settings.backoff_seconds * 2.0 ** min(attempts, 32))
     return spread(full / 2, full)
 
 
 class DestinationSender:
-    """Sends what one destination is to get.
+    """Sends what one destination is to get, and has it confirmed.
 
     Parameters
     ----------
@@ -54,11 +70,12 @@ class DestinationSender:
 
     def __init__(
         self,
-        destination: Destination,
+        destination: AnyDestination,
         *,
         calling_ae: str,
         settings: SenderSettings,
         outbox: Outbox,
+        commitments: Commitments,
         results: Spool,
         owner: Owner,
     ) -> None:
@@ -67,13 +84,28 @@ class DestinationSender:
         self._outbox = outbox
         self._results = results
         self._owner = owner
-        self._session = StoreSession(
-            destination.ae_title,
-            destination.host,
-            destination.port,
-            calling_ae=calling_ae,
-            connect_seconds=settings.connect_seconds,
-            response_seconds=settings.response_seconds,
+        inquiry: Inquiry | WebSession
+        if isinstance(destination, DicomDestination):
+            self._session: StoreSession | WebSession = StoreSession.of(destination, calling_ae, settings)
+            inquiry = Inquiry.of(
+                destination,
+                calling_ae,
+                settings,
+                heard=lambda report: commitments.answer(report.transaction_uid, report.statements),
+            )
+        else:
+            from dicom_node.network.dicomweb import WebSession  # noqa: PLC0415 - most nodes need none of it
+
+            self._session = inquiry = WebSession(destination, settings)
+        self._confirmer = Confirmer(
+            destination,
+            inquiry,
+            settings=settings,
+            outbox=outbox,
+            commitments=commitments,
+            results=results,
+            owner=owner,
+            pause=lambda tries, longest: backoff(tries, settings, longest=longest),
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -82,7 +114,7 @@ class DestinationSender:
         pause = self._settings.poll_seconds
         while not stop.is_set():
             try:
-                worked = self.send_due(stop)
+                worked = self.send_due(stop) or self.confirm_due()
             except (StorageFailed, StorageFull) as error:
                 _LOG.error("%s: %s", self._destination.name, error)
                 worked = 0
@@ -92,9 +124,17 @@ class DestinationSender:
                 continue
             idle += pause
             if idle >= self._settings.idle_seconds:
-                self._session.release()
+                self._release()
             stop.wait(pause)
+        self._release()
+
+    def confirm_due(self) -> int:
+        """Ask about what was taken and is due to be confirmed; return how many results."""
+        return self._confirmer.confirm_due()
+
+    def _release(self) -> None:
         self._session.release()
+        self._confirmer.release()
 
     def send_due(self, stop: threading.Event) -> int:
         """Send every delivery that is due; return how many were tried."""
@@ -129,7 +169,7 @@ class DestinationSender:
         except (OSError, BadInstance) as error:
             self._outbox.rejected(entry, f"the result's file {entry.file} cannot be read: {error}")
         else:
-            self._outbox.sent(entry)
+            self._outbox.sent(entry, self._settings.confirm_after_seconds)
             _LOG.info("%s sent to %s", entry.kind, self._destination.name)
         return ""
 
@@ -153,6 +193,7 @@ def run_sender(settings: Settings) -> None:
                 calling_ae=settings.dicom.ae_title,
                 settings=settings.sender,
                 outbox=Outbox(index.engine),
+                commitments=Commitments(index.engine),
                 results=results,
                 owner=owner,
             ).run,

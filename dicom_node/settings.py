@@ -11,11 +11,22 @@ import ipaddress
 import os
 import tomllib
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,8 +36,11 @@ from pydantic_settings import (
 )
 
 from dicom_node.errors import ConfigurationError
+from dicom_node.store.study import Confirmation
 
 PREFIX = "DICOM_NODE_"
+SENDER = "sender"
+"""Stands in a rule for the destination with the AE title that the films came from."""
 
 
 def _ae_title(value: str) -> str:
@@ -74,6 +88,17 @@ class DicomSettings(_Section):
     pdu_seconds: Seconds = Field(30, description="for a peer to complete a PDU that it began")
     idle_seconds: Seconds = Field(60, description="an association without traffic is aborted")
     min_free_bytes: int = Field(2 * 2**30, ge=0, description="below this, C-STORE answers A700")
+    tls_certificate: Path | None = Field(None, description="PEM file; with it the port speaks TLS alone")
+    tls_key: Path | None = Field(None, description="PEM file of its private key, without a password")
+    tls_ca: Path | None = Field(
+        None, description="PEM file; with it, peers must show a certificate of one of these authorities"
+    )
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> DicomSettings:
+        if (self.tls_certificate is None) != (self.tls_key is None) or (self.tls_ca and not self.tls_key):
+            raise ValueError("TLS needs both tls_certificate and tls_key; tls_ca comes on top")
+        return self
 
 
 class WebSettings(_Section):
@@ -136,16 +161,118 @@ class SenderSettings(_Section):
     backoff_seconds: Seconds = Field(5, description="before the second try; doubles up to the cap, jittered")
     backoff_cap_seconds: Seconds = 600
     lease_seconds: Seconds = 120
+    confirm_after_seconds: float = Field(
+        2, ge=0, description="after a result was taken, before its destination is asked whether it keeps it"
+    )
+    commitment_seconds: Seconds = Field(
+        600, description="for the answer to a request for storage commitment, before it is asked anew"
+    )
 
 
 class Destination(_Section):
-    """Where results are sent."""
+    """Where results are sent, whatever it speaks."""
 
     name: str = Field(min_length=1, max_length=64)
+    confirm: Confirmation = Field(
+        Confirmation.COMMITMENT,
+        description="what counts as kept; commitment is a query where it is not offered",
+    )
+    tls_ca: Path | None = Field(None, description="PEM file of its authorities; the system's when absent")
+    tls_certificate: Path | None = Field(None, description="PEM file that the node shows")
+    tls_key: Path | None = Field(None, description="PEM file of its private key")
+
+    @field_validator("name")
+    @classmethod
+    def _not_reserved(cls, name: str) -> str:
+        if name == SENDER:
+            raise ValueError(f"the name {SENDER!r} stands for whoever sent the films; take another")
+        return name
+
+    @model_validator(mode="after")
+    def _check_certificate(self) -> Destination:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together")
+        return self
+
+
+class DicomDestination(Destination):
+    """Takes results by C-STORE."""
+
     kind: Literal["dicom"] = "dicom"
     ae_title: AETitle
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
+    tls: bool = Field(False, description="speak TLS")
+
+    @property
+    def address(self) -> str:
+        """How it stands in messages."""
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> DicomDestination:
+        if not self.tls and (self.tls_ca or self.tls_certificate):
+            raise ValueError("certificates are given, but tls = true is not")
+        return self
+
+
+class DicomwebDestination(Destination):
+    """Takes results by STOW-RS."""
+
+    kind: Literal["dicomweb"]
+    url: str = Field(description="root of the service, such as https://pacs.example/dicom-web")
+    ae_title: AETitle | None = Field(None, description="of the sender whose results go back here")
+    token_file: Path | None = Field(None, description="holds a bearer token; read anew for every request")
+    user: str | None = Field(None, description="for basic authentication")
+    password_file: Path | None = Field(None, description="holds the password of user")
+
+    @property
+    def address(self) -> str:
+        """How it stands in messages."""
+        return self.url
+
+    @model_validator(mode="after")
+    def _check_url(self) -> DicomwebDestination:
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("url must be the root of a service, such as https://pacs.example/dicom-web")
+        if parts.username or parts.password:
+            raise ValueError("url holds credentials: put them in token_file, or in user and password_file")
+        if (self.user is None) != (self.password_file is None) or (self.user and self.token_file):
+            raise ValueError("give either token_file, or user and password_file, or nothing")
+        if parts.scheme == "http" and (self.token_file or self.user) and not _is_loopback(parts.hostname):
+            raise ValueError("over http anybody on the way can read the credentials: use https")
+        return self
+
+
+AnyDestination = Annotated[
+    Annotated[DicomDestination, Tag("dicom")] | Annotated[DicomwebDestination, Tag("dicomweb")],
+    Discriminator(lambda entry: entry.get("kind", "dicom") if isinstance(entry, dict) else entry.kind),
+]
+
+
+class Rule(_Section):
+    """Where the results of some studies go.
+
+    A rule matches when every condition that it has is met, and a condition is met when one of its patterns
+    (``*`` and ``?`` stand for any) is one of the study's values; an empty pattern is a study without any.
+    """
+
+    name: str = Field(min_length=1, max_length=64)
+    calling_ae: tuple[str, ...] = Field((), description="who sent the films")
+    modality: tuple[str, ...] = Field((), description="such as CR or DX")
+    body_part: tuple[str, ...] = Field((), description="Body Part Examined, such as CHEST")
+    view: tuple[Literal["frontal", "lateral", ""], ...] = Field((), description="frontal or lateral")
+    finding: tuple[str, ...] = Field((), description="keys of labels that were found present")
+    fallback: bool = Field(False, description="only for studies that no other rule matches")
+    destinations: tuple[str, ...] = Field(description="names; sender stands for whoever sent the films")
+
+    @model_validator(mode="after")
+    def _check(self) -> Rule:
+        conditions = any((self.calling_ae, self.modality, self.body_part, self.view, self.finding))
+        if conditions == self.fallback:
+            raise ValueError("a rule has conditions, or fallback = true and none")
+        return self
 
 
 class Settings(BaseSettings):
@@ -178,19 +305,33 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     results: ResultSettings = ResultSettings()
     sender: SenderSettings = SenderSettings()
-    destinations: tuple[Destination, ...] = ()
+    destinations: tuple[AnyDestination, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
         names = [destination.name for destination in self.destinations]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"destinations: the name {twice[0]!r} stands twice; give each its own")
+        self._check_rules({*names, SENDER})
         if not (_is_loopback(self.dicom.host) or self.dicom.known_peers or self.dicom.accept_unknown_peers):
             raise ValueError(
                 f"dicom.host {self.dicom.host} is reachable from other machines: list the calling AEs in "
                 "dicom.known_peers, or set dicom.accept_unknown_peers = true"
             )
         return self
+
+    def _check_rules(self, known: set[str]) -> None:
+        for rule in self.rules:
+            if unknown := sorted({*rule.destinations} - known):
+                raise ValueError(f"rules: {rule.name}: no destination is named {unknown[0]!r}")
+        names = [rule.name for rule in self.rules]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"rules: the name {twice[0]!r} stands twice; give each its own")
+        if self.rules and sum(rule.fallback for rule in self.rules) != 1:
+            raise ValueError(
+                "rules: one must have fallback = true, and say where a study goes that no other matches"
+            )
 
     @property
     def database(self) -> str:
@@ -237,7 +378,7 @@ def load_settings(config: Path | None = None) -> Settings:
         One line a mistake, each naming the key, where it stands and what would be right.
     """
     table = _read_toml(config) if config is not None else {}
-    mistakes = [f"{config}: {line}" for line in _unknown_keys(Settings, table)]
+    mistakes = [f"{config}: {line}" for line in _unknown_keys([Settings], table)]
     mistakes += _unknown_variables(os.environ)
     if mistakes:
         raise ConfigurationError("\n".join(mistakes))
@@ -264,37 +405,39 @@ def _read_toml(config: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{config}: not TOML: {error}") from None
 
 
-def _section_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
-    """Return the model behind a field's annotation, and whether the field is a list of them."""
+def _sections_of(annotation: Any) -> tuple[list[type[BaseModel]], bool]:
+    """Return the models behind a field's annotation, and whether the field is a list of them."""
     if get_origin(annotation) is tuple:
-        return _section_of(get_args(annotation)[0])[0], True
+        return _sections_of(get_args(annotation)[0])[0], True
+    if get_origin(annotation) is Annotated:
+        return _sections_of(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        found = [_section_of(part) for part in get_args(annotation)]
-        return next((item for item in found if item[0]), (None, False))
+        return [model for part in get_args(annotation) for model in _sections_of(part)[0]], False
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return (annotation if is_model else None), False
+    return ([annotation] if is_model else []), False
 
 
-def _unknown_keys(model: type[BaseModel], table: Mapping[str, Any], path: str = "") -> Iterator[str]:
+def _unknown_keys(
+    models: Sequence[type[BaseModel]], table: Mapping[str, Any], path: str = ""
+) -> Iterator[str]:
+    fields = {key: field for model in models for key, field in model.model_fields.items()}
     for key, value in table.items():
-        field = model.model_fields.get(key)
+        field = fields.get(key)
         if field is None:
-            yield f"unknown key {path + key!r}{_nearest(key, model.model_fields, path)}"
+            yield f"unknown key {path + key!r}{_nearest(key, fields, path)}"
             continue
-        section, many = _section_of(field.annotation)
-        if section is None:
-            continue
+        sections, many = _sections_of(field.annotation)
         for entry in value if many and isinstance(value, list) else [value]:
-            if isinstance(entry, Mapping):
-                yield from _unknown_keys(section, entry, f"{path}{key}.")
+            if sections and isinstance(entry, Mapping):
+                yield from _unknown_keys(sections, entry, f"{path}{key}.")
 
 
 def _variables(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:
     for key, field in model.model_fields.items():
         name = f"{prefix}{key.upper()}"
         yield name
-        section, many = _section_of(field.annotation)
-        if section is not None and not many:
+        sections, many = _sections_of(field.annotation)
+        for section in [] if many else sections:
             yield from _variables(section, f"{name}__")
 
 
@@ -315,6 +458,8 @@ def _nearest(key: str, known: Mapping[str, Any] | set[str], path: str = "") -> s
 def _describe(error: ValidationError, table: Mapping[str, Any], config: Path | None) -> Iterator[str]:
     for mistake in error.errors():
         location = [str(part) for part in mistake["loc"]]
+        if location[:1] == ["destinations"]:
+            del location[2:3]  # the kind
         variable = PREFIX + "__".join(location).upper()
         top = PREFIX + location[0].upper() if location else ""
         if variable in os.environ:

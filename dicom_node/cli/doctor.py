@@ -28,7 +28,7 @@ from rich.table import Table
 
 from dicom_node.cli.context import settings_of
 from dicom_node.errors import ConfigurationError, NodeError
-from dicom_node.settings import Destination, Settings
+from dicom_node.settings import AnyDestination, DicomDestination, Settings
 
 _MIB = 2**20
 _BROKER_SECONDS = 3.0
@@ -287,31 +287,31 @@ def _broker(settings: Settings) -> Iterator[Check]:
 
 def _destinations(settings: Settings) -> Iterator[Check]:
     if not settings.destinations:
-        remedy = "add a [[destinations]] table: name, ae_title, host, port"
+        remedy = 'add a [[destinations]] table: name, ae_title, host, port; or name, kind = "dicomweb", url'
         yield Check("destinations", ok=None, found="none: results are kept and go nowhere", remedy=remedy)
         return
     with ThreadPoolExecutor(min(16, len(settings.destinations))) as pool:
         yield from pool.map(lambda each: _destination(each, settings), settings.destinations)
 
 
-def _destination(destination: Destination, settings: Settings) -> Check:
-    from dicom_node.network.scu import echo
-
+def _destination(destination: AnyDestination, settings: Settings) -> Check:
     name = f"destination {destination.name}"
-    address = f"{destination.ae_title}@{destination.host}:{destination.port}"
+    quick = settings.sender.model_copy(update={"response_seconds": settings.sender.connect_seconds})
     try:
-        seconds = echo(
-            destination.ae_title,
-            destination.host,
-            destination.port,
-            calling_ae=settings.dicom.ae_title,
-            connect_seconds=settings.sender.connect_seconds,
-            response_seconds=settings.sender.connect_seconds,
-        )
+        if isinstance(destination, DicomDestination):
+            from dicom_node.network.scu import Peer
+
+            seconds = Peer.of(destination, settings.dicom.ae_title, quick).echo()
+            found = f"{destination.address} answers C-ECHO in {1000 * seconds:.0f} ms"
+        else:
+            from dicom_node.network.dicomweb import WebSession
+
+            seconds = WebSession(destination, quick).ping()
+            found = f"{destination.address} answers QIDO-RS in {1000 * seconds:.0f} ms"
     except NodeError as error:
         remedy = f"start it, correct its address, or make {settings.dicom.ae_title} known to it"
         return Check(name, ok=False, found=str(error), remedy=remedy)
-    return Check(name, ok=True, found=f"{address} answers C-ECHO in {1000 * seconds:.0f} ms")
+    return Check(name, ok=True, found=found)
 
 
 def _ports(settings: Settings) -> Iterator[Check]:

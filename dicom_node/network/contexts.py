@@ -38,7 +38,10 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 IMPLEMENTATION_CLASS_UID = UID("2.25.182061352263117467330318443276325401967")
 """Names this implementation in associations and file meta information (PS3.7 D.3.3.2)."""
@@ -87,21 +90,32 @@ class Accepted:
         Abstract syntax.
     transfer_syntaxes
         In order of preference.
+    peer_is_scp
+        Whether the peer that opens the association is the SCP of the service, and may say so by role
+        selection (PS3.7 D.3.3.4).
     """
 
     sop_class: UID
     transfer_syntaxes: tuple[UID, ...]
+    peer_is_scp: bool = False
 
 
 ACCEPTED: tuple[Accepted, ...] = (
     Accepted(Verification, UNCOMPRESSED),
     *(Accepted(sop_class, TRANSFER_SYNTAXES) for sop_class in FILM_SOP_CLASSES),
+    # For the answers to our own requests; we promise nobody to keep anything.
+    Accepted(StorageCommitmentPushModel, UNCOMPRESSED, peer_is_scp=True),
 )
 
 
 def presentation_contexts() -> list[PresentationContext]:
     """Return what the SCP supports, as pynetdicom wants it."""
-    return [build_context(row.sop_class, list(row.transfer_syntaxes)) for row in ACCEPTED]
+    built = [build_context(row.sop_class, list(row.transfer_syntaxes)) for row in ACCEPTED]
+    for row, context in zip(ACCEPTED, built, strict=True):
+        if row.peer_is_scp:
+            # Both: some archives answer without role selection, and an association without it must open too.
+            context.scu_role = context.scp_role = True
+    return built
 
 
 def rows() -> Iterator[tuple[str, str, str, str]]:

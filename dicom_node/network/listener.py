@@ -26,6 +26,7 @@ from dicom_node.network.contexts import (
     presentation_contexts,
 )
 from dicom_node.network.messages import Messages, Request
+from dicom_node.network.tls import server_context
 from dicom_node.network.transport import AcceptedSocket, UpperLayer
 from dicom_node.settings import DicomSettings
 
@@ -71,6 +72,12 @@ class AcceptedAssociation(Association):
         self.dimse: Messages = listener.messages(self, self.dul.refuse)
         self.acse_timeout = settings.association_seconds
         self.network_timeout = settings.idle_seconds
+        if listener.tls is not None:
+            # The handshake happens in this association's own thread, with the deadline of its first PDU: a
+            # peer that is slow or silent holds up nobody else.
+            client_socket = listener.tls.wrap_socket(
+                client_socket, server_side=True, do_handshake_on_connect=False
+            )
         self.set_socket(AcceptedSocket(self, settings.pdu_seconds, client_socket))
         self.acceptor.maximum_length = settings.max_pdu_bytes
         self.acceptor.ae_title = settings.ae_title
@@ -155,6 +162,7 @@ class Listener(AssociationServer):
         check_room: Callable[[], None],
     ) -> None:
         self.settings = settings
+        self.tls = server_context(settings)
         self.serve = serve
         self._listening = listening
         self._folder = folder
@@ -206,7 +214,11 @@ class Listener(AssociationServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start the association of an accepted connection."""
-        association = AcceptedAssociation(self, request, client_address)
+        try:
+            association = AcceptedAssociation(self, request, client_address)
+        except OSError:  # the peer has left already
+            self.shutdown_request(request)
+            return
         with self._lock:
             self._silent[association] = None
         association.start()

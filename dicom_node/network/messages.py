@@ -1,7 +1,8 @@
-"""DIMSE messages of Verification and Storage, as the acceptor of an association sees them.
+"""DIMSE messages of the services that the node offers, as the acceptor of an association sees them.
 
 Commands are tiny and read here (PS3.7 6.3.1, E.1). The data set of a C-STORE request goes from the PDU
-into a Part 10 file as it came; it is never decoded and never in memory as a whole.
+into a Part 10 file as it came; it is never decoded and never in memory as a whole. What an N-EVENT-REPORT
+tells is small and kept in memory.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from dicom_node.network.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION
 from dicom_node.network.identifiers import elements, uid_of
 
 _MAX_COMMAND_BYTES = 1 << 16
+# Some 150 bytes an instance; the node asks about some dozens at once.
+_MAX_INFORMATION_BYTES = 1 << 20
 # Without an asynchronous operations window a peer has one request open (PS3.7 D.3.3.3).
 _MAX_WAITING = 8
 _WAIT_SECONDS = 0.25
@@ -41,6 +44,7 @@ class Operation(enum.IntEnum):
 
     C_STORE = 0x0001
     C_ECHO = 0x0030
+    N_EVENT_REPORT = 0x0100
 
 
 class _ProtocolError(Exception):
@@ -125,6 +129,10 @@ class Request:
         Of the command; empty when absent or no valid UID.
     incoming
         The data set of a C-STORE.
+    event_type
+        Event Type ID of an N-EVENT-REPORT; 0 when absent.
+    information
+        Event Information of an N-EVENT-REPORT, encoded.
     """
 
     operation: int
@@ -135,6 +143,8 @@ class Request:
     sop_class_uid: str
     sop_instance_uid: str
     incoming: IncomingFile | None
+    event_type: int = 0
+    information: bytearray | None = None
 
 
 class Messages(DIMSEServiceProvider):
@@ -214,10 +224,13 @@ class Messages(DIMSEServiceProvider):
         if request is None or request.context_id != context_id:
             raise _ProtocolError("a data set came without its command")
         self._size += len(content)
-        if self._size > self._max_instance_bytes:
-            raise _ProtocolError(f"a data set is larger than {self._max_instance_bytes} bytes")
+        limit = self._max_instance_bytes if request.information is None else _MAX_INFORMATION_BYTES
+        if self._size > limit:
+            raise _ProtocolError(f"a data set is larger than {limit} bytes")
         if request.incoming is not None:
             request.incoming.write(content)
+        if request.information is not None:
+            request.information.extend(content)
         if header & _LAST:
             self._complete(request)
 
@@ -259,6 +272,8 @@ class Messages(DIMSEServiceProvider):
             sop_class_uid=sop_class,
             sop_instance_uid=sop_instance,
             incoming=incoming,
+            event_type=command.number(0x00001002, 0),
+            information=bytearray() if operation == Operation.N_EVENT_REPORT else None,
         )
 
     def _complete(self, request: Request) -> None:
@@ -334,7 +349,7 @@ def _even(text: str, padding: bytes) -> bytes:
 
 
 def _response(request: Request, status: int, comment: str) -> bytes:
-    """Encode a C-STORE-RSP or C-ECHO-RSP (PS3.7 tables 9.3-2, 9.3-13)."""
+    """Encode a C-STORE-RSP, C-ECHO-RSP or N-EVENT-REPORT-RSP (PS3.7 tables 9.3-2, 9.3-13, 10.3-2)."""
     values = {
         0x0002: _even(request.sop_class_uid, b"\0"),
         0x0100: struct.pack("<H", request.operation | _RESPONSE),

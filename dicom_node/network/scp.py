@@ -1,4 +1,4 @@
-"""Verification and Storage SCP: what arrives is durable before it is acknowledged.
+"""Verification, Storage, answers about storage commitment: what arrives is durable before it is acknowledged.
 
 What the node answers to a C-STORE:
 
@@ -9,6 +9,8 @@ What the node answers to a C-STORE:
 * A data set that is no DICOM, or ends too early, or lacks a valid UID, is refused in the C000 range; it is
   not kept. Pixels are not looked at here: whether a film can be read is told later, with a reason.
 * A7xx when it cannot be kept just now.
+
+An N-EVENT-REPORT of storage commitment is Success when the index has recorded it, also when it comes again.
 """
 
 from __future__ import annotations
@@ -21,14 +23,18 @@ import socket
 import threading
 from pathlib import Path
 
+from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
+
 from dicom_node import logs, notify
 from dicom_node.data_dir import DataDir
 from dicom_node.errors import BadInstance, StorageFailed, StorageFull
+from dicom_node.network.commitment import EventType, decode_report
 from dicom_node.network.identifiers import Identifiers, Unacceptable, read_identifiers
 from dicom_node.network.listener import AcceptedAssociation, Listener
 from dicom_node.network.messages import IncomingFile, Operation, Request
 from dicom_node.network.status import Status
 from dicom_node.settings import DicomSettings, Settings
+from dicom_node.store.commitments import Commitments
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Admission, Index, ReceivedInstance
 
@@ -57,6 +63,7 @@ class StorageSCP:
     def __init__(self, settings: DicomSettings, spool: Spool, index: Index, listening: socket.socket) -> None:
         self._spool = spool
         self._index = index
+        self._commitments = Commitments(index.engine)
         self._listener = Listener(
             settings, listening, serve=self._serve, folder=spool.incoming, check_room=spool.check_room
         )
@@ -97,6 +104,8 @@ class StorageSCP:
         except Exception:  # noqa: BLE001 - the edge to the peer
             status, comment = Status.INTERNAL_ERROR, "internal error; send again later"
             _LOG.exception("%s: a request failed", association.name)
+        if request.operation == Operation.N_EVENT_REPORT and status in _OF_STORAGE:
+            status = Status.PROCESSING_FAILURE
         if status != Status.SUCCESS:
             _LOG.warning("%s: answered %04X: %s", association.name, status, comment)
         association.dimse.answer(request, status, comment)
@@ -104,8 +113,10 @@ class StorageSCP:
     def _answer(self, association: AcceptedAssociation, request: Request) -> tuple[Status, str]:
         if request.operation == Operation.C_ECHO:
             return Status.SUCCESS, ""
+        if request.information is not None and request.abstract_syntax == StorageCommitmentPushModel:
+            return self._hear(association, request)
         if request.incoming is None:
-            return Status.UNRECOGNISED_OPERATION, "only C-ECHO and C-STORE are served"
+            return Status.UNRECOGNISED_OPERATION, "only C-ECHO, C-STORE, N-EVENT-REPORT are served"
         identifiers = _identify(request, request.incoming)
         stored = self._spool.adopt(_path(request.incoming))
         admission = self._index.add_instance(
@@ -134,7 +145,30 @@ class StorageSCP:
             )
         return Status.SUCCESS, ""
 
+    def _hear(self, association: AcceptedAssociation, request: Request) -> tuple[Status, str]:
+        """Record what a peer says of the results that it was asked to keep."""
+        if request.event_type not in list(EventType):
+            return Status.NO_SUCH_EVENT_TYPE, f"event type {request.event_type} is not 1 or 2"
+        try:
+            report = decode_report(request.information or b"", request.transfer_syntax)
+        except BadInstance as error:
+            return Status.INVALID_ARGUMENT, str(error)
+        changed = self._commitments.answer(report.transaction_uid, report.statements)
+        if changed is None:
+            return Status.INVALID_ARGUMENT, "a transaction that this node did not begin"
+        _LOG.info(
+            "%s: storage commitment answered for %d, %d changed",
+            association.name,
+            len(report.statements),
+            changed,
+        )
+        return Status.SUCCESS, ""
 
+
+# What these say is of a data set to be stored (PS3.4 table B.2-1).
+_OF_STORAGE = frozenset(
+    {Status.NOT_A_DATA_SET, Status.OUT_OF_RESOURCES, Status.STORAGE_FAILED, Status.INTERNAL_ERROR}
+)
 _LEVELS = {
     Admission.NEW: logging.INFO,
     Admission.REPEATED: logging.INFO,

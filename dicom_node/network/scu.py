@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.misc import is_dicom
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import _config
+from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
@@ -28,7 +29,9 @@ from pynetdicom.transport import T_CONNECT, AddressInformation
 from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
 from dicom_node.network.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.network.status import Meaning, Outcome, meaning_of
+from dicom_node.network.tls import client_context
 from dicom_node.network.transport import DeadlineSocket
+from dicom_node.settings import DicomDestination, SenderSettings
 
 # A file is sent in pieces as it lies on disk, instead of being decoded and encoded again.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -130,6 +133,8 @@ class Peer:
         For the TCP connection, and for the peer to answer the association request.
     response_seconds
         For the answer to a request, and for each PDU.
+    tls
+        What to speak TLS with; None for none.
     """
 
     ae_title: str
@@ -138,6 +143,29 @@ class Peer:
     calling_ae: str = field(kw_only=True)
     connect_seconds: float = field(default=10, kw_only=True)
     response_seconds: float = field(default=60, kw_only=True)
+    tls: ssl.SSLContext | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def of(
+        cls, destination: DicomDestination, calling_ae: str, settings: SenderSettings, **more: Any
+    ) -> Self:
+        """Return a configured destination as a peer.
+
+        Raises
+        ------
+        ConfigurationError
+            When its certificates cannot be read.
+        """
+        return cls(
+            destination.ae_title,
+            destination.host,
+            destination.port,
+            calling_ae=calling_ae,
+            connect_seconds=settings.connect_seconds,
+            response_seconds=settings.response_seconds,
+            tls=client_context(destination) if destination.tls else None,
+            **more,
+        )
 
     def __post_init__(self) -> None:
         self._ae = _ApplicationEntity(self.calling_ae, self.response_seconds)
@@ -153,8 +181,17 @@ class Peer:
         """How it stands in messages."""
         return f"{self.ae_title}@{self.host}:{self.port}"
 
-    def associate(self, contexts: list[PresentationContext]) -> Association:
+    def associate(
+        self, contexts: list[PresentationContext], handlers: Sequence[evt.EventHandlerType] = ()
+    ) -> Association:
         """Open an association.
+
+        Parameters
+        ----------
+        contexts
+            To propose.
+        handlers
+            Of what the peer may send on its own account, as pynetdicom has them.
 
         Raises
         ------
@@ -165,7 +202,13 @@ class Peer:
         """
         try:
             association = self._ae.associate(
-                self.host, self.port, contexts, ae_title=self.ae_title, max_pdu=_MAX_PDU_BYTES
+                self.host,
+                self.port,
+                contexts,
+                ae_title=self.ae_title,
+                max_pdu=_MAX_PDU_BYTES,
+                evt_handlers=list(handlers),
+                tls_args=None if self.tls is None else (self.tls, self.host),
             )
         except OSError as error:
             raise PeerUnavailable(f"{self.name}: {error.strerror or error}; check host and network") from None
@@ -173,8 +216,7 @@ class Peer:
             return association
         connection = cast("_RequestorSocket", association.dul.socket)
         if connection.error is not None:
-            reason = connection.error.strerror or "no answer in time"
-            raise PeerUnavailable(f"{self.name}: cannot connect: {reason}; is it running?")
+            raise PeerUnavailable(f"{self.name}: cannot connect: {_why(connection.error)}")
         if association.is_rejected:
             answer = cast("A_ASSOCIATE", association.acceptor.primitive)
             raise PeerUnavailable(
@@ -342,16 +384,29 @@ class StoreSession(Peer):
         self._association = None
 
 
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}; see tls_ca"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or error}"
+    return f"{error.strerror or 'no answer in time'}; is it running?"
+
+
 class _RequestorSocket(DeadlineSocket):
     """Remembers why it could not connect."""
 
     error: OSError | None = None
+    tls: tuple[ssl.SSLContext, str] | None = None
 
     def connect(self, primitive: T_CONNECT) -> None:
         connection = cast("socket.socket", self.socket)
         try:
             connection.settimeout(self.assoc.connection_timeout)
             connection.connect(primitive.address_info.as_tuple)
+            if self.tls is not None:
+                context, host = self.tls
+                connection = context.wrap_socket(connection, server_hostname=host)
+                self.socket = connection
         except OSError as error:
             self.error = error
             connection.close()
@@ -373,8 +428,12 @@ class _ApplicationEntity(ApplicationEntity):
         self._pdu_seconds = pdu_seconds
 
     def _create_socket(
-        self, assoc: Association, address: AddressInformation, tls_args: object
+        self,
+        assoc: Association,
+        address: AddressInformation,
+        tls_args: tuple[ssl.SSLContext, str] | None,
     ) -> DeadlineSocket:
-        del tls_args  # no TLS
         assoc.dul.daemon = True  # a program that is interrupted ends, whatever the peer does
-        return _RequestorSocket(assoc, self._pdu_seconds, address=address)
+        connection = _RequestorSocket(assoc, self._pdu_seconds, address=address)
+        connection.tls = tls_args
+        return connection

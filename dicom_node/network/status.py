@@ -1,6 +1,7 @@
 """DIMSE statuses by name: those that the node answers, and what an answer from a peer means.
 
-Sources: PS3.7 annex C (general statuses), PS3.4 table B.2-1 (C-STORE).
+Sources: PS3.7 annex C (general statuses), PS3.4 table B.2-1 (C-STORE), PS3.3 C.14.1.1 (Failure Reason of a
+storage commitment).
 """
 
 from __future__ import annotations
@@ -10,15 +11,21 @@ from dataclasses import dataclass
 
 
 class Status(enum.IntEnum):
-    """What the Storage SCP answers.
+    """What the node answers as acceptor.
 
     The low byte of the A7 and C0 ranges is ours to give (PS3.4 B.2.3); each has a sentence in the Error
     Comment (0000,0902).
     """
 
     SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    """An event could not be recorded; report it again later."""
+    NO_SUCH_EVENT_TYPE = 0x0113
+    """Neither of the two events of storage commitment."""
+    INVALID_ARGUMENT = 0x0115
+    """The event tells of a transaction that the node never began, or cannot be read."""
     UNRECOGNISED_OPERATION = 0x0211
-    """Neither C-ECHO nor C-STORE."""
+    """None of C-ECHO, C-STORE and the N-EVENT-REPORT of storage commitment."""
     OUT_OF_RESOURCES = 0xA700
     """No room in the spool or the database; send again later."""
     STORAGE_FAILED = 0xA701

@@ -13,6 +13,7 @@ import os
 import queue
 import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -190,11 +191,13 @@ class AcceptedSocket(DeadlineSocket):
         if self.socket is None or not self._is_connected:
             return False
         dul = self.assoc.dul
-        waits = dul.event_queue.empty() and dul.state_machine.current_state != "Sta13"
+        # What TLS has decrypted already, poll does not see.
+        buffered = isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
+        waits = dul.event_queue.empty() and dul.state_machine.current_state != "Sta13" and not buffered
         ready = dict(self._poll.poll(_POLL_MILLISECONDS if waits else 0))
         if ready.pop(self._wake.fileno(), 0):
             self._wake.read(8)
-        return bool(ready)
+        return buffered or bool(ready)
 
     def wake(self) -> None:
         """End the waiting in :attr:`ready`, from another thread."""
@@ -209,6 +212,8 @@ class AcceptedSocket(DeadlineSocket):
             peer = cast("socket.socket", self.socket)
             peer.settimeout(0)
             return bool(peer.recv(1 << 16))
+        except ssl.SSLWantReadError:
+            return True  # a record that is not whole yet
         except (OSError, AttributeError):
             return False
 
@@ -286,6 +291,9 @@ class UpperLayer(DULServiceProvider):
             self.event_queue.put("Evt17")  # connection closed
         except TimeoutError:
             self.refuse("a PDU did not come to its end in time")
+        except ssl.SSLError as error:  # the handshake is part of the first read
+            _LOG.warning("%s: TLS failed: %s; closed", self.assoc.name, error.reason or error)
+            self.event_queue.put("Evt17")
         except OSError:
             self.event_queue.put("Evt17")
         except _Malformed as error:

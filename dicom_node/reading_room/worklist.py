@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from dicom_node import logs
-from dicom_node.settings import Destination
+from dicom_node.settings import AnyDestination
 from dicom_node.store.audit import Audit, Overview, StudyRow
 from dicom_node.store.outbox import Backlog, Outbox
 from dicom_node.store.study import DELIVERED, ResultState, StudyState
@@ -30,7 +30,7 @@ class DestinationLine:
     Attributes
     ----------
     address
-        ``AE@host:port``; empty when it is not configured any more.
+        ``AE@host:port`` or URL; empty when it is not configured any more.
     states
         Deliveries by state.
     oldest
@@ -94,7 +94,7 @@ class Worklist:
 
 
 def read_worklist(
-    engine: Engine, configured: Sequence[Destination], *, state: StudyState | None = None, page: int = 1
+    engine: Engine, configured: Sequence[AnyDestination], *, state: StudyState | None = None, page: int = 1
 ) -> Worklist:
     """Ask the index for one page.
 
@@ -153,9 +153,9 @@ def as_json(worklist: Worklist, audit: Audit | None) -> dict[str, object]:
     }
 
 
-def _destinations(configured: Sequence[Destination], backlogs: Sequence[Backlog]) -> list[DestinationLine]:
+def _destinations(configured: Sequence[AnyDestination], backlogs: Sequence[Backlog]) -> list[DestinationLine]:
     """Join what is configured with what the index knows, configured ones first."""
-    addresses = {each.name: f"{each.ae_title}@{each.host}:{each.port}" for each in configured}
+    addresses = {each.name: each.address for each in configured}
     known = {each.destination: each for each in backlogs}
     lines = []
     for name in [*addresses, *(name for name in known if name not in addresses)]:

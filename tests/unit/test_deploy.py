@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
 from dicom_node.cli.node import _Parts
-from dicom_node.settings import Destination, Settings, load_settings
+from dicom_node.settings import DicomDestination, DicomwebDestination, Rule, Settings, load_settings
 from orthanc.harness import configuration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +94,7 @@ def test_every_command_line_exists(where: str, words: list[str]) -> None:
 def setting_lines(model: type[BaseModel]) -> Iterator[str]:
     """One line for each setting of a section, as a regular expression."""
     for key, field in model.model_fields.items():
-        if isinstance(field.default, BaseModel) or key == "destinations":
+        if isinstance(field.default, BaseModel) or key in {"destinations", "rules"}:
             continue
         comment = f"  # {field.description}" if field.description else ""
         if field.default is None:
@@ -112,8 +112,9 @@ def sections() -> dict[str, list[str]]:
     for line in (DEPLOY / "node.toml").read_text().splitlines():
         if header := re.match(r"\[(\w+)\]", line):
             lines = found.setdefault(header[1], [])
-        elif line == "# [[destinations]]":
-            lines = found.setdefault("destinations", [])
+        elif example := re.match(r"# \[\[(\w+)\]\]", line):
+            number = 1 + sum(name.startswith(example[1]) for name in found)
+            lines = found.setdefault(f"{example[1]} {number}", [])
         elif re.match(r"(# )?\w+ = ", line):
             lines.append(line)
     return found
@@ -130,7 +131,7 @@ def test_node_toml_has_every_setting_in_order_with_its_description() -> None:
         if isinstance(field.default, BaseModel)
     }
     found = sections()
-    assert set(found) == {*models, "destinations"}
+    assert set(found) - set(models) == {"destinations 1", "destinations 2", "rules 1", "rules 2"}
     for section, model in models.items():
         lines = [line for line in found[section] if not line.startswith("# known_peers")]
         for pattern, line in itertools.zip_longest(setting_lines(model), lines, fillvalue=""):
@@ -139,21 +140,33 @@ def test_node_toml_has_every_setting_in_order_with_its_description() -> None:
 
 def test_the_examples_in_node_toml_are_valid(tmp_path: Path) -> None:
     text = (DEPLOY / "node.toml").read_text()
-    with_examples = re.sub(
-        r"^# (?=\[\[destinations|name|kind|ae_title|host|port|known_peers|threads|broker_url)",
-        "",
-        text,
-        flags=re.MULTILINE,
+    # One way to authenticate at a time.
+    text = re.sub(r"^# (user|password_file) = .*\n", "", text, flags=re.MULTILINE)
+    with_examples = re.sub(r"^# (?=\[\[|\w+ = )", "", text, flags=re.MULTILINE).replace(
+        "known_peers = []", "#"
     )
-    with_examples = with_examples.replace("known_peers = []", "#")
     (tmp_path / "node.toml").write_text(with_examples)
     settings = load_settings(tmp_path / "node.toml")
-    assert settings.destinations == (
-        Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242),
-    )
+    assert [entry.address for entry in settings.destinations] == [
+        "ORTHANC@127.0.0.1:4242",
+        "https://pacs.example/dicom-web",
+    ]
+    assert [rule.fallback for rule in settings.rules] == [False, True]
     assert [peer.ae_title for peer in settings.dicom.known_peers] == ["PACS", "MODALITY"]
-    keys = [line.split(" ")[1] for line in sections()["destinations"]]
-    assert keys == list(Destination.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("example", "model"),
+    [("destinations 1", DicomDestination), ("destinations 2", DicomwebDestination), ("rules 1", Rule)],
+)
+def test_the_examples_in_node_toml_name_every_key_with_its_description(
+    example: str, model: type[BaseModel]
+) -> None:
+    found = {line.split(" ")[1]: line for line in sections()[example]}
+    assert list(found) == list(model.model_fields)
+    for key, field in model.model_fields.items():
+        assert ("  # " in found[key]) == bool(field.description)
+        assert found[key].endswith(field.description or "")
 
 
 # -- compose and .env

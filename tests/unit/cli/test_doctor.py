@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from dicom_node.cli import doctor as module
 from dicom_node.cli.doctor import Check, doctor, examine
 from dicom_node.data_dir import DataDir
-from dicom_node.settings import Destination, Settings, load_settings
+from dicom_node.settings import DicomDestination, Settings, load_settings
 from dicom_node.store.index import Index
 from tests.peers import Redis, StoreSCP, free_port
 
@@ -230,8 +230,8 @@ def test_a_broker_cannot_be_asked_without_the_package(
 @pytest.mark.peer
 def test_each_destination_is_asked_by_c_echo(tmp_path: Path) -> None:
     with StoreSCP(tmp_path / "pacs") as pacs:
-        there = Destination(**pacs.destination)
-        gone = Destination(name="gone", ae_title="GONE", host="127.0.0.1", port=free_port())
+        there = DicomDestination(**pacs.destination)
+        gone = DicomDestination(name="gone", ae_title="GONE", host="127.0.0.1", port=free_port())
         found = {
             check.name: check
             for check in module._destinations(settings_for(tmp_path, destinations=(there, gone)))

@@ -10,14 +10,14 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.data_dir import DataDir
 from dicom_node.owner import Owner
-from dicom_node.settings import Destination, Settings, WebSettings
+from dicom_node.settings import Destination, DicomDestination, Settings, WebSettings
 from dicom_node.store.claims import Claims, EncodedResult
 from dicom_node.store.index import Index, ReceivedInstance
 from dicom_node.store.outbox import Outbox
 from dicom_node.store.study import StudyState
 from tests.factories import encoded, film, uid
 
-PACS = Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242)
+PACS = DicomDestination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242)
 OWNER = Owner("elsewhere", 1, 1)
 
 

@@ -17,7 +17,7 @@ from dicom_node.reading_room import app as page
 from dicom_node.reading_room.app import HEADERS, RESULT_WORDS, STUDY_WORDS, create_app
 from dicom_node.reading_room.worklist import PAGE_LENGTH
 from dicom_node.results.codes import RESEARCH_USE_ONLY
-from dicom_node.settings import Destination, Settings
+from dicom_node.settings import DicomDestination, Settings
 from dicom_node.store.audit import Overview
 from dicom_node.store.study import ResultState, StudyState
 from tests.peers import until
@@ -231,7 +231,9 @@ def test_static_files_name_no_other_host() -> None:
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     name = HOSTILE[:64]
-    node = StillNode(tmp_path, Destination(name=name, ae_title="<b>X</b>", host='"><i>host</i>', port=104))
+    node = StillNode(
+        tmp_path, DicomDestination(name=name, ae_title="<b>X</b>", host='"><i>host</i>', port=104)
+    )
     node.finish(1, StudyState.FAILED, HOSTILE, results=0)
     node.finish(2, StudyState.REPORTED, destinations=(name, "<u>former</u>"))
     node.send(name, error=HOSTILE)

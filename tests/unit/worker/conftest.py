@@ -9,7 +9,7 @@ import pytest
 
 from dicom_node.data_dir import DataDir
 from dicom_node.network.identifiers import read_identifiers
-from dicom_node.settings import Destination, Settings, StudySettings, WorkerSettings
+from dicom_node.settings import DicomDestination, Settings, StudySettings, WorkerSettings
 from dicom_node.store.files import data_set_offset
 from dicom_node.store.index import Index, ReceivedInstance
 from models.bundle import write_bundle
@@ -34,7 +34,7 @@ def settings(tmp_path: Path, tiny_bundle: Path) -> Settings:
         worker=WorkerSettings(
             bundle=str(tiny_bundle), gate="", device="cpu", max_attempts=2, lease_seconds=30
         ),
-        destinations=(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),),
+        destinations=(DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),),
     )
 
 
