@@ -14,7 +14,8 @@ from dicom_node.data_dir import DataDir
 from dicom_node.errors import EncodingFailed, StorageFailed, StorageFull
 from dicom_node.owner import Owner
 from dicom_node.results.encoding import encoded
-from dicom_node.results.report import Refusal
+from dicom_node.results.report import Refusal, Report
+from dicom_node.routing import Facts, route
 from dicom_node.settings import Settings
 from dicom_node.store.claims import Claim, Claims, EncodedResult
 from dicom_node.store.index import Index
@@ -108,7 +109,7 @@ class Pipeline:
             reading = self._reader.refuse(study, paths, Refusal("set_aside", text))
         else:
             reading = self._reader.read(study, paths)
-        return self._finish(claim, reading.state, reading.reason, self._keep(reading))
+        return self._finish(claim, reading.state, reading.reason, self._keep(reading), reading.report)
 
     def _fail(self, claim: Claim, reason: str) -> StudyState | None:
         _LOG.error("failed: %s", reason)
@@ -126,12 +127,22 @@ class Pipeline:
         ]
 
     def _finish(
-        self, claim: Claim, state: StudyState, reason: str, results: Sequence[EncodedResult]
+        self,
+        claim: Claim,
+        state: StudyState,
+        reason: str,
+        results: Sequence[EncodedResult],
+        report: Report | None = None,
     ) -> StudyState | None:
-        names = [destination.name for destination in self._settings.destinations]
-        if not self._claims.finish(claim, state, reason, results, names):
+        facts = Facts.of(report, [entry.calling_ae for entry in claim.instances])
+        way = route(facts, self._settings.rules, self._settings.destinations)
+        for remark in way.remarks:
+            _LOG.warning("%s", remark)
+        if not self._claims.finish(claim, state, reason, results, way.destinations):
             _LOG.warning("the claim was lost: a late image, or a lapsed lease")
             return None
+        if way.rules:
+            _LOG.info("goes to %s by %s", ", ".join(way.destinations) or "nobody", ", ".join(way.rules))
         _LOG.info(
             "revision %d: %s, %d results%s", claim.revision, state, len(results), reason and f": {reason}"
         )

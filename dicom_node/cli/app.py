@@ -67,6 +67,7 @@ COMMANDS = {
 GROUPS = {
     "dicom_node.cli.config": "config",
     "dicom_node.cli.models": "models",
+    "dicom_node.cli.rules": "rules",
     "dicom_node.cli.child": "child",
 }
 
