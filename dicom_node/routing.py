@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -10,15 +9,12 @@ from fnmatch import fnmatchcase
 from pydicom.dataset import Dataset
 
 from dicom_node import elements
+from dicom_node.results.codes import LATERAL_VIEWS, VIEWS
 from dicom_node.results.report import Presence, Report
 from dicom_node.settings import SENDER, AnyDestination, Rule
 
 CONDITIONS = ("calling_ae", "modality", "body_part", "view", "finding")
 """Keys of a rule that must be met, in the order in which they are explained; fields of :class:`Facts` too."""
-
-# View Position (0018,5101), as defined (PS3.3 C.8.1.3, C.8.11.5) and as it is met.
-_FRONTAL = re.compile(r"(AP|PA)\b|AP_|PA_|FRONTAL")
-_LATERAL = re.compile(r"(LL|RL|LLO|RLO|LATERAL|LAT)\b|LARGE LATERAL|LEFT LATERAL|RIGHT LATERAL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +120,9 @@ def route(facts: Facts, rules: Sequence[Rule], destinations: Sequence[AnyDestina
 def view_of(header: Dataset) -> str:
     """Return ``frontal`` or ``lateral`` as View Position says, or nothing."""
     position = elements.text(header, "ViewPosition").upper()
-    if _LATERAL.match(position):
+    if position in LATERAL_VIEWS or position.endswith("LATERAL"):
         return "lateral"
-    return "frontal" if _FRONTAL.match(position) else ""
+    return "frontal" if position.partition("_")[0] in VIEWS else ""
 
 
 def _match(rule: Rule, facts: Facts) -> Match:

@@ -162,7 +162,7 @@ class SenderSettings(_Section):
     backoff_cap_seconds: Seconds = 600
     lease_seconds: Seconds = 120
     confirm_after_seconds: float = Field(
-        2, ge=0, description="after a result was taken, before its destination is asked whether it keeps it"
+        2, ge=0, description="at least, before a destination is asked whether it keeps what it took"
     )
     commitment_seconds: Seconds = Field(
         600, description="for the answer to a request for storage commitment, before it is asked anew"

@@ -60,6 +60,7 @@ COMMANDS = {
     "dicom_node.cli.prompt": ("prompt",),
     "dicom_node.cli.peers": ("send", "echo"),
     "dicom_node.cli.doctor": ("doctor",),
+    "dicom_node.cli.conformance": ("conformance",),
     "dicom_node.cli.train": ("train",),
     "dicom_node.cli.evaluate": ("evaluate",),
     "dicom_node.cli.data": ("data",),

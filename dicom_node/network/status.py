@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Self
 
 
 class Status(enum.IntEnum):
@@ -17,33 +18,39 @@ class Status(enum.IntEnum):
     Comment (0000,0902).
     """
 
-    SUCCESS = 0x0000
-    PROCESSING_FAILURE = 0x0110
-    """An event could not be recorded; report it again later."""
-    NO_SUCH_EVENT_TYPE = 0x0113
-    """Neither of the two events of storage commitment."""
-    INVALID_ARGUMENT = 0x0115
-    """The event tells of a transaction that the node never began, or cannot be read."""
-    UNRECOGNISED_OPERATION = 0x0211
-    """None of C-ECHO, C-STORE and the N-EVENT-REPORT of storage commitment."""
-    OUT_OF_RESOURCES = 0xA700
-    """No room in the spool or the database; send again later."""
-    STORAGE_FAILED = 0xA701
-    """Spool or database cannot be written; send again later."""
-    INTERNAL_ERROR = 0xA702
-    """The node failed in a way that nobody foresaw; nothing was kept, send again later."""
-    DATA_SET_DOES_NOT_MATCH = 0xA900
-    """SOP class or instance of the data set, of the command and of the context are not the same."""
-    NOT_A_DATA_SET = 0xC010
-    """The bytes are no data set in the negotiated transfer syntax."""
-    TRUNCATED = 0xC011
-    """The data set ends before its elements do."""
-    TOO_COMPLEX = 0xC012
-    """More elements, or deeper nesting, than any film has."""
-    MISSING_UID = 0xC020
-    """A SOP, Study or Series UID is absent or empty."""
-    INVALID_UID = 0xC021
-    """A UID breaks the rules of PS3.5 9.1."""
+    text: str
+    """What it says, for the conformance statement."""
+
+    SUCCESS = 0x0000, "Kept: on disk and in the index."
+    PROCESSING_FAILURE = 0x0110, "An event could not be recorded; report it again later."
+    NO_SUCH_EVENT_TYPE = 0x0113, "Neither of the two events of storage commitment."
+    INVALID_ARGUMENT = (
+        0x0115,
+        "The event tells of a transaction that the node never began, or cannot be read.",
+    )
+    UNRECOGNISED_OPERATION = 0x0211, "None of C-ECHO, C-STORE and the N-EVENT-REPORT of storage commitment."
+    OUT_OF_RESOURCES = 0xA700, "No room in the spool or the database; send again later."
+    STORAGE_FAILED = 0xA701, "Spool or database cannot be written; send again later."
+    INTERNAL_ERROR = (
+        0xA702,
+        "The node failed in a way that nobody foresaw; nothing was kept, send again later.",
+    )
+    DATA_SET_DOES_NOT_MATCH = (
+        0xA900,
+        "SOP class or instance of the data set, of the command and of the context are not the same.",
+    )
+    NOT_A_DATA_SET = 0xC010, "The bytes are no data set in the negotiated transfer syntax."
+    TRUNCATED = 0xC011, "The data set ends before its elements do."
+    TOO_COMPLEX = 0xC012, "More elements, or deeper nesting, than any film has."
+    MISSING_UID = 0xC020, "A SOP, Study or Series UID is absent or empty."
+    INVALID_UID = 0xC021, "A UID breaks the rules of PS3.5 9.1."
+
+    def __new__(cls, value: int, text: str) -> Self:
+        """Make a member of a status and what it says."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.text = text
+        return member
 
 
 class Outcome(enum.Enum):

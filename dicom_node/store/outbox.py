@@ -143,7 +143,14 @@ class Outbox:
         ]
 
     def sent(self, entry: Delivery, seconds: float = 0) -> None:
-        """Record that the destination answered Success, and when to ask first whether it keeps it."""
+        """Record that the destination answered Success, and when to ask first whether it keeps it.
+
+        Parameters
+        ----------
+        seconds
+            At least so long from now. What was sent within so many seconds is due at the same moment, so that
+            one question asks for all of it.
+        """
         now = self._clock()
         self._move(
             entry,
@@ -152,7 +159,7 @@ class Outbox:
             attempts=entry.attempts + 1,
             inquiries=0,
             sent_at=now,
-            next_try_at=now + seconds,
+            next_try_at=(now // seconds + 2) * seconds if seconds else now,
         )
 
     def rejected(self, entry: Delivery, error: str) -> None:

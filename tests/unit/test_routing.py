@@ -95,7 +95,7 @@ def test_the_reasons_say_what_was_looked_for_and_what_was_there() -> None:
     ("position", "view"),
     [
         ("PA", "frontal"), ("AP", "frontal"), ("ap", "frontal"), ("AP_SUPINE", "frontal"), ("LL", "lateral"),
-        ("RL", "lateral"), ("LATERAL", "lateral"), ("LARGE LATERAL", "lateral"), ("LLO", "lateral"), ("", ""),
+        ("RL", "lateral"), ("LATERAL", "lateral"), ("LARGE LATERAL", "lateral"), ("RLD", ""), ("", ""),
         ("XX", ""), ("PAX", ""), (None, ""),
     ],
 )  # fmt: skip

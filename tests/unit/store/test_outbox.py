@@ -7,7 +7,7 @@ from dicom_node.store.audit import Overview
 from dicom_node.store.claims import Claims
 from dicom_node.store.index import Index
 from dicom_node.store.outbox import Outbox
-from dicom_node.store.study import StudyState
+from dicom_node.store.study import ResultState, StudyState
 from tests.unit.store.conftest import Clock
 from tests.unit.store.test_claims import ME, claim, complete, encoded
 
@@ -45,6 +45,19 @@ def test_what_was_sent_is_not_sent_again(index: Index, filled: Outbox, clock: Cl
     clock.now += 1000
     assert filled.take("pacs", ME, 60) == []
     assert fates(index) == {"SENT": 2, "ENCODED": 2}
+
+
+def test_what_was_sent_in_one_go_is_asked_about_in_one_go(filled: Outbox, clock: Clock) -> None:
+    clock.now += 0.5
+    for entry in filled.take("pacs", ME, 60):
+        filled.sent(entry, seconds=2)
+        clock.now += 0.7
+    asked = []
+    for _ in range(8):
+        asked.append(len(filled.take("pacs", ME, 60, state=ResultState.SENT)))
+        clock.now += 0.5
+    assert sorted(asked) == [0] * 7 + [2]
+    assert asked.index(2) >= 3
 
 
 def test_a_postponed_delivery_waits_for_its_turn(filled: Outbox, clock: Clock) -> None:

@@ -1,0 +1,14 @@
+"""``conformance``: what a PACS administrator reads first."""
+
+from __future__ import annotations
+
+import typer
+
+from dicom_node.cli.context import settings_of
+
+
+def conformance(ctx: typer.Context) -> None:
+    """Print the DICOM conformance statement (PS3.2) of these settings, as Markdown."""
+    from dicom_node.conformance import conformance_statement
+
+    typer.echo(conformance_statement(settings_of(ctx)), nl=False)
