@@ -78,6 +78,18 @@ class LabelCalibration:
             return None
         return float(_sigmoid(self.slope * _logit(np.float64(score)) + self.intercept))
 
+    def score(self, probability: float) -> float:
+        """Score that a calibrated probability came from: the inverse of :meth:`probability`.
+
+        Raises
+        ------
+        ValueError
+            If the label has no calibration.
+        """
+        if self.method == "none":
+            raise ValueError("a label without a calibration has no probability to go back from")
+        return float(_sigmoid((_logit(np.float64(probability)) - self.intercept) / self.slope))
+
     def present(self, score: float) -> bool:
         """Whether a score is reported."""
         probability = self.probability(score)

@@ -5,12 +5,8 @@ Everything here is deterministic: the same arguments give the same bytes and the
 
 from __future__ import annotations
 
-import ast
-import csv
 import functools
-import gzip
 import io
-import re
 import shutil
 import subprocess
 import tempfile
@@ -44,6 +40,8 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+
+from orthanc import films
 
 NAMESPACE = uuid.UUID("6f1c3a52-6a0e-4c0a-9d0b-2f5c2f0f7a11")
 IMPLEMENTATION = UID("2.25.244612342153021364210764533425432120641")
@@ -297,64 +295,18 @@ def header(ds: Dataset) -> Dataset:
 
 # --- Open-i -----------------------------------------------------------------------------------
 
-#: Columns of the header table that are written as numbers or names of another spelling.
-_OPENI_RENAMED = {
-    "Patient's Name": "PatientName",
-    "Patient's Birth Date": "PatientBirthDate",
-    "Patient's Sex": "PatientSex",
-    "Filter Type": "FilterType",
-    "Focal Spot(s)": "FocalSpots",
-    "Window Center & Width Explanation": "WindowCenterWidthExplanation",
-}
-#: Set from the picture, or of a sequence that the table flattened.
-_OPENI_SKIPPED = frozenset(
-    {"Rows", "Columns", "LUTDescriptor", "LUTExplanation", "CodeValue", "CodeMeaning", "PixelData"}
-    | {"CodingSchemeDesignator", "ContextIdentifier", "ContextGroupVersion", "MappingResource"}
-    | {"SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"}
-)
-
 
 @functools.lru_cache(maxsize=1)
 def openi_headers(films_root: Path) -> Mapping[str, Mapping[str, str]]:
     """Read the original Open-i headers: name of the JPEG file -> column -> value."""
-    path = films_root / "openi" / "nlmcxr_dicom_metadata.csv.gz"
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as stream:
-        return {row["imageid"].removeprefix("CXR") + ".jpg": row for row in csv.DictReader(stream)}
-
-
-_TEXT_VRS = frozenset(
-    {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UT"}
-)
-
-
-def _openi_elements(row: Mapping[str, str]) -> dict[str, Any]:
-    elements: dict[str, Any] = {}
-    for name, text in row.items():
-        keyword = _OPENI_RENAMED.get(name) or "".join(
-            word[0].upper() + word[1:] for word in re.split(r"[^A-Za-z0-9]+", name) if word
-        )
-        tag = tag_for_keyword(keyword)
-        if text == "" or tag is None or keyword in _OPENI_SKIPPED or dictionary_VR(tag) == "SQ":
-            continue
-        value: Any = [str(part) for part in ast.literal_eval(text)] if text.startswith("[") else text
-        if dictionary_VR(tag) not in _TEXT_VRS:
-            continue
-        elements[keyword] = value
-    return elements
+    rows = films.read_headers(films_root / "openi" / films.HEADERS)
+    return {f"{name}.jpg": row for name, row in rows.items()}
 
 
 def openi_film(
-    row: Mapping[str, str],
-    image: Path | np.ndarray,
-    *,
-    longer_side: int | None = 512,
-    transfer_syntax: str = ExplicitVRLittleEndian,
-    **elements: Any,
+    row: Mapping[str, str], image: Path | np.ndarray, *, longer_side: int = 512, **elements: Any
 ) -> Dataset:
-    """Wrap a real Open-i picture in DICOM with the header that it was taken from.
-
-    Polarity, bits, window and everything that is missing are those of the original. The stored values
-    are such that the film, displayed by its header, shows the picture.
+    """Wrap a real Open-i picture in DICOM with the header that it was taken from, as :func:`films.wrap` does.
 
     Parameters
     ----------
@@ -363,43 +315,7 @@ def openi_film(
     image
         Path of the JPEG file, or its 8-bit pixels.
     longer_side
-        The picture is stretched to the original's aspect ratio with this longer side; None: to the
-        original Rows and Columns.
-    elements
-        Further elements by keyword, set last and unchecked; None deletes.
+        The picture is stretched to the original's aspect ratio with this longer side.
     """
-    grey = np.asarray(Image.open(image).convert("L")) if isinstance(image, Path) else image
-    rows, columns = int(float(row["Rows"])), int(float(row["Columns"]))
-    if longer_side is not None:
-        scale = longer_side / max(rows, columns)
-        rows, columns = max(1, round(rows * scale)), max(1, round(columns * scale))
-    picture = np.asarray(Image.fromarray(grey).resize((columns, rows), Image.Resampling.BILINEAR)) / 255.0
-    bits = int(float(row["Bits Stored"]))
-    inverted = row["Photometric Interpretation"] == "MONOCHROME1"
-    shown = 1 - picture if inverted else picture
-    if row["Window Center"] and row["Window Width"]:
-        center, width = (float(_first(row[name])) for name in ("Window Center", "Window Width"))
-        slope = float(row["Rescale Slope"] or 1)
-        stored = (shown * width + center - width / 2 - float(row["Rescale Intercept"] or 0)) / slope
-    else:
-        stored = shown * (2**bits - 1)
-    original = _openi_elements(row)
-    ds = film(
-        pixels=np.clip(np.round(stored), 0, 2**bits - 1).astype(np.int64),
-        photometric=row["Photometric Interpretation"],
-        bits=bits,
-        allocated=16,
-        transfer_syntax=transfer_syntax,
-        modality=row["Modality"],
-        sop_class=row["SOP Class UID"],
-    )
-    for element in list(ds):
-        if element.tag.group not in (0x0028, 0x7FE0):
-            del ds[element.tag]
-    put(ds, original)
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    return put(ds, elements)
-
-
-def _first(text: str) -> str:
-    return str(ast.literal_eval(text)[0]) if text.startswith("[") else text
+    grey = films.read_grey(image) if isinstance(image, Path) else image
+    return films.wrap(row, films.stretched(row, grey, longer_side), **elements)

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table as Cells
 
-from dicom_node.cli import gate
+from dicom_node.cli import gate, through_pacs
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def labelled(name: str, root: Path) -> FilmDataset:
 
 def evaluate(
     bundle: Annotated[str, typer.Argument(help="name of a shipped bundle, or a folder")],
+    *,
     root: Annotated[Path, typer.Option("--root", help="folder of the data set")],
     dataset: Annotated[str, typer.Option("--dataset", help="openi or nih")] = "openi",
     split: Annotated[str, typer.Option("--split", help="any that the data set names")] = "test",
@@ -78,9 +79,26 @@ def evaluate(
         Path | None,
         typer.Option("--json", metavar="FILE", help="write the figures there; - for standard output"),
     ] = None,
+    through: Annotated[
+        Path | None,
+        typer.Option(
+            "--through-pacs",
+            metavar="FOLDER",
+            help="measure what comes back: films go as DICOM into a real Orthanc over this folder, a node "
+            "reads them, and the reports are read back by DICOMweb",
+        ),
+    ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option("--films", min=1, help="with --through-pacs: so many films at most"),
+    ] = None,
 ) -> None:
     """Measure a bundle on labelled films, straight from the image files. RESEARCH USE ONLY."""
     _check_targets(out, json_)
+    if through is not None and (text != "none" or out is not None):
+        raise ConfigurationError(
+            "--through-pacs measures films alone, and writes with --json: leave out --text and --out"
+        )
     with one_sentence():
         if gate.is_gate(bundle):
             _put(gate.measured(bundle, labelled(dataset, root), root, split), json_, gate.show)
@@ -92,6 +110,10 @@ def evaluate(
         predictor = Predictor.load(bundle)
         check_text(predictor, text)
         films = labelled(dataset, root)
+        if through is not None:
+            figures = through_pacs.measured(predictor, films, root, split=split, most=most, folder=through)
+            _put(figures, json_, through_pacs.show)
+            return
         with Progress(console=console, transient=True) as progress:
             reading = progress.add_task("reading films", total=None)
             sample, figures = measure(

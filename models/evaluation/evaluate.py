@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -75,11 +75,38 @@ def measure(
     reading = tuple(study for study in studies if text == "none" or text_of(study, text))
     if not reading:
         raise UsageError(f"--text {text}: no study of {dataset.name} {split} has such a text")
-    silent = len(studies) - len(reading)
     if predictor.text != "required":
         reading = studies
+    predictions = predict_all(predictor, reading, progress, text=text)
+    return measure_predictions(predictor, dataset, reading, predictions, split=split, text=text)
+
+
+def measure_predictions(
+    predictor: Predictor,
+    dataset: FilmDataset,
+    studies: tuple[LabelledStudy, ...],
+    predictions: Sequence[Prediction],
+    *,
+    split: str,
+    text: str = "none",
+) -> tuple[Sample, dict[str, Any]]:
+    """As :func:`measure`, of predictions that are there already.
+
+    Parameters
+    ----------
+    studies
+        Of the split, those that were read.
+    predictions
+        One a study.
+
+    Raises
+    ------
+    DatasetError
+        If there is no study, or the data set knows none of the labels.
+    """
+    whole = dataset.split(split)
     keys = tuple(label.key for label in predictor.labels)
-    sample = join(keys, reading, predict_all(predictor, reading, progress, text=text))
+    sample = join(keys, studies, predictions)
     weights = draw(sample.patients)
     return sample, {
         "bundle": f"{predictor.identity.name} {predictor.identity.version}",
@@ -88,8 +115,8 @@ def measure(
         "split": split,
         "text": text,
         "warnings": list(_warnings(predictor, dataset.name, split, text)),
-        "n_left_out": len(studies) - len(reading),
-        "n_without_text": silent,
+        "n_left_out": len(whole) - len(studies),
+        "n_without_text": sum(text != "none" and not text_of(study, text) for study in whole),
         **figures(sample, weights),
         "subgroups": subgroups(sample, weights),
         "words": count_words(sample),

@@ -1,0 +1,107 @@
+"""What a findings SR of this node says, read back (TID 1500, 1501 and 1410)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from dicom_node import elements
+from dicom_node.results import codes
+from dicom_node.results.report import Code, Presence
+
+_PRESENCES = {(code.value, code.scheme): presence for presence, code in codes.PRESENCES.items()}
+_THRESHOLD = "threshold="
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One measurement group.
+
+    Attributes
+    ----------
+    key
+        Of the label: what follows the model's name in the tracking identifier.
+    certainty
+        Calibrated probability in [0, 1]; None when the group holds a score alone.
+    score
+        The model's own number; None when the group holds a certainty alone.
+    threshold
+        On the scale of the one that is there; None when it is not said.
+    presence
+        UNDETERMINED when it is not said.
+    """
+
+    key: str
+    certainty: float | None
+    score: float | None
+    threshold: float | None
+    presence: Presence
+
+
+def answers(sr: Dataset) -> tuple[Answer, ...]:
+    """Answers of a findings SR, in its order; none for a refusal."""
+    return tuple(_answer(group) for group in _descendants(sr) if _named(group, codes.MEASUREMENT_GROUP))
+
+
+def refusal(sr: Dataset) -> str | None:
+    """Key into :data:`codes.REFUSALS` of why a study was not analysed; None when it was."""
+    by_code = {(entry.code.value, entry.code.scheme): key for key, entry in codes.REFUSALS.items()}
+    for item in _descendants(sr):
+        if _named(item, codes.REASON_NOT_ANALYSED):
+            return by_code.get(_coded(item))
+    return None
+
+
+def excluded_images(sr: Dataset) -> int:
+    """How many images of the study no model read."""
+    return sum(_named(item, codes.IMAGE_NOT_ANALYSED) for item in _descendants(sr))
+
+
+def _answer(group: Dataset) -> Answer:
+    certainty = score = threshold = None
+    key, presence = "", Presence.UNDETERMINED
+    for item in elements.items(group, "ContentSequence"):
+        if _named(item, codes.TRACKING_IDENTIFIER):
+            key = elements.text(item, "TextValue").rpartition("/")[2]
+        elif _named(item, codes.PRESENCE):
+            presence = _PRESENCES.get(_coded(item), Presence.UNDETERMINED)
+        elif _named(item, codes.CERTAINTY):
+            certainty, threshold = _number(item) / 100, _threshold(item)
+        elif _named(item, codes.MODEL_SCORE):
+            score, threshold = _number(item), _threshold(item)
+    return Answer(key, certainty, score, threshold, presence)
+
+
+def _threshold(item: Dataset) -> float | None:
+    for child in elements.items(item, "ContentSequence"):
+        text = elements.text(child, "TextValue")
+        if _named(child, codes.ALGORITHM_PARAMETERS) and text.startswith(_THRESHOLD):
+            return float(text.removeprefix(_THRESHOLD))
+    return None
+
+
+def _number(item: Dataset) -> float:
+    (measured,) = elements.items(item, "MeasuredValueSequence")
+    return elements.numbers(measured, "NumericValue")[0]
+
+
+def _descendants(item: Dataset) -> Iterator[Dataset]:
+    for child in elements.items(item, "ContentSequence"):
+        yield child
+        yield from _descendants(child)
+
+
+def _named(item: Dataset, name: Code) -> bool:
+    return any(
+        (elements.text(code, "CodeValue"), elements.text(code, "CodingSchemeDesignator"))
+        == (name.value, name.scheme)
+        for code in elements.items(item, "ConceptNameCodeSequence")
+    )
+
+
+def _coded(item: Dataset) -> tuple[str, str]:
+    for code in elements.items(item, "ConceptCodeSequence"):
+        return elements.text(code, "CodeValue"), elements.text(code, "CodingSchemeDesignator")
+    return "", ""

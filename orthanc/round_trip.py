@@ -1,0 +1,186 @@
+"""Films posted to a real Orthanc, read by a real node, and the reports read back from Orthanc by DICOMweb."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicomweb_client.api import DICOMwebClient
+from pydicom.dataset import Dataset
+
+from dicom_node.data_dir import DataDir
+from dicom_node.results.sr import SERIES_NUMBER
+from dicom_node.settings import Settings
+from dicom_node.store.audit import Overview
+from dicom_node.store.index import Index
+from dicom_node.store.study import ResultState, StudyState
+from orthanc.harness import NodeAddress, Orthanc, OrthancError
+
+AE_TITLE = "DICOM_NODE"
+READY_SECONDS = 120.0
+#: Nothing new for so long, and whatever is missing counts as lost.
+IDLE_SECONDS = 180.0
+
+_OPEN = (StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Returned:
+    """What came back.
+
+    Attributes
+    ----------
+    reports
+        Findings SR by Study Instance UID, as the PACS gave them back.
+    posted, received
+        Films that Orthanc took, and that the node accepted.
+    states
+        Studies of the node by their outcome.
+    conserved
+        Whether the node can account for every film that it accepted.
+    seconds
+        From the first film posted to the last report in the PACS.
+    """
+
+    reports: dict[str, Dataset]
+    posted: int
+    received: int
+    states: dict[StudyState, int]
+    conserved: bool
+    seconds: float
+
+
+def round_trip(
+    films: Iterable[bytes],
+    studies: Iterable[str],
+    folder: Path,
+    *,
+    environment: dict[str, str],
+    progress: Callable[[int], None] = lambda _reported: None,
+) -> Returned:
+    """Send films all the way round.
+
+    Parameters
+    ----------
+    films
+        DICOM files.
+    studies
+        The Study Instance UIDs among them.
+    folder
+        For the data of Orthanc and of the node, and their logs; stays.
+    environment
+        Further settings of the node, as ``DICOM_NODE_...``.
+    progress
+        Called with the studies that have an outcome.
+
+    Raises
+    ------
+    OrthancError
+        When Orthanc or the node does not start, or Orthanc refuses a film.
+    """
+    wanted = list(studies)
+    port = _free_port()
+    with (
+        Orthanc(folder / "orthanc", node=NodeAddress(AE_TITLE, port), dicomweb=True) as pacs,
+        _node(folder, port, pacs, environment) as index,
+    ):
+        started = time.monotonic()
+        posted = sum(1 for _ in map(pacs.upload, films))
+        overview = Overview(index.engine)
+        _settle(overview, len(wanted), progress)
+        seconds = time.monotonic() - started
+        data_dir = DataDir(Settings(data_dir=folder / "node"))
+        audit = overview.audit(data_dir.spool, data_dir.results)
+        client = DICOMwebClient(url=pacs.dicomweb_url)
+        reports = {uid: report for uid in wanted if (report := _report(client, uid)) is not None}
+        return Returned(
+            reports=reports,
+            posted=posted,
+            received=audit.received,
+            states=overview.study_counts(),
+            conserved=audit.conserved,
+            seconds=seconds,
+        )
+
+
+def _settle(overview: Overview, studies: int, progress: Callable[[int], None]) -> None:
+    """Wait until all studies have an outcome and all results are delivered, or nothing moves any more."""
+    before: object = None
+    deadline = time.monotonic() + IDLE_SECONDS
+    while time.monotonic() < deadline:
+        states, results = overview.study_counts(), overview.result_counts()
+        ended = sum(count for state, count in states.items() if state not in _OPEN)
+        progress(ended)
+        if ended >= studies and not results.get(ResultState.ENCODED):
+            return
+        if (states, results) != before:
+            before = states, results
+            deadline = time.monotonic() + IDLE_SECONDS
+        time.sleep(0.5)
+
+
+def _report(client: DICOMwebClient, study: str) -> Dataset | None:
+    """Findings SR of a study, from the PACS; None when there is none."""
+    for found in client.search_for_instances(study, search_filters={"Modality": "SR"}):
+        series, instance = (found[tag]["Value"][0] for tag in ("0020000E", "00080018"))
+        ds = client.retrieve_instance(study, series, instance)
+        if ds.get("SeriesNumber") == SERIES_NUMBER:
+            return ds
+    return None
+
+
+@contextmanager
+def _node(folder: Path, port: int, pacs: Orthanc, environment: dict[str, str]) -> Iterator[Index]:
+    """The whole node over a folder of its own, sending to Orthanc; gives its index to look at."""
+    data_dir, log = folder / "node", folder / "node.log"
+    destination = (
+        f'[{{"name":"orthanc","ae_title":"{pacs.ae_title}","host":"{pacs.host}","port":{pacs.dicom_port}}}]'
+    )
+    settings = {
+        "DICOM_NODE_DATA_DIR": str(data_dir),
+        "DICOM_NODE_DICOM__AE_TITLE": AE_TITLE,
+        "DICOM_NODE_DICOM__PORT": str(port),
+        "DICOM_NODE_WEB__PORT": "0",
+        "DICOM_NODE_STUDY__QUIET_SECONDS": "1",
+        "DICOM_NODE_DESTINATIONS": destination,
+        **environment,
+    }
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dicom_node", "serve"],
+            env={**os.environ, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _wait_for_ready(process, log)
+        index = Index.open(Settings(data_dir=data_dir).database)
+        try:
+            yield index
+        finally:
+            index.close()
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _wait_for_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while "ready:" not in log.read_text(encoding="utf-8", errors="replace"):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise OrthancError(f"the node did not get ready within {READY_SECONDS:.0f} s; see {log}")
+        time.sleep(0.2)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
