@@ -12,12 +12,13 @@ from dicom_node.errors import AlreadyRunning, ConfigurationError
 from dicom_node.owner import Owner
 from dicom_node.settings import Settings
 from dicom_node.store.files import Spool
+from dicom_node.store.heatmaps import HeatMaps
 
 _GRACE_SECONDS = 15.0
 
 
 class DataDir:
-    """Spool, results and lock of a node.
+    """Spool, results, heat maps and lock of a node.
 
     Parameters
     ----------
@@ -29,6 +30,9 @@ class DataDir:
         self.root = settings.data_dir
         self.spool = Spool(self.root / "spool", settings.dicom.min_free_bytes)
         self.results = Spool(self.root / "results")
+        self.maps = HeatMaps(self.root / "maps")
+        self.cards = self.root / "models"
+        self.thumbnails = self.root / "thumbnails"
 
     def prepare(self, *, alone: bool = False) -> None:
         """Make the folders, and remove what an earlier process left half written.

@@ -25,6 +25,7 @@ from typing import Any, Self
 import numpy as np
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
+from dicom_node.grayscale import Window
 from dicom_node.pixels import FloatArray, read_film
 
 _MESSAGE_BYTES = 1 << 16
@@ -78,7 +79,7 @@ class Decoder:
             self._running()
 
     def decode(self, path: Path) -> FloatArray:
-        """Decode one file.
+        """Decode one file as a model sees it.
 
         Parameters
         ----------
@@ -100,7 +101,39 @@ class Decoder:
         NodeError
             When the process cannot be started.
         """
-        request = json.dumps({"path": os.fspath(path.absolute()), "max_pixels": self._max_pixels}).encode()
+        return self._decoded(path, full_depth=False)[0]
+
+    def decode_depth(self, path: Path) -> tuple[FloatArray, Window]:
+        """Decode one file in its full depth, for a person who moves the window.
+
+        Parameters
+        ----------
+        path
+            As of :meth:`decode`.
+
+        Returns
+        -------
+        pixels : numpy.ndarray
+            Shape (Rows, Columns), float32 in [0, 1], lungs dark, from the film's least value to its greatest.
+        window : Window
+            What is to be shown at first.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`decode`.
+        """
+        pixels, window = self._decoded(path, full_depth=True)
+        return pixels, Window(*window)
+
+    def _decoded(self, path: Path, *, full_depth: bool) -> tuple[FloatArray, list[float]]:
+        request = json.dumps(
+            {
+                "path": os.fspath(path.absolute()),
+                "max_pixels": self._max_pixels,
+                "full_depth": full_depth,
+            }
+        ).encode()
         with self._lock:
             channel = self._running()
             try:
@@ -124,7 +157,7 @@ class Decoder:
                 raise NotAnalysable("undecodable", f"decoding ended its process ({_describe(ended)})")
         answer = json.loads(reply)
         if "shape" in answer:
-            return _mapped(descriptors, answer["shape"])
+            return _mapped(descriptors, answer["shape"]), answer["window"]
         if "storage" in answer:
             raise StorageFailed(answer["storage"])
         raise NotAnalysable(answer["reason"], answer["text"])
@@ -208,7 +241,9 @@ def _confine(decode_bytes: int, parent: int) -> None:
 
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     try:
-        film = read_film(Path(request["path"]), max_pixels=request["max_pixels"])
+        film = read_film(
+            Path(request["path"]), max_pixels=request["max_pixels"], full_depth=request["full_depth"]
+        )
     except NotAnalysable as error:
         return {"reason": error.reason, "text": str(error)}, []
     except StorageFailed as error:
@@ -219,7 +254,8 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         shared = np.frombuffer(memory, np.float32).reshape(film.pixels.shape)
         np.copyto(shared, film.pixels)
         del shared
-    return {"shape": film.pixels.shape}, [descriptor]
+    window = [] if film.window is None else [film.window.center, film.window.width]
+    return {"shape": film.pixels.shape, "window": window}, [descriptor]
 
 
 def _serve(descriptor: int, decode_bytes: int, parent: int) -> None:

@@ -103,6 +103,72 @@ def grey_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) ->
     return np.clip(np.nan_to_num(grey), 0, 1).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What of a film's greys is shown at first.
+
+    Attributes
+    ----------
+    center, width
+        On the scale of the greys, where 0 is the film's least value and 1 its greatest.
+    """
+
+    center: float
+    width: float
+
+
+def depth_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) -> tuple[FloatArray, Window]:
+    """Grey of every pixel cell that can occur, with every value that the film holds told apart.
+
+    Where :func:`grey_table` cuts what lies outside of the window, this stretches all of the film's values
+    and says where the window is: for a person who moves it.
+
+    Parameters
+    ----------
+    ds, cell, cells, inverted
+        As of :func:`grey_table`.
+
+    Returns
+    -------
+    table : numpy.ndarray
+        Shape (256,) or (65536,), float32 in [0, 1], in the MONOCHROME2 sense.
+    window : Window
+        That of the header, else the picture's `PERCENTILES`.
+
+    Raises
+    ------
+    NotAnalysable
+        ``blank`` when all pixels have one value, or all are padding.
+    """
+    stored = _stored_values(ds, cell, cells)
+    padding = _padding(ds, stored)
+    values = _modality(ds, stored)
+    counts = np.bincount(cells.ravel(), minlength=len(stored))
+    used = (counts > 0) & ~padding
+    if not used.any() or not (span := float(np.ptp(values[used]))) > 0:
+        raise NotAnalysable("blank", "the picture is blank: its pixels have one value, or are padding")
+    least = float(values[used].min())
+    grey = (values - least) / span
+    low, high = _between(ds, values, values[used], counts[used])
+    center, width = ((low + high) / 2 - least) / span, max((high - low) / span, 1 / _WORDS)
+    if inverted:
+        grey, center = 1 - grey, 1 - center
+    grey = np.where(padding, 0, grey)
+    return np.clip(np.nan_to_num(grey), 0, 1).astype(np.float32), Window(center, width)
+
+
+def _between(ds: Dataset, values: Values, used: Values, counts: NDArray[Any]) -> tuple[float, float]:
+    """Return the values that the header shows as black and as white, else the percentiles of the picture."""
+    order = np.argsort(used)
+    share = 100 * np.cumsum(counts[order]) / counts.sum()
+    places = np.minimum(np.searchsorted(share, PERCENTILES), len(used) - 1)
+    low, high = (float(used[order][place]) for place in places)
+    grey = _voi(ds, values, low, high if high > low else float(used.max()))
+    # A shape that is no straight line is shown between its ends: a window knows no other.
+    inner = values[(grey > 0.01) & (grey < 0.99)]  # noqa: PLR2004 - a sigmoid never reaches 0 and 1
+    return (float(inner.min()), float(inner.max())) if inner.size > 1 else (low, high)
+
+
 def _stored_values(ds: Dataset, cell: PixelCell, cells: Cells) -> Values:
     """Stored value of every pixel cell that can occur.
 

@@ -43,7 +43,7 @@ from pydicom.uid import (
 
 from dicom_node import elements
 from dicom_node.errors import NotAnalysable, StorageFailed
-from dicom_node.grayscale import PixelCell, grey_table
+from dicom_node.grayscale import PixelCell, Window, depth_table, grey_table
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
@@ -92,10 +92,13 @@ class Film:
         Shape (Rows, Columns), float32 in [0, 1], in the MONOCHROME2 sense: lungs dark.
     header
         The data set without its pixel data.
+    window
+        What is to be shown of a film of full depth; None when `pixels` are what is shown.
     """
 
     pixels: FloatArray
     header: Dataset
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.dtype != np.float32:
@@ -131,7 +134,7 @@ def read_header(path: Path) -> Dataset:
         return _without_pixels(_read(path, pixels=False))
 
 
-def read_film(source: Path | Dataset, *, max_pixels: int) -> Film:
+def read_film(source: Path | Dataset, *, max_pixels: int, full_depth: bool = False) -> Film:
     """Read one instance as a film.
 
     Parameters
@@ -140,6 +143,8 @@ def read_film(source: Path | Dataset, *, max_pixels: int) -> Film:
         Path of a file, or a data set as it was read from one.
     max_pixels
         Rows x Columns x frames above which nothing is decoded.
+    full_depth
+        Keep every value apart, for a person who moves the window; else what the window shows, for a model.
 
     Returns
     -------
@@ -157,11 +162,15 @@ def read_film(source: Path | Dataset, *, max_pixels: int) -> Film:
         ds = source if isinstance(source, Dataset) else _read(source, pixels=True)
         frame = _frame(ds, max_pixels=max_pixels)
         cells = _decode(ds, frame)
-        table = grey_table(ds, frame.cell, cells, inverted=frame.inverted)
+        window = None
+        if full_depth:
+            table, window = depth_table(ds, frame.cell, cells, inverted=frame.inverted)
+        else:
+            table = grey_table(ds, frame.cell, cells, inverted=frame.inverted)
         pixels = np.empty(cells.shape, np.float32)
         # The table has an entry for each cell: "clip" never clips, it spares numpy the checked detour.
         np.take(table, cells, out=pixels, mode="clip")
-        return Film(pixels, _without_pixels(ds))
+        return Film(pixels, _without_pixels(ds), window)
 
 
 @contextmanager

@@ -106,6 +106,14 @@ class WebSettings(_Section):
 
     host: str = "127.0.0.1"
     port: Port = Field(8080, description="0 takes a free port")
+    login: bool | None = Field(None, description="absent: asked for unless host is the loopback")
+    https: bool = Field(False, description="readers come by https, through a proxy: cookies are Secure")
+    patient: Literal["pseudonym", "name"] = Field(
+        "pseudonym", description="pseudonym or name: how the page calls a patient"
+    )
+    session_hours: float = Field(12, gt=0, description="after which a reader logs in again")
+    requests_per_minute: int = Field(3000, ge=1, description="of one address; more are answered 429")
+    upload_bytes: int = Field(256 * 2**20, ge=2**20, description="a larger file is refused")
 
 
 class StudySettings(_Section):
@@ -240,7 +248,7 @@ class DicomwebDestination(Destination):
             raise ValueError("url holds credentials: put them in token_file, or in user and password_file")
         if (self.user is None) != (self.password_file is None) or (self.user and self.token_file):
             raise ValueError("give either token_file, or user and password_file, or nothing")
-        if parts.scheme == "http" and (self.token_file or self.user) and not _is_loopback(parts.hostname):
+        if parts.scheme == "http" and (self.token_file or self.user) and not is_loopback(parts.hostname):
             raise ValueError("over http anybody on the way can read the credentials: use https")
         return self
 
@@ -314,7 +322,7 @@ class Settings(BaseSettings):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"destinations: the name {twice[0]!r} stands twice; give each its own")
         self._check_rules({*names, SENDER})
-        if not (_is_loopback(self.dicom.host) or self.dicom.known_peers or self.dicom.accept_unknown_peers):
+        if not (is_loopback(self.dicom.host) or self.dicom.known_peers or self.dicom.accept_unknown_peers):
             raise ValueError(
                 f"dicom.host {self.dicom.host} is reachable from other machines: list the calling AEs in "
                 "dicom.known_peers, or set dicom.accept_unknown_peers = true"
@@ -334,6 +342,11 @@ class Settings(BaseSettings):
             )
 
     @property
+    def login_needed(self) -> bool:
+        """Whether the page asks who a reader is."""
+        return not is_loopback(self.web.host) if self.web.login is None else self.web.login
+
+    @property
     def database(self) -> str:
         """SQLAlchemy address of the index."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'index.sqlite'}"
@@ -351,7 +364,8 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server on `host`."""
     if host == "localhost":
         return True
     try:

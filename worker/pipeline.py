@@ -21,6 +21,7 @@ from dicom_node.store.claims import Claim, Claims, EncodedResult
 from dicom_node.store.index import Index
 from dicom_node.store.study import StudyState
 from models.errors import ModelError
+from worker.keeping import keep_card, kept
 from worker.reading import Reading, StudyReader, StudyRevision
 
 _LOG = logging.getLogger(__name__)
@@ -62,8 +63,9 @@ class Pipeline:
         self._index.close()
 
     def warm_up(self) -> None:
-        """Make the first study as fast as the others."""
+        """Make the first study as fast as the others, and show the page what reads it."""
         self._reader.warm_up()
+        keep_card(self._reader.bundle, self._data_dir.cards)
 
     def stop(self) -> None:
         """End the decoder."""
@@ -138,7 +140,8 @@ class Pipeline:
         way = route(facts, self._settings.rules, self._settings.destinations)
         for remark in way.remarks:
             _LOG.warning("%s", remark)
-        if not self._claims.finish(claim, state, reason, results, way.destinations):
+        said = None if report is None else kept(report, self._data_dir.maps)
+        if not self._claims.finish(claim, state, reason, results, way.destinations, said):
             _LOG.warning("the claim was lost: a late image, or a lapsed lease")
             return None
         if way.rules:

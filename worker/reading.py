@@ -30,6 +30,7 @@ from dicom_node.results.validation import check
 from dicom_node.selection import Verdict, select
 from dicom_node.settings import Settings
 from dicom_node.store.study import StudyState
+from models.bundle import Bundle
 from models.explain import heatmaps
 from models.gate import Gate
 from models.predictor import Predictor
@@ -121,6 +122,11 @@ class StudyReader:
             When the bundle, the gate or the device is not there.
         """
         return cls(settings, load_predictor(settings.worker), load_gate(settings.worker))
+
+    @property
+    def bundle(self) -> Bundle:
+        """That reads the films."""
+        return self._predictor.bundle
 
     def __enter__(self) -> Self:
         return self
@@ -288,7 +294,11 @@ class _Candidate:
     @property
     def source(self) -> Source:
         return Source(
-            self.header, analysed=self.verdict.analysable, exclusion=self.verdict.text, view=self.view
+            self.header,
+            analysed=self.verdict.analysable,
+            exclusion=self.verdict.text,
+            reason=self.verdict.reason,
+            view=self.view,
         )
 
     @property

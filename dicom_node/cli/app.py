@@ -69,6 +69,7 @@ GROUPS = {
     "dicom_node.cli.config": "config",
     "dicom_node.cli.models": "models",
     "dicom_node.cli.rules": "rules",
+    "dicom_node.cli.users": "users",
     "dicom_node.cli.child": "child",
 }
 

@@ -1,81 +1,103 @@
-"""The reading room: a page that shows what came in and what became of it.
+"""The reading room: what came in, what the models say, and what became of it.
 
-Read-only, rendered here, without anything from another host. It shows no patient data: the index holds
-none, and studies go by a digest of their UID.
+Rendered here, without anything from another host. The pages are in :mod:`dicom_node.reading_room.views`,
+the same for scripts in :mod:`dicom_node.reading_room.api`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 import socket
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
+from dataclasses import asdict
 from http import HTTPStatus
 from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated
+from typing import Final
+from urllib.parse import quote
 
 import uvicorn
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from dicom_node import logs, notify
+from dicom_node import notify
 from dicom_node.data_dir import DataDir
 from dicom_node.errors import NodeError
-from dicom_node.reading_room.audits import Audits
-from dicom_node.reading_room.worklist import Worklist, as_json, read_worklist
+from dicom_node.reading_room import api, views
+from dicom_node.reading_room.accesses import Accesses
+from dicom_node.reading_room.accounts import Accounts, Tries
+from dicom_node.reading_room.api import Refused
+from dicom_node.reading_room.catalogue import Catalogue
+from dicom_node.reading_room.changes import Changes
+from dicom_node.reading_room.films import Films
+from dicom_node.reading_room.guard import HEADERS, Guard, own_names
+from dicom_node.reading_room.pages import HERE, Pages
+from dicom_node.reading_room.repeated import Repeated
+from dicom_node.reading_room.room import Room
+from dicom_node.reading_room.visitors import COOKIE, LoginNeeded, read_key
+from dicom_node.reading_room.worklist import WrongPlace
 from dicom_node.settings import Settings
 from dicom_node.store import database
 from dicom_node.store.audit import Overview
-from dicom_node.store.study import ResultState, StudyState
+from dicom_node.store.index import Index
+from dicom_node.store.readings import Readings
 
 _LOG = logging.getLogger(__name__)
-_HERE = Path(__file__).parent
 _STOP_SECONDS = 2
-_MAX_CONNECTIONS = 64
+_MAX_CONNECTIONS = 256
 _READ = ["GET", "HEAD"]
 
-HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-"""Sent with every answer."""
-
-STUDY_WORDS: Mapping[StudyState, str] = {
-    StudyState.RECEIVING: "receiving",
-    StudyState.COMPLETE: "in the queue",
-    StudyState.ANALYSING: "being analysed",
-    StudyState.REPORTED: "reported",
-    StudyState.SKIPPED: "skipped",
-    StudyState.FAILED: "failed",
-}
-RESULT_WORDS: Mapping[ResultState, str] = {
-    ResultState.ENCODED: "waiting",
-    ResultState.SENT: "sent",
-    ResultState.CONFIRMED: "confirmed",
-    ResultState.REJECTED: "rejected",
+_REFUSALS: Final = {
+    400: "The request cannot be understood.",
+    401: "Log in first.",
+    403: "This is not allowed, or the page is too old: load it again.",
+    404: "There is no such page.",
+    405: "This address does not take that.",
+    409: "The study is not done yet.",
+    413: "The request is too large.",
+    415: "This kind of file is not taken.",
+    429: "Too many tries; wait a minute.",
+    503: "Too many readers; try again later.",
 }
 
-_REFUSALS = {404: "There is no such page.", 405: "This page can only be read."}
 
-_StateQuery = Annotated[StudyState | None, Query()]
-_PageQuery = Annotated[int, Query(ge=1, le=1_000_000)]
+def open_room(settings: Settings) -> Room:
+    """Return the reading room of a node; the schema must be current.
+
+    Raises
+    ------
+    ConfigurationError
+        When the database's address cannot be understood.
+    StorageFailed
+        When the node's key can neither be read nor made.
+    """
+    engine = database.connect(settings.database)
+    data_dir = DataDir(settings)
+    data_dir.root.mkdir(parents=True, exist_ok=True)
+    key = read_key(data_dir.root / "web.key")
+    catalogue = Catalogue(engine, data_dir.spool, key, named=settings.web.patient == "name")
+    return Room(
+        settings=settings,
+        engine=engine,
+        key=key,
+        data_dir=data_dir,
+        index=Index(engine),
+        readings=Readings(engine),
+        accounts=Accounts(engine),
+        tries=Tries(),
+        accesses=Accesses(engine),
+        films=Films(settings.worker, data_dir.thumbnails),
+        changes=Changes(engine, catalogue),
+        pages=Pages(settings),
+        audits=Repeated("audit", lambda: Overview(engine).audit(data_dir.spool, data_dir.results)),
+    )
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -89,90 +111,67 @@ def create_app(settings: Settings) -> FastAPI:
     Returns
     -------
     fastapi.FastAPI
-        ``/`` worklist, ``/api/status`` the same as JSON, ``/healthz`` the process is alive, ``/readyz`` the
-        database answers.
+        Pages, ``/api/v1``, ``/healthz`` the process is alive, ``/readyz`` the database answers.
 
     Raises
     ------
-    ConfigurationError
-        When the database's address cannot be understood.
+    ConfigurationError, StorageFailed
+        As :func:`open_room`.
     """
-    engine = database.connect(settings.database)
-    data_dir = DataDir(settings)
-    audits = Audits(lambda: Overview(engine).audit(data_dir.spool, data_dir.results))
+    room = open_room(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        audits.start()
+        room.audits.start()
+        room.changes.start(asyncio.get_running_loop())
         yield
-        audits.stop()
-        engine.dispose()
+        room.changes.stop()
+        room.audits.stop()
+        room.films.close()
+        room.engine.dispose()
 
-    # The generated API documents would load scripts from other hosts.
-    app = FastAPI(title="dicom-node", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-    pages = _Pages(settings)
+    app = FastAPI(
+        title="dicom-node reading room",
+        version=version("dicom-node"),
+        summary="RESEARCH USE ONLY. Never for diagnosis.",
+        lifespan=lifespan,
+        openapi_url=f"{api.PREFIX}/openapi.json",
+        # The generated pages about it would load scripts from other hosts.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.room = room
+    app.include_router(api.router)
+    app.include_router(views.router)
 
-    def worklist(state: StudyState | None, page: int) -> Worklist:
-        return read_worklist(engine, settings.destinations, state=state, page=page)
-
-    @app.api_route("/", methods=_READ)
-    def show(state: _StateQuery = None, page: _PageQuery = 1) -> HTMLResponse:
-        return pages.render("worklist.html", worklist=worklist(state, page), finished=audits.latest)
-
-    @app.api_route("/api/status", methods=_READ)
-    def status(state: _StateQuery = None, page: _PageQuery = 1) -> JSONResponse:
-        finished = audits.latest
-        return JSONResponse(as_json(worklist(state, page), finished.audit if finished else None))
-
-    @app.api_route("/healthz", methods=_READ)
+    @app.api_route("/healthz", methods=_READ, include_in_schema=False)
     def alive() -> PlainTextResponse:
         return PlainTextResponse("alive\n")
 
-    @app.api_route("/readyz", methods=_READ)
+    @app.api_route("/readyz", methods=_READ, include_in_schema=False)
     def ready() -> PlainTextResponse:
         try:
-            Overview(engine).study_counts()
+            Overview(room.engine).study_counts()
         except NodeError as error:
             _LOG.warning("not ready: %s", error)
             return PlainTextResponse("the database does not answer\n", HTTPStatus.SERVICE_UNAVAILABLE)
         return PlainTextResponse("ready\n")
 
-    app.mount("/static", StaticFiles(directory=_HERE / "static"))
-    _add_errors(app, pages)
-    _add_guards(app, settings.web.host)
+    app.mount("/static", StaticFiles(directory=HERE / "static"))
+    _add_errors(app, room.pages)
+    if (names := own_names(settings.web.host)) is not None:
+        # Else a site that a reader visits could read the page by a name that it lets point here.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
+    app.add_middleware(Guard, settings=settings.web, cookie=COOKIE)
     return app
 
 
-class _Pages:
-    """Templates, with everything escaped that is not said to be HTML."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._environment = Environment(
-            loader=FileSystemLoader(_HERE / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.filters |= {"short": logs.short, "utc": _utc, "iso": _iso, "age": _age}
-        self._environment.globals |= {
-            "ae_title": settings.dicom.ae_title,
-            "version": version("dicom-node"),
-            "study_words": STUDY_WORDS,
-            "result_words": RESULT_WORDS,
-        }
-
-    def render(self, template: str, status: int = HTTPStatus.OK, **values: object) -> HTMLResponse:
-        content = self._environment.get_template(template).render(now=time.time(), **values)
-        return HTMLResponse(content, status)
-
-
-def _add_errors(app: FastAPI, pages: _Pages) -> None:
-    """Answer every error with one sentence: JSON below ``/api``, else a page."""
+def _add_errors(app: FastAPI, pages: Pages) -> None:
+    """Answer every error with one sentence: JSON for scripts, else a page."""
 
     def answer(request: Request, status: int, sentence: str) -> Response:
-        if request.url.path.startswith("/api/"):
-            return JSONResponse({"error": sentence}, status)
+        if request.url.path.startswith(("/api/", "/dicomweb/")):
+            return JSONResponse(asdict(Refused(sentence)), status)
         return pages.render("error.html", status, heading=HTTPStatus(status).phrase, sentence=sentence)
 
     @app.exception_handler(HTTPException)
@@ -182,15 +181,31 @@ def _add_errors(app: FastAPI, pages: _Pages) -> None:
         response.headers.update(error.headers or {})
         return response
 
+    @app.exception_handler(LoginNeeded)
+    def unknown(request: Request, _error: LoginNeeded) -> Response:
+        if request.url.path.startswith(("/api/", "/dicomweb/", "/metrics")) or request.method == "POST":
+            response = answer(request, 401, _REFUSALS[401])
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"/login?next={quote(request.url.path + query)}", 303)
+
     @app.exception_handler(RequestValidationError)
-    def misunderstood(request: Request, _error: RequestValidationError) -> Response:
-        states = ", ".join(StudyState)
-        return answer(request, 400, f"state is one of {states}; page is a number from 1.")
+    def misunderstood(request: Request, error: RequestValidationError) -> Response:
+        mistakes = error.errors()
+        if any(mistake["loc"][0] == "path" for mistake in mistakes):
+            return answer(request, 404, _REFUSALS[404])
+        names = ", ".join(str(mistake["loc"][-1]) for mistake in mistakes)
+        return answer(request, 400, f"The request cannot be understood: see {names}.")
+
+    @app.exception_handler(WrongPlace)
+    def lost(request: Request, _error: WrongPlace) -> Response:
+        return answer(request, 400, "after and before are places that a page of this list names.")
 
     @app.exception_handler(NodeError)
     def unavailable(request: Request, error: NodeError) -> Response:
         _LOG.error("%s", error)
-        return answer(request, 503, "The database does not answer; the log says why.")
+        return answer(request, 503, "The database or a file does not answer; the log says why.")
 
     @app.exception_handler(Exception)
     def failed(request: Request, error: Exception) -> Response:
@@ -200,54 +215,19 @@ def _add_errors(app: FastAPI, pages: _Pages) -> None:
         return response
 
 
-def _add_guards(app: FastAPI, host: str) -> None:
-    """Send the headers with every answer, and take requests that name this host only."""
-    if (names := _own_names(host)) is not None:
-        # Else a site that a reader visits could read the page by a name that it lets point here.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
-
-    @app.middleware("http")
-    async def guard(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call(request)
-        response.headers.update(HEADERS)
-        return response
-
-
-def _own_names(host: str) -> list[str] | None:
-    """Return the names that a request may call a server on `host`; None when other machines may name it."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    return ["localhost", "127.0.0.1", "::1", "[::1]", host] if loopback else None
-
-
-def _utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
-
-
-def _iso(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def _age(seconds: float) -> str:
-    """Write a duration with its two largest units."""
-    rest = max(0, int(seconds))
-    parts: list[str] = []
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, length)
-        if count or (unit == "s" and not parts):
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
-
-
 class _Server(uvicorn.Server):
-    """Says that it can work when it can."""
+    """Says that it can work when it can, and ends the streams before it waits for the requests."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             notify.ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        app = self.config.app
+        if isinstance(app, FastAPI):
+            app.state.room.changes.stop()
+        await super().shutdown(sockets)
 
 
 def run_web(settings: Settings, listen_fd: int) -> None:

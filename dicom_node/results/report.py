@@ -70,6 +70,8 @@ class Source:
         Whether a model read it.
     exclusion
         Why not, as one sentence; empty when analysed.
+    reason
+        The same as a key into ``codes.REFUSALS``; empty when analysed.
     view
         What the picture shows, ``frontal`` or ``lateral``; empty when nobody looked.
     """
@@ -78,6 +80,7 @@ class Source:
     analysed: bool = True
     exclusion: str = ""
     view: str = ""
+    reason: str = ""
 
     @property
     def sop_instance_uid(self) -> str:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine, RowMapping, select, update
 
 from dicom_node.owner import Owner
-from dicom_node.store import database
+from dicom_node.store import database, readings
 from dicom_node.store.files import StoredFile
 from dicom_node.store.index import INSTANCE_FIELDS, ReceivedInstance
 from dicom_node.store.study import OUTCOMES, ResultState, StudyState
@@ -131,6 +131,7 @@ class Claims:
         reason: str,
         results: Sequence[EncodedResult],
         destinations: Sequence[str],
+        reading: readings.KeptReading | None = None,
     ) -> bool:
         """Record the outcome of an analysis, its results and their deliveries, all or nothing.
 
@@ -142,6 +143,8 @@ class Claims:
             One sentence; required unless REPORTED.
         destinations
             Names; each gets every result.
+        reading
+            What the page shows of it; None when nothing was said.
 
         Returns
         -------
@@ -181,6 +184,8 @@ class Claims:
                 ]
                 if rows:
                     connection.execute(delivery.insert(), rows)
+            if reading is not None:
+                readings.record(connection, claim.study_id, claim.revision, reading, now)
         return True
 
     def release(self, claim: Claim, reason: str) -> None:

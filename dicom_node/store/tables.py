@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -11,6 +12,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     UniqueConstraint,
 )
 
@@ -92,6 +94,104 @@ delivery = Table(
     Column("confirmed_by", String(16), nullable=False, default=""),
     UniqueConstraint("result_id", "destination"),
     Index("delivery_by_state", "destination", "state", "next_try_at"),
+    Index("delivery_by_update", "updated_at"),
+)
+
+# -- what a reader sees of an analysis, see readings.py
+
+reading = Table(
+    "reading",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("model_version", String(32), nullable=False),
+    Column("normality", String(16), nullable=False),
+    Column("content", Text, nullable=False),  # JSON: images, maps, similar cases
+    Column("maps", String(128), nullable=False, default=""),  # file of the heat maps
+    UniqueConstraint("study_id", "revision"),
+    Index("reading_by_time", "created_at"),
+)
+
+finding = Table(
+    "finding",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("reading_id", ForeignKey("reading.id"), nullable=False, index=True),
+    Column("position", Integer, nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("certainty", Float),
+    Column("score", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("presence", String(16), nullable=False),
+    Index("finding_by_key", "key", "presence", "reading_id"),
+)
+
+# -- what the reading room keeps: the headers of the worklist, readers and what they said and saw
+
+catalogue = Table(
+    "catalogue",
+    metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("received_at", Float, nullable=False),  # last image that was looked at
+    Column("named", Boolean, nullable=False),  # whether `patient` is a name, else a pseudonym
+    Column("person", String(64), nullable=False),  # the same for the same patient, and nobody's name
+    Column("patient", String(128), nullable=False),
+    Column("description", String(128), nullable=False),
+    Column("study_date", String(8), nullable=False),
+    Column("manufacturer", String(64), nullable=False),
+    Column("views", String(64), nullable=False),
+    Column("search", String(512), nullable=False),
+    Index("catalogue_by_person", "person", "study_date"),
+    Index("catalogue_by_patient", "patient", "study_id"),
+    Index("catalogue_by_date", "study_date", "study_id"),
+)
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("password", String(256), nullable=False),  # Argon2id, PHC string; empty: comes by OIDC alone
+    Column("created_at", Float, nullable=False),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("token", String(64), primary_key=True),  # SHA-256 of what the browser or script holds
+    Column("account_id", ForeignKey("account.id"), nullable=False),
+    Column("kind", String(16), nullable=False),  # login or token
+    Column("expires_at", Float),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("reading_id", ForeignKey("reading.id"), nullable=False, index=True),
+    Column("key", String(64), nullable=False),  # of the finding
+    Column("reader", String(64), nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("comment", String(2000), nullable=False),
+    Column("at", Float, nullable=False),
+    UniqueConstraint("reading_id", "key", "reader"),
+)
+
+access = Table(
+    "access",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("reader", String(64), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("study_id", Integer),
+    Index("access_by_time", "at"),
 )
 
 # Requests for storage commitment (PS3.4 annex J). The sender asks, an SCP process hears the answer.

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from dicom_node import logs
 from dicom_node.network.transport import bind
-from dicom_node.reading_room.app import create_app
 from dicom_node.store.study import StudyState
 from tests.peers import Node, cli, until
 from tests.unit.reading_room.node import StillNode
@@ -47,7 +42,7 @@ def test_the_page_is_served_over_a_real_index_and_ends_in_order(node: StillNode)
         assert browser.get("/readyz").text == "ready\n"
         for address in re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text):
             assert browser.get(address).status_code == 200
-        audit = until(lambda: browser.get("/api/status").json()["audit"], 20, "an audit")
+        audit = until(lambda: browser.get("/api/v1/status").json()["audit"], 20, "an audit")
         assert audit["received"] == 1
         assert audit["conserved"]
         # A study that comes later is there at the next look; the connection is still open at the end.
@@ -99,60 +94,3 @@ def test_a_taken_port_is_one_sentence(node: StillNode) -> None:
     assert line.startswith("error: ")
     assert str(port) in line
     assert "in use" in line
-
-
-class Growing:
-    """The page, over a node that receives a study each time somebody asks for the worklist."""
-
-    def __init__(self, node: StillNode) -> None:
-        self.app = create_app(node.settings)
-        self.node = node
-        self.asked: list[str] = []
-        self.studies: list[str] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            self.asked.append(scope["path"])
-            if scope["path"] == "/":
-                self.studies.append(self.node.receive(len(self.studies)))
-        await self.app(scope, receive, send)
-
-
-@contextlib.contextmanager
-def served(app: Any) -> Iterator[str]:
-    """Serve an application in a thread; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-    listening = bind("127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    try:
-        until(lambda: server.started, 20, "uvicorn listening")
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listening.close()
-
-
-def test_a_browser_shows_it_keeps_it_current_and_asks_nobody_else(node: StillNode, tmp_path: Path) -> None:
-    growing = Growing(node)
-    with served(growing) as address:
-        browser = subprocess.run(
-            [
-                "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-                f"--user-data-dir={tmp_path / 'browser'}", "--enable-logging=stderr",
-                "--virtual-time-budget=12000",
-                "--dump-dom", address,
-            ],
-            capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
-    # Twelve seconds of the browser's own clock are two refreshes: the second study came without a reload.
-    assert len(growing.studies) >= 2
-    assert logs.short(growing.studies[1]) in browser.stdout
-    assert 'data-state="current"' in browser.stdout
-    # The script ran: it is what shows the button.
-    assert re.search(r'<button id="pause" type="button" aria-pressed="false">Pause</button>', browser.stdout)
-    console = [line for line in browser.stderr.splitlines() if "CONSOLE" in line]
-    assert not console, console
-    wanted = {"/", "/static/page.css", "/static/page.js"}
-    assert wanted <= set(growing.asked) <= {*wanted, "/static/icon.svg"}

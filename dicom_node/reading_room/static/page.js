@@ -1,41 +1,84 @@
-// Keeps the page current: fetches itself every few seconds and puts the new content in place.
+// Keeps a page current, and lets the keyboard do what the mouse does.
 "use strict";
 
-const SECONDS = 5;
-const pause = document.getElementById("pause");
-let paused = false;
+const SETTLE_MS = 300;
 
-function say(word) {
-  const clock = document.getElementById("now");
-  if (clock) clock.dataset.state = word;
+// -- live: the node tells which studies changed, the page fetches itself and puts the new part in place
+
+const listened = document.getElementById("live");
+const word = document.getElementById("live-state");
+let waiting = 0;
+
+function held() {
+  const here = document.getElementById("live");
+  const focused = document.activeElement;
+  const writing = focused && here.contains(focused) && focused.matches("input, textarea, select");
+  const chosen = getSelection();
+  return writing || (!chosen.isCollapsed && here.contains(chosen.anchorNode));
 }
 
-async function refresh() {
-  if (paused || document.hidden) return;
-  try {
-    const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(SECONDS * 1000) });
-    if (!answer.ok) throw new Error(String(answer.status));
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const id of ["live", "now"]) {
-      const here = document.getElementById(id);
-      const there = fresh.getElementById(id);
-      // What a reader has selected or focused stays as it is until they let go.
-      const held = here && (here.contains(document.activeElement) || !getSelection().isCollapsed);
-      if (here && there && !held && !here.isEqualNode(there)) here.replaceWith(document.adoptNode(there));
-    }
-    say("current");
-  } catch {
-    say("lost");
+function refresh() {
+  waiting = 0;
+  if (document.hidden || held()) {
+    soon();
+    return;
   }
+  htmx.ajax("GET", location.pathname + location.search, { target: "#live", select: "#live", swap: "outerHTML" });
 }
 
-pause.hidden = false;
-pause.addEventListener("click", () => {
-  paused = !paused;
-  pause.setAttribute("aria-pressed", String(paused));
-  pause.textContent = paused ? "Resume" : "Pause";
-  say(paused ? "paused" : "current");
-  refresh();
+function soon() {
+  if (!waiting) waiting = setTimeout(refresh, SETTLE_MS);
+}
+
+function concerns(ids) {
+  const here = document.getElementById("live");
+  return here.dataset.live === "list" || ids.length === 0 || ids.includes(Number(here.dataset.study));
+}
+
+if (listened && listened.dataset.live) {
+  const events = new EventSource("/api/v1/events");
+  events.addEventListener("studies", (event) => {
+    if (concerns(JSON.parse(event.data).ids)) soon();
+  });
+  events.addEventListener("open", () => {
+    if (word.dataset.state === "lost") soon();
+    word.dataset.state = "current";
+    word.textContent = "live";
+  });
+  events.addEventListener("error", () => {
+    word.dataset.state = "lost";
+    word.textContent = "connection lost";
+  });
+  addEventListener("pagehide", () => events.close());
+}
+
+// What was open stays open when the new part is put in place.
+let open = [];
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target.id === "live")
+    open = [...document.querySelectorAll("#live details[open]")].map((each) => each.id);
 });
-document.addEventListener("visibilitychange", refresh);
-setInterval(refresh, SECONDS * 1000);
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id !== "live") return;
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  document.getElementById("viewer")?.dispatchEvent(new CustomEvent("study-changed"));
+});
+
+// -- keyboard: j and k go through the list, Enter opens, / searches
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input, textarea, select")) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  if (event.key === "/" && document.getElementById("q")) {
+    event.preventDefault();
+    document.getElementById("q").focus();
+  }
+  if (event.key === "j" || event.key === "k") {
+    const links = [...document.querySelectorAll(".worklist a.open")];
+    const at = links.indexOf(document.activeElement);
+    links[Math.min(Math.max(at + (event.key === "j" ? 1 : -1), 0), links.length - 1)]?.focus();
+  }
+});

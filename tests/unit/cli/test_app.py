@@ -22,6 +22,7 @@ COMMANDS = (
     "evaluate",
     "data",
     "config",
+    "users",
 )
 
 

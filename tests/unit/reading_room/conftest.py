@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from dicom_node.reading_room.app import create_app
 from tests.unit.reading_room.node import StillNode
 
 
@@ -20,7 +19,7 @@ def node(tmp_path: Path) -> Iterator[StillNode]:
 @pytest.fixture
 def client(node: StillNode) -> Iterator[TestClient]:
     """A browser of the page; its audits run."""
-    with TestClient(create_app(node.settings), base_url="http://localhost") as one:
+    with node.browser() as one:
         yield one
 
 
@@ -28,6 +27,6 @@ def client(node: StillNode) -> Iterator[TestClient]:
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A browser of the page of a node that has received nothing."""
     node = StillNode(tmp_path_factory.mktemp("empty"))
-    with TestClient(create_app(node.settings), base_url="http://localhost") as one:
+    with node.browser() as one:
         yield one
     node.close()

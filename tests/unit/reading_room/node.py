@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fastapi.testclient import TestClient
+from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.data_dir import DataDir
 from dicom_node.owner import Owner
+from dicom_node.reading_room.app import create_app
 from dicom_node.settings import Destination, DicomDestination, Settings, WebSettings
 from dicom_node.store.claims import Claims, EncodedResult
 from dicom_node.store.index import Index, ReceivedInstance
 from dicom_node.store.outbox import Outbox
+from dicom_node.store.readings import KeptReading
 from dicom_node.store.study import StudyState
 from tests.factories import encoded, film, uid
 
@@ -52,9 +58,18 @@ class StillNode:
     def close(self) -> None:
         self.index.close()
 
-    def receive(self, study: object, instance: object = 1) -> str:
+    @contextlib.contextmanager
+    def browser(self) -> Iterator[TestClient]:
+        """A browser of its page, which runs."""
+        app = create_app(self.settings)
+        self.room = app.state.room
+        with TestClient(app, base_url="http://localhost") as one:
+            yield one
+
+    def receive(self, study: object, instance: object = 1, ds: Dataset | None = None) -> str:
         """Take one small film; returns the Study Instance UID."""
-        ds = film(rows=64, columns=64, study=study, instance=1, SOPInstanceUID=uid(study, instance))
+        if ds is None:
+            ds = film(rows=64, columns=64, study=study, instance=1, SOPInstanceUID=uid(study, instance))
         kept = self.data_dir.spool.keep(encoded(ds))
         self.index.add_instance(
             ReceivedInstance(
@@ -74,6 +89,7 @@ class StillNode:
 
     def complete(self, study: object, instances: int = 1) -> str:
         """Take a whole study, which then waits for a worker."""
+        study_uid = ""
         for instance in range(1, instances + 1):
             study_uid = self.receive(study, instance)
         self.index.complete_due(0, 1e9)
@@ -89,9 +105,13 @@ class StillNode:
         results: int = 1,
         revision: int = 1,
         destinations: tuple[str, ...] = ("pacs",),
+        films: Sequence[Dataset] = (),
+        reading: KeptReading | None = None,
     ) -> str:
         """Take a study through to its outcome."""
-        study_uid = self.complete(study, instances)
+        for ds in films:
+            self.receive(study, ds=ds)
+        study_uid = self.complete(study, 0 if films else instances) or films[0].StudyInstanceUID
         claim = self.claims.claim(study_uid, revision, OWNER, 60)
         assert claim is not None
         written = []
@@ -102,7 +122,7 @@ class StillNode:
                     "sr", ds.SOPInstanceUID, Comprehensive3DSRStorage, self.data_dir.results.keep(encoded(ds))
                 )
             )
-        assert self.claims.finish(claim, state, reason, written, destinations)
+        assert self.claims.finish(claim, state, reason, written, destinations, reading)
         return study_uid
 
     def send(self, destination: str, *, error: str = "", permanent: bool = False) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -13,9 +14,10 @@ from fastapi.testclient import TestClient
 
 from dicom_node import logs, reading_room
 from dicom_node.data_dir import DataDir
-from dicom_node.reading_room import app as page
-from dicom_node.reading_room.app import HEADERS, RESULT_WORDS, STUDY_WORDS, create_app
-from dicom_node.reading_room.worklist import PAGE_LENGTH
+from dicom_node.reading_room import pages, worklist
+from dicom_node.reading_room.app import create_app
+from dicom_node.reading_room.guard import HEADERS
+from dicom_node.reading_room.pages import RESULT_WORDS, STUDY_WORDS
 from dicom_node.results.codes import RESEARCH_USE_ONLY
 from dicom_node.settings import DicomDestination, Settings
 from dicom_node.store.audit import Overview
@@ -23,8 +25,9 @@ from dicom_node.store.study import ResultState, StudyState
 from tests.peers import until
 from tests.unit.reading_room.node import PACS, StillNode
 
+STATIC = Path(reading_room.__file__).parent / "static"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> {{ 7*7 }}"
-PATHS = ["/", "/?state=FAILED", "/nowhere", "/?page=none", "/?state=BROKEN"]
+PATHS = ["/", "/?state=FAILED", "/health", "/nowhere", "/?after=none", "/?state=BROKEN"]
 
 
 class Page(HTMLParser):
@@ -48,17 +51,17 @@ class Page(HTMLParser):
 
     def links(self) -> list[str]:
         found = [attributes.get("href") or attributes.get("src") for _, attributes in self.elements]
-        return [address for address in found if address]
+        return [address for address in found if address and not address.startswith("#")]
 
 
-def rows(client: TestClient, path: str = "/api/status") -> list[dict[str, object]]:
-    return list(client.get(path).json()["worklist"])
+def rows(client: TestClient, path: str = "/api/v1/studies") -> list[dict[str, object]]:
+    return list(client.get(path).json()["studies"])
 
 
 def test_a_new_node_shows_an_empty_worklist(empty: TestClient) -> None:
     shown = Page(empty.get("/").text)
     assert "No study yet: send a film by C-STORE to DICOM_NODE." in shown.text
-    assert "ORTHANC@127.0.0.1:4242" in shown.text
+    assert "ORTHANC@127.0.0.1:4242" in Page(empty.get("/health").text).text
 
 
 def test_a_node_without_destinations_says_so(tmp_path: Path) -> None:
@@ -66,7 +69,7 @@ def test_a_node_without_destinations_says_so(tmp_path: Path) -> None:
     DataDir(settings).prepare(alone=True)
     node = StillNode(tmp_path)
     with TestClient(create_app(settings), base_url="http://localhost") as client:
-        assert "results are kept and go nowhere" in client.get("/").text
+        assert "results are kept and go nowhere" in client.get("/health").text
     node.close()
 
 
@@ -78,21 +81,15 @@ def test_each_study_is_shown_with_its_state_reason_counts_and_deliveries(
     reported = node.finish(2, StudyState.REPORTED, instances=1, results=3)
     node.send("pacs", error="connection refused")
     waiting = node.receive(3)
-    assert rows(client) == [
-        {
-            "study": logs.short(waiting), "state": "RECEIVING", "reason": "", "revision": 1, "instances": 1,
-            "results": 0, "deliveries": {}, "last_received_at": pytest.approx(node.now, abs=1),
-        },
-        {
-            "study": logs.short(reported), "state": "REPORTED", "reason": "", "revision": 1, "instances": 1,
-            "results": 3, "deliveries": {"ENCODED": 3}, "last_received_at": pytest.approx(node.now, abs=1),
-        },
-        {
-            "study": logs.short(skipped), "state": "SKIPPED", "reason": "Only a lateral view was received.",
-            "revision": 1, "instances": 2, "results": 1, "deliveries": {"SENT": 1},
-            "last_received_at": pytest.approx(node.now, abs=1),
-        },
-    ]  # fmt: skip
+    shown = [
+        (row["study"], row["state"], row["reason"], row["revision"], row["images"], row["deliveries"])
+        for row in rows(client)
+    ]
+    assert shown == [
+        (logs.short(waiting), "RECEIVING", "", 1, 1, {}),
+        (logs.short(reported), "REPORTED", "", 1, 1, {"ENCODED": 3}),
+        (logs.short(skipped), "SKIPPED", "Only a lateral view was received.", 1, 2, {"SENT": 1}),
+    ]
     text = Page(client.get("/").text).text
     for words in (
         "3 waiting",
@@ -108,13 +105,13 @@ def test_a_late_image_shows_the_new_revision(node: StillNode, client: TestClient
     node.finish(1, StudyState.REPORTED)
     node.receive(1, 2)
     (row,) = rows(client)
-    assert (row["state"], row["revision"], row["instances"]) == ("RECEIVING", 2, 2)
+    assert (row["state"], row["revision"], row["images"]) == ("RECEIVING", 2, 2)
 
 
 def test_counts_are_those_of_the_index(node: StillNode, client: TestClient) -> None:
     node.finish(1, StudyState.FAILED, "No model could read it.", results=0)
     node.finish(2, StudyState.REPORTED, results=2)
-    status = client.get("/api/status").json()
+    status = client.get("/api/v1/status").json()
     assert status["studies"] == {str(state): int(state in ("FAILED", "REPORTED")) for state in StudyState}
     assert status["results"] == {"ENCODED": 2, "SENT": 0, "CONFIRMED": 0, "REJECTED": 0}
 
@@ -123,7 +120,7 @@ def test_a_destination_shows_its_backlog_and_its_last_error(node: StillNode, cli
     node.finish(1, StudyState.REPORTED, results=2, destinations=("pacs", "former"))
     node.send("pacs", error="ORTHANC@127.0.0.1:4242: connection refused")
     node.send("former", error="the SOP class is not accepted", permanent=True)
-    pacs, former = client.get("/api/status").json()["destinations"]
+    pacs, former = client.get("/api/v1/status").json()["destinations"]
     assert (pacs["name"], pacs["results"], pacs["error"]) == (
         "pacs",
         {"ENCODED": 2},
@@ -131,30 +128,16 @@ def test_a_destination_shows_its_backlog_and_its_last_error(node: StillNode, cli
     )
     assert pacs["oldest_waiting"] == pytest.approx(node.now, abs=1)
     assert (former["name"], former["results"], former["oldest_waiting"]) == ("former", {"REJECTED": 2}, None)
-    text = Page(client.get("/").text).text
+    text = Page(client.get("/health").text).text
     assert "not configured any more" in text
     assert "the SOP class is not accepted" in text
-
-
-def test_a_page_holds_so_many_studies_and_leads_to_the_others(node: StillNode, client: TestClient) -> None:
-    total = PAGE_LENGTH + 3
-    for number in range(total):
-        node.receive(number)
-    first, second = client.get("/"), client.get("/?page=2")
-    assert "page 1 of 2" in Page(first.text).text
-    assert "/?page=2" in Page(first.text).links()
-    seen = [row["study"] for path in ("/api/status", "/api/status?page=2") for row in rows(client, path)]
-    assert len(seen) == len(set(seen)) == total
-    assert "Newer" in Page(second.text).text
-    assert "Older" not in Page(second.text).text
-    assert rows(client, "/api/status?page=99") == rows(client, "/api/status?page=2")
 
 
 def test_a_state_shows_only_its_studies(node: StillNode, client: TestClient) -> None:
     node.receive(1)
     failed = node.finish(2, StudyState.FAILED, "No model could read it.", results=0)
-    assert [row["study"] for row in rows(client, "/api/status?state=FAILED")] == [logs.short(failed)]
-    assert "No study in this state." in client.get("/?state=SKIPPED").text
+    assert [row["study"] for row in rows(client, "/api/v1/studies?state=FAILED")] == [logs.short(failed)]
+    assert "No such study." in client.get("/?state=SKIPPED").text
 
 
 def test_every_state_has_its_word_and_its_colour() -> None:
@@ -170,8 +153,8 @@ def test_the_audit_is_shown_and_tells_what_is_missing(node: StillNode) -> None:
     for name in list(node.data_dir.spool.names()):
         node.data_dir.spool.path(name).unlink()
     with TestClient(create_app(node.settings), base_url="http://localhost") as client:
-        audit = until(lambda: client.get("/api/status").json()["audit"], 10, "an audit")
-        text = Page(client.get("/").text).text
+        audit = until(lambda: client.get("/api/v1/status").json()["audit"], 10, "an audit")
+        text = Page(client.get("/health").text).text
     assert audit["received"] == audit["fates"]["skipped"] == 1
     assert not audit["conserved"]
     assert "Violated" in text
@@ -181,8 +164,8 @@ def test_the_audit_is_shown_and_tells_what_is_missing(node: StillNode) -> None:
 def test_an_audit_without_contradiction_says_that_nothing_was_lost(node: StillNode) -> None:
     node.finish(1, StudyState.REPORTED)
     with TestClient(create_app(node.settings), base_url="http://localhost") as client:
-        until(lambda: client.get("/api/status").json()["audit"], 10, "an audit")
-        assert "Nothing was lost" in client.get("/").text
+        until(lambda: client.get("/api/v1/status").json()["audit"], 10, "an audit")
+        assert "Nothing was lost" in client.get("/health").text
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -191,7 +174,7 @@ def test_research_use_only_is_on_every_page(empty: TestClient, path: str) -> Non
     assert RESEARCH_USE_ONLY in banner
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/api/status", "/healthz", "/readyz", "/static/page.css"])
+@pytest.mark.parametrize("path", [*PATHS, "/api/v1/status", "/healthz", "/readyz", "/static/page.css"])
 @pytest.mark.parametrize("host", ["localhost", "elsewhere.example"])
 def test_every_answer_carries_the_guarding_headers(empty: TestClient, path: str, host: str) -> None:
     answer = empty.get(path, headers={"Host": host})
@@ -223,10 +206,19 @@ def test_a_page_needs_nothing_inline_and_nothing_from_another_host(
 
 
 def test_static_files_name_no_other_host() -> None:
-    for path in (Path(reading_room.__file__).parent / "static").iterdir():
-        found = set(re.findall(r"https?://[^\s\"')]+", path.read_text()))
-        assert found <= {"http://www.w3.org/2000/svg"}, path.name
-        assert "innerHTML" not in path.read_text()
+    for path in STATIC.iterdir():
+        if path.is_file():
+            found = set(re.findall(r"https?://[^\s\"')]+", path.read_text()))
+            assert found <= {"http://www.w3.org/2000/svg"}, path.name
+            assert "innerHTML" not in path.read_text()
+
+
+def test_what_others_wrote_is_what_they_published() -> None:
+    (script,) = (STATIC / "vendor").glob("*.js")
+    assert script.name == "htmx-2.0.11.min.js"  # npm, htmx.org 2.0.11, dist/htmx.min.js
+    digest = hashlib.sha256(script.read_bytes()).hexdigest()
+    assert digest == "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717"
+    assert "Zero-Clause BSD" in (STATIC / "vendor" / "htmx-LICENSE.txt").read_text()
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
@@ -238,13 +230,16 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     node.finish(2, StudyState.REPORTED, destinations=(name, "<u>former</u>"))
     node.send(name, error=HOSTILE)
     with TestClient(create_app(node.settings), base_url="http://localhost") as client:
-        shown = Page(client.get("/").text)
+        shown = Page(client.get("/").text + client.get("/health").text)
     node.close()
     tags = {tag for tag, _ in shown.elements}
-    assert not tags & {"img", "b>", "i", "u"}
+    assert not tags & {"b>", "i", "u"}
+    pictures = [attributes["src"] or "" for tag, attributes in shown.elements if tag == "img"]
+    assert all(source.startswith("/api/v1/studies/") for source in pictures)
     assert [attributes for tag, attributes in shown.elements if tag == "script"] == [
-        {"src": "/static/page.js", "defer": None}
-    ]
+        {"src": "/static/vendor/htmx-2.0.11.min.js", "defer": None},
+        {"src": "/static/page.js", "defer": None},
+    ] * 2
     assert shown.text.count("<script>alert(1)</script>") >= 3
     assert "{{ 7*7 }}" in shown.text
     assert "<u>former</u>" in shown.text
@@ -252,7 +247,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 def test_no_identifier_of_the_study_or_the_patient_is_shown(node: StillNode, client: TestClient) -> None:
     uid = node.finish(1, StudyState.REPORTED)
-    for path in ("/", "/api/status"):
+    for path in ("/", "/api/v1/studies", "/studies/1", "/api/v1/studies/1"):
         text = client.get(path).text
         assert logs.short(uid) in text
         assert uid not in text
@@ -260,13 +255,13 @@ def test_no_identifier_of_the_study_or_the_patient_is_shown(node: StillNode, cli
         assert "PAT-1" not in text
 
 
-@pytest.mark.parametrize("path", ["/", "/api/status", "/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/", "/api/v1/status", "/healthz", "/readyz"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_nothing_can_be_changed(empty: TestClient, method: str, path: str) -> None:
     assert empty.request(method, path).status_code == 405
 
 
-@pytest.mark.parametrize("path", ["/", "/api/status", "/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/", "/health", "/healthz", "/readyz", "/metrics"])
 def test_head_is_answered_like_get(empty: TestClient, path: str) -> None:
     answer = empty.head(path)
     assert answer.status_code == 200
@@ -283,12 +278,11 @@ def test_there_is_nothing_else(empty: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["state=BROKEN", "page=0", "page=-1", "page=x", "page=1e9", f"state={HOSTILE}"]
+    ("query", "name"), [("state=BROKEN", "state"), ("sort=0", "sort"), (f"state={HOSTILE}", "state")]
 )
-def test_a_wrong_query_is_one_sentence(empty: TestClient, query: str) -> None:
-    assert empty.get(f"/api/status?{query}").json() == {
-        "error": "state is one of RECEIVING, COMPLETE, ANALYSING, REPORTED, SKIPPED, FAILED; "
-        "page is a number from 1."
+def test_a_wrong_query_is_one_sentence(empty: TestClient, query: str, name: str) -> None:
+    assert empty.get(f"/api/v1/studies?{query}").json() == {
+        "error": f"The request cannot be understood: see {name}."
     }
     answer = empty.get(f"/?{query}")
     assert answer.status_code == 400
@@ -325,12 +319,12 @@ def test_without_its_database_it_lives_but_is_not_ready(tmp_path: Path) -> None:
         assert client.get("/healthz").text == "alive\n"
         ready = client.get("/readyz")
         assert (ready.status_code, ready.text) == (503, "the database does not answer\n")
-        assert client.get("/api/status").json() == {
-            "error": "The database does not answer; the log says why."
+        assert client.get("/api/v1/status").json() == {
+            "error": "The database or a file does not answer; the log says why."
         }
         shown = client.get("/")
     assert shown.status_code == 503
-    assert "The database does not answer; the log says why." in Page(shown.text).text
+    assert "The database or a file does not answer; the log says why." in Page(shown.text).text
 
 
 def test_with_its_database_it_is_ready(empty: TestClient) -> None:
@@ -343,7 +337,7 @@ def test_a_fault_shows_no_traceback_and_is_logged(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr(page, "read_worklist", broken)
+    monkeypatch.setattr(worklist, "read_worklist", broken)
     with TestClient(
         create_app(node.settings), base_url="http://localhost", raise_server_exceptions=False
     ) as client:
@@ -359,7 +353,7 @@ def test_a_fault_shows_no_traceback_and_is_logged(
 def test_the_json_gives_the_counts_as_the_status_command_does(node: StillNode, client: TestClient) -> None:
     node.finish(1, StudyState.REPORTED, results=2)
     node.send("pacs")
-    status = client.get("/api/status").json()
+    status = client.get("/api/v1/status").json()
     overview = Overview(node.index.engine)
     assert status["studies"] == json.loads(json.dumps(overview.study_counts()))
     assert status["results"] == json.loads(json.dumps(overview.result_counts()))
@@ -371,13 +365,13 @@ def test_the_json_gives_the_counts_as_the_status_command_does(node: StillNode, c
     [(-5, "0 s"), (0.4, "0 s"), (59.9, "59 s"), (60, "1 min"), (3661, "1 h 1 min"), (90061, "1 d 1 h")],
 )
 def test_a_duration_is_written_with_its_two_largest_units(seconds: float, words: str) -> None:
-    assert page._age(seconds) == words
+    assert pages.age(seconds) == words
 
 
 def test_the_page_needs_no_model_no_queue_and_no_writer_of_results() -> None:
     code = (
         "import sys, dicom_node.reading_room.app; "
-        "print(sorted({'torch', 'celery', 'highdicom', 'pydicom', 'pynetdicom'} & set(sys.modules)))"
+        "print(sorted({'torch', 'celery', 'highdicom', 'pynetdicom'} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from dicom_node.errors import StorageFailed
-from dicom_node.reading_room.audits import Audits
+from dicom_node.reading_room.repeated import Repeated
 from dicom_node.store.audit import Audit
 from tests.peers import until
 
@@ -14,10 +14,10 @@ WHOLE = Audit(received=0, fates={}, violations=())
 
 def test_it_is_repeated_and_the_latest_is_kept() -> None:
     answers = iter([Audit(number, {}, ()) for number in range(1000)])
-    audits = Audits(lambda: next(answers), seconds=0.001)
+    audits = Repeated("audit", lambda: next(answers), seconds=0.001)
     assert audits.latest is None
     audits.start()
-    until(lambda: audits.latest and audits.latest.audit.received >= 3, 10, "a third audit")
+    until(lambda: audits.latest and audits.latest.answer.received >= 3, 10, "a third audit")
     audits.stop()
 
 
@@ -32,11 +32,11 @@ def test_a_database_that_is_away_leaves_the_last_answer_and_is_asked_again(
             raise StorageFailed("database: gone")
         return Audit(len(asked), {}, ())
 
-    audits = Audits(run, seconds=0.001)
+    audits = Repeated("audit", run, seconds=0.001)
     with caplog.at_level(logging.WARNING):
         audits.start()
         until(
-            lambda: audits.latest and audits.latest.audit.received >= 3, 10, "the audit after the failed one"
+            lambda: audits.latest and audits.latest.answer.received >= 3, 10, "the audit after the failed one"
         )
     audits.stop()
     assert "audit: database: gone" in caplog.text
@@ -44,7 +44,7 @@ def test_a_database_that_is_away_leaves_the_last_answer_and_is_asked_again(
 
 def test_after_its_end_none_begins() -> None:
     begun = []
-    audits = Audits(lambda: begun.append(None) or WHOLE, seconds=60)
+    audits = Repeated("audit", lambda: begun.append(None) or WHOLE, seconds=60)
     audits.start()
     until(lambda: audits.latest, 10, "the first audit")
     audits.stop()

@@ -1,0 +1,142 @@
+"""Films for a person: full depth for the viewer, small pictures for the worklist.
+
+Every film is decoded by a limited child process (:mod:`dicom_node.decoder`). Small pictures are kept on
+disk under the digest of their film; they are made again when they are not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dicom_node.decoder import Decoder
+from dicom_node.errors import NotAnalysable
+from dicom_node.pixels import FloatArray
+from dicom_node.settings import WorkerSettings
+
+THUMBNAIL_SIDE: Final = 160
+WHITE: Final = 65535
+_KEPT = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GreyFilm:
+    """One film in its full depth.
+
+    Attributes
+    ----------
+    values
+        Shape (Rows, Columns), uint16: 0 is the film's least value, 65535 its greatest, lungs dark.
+    center, width
+        The window to begin with, on the same scale.
+    """
+
+    values: NDArray[np.uint16]
+    center: float
+    width: float
+
+
+class Films:
+    """Decodes films; the films in view do not wait for the small pictures.
+
+    Parameters
+    ----------
+    settings
+        Limits of the decoder.
+    thumbnails
+        Folder of small pictures.
+    """
+
+    def __init__(self, settings: WorkerSettings, thumbnails: Path) -> None:
+        self._folder = thumbnails
+        self._films, self._small = (_Lane(settings) for _ in range(2))
+        self._latest: OrderedDict[Path, GreyFilm] = OrderedDict()
+
+    def close(self) -> None:
+        """End the decoders."""
+        self._films.close()
+        self._small.close()
+
+    def film(self, path: Path) -> GreyFilm:
+        """Return one film; the last few are kept at hand.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`dicom_node.decoder.Decoder.decode`.
+        """
+        with contextlib.suppress(KeyError):
+            self._latest.move_to_end(path)
+            return self._latest[path]
+        pixels, window = self._films.decoded(path, full_depth=True)
+        values = np.round(pixels * WHITE).astype("<u2")
+        found = GreyFilm(values, window[0] * WHITE, window[1] * WHITE)
+        self._latest[path] = found
+        while len(self._latest) > _KEPT:
+            with contextlib.suppress(KeyError):
+                self._latest.popitem(last=False)
+        return found
+
+    def thumbnail(self, path: Path, digest: str) -> bytes:
+        """Return a small PNG of a film as its header shows it; a grey plate when it cannot be decoded.
+
+        Raises
+        ------
+        StorageFailed, NodeError
+            As :meth:`dicom_node.decoder.Decoder.decode`.
+        """
+        kept = self._folder / digest[:2] / f"{digest}.png"
+        with contextlib.suppress(OSError):
+            return kept.read_bytes()
+        try:
+            pixels, _ = self._small.decoded(path, full_depth=False)
+            picture = Image.fromarray((pixels * 255 + 0.5).astype(np.uint8))
+            picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
+        except NotAnalysable:
+            picture = Image.new("L", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), 24)
+        stream = io.BytesIO()
+        picture.save(stream, "PNG")
+        content = stream.getvalue()
+        with contextlib.suppress(OSError):  # a picture that cannot be kept is made again
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=kept.parent)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(temporary).replace(kept)
+        return content
+
+
+class _Lane:
+    """One decoder and the one thread that it lives with."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._decoder = Decoder(
+            max_pixels=settings.max_pixels,
+            decode_seconds=settings.decode_seconds,
+            decode_bytes=settings.decode_bytes,
+        )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="films")
+
+    def decoded(self, path: Path, *, full_depth: bool) -> tuple[FloatArray, tuple[float, float]]:
+        def decode() -> tuple[FloatArray, tuple[float, float]]:
+            if not full_depth:
+                return self._decoder.decode(path), (0.5, 1.0)
+            pixels, window = self._decoder.decode_depth(path)
+            return pixels, (window.center, window.width)
+
+        return self._thread.submit(decode).result()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._decoder.close()

@@ -1,0 +1,133 @@
+"""The pages."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from dicom_node.reading_room import worklist
+from dicom_node.reading_room.api import StudyNumber, WorklistQuery, study_or_404
+from dicom_node.reading_room.health import metrics, read_health
+from dicom_node.reading_room.room import Room, RoomOf
+from dicom_node.reading_room.visitors import (
+    COOKIE,
+    Form,
+    Reader,
+    Visitor,
+    address_of,
+    change_token,
+    cookie_of,
+    find_visitor,
+    reader,
+    unforged,
+)
+
+router = APIRouter(include_in_schema=False, dependencies=[Depends(unforged)])
+
+
+def page(
+    request: Request, room: Room, template: str, who: Visitor | None, status: int = 200, /, **values: object
+) -> HTMLResponse:
+    """Render a page for somebody, with the token that their changes need."""
+    csrf = change_token(room, cookie_of(request))
+    return room.pages.render(template, status, visitor=who, csrf=csrf, path=request.url.path, **values)
+
+
+@router.api_route("/metrics", methods=["GET", "HEAD"], dependencies=[Depends(reader)])
+def show_metrics(room: RoomOf) -> Response:
+    """Give the node's health to Prometheus."""
+    return Response(metrics(read_health(room)), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+def show_worklist(request: Request, room: RoomOf, who: Reader, query: WorklistQuery) -> HTMLResponse:
+    """Show the worklist."""
+    room.accesses.record(who.name, who.address, "worklist")
+    return page(
+        request,
+        room,
+        "worklist.html",
+        who,
+        worklist=worklist.read_worklist(room.engine, query),
+        findings=worklist.read_findings(room.engine),
+        sorts=list(worklist.Sort),
+        address=_address,
+    )
+
+
+@router.api_route("/studies/{study_id}", methods=["GET", "HEAD"])
+def show_study(request: Request, room: RoomOf, who: Reader, study_id: StudyNumber) -> HTMLResponse:
+    """Show one study."""
+    view = study_or_404(room, study_id)
+    room.accesses.record(who.name, who.address, "study", study_id)
+    return page(request, room, "study.html", who, study=view)
+
+
+@router.api_route("/health", methods=["GET", "HEAD"])
+def show_health(request: Request, room: RoomOf, who: Reader) -> HTMLResponse:
+    """Show whether the node can work: what waits, where, and with how much room."""
+    return page(request, room, "health.html", who, health=read_health(room), finished=room.audits.latest)
+
+
+@router.api_route("/login", methods=["GET", "HEAD"])
+def show_login(
+    request: Request, room: RoomOf, who: Annotated[Visitor | None, Depends(find_visitor)]
+) -> Response:
+    """Ask who a reader is."""
+    if who is not None:
+        return RedirectResponse("/", 303)
+    return page(
+        request,
+        room,
+        "login.html",
+        None,
+        failed=False,
+        target=_own_path(request.query_params.get("next", "/")),
+    )
+
+
+@router.post("/login")
+def log_in(request: Request, room: RoomOf, form: Form) -> Response:
+    """Begin a session, or say that name and password do not fit."""
+    name, target, address = form.get("name", ""), form.get("next", "/"), address_of(request)
+    if not room.tries.allowed(address, name):
+        raise HTTPException(429)
+    if (account := room.accounts.check(name, form.get("password", ""))) is None:
+        room.accesses.record(name[:64], address, "login refused", repeats=True)
+        failed = "Name and password do not fit."
+        return page(request, room, "login.html", None, 401, failed=failed, target=_own_path(target))
+    room.accesses.record(account.name, address, "login", repeats=True)
+    # A session that began before the login ends with it: nobody can have planted this one.
+    request.state.cookie = room.accounts.begin(account, room.settings.web.session_hours * 3600)
+    return RedirectResponse(_own_path(target), 303)
+
+
+@router.post("/logout")
+def log_out(request: Request, room: RoomOf, who: Reader) -> Response:
+    """End a session."""
+    room.accounts.end(request.cookies.get(COOKIE, ""))
+    room.accesses.record(who.name, who.address, "logout", repeats=True)
+    request.state.cookie = secrets.token_urlsafe(32)
+    return RedirectResponse("/login", 303)
+
+
+def _own_path(target: str) -> str:
+    """Return where to go after the login: a path of this page only."""
+    return target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
+
+
+def _address(query: worklist.Query, **changes: str) -> str:
+    """Return the address of the worklist with other values; a change of what is shown begins at the start."""
+    values = {
+        "state": query.state or "",
+        "q": query.text,
+        "finding": query.finding,
+        "sort": "" if query.sort is worklist.Sort.CHANGED else query.sort,
+        **changes,
+    }
+    words = urlencode({key: value for key, value in values.items() if value})
+    return f"/?{words}" if words else "/"

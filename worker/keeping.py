@@ -1,0 +1,95 @@
+"""Report to what the reading room keeps of it: the page runs no model and reads no SR back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dicom_node import elements
+from dicom_node.results.report import FloatArray, Report, SimilarCases
+from dicom_node.store.heatmaps import LONGER_SIDE, HeatMaps, Map
+from dicom_node.store.readings import KeptCase, KeptFinding, KeptImage, KeptMap, KeptReading, KeptSimilar
+from models.bundle import CARD, METRICS, Bundle
+
+
+def kept(report: Report, maps: HeatMaps) -> KeptReading:
+    """Return what is kept of a report; its heat maps are on disk when this returns.
+
+    Raises
+    ------
+    StorageFailed
+        When they cannot be written.
+    """
+    shown = [(finding, saliency) for finding in report.findings for saliency in finding.saliency]
+    algorithm = report.algorithm
+    return KeptReading(
+        model="" if algorithm is None else algorithm.name,
+        model_version="" if algorithm is None else algorithm.version,
+        parameters=() if algorithm is None else algorithm.parameters,
+        normality=report.normality.value,
+        findings=tuple(
+            KeptFinding(
+                key=entry.key,
+                name=entry.name,
+                certainty=entry.certainty,
+                score=entry.score,
+                threshold=entry.threshold,
+                presence=entry.presence.value,
+            )
+            for entry in report.findings
+        ),
+        images=tuple(
+            KeptImage(
+                source.sop_instance_uid,
+                source.view or elements.text(source.header, "ViewPosition")[:16],
+                source.reason,
+                source.exclusion,
+            )
+            for source in report.sources
+        ),
+        maps=tuple(
+            KeptMap(finding.key, saliency.sop_instance_uid, saliency.method) for finding, saliency in shown
+        ),
+        maps_file=maps.keep([_small(saliency.values) for _, saliency in shown]),
+        similar=None if report.similar is None else _similar(report.similar),
+    )
+
+
+def keep_card(bundle: Bundle, folder: Path) -> None:
+    """Copy the model card and the figures of a bundle to where the page finds them.
+
+    Parameters
+    ----------
+    folder
+        Gets a folder of its own for each bundle, named by name and version.
+    """
+    target = folder / f"{bundle.manifest.name}-{bundle.manifest.version}"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (CARD, METRICS):
+        if (bundle.path / name).exists():
+            shutil.copyfile(bundle.path / name, target / name)
+
+
+def _similar(found: SimilarCases) -> KeptSimilar:
+    return KeptSimilar(
+        index=found.index_name,
+        cases=tuple(
+            KeptCase(case.identifier, case.similarity, tuple(name for name, _ in case.labels))
+            for case in found.cases
+        ),
+        agreement=found.agreement,
+        disagrees=found.disagrees,
+    )
+
+
+def _small(values: FloatArray) -> Map:
+    """8 bits, the longer side at most `LONGER_SIDE`; what is made smaller is averaged."""
+    picture = Image.fromarray((values * 255 + 0.5).astype(np.uint8))
+    scale = LONGER_SIDE / max(picture.size)
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(picture)
