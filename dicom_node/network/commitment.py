@@ -105,9 +105,10 @@ def decode_report(encoded: bytes | bytearray, transfer_syntax: UID) -> Report:
         When it is none.
     """
     try:
-        ds = decode(BytesIO(encoded), transfer_syntax.is_implicit_VR, transfer_syntax.is_little_endian)
-        return read_report(ds)
-    except elements.MALFORMED as error:
+        with elements.tolerance():
+            ds = decode(BytesIO(encoded), transfer_syntax.is_implicit_VR, transfer_syntax.is_little_endian)
+            return read_report(ds)
+    except (*elements.MALFORMED, OSError) as error:  # pydicom seeks to where lengths point
         raise BadInstance(f"the Event Information cannot be read ({type(error).__name__})") from None
 
 
