@@ -29,6 +29,7 @@ from rich.table import Table
 from dicom_node.cli.context import settings_of
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.settings import AnyDestination, DicomDestination, Settings
+from dicom_node.store.study import Confirmation
 
 _MIB = 2**20
 _BROKER_SECONDS = 3.0
@@ -292,6 +293,20 @@ def _destinations(settings: Settings) -> Iterator[Check]:
         return
     with ThreadPoolExecutor(min(16, len(settings.destinations))) as pool:
         yield from pool.map(lambda each: _destination(each, settings), settings.destinations)
+    yield from _unheard(settings)
+
+
+def _unheard(settings: Settings) -> Iterator[Check]:
+    """Name the destinations that could not answer about storage commitment on an association of their own."""
+    if not settings.dicom.known_peers or settings.dicom.accept_unknown_peers:
+        return
+    known = {peer.ae_title for peer in settings.dicom.known_peers}
+    for each in settings.destinations:
+        asked = isinstance(each, DicomDestination) and each.confirm is Confirmation.COMMITMENT
+        if asked and each.ae_title not in known:
+            found = f"{each.ae_title} is none of dicom.known_peers: its storage commitments would be rejected"
+            remedy = f'add {each.ae_title} to them, or set confirm = "query" for {each.name}'
+            yield Check(f"answers of {each.name}", ok=None, found=found, remedy=remedy)
 
 
 def _destination(destination: AnyDestination, settings: Settings) -> Check:

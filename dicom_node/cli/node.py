@@ -16,6 +16,7 @@ from dicom_node.broker import embedded_broker
 from dicom_node.cli.context import config_of, settings_of
 from dicom_node.data_dir import DataDir
 from dicom_node.errors import ConfigurationError
+from dicom_node.network.tls import check_certificates
 from dicom_node.network.transport import bind
 from dicom_node.settings import Settings
 from dicom_node.store.index import Index
@@ -123,6 +124,7 @@ def web(ctx: typer.Context) -> None:
 @contextlib.contextmanager
 def _prepared(settings: Settings, *, shared: bool) -> Iterator[int]:
     """Hold the data directory's lock, with its folders made and the schema current."""
+    check_certificates(settings)
     data_dir = DataDir(settings)
     with data_dir.locked(shared=shared) as lock:
         data_dir.prepare(alone=not shared)

@@ -6,10 +6,23 @@ import ssl
 from pathlib import Path
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.settings import Destination, DicomSettings
+from dicom_node.settings import Destination, DicomSettings, Settings
 
 # Of TLS 1.2; those of 1.3 are all of this kind.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+def check_certificates(settings: Settings) -> None:
+    """Read every certificate and key of the settings, so that a wrong one is known before a port is open.
+
+    Raises
+    ------
+    ConfigurationError
+        Of the first that cannot be used.
+    """
+    server_context(settings.dicom)
+    for destination in settings.destinations:
+        client_context(destination)
 
 
 def server_context(settings: DicomSettings) -> ssl.SSLContext | None:

@@ -11,7 +11,7 @@ from pydicom import dcmread
 
 from orthanc.harness import NodeAddress, Orthanc
 from tests.e2e.conftest import SC, SR, by_study, dciodvfy, openi_films, scores
-from tests.peers import Node, free_port
+from tests.peers import Node, free_port, until
 
 
 @pytest.mark.films
@@ -40,6 +40,8 @@ def test_fifty_films_through_orthanc_and_back(films_root: Path, tmp_path: Path) 
             reports = _reports(orthanc)
             assert node.settled(50)["audit"]["received"] == received
             assert orthanc.studies().__len__() == 50
+            # Orthanc commits to every result: its answers come on associations of its own.
+            until(lambda: node.status()["confirmed_studies"] == 50, 60, "every study is confirmed")
             _same_scores_as_analyze(node, films, reports, tmp_path)
             _valid(orthanc, tmp_path)
 

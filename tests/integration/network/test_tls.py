@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from dicom_node.cli.app import app
 from dicom_node.errors import ConfigurationError, PeerUnavailable
 from dicom_node.network import tls
 from dicom_node.network.scu import Peer, StoreSession
@@ -201,6 +203,20 @@ def test_files_that_are_missing_or_something_else_are_said_at_once(
     other = authority.issue("other")
     with pytest.raises(ConfigurationError, match="do not match"):
         tls.server_context(DicomSettings(tls_certificate=node.certificate, tls_key=other.key))
+
+
+@pytest.mark.parametrize("command", ["config check", "serve", "scp", "sender"])
+def test_a_wrong_certificate_ends_the_start_before_a_port_is_open(tmp_path: Path, command: str) -> None:
+    environment = {
+        "DICOM_NODE_DATA_DIR": str(tmp_path / "data"),
+        "DICOM_NODE_DICOM__TLS_CERTIFICATE": str(tmp_path / "gone.pem"),
+        "DICOM_NODE_DICOM__TLS_KEY": str(tmp_path / "gone.key"),
+    }
+    answer = CliRunner().invoke(app, command.split(), env=environment)
+    assert isinstance(answer.exception, ConfigurationError)
+    assert answer.exception.exit_code == 2
+    assert "gone.pem" in str(answer.exception)
+    assert not (tmp_path / "data").exists()
 
 
 def test_nobody_needs_tls(receiver: Receiver) -> None:

@@ -17,8 +17,16 @@ from typer.testing import CliRunner
 from dicom_node.cli import doctor as module
 from dicom_node.cli.doctor import Check, doctor, examine
 from dicom_node.data_dir import DataDir
-from dicom_node.settings import DicomDestination, Settings, load_settings
+from dicom_node.settings import (
+    DicomDestination,
+    DicomSettings,
+    DicomwebDestination,
+    Peer,
+    Settings,
+    load_settings,
+)
 from dicom_node.store.index import Index
+from dicom_node.store.study import Confirmation
 from tests.peers import Redis, StoreSCP, free_port
 
 
@@ -240,6 +248,33 @@ def test_each_destination_is_asked_by_c_echo(tmp_path: Path) -> None:
     assert f"PACS@127.0.0.1:{pacs.port} answers C-ECHO" in found["destination pacs"].found
     assert found["destination gone"].ok is False
     assert "make DICOM_NODE known to it" in found["destination gone"].remedy
+
+
+@pytest.mark.peer
+def test_a_dicomweb_destination_is_asked_by_qido(tmp_path: Path) -> None:
+    gone = DicomwebDestination(name="web", kind="dicomweb", url=f"http://127.0.0.1:{free_port()}/dicom-web")
+    check = one("_destinations", settings_for(tmp_path, destinations=(gone,)), "destination web")
+    assert check.ok is False
+    assert "cannot connect" in check.found
+
+
+def test_a_destination_whose_answers_would_be_rejected_is_named(tmp_path: Path) -> None:
+    pacs = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port())
+
+    def found(*known: str, **changed: object) -> list[Check]:
+        peers = tuple(Peer(ae_title=ae_title) for ae_title in known)
+        destinations = (pacs.model_copy(update=changed),)
+        return list(
+            module._unheard(
+                settings_for(tmp_path, dicom=DicomSettings(known_peers=peers), destinations=destinations)
+            )
+        )
+
+    (check,) = found("MODALITY")
+    assert (check.name, check.ok) == ("answers of pacs", None)
+    assert "add PACS to them" in check.remedy
+    assert found("MODALITY", "PACS") == found() == []
+    assert found("MODALITY", confirm=Confirmation.QUERY) == []
 
 
 def test_no_destination_is_a_note(settings: Settings) -> None:
