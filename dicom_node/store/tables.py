@@ -93,7 +93,9 @@ delivery = Table(
     # How the destination said so: a Confirmation of study.py; empty until it is CONFIRMED.
     Column("confirmed_by", String(16), nullable=False, default=""),
     UniqueConstraint("result_id", "destination"),
+    # Asked ten times a second, see Outbox.take: what is due, and what a clock that was set back left ahead.
     Index("delivery_by_state", "destination", "state", "next_try_at"),
+    Index("delivery_by_change", "destination", "state", "updated_at"),
     Index("delivery_by_update", "updated_at"),
 )
 

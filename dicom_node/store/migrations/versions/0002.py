@@ -14,6 +14,7 @@ def upgrade() -> None:
         batch_op.add_column(
             sa.Column("confirmed_by", sa.String(length=16), nullable=False, server_default="")
         )
+        batch_op.create_index("delivery_by_change", ["destination", "state", "updated_at"], unique=False)
     op.execute("UPDATE delivery SET sent_at = updated_at WHERE state = 'SENT'")
     op.create_table(
         "commitment",
