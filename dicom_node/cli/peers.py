@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dicom_node.cli.context import settings_of
 from dicom_node.errors import BadInstance, ConfigurationError, PeerError, PeerUnavailable
-from dicom_node.settings import AETitle
+from dicom_node.settings import AETitle, DicomDestination, Settings
 
 if TYPE_CHECKING:
     from dicom_node.network.scu import StoreSession
@@ -58,22 +58,17 @@ class Address:
 
 def echo(
     ctx: typer.Context,
-    peer: Annotated[str, typer.Argument(metavar="AE@HOST:PORT")],
+    peer: Annotated[
+        str, typer.Argument(metavar="AE@HOST:PORT", help="or the name of a configured DICOM destination")
+    ],
     calling_ae: _CallingAE = None,
 ) -> None:
     """Ask whether a DICOM application is there (C-ECHO)."""
-    from dicom_node.network import scu
+    from dicom_node.network.scu import Peer
 
-    address = Address.parse(peer)
     settings = settings_of(ctx)
-    seconds = scu.echo(
-        address.ae_title,
-        address.host,
-        address.port,
-        calling_ae=_ae_title(calling_ae or settings.dicom.ae_title),
-        connect_seconds=settings.sender.connect_seconds,
-        response_seconds=settings.sender.response_seconds,
-    )
+    asked = Peer.of(_peer(peer, settings), _ae_title(calling_ae or settings.dicom.ae_title), settings.sender)
+    seconds = asked.echo()
     typer.echo(f"{peer} answered in {seconds * 1000:.0f} ms")
 
 
@@ -82,7 +77,12 @@ def send(
     paths: Annotated[
         list[Path], typer.Argument(exists=True, help="files and folders; folders with all below")
     ],
-    to: Annotated[str, typer.Option("--to", metavar="AE@HOST:PORT", help="who is to get them")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="AE@HOST:PORT", help="who is to get them, or the name of a DICOM destination"
+        ),
+    ],
     calling_ae: _CallingAE = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="associations at once")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
@@ -94,20 +94,13 @@ def send(
     from dicom_node.network.scu import StoreSession
 
     warnings.simplefilter("ignore")  # about odd values in files: the peer is the judge of those
-    address = Address.parse(to)
     settings = settings_of(ctx)
+    peer = _peer(to, settings)
     files = [file for path in paths for file in _files_of(path)]
     report = _Report(Console(stderr=True, highlight=False, soft_wrap=True), quiet=as_json, total=len(files))
 
     def session() -> StoreSession:
-        return StoreSession(
-            address.ae_title,
-            address.host,
-            address.port,
-            calling_ae=_ae_title(calling_ae or settings.dicom.ae_title),
-            connect_seconds=settings.sender.connect_seconds,
-            response_seconds=settings.sender.response_seconds,
-        )
+        return StoreSession.of(peer, _ae_title(calling_ae or settings.dicom.ae_title), settings.sender)
 
     with report:
         _send_all(files, [session() for _ in range(min(jobs, len(files)))], report)
@@ -118,6 +111,15 @@ def send(
     # Counted from the files, so that one that nobody counted is not taken for sent.
     if not report.counts[_SENT] or report.counts[_SENT] + report.counts[_NOT_DICOM] < len(files):
         raise typer.Exit(1)
+
+
+def _peer(text: str, settings: Settings) -> DicomDestination:
+    """Return the destination of that name, with its certificates, or the one at that address."""
+    for each in settings.destinations:
+        if isinstance(each, DicomDestination) and each.name == text:
+            return each
+    address = Address.parse(text)
+    return DicomDestination(name="peer", ae_title=address.ae_title, host=address.host, port=address.port)
 
 
 def _ae_title(text: str) -> str:

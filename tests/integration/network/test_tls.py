@@ -205,6 +205,29 @@ def test_files_that_are_missing_or_something_else_are_said_at_once(
         tls.server_context(DicomSettings(tls_certificate=node.certificate, tls_key=other.key))
 
 
+def test_send_and_echo_know_destinations_by_name(
+    tmp_path: Path, secure: Receiver, authority: Authority, peer: Identity, film: MakeFilm
+) -> None:
+    (tmp_path / "node.toml").write_text(
+        f'''
+        [[destinations]]
+        name = "node"
+        ae_title = "DICOM_NODE"
+        host = "127.0.0.1"
+        port = {secure.port}
+        tls = true
+        tls_ca = "{authority.path}"
+        tls_certificate = "{peer.certificate}"
+        tls_key = "{peer.key}"
+        '''
+    )
+    one = film()
+    for words in (["echo", "node"], ["send", "--to", "node", str(one.path)]):
+        answer = CliRunner().invoke(app, ["--config", str(tmp_path / "node.toml"), *words])
+        assert answer.exit_code == 0, answer.output
+    assert secure.uids() == [one.uid]
+
+
 @pytest.mark.parametrize("command", ["config check", "serve", "scp", "sender"])
 def test_a_wrong_certificate_ends_the_start_before_a_port_is_open(tmp_path: Path, command: str) -> None:
     environment = {
