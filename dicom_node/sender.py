@@ -91,6 +91,7 @@ class DestinationSender:
                 destination,
                 calling_ae,
                 settings,
+                linger_seconds=settings.idle_seconds,
                 heard=lambda report: commitments.answer(report.transaction_uid, report.statements),
             )
         else:

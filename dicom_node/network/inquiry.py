@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -35,19 +37,24 @@ _PENDING = (0xFF00, 0xFF01)  # (PS3.4 table C.4-1)
 
 @dataclass(eq=False)
 class Inquiry(Peer):
-    """Questions to a peer over one association, which stays open for a while so that the answer may use it.
+    """Questions to a peer, not for several threads at once.
 
-    Not for several threads at once.
+    The association of a request for commitment stays open for a while, so that the answer may use it, and
+    carries no further request: an answer that crosses one would be taken for its response.
 
     Attributes
     ----------
     heard
-        Called with an answer that comes on this association, in a thread of its own; what it raises of the
-        node's errors is reported to the peer as a failure.
+        Called with an answer that comes on an association of a request, in a thread of its own; what it
+        raises is reported to the peer as a failure.
+    linger_seconds
+        That such an association stays open.
     """
 
     heard: Callable[[Report], object] = field(kw_only=True)
+    linger_seconds: float = field(default=5, kw_only=True)
     _association: Association | None = field(default=None, init=False)
+    _lingering: list[tuple[float, Association]] = field(default_factory=list, init=False)
 
     def offered(self) -> frozenset[Confirmation]:
         """Associate, unless that is so already, and return the services that the peer accepted.
@@ -57,8 +64,8 @@ class Inquiry(Peer):
         PeerUnavailable, PeerRejected
             When it cannot be reached, or accepts none.
         """
+        self._end_lingering(time.monotonic())
         if self._association is None or not self._association.is_established:
-            self.release()
             self._association = self.associate(
                 [build_context(service, list(UNCOMPRESSED)) for service in SERVICES],
                 [(evt.EVT_N_EVENT_REPORT, self._hear)],
@@ -85,6 +92,9 @@ class Inquiry(Peer):
             )
         )
         self._check(status, "N-ACTION")
+        if self._association is not None:
+            self._lingering.append((time.monotonic() + self.linger_seconds, self._association))
+            self._association = None
 
     def find(self, references: Sequence[Reference]) -> set[str]:
         """Return the SOP Instance UIDs of those that the peer finds (C-FIND, Study Root, IMAGE level).
@@ -103,10 +113,18 @@ class Inquiry(Peer):
         return {uid for (study, series), uids in by_series.items() for uid in self._find(study, series, uids)}
 
     def release(self) -> None:
-        """End the association, if there is one; the next question opens another."""
+        """End every association; the next question opens another."""
+        self._end_lingering(math.inf)
         if self._association is not None and self._association.is_established:
             self._association.release()
         self._association = None
+
+    def _end_lingering(self, now: float) -> None:
+        for until, association in [*self._lingering]:
+            if until <= now or not association.is_established:
+                self._lingering.remove((until, association))
+                if association.is_established:
+                    association.release()
 
     def _find(self, study: str, series: str, uids: list[str]) -> set[str]:
         identifier = Dataset()

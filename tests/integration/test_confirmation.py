@@ -155,6 +155,23 @@ def test_answers_that_come_twice_change_nothing(
         assert len(pacs.stored) == 3
 
 
+def test_answers_that_cross_a_further_request_are_heard(
+    receiver: Receiver, outgoing: Callable[..., Outgoing]
+) -> None:
+    with archive(receiver) as pacs, outgoing(pacs.destination) as node:
+        held: list[tuple[Any, Any]] = []
+        pacs.answering = lambda event, request: held.append((event, request))
+        node.send()
+        for _ in range(2):
+            node.ask()
+            node.clock.now += 2 * DAY
+        for event, request in held:
+            pacs.on_the_same(event, request)
+        until(lambda: pacs.report_statuses == [0, 0], SECONDS, "both reports were answered")
+        assert node.counts == {"CONFIRMED": 2}
+        assert pacs.associations == 3
+
+
 def test_an_archive_without_commitment_is_queried(
     receiver: Receiver, outgoing: Callable[..., Outgoing]
 ) -> None:
