@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
-from pydicom.uid import UID, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    UID,
+    EncapsulatedPDFStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
+    ParametricMapStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from dicom_node.network import contexts, status
 from dicom_node.network.commitment import FAILURES
@@ -17,6 +25,7 @@ from dicom_node.results import codes
 from dicom_node.results.document import SOP_CLASSES
 from dicom_node.results.report import Code
 from dicom_node.settings import DicomDestination, DicomwebDestination, Settings
+from dicom_node.store.results import REJECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +48,21 @@ class SentObject:
 def sent_objects(settings: Settings) -> Iterator[SentObject]:
     """Yield what these settings make the node write."""
     report = UID(SOP_CLASSES[settings.results.sr_class])
-    yield SentObject("sr", report, "findings, absences included, or why a study was not read (TID 1500)")
-    if settings.results.saliency:
-        yield SentObject("sc", SecondaryCaptureImageStorage, "film beside the heat map of one finding")
+    classes = {
+        "sr": (report, "findings, absences included, or why a study was not read (TID 1500)"),
+        "similar": (report, "similar cases of a reference set (TID 1500)"),
+        "sc": (SecondaryCaptureImageStorage, "film beside the heat map of one finding"),
+        "pdf": (EncapsulatedPDFStorage, "summary for a person"),
+        "seg": (SegmentationStorage, "heat maps of one film, fractional, a segment for each finding"),
+        "pm": (ParametricMapStorage, "heat maps of one film, a frame for each finding"),
+        "pr": (GrayscaleSoftcopyPresentationStateStorage, "boxes of the findings of one film"),
+        "ko": (KeyObjectSelectionDocumentStorage, "For Research: films and results (TID 2010)"),
+    }
+    for kind, (sop_class, content) in classes.items():
+        if kind in settings.results.objects:
+            yield SentObject(kind, sop_class, content)
+    note = "rejection note, written by dicom-node retract (TID 2010)"
+    yield SentObject(REJECTION, KeyObjectSelectionDocumentStorage, note)
 
 
 def conformance_statement(settings: Settings) -> str:

@@ -146,17 +146,33 @@ class WorkerSettings(_Section):
     )
 
 
+ResultKind = Literal["sr", "sc", "similar", "pdf", "ko", "seg", "pr", "pm"]
+
+
 class ResultSettings(_Section):
     """What is written for an analysed study."""
 
+    objects: tuple[ResultKind, ...] = Field(
+        ("sr", "sc", "similar"), description="sr must be among them; docs/results.md says what each is"
+    )
     sr_class: Literal["comprehensive3d", "comprehensive", "enhanced"] = "comprehensive3d"
-    saliency: bool = Field(True, description="one Grad-CAM Secondary Capture per reported finding")
     saliency_limit: int = Field(
-        8, ge=0, description="at most so many Secondary Captures a study, most certain first"
+        8, ge=0, description="heat maps of at most so many findings a study, most certain first"
     )
     saliency_columns: int = Field(1024, ge=64, le=2048, description="longer side of each panel, pixels")
     manufacturer: str = "dicom-node"
     station_name: str = Field("DICOM_NODE", max_length=16)
+
+    @model_validator(mode="after")
+    def _check(self) -> ResultSettings:
+        if "sr" not in self.objects:
+            raise ValueError("objects must hold sr: it is what says why a study could not be analysed")
+        return self
+
+    @property
+    def heat_maps(self) -> int:
+        """For how many findings heat maps are drawn: none when nothing would show them."""
+        return self.saliency_limit if {"sc", "pdf", "seg", "pr", "pm"} & set(self.objects) else 0
 
 
 class SenderSettings(_Section):
@@ -185,9 +201,16 @@ class Destination(_Section):
         Confirmation.COMMITMENT,
         description="what counts as kept; commitment is a query where it is not offered",
     )
+    results: tuple[ResultKind, ...] | None = Field(
+        None, description="of results.objects, what this destination gets; all when absent"
+    )
     tls_ca: Path | None = Field(None, description="PEM file of its authorities; the system's when absent")
     tls_certificate: Path | None = Field(None, description="PEM file that the node shows")
     tls_key: Path | None = Field(None, description="PEM file of its private key")
+
+    def wants(self, kind: str) -> bool:
+        """Whether it gets results of a kind; a rejection note goes wherever results went."""
+        return self.results is None or kind in self.results
 
     @field_validator("name")
     @classmethod

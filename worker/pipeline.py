@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -13,12 +14,16 @@ from dicom_node import logs
 from dicom_node.data_dir import DataDir
 from dicom_node.errors import EncodingFailed, StorageFailed, StorageFull
 from dicom_node.owner import Owner
+from dicom_node.pixels import read_header
+from dicom_node.results.document import Predecessor
 from dicom_node.results.encoding import encoded
 from dicom_node.results.report import Refusal, Report
 from dicom_node.routing import Facts, route
 from dicom_node.settings import Settings
 from dicom_node.store.claims import Claim, Claims, EncodedResult
+from dicom_node.store.files import Spool
 from dicom_node.store.index import Index
+from dicom_node.store.results import RecordedResult, Results
 from dicom_node.store.study import StudyState
 from models.errors import ModelError
 from worker.keeping import keep_card, kept
@@ -44,6 +49,7 @@ class Pipeline:
         self._settings = settings
         self._index = index
         self._claims = Claims(index.engine)
+        self._recorded = Results(index.engine)
         self._reader = reader
         self._data_dir = DataDir(settings)
         self._owner = Owner.this_process()
@@ -92,8 +98,6 @@ class Pipeline:
             except (StorageFull, StorageFailed) as error:
                 _LOG.error("put back: %s", error)
                 self._claims.release(claim, str(error))
-            except (ModelError, EncodingFailed) as error:
-                return self._fail(claim, str(error))
         return None
 
     def _analyse(self, claim: Claim) -> StudyState | None:
@@ -103,19 +107,42 @@ class Pipeline:
             )
             return self._finish(claim, StudyState.SKIPPED, text, [])
         paths = [self._data_dir.spool.path(entry.file) for entry in claim.instances]
-        if lost := [path.name for path in paths if not path.exists()]:
-            return self._fail(claim, f"the spool lost {len(lost)} files of the study, such as {lost[0]}")
-        study = StudyRevision(claim.study_instance_uid, claim.revision, claim.created)
+        study = StudyRevision(
+            claim.study_instance_uid, claim.revision, claim.created, self._predecessors(claim)
+        )
+        kept = [path for path in paths if path.exists()]
+        if lost := [path.name for path in paths if path not in kept]:
+            text = f"the spool lost {len(lost)} files of the study, such as {lost[0]}"
+            return self._fail(claim, study, kept, Refusal("files_lost", text))
         if claim.attempts > self._settings.worker.max_attempts:
             text = f"the analysis failed or ended its worker {claim.attempts - 1} times; see the worker's log"
-            reading = self._reader.refuse(study, paths, Refusal("set_aside", text))
-        else:
+            return self._fail(claim, study, paths, Refusal("set_aside", text))
+        try:
             reading = self._reader.read(study, paths)
-        return self._finish(claim, reading.state, reading.reason, self._keep(reading), reading.report)
+            results = self._keep(reading)
+        except ModelError as error:
+            return self._fail(claim, study, paths, Refusal("model_failed", str(error)))
+        except EncodingFailed as error:
+            return self._fail(claim, study, paths, Refusal("result_failed", str(error)))
+        return self._finish(claim, reading.state, reading.reason, results, reading.report)
 
-    def _fail(self, claim: Claim, reason: str) -> StudyState | None:
-        _LOG.error("failed: %s", reason)
-        return self._finish(claim, StudyState.FAILED, reason, [])
+    def _fail(
+        self, claim: Claim, study: StudyRevision, paths: Sequence[Path], refusal: Refusal
+    ) -> StudyState | None:
+        """Give the study up, with a report that says why if one can be written at all."""
+        _LOG.error("failed: %s", refusal.text)
+        try:
+            reading = self._reader.refuse(study, paths, refusal)
+            results = self._keep(reading)
+        except EncodingFailed as error:
+            _LOG.error("no report of the failure: %s", error)
+            return self._finish(claim, StudyState.FAILED, refusal.text, [])
+        return self._finish(claim, StudyState.FAILED, refusal.text, results, reading.report)
+
+    def _predecessors(self, claim: Claim) -> dict[str, Predecessor]:
+        """Return the reports of earlier revisions that this one takes the place of."""
+        found = self._recorded.before(claim.study_id, claim.revision)
+        return predecessors(found, self._data_dir.results)
 
     def _keep(self, reading: Reading) -> list[EncodedResult]:
         return [
@@ -124,6 +151,11 @@ class Pipeline:
                 sop_instance_uid=str(ds.SOPInstanceUID),
                 sop_class_uid=str(ds.SOPClassUID),
                 file=self._data_dir.results.keep(encoded(ds)),
+                withheld=frozenset(
+                    destination.name
+                    for destination in self._settings.destinations
+                    if not destination.wants(kind)
+                ),
             )
             for kind, ds in reading.objects
         ]
@@ -169,3 +201,22 @@ class Pipeline:
         finally:
             done.set()
             thread.join()
+
+
+def predecessors(recorded: Mapping[str, RecordedResult], results: Spool) -> dict[str, Predecessor]:
+    """Say of recorded reports what a new one needs to name them.
+
+    Parameters
+    ----------
+    recorded
+        The last of each kind that is in force.
+    results
+        Where their files lie.
+    """
+    found = {}
+    for kind in ("sr", "similar"):
+        entry = recorded.get(kind)
+        if entry is not None and (path := results.path(entry.file)).exists():
+            series = str(read_header(path).SeriesInstanceUID)
+            found[kind] = Predecessor(series, entry.sop_class_uid, entry.sop_instance_uid)
+    return found

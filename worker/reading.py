@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,13 +18,11 @@ from pydicom.dataset import Dataset
 from dicom_node import clinical
 from dicom_node.decoder import Decoder
 from dicom_node.errors import NotAnalysable
+from dicom_node.installation import this_installation
 from dicom_node.pixels import FloatArray, read_header
-from dicom_node.results.equipment import Equipment
-from dicom_node.results.report import Finding, Refusal, Report, Saliency, Source
-from dicom_node.results.sc import write_sc
-from dicom_node.results.sr import write_sr
-from dicom_node.results.uids import device_uid
-from dicom_node.results.validation import check
+from dicom_node.results.document import Predecessor
+from dicom_node.results.report import Refusal, Report, Source
+from dicom_node.results.result_set import write_results
 from dicom_node.selection import Verdict, select
 from dicom_node.settings import Settings
 from dicom_node.store.study import StudyState
@@ -37,8 +33,6 @@ from models.predictor import Predictor
 from models.types import Film, Study
 from worker.predictors import load_gate, load_predictor
 from worker.report import best_film, make_report, objection, reported
-
-_DRAWING_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,11 +67,14 @@ class StudyRevision:
         From 1.
     created
         The time that the results carry; aware.
+    predecessors
+        Reports of earlier revisions that are still in force, by kind.
     """
 
     study_instance_uid: str
     revision: int
     created: datetime
+    predecessors: Mapping[str, Predecessor] = field(default_factory=dict)
 
 
 class StudyReader:
@@ -102,15 +99,7 @@ class StudyReader:
             decode_seconds=settings.worker.decode_seconds,
             decode_bytes=settings.worker.decode_bytes,
         )
-        installation = (
-            f"{settings.results.manufacturer}/{settings.results.station_name}/{settings.dicom.ae_title}"
-        )
-        self._equipment = Equipment(
-            device_uid=device_uid(installation),
-            software_version=importlib.metadata.version("dicom-node"),
-            manufacturer=settings.results.manufacturer,
-            station_name=settings.results.station_name,
-        )
+        self._equipment = this_installation(settings)
 
     @classmethod
     def open(cls, settings: Settings) -> StudyReader:
@@ -180,9 +169,7 @@ class StudyReader:
         read = self._predictor.read([Study(tuple(films), text)])[0]
         maps = tuple(
             heatmap
-            for key in reported(
-                read.prediction, self._results.saliency_limit if self._results.saliency else 0
-            )
+            for key in reported(read.prediction, self._results.heat_maps)
             for heatmap in heatmaps(self._predictor, read, [key], films=[best_film(read.prediction, key)])
         )
         report = make_report(
@@ -197,7 +184,7 @@ class StudyReader:
             text="" if self._predictor.text == "none" else "none" if text is None else "indication",
         )
         pixels = {film.identifier: film.pixels for film in films}
-        return Reading(StudyState.REPORTED, "", report, tuple(self._encode(report, pixels)))
+        return Reading(StudyState.REPORTED, "", report, self._encode(study, report, pixels))
 
     def refuse(self, study: StudyRevision, paths: Sequence[Path], refusal: Refusal) -> Reading:
         """Say why a study was given up, without looking at its pixels."""
@@ -250,36 +237,28 @@ class StudyReader:
             study_instance_uid=study.study_instance_uid,
             revision=study.revision,
             created=study.created,
-            sources=sources,
+            sources=tuple(
+                replace(source, analysed=False, exclusion=source.exclusion or refusal.text)
+                for source in sources
+            ),
             algorithm=None,
             refusal=refusal,
         )
-        return Reading(StudyState.SKIPPED, refusal.text, report, tuple(self._encode(report, {})))
+        return Reading(StudyState.SKIPPED, refusal.text, report, self._encode(study, report, {}))
 
-    def _encode(self, report: Report, pixels: Mapping[str, FloatArray]) -> Iterator[tuple[str, Dataset]]:
-        """Write the report as DICOM; nothing that fails its own check leaves."""
-
-        def picture(shown: tuple[Finding, Saliency]) -> tuple[str, Dataset]:
-            finding, saliency = shown
-            sc = write_sc(
-                report,
-                finding,
-                saliency,
-                pixels[saliency.sop_instance_uid],
-                equipment=self._equipment,
-                columns=self._results.saliency_columns,
-            )
-            check(sc)
-            return "sc", sc
-
-        maps = [(finding, saliency) for finding in report.findings for saliency in finding.saliency]
-        # Drawing spends its time in Pillow and NumPy, which let other threads run: the report, for one.
-        with ThreadPoolExecutor(_DRAWING_THREADS) as pool:
-            pictures = pool.map(picture, maps)
-            sr = write_sr(report, equipment=self._equipment, sop_class=self._results.sr_class)
-            check(sr)
-            yield "sr", sr
-            yield from pictures
+    def _encode(
+        self, study: StudyRevision, report: Report, pixels: Mapping[str, FloatArray]
+    ) -> tuple[tuple[str, Dataset], ...]:
+        written = write_results(
+            report,
+            pixels,
+            equipment=self._equipment,
+            objects=self._results.objects,
+            sr_class=self._results.sr_class,
+            columns=self._results.saliency_columns,
+            predecessors=study.predecessors,
+        )
+        return tuple(written)
 
 
 @dataclass(slots=True, eq=False)

@@ -32,6 +32,7 @@ RESULT_WORDS: Mapping[ResultState, str] = {
     ResultState.SENT: "sent",
     ResultState.CONFIRMED: "confirmed",
     ResultState.REJECTED: "rejected",
+    ResultState.WITHDRAWN: "withdrawn",
 }
 
 

@@ -101,11 +101,23 @@ DISAGREES = _private("DISAGREES", "Reference cases disagree with model")
 YES = _sct("373066001", "Yes")
 NO = _sct("373067005", "No")
 
+# --- key objects (TID 2010) ------------------------------------------------------------------------
+
+FOR_RESEARCH = _dcm("113009", "For Research")
+REJECTED_FOR_QUALITY = _dcm("113001", "Rejected for Quality Reasons")
+REJECTED_FOR_SAFETY = _dcm("113037", "Rejected for Patient Safety Reasons")
+DOCUMENT_TITLE_MODIFIER = _dcm("113011", "Document Title Modifier")
+KEY_OBJECT_DESCRIPTION = _dcm("113012", "Key Object Description")
+INAPPROPRIATE_PROCESSING = _dcm("111219", "Inappropriate image processing")
+"""Of CID 7011: the reason beside `REJECTED_FOR_QUALITY`."""
+
 # --- images ----------------------------------------------------------------------------------------
 
 SOURCE_IMAGE = _dcm("121322", "Source image for image processing operation")
 GRADIENT_CLASS_ACTIVATION = _dcm("130403", "Gradient-weighted class activation")
 PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
+ABNORMAL_STRUCTURE = _sct("49755003", "Morphologically Abnormal Structure")
+QUANTITY = _sct("246205007", "Quantity")
 
 # --- tables ----------------------------------------------------------------------------------------
 
@@ -192,6 +204,15 @@ REFUSALS: Final = {
     # of a study
     "no_film": _reason("NO_FILM", "No image can be analysed", "No image of the study can be analysed."),
     "no_text": _reason("NO_TEXT", "Clinical text missing", "The model needs a clinical text."),
+    "model_failed": _reason(
+        "MODEL_FAILED", "Model gave no usable answer", "The model gave no usable answer."
+    ),
+    "result_failed": _reason(
+        "RESULT_FAILED", "Result cannot be written", "The result cannot be written as valid DICOM."
+    ),
+    "files_lost": _reason(
+        "FILES_LOST", "Received files are lost", "Files of the study that were received are lost."
+    ),
     "set_aside": _reason(
         "SET_ASIDE",
         "Analysis failed repeatedly",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -19,6 +21,8 @@ _CODING_SCHEME: Final = {
     "CodingSchemeName": codes.PRIVATE_SCHEME_NAME,
     "CodingSchemeResponsibleOrganization": "dicom-node",
 }
+_ORIENTATION = re.compile(r"[APRLHF]{1,3}")
+_DIRECTIONS: Final = 2
 
 
 def lead_source(sources: Sequence[Source]) -> Source:
@@ -44,14 +48,41 @@ def begin(
     kind
         Of the result (``sr``, ``sc``): a series of its own.
     """
-    source = lead_source(report.sources).header
-    created, offset = header.local_time(report.created, source)
-    day, moment = created.strftime("%Y%m%d"), created.strftime("%H%M%S.%f")
     model = report.algorithm.name if report.algorithm else ""
+    return begin_from(
+        lead_source(report.sources).header,
+        equipment,
+        study_instance_uid=report.study_instance_uid,
+        series_instance_uid=uids.series_uid(report.study_instance_uid, report.revision, kind, model),
+        created=report.created,
+        sop_class_uid=sop_class_uid,
+        modality=modality,
+        series_number=series_number,
+        series_description=series_description,
+        instance_number=instance_number,
+    )
+
+
+def begin_from(
+    source: Dataset,
+    equipment: Equipment,
+    *,
+    study_instance_uid: str,
+    series_instance_uid: str,
+    created: datetime,
+    sop_class_uid: str,
+    modality: str,
+    series_number: int,
+    series_description: str,
+    instance_number: int,
+) -> Dataset:
+    """Begin an object as :func:`begin` does, with patient and study taken from any header."""
+    local, offset = header.local_time(created, source)
+    day, moment = local.strftime("%Y%m%d"), local.strftime("%H%M%S.%f")
     ds = dataset(
         SOPClassUID=sop_class_uid,
-        StudyInstanceUID=report.study_instance_uid,
-        SeriesInstanceUID=uids.series_uid(report.study_instance_uid, report.revision, kind, model),
+        StudyInstanceUID=study_instance_uid,
+        SeriesInstanceUID=series_instance_uid,
         Modality=modality,
         SeriesNumber=series_number,
         SeriesDescription=series_description,
@@ -83,7 +114,12 @@ def finish(ds: Dataset, report: Report, *, kind: str, key: str) -> Dataset:
     EncodingFailed
         When a value cannot be written.
     """
-    terms = header.character_set(lead_source(report.sources).header, texts(ds))
+    return finish_from(lead_source(report.sources).header, ds, kind=kind, key=key)
+
+
+def finish_from(source: Dataset, ds: Dataset, *, kind: str, key: str) -> Dataset:
+    """Finish an object as :func:`finish` does, with the character set of any header."""
+    terms = header.character_set(source, texts(ds))
     if terms:
         put(ds, SpecificCharacterSet=terms if len(terms) > 1 else terms[0])
     put(ds, SOPInstanceUID=uids.derived_uid("unnamed"))
@@ -100,6 +136,12 @@ def referenceable(source: Source) -> Dataset | None:
     if not (sop_class and instance and series):
         return None
     return dataset(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=instance)
+
+
+def orientation(source: Dataset) -> list[str]:
+    """Patient Orientation of a film, for a picture that lies as it does; empty when it is not known."""
+    found = [part.upper() for part in elements.texts(source, "PatientOrientation")]
+    return found if len(found) == _DIRECTIONS and all(map(_ORIENTATION.fullmatch, found)) else []
 
 
 def position(source: Source) -> str:

@@ -5,7 +5,7 @@ PS3.3 C.17.2 (SR Document General), PS3.16 TID 1002, 1004, 1600 and 4019.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -81,22 +81,38 @@ def begin(
     )
     if not complete:
         put(ds, CompletionFlagDescription="Not every received image was analysed")
-    if evidence := source_evidence(report):
-        put(ds, CurrentRequestedProcedureEvidenceSequence=evidence)
+    if sources := source_evidence(report):
+        put(ds, CurrentRequestedProcedureEvidenceSequence=sources)
     if predecessor is not None:
         put(ds, PredecessorDocumentsSequence=[_predecessor(report, predecessor)])
     return ds
 
 
-def source_evidence(report: Report) -> list[Dataset]:
-    """References to every source, by study and series (PS3.3 C.17.2)."""
+def source_evidence(report: Report, results: Iterable[Dataset] = ()) -> list[Dataset]:
+    """References to every source, and to results of the report, by study and series (PS3.3 C.17.2)."""
+    sources = (
+        (
+            header.repaired(source.header, "StudyInstanceUID") or report.study_instance_uid,
+            header.repaired(source.header, "SeriesInstanceUID"),
+            item,
+        )
+        for source in report.sources
+        if (item := referenceable(source)) is not None
+    )
+    return evidence([*sources, *map(entry, results)])
+
+
+def entry(result: Dataset) -> tuple[str, str, Dataset]:
+    """What :func:`evidence` wants to know of a result."""
+    item = items.reference(str(result.SOPClassUID), str(result.SOPInstanceUID))
+    return str(result.StudyInstanceUID), str(result.SeriesInstanceUID), item
+
+
+def evidence(entries: Iterable[tuple[str, str, Dataset]]) -> list[Dataset]:
+    """References grouped by study and series, from (study UID, series UID, reference to the instance)."""
     found: dict[str, dict[str, list[Dataset]]] = {}
-    for source in report.sources:
-        item = referenceable(source)
-        if item is not None:
-            study = header.repaired(source.header, "StudyInstanceUID") or report.study_instance_uid
-            series = header.repaired(source.header, "SeriesInstanceUID")
-            found.setdefault(study, {}).setdefault(series, []).append(item)
+    for study, series, item in entries:
+        found.setdefault(study, {}).setdefault(series, []).append(item)
     return [
         dataset(
             StudyInstanceUID=study,

@@ -123,6 +123,8 @@ def _encoded_elements(ds: Dataset, encodings: list[str]) -> bytes:
 
 
 def _encoded_value(vr: str, value: Any, encodings: list[str]) -> bytes:
+    if vr == "AT":
+        return struct.pack("<HH", value >> 16, value & 0xFFFF)
     if vr in _NUMBERS:
         many = value if isinstance(value, MultiValue | list | tuple) else [value]
         return struct.pack(f"<{len(many)}{_NUMBERS[vr]}", *many)

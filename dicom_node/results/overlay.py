@@ -111,6 +111,22 @@ def draw(pixels: FloatArray, heat: FloatArray, *, banner: str, caption: str, lon
     return np.asarray(canvas)
 
 
+def draw_film(pixels: FloatArray, *, longer_side: int) -> Picture:
+    """Draw the film alone.
+
+    Parameters
+    ----------
+    pixels, longer_side
+        As in :func:`draw`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (rows, columns, 3), sRGB.
+    """
+    return np.repeat(_resized(pixels, *_panel_size(pixels.shape, longer_side))[:, :, None], 3, axis=2)
+
+
 def _panel_size(shape: tuple[int, ...], longer_side: int) -> tuple[int, int]:
     rows, columns = shape[0], shape[1]
     longer = max(rows, columns)

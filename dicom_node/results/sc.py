@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -17,8 +16,6 @@ from dicom_node.results.report import Algorithm, Finding, FloatArray, Report, Sa
 
 SERIES_NUMBER: Final = 9902
 SERIES_DESCRIPTION: Final = f"AI saliency - {codes.RESEARCH_USE_ONLY}"
-
-_ORIENTATION = re.compile(r"[APRLHF]{1,3}")
 
 
 def write_sc(
@@ -84,7 +81,7 @@ def write_sc(
         TimeOfSecondaryCapture=ds.ContentTime,
         ImageType=["DERIVED", "SECONDARY"],
         BodyPartExamined="CHEST",
-        PatientOrientation=_orientation(source.header),
+        PatientOrientation=composite.orientation(source.header),
         BurnedInAnnotation="NO",
         RecognizableVisualFeatures="NO",
         ImageComments=codes.INTENDED_USE,
@@ -134,13 +131,6 @@ def _banner(finding: Finding, algorithm: Algorithm) -> str:
     model = f"{algorithm.name} {algorithm.version}"
     # Pillow's own font has no dash of any length; this dot it has.
     return " · ".join((codes.RESEARCH_USE_ONLY, finding.name, model, said))
-
-
-def _orientation(source: Dataset) -> list[str] | str:
-    """Patient Orientation of the film: both panels lie as it does; empty when it is not known."""
-    found = [part.upper() for part in elements.texts(source, "PatientOrientation")]
-    directions = 2
-    return found if len(found) == directions and all(map(_ORIENTATION.fullmatch, found)) else ""
 
 
 def _source_image(source: Source) -> Dataset:

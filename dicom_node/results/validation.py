@@ -1,7 +1,8 @@
-"""What is checked of a result before it leaves, and the validator that the tests ask too.
+"""What is checked of a result before it leaves, and of any file that a person asks about.
 
-The checks are for mistakes of ours: a code that was mistyped, a reference that points nowhere, a result
-that lost its research flag. An object that fails one is not sent.
+The checks are for a code that was mistyped, a value that its VR does not allow, a result that lost its
+research flag; what each class must hold together is in :mod:`dicom_node.results.structure`. A result that
+fails one is not sent.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from pydicom.config import RAISE
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import validate_value
 
 from dicom_node.errors import EncodingFailed
-from dicom_node.results import codes, document
+from dicom_node.results import codes, document, structure
+from dicom_node.results.equipment import MODEL_NAME
 
 _TYPE_1: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
 _TYPE_2: Final = (
@@ -44,22 +45,45 @@ _CHECKED_VRS: Final = frozenset(
 
 
 def check(ds: Dataset) -> None:
-    """Check a result.
+    """Check a result before it leaves.
 
     Parameters
     ----------
     ds
-        As :func:`dicom_node.results.sr.write_sr` or :func:`dicom_node.results.sc.write_sc` returns it.
+        As a writer of results returns it.
 
     Raises
     ------
     EncodingFailed
         Naming the first mistake.
     """
+    for mistake in mistakes(ds, ours=True):
+        raise EncodingFailed(f"the result {_text(ds, 'SOPInstanceUID')} is not sent: {mistake}")
+
+
+def mistakes(ds: Dataset, *, ours: bool) -> Iterator[str]:
+    """What is wrong with an object, one sentence each.
+
+    Parameters
+    ----------
+    ds
+        With file meta information.
+    ours
+        Whether it must also be what this software promises of its results: a class that it writes, and the
+        research flag.
+    """
     everything = list(_elements(ds))
-    for mistakes in (_identity(ds), _of_class(ds), _values(everything), _coded(ds, everything)):
-        for mistake in mistakes:
-            raise EncodingFailed(f"the result {_text(ds, 'SOPInstanceUID')} is not sent: {mistake}")
+    yield from _identity(ds)
+    yield from structure.mistakes(ds)
+    if ours:
+        yield from _promises(ds)
+    yield from _values(everything)
+    yield from _coded(ds, everything)
+
+
+def is_ours(ds: Dataset) -> bool:
+    """Whether this software wrote it."""
+    return _text(ds, "ManufacturerModelName") == MODEL_NAME
 
 
 def _text(ds: Dataset, keyword: str) -> str:
@@ -78,59 +102,25 @@ def _elements(ds: Dataset) -> Iterator[DataElement]:
 def _identity(ds: Dataset) -> Iterator[str]:
     yield from (f"{keyword} is missing" for keyword in _TYPE_1 if not _text(ds, keyword))
     yield from (f"{keyword} is missing" for keyword in _TYPE_2 if keyword not in ds)
-    if ds.file_meta.MediaStorageSOPInstanceUID != ds.get("SOPInstanceUID"):
+    if ds.file_meta.get("MediaStorageSOPInstanceUID") != ds.get("SOPInstanceUID"):
         yield "the file meta information names another instance"
+
+
+def _promises(ds: Dataset) -> Iterator[str]:
+    if ds.SOPClassUID not in structure.CLASSES:
+        yield f"{ds.SOPClassUID.name} is no class that results have"
     if codes.RESEARCH_USE_ONLY not in _text(ds, "SeriesDescription"):
         yield f"Series Description does not say {codes.RESEARCH_USE_ONLY}"
-
-
-def _of_class(ds: Dataset) -> Iterator[str]:
-    if ds.SOPClassUID in document.SOP_CLASSES.values():
-        yield from _report(ds)
-    elif ds.SOPClassUID == SecondaryCaptureImageStorage:
-        yield from _capture(ds)
-    else:
-        yield f"{ds.SOPClassUID.name} is no class that results have"
-
-
-def _report(ds: Dataset) -> Iterator[str]:
-    if _name(ds) != codes.IMAGING_MEASUREMENT_REPORT.value:
-        yield "its root is not that of TID 1500"
-    if (_text(ds, "PreliminaryFlag"), _text(ds, "VerificationFlag")) != ("PRELIMINARY", "UNVERIFIED"):
-        yield "it is not marked PRELIMINARY and UNVERIFIED"
-    content = list(_descendants(ds))
-    if not any(_name(item) == codes.INTENDED_USE_STATEMENT.value for item in content):
-        yield "the intended use statement is missing"
-    evidence = {
-        instance.ReferencedSOPInstanceUID
-        for study in ds.get("CurrentRequestedProcedureEvidenceSequence", ())
-        for series in study.ReferencedSeriesSequence
-        for instance in series.ReferencedSOPSequence
-    }
-    for item in content:
-        for instance in item.get("ReferencedSOPSequence", ()):
-            if instance.ReferencedSOPInstanceUID not in evidence:
-                yield "it refers to an image that its evidence does not list"
-
-
-def _descendants(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence", ()):
-        yield child
-        yield from _descendants(child)
-
-
-def _name(item: Dataset) -> str:
-    return "".join(_text(name, "CodeValue") for name in item.get("ConceptNameCodeSequence", ()))
-
-
-def _capture(ds: Dataset) -> Iterator[str]:
-    expected = ds.Rows * ds.Columns * ds.SamplesPerPixel
-    if len(ds.PixelData) != expected + expected % 2:
-        yield f"Pixel Data is {len(ds.PixelData)} bytes, not {expected}"
-    if _text(ds, "BurnedInAnnotation") != "NO":
+    if _text(ds, "BurnedInAnnotation") not in ("", "NO"):
         yield "Burned In Annotation is not NO"
-    if not ds.get("SourceImageSequence"):
-        yield "it names no source image"
+    if ds.SOPClassUID in document.SOP_CLASSES.values():
+        if structure.name_of(ds) != codes.IMAGING_MEASUREMENT_REPORT.value:
+            yield "its root is not that of TID 1500"
+        if (_text(ds, "PreliminaryFlag"), _text(ds, "VerificationFlag")) != ("PRELIMINARY", "UNVERIFIED"):
+            yield "it is not marked PRELIMINARY and UNVERIFIED"
+        named = map(structure.name_of, structure.descendants(ds))
+        if codes.INTENDED_USE_STATEMENT.value not in named:
+            yield "the intended use statement is missing"
 
 
 def _values(everything: Iterable[DataElement]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Conservation, at any moment::
 
-    received = delivered + waiting + skipped + failed + set aside
+    received = delivered + waiting + skipped + failed + withdrawn + set aside
 
 where every term counts accepted instances, each in exactly one of them. The audit does not trust the
 sum alone: it looks for every file behind every row and for a reason behind every outcome that is not a
@@ -21,7 +21,7 @@ from dicom_node.store.files import Spool, digest_of
 from dicom_node.store.study import OUTCOMES, ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 
-_FATE_ORDER = ("delivered", "waiting", "skipped", "failed", "set_aside")
+_FATE_ORDER = ("delivered", "waiting", "skipped", "failed", "withdrawn", "set_aside")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Audit:
     received
         Accepted instances.
     fates
-        Instances by fate: delivered, waiting, skipped, failed, set_aside.
+        Instances by fate: delivered, waiting, skipped, failed, withdrawn, set_aside.
     violations
         One sentence each; empty when nothing was lost.
     """
@@ -98,7 +98,7 @@ class Overview:
         query = select(func.count()).where(
             study.c.state.in_(sorted(OUTCOMES)),
             exists().where(mine, confirmed),
-            ~exists().where(mine, ~confirmed),
+            ~exists().where(mine, ~confirmed, delivery.c.state != ResultState.WITHDRAWN),
         )
         with database.reading(self._engine) as connection:
             return int(connection.execute(query).scalar_one())
@@ -168,10 +168,16 @@ class Overview:
             delivery.c.result_id == result.c.id,
             delivery.c.state == ResultState.REJECTED,
         )
+        withdrawn = exists().where(
+            result.c.study_id == study.c.id,
+            result.c.revision == study.c.revision,
+            result.c.withdrawn_at.is_not(None),
+        )
         fate = case(
             (instance.c.set_aside != "", "set_aside"),
             (study.c.state.in_([StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING]), "waiting"),
             (waiting_delivery, "waiting"),
+            (withdrawn, "withdrawn"),
             (rejected_delivery, "failed"),
             (study.c.state == StudyState.REPORTED, "delivered"),
             (study.c.state == StudyState.SKIPPED, "skipped"),

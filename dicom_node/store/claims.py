@@ -8,7 +8,7 @@ claim can record an outcome, so whatever is repeated, each revision has one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -49,12 +49,19 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class EncodedResult:
-    """A result object whose file is already durable."""
+    """A result object whose file is already durable.
+
+    Attributes
+    ----------
+    withheld
+        Destinations that do not get it, whatever they get otherwise.
+    """
 
     kind: str
     sop_instance_uid: str
     sop_class_uid: str
     file: StoredFile
+    withheld: frozenset[str] = frozenset()
 
 
 class Claims:
@@ -142,7 +149,7 @@ class Claims:
         reason
             One sentence; required unless REPORTED.
         destinations
-            Names; each gets every result.
+            Names; each gets every result that is not withheld from it.
         reading
             What the page shows of it; None when nothing was said.
 
@@ -159,31 +166,7 @@ class Claims:
             if not self._held(connection, claim, {**ended, "updated_at": now}):
                 return False
             for entry in results:
-                key = connection.execute(
-                    result.insert().values(
-                        study_id=claim.study_id,
-                        revision=claim.revision,
-                        kind=entry.kind,
-                        sop_instance_uid=entry.sop_instance_uid,
-                        sop_class_uid=entry.sop_class_uid,
-                        digest=entry.file.digest,
-                        size=entry.file.size,
-                        file=entry.file.name,
-                        created_at=now,
-                    )
-                ).inserted_primary_key
-                rows = [
-                    {
-                        "result_id": key[0],  # type: ignore[index]
-                        "destination": name,
-                        "state": ResultState.ENCODED,
-                        "next_try_at": now,
-                        "updated_at": now,
-                    }
-                    for name in destinations
-                ]
-                if rows:
-                    connection.execute(delivery.insert(), rows)
+                enter_result(connection, claim.study_id, claim.revision, entry, destinations, now)
             if reading is not None:
                 readings.record(connection, claim.study_id, claim.revision, reading, now)
         return True
@@ -248,6 +231,43 @@ class Claims:
             .values(**values)
         ).rowcount
         return bool(changed)
+
+
+def enter_result(
+    connection: Connection,
+    study_id: int,
+    revision: int,
+    entry: EncodedResult,
+    destinations: Iterable[str],
+    now: float,
+) -> None:
+    """Insert a result and its deliveries, within a transaction of the caller's."""
+    key = connection.execute(
+        result.insert().values(
+            study_id=study_id,
+            revision=revision,
+            kind=entry.kind,
+            sop_instance_uid=entry.sop_instance_uid,
+            sop_class_uid=entry.sop_class_uid,
+            digest=entry.file.digest,
+            size=entry.file.size,
+            file=entry.file.name,
+            created_at=now,
+        )
+    ).inserted_primary_key
+    rows = [
+        {
+            "result_id": key[0],  # type: ignore[index]
+            "destination": name,
+            "state": ResultState.ENCODED,
+            "next_try_at": now,
+            "updated_at": now,
+        }
+        for name in destinations
+        if name not in entry.withheld
+    ]
+    if rows:
+        connection.execute(delivery.insert(), rows)
 
 
 def _received(row: RowMapping, study_instance_uid: str) -> ReceivedInstance:

@@ -15,6 +15,8 @@
       |                             v     |                      v
       ├──────────retry────────── REJECTED <──────────────────────┘
       └──────────it has lost it───────────┘
+
+A result that is withdrawn before it was delivered becomes WITHDRAWN; if it was on its way just then, SENT.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ class ResultState(enum.StrEnum):
     SENT = "SENT"
     CONFIRMED = "CONFIRMED"
     REJECTED = "REJECTED"
+    WITHDRAWN = "WITHDRAWN"
 
 
 class Confirmation(enum.StrEnum):
@@ -70,10 +73,11 @@ STUDY_TRANSITIONS: Mapping[StudyState, frozenset[StudyState]] = MappingProxyType
 _R = ResultState
 RESULT_TRANSITIONS: Mapping[ResultState, frozenset[ResultState]] = MappingProxyType(
     {
-        _R.ENCODED: frozenset({_R.ENCODED, _R.SENT, _R.REJECTED}),
+        _R.ENCODED: frozenset({_R.ENCODED, _R.SENT, _R.REJECTED, _R.WITHDRAWN}),
         _R.SENT: frozenset({_R.SENT, _R.CONFIRMED, _R.ENCODED, _R.REJECTED}),
         _R.CONFIRMED: frozenset(),
-        _R.REJECTED: frozenset({_R.ENCODED}),
+        _R.REJECTED: frozenset({_R.ENCODED, _R.WITHDRAWN}),
+        _R.WITHDRAWN: frozenset({_R.SENT}),
     }
 )
 

@@ -72,6 +72,7 @@ result = Table(
     Column("size", Integer, nullable=False),
     Column("file", String(128), nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("withdrawn_at", Float),
 )
 
 delivery = Table(

@@ -113,7 +113,7 @@ def test_counts_are_those_of_the_index(node: StillNode, client: TestClient) -> N
     node.finish(2, StudyState.REPORTED, results=2)
     status = client.get("/api/v1/status").json()
     assert status["studies"] == {str(state): int(state in ("FAILED", "REPORTED")) for state in StudyState}
-    assert status["results"] == {"ENCODED": 2, "SENT": 0, "CONFIRMED": 0, "REJECTED": 0}
+    assert status["results"] == dict.fromkeys(status["results"], 0) | {"ENCODED": 2}
 
 
 def test_a_destination_shows_its_backlog_and_its_last_error(node: StillNode, client: TestClient) -> None:

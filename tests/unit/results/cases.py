@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import DigitalXRayImageStorageForPresentation, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    SecondaryCaptureImageStorage,
+)
 
 from dicom_node.results import uids
 from dicom_node.results.equipment import Equipment
@@ -138,6 +143,77 @@ def _chinese_without_name() -> Dataset:
 
 _LONG = "x" * 200
 
+_MISSING = {
+    "body": "BodyPartExamined",
+    "view": "ViewPosition",
+    "orientation": "PatientOrientation",
+    "window": "WindowCenter",
+    "rescale": "RescaleSlope",
+    "shape": "PresentationLUTShape",
+    "charset": "SpecificCharacterSet",
+    "series": "SeriesNumber",
+    "type": "ImageType",
+    "spacing": "PixelSpacing",
+}
+
+OPENI = (
+    # films, photometric, bits, modality, character set, what is missing
+    (2878, 1, 12, "CR", "ISO 2022 IR 6", "window shape"),
+    (2503, 2, 12, "CR", "ISO_IR 100", "body view orientation rescale spacing"),
+    (866, 2, 15, "CR", "ISO_IR 100", ""),
+    (439, 1, 15, "CR", "ISO_IR 100", ""),
+    (281, 2, 12, "CR", "ISO_IR 100", "orientation window rescale series"),
+    (105, 1, 15, "CR", "ISO_IR 100", "window"),
+    (96, 2, 12, "CR", "", "charset"),
+    (73, 2, 12, "CR", "ISO_IR 100", "orientation rescale shape"),
+    (58, 1, 10, "CR", "", "view orientation window shape charset"),
+    (32, 1, 12, "CR", "", "orientation rescale shape charset type"),
+    (28, 1, 15, "CR", "", "window charset"),
+    (26, 2, 14, "DX", "ISO_IR 100", "spacing"),
+    (25, 1, 12, "CR", "ISO_IR 100", "shape"),
+    (20, 2, 15, "CR", "ISO_IR 100", "view orientation rescale shape"),
+    (18, 2, 15, "CR", "ISO_IR 100", "rescale shape"),
+    (16, 1, 12, "CR", "", "orientation window rescale shape charset type spacing"),
+    (3, 1, 10, "CR", "", "view orientation shape charset"),
+    (2, 2, 12, "SC", "", "body view orientation shape charset spacing"),
+)
+"""Every combination of polarity, bits, class and missing elements among the 7,469 headers of Open-i."""
+
+
+def _openi(photometric: int, bits: int, modality: str, character_set: str, missing: str) -> Dataset:
+    """Make a film with one of the combinations; values are such as those headers hold."""
+    inverted = photometric == 1
+    elements: dict[str, object] = {
+        "AccessionNumber": "8124495960591761",
+        "StudyTime": None,
+        "StudyID": None,
+        "ReferringPhysicianName": None,
+        "PatientAge": None,
+        "ImagerPixelSpacing": ["0.1500", "0.1500"],
+        "PixelSpacing": ["0.1500", "0.1500"],
+        "ImageType": ["DERIVED", "SECONDARY", "", "CSA RESAMPLED"],
+        "PresentationLUTShape": "INVERSE" if inverted else "IDENTITY",
+        "RescaleIntercept": "0",
+        "RescaleSlope": "1",
+        "RescaleType": "LOG_E REL",
+    }
+    left_out = [_MISSING[word] for word in missing.split()]
+    left_out += ["RescaleIntercept", "RescaleType"] if "RescaleSlope" in left_out else []
+    left_out += ["WindowWidth"] if "WindowCenter" in left_out else []
+    return _small(
+        photometric=f"MONOCHROME{photometric}",
+        bits=bits,
+        allocated=16,
+        modality="CR" if modality == "SC" else modality,
+        sop_class=SecondaryCaptureImageStorage if modality == "SC" else ComputedRadiographyImageStorage,
+        character_set=character_set or None,
+        patient_name="1000",
+        patient_id="1000",
+        window=(2 ** (bits - 1), 2**bits),
+        **elements | dict.fromkeys(left_out),
+    )
+
+
 SOURCES: dict[str, Callable[[], Dataset]] = {
     "plain CR": _small,
     "MONOCHROME1, 10 bits": lambda: _small(photometric="MONOCHROME1", bits=10),
@@ -252,5 +328,11 @@ SOURCES: dict[str, Callable[[], Dataset]] = {
         SeriesInstanceUID="9999.137845358416638333676551920168294432259",
         StudyInstanceUID="9999.231391321566400544527466321584985938652",
     ),
+}
+SOURCES |= {
+    f"Open-i: MONOCHROME{row[0]}, {row[1]} bits, {row[2]}, without {row[4] or 'nothing'}": functools.partial(
+        _openi, *row
+    )
+    for _, *row in OPENI
 }
 """What real archives hold; every result that is copied from one must be valid."""

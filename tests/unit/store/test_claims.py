@@ -169,7 +169,7 @@ def test_the_audit_finds_what_is_missing(index: Index, claims: Claims, spool: Sp
     claims.finish(claim(claims), StudyState.SKIPPED, "not a chest", [], [])
     audit = overview.audit(spool, spool)
     assert audit.received == 1
-    assert audit.fates == {"delivered": 0, "waiting": 0, "skipped": 1, "failed": 0, "set_aside": 0}
+    assert audit.fates == dict.fromkeys(audit.fates, 0) | {"skipped": 1}
 
     spool.path(stored.name).write_bytes(content[:-1] + b"y")
     assert overview.audit(spool, spool).conserved

@@ -7,11 +7,13 @@ from pydicom import Dataset, dcmread
 
 from dicom_node.errors import StorageFull
 from dicom_node.owner import Owner
+from dicom_node.settings import Settings
 from dicom_node.store.audit import Overview
 from dicom_node.store.claims import Claims
 from dicom_node.store.files import Spool
 from dicom_node.store.outbox import Outbox
 from dicom_node.store.study import ResultState, StudyState
+from models.errors import ModelError
 from models.predictor import Predictor
 from tests.unit.worker.conftest import Bench
 
@@ -167,3 +169,60 @@ def test_a_late_image_makes_the_running_analysis_void(bench: Bench, monkeypatch:
     bench.complete()
     assert bench.pipeline.analyse(uid, 2) is StudyState.REPORTED
     assert Overview(bench.index.engine).result_counts()[ResultState.ENCODED] >= 1
+
+
+def test_a_new_revision_names_the_report_that_it_takes_the_place_of(bench: Bench) -> None:
+    uid = bench.receive()
+    bench.complete()
+    bench.pipeline.analyse(uid, 1)
+    first = results(bench)[0]
+    bench.receive(instance=2, seed=3)  # a late image
+    bench.complete()
+    assert bench.pipeline.analyse(uid, 2) is StudyState.REPORTED
+    second = next(ds for ds in results(bench) if ds.Modality == "SR")
+    assert bench.index.retry([uid], states=[StudyState.REPORTED]) == 1  # such as for another bundle
+    assert bench.pipeline.analyse(uid, 3) is StudyState.REPORTED
+    third = next(ds for ds in results(bench) if ds.Modality == "SR")
+    for earlier, later in ((first, second), (second, third)):
+        (study,) = later.PredecessorDocumentsSequence
+        (series,) = study.ReferencedSeriesSequence
+        assert (study.StudyInstanceUID, series.SeriesInstanceUID) == (uid, earlier.SeriesInstanceUID)
+        (named,) = series.ReferencedSOPSequence
+        assert (named.ReferencedSOPClassUID, named.ReferencedSOPInstanceUID) == (
+            earlier.SOPClassUID,
+            earlier.SOPInstanceUID,
+        )
+    assert "PredecessorDocumentsSequence" not in first
+
+
+def test_a_failure_is_a_report_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = bench.receive()
+    bench.complete()
+
+    def nonsense(self: Predictor, studies: object) -> None:
+        raise ModelError("the model's answer is not a number")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "read", nonsense)
+        assert bench.pipeline.analyse(uid, 1) is StudyState.FAILED
+    (answer,) = results(bench)
+    said = answer.to_json()
+    assert "not a number" in said
+    assert "MODEL_FAILED" in said
+    assert answer.CompletionFlag == "PARTIAL"
+    assert "Image Library" not in said  # of images that were analysed
+
+
+def test_a_destination_gets_the_kinds_that_it_wants(settings: Settings) -> None:
+    pacs = settings.destinations[0].model_copy(update={"results": ("sr",)})
+    wanting = settings.model_copy(update={"destinations": (pacs,)})
+    with Bench(wanting).pipeline as pipeline:
+        bench = Bench(wanting)
+        uid = bench.receive()
+        bench.complete()
+        assert pipeline.analyse(uid, 1) is StudyState.REPORTED
+        assert [ds.Modality for ds in results(bench)] == ["SR"]
+        kept = {
+            dcmread(bench.data_dir.results.path(name)).Modality for name in bench.data_dir.results.names()
+        }
+        assert kept == {"SR", "OT"}
