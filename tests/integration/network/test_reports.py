@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom.ae import ApplicationEntity
 from pynetdicom.dsutils import encode
+from pynetdicom.presentation import build_context, build_role
 
 from dicom_node.errors import BadInstance
 from dicom_node.network.commitment import Reference, decode_report, read_report, request
@@ -82,6 +84,20 @@ def test_what_cannot_be_read_or_is_unknown_is_an_invalid_argument(
     receiver: Receiver, content: bytes | None
 ) -> None:
     assert reported(receiver, event_rq(data_set=content is not None), content).status == 0x0115
+
+
+def test_the_peer_may_take_the_role_of_the_scp(receiver: Receiver) -> None:
+    ae = ApplicationEntity("ARCHIVE")
+    association = ae.associate(
+        "127.0.0.1",
+        receiver.port,
+        [build_context(PUSH_MODEL)],
+        ae_title="DICOM_NODE",
+        ext_neg=[build_role(PUSH_MODEL, scp_role=True)],
+    )
+    answered = association.acceptor.role_selection[UID(PUSH_MODEL)]
+    assert (answered.scu_role, answered.scp_role) == (False, True)
+    association.release()
 
 
 def test_an_event_of_another_service_is_not_served(receiver: Receiver) -> None:

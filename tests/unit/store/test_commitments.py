@@ -114,6 +114,20 @@ def test_a_late_answer_confirms_but_takes_nothing_back(
     assert fates(index) == {"SENT": 1, "CONFIRMED": 1}
 
 
+def test_an_answer_about_an_earlier_sending_takes_nothing_back(
+    index: Index, outbox: Outbox, commitments: Commitments, taken: list[Delivery], clock: Clock
+) -> None:
+    """A query did not find them, so they were sent again; then the archive answers about the first time."""
+    commitments.ask("2.25.9", taken, 300)
+    clock.now += 300
+    for entry in due(outbox):
+        outbox.postponed(entry, "not found", 0)
+    for entry in due(outbox, ResultState.ENCODED):
+        outbox.sent(entry)
+    assert commitments.answer("2.25.9", {"2.25.1": LOST, "2.25.2": KEPT}) == 1
+    assert fates(index) == {"SENT": 1, "CONFIRMED": 1}
+
+
 def test_an_unknown_transaction_is_told_apart(commitments: Commitments) -> None:
     assert commitments.answer("2.25.404", {"2.25.1": KEPT}) is None
 
