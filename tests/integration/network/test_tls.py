@@ -20,7 +20,7 @@ from dicom_node.network.scu import Peer, StoreSession
 from dicom_node.settings import DicomDestination, DicomSettings, SenderSettings
 from tests.certificates import Authority, Identity
 from tests.integration.network.conftest import Film, Receiver
-from tests.integration.network.wire import ASSOCIATE_AC, Wire
+from tests.integration.network.wire import ASSOCIATE_AC, Wire, echo_rq, message
 from tests.peers import until
 
 MakeFilm = Callable[..., Film]
@@ -75,6 +75,20 @@ def test_films_arrive_over_tls_as_they_are(
             assert sending.send(one.path).status == 0
     for row, one in zip(secure.instances(), films, strict=True):
         assert secure.spool.path(row["file"]).read_bytes().endswith(one.data_set)
+
+
+def test_what_came_in_one_record_is_served_at_once(
+    secure: Receiver, authority: Authority, peer: Identity
+) -> None:
+    """Nothing further arrives that could wake the receiver."""
+    context = ssl.create_default_context(cafile=authority.path)
+    context.load_cert_chain(peer.certificate, peer.key)
+    with Wire(secure.port) as wire:
+        wire.socket = context.wrap_socket(wire.socket, server_hostname="127.0.0.1")
+        assert wire.associate()[0] == ASSOCIATE_AC
+        wire.write(message(echo_rq(1), context_id=1) + message(echo_rq(2), context_id=1))
+        assert [wire.answer().message_id for _ in range(2)] == [1, 2]
+        wire.release()
 
 
 def test_who_shows_no_certificate_is_turned_away(secure: Receiver, authority: Authority) -> None:
