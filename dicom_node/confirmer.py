@@ -102,6 +102,7 @@ class Confirmer:
             offered = frozenset()
         if not offered:
             raise PeerRejected(
+                f"{session.name}: "
                 'offers neither storage commitment nor query; with confirm = "response" its answer to the '
                 "result itself counts"
             )
@@ -118,6 +119,8 @@ class Confirmer:
                 if not can_query:
                     return
                 queried += asked
+        if queried and Confirmation.QUERY not in offered:
+            raise PeerRejected(f'{session.name}: offers no query; set confirm = "commitment"')
         if queried:
             self._query(session, queried)
 

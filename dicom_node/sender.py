@@ -187,18 +187,27 @@ def run_sender(settings: Settings) -> None:
     index = Index.open(settings.database)
     results = Spool(settings.data_dir / "results")
     owner = Owner.this_process()
+
+    def send(sender: DestinationSender) -> None:
+        try:
+            sender.run(stop)
+        finally:
+            stop.set()  # should one ever fail, the supervisor starts all anew: nobody is left unserved
+
     threads = [
         threading.Thread(
-            target=DestinationSender(
-                destination,
-                calling_ae=settings.dicom.ae_title,
-                settings=settings.sender,
-                outbox=Outbox(index.engine),
-                commitments=Commitments(index.engine),
-                results=results,
-                owner=owner,
-            ).run,
-            args=(stop,),
+            target=send,
+            args=(
+                DestinationSender(
+                    destination,
+                    calling_ae=settings.dicom.ae_title,
+                    settings=settings.sender,
+                    outbox=Outbox(index.engine),
+                    commitments=Commitments(index.engine),
+                    results=results,
+                    owner=owner,
+                ),
+            ),
             name=destination.name,
         )
         for destination in settings.destinations

@@ -114,8 +114,8 @@ class WebSession:
                     each.series_instance_uid,
                     search_filters={"SOPInstanceUID": each.sop_instance_uid},
                 )
-            for row in rows:
-                found |= {str(uid) for uid in row.get(_SOP_INSTANCE_UID, {}).get("Value", ())}
+                for row in rows:
+                    found |= {str(uid) for uid in row.get(_SOP_INSTANCE_UID, {}).get("Value", ())}
         return found
 
     def release(self) -> None:
@@ -141,8 +141,10 @@ class WebSession:
             raise PeerUnavailable(f"{self.name}: cannot connect: {_root(error)}; is it running?") from None
         except requests.Timeout:
             raise PeerUnavailable(f"{self.name}: {service} was not answered in time") from None
-        except (requests.RequestException, ValueError) as error:
-            raise PeerUnavailable(f"{self.name}: {service}: {error}") from None
+        except (requests.RequestException, SyntaxError, *elements.MALFORMED) as error:
+            # An answer that is not what it says it is: XML, JSON and what is in them.
+            sentence = f"{self.name}: {service}: the answer cannot be read ({type(error).__name__})"
+            raise PeerUnavailable(sentence) from None
         except OSError as error:  # the file with the credentials
             raise PeerUnavailable(f"{self.name}: {error.filename}: {error.strerror}") from None
 

@@ -196,6 +196,17 @@ def test_what_a_query_does_not_find_is_sent_again_in_the_end(
         assert node.counts == {"CONFIRMED": 2}
 
 
+def test_a_query_that_is_not_offered_is_said(receiver: Receiver, outgoing: Callable[..., Outgoing]) -> None:
+    with (
+        archive(receiver, query=False) as pacs,
+        outgoing({**pacs.destination, "confirm": "query"}) as node,
+    ):
+        node.send()
+        assert node.ask() == 2
+        assert node.counts == {"SENT": 2}
+        assert "offers no query" in node.backlog.error
+
+
 def test_an_archive_that_refuses_to_commit_is_queried(
     receiver: Receiver, outgoing: Callable[..., Outgoing]
 ) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,13 @@ class Service:
     def __init__(self) -> None:
         self.status = 200
         self.answer: object = STORED
+        self.kind = "application/dicom+json"
+        self.raw: bytes | None = None
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.url = ""
 
 
-@contextmanager
+@contextlib.contextmanager
 def service(identity: Identity | None = None, ca: Path | None = None) -> Iterator[Service]:
     told = Service()
 
@@ -63,8 +65,10 @@ def service(identity: Identity | None = None, ca: Path | None = None) -> Iterato
                 self.rfile.readline()
             told.requests.append((self.command, self.path, dict(self.headers), body))
             content = b"" if told.answer is None else json.dumps(told.answer).encode()
+            content = told.raw if told.raw is not None else content
             self.send_response(told.status)
-            self.send_header("Content-Type", "application/dicom+json")
+            if told.kind:
+                self.send_header("Content-Type", told.kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -167,6 +171,18 @@ def test_each_answer_has_its_meaning(
         with pytest.raises(error, match=r"http://127\.0\.0\.1:\d+/dicom-web: STOW-RS"):
             session(web.url).send(film().path)
     assert len(web.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["application/dicom+json", "application/dicom+xml", "text/html", ""])
+@pytest.mark.parametrize("content", [b"<not", b"{", b"[1]", b"<html/>", b"\xff"])
+def test_an_answer_that_is_nonsense_stops_nothing(
+    web: Service, film: MakeFilm, kind: str, content: bytes
+) -> None:
+    web.kind, web.raw = kind, content
+    sending = session(web.url)
+    for ask in (lambda: sending.send(film().path), lambda: sending.find([Reference("1", "2", "3", "4")])):
+        with contextlib.suppress(PeerUnavailable):
+            ask()
 
 
 def test_what_the_service_finds_is_told_by_uid(web: Service) -> None:
