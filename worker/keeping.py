@@ -12,7 +12,7 @@ from dicom_node import elements
 from dicom_node.results.report import FloatArray, Report, SimilarCases
 from dicom_node.store.heatmaps import LONGER_SIDE, HeatMaps, Map
 from dicom_node.store.readings import KeptCase, KeptFinding, KeptImage, KeptMap, KeptReading, KeptSimilar
-from models.bundle import CARD, METRICS, Bundle
+from models.bundle import CALIBRATION, CARD, METRICS, Bundle
 
 
 def kept(report: Report, maps: HeatMaps) -> KeptReading:
@@ -68,7 +68,7 @@ def keep_card(bundle: Bundle, folder: Path) -> None:
     """
     target = folder / f"{bundle.manifest.name}-{bundle.manifest.version}"
     target.mkdir(parents=True, exist_ok=True)
-    for name in (CARD, METRICS):
+    for name in (CARD, METRICS, CALIBRATION):
         if (bundle.path / name).exists():
             shutil.copyfile(bundle.path / name, target / name)
 

@@ -22,7 +22,7 @@ from dicom_node.routing import Facts, route
 from dicom_node.settings import Settings
 from dicom_node.store.claims import Claim, Claims, EncodedResult
 from dicom_node.store.files import Spool
-from dicom_node.store.index import Index
+from dicom_node.store.index import TRIED, Index
 from dicom_node.store.results import RecordedResult, Results
 from dicom_node.store.study import StudyState
 from models.errors import ModelError
@@ -172,8 +172,10 @@ class Pipeline:
         way = route(facts, self._settings.rules, self._settings.destinations)
         for remark in way.remarks:
             _LOG.warning("%s", remark)
+        tried = any(entry.peer_host == TRIED for entry in claim.instances)
+        names = () if tried else way.destinations
         said = None if report is None else kept(report, self._data_dir.maps)
-        if not self._claims.finish(claim, state, reason, results, way.destinations, said):
+        if not self._claims.finish(claim, state, reason, results, names, said):
             _LOG.warning("the claim was lost: a late image, or a lapsed lease")
             return None
         if way.rules:

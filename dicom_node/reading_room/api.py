@@ -7,16 +7,20 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from dicom_node.errors import NotAnalysable
 from dicom_node.reading_room import worklist
 from dicom_node.reading_room.changes import MAX_LISTENERS
 from dicom_node.reading_room.display import ViewerStudy, viewer_study
+from dicom_node.reading_room.feedback import COMMENT_LENGTH, Opinion, Verdict
+from dicom_node.reading_room.intake import received, take, try_out
 from dicom_node.reading_room.room import Room, RoomOf
-from dicom_node.reading_room.study import Image, StudyView, read_image, read_study
-from dicom_node.reading_room.visitors import Admin, Reader, reader, unforged
+from dicom_node.reading_room.study import Image, StudyView, read_image, read_study, study_number
+from dicom_node.reading_room.visitors import Admin, Reader, Visitor, reader, unforged
 from dicom_node.reading_room.worklist import Line, Sort
 from dicom_node.store.readings import KeptFinding, KeptImage, KeptSimilar
 from dicom_node.store.study import OUTCOMES, ResultState, StudyState
@@ -285,6 +289,98 @@ def retry(room: RoomOf, who: Admin, study_id: StudyNumber) -> Retried:
         raise HTTPException(409)
     room.accesses.record(who.name, who.address, "retry", study_id, repeats=True)
     return Retried(retried=True)
+
+
+class OpinionIn(BaseModel):
+    """What the reader says of a finding."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Verdict
+    comment: str = Field("", max_length=COMMENT_LENGTH)
+
+
+FindingKey = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9_]+$", description="key of a finding")]
+
+
+def say(room: Room, who: Visitor, study_id: int, key: str, said: OpinionIn) -> Opinion:
+    """Keep what somebody says of a finding of a study's latest reading.
+
+    Raises
+    ------
+    HTTPException
+        404 when there is no such finding.
+    """
+    reading = study_or_404(room, study_id).reading
+    if reading is None or key not in {entry.key for entry in reading.kept.findings}:
+        raise HTTPException(404)
+    room.accesses.record(who.name, who.address, "feedback", study_id, repeats=True)
+    comment = said.comment.replace("\0", " ")
+    return room.feedback.say(reading.id, key, who.name, said.verdict, comment)
+
+
+@router.get("/studies/{study_id}/feedback", responses=answers(404))
+def feedback(room: RoomOf, _who: Reader, study_id: StudyNumber) -> Mapping[str, list[Opinion]]:
+    """List what readers said of the latest reading, by finding."""
+    reading = study_or_404(room, study_id).reading
+    return {} if reading is None else room.feedback.of(reading.id)
+
+
+@router.put("/studies/{study_id}/feedback/{key}", responses=answers(404, 413, 415))
+def give_feedback(
+    room: RoomOf, who: Reader, study_id: StudyNumber, key: FindingKey, said: OpinionIn
+) -> Opinion:
+    """Say what you think of a finding, in place of what you said before."""
+    return say(room, who, study_id, key, said)
+
+
+@router.get(
+    "/feedback.csv",
+    response_class=Response,
+    responses={200: {"description": "all feedback", "content": {"text/csv": {}}}, **answers()},
+)
+def feedback_csv(room: RoomOf, who: Reader) -> Response:
+    """Return all feedback, each line beside what it is about."""
+    room.accesses.record(who.name, who.address, "feedback export")
+    headers = {"Content-Disposition": 'attachment; filename="feedback-research-use-only.csv"'}
+    return Response("".join(room.feedback.csv()), media_type="text/csv", headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Which study a file went to."""
+
+    study: int
+
+
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post("/instances", status_code=201, openapi_extra=_UPLOAD, responses=answers(413, 415))
+async def upload(request: Request, room: RoomOf, who: Admin) -> Taken:
+    """Take one DICOM file, as by C-STORE."""
+    async with received(request, room) as path:
+        uid = await run_in_threadpool(take, room, path, who.address)
+    return await run_in_threadpool(_taken, room, who, uid, "upload")
+
+
+@router.post("/trials", status_code=201, openapi_extra=_UPLOAD, responses=answers(413, 415))
+async def try_film(request: Request, room: RoomOf, who: Reader) -> Taken:
+    """Try one film: DICOM, PNG or JPEG. Its results go nowhere."""
+    async with received(request, room) as path:
+        uid = await run_in_threadpool(try_out, room, path)
+    return await run_in_threadpool(_taken, room, who, uid, "try")
+
+
+def _taken(room: Room, who: Visitor, uid: str, action: str) -> Taken:
+    number = study_number(room.engine, uid)
+    room.accesses.record(who.name, who.address, action, number, repeats=True)
+    return Taken(number)
 
 
 @dataclass(frozen=True, slots=True)

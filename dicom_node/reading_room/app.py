@@ -29,13 +29,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dicom_node import notify
 from dicom_node.data_dir import DataDir
-from dicom_node.errors import NodeError
+from dicom_node.errors import BadInstance, NodeError
 from dicom_node.reading_room import api, views
 from dicom_node.reading_room.accesses import Accesses
 from dicom_node.reading_room.accounts import Accounts, Tries
 from dicom_node.reading_room.api import Refused
 from dicom_node.reading_room.catalogue import Catalogue
 from dicom_node.reading_room.changes import Changes
+from dicom_node.reading_room.feedback import Feedback
 from dicom_node.reading_room.films import Films
 from dicom_node.reading_room.guard import HEADERS, Guard, own_names
 from dicom_node.reading_room.pages import HERE, Pages
@@ -93,6 +94,7 @@ def open_room(settings: Settings) -> Room:
         accounts=Accounts(engine),
         tries=Tries(),
         accesses=Accesses(engine),
+        feedback=Feedback(engine),
         films=Films(settings.worker, data_dir.thumbnails),
         changes=Changes(engine, catalogue),
         pages=Pages(settings),
@@ -201,6 +203,10 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
     @app.exception_handler(WrongPlace)
     def lost(request: Request, _error: WrongPlace) -> Response:
         return answer(request, 400, "after and before are places that a page of this list names.")
+
+    @app.exception_handler(BadInstance)
+    def not_taken(request: Request, error: BadInstance) -> Response:
+        return answer(request, 415, f"{str(error)[:1].upper()}{str(error)[1:]}.")
 
     @app.exception_handler(NodeError)
     def unavailable(request: Request, error: NodeError) -> Response:

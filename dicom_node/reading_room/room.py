@@ -12,6 +12,7 @@ from dicom_node.data_dir import DataDir
 from dicom_node.reading_room.accesses import Accesses
 from dicom_node.reading_room.accounts import Accounts, Tries
 from dicom_node.reading_room.changes import Changes
+from dicom_node.reading_room.feedback import Feedback
 from dicom_node.reading_room.films import Films
 from dicom_node.reading_room.pages import Pages
 from dicom_node.reading_room.repeated import Repeated
@@ -42,6 +43,7 @@ class Room:
     accounts: Accounts
     tries: Tries
     accesses: Accesses
+    feedback: Feedback
     films: Films
     changes: Changes
     pages: Pages

@@ -147,6 +147,13 @@ _COLUMNS = (
 )
 
 
+def study_number(engine: Engine, study_instance_uid: str) -> int:
+    """Return the number of a study that is in the index."""
+    query = select(study.c.id).where(study.c.study_instance_uid == study_instance_uid)
+    with database.reading(engine) as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 def read_image(engine: Engine, study_id: int, image_id: int) -> Image | None:
     """Return one image of a study; None when it has none of that number."""
     with database.reading(engine) as connection:

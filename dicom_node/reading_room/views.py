@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dicom_node.reading_room import worklist
-from dicom_node.reading_room.api import StudyNumber, WorklistQuery, study_or_404
+from dicom_node.reading_room.api import OpinionIn, StudyNumber, WorklistQuery, say, study_or_404
+from dicom_node.reading_room.cards import read_card
+from dicom_node.reading_room.cohort import read_cohort
+from dicom_node.reading_room.feedback import Opinion, Verdict
 from dicom_node.reading_room.health import metrics, read_health
 from dicom_node.reading_room.room import Room, RoomOf
+from dicom_node.reading_room.study import StudyView
 from dicom_node.reading_room.visitors import (
     COOKIE,
+    Admin,
     Form,
     Reader,
     Visitor,
@@ -64,7 +70,55 @@ def show_study(request: Request, room: RoomOf, who: Reader, study_id: StudyNumbe
     """Show one study."""
     view = study_or_404(room, study_id)
     room.accesses.record(who.name, who.address, "study", study_id)
-    return page(request, room, "study.html", who, study=view)
+    return page(request, room, "study.html", who, study=view, opinions=_opinions(room, view))
+
+
+@router.post("/studies/{study_id}/feedback")
+def give_feedback(room: RoomOf, who: Reader, study_id: StudyNumber, form: Form) -> Response:
+    """Keep what a reader says of a finding, and show the study again."""
+    try:
+        said = OpinionIn(verdict=Verdict(form.get("verdict", "")), comment=form.get("comment", ""))
+    except ValueError:
+        raise HTTPException(400) from None
+    say(room, who, study_id, form.get("key", ""), said)
+    return RedirectResponse(f"/studies/{study_id}", 303)
+
+
+def _opinions(room: Room, view: StudyView) -> Mapping[str, list[Opinion]]:
+    return {} if view.reading is None else room.feedback.of(view.reading.id)
+
+
+@router.api_route("/models/{name}", methods=["GET", "HEAD"])
+def show_model(request: Request, room: RoomOf, who: Reader, name: str) -> HTMLResponse:
+    """Show a model card, and how scores become probabilities."""
+    if (card := read_card(room.data_dir.cards, name)) is None:
+        raise HTTPException(404)
+    return page(request, room, "model.html", who, card=card)
+
+
+@router.api_route("/try", methods=["GET", "HEAD"])
+def show_try(request: Request, room: RoomOf, who: Reader) -> HTMLResponse:
+    """Let a reader try a film, and an admin upload files."""
+    return page(request, room, "try.html", who, most=room.settings.web.upload_bytes)
+
+
+@router.api_route("/cohort", methods=["GET", "HEAD"])
+def show_cohort(
+    request: Request,
+    room: RoomOf,
+    who: Reader,
+    finding: Annotated[str, Query(max_length=64)] = "",
+    days: Annotated[int, Query(ge=1, le=3650)] = 365,
+) -> HTMLResponse:
+    """Show all readings together."""
+    room.accesses.record(who.name, who.address, "cohort")
+    return page(request, room, "cohort.html", who, cohort=read_cohort(room.engine, finding, days))
+
+
+@router.api_route("/access", methods=["GET", "HEAD"])
+def show_access(request: Request, room: RoomOf, who: Admin) -> HTMLResponse:
+    """Show an admin who looked at what."""
+    return page(request, room, "access.html", who, accesses=room.accesses.latest())
 
 
 @router.api_route("/health", methods=["GET", "HEAD"])

@@ -22,6 +22,10 @@ _CLASHES = 5
 _CLOCK_SLACK = 60.0
 
 
+TRIED = "try-it"
+"""Peer host of what came by the reading room to be tried out: its results go nowhere."""
+
+
 class Admission(enum.Enum):
     """What the index made of an instance."""
 
@@ -196,6 +200,27 @@ class Index:
                 update(study)
                 .where(study.c.study_instance_uid == study_instance_uid, study.c.revision == revision)
                 .values(queued_at=None)
+            )
+
+    def complete(self, study_instance_uid: str) -> bool:
+        """Close a study of which nothing more will come; False when it is not open."""
+        now = self._clock()
+        with database.writing(self.engine) as connection:
+            return bool(
+                connection.execute(
+                    update(study)
+                    .where(
+                        study.c.study_instance_uid == study_instance_uid,
+                        study.c.state == StudyState.RECEIVING,
+                    )
+                    .values(
+                        state=StudyState.COMPLETE,
+                        completed_at=now,
+                        queued_at=None,
+                        attempts=0,
+                        updated_at=now,
+                    )
+                ).rowcount
             )
 
     # -- by hand -------------------------------------------------------------------------------------

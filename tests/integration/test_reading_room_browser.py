@@ -8,13 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from dicom_node.network.transport import bind
+from dicom_node.reading_room.accounts import Accounts, Role
 from dicom_node.reading_room.app import create_app
-from tests.factories import film, uid
+from dicom_node.store.readings import KeptCase, KeptFinding, KeptImage, KeptReading, KeptSimilar
+from dicom_node.store.study import StudyState
+from tests.factories import chest, encoded, film, uid
 from tests.peers import until
 from tests.unit.reading_room.node import StillNode
 
@@ -111,3 +117,80 @@ def test_a_study_appears_without_reload_and_hostile_text_stays_text(node: StillN
     expect(page.get_by_text("<script>document.title = 'taken'</script>")).to_be_visible()
     assert not visit.elsewhere
     assert not [each for each in visit.complaints if "viewer" not in each and "404" not in each]
+
+
+def reading() -> KeptReading:
+    return KeptReading(
+        model="tiny",
+        model_version="1.0.0",
+        parameters=("weights_sha256=1",),
+        normality="absent",
+        findings=(
+            KeptFinding("nodule", "Nodule", 0.75, 0.5, 0.4, "present"),
+            KeptFinding("mass", "Mass", None, 0.001, 0.002, "absent"),
+        ),
+        images=(KeptImage(uid(1, 1), "frontal", "", ""),),
+        similar=KeptSimilar("reference", (KeptCase("openi:CXR1", 0.91, ("Nodule",)),), 0.5, disagrees=True),
+    )
+
+
+def test_a_reader_agrees_by_keyboard_and_the_page_shows_it(node: StillNode, visit: Visit) -> None:
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    page = visit.go("/studies/1")
+    agree = page.get_by_role("button", name="agree: Nodule", exact=True)
+    agree.focus()
+    page.keyboard.press("Enter")
+    expect(agree).to_have_attribute("aria-pressed", "true", timeout=20_000)
+    page.get_by_label("comment on Nodule", exact=True).click()
+    page.get_by_label("Comment on Nodule", exact=True).fill("<i>left apex</i>")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("<i>left apex</i>").first).to_be_visible(timeout=20_000)
+    assert page.locator("#live i").count() == 0
+    assert not visit.elsewhere
+
+
+def test_a_reader_logs_in_looks_and_logs_out(tmp_path: Path, chromium: Browser) -> None:
+    node = StillNode(tmp_path / "data")
+    web = node.settings.web.model_copy(update={"login": True})
+    node.settings = node.settings.model_copy(update={"web": web})
+    Accounts(node.index.engine).add("rita", Role.READER, "correct horse battery")
+    node.finish(1, StudyState.FAILED, "no model could read it", results=0)
+    with served(create_app(node.settings)) as address:
+        context = chromium.new_context()
+        page = Visit(context, address).go("/studies/1")
+        for password, seen in (("wrong password", "do not fit"), ("correct horse battery", "rita")):
+            page.get_by_label("Name").fill("rita")
+            page.get_by_label("Password").fill(password)
+            page.get_by_role("button", name="Log in").click()
+            expect(page.get_by_text(seen).first).to_be_visible(timeout=20_000)
+        assert page.get_by_role("button", name="Analyse again").count() == 0
+        page.goto(f"{address}/access")
+        expect(page.get_by_text("not allowed")).to_be_visible()
+        page.goto(address)
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_role("heading", name="Log in")).to_be_visible(timeout=20_000)
+        context.close()
+    node.close()
+
+
+def test_a_file_is_uploaded_and_a_film_is_tried(node: StillNode, visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(encoded(hostile(1)))
+    Image.fromarray((chest(96, 80) * 255).astype(np.uint8)).save(tmp_path / "b.png")
+    page = visit.go("/try")
+    page.locator("#films").set_input_files(tmp_path / "a.dcm")
+    expect(page.get_by_role("link", name="open")).to_have_attribute("href", "/studies/1", timeout=30_000)
+    page.locator("#film").set_input_files(tmp_path / "b.png")
+    expect(page).to_have_url(f"{visit.address}/studies/2", timeout=60_000)
+    expect(page.get_by_text("Tried in the reading room")).to_be_visible(timeout=20_000)
+
+
+@pytest.mark.parametrize("path", ["/", "/studies/1", "/try", "/cohort", "/health", "/access", "/nowhere"])
+def test_axe_finds_nothing_serious(node: StillNode, visit: Visit, path: str) -> None:
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    node.finish(2, StudyState.FAILED, "no model could read it", results=0)
+    page = visit.go(path)
+    for details in page.locator("details").all():
+        details.evaluate("each => each.open = true")
+    found = Axe().run(page).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert not serious, [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in serious]

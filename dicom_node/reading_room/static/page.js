@@ -82,3 +82,57 @@ document.addEventListener("keydown", (event) => {
     links[Math.min(Math.max(at + (event.key === "j" ? 1 : -1), 0), links.length - 1)]?.focus();
   }
 });
+
+// -- files: dropped or chosen, sent one after the other, each with its progress
+
+function send(file, address, item) {
+  return new Promise((done) => {
+    const request = new XMLHttpRequest();
+    const bar = document.createElement("progress");
+    bar.max = file.size || 1;
+    bar.value = 0;
+    bar.setAttribute("aria-label", file.name);
+    item.append(bar);
+    request.upload.addEventListener("progress", (event) => { bar.value = event.loaded; });
+    request.addEventListener("loadend", () => {
+      let answer = {};
+      try { answer = JSON.parse(request.responseText); } catch { answer = { error: "The node does not answer." }; }
+      bar.remove();
+      const said = document.createElement(answer.study ? "a" : "span");
+      said.textContent = answer.study ? "open" : answer.error || "not taken";
+      if (answer.study) said.href = `/studies/${answer.study}`;
+      else said.className = "failed";
+      item.append(" ", said);
+      done(answer);
+    });
+    request.open("POST", address);
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.setRequestHeader("X-CSRF-Token", JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRF-Token"]);
+    request.send(file);
+  });
+}
+
+for (const place of document.querySelectorAll(".drop")) {
+  const input = place.querySelector("input");
+  const list = place.querySelector(".files");
+  const take = async (files) => {
+    for (const file of files) {
+      const item = document.createElement("li");
+      item.textContent = file.name;
+      list.append(item);
+      const answer = await send(file, place.dataset.upload, item);
+      if (answer.study && place.dataset.open) location.assign(`/studies/${answer.study}`);
+    }
+  };
+  input.addEventListener("change", () => take([...input.files]));
+  place.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    place.dataset.over = "true";
+  });
+  place.addEventListener("dragleave", () => delete place.dataset.over);
+  place.addEventListener("drop", (event) => {
+    event.preventDefault();
+    delete place.dataset.over;
+    take([...event.dataTransfer.files]);
+  });
+}

@@ -48,7 +48,7 @@ class Bench:
         self.index = Index.open(settings.database)
         self.pipeline = Pipeline(settings, self.index, StudyReader.open(settings))
 
-    def receive(self, **elements: object) -> str:
+    def receive(self, *, peer_host: str = "127.0.0.1", **elements: object) -> str:
         """Keep a film as the SCP would; return its Study Instance UID."""
         ds = factories.film(**elements)  # type: ignore[arg-type]
         content = factories.encoded(ds)
@@ -65,7 +65,7 @@ class Bench:
                 size=stored.size,
                 file=stored.name,
                 calling_ae="MODALITY",
-                peer_host="127.0.0.1",
+                peer_host=peer_host,
                 own_result=found.own_result,
             )
         )
