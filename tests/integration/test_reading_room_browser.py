@@ -41,7 +41,8 @@ def served(app: Any) -> Iterator[str]:
         until(lambda: server.started, 20, "uvicorn listening")
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
-        app.state.room.changes.stop()
+        if room := getattr(app.state, "room", None):
+            room.changes.stop()
         server.should_exit = True
         thread.join(20)
         listening.close()
