@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import BytesIO
@@ -19,6 +22,7 @@ from tests.peers import until
 
 SECONDS = 20
 DAY = 86_400
+OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "2"))
 
 
 @pytest.fixture
@@ -314,6 +318,32 @@ def test_an_archive_that_is_down_for_an_hour_gets_everything_once(
             node.ask()
             until(lambda: node.counts == {"CONFIRMED": 2}, SECONDS, "both are confirmed")
         assert sorted(pacs.stored) == sorted(node.uids.values())
+
+
+def test_an_archive_that_is_down_for_a_while_gets_everything_once(
+    receiver: Receiver, outgoing: Callable[..., Outgoing]
+) -> None:
+    """In real time, by the sender's own loop."""
+    pacs, stop = archive(receiver), threading.Event()
+    with outgoing(
+        pacs.destination, connect_seconds=1, backoff_seconds=0.2, backoff_cap_seconds=1, idle_seconds=0.5
+    ) as node:
+        node.outbox._clock = node.sender._confirmer._commitments._clock = time.time
+        loop = threading.Thread(target=node.sender.run, args=(stop,))
+        loop.start()
+        try:
+            until(lambda: node.backlog.error, SECONDS, "a first try has failed")
+            begun = time.monotonic()
+            until(lambda: time.monotonic() - begun > OUTAGE_SECONDS, OUTAGE_SECONDS + 1, "the outage is over")
+            assert node.counts == {"ENCODED": 2}
+            with pacs:
+                pacs.answering = pacs.on_the_same
+                until(lambda: node.counts == {"CONFIRMED": 2}, SECONDS, "both are confirmed")
+                assert sorted(pacs.stored) == sorted(node.uids.values())
+                assert node.conserved()
+        finally:
+            stop.set()
+            loop.join()
 
 
 def test_an_association_that_is_refused_is_tried_again(
