@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,11 @@ def test_old_versions_and_weak_ciphers_are_refused(
     assert handshake(ciphers="ECDHE+AESGCM") == "TLSv1.2"
     with pytest.raises((ssl.SSLError, ConnectionError)):
         handshake(ciphers="ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256")  # CBC: no AEAD
-    openssl = ["openssl", "s_client", "-connect", f"127.0.0.1:{secure.port}", "-tls1_1"]
-    done = subprocess.run(openssl, input="", capture_output=True, text=True, check=False, timeout=20)
-    assert done.returncode != 0
+    old = {"minimum_version": ssl.TLSVersion.TLSv1, "maximum_version": ssl.TLSVersion.TLSv1_1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that they are old
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            handshake(ciphers="DEFAULT:@SECLEVEL=0", **old)
 
 
 def test_peers_that_are_silent_in_the_handshake_hold_up_nobody(
