@@ -58,6 +58,7 @@ COMMANDS = {
     "dicom_node.cli.status": ("status", "retry"),
     "dicom_node.cli.analyze": ("analyze",),
     "dicom_node.cli.prompt": ("prompt",),
+    "dicom_node.cli.results": ("retract", "replay", "validate"),
     "dicom_node.cli.peers": ("send", "echo"),
     "dicom_node.cli.doctor": ("doctor",),
     "dicom_node.cli.conformance": ("conformance",),

@@ -7,7 +7,9 @@ from pathlib import Path
 import typer
 
 from dicom_node import logs
+from dicom_node.errors import NodeError
 from dicom_node.settings import Settings, load_settings
+from dicom_node.store.index import Index
 
 
 def settings_of(ctx: typer.Context) -> Settings:
@@ -30,3 +32,18 @@ def config_of(ctx: typer.Context) -> Path | None:
     """Return the configuration file of this call, for child processes."""
     value = ctx.find_root().params.get("config")
     return Path(value) if value is not None else None
+
+
+def open_index(settings: Settings) -> Index:
+    """Return the index of a node that has run.
+
+    Raises
+    ------
+    NodeError
+        When there is none yet.
+    """
+    if settings.database_url is None and not (settings.data_dir / "index.sqlite").exists():
+        raise NodeError(
+            f"data_dir {settings.data_dir}: no index there; name the folder that `dicom-node serve` works in"
+        )
+    return Index.open(settings.database)

@@ -11,12 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dicom_node.cli.context import settings_of
+from dicom_node.cli.context import open_index, settings_of
 from dicom_node.data_dir import DataDir
 from dicom_node.errors import NodeError
-from dicom_node.settings import Settings
 from dicom_node.store.audit import Audit, Overview
-from dicom_node.store.index import Index
 from dicom_node.store.outbox import Backlog, Outbox
 from dicom_node.store.study import ResultState, StudyState
 
@@ -38,7 +36,7 @@ def status(
     exactly one. A study is confirmed when every destination says that it keeps every result of it.
     """
     settings = settings_of(ctx)
-    index = _open(settings)
+    index = open_index(settings)
     overview = Overview(index.engine)
     studies, results = overview.study_counts(), overview.result_counts()
     confirmed = overview.confirmed_studies()
@@ -76,7 +74,7 @@ def retry(
     states = [StudyState.FAILED]
     states += [StudyState.SKIPPED] if skipped else []
     states += [StudyState.REPORTED] if reported else []
-    index = _open(settings_of(ctx))
+    index = open_index(settings_of(ctx))
     again = index.retry(studies or (), states=states)
     sent_again = Outbox(index.engine).retry() if results and not studies else 0
     index.close()
@@ -86,14 +84,6 @@ def retry(
             f"{len(set(studies)) - again} of the named studies are unknown or in no state to retry; "
             "see `dicom-node status`, and --skipped or --reported"
         )
-
-
-def _open(settings: Settings) -> Index:
-    if settings.database_url is None and not (settings.data_dir / "index.sqlite").exists():
-        raise NodeError(
-            f"data_dir {settings.data_dir}: no index there; name the folder that `dicom-node serve` works in"
-        )
-    return Index.open(settings.database)
 
 
 def _as_json(

@@ -11,16 +11,18 @@ import functools
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
+from pydicom import dcmread
 from pydicom.config import RAISE
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import validate_value
 
+from dicom_node import elements
 from dicom_node.errors import EncodingFailed
 from dicom_node.results import codes, document, structure
 from dicom_node.results.equipment import MODEL_NAME
@@ -81,9 +83,44 @@ def mistakes(ds: Dataset, *, ours: bool) -> Iterator[str]:
     yield from _coded(ds, everything)
 
 
-def is_ours(ds: Dataset) -> bool:
-    """Whether this software wrote it."""
-    return _text(ds, "ManufacturerModelName") == MODEL_NAME
+def inspect(path: Path) -> list[str]:
+    """Every mistake of a file, whoever wrote it; what this software wrote must keep its promises too.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    """
+    try:
+        with elements.tolerance():
+            ds = dcmread(path)
+            ours = _text(ds, "ManufacturerModelName") == MODEL_NAME
+            return [*mistakes(ds, ours=ours), *_unknown_codes(ds)]
+    except FileNotFoundError:
+        raise
+    except (*elements.MALFORMED, OSError) as error:
+        return [f"it cannot be read as DICOM: {' '.join(str(error).split())[:200] or type(error).__name__}"]
+
+
+def _unknown_codes(ds: Dataset) -> Iterator[str]:
+    """Codes of PS3.16 annex D that do not exist, or mean something else, by pydicom's dictionary."""
+    # Half a second to import, which no result on its way should wait for: ours are tested against it.
+    from pydicom.sr._concepts_dict import concepts  # noqa: PLC0415
+
+    table = cast("Mapping[str, Mapping[str, Sequence[str]]]", concepts["DCM"])
+    meanings: dict[str, set[str]] = {}
+    for entries in table.values():
+        for value, (meaning, *_) in entries.items():
+            meanings.setdefault(value, set()).add(meaning.casefold())
+    for element in _elements(ds):
+        if element.VR != "SQ" or not element.keyword.endswith("CodeSequence"):
+            continue
+        for item in element.value:
+            value, meaning = _text(item, "CodeValue"), _text(item, "CodeMeaning")
+            if _text(item, _SCHEME) != "DCM" or meaning.casefold() in meanings.get(value, ()):
+                continue
+            known = " or ".join(sorted(meanings.get(value, ()))) or "not known"
+            yield f"the code ({value}, DCM, {meaning!r}) in {element.keyword} is {known}"
 
 
 def _text(ds: Dataset, keyword: str) -> str:

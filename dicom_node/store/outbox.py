@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Engine, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, and_, case, exists, func, or_, select, update
 
 from dicom_node.owner import Owner
 from dicom_node.store import database
@@ -199,11 +199,18 @@ class Outbox:
     def _move(self, entry: Delivery, state: ResultState, **values: object) -> None:
         if entry.state not in result_sources(state):
             raise ValueError(f"no transition: {entry.state} to {state}")
+        # What was withdrawn while it was on its way has arrived all the same.
+        held = [entry.state, ResultState.WITHDRAWN] if state is ResultState.SENT else [entry.state]
+        # What was withdrawn and is to be sent again is not.
+        withdrawn = exists().where(result.c.id == delivery.c.result_id, result.c.withdrawn_at.is_not(None))
+        becomes = (
+            case((withdrawn, ResultState.WITHDRAWN), else_=state) if state is ResultState.ENCODED else state
+        )
         with database.writing(self._engine) as connection:
             connection.execute(
                 update(delivery)
-                .where(delivery.c.id == entry.id, delivery.c.state == entry.state)
-                .values(state=state, owner=None, lease_until=None, updated_at=self._clock(), **values)
+                .where(delivery.c.id == entry.id, delivery.c.state.in_(held))
+                .values(state=becomes, owner=None, lease_until=None, updated_at=self._clock(), **values)
             )
 
     def retry(self, destinations: Sequence[str] = ()) -> int:

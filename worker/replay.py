@@ -1,0 +1,147 @@
+"""A study's stored results made anew from its stored films, and compared byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_node.data_dir import DataDir
+from dicom_node.errors import NodeError
+from dicom_node.results import codes, document, structure
+from dicom_node.results.encoding import encoded
+from dicom_node.settings import Settings
+from dicom_node.store.index import Index
+from dicom_node.store.results import RecordedResult, Results
+from dicom_node.store.study import StudyState
+from models.bundle import find_bundle, read_bundle
+from models.errors import ModelError
+from worker.pipeline import predecessors
+from worker.reading import StudyReader, StudyRevision
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One result, then and now.
+
+    Attributes
+    ----------
+    difference
+        Where the two part, as one sentence; empty when every byte is the same.
+    """
+
+    kind: str
+    sop_instance_uid: str
+    difference: str
+
+
+def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Replayed]:
+    """Read a study again with the bundle that its report names, and compare.
+
+    Kinds and class of the reports are those that are stored, whatever the settings ask for now.
+
+    Parameters
+    ----------
+    settings
+        Of the node; its bundle is taken when it is the recorded one, else the shipped bundle of that name.
+
+    Raises
+    ------
+    NodeError
+        When the study has no results of its own to compare with, or the recorded bundle is not here.
+    """
+    results = Results(index.engine)
+    recorded = results.of_study(study_instance_uid)
+    stored = [] if recorded is None else [e for e in recorded.results if e.revision == recorded.revision]
+    if recorded is None or not stored or recorded.completed_at is None:
+        raise NodeError(f"study {study_instance_uid}: no stored results to replay; see `dicom-node status`")
+    if recorded.state not in {StudyState.REPORTED, StudyState.SKIPPED}:
+        raise NodeError(
+            f"study {study_instance_uid} is {recorded.state}: it was neither reported nor skipped"
+        )
+    data_dir = DataDir(settings)
+    report = dcmread(data_dir.results.path(next(e.file for e in stored if e.kind == "sr")))
+    study = StudyRevision(
+        study_instance_uid,
+        recorded.revision,
+        datetime.fromtimestamp(recorded.completed_at, UTC),
+        predecessors(results.before(recorded.id, recorded.revision), data_dir.results),
+    )
+    with StudyReader.open(_as_recorded(settings, report, stored)) as reader:
+        reading = reader.read(study, [data_dir.spool.path(name) for name in recorded.films])
+    return list(_compared(data_dir, stored, reading.objects))
+
+
+def _as_recorded(settings: Settings, report: Dataset, stored: list[RecordedResult]) -> Settings:
+    """Settings that ask for what is stored, with the bundle that said it."""
+    classes = {uid: name for name, uid in document.SOP_CLASSES.items()}
+    kinds = tuple(dict.fromkeys(entry.kind for entry in stored))
+    results = settings.results.model_copy(
+        update={"objects": kinds, "sr_class": classes[str(report.SOPClassUID)]}
+    )
+    worker = settings.worker.model_copy(update={"bundle": _bundle(settings, report)})
+    return settings.model_copy(update={"results": results, "worker": worker})
+
+
+def _bundle(settings: Settings, report: Dataset) -> str:
+    """The recorded bundle: the configured one, or the shipped one of that name and version."""
+    said = [
+        str(item.get("TextValue"))
+        for item in structure.descendants(report)
+        if structure.name_of(item)
+        in {codes.ALGORITHM_NAME.value, codes.ALGORITHM_VERSION.value, codes.ALGORITHM_PARAMETERS.value}
+    ]
+    weights = next((text.partition("=")[2] for text in said if text.startswith("weights_sha256=")), "")
+    if not weights:  # nothing was run
+        return settings.worker.bundle
+    name, version = said[:2]
+    for candidate in (settings.worker.bundle, f"{name}-{version}"):
+        with contextlib.suppress(ModelError):
+            if read_bundle(find_bundle(candidate)).weights_sha256 == weights:
+                return candidate
+    raise NodeError(f"the bundle {name} {version} with weights {weights[:12]} is not here: set worker.bundle")
+
+
+def _compared(
+    data_dir: DataDir, stored: list[RecordedResult], now: tuple[tuple[str, Dataset], ...]
+) -> Iterator[Replayed]:
+    unmatched = list(now)
+    for entry in stored:
+        match = next((item for item in unmatched if item[0] == entry.kind), None)
+        if match is None:
+            yield Replayed(entry.kind, entry.sop_instance_uid, "it is not written any more")
+            continue
+        unmatched.remove(match)
+        then = data_dir.results.path(entry.file).read_bytes()
+        same = encoded(match[1]) == then
+        difference = "" if same else _difference(dcmread(io.BytesIO(then)), match[1])
+        yield Replayed(entry.kind, entry.sop_instance_uid, difference)
+    for kind, ds in unmatched:
+        yield Replayed(kind, str(ds.SOPInstanceUID), "it was not written then")
+
+
+def _difference(then: Dataset, now: Dataset) -> str:
+    """First element, in the order of the file, in which two objects differ; their UIDs follow from it."""
+    path = _first(then, now)
+    return f"it differs in {path}" if path else "it differs in its encoding"
+
+
+def _first(then: Dataset, now: Dataset) -> str:
+    for tag in sorted({*then.keys(), *now.keys()}):
+        if tag == _SOP_INSTANCE_UID or (tag in then and tag in now and then[tag] == now[tag]):
+            continue
+        keyword = (then if tag in then else now)[tag].keyword
+        if tag in then and tag in now and then[tag].VR == "SQ":
+            for number, pair in enumerate(zip(then[tag].value, now[tag].value, strict=False), 1):
+                if inner := _first(*pair):
+                    return f"{keyword}[{number}].{inner}"
+        return str(keyword)
+    return ""
+
+
+_SOP_INSTANCE_UID = 0x00080018
