@@ -175,6 +175,20 @@ class ResultSettings(_Section):
         return self.saliency_limit if {"sc", "pdf", "seg", "pr", "pm"} & set(self.objects) else 0
 
 
+class RetrievalSettings(_Section):
+    """Which similar cases of a reference set are found beside each study."""
+
+    enabled: bool = Field(True, description="look for similar cases where there is an index")
+    index: Path | None = Field(
+        None, description="folder; absent: indexes/NAME-VERSION of the bundle in the data directory"
+    )
+    k: int = Field(5, ge=1, le=50, description="cases a study")
+    engine: Literal["exact", "hnsw", "ivfpq", "pgvector"] = "exact"
+    database_url: str | None = Field(
+        None, description="PostgreSQL with pgvector, for that engine; absent: database_url"
+    )
+
+
 class SenderSettings(_Section):
     """How results go back."""
 
@@ -335,6 +349,7 @@ class Settings(BaseSettings):
     study: StudySettings = StudySettings()
     worker: WorkerSettings = WorkerSettings()
     results: ResultSettings = ResultSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
     sender: SenderSettings = SenderSettings()
     destinations: tuple[AnyDestination, ...] = ()
     rules: tuple[Rule, ...] = ()
@@ -373,6 +388,21 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """SQLAlchemy address of the index."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'index.sqlite'}"
+
+    @property
+    def vectors_url(self) -> str | None:
+        """Address of the PostgreSQL that holds vectors for the engine ``pgvector``."""
+        return self.retrieval.database_url or self.database_url
+
+    def index_of(self, bundle_folder: str) -> Path:
+        """Folder of the index of reference cases of a bundle, which may not be there.
+
+        Parameters
+        ----------
+        bundle_folder
+            Name and version of the bundle, as its folder is called.
+        """
+        return self.retrieval.index or self.data_dir / "indexes" / bundle_folder
 
     @classmethod
     def settings_customise_sources(

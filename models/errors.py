@@ -10,7 +10,8 @@
     ├── TrainingError         a training could not go on; what it has done stays
     ├── DatasetError          a folder of films is missing something or cannot be read
     ├── UsageError            a caller asked for something by a name that does not exist
-    └── PredictionError       a good bundle gave an unusable answer for a study
+    ├── PredictionError       a good bundle gave an unusable answer for a study
+    └── RetrievalError        an index is missing, altered or of other weights, or cannot be searched
 """
 
 from __future__ import annotations
@@ -50,3 +51,7 @@ class UsageError(ModelError):
 
 class PredictionError(ModelError):
     """The network gave values that are not numbers, or the study does not suit the bundle."""
+
+
+class RetrievalError(ModelError):
+    """An index of reference cases cannot be used."""

@@ -271,9 +271,9 @@ class Redis(Process):
 
 
 @contextlib.contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """Debian's PostgreSQL with an empty database; yields its address."""
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+def postgresql(folder: Path, programs: Path | None = None) -> Iterator[str]:
+    """PostgreSQL with an empty database, Debian's unless other programs are named; yields its address."""
+    programs = programs or max(Path("/usr/lib/postgresql").glob("*/bin"))
     port = free_port()
     # initdb refuses to run as root: then its own user runs it, over a folder that this user may enter.
     as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []

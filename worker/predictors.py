@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.settings import WorkerSettings
+from dicom_node.settings import Settings, WorkerSettings
 from models.errors import ModelError
 from models.gate import Gate
 from models.predictor import Predictor
+from models.retrieval.index import is_index, read_index
+from models.retrieval.search import Searcher
+
+_LOG = logging.getLogger(__name__)
 
 
 def load_predictor(settings: WorkerSettings) -> Predictor:
@@ -40,6 +45,29 @@ def load_gate(settings: WorkerSettings) -> Gate | None:
         return Gate.load(settings.gate, device=_device(settings.device))
     except ModelError as error:
         raise ConfigurationError(f"worker.gate {settings.gate}: {error}") from error
+
+
+def load_searcher(settings: Settings, predictor: Predictor) -> Searcher | None:
+    """Return the index of the configured bundle, ready to be searched; None where there is none.
+
+    Raises
+    ------
+    ConfigurationError
+        When the index is damaged, was built by other weights, or its engine cannot be opened.
+    """
+    if not settings.retrieval.enabled:
+        return None
+    bundle = predictor.bundle.manifest.folder
+    folder = settings.index_of(bundle)
+    if not is_index(folder):
+        _LOG.info("no similar cases: there is no index in %s; dicom-node index build %s", folder, bundle)
+        return None
+    try:
+        index = read_index(folder)
+        index.check_origin(predictor.identity)
+        return Searcher(index, engine=settings.retrieval.engine, url=settings.vectors_url)
+    except ModelError as error:
+        raise ConfigurationError(f"retrieval.index {folder}: {error}") from error
 
 
 def _device(name: str) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,18 +22,23 @@ from dicom_node.errors import NotAnalysable
 from dicom_node.installation import this_installation
 from dicom_node.pixels import FloatArray, read_header
 from dicom_node.results.document import Predecessor
-from dicom_node.results.report import Refusal, Report, Source
+from dicom_node.results.report import Refusal, Report, SimilarCases, Source
 from dicom_node.results.result_set import write_results
 from dicom_node.selection import Verdict, select
 from dicom_node.settings import Settings
 from dicom_node.store.study import StudyState
 from models.bundle import Bundle
+from models.errors import RetrievalError
 from models.explain import heatmaps
 from models.gate import Gate
 from models.predictor import Predictor
-from models.types import Film, Study
-from worker.predictors import load_gate, load_predictor
-from worker.report import best_film, make_report, objection, reported
+from models.retrieval.place import places
+from models.retrieval.search import Searcher, opinion
+from models.types import Film, Prediction, Study
+from worker.predictors import load_gate, load_predictor, load_searcher
+from worker.report import best_film, make_report, objection, reported, similar_cases
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,12 +94,22 @@ class StudyReader:
         Of the configured bundle.
     gate
         That the films pass first; None lets every film through.
+    searcher
+        Of the reference cases; None where similar ones are not looked for.
     """
 
-    def __init__(self, settings: Settings, predictor: Predictor, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        predictor: Predictor,
+        gate: Gate | None = None,
+        searcher: Searcher | None = None,
+    ) -> None:
         self._results = settings.results
         self._predictor = predictor
         self._gate = gate
+        self._searcher = searcher
+        self._neighbours = settings.retrieval.k
         self._decoder = Decoder(
             max_pixels=settings.worker.max_pixels,
             decode_seconds=settings.worker.decode_seconds,
@@ -103,14 +119,15 @@ class StudyReader:
 
     @classmethod
     def open(cls, settings: Settings) -> StudyReader:
-        """Return a reader with the configured bundle and gate.
+        """Return a reader with the configured bundle, gate and index.
 
         Raises
         ------
         ConfigurationError
-            When the bundle, the gate or the device is not there.
+            When the bundle, the gate or the device is not there, or the index is not the bundle's.
         """
-        return cls(settings, load_predictor(settings.worker), load_gate(settings.worker))
+        predictor = load_predictor(settings.worker)
+        return cls(settings, predictor, load_gate(settings.worker), load_searcher(settings, predictor))
 
     @property
     def bundle(self) -> Bundle:
@@ -126,8 +143,10 @@ class StudyReader:
         self.close()
 
     def close(self) -> None:
-        """End the decoder process."""
+        """End the decoder process, and leave the database of the index where it is in one."""
         self._decoder.close()
+        if self._searcher is not None:
+            self._searcher.close()
 
     def warm_up(self) -> None:
         """Start the decoder process, so that the first film need not wait for it."""
@@ -182,9 +201,22 @@ class StudyReader:
             heatmaps=maps,
             gate="" if self._gate is None else self._gate.identity,
             text="" if self._predictor.text == "none" else "none" if text is None else "indication",
+            similar=self._similar(read.prediction),
         )
         pixels = {film.identifier: film.pixels for film in films}
         return Reading(StudyState.REPORTED, "", report, self._encode(study, report, pixels))
+
+    def _similar(self, prediction: Prediction) -> SimilarCases | None:
+        """Find the reference cases that the study is like; a report without them is better than none."""
+        if self._searcher is None:
+            return None
+        try:
+            (found,) = self._searcher.nearest(places([prediction]), self._neighbours)
+        except RetrievalError as error:
+            _LOG.error("no similar cases: %s", error)
+            return None
+        said = opinion(prediction, found)
+        return similar_cases(said, self._searcher.index, prediction.identity, self._predictor.labels)
 
     def refuse(self, study: StudyRevision, paths: Sequence[Path], refusal: Refusal) -> Reading:
         """Say why a study was given up, without looking at its pixels."""

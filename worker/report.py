@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dicom_node.results.report import Algorithm, Code, Finding, Presence, Report, Saliency, Source
+from dicom_node.results.report import (
+    Algorithm,
+    Code,
+    Finding,
+    Presence,
+    Report,
+    Saliency,
+    SimilarCase,
+    SimilarCases,
+    Source,
+)
 from dicom_node.selection import Verdict
 from models import vocabulary
 from models.gate import GateVerdict, Objection
+from models.retrieval.index import Index
+from models.retrieval.search import Opinion
 from models.types import FindingScore, Heatmap, Identity, Prediction
 
 NORMAL = "normal"
@@ -50,6 +62,7 @@ def make_report(
     heatmaps: Sequence[Heatmap],
     gate: str = "",
     text: str = "",
+    similar: SimilarCases | None = None,
 ) -> Report:
     """Say a prediction in DICOM's terms.
 
@@ -63,6 +76,8 @@ def make_report(
         Which gate the films came through; empty for none.
     text
         What a model that reads text was given: ``indication`` or ``none``; empty for one that reads none.
+    similar
+        Cases of the reference set, as :func:`similar_cases` says them.
     """
     by_key: dict[str, list[Heatmap]] = {}
     for heatmap in heatmaps:
@@ -78,6 +93,41 @@ def make_report(
             _finding(entry, by_label[entry.key], by_key.get(entry.key, ())) for entry in prediction.findings
         ),
         normality=_normality(prediction),
+        similar=similar,
+    )
+
+
+def similar_cases(
+    opinion: Opinion, index: Index, identity: Identity, labels: Sequence[vocabulary.Label]
+) -> SimilarCases:
+    """Say in DICOM's terms which cases a study is like, and how far they bear the model out.
+
+    Parameters
+    ----------
+    index
+        That was searched.
+    identity
+        Of the bundle that embedded the study.
+    labels
+        Of the bundle: what is said of the cases.
+    """
+    return SimilarCases(
+        index_name=index.name,
+        index_digest=index.digest,
+        algorithm=_algorithm(identity, "", ""),
+        cases=tuple(
+            SimilarCase(
+                rank=rank,
+                identifier=entry.case.identifier,
+                similarity=entry.similarity,
+                labels=tuple(
+                    (label.name, _required(label.code)) for label in labels if label.key in entry.case.labels
+                ),
+            )
+            for rank, entry in enumerate(opinion.neighbours, start=1)
+        ),
+        agreement=opinion.agreement,
+        disagrees=opinion.disagrees,
     )
 
 

@@ -17,6 +17,7 @@ from dicom_node.cli.context import settings_of
 from dicom_node.errors import NodeError, NotAnalysable
 
 if TYPE_CHECKING:
+    from dicom_node.results.report import SimilarCases
     from worker.reading import Reading
 
 
@@ -129,7 +130,24 @@ def _as_json(uid: str, files: Sequence[Path], reading: Reading) -> dict[str, obj
             }
             for entry in (report.findings if report else ())
         },
+        "similar": _similar(report.similar) if report and report.similar else None,
         "intended_use": "RESEARCH USE ONLY",
+    }
+
+
+def _similar(similar: SimilarCases) -> dict[str, object]:
+    return {
+        "index": similar.index_name,
+        "agreement": similar.agreement,
+        "disagrees": similar.disagrees,
+        "cases": [
+            {
+                "case": case.identifier,
+                "similarity": case.similarity,
+                "labels": [name for name, _ in case.labels],
+            }
+            for case in similar.cases
+        ],
     }
 
 

@@ -71,6 +71,7 @@ GROUPS = {
     "dicom_node.cli.models": "models",
     "dicom_node.cli.rules": "rules",
     "dicom_node.cli.users": "users",
+    "dicom_node.cli.index": "index",
     "dicom_node.cli.child": "child",
 }
 

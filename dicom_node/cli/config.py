@@ -20,8 +20,10 @@ def show(
 ) -> None:
     """Print every setting with the value in force; passwords in addresses are hidden."""
     table = settings_of(ctx).model_dump(mode="json")
-    for key in ("broker_url", "database_url"):
-        table[key] = _without_password(table[key])
+    for section in (table, table["retrieval"]):
+        for key in ("broker_url", "database_url"):
+            if key in section:
+                section[key] = _without_password(section[key])
     if as_json:
         typer.echo(json.dumps(table, indent=2))
         return

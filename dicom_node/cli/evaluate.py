@@ -94,14 +94,14 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure a bundle on labelled films, straight from the image files. RESEARCH USE ONLY."""
-    _check_targets(out, json_)
+    check_targets(out, json_)
     if through is not None and (text != "none" or out is not None):
         raise ConfigurationError(
             "--through-pacs measures films alone, and writes with --json: leave out --text and --out"
         )
     with one_sentence():
         if gate.is_gate(bundle):
-            _put(gate.measured(bundle, labelled(dataset, root), root, split), json_, gate.show)
+            put(gate.measured(bundle, labelled(dataset, root), root, split), json_, gate.show)
             return
         from models.evaluation.evaluate import check_text, measure
         from models.evaluation.report import write_report
@@ -112,7 +112,7 @@ def evaluate(
         films = labelled(dataset, root)
         if through is not None:
             figures = through_pacs.measured(predictor, films, root, split=split, most=most, folder=through)
-            _put(figures, json_, through_pacs.show)
+            put(figures, json_, through_pacs.show)
             return
         with Progress(console=console, transient=True) as progress:
             reading = progress.add_task("reading films", total=None)
@@ -132,10 +132,11 @@ def evaluate(
                         figures,
                         lambda done, total: progress.update(drawing, completed=done, total=total),
                     )
-    _put(figures, json_, show)
+    put(figures, json_, show)
 
 
-def _put(figures: dict[str, Any], json_: Path | None, show: Callable[[dict[str, Any]], None]) -> None:
+def put(figures: dict[str, Any], json_: Path | None, show: Callable[[dict[str, Any]], None]) -> None:
+    """Write figures where they are asked for, and show them unless that is standard output."""
     written = json.dumps(figures, indent=2)
     if json_ == Path("-"):
         typer.echo(written)
@@ -172,7 +173,7 @@ def show(figures: Mapping[str, Any]) -> None:
         terminal.print(cells, "")
 
 
-def _check_targets(out: Path | None, json_: Path | None) -> None:
+def check_targets(out: Path | None, json_: Path | None) -> None:
     """Find out before the films are read whether what is measured can be kept."""
     if json_ is not None and json_ != Path("-") and not json_.parent.is_dir():
         raise ConfigurationError(f"--json {json_}: there is no folder {json_.parent}")

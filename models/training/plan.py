@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from models.errors import RecipeError
+from models.sentences import embed_texts
 from models.text import readable
 from models.tokens import Tokenizer, Tokens
 from models.training.dataset import FilmDataset, LabelledStudy
 from models.training.module import Lessons
 from models.training.recipe import Recipe
-from models.training.reports import embed_reports, likeness
+from models.training.reports import likeness
 from models.vocabulary import Vocabulary, load_vocabulary
 
 
@@ -114,7 +115,7 @@ def lessons_of(
     reported = [number for number, study in enumerate(studies) if study.report]
     if not reported:
         raise RecipeError("[alignment] needs reports, and the data set has none: take the table out")
-    reports = embed_reports(tuple(studies[number] for number in reported))
+    reports = embed_texts([studies[number].report for number in reported])
     headings = sorted({term for number in reported for term in studies[number].headings or ()})
     named = torch.tensor(
         [[term in (studies[number].headings or ()) for term in headings] for number in reported],

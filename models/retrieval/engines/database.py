@@ -1,0 +1,138 @@
+"""The engine of several hosts: a table of PostgreSQL with the extension pgvector.
+
+A set of vectors is a table that is named for their sha256: the first host that opens it writes it, in one
+transaction, and the others find it there. PostgreSQL compares a query with every row unless ``CREATE INDEX
+... USING hnsw (place vector_ip_ops)`` was given; then it is approximate, and ``hnsw.ef_search`` sets how far.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from models.errors import RetrievalError
+from models.retrieval.engines.interface import Rows
+from models.types import FloatArray
+
+#: Neighbours whose order single precision leaves open come as further candidates.
+_SPARE = 16
+
+_SECONDS = 10
+
+
+class Table:
+    """A table of vectors.
+
+    Parameters
+    ----------
+    vectors
+        That it holds; they are written unless they are there.
+    url
+        Of the database, as libpq takes it.
+
+    Raises
+    ------
+    RetrievalError
+        If there is no server or no pgvector.
+    """
+
+    def __init__(self, vectors: FloatArray, url: str) -> None:
+        digest = hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
+        self._name = f"similar_{vectors.shape[1]}_{digest[:32]}"
+        self._count = len(vectors)
+        self._url = url
+        with _one_sentence():
+            self._connection = _connect(url)
+            try:
+                _fill(self._connection, self._name, vectors)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def candidates(self, queries: FloatArray, k: int) -> Sequence[Rows]:
+        """As :meth:`models.retrieval.engines.Engine.candidates`.
+
+        Raises
+        ------
+        RetrievalError
+            If the database does not answer; the next call connects anew.
+        """
+        asked = min(k + _SPARE, self._count)
+        # <#> is the negative inner product; only operators of the extension can use its indexes.
+        statement = f"SELECT row FROM {self._name} ORDER BY place <#> %s, row LIMIT %s"  # noqa: S608 - a hash
+        with _one_sentence():
+            if self._connection.closed:
+                self._connection = _connect(self._url)
+            found = [self._connection.execute(statement, (query, asked)).fetchall() for query in queries]
+        return [np.array([row for (row,) in rows], dtype=np.intp) for rows in found]
+
+    def close(self) -> None:
+        """Leave the database."""
+        self._connection.close()
+
+
+def open_table(vectors: FloatArray, url: str | None) -> Table:
+    """Check the address and what is installed, and open the table.
+
+    Parameters
+    ----------
+    url
+        As libpq takes it, or as SQLAlchemy does.
+
+    Raises
+    ------
+    RetrievalError
+        If there is no address, no psycopg, no server or no pgvector.
+    """
+    if not url or not url.startswith("postgresql"):
+        raise RetrievalError("pgvector needs the address of a database, postgresql://...")
+    try:
+        import pgvector.psycopg  # noqa: F401, PLC0415 - of an extra
+    except ImportError as error:
+        raise RetrievalError(
+            "this engine needs psycopg and pgvector: install dicom-node[retrieval]"
+        ) from error
+    return Table(vectors, url.replace("postgresql+psycopg://", "postgresql://", 1))
+
+
+def _connect(url: str) -> Any:
+    import psycopg  # noqa: PLC0415
+    from pgvector.psycopg import register_vector  # noqa: PLC0415
+
+    connection = psycopg.connect(url, connect_timeout=_SECONDS, autocommit=True)
+    try:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        register_vector(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _fill(connection: Any, name: str, vectors: FloatArray) -> None:
+    with connection.transaction():
+        # Two hosts that start together: the second waits, and finds the table.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (name,))
+        if connection.execute("SELECT to_regclass(%s)", (name,)).fetchone() != (None,):
+            return
+        connection.execute(f"CREATE TABLE {name} (row integer PRIMARY KEY, place vector({vectors.shape[1]}))")
+        with connection.cursor().copy(f"COPY {name} FROM STDIN WITH (FORMAT BINARY)") as copy:
+            copy.set_types(["int4", "vector"])
+            for row, vector in enumerate(vectors):
+                copy.write_row((row, vector))
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn the driver's errors into the models'."""
+    import psycopg  # noqa: PLC0415
+
+    try:
+        yield
+    except psycopg.Error as error:
+        reason = str(error).partition("\n")[0]
+        raise RetrievalError(f"pgvector: the database says: {reason}") from error
