@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, exists, func, literal, or_, select
 
 from dicom_node import logs
 from dicom_node.settings import AnyDestination
@@ -212,17 +212,19 @@ def _filtered(query: Query) -> Select[Any]:
     for word in query.text.casefold().split():
         found = found.where(catalogue.c.search.contains(word, autoescape=True))
     if query.finding:
+        # Two looks into an index for each study, until the page is full.
         present = (
-            select(reading.c.study_id)
-            .join(finding, finding.c.reading_id == reading.c.id)
+            exists()
             .where(
+                reading.c.study_id == study.c.id,
+                reading.c.revision == study.c.revision,
+                finding.c.reading_id == reading.c.id,
                 finding.c.key == query.finding,
                 finding.c.presence == "present",
-                reading.c.revision == study.c.revision,
             )
             .correlate(study)
         )
-        found = found.where(study.c.id.in_(present))
+        found = found.where(present)
     return found
 
 
