@@ -8,6 +8,7 @@
       calibration.json     per label: curve, threshold, what it was fitted to
       tokenizer.json       how text becomes ids; only for a network with a text tower
       weights.safetensors  float16, single numbers and vectors float32; never a pickle
+      maps.json            which heat maps are withheld; without it, those that are flat
       metrics.json         evaluation
       README.md            model card, generated from metrics.json
 
@@ -37,6 +38,7 @@ from models.architectures import Network, build
 from models.calibration import Calibration, parse_calibration
 from models.errors import BundleError, VocabularyError
 from models.manifest import read_file, read_table, read_verified, sha256_of, toml, verify
+from models.mapcheck import MapCheck, parse_map_check
 from models.tokens import TextFormat, Tokenizer
 from models.transforms import Preprocessing
 from models.types import Identity
@@ -47,13 +49,14 @@ LABELS = "labels.toml"
 CALIBRATION = "calibration.json"
 WEIGHTS = "weights.safetensors"
 TOKENIZER = "tokenizer.json"
+MAPS = "maps.json"
 METRICS = "metrics.json"
 CARD = "README.md"
 
 REQUIRED = (LABELS, CALIBRATION, WEIGHTS)
 #: May be written after the bundle, for no answer depends on them.
 ADDED = (METRICS, CARD)
-OPTIONAL = (TOKENIZER, *ADDED)
+OPTIONAL = (TOKENIZER, MAPS, *ADDED)
 
 TEXT_INPUTS = ("none", "optional", "required")
 EXPLANATIONS = ("gradcam", "none")
@@ -152,6 +155,8 @@ class Bundle:
         Of those labels.
     hashes
         Of the other files, by name: sha256 in lower-case hexadecimal.
+    map_check
+        Of the heat maps.
     """
 
     path: Path
@@ -159,6 +164,7 @@ class Bundle:
     labels: tuple[Label, ...]
     calibration: Calibration
     hashes: Mapping[str, str]
+    map_check: MapCheck = MapCheck()  # noqa: RUF009 - frozen
 
     @property
     def weights_sha256(self) -> str:
@@ -311,7 +317,7 @@ def read_bundle(path: Path) -> Bundle:
         if left:
             raise BundleError(f"bundle {path}: {MANIFEST} has an unknown entry {next(iter(left))}")
     tokenizer = {TOKENIZER} if manifest.tokens is not None else set()
-    verify(path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional={*ADDED})
+    verify(path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional={MAPS, *ADDED})
     labels = read_table(path, LABELS)
     if set(labels) != {"keys"} or not labels["keys"]:
         raise BundleError(f"bundle {path}: {LABELS} must hold keys and nothing else")
@@ -320,7 +326,18 @@ def read_bundle(path: Path) -> Bundle:
     except VocabularyError as error:
         raise BundleError(f"bundle {path}: {LABELS}: {error}") from error
     calibration = parse_calibration(read_file(path, CALIBRATION).decode("utf-8", "replace"), labels["keys"])
-    return Bundle(path, manifest, chosen, calibration, sections["sha256"])
+    return Bundle(
+        path, manifest, chosen, calibration, sections["sha256"], _map_check(path, sections["sha256"])
+    )
+
+
+def _map_check(path: Path, hashes: Mapping[str, str]) -> MapCheck:
+    if MAPS not in hashes:
+        return MapCheck()
+    try:
+        return parse_map_check(read_file(path, MAPS).decode("utf-8", "replace"))
+    except ValueError as error:
+        raise BundleError(f"bundle {path}: {MAPS}: {error}") from error
 
 
 def _text_format(inputs: dict[str, Any]) -> TextFormat | None:
@@ -373,10 +390,10 @@ def write_bundle(
 
 
 def amend_bundle(bundle: Bundle, files: Mapping[str, str]) -> Bundle:
-    """Write what no answer depends on, and the manifest that covers it."""
+    """Write what no score depends on, and the manifest that covers it."""
     for name, text in files.items():
-        if name not in ADDED:
-            raise BundleError(f"bundle {bundle.path}: {name} is not one of {', '.join(ADDED)}")
+        if name not in (MAPS, *ADDED):
+            raise BundleError(f"bundle {bundle.path}: {name} is not one of {', '.join((MAPS, *ADDED))}")
         (bundle.path / name).write_text(text, encoding="utf-8")
     _write_manifest(bundle.path, bundle.manifest)
     return read_bundle(bundle.path)

@@ -30,13 +30,16 @@ from dicom_node.store.study import StudyState
 from models.bundle import Bundle
 from models.errors import RetrievalError
 from models.explain import heatmaps
+from models.explain.subjects import best_film, reported
 from models.gate import Gate
+from models.mapcheck import region_of
 from models.predictor import Predictor
+from models.predictor import Reading as ModelReading
 from models.retrieval.place import places
 from models.retrieval.search import Searcher, opinion
-from models.types import Film, Prediction, Study
+from models.types import Film, Heatmap, Prediction, Study
 from worker.predictors import load_gate, load_predictor, load_searcher
-from worker.report import best_film, make_report, objection, reported, similar_cases
+from worker.report import make_report, objection, similar_cases
 
 _LOG = logging.getLogger(__name__)
 
@@ -186,11 +189,7 @@ class StudyReader:
             refusal = Refusal("no_text", f"the model {name} needs an indication, and no header holds one")
             return self._refusal(study, sources, refusal)
         read = self._predictor.read([Study(tuple(films), text)])[0]
-        maps = tuple(
-            heatmap
-            for key in reported(read.prediction, self._results.heat_maps)
-            for heatmap in heatmaps(self._predictor, read, [key], films=[best_film(read.prediction, key)])
-        )
+        maps, withheld = self._draw(read, {candidate.uid: candidate.view for candidate in candidates})
         report = make_report(
             study_instance_uid=study.study_instance_uid,
             revision=study.revision,
@@ -199,6 +198,7 @@ class StudyReader:
             prediction=read.prediction,
             labels=self._predictor.labels,
             heatmaps=maps,
+            withheld=withheld,
             gate="" if self._gate is None else self._gate.identity,
             text="" if self._predictor.text == "none" else "none" if text is None else "indication",
             similar=self._similar(read.prediction),
@@ -217,6 +217,29 @@ class StudyReader:
             return None
         said = opinion(prediction, found)
         return similar_cases(said, self._searcher.index, prediction.identity, self._predictor.labels)
+
+    def _draw(
+        self, read: ModelReading, views: Mapping[str, str]
+    ) -> tuple[tuple[Heatmap, ...], dict[str, str]]:
+        """Heat maps of the reported findings, and why some of them are withheld."""
+        keys = reported(read.prediction, self._results.heat_maps)
+        by_film: dict[int, list[str]] = {}
+        for key in keys:
+            by_film.setdefault(best_film(read.prediction, key), []).append(key)
+        maps: dict[str, Heatmap] = {}
+        withheld: dict[str, str] = {}
+        check = self._predictor.bundle.map_check
+        for position, shown in by_film.items():
+            film = read.study.films[position]
+            view = views[film.identifier]
+            region = region_of(film.pixels, view)
+            for heatmap in heatmaps(self._predictor, read, shown, films=[position]):
+                reason = check.objection(heatmap.values, region, view)
+                if reason:
+                    withheld[heatmap.key] = reason
+                else:
+                    maps[heatmap.key] = heatmap
+        return tuple(maps[key] for key in keys if key in maps), withheld
 
     def refuse(self, study: StudyRevision, paths: Sequence[Path], refusal: Refusal) -> Reading:
         """Say why a study was given up, without looking at its pixels."""

@@ -18,14 +18,20 @@ from dicom_node.results.report import (
 )
 from dicom_node.selection import Verdict
 from models import vocabulary
+from models.explain.subjects import NORMAL
 from models.gate import GateVerdict, Objection
 from models.retrieval.index import Index
 from models.retrieval.search import Opinion
 from models.types import FindingScore, Heatmap, Identity, Prediction
 
-NORMAL = "normal"
 ABNORMAL = "abnormal"
-_METHODS = {"gradcam": "Grad-CAM"}
+METHODS = {
+    "gradcam": "Grad-CAM",
+    "attention": "Attention rollout",
+    "ig": "Integrated Gradients",
+    "occlusion": "Occlusion",
+}
+"""Names of the methods of heat maps, for a person."""
 _OBJECTIONS = {
     Objection.BLANK: "the picture is blank",
     Objection.NOT_CHEST: "the picture is no chest film (score {0.chest_score:.2f})",
@@ -33,22 +39,6 @@ _OBJECTIONS = {
     Objection.ROTATED: "the film lies on its side or on its head (score {0.rotated_score:.2f})",
     Objection.OUT_OF_DISTRIBUTION: "the picture is unlike known chest films (distance {0.distance:.1f})",
 }
-
-
-def reported(prediction: Prediction, limit: int) -> tuple[str, ...]:
-    """Return the keys of the findings that get a heat map: the present ones, most certain first.
-
-    Normality is no finding that has a place on the film; abnormality is where the model saw it.
-    """
-    present = [entry for entry in prediction.findings if entry.present and entry.key != NORMAL]
-    present.sort(key=_certainty, reverse=True)
-    return tuple(entry.key for entry in present[:limit])
-
-
-def best_film(prediction: Prediction, key: str) -> int:
-    """Return the position of the film on which a finding scores highest."""
-    entry = next(entry for entry in prediction.findings if entry.key == key)
-    return max(range(len(entry.film_scores)), key=entry.film_scores.__getitem__)
 
 
 def make_report(
@@ -60,6 +50,7 @@ def make_report(
     prediction: Prediction,
     labels: Sequence[vocabulary.Label],
     heatmaps: Sequence[Heatmap],
+    withheld: Mapping[str, str] | None = None,
     gate: str = "",
     text: str = "",
     similar: SimilarCases | None = None,
@@ -72,6 +63,8 @@ def make_report(
         Of the bundle, in its order.
     heatmaps
         Of the reported findings; `film` is a SOP Instance UID.
+    withheld
+        Why the map of a finding is not among them, by its key.
     gate
         Which gate the films came through; empty for none.
     text
@@ -90,7 +83,10 @@ def make_report(
         sources=tuple(sources),
         algorithm=_algorithm(prediction.identity, gate, text),
         findings=tuple(
-            _finding(entry, by_label[entry.key], by_key.get(entry.key, ())) for entry in prediction.findings
+            _finding(
+                entry, by_label[entry.key], by_key.get(entry.key, ()), (withheld or {}).get(entry.key, "")
+            )
+            for entry in prediction.findings
         ),
         normality=_normality(prediction),
         similar=similar,
@@ -131,7 +127,9 @@ def similar_cases(
     )
 
 
-def _finding(entry: FindingScore, label: vocabulary.Label, heatmaps: Sequence[Heatmap]) -> Finding:
+def _finding(
+    entry: FindingScore, label: vocabulary.Label, heatmaps: Sequence[Heatmap], withheld: str
+) -> Finding:
     return Finding(
         key=entry.key,
         name=label.name,
@@ -146,10 +144,11 @@ def _finding(entry: FindingScore, label: vocabulary.Label, heatmaps: Sequence[He
             Saliency(
                 sop_instance_uid=heatmap.film,
                 values=heatmap.values,
-                method=_METHODS.get(heatmap.method, heatmap.method),
+                method=METHODS[heatmap.method],
             )
             for heatmap in heatmaps
         ),
+        withheld=withheld,
     )
 
 
@@ -181,10 +180,6 @@ def _algorithm(identity: Identity, gate: str, text: str) -> Algorithm:
     if text:
         parameters.append(f"text={text}")
     return Algorithm(name=identity.name, version=identity.version, parameters=tuple(parameters))
-
-
-def _certainty(entry: FindingScore) -> float:
-    return entry.score if entry.probability is None else entry.probability
 
 
 def _required(code: vocabulary.Code) -> Code:

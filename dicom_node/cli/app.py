@@ -64,6 +64,7 @@ COMMANDS = {
     "dicom_node.cli.conformance": ("conformance",),
     "dicom_node.cli.train": ("train",),
     "dicom_node.cli.evaluate": ("evaluate",),
+    "dicom_node.cli.explain": ("explain",),
     "dicom_node.cli.data": ("data",),
 }
 GROUPS = {

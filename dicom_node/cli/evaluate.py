@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table as Cells
 
+from dicom_node.cli import explanations as heat
 from dicom_node.cli import gate, through_pacs
 from dicom_node.errors import ConfigurationError, NodeError
 
@@ -71,9 +72,29 @@ def evaluate(
             help="what is read beside the films: none, indication, or report (freed of the labels' terms)",
         ),
     ] = "none",
+    explanations: Annotated[
+        bool, typer.Option("--explanations", help="measure the heat maps, and not the answers")
+    ] = False,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="of heat maps, again for more; all that the bundle has when absent"),
+    ] = None,
+    maps: Annotated[
+        int, typer.Option("--maps", min=1, help="heat maps of the split that are measured beside the boxes")
+    ] = 30,
+    fit_check: Annotated[
+        bool,
+        typer.Option(
+            "--fit-check", help="first fit to val which heat maps are withheld, and keep it in the bundle"
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="folder for metrics.json, report.html, table.md and the plots"),
+        typer.Option(
+            "--out",
+            help="folder for metrics.json, report.html, table.md and the plots; "
+            "with --explanations for explanations.json and explanations.md",
+        ),
     ] = None,
     json_: Annotated[
         Path | None,
@@ -99,7 +120,15 @@ def evaluate(
         raise ConfigurationError(
             "--through-pacs measures films alone, and writes with --json: leave out --text and --out"
         )
+    if not explanations and (method or fit_check):
+        raise ConfigurationError("--method and --fit-check are of --explanations: name that too")
     with one_sentence():
+        if explanations:
+            found = heat.measured(
+                bundle, labelled(dataset, root), root, split, method or (), maps=maps, fit_check=fit_check
+            )
+            _put_maps(found, out, json_)
+            return
         if gate.is_gate(bundle):
             put(gate.measured(bundle, labelled(dataset, root), root, split), json_, gate.show)
             return
@@ -125,7 +154,7 @@ def evaluate(
             )
             if out is not None:
                 drawing = progress.add_task("drawing", total=None)
-                with _writing("--out", out):
+                with writing("--out", out):
                     write_report(
                         out,
                         sample,
@@ -135,6 +164,13 @@ def evaluate(
     put(figures, json_, show)
 
 
+def _put_maps(figures: dict[str, Any], out: Path | None, json_: Path | None) -> None:
+    if out is not None:
+        with writing("--out", out):
+            heat.write(out, figures)
+    put(figures, json_, heat.show)
+
+
 def put(figures: dict[str, Any], json_: Path | None, show: Callable[[dict[str, Any]], None]) -> None:
     """Write figures where they are asked for, and show them unless that is standard output."""
     written = json.dumps(figures, indent=2)
@@ -142,7 +178,7 @@ def put(figures: dict[str, Any], json_: Path | None, show: Callable[[dict[str, A
         typer.echo(written)
         return
     if json_ is not None:
-        with _writing("--json", json_):
+        with writing("--json", json_):
             json_.write_text(written + "\n", encoding="utf-8")
     show(figures)
 
@@ -178,7 +214,7 @@ def check_targets(out: Path | None, json_: Path | None) -> None:
     if json_ is not None and json_ != Path("-") and not json_.parent.is_dir():
         raise ConfigurationError(f"--json {json_}: there is no folder {json_.parent}")
     if out is not None:
-        with _writing("--out", out):
+        with writing("--out", out):
             out.mkdir(parents=True, exist_ok=True)
         try:
             import matplotlib.figure  # noqa: F401
@@ -187,7 +223,8 @@ def check_targets(out: Path | None, json_: Path | None) -> None:
 
 
 @contextmanager
-def _writing(option: str, path: Path) -> Iterator[None]:
+def writing(option: str, path: Path) -> Iterator[None]:
+    """Turn a failure to write into one sentence that names the option."""
     try:
         yield
     except OSError as error:

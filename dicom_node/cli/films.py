@@ -39,13 +39,13 @@ def read_film(path: Path) -> FloatArray:
     if not path.exists():
         raise DatasetError(f"film {path} is missing: restore it or take it out of the data set")
     try:
-        return _decoder().decode(path)
+        return decoder().decode(path)
     except NotAnalysable as error:
         raise DatasetError(f"film {path} cannot be read: {error}") from error
 
 
 @functools.cache
-def _decoder() -> Decoder:
+def decoder() -> Decoder:
     """The decoder of this process, within the limits that the environment, or else the default, gives."""
     from dicom_node.decoder import Decoder
     from dicom_node.settings import load_settings

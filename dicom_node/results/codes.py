@@ -88,6 +88,7 @@ PROCESSING_SUMMARY = _dcm("111017", "CAD Processing and Findings Summary")
 NO_ALGORITHM_SUCCEEDED = _dcm("111245", "No algorithms succeeded; without findings")
 REASON_NOT_ANALYSED = _private("REASON", "Reason not analysed")
 EXPLANATION = _private("EXPLANATION", "Explanation")
+MAP_WITHHELD = _private("WITHHELD", "Heat map withheld")
 IMAGE_NOT_ANALYSED = _private("EXCLUDED", "Image not analysed")
 
 SIMILAR_CASE = _private("SIMCASE", "Similar reference case")

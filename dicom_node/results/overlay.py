@@ -64,7 +64,15 @@ def colours() -> Picture:
     return table
 
 
-def draw(pixels: FloatArray, heat: FloatArray, *, banner: str, caption: str, longer_side: int) -> Picture:
+def draw(
+    pixels: FloatArray,
+    heat: FloatArray,
+    *,
+    banner: str,
+    caption: str,
+    longer_side: int,
+    map_alone: bool = False,
+) -> Picture:
     """Draw film and heat map side by side under a banner.
 
     Parameters
@@ -77,6 +85,8 @@ def draw(pixels: FloatArray, heat: FloatArray, *, banner: str, caption: str, lon
         One line below the panels.
     longer_side
         Most rows or columns of each panel.
+    map_alone
+        Whether a panel of the map without the film stands between the two.
 
     Returns
     -------
@@ -90,14 +100,18 @@ def draw(pixels: FloatArray, heat: FloatArray, *, banner: str, caption: str, lon
     opacity = (_OPACITY / 255) * hot.astype(np.float32)[:, :, None]
     overlaid = (film + opacity * (colours()[hot].astype(np.float32) - film)).astype(np.uint8)
 
+    panels = [film, colours()[hot], overlaid] if map_alone else [film, overlaid]
+
     # Everything beside the panels is measured in this, so that it keeps its proportions.
     em = max(width, height) // 40
     gap, bar = em // 2, em
     head, foot = 2 * em, 2 * em
-    canvas = Image.new("RGB", (2 * width + 5 * gap + bar + 2 * em, head + height + foot), _GROUND)
-    canvas.paste(Image.fromarray(film), (gap, head))
-    canvas.paste(Image.fromarray(overlaid), (2 * gap + width, head))
-    left = 3 * gap + 2 * width
+    canvas = Image.new(
+        "RGB", (len(panels) * (width + gap) + 3 * gap + bar + 2 * em, head + height + foot), _GROUND
+    )
+    for place, panel in enumerate(panels):
+        canvas.paste(Image.fromarray(panel), (gap + place * (width + gap), head))
+    left = gap + len(panels) * (width + gap)
     ramp = np.repeat(colours()[::-1, None], bar, axis=1)
     canvas.paste(Image.fromarray(ramp).resize((bar, height), Image.Resampling.NEAREST), (left, head))
 

@@ -129,6 +129,8 @@ class Finding:
         Best first; empty for findings that are not shown.
     qualifier
         What narrows `code`, such as calcified for a granuloma; None for most.
+    withheld
+        Why a heat map that was drawn is not in `saliency`, as one clause; empty otherwise.
     """
 
     key: str
@@ -141,6 +143,7 @@ class Finding:
     presence: Presence
     saliency: tuple[Saliency, ...] = ()
     qualifier: Code | None = None
+    withheld: str = ""
 
 
 @dataclass(frozen=True, slots=True)

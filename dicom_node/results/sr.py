@@ -112,6 +112,9 @@ def _group(report: Report, algorithm: Algorithm, finding: Finding, sources: Mapp
     children.append(_certainty(algorithm, finding))
     children.append(items.code(CONTAINS, codes.PRESENCE, codes.PRESENCES[finding.presence]))
     children += [items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item) for item in sources.values()]
+    if finding.withheld:
+        text = f"The heat map of {finding.name} is not shown: {finding.withheld}"
+        children.append(items.text(CONTAINS, codes.MAP_WITHHELD, text))
     template = "1501" if region is None else "1410"
     return items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, template=template)
 

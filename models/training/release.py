@@ -1,4 +1,7 @@
-"""From a trained network to a bundle: drop auxiliary outputs, calibrate on ``val``, measure on ``test``."""
+"""From a trained network to a bundle: drop auxiliary outputs, calibrate on ``val``, measure on ``test``.
+
+Which heat maps are withheld is fitted to ``val`` too.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from models.bundle import CARD, METRICS, Bundle, Manifest, amend_bundle, write_b
 from models.calibration import Calibration, LabelCalibration, calibrate
 from models.evaluation.card import write_card
 from models.evaluation.evaluate import evaluate, predict_all
+from models.evaluation.explanations import fit_check
 from models.predictor import Predictor
 from models.training.dataset import FilmDataset, targets
 from models.training.fit import Trained
@@ -83,6 +87,7 @@ def release(
     scores = np.array([[finding.score for finding in prediction.findings] for prediction in predictions])
     calibration = calibrate(keys, targets(val, keys), scores, dataset=asked.name, split="val")
     predictor = Predictor(write_bundle(path, manifest, keys, network, calibration, tokenizer=definition))
+    predictor.bundle = fit_check(predictor, asked, progress=progress)
     return measure(predictor, dataset, recipe, progress=progress)
 
 

@@ -434,8 +434,8 @@ class TestCommands:
         )  # fmt: skip
         assert made.exit_code == 0, made.output
         assert {path.name for path in bundle.iterdir()} == {
-            "bundle.toml", "labels.toml", "calibration.json", "weights.safetensors", "metrics.json",
-            "README.md",
+            "bundle.toml", "labels.toml", "calibration.json", "weights.safetensors", "maps.json",
+            "metrics.json", "README.md",
         }  # fmt: skip
         out = tmp_path / "figures.json"
         measured = self.run("evaluate", str(bundle), "--root", root, "--json", str(out))

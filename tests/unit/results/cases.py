@@ -62,9 +62,12 @@ def finding(
     presence: Presence = Presence.PRESENT,
     saliency: Sequence[Saliency] = (),
     qualifier: Code | None = None,
+    withheld: str = "",
 ) -> Finding:
     """Make a finding."""
-    return Finding(key, name, code, site, certainty, score, threshold, presence, tuple(saliency), qualifier)
+    return Finding(
+        key, name, code, site, certainty, score, threshold, presence, tuple(saliency), qualifier, withheld
+    )
 
 
 def saliency_of(ds: Dataset, **kwargs: float) -> Saliency:

@@ -49,6 +49,20 @@ def test_the_left_panel_is_the_film_and_the_right_one_the_film_where_it_is_cold(
     assert np.array_equal(left, right)
 
 
+def test_the_map_may_stand_between_the_two() -> None:
+    pixels, hot = np.array(chest(512, 400)), heat(512, 400)
+    two = draw(pixels, hot, banner="B", caption="C", longer_side=512)
+    three = draw(pixels, hot, banner="B", caption="C", longer_side=512, map_alone=True)
+    em, gap = 12, 6
+    assert three.shape == (two.shape[0], two.shape[1] + 400 + gap, 3)
+    rows = slice(2 * em, 2 * em + 512)
+    alone = three[rows, 2 * gap + 400 : 2 * gap + 800]
+    assert np.abs(alone.astype(int) - colours()[np.round(hot * 255).astype(int)]).max() <= 8
+    assert np.array_equal(
+        three[rows, 3 * gap + 800 : 3 * gap + 1200], two[rows, 2 * gap + 400 : 2 * gap + 800]
+    )
+
+
 def test_heat_colours_only_where_it_is() -> None:
     hot = heat(512, 512, row=0.25, column=0.25, width=0.05)
     left, right = panels(picture(np.full((512, 512), 0.3, np.float32), hot), 512, 512)

@@ -163,6 +163,13 @@ def test_a_present_finding_points_at_where_the_model_looked() -> None:
     assert templates == ["1410", "1501", "1501"]
 
 
+def test_a_heat_map_that_is_withheld_is_said_to_be() -> None:
+    shown, hidden = finding(), finding("nodule", "Nodule", withheld="it is flat")
+    first, second = groups(written(report_of(films()[0], findings=[shown, hidden])))
+    assert not children(first, codes.MAP_WITHHELD)
+    assert child(second, codes.MAP_WITHHELD).TextValue == "The heat map of Nodule is not shown: it is flat"
+
+
 def test_an_absent_finding_has_no_region_even_with_a_heat_map() -> None:
     one, other = films()
     absent = finding(presence=Presence.ABSENT, saliency=[saliency_of(one)])

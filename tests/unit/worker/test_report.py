@@ -7,9 +7,10 @@ import pytest
 from pydicom import Dataset
 
 from dicom_node.results.report import Presence, Source
+from models.explain.subjects import best_film, reported
 from models.types import FindingScore, Heatmap, Identity, Prediction
 from models.vocabulary import load_vocabulary
-from worker.report import best_film, make_report, reported
+from worker.report import make_report
 
 VOCABULARY = load_vocabulary()
 IDENTITY = Identity("tiny", "0.0.1", "ab" * 32, "prep", "cal")
@@ -26,7 +27,9 @@ def prediction(*findings: FindingScore) -> Prediction:
     return Prediction(IDENTITY, findings, None)
 
 
-def report_of(*findings: FindingScore, heatmaps: tuple[Heatmap, ...] = ()):
+def report_of(
+    *findings: FindingScore, heatmaps: tuple[Heatmap, ...] = (), withheld: dict[str, str] | None = None
+):
     return make_report(
         study_instance_uid="1.2",
         revision=1,
@@ -35,6 +38,7 @@ def report_of(*findings: FindingScore, heatmaps: tuple[Heatmap, ...] = ()):
         prediction=prediction(*findings),
         labels=VOCABULARY.select([entry.key for entry in findings]),
         heatmaps=heatmaps,
+        withheld=withheld,
     )
 
 
@@ -79,6 +83,11 @@ def test_the_weights_are_named_in_full() -> None:
     algorithm = report_of(score("nodule", 0.7)).algorithm
     assert algorithm is not None
     assert f"weights_sha256={'ab' * 32}" in algorithm.parameters
+
+
+def test_why_a_map_is_withheld_goes_with_its_finding() -> None:
+    found = report_of(score("nodule", 0.7), score("mass", 0.7), withheld={"mass": "it is flat"})
+    assert [entry.withheld for entry in found.findings] == ["", "it is flat"]
 
 
 def test_each_finding_carries_its_own_maps() -> None:

@@ -1,0 +1,264 @@
+"""Measure the heat maps of a bundle: one table for JSON, and the same as Markdown."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.bundle import MAPS, Bundle, amend_bundle
+from models.evaluation import faith
+from models.evaluation.places import cases_of, mean, measure_places
+from models.explain import heatmaps, methods_of
+from models.explain.subjects import best_film, reported
+from models.lungs import find_lungs
+from models.mapcheck import MapCheck, coarse, fit_map_check, region_of, share_inside
+from models.predictor import Predictor, Reading
+from models.training.dataset import FilmDataset, LabelledStudy
+
+Progress = Callable[[int, int], None]
+
+#: Maps of a study that are looked at for the check, as many as a node sends by default.
+_MAPS_OF_A_STUDY = 8
+RANDOM = "random order"
+EVEN = "even map"
+
+
+def measure_explanations(
+    predictor: Predictor,
+    dataset: FilmDataset,
+    root: Path,
+    *,
+    split: str,
+    methods: Sequence[str] = (),
+    maps: int = 30,
+    progress: Progress = lambda _done, _all: None,
+) -> dict[str, Any]:
+    """Measure a bundle's maps.
+
+    Parameters
+    ----------
+    root
+        Folder of the data set; boxes are looked for there, in all splits.
+    split
+        Whose reported findings give the maps that need no boxes.
+    methods
+        Of :data:`models.explain.METHODS`; all that the bundle has when empty.
+    maps
+        So many studies with a reported finding, spread over the split; of each the most certain finding on
+        the film that shows it best.
+    progress
+        Called with steps done and steps in all.
+
+    Returns
+    -------
+    dict
+        ``bundle``, ``weights_sha256``, ``dataset``, ``split``, ``methods``, ``n_maps``, ``n_lateral``;
+        ``boxes`` (:func:`models.evaluation.places.measure_places`), None without boxes;
+        ``agreement``: by pair of methods (:func:`models.evaluation.faith.compare`); ``faithfulness``: by
+        method and :data:`RANDOM`, ``deletion`` and ``insertion``; ``lungs``: on frontal films by method and
+        :data:`EVEN`, the share of energy in the ``lungs`` and on the ``chest``; ``randomised``: by stage the
+        correlation with the bundle's own map; ``check``: how many of these maps are ``withheld`` and why.
+        Figures are tables of ``mean`` and its 95 % interval over patients, ``low`` and ``high``.
+    """
+    chosen = tuple(methods) or methods_of(predictor)
+    cases = cases_of(dataset, root)
+    asked = sum(case.key in {label.key for label in predictor.labels} for case in cases)
+    subjects = tuple(_subjects(predictor, dataset.split(split), maps))
+    steps = asked + len(subjects)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(done, steps)
+
+    boxes = measure_places(predictor, cases, chosen, step) if cases else None
+    spoilt = {stage: faith.randomised(predictor, stage) for stage in faith.STAGES}
+    rows: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
+    patients: list[str] = []
+    frontal: list[str] = []
+    reasons: list[str] = []
+    for study, reading, key, film, view in subjects:
+        _measure(predictor, spoilt, reading, (key, film, view), chosen, rows, reasons)
+        patients.append(study.patient)
+        if view == "frontal":
+            frontal.append(study.patient)
+        step()
+    return {
+        "bundle": f"{predictor.identity.name} {predictor.identity.version}",
+        "weights_sha256": predictor.identity.weights_sha256,
+        "dataset": dataset.name,
+        "split": split,
+        "methods": list(chosen),
+        "n_maps": len(patients),
+        "n_lateral": len(patients) - len(frontal),
+        "boxes": boxes,
+        **{
+            part: {
+                name: {
+                    metric: _mean(values, frontal if part == "lungs" else patients)
+                    for metric, values in metrics.items()
+                }
+                for name, metrics in rows[part].items()
+            }
+            for part in ("agreement", "faithfulness", "lungs", "randomised")
+        },
+        "check": {
+            **{name: getattr(predictor.bundle.map_check, name) for name in MapCheck.__slots__},
+            "n": len(reasons),
+            "withheld": sum(map(bool, reasons)),
+        },
+    }
+
+
+def _measure(
+    predictor: Predictor,
+    spoilt: Mapping[str, Predictor],
+    reading: Reading,
+    subject: tuple[str, int, str],
+    methods: Sequence[str],
+    rows: Mapping[str, Mapping[str, Mapping[str, list[float]]]],
+    reasons: list[str],
+) -> None:
+    """All figures of one finding on one film."""
+    key, film, view = subject
+    pixels = reading.study.films[film].pixels
+    drawn = {
+        method: heatmaps(predictor, reading, [key], films=[film], method=method)[0].values
+        for method in methods
+    }
+    for pair, agreement in faith.compare(drawn).items():
+        _add(rows["agreement"][pair], agreement)
+    column = [label.key for label in predictor.labels].index(key)
+    orders = {**drawn, RANDOM: faith.random_order(len(reasons))}
+    for name, order in orders.items():
+        _add(rows["faithfulness"][name], faith.curves(predictor, reading, column, film, order))
+    if view == "frontal":
+        anatomy = find_lungs(pixels)
+        for name, values in {**drawn, EVEN: np.ones_like(pixels)}.items():
+            cells = coarse(values)
+            total = max(float(cells.sum()), 1e-12)
+            inside = {"lungs": anatomy.lungs, "chest": anatomy.chest}
+            _add(
+                rows["lungs"][name],
+                {place: float(cells[mask].sum()) / total for place, mask in inside.items()},
+            )
+    for stage, other in spoilt.items():
+        found = faith.similarity(predictor, other, reading, key, film, methods[0])
+        _add(rows["randomised"][stage], {"pearson": found})
+    reasons.append(predictor.bundle.map_check.objection(drawn[methods[0]], region_of(pixels, view), view))
+
+
+def _add(row: Mapping[str, list[float]], figures: Mapping[str, float]) -> None:
+    for name, value in figures.items():
+        row[name].append(value)
+
+
+def _mean(values: Sequence[float], patients: Sequence[str]) -> dict[str, float]:
+    """Mean over the maps that have the figure: a flat map correlates with nothing."""
+    known = [row for row, value in enumerate(values) if not np.isnan(value)]
+    if not known:
+        return {"mean": float("nan"), "low": float("nan"), "high": float("nan"), "n": 0}
+    found = mean([values[row] for row in known], [patients[row] for row in known])
+    return {**found, "n": len(known)}
+
+
+def _subjects(
+    predictor: Predictor, studies: tuple[LabelledStudy, ...], maps: int
+) -> Iterator[tuple[LabelledStudy, Reading, str, int, str]]:
+    """Most certain finding of studies spread over a split, on the film that shows it best, and its view."""
+    left = maps
+    # Every so many first, then those between: half of the studies may have no finding.
+    stride = max(1, len(studies) // max(1, 2 * maps))
+    for start in range(stride):
+        for study in studies[start::stride]:
+            if not left:
+                return
+            (reading,) = predictor.read([study.load()])
+            for key in reported(reading.prediction, 1):
+                film = best_film(reading.prediction, key)
+                view = study.views[film] if study.views else ""
+                yield study, reading, key, film, view
+                left -= 1
+
+
+def fit_check(
+    predictor: Predictor,
+    dataset: FilmDataset,
+    *,
+    split: str = "val",
+    progress: Progress = lambda _done, _all: None,
+) -> Bundle:
+    """Fit which maps are withheld, on the maps that a node would send, and write it into the bundle."""
+    studies = dataset.split(split)
+
+    def shares() -> Iterator[tuple[str, float]]:
+        for number, study in enumerate(studies):
+            (reading,) = predictor.read([study.load()])
+            for key in reported(reading.prediction, _MAPS_OF_A_STUDY):
+                film = best_film(reading.prediction, key)
+                view = study.views[film] if study.views else ""
+                (one,) = heatmaps(predictor, reading, [key], films=[film])
+                if one.values.any():
+                    region = region_of(reading.study.films[film].pixels, view)
+                    yield view, share_inside(one.values, region)
+            progress(number + 1, len(studies))
+
+    found = fit_map_check(shares(), dataset=dataset.name, split=split)
+    return amend_bundle(predictor.bundle, {MAPS: found.dump()})
+
+
+def markdown(figures: Mapping[str, Any]) -> str:
+    """Figures as tables of a document."""
+    head = f"`{figures['bundle']}` on {figures['dataset']}"
+    parts = []
+    boxes = figures["boxes"]
+    if boxes is not None:
+        for split, found in boxes["splits"].items():
+            rows = [
+                (name, *(_share(row[metric]) for metric in ("pointing", "iou", "inside")))
+                for name, row in found["methods"].items()
+            ]
+            title = f"{head}, boxes of `{split}`: {found['n']} findings, {found['patients']} patients"
+            parts.append(_table(title, ("map", "pointing game", "IoU", "energy in the box"), rows))
+    where = f"{head} `{figures['split']}`, {figures['n_maps']} maps"
+    for part, title, metrics in _PARTS:
+        rows = [(name, *(_share(row[metric]) for metric in metrics)) for name, row in figures[part].items()]
+        if rows:
+            parts.append(_table(f"{where}: {title}", ("", *metrics.values()), rows))
+    check = figures["check"]
+    parts.append(
+        f"{where}: {check['withheld']} of {check['n']} withheld; least share on the chest of a frontal film "
+        f"{check['frontal']:.3f} (from {check['n_frontal']} maps of {check['dataset'] or 'nothing'} "
+        f"{check['split']}), on the body of a lateral one {check['lateral']:.3f} ({check['n_lateral']} maps)."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+_PARTS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+    ("agreement", "agreement", {"pearson": "Pearson", "iou_5": "IoU of the top 5 %", "iou_20": "top 20 %"}),
+    (
+        "faithfulness",
+        "areas",
+        {"deletion": "deletion (low is good)", "insertion": "insertion (high is good)"},
+    ),
+    ("lungs", "energy on frontal films", {"lungs": "in the lungs", "chest": "on the chest"}),
+    ("randomised", "after randomising", {"pearson": "Pearson with the bundle's own map"}),
+)
+
+
+def _share(found: Mapping[str, float]) -> str:
+    if np.isnan(found["mean"]):
+        return "-"
+    return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = (header, ["---"] * len(header), *rows)
+    return f"{title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
