@@ -10,17 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from models.lungs import GRID, find_body, find_lungs
+from models.lungs import GRID, BoolArray, find_body, find_lungs, thinned
 from models.transforms import resample
 from models.types import FloatArray
-
-BoolArray: TypeAlias = NDArray[np.bool_]
 
 #: Of the maps of ``val``, that may fall short.
 QUANTILE = 0.01
@@ -119,7 +115,7 @@ def share_inside(heat: FloatArray, region: BoolArray) -> float:
 
 def coarse(heat: FloatArray) -> FloatArray:
     """A map on the grid of :mod:`models.lungs`, each cell the mean of what it covers."""
-    cells: FloatArray = resample(torch.from_numpy(heat)[None, None], (GRID, GRID))[0, 0].numpy()
+    cells: FloatArray = resample(torch.from_numpy(thinned(heat))[None, None], (GRID, GRID))[0, 0].numpy()
     return cells
 
 

@@ -201,13 +201,15 @@ def fit_check(
     def shares() -> Iterator[tuple[str, float]]:
         for number, study in enumerate(studies):
             (reading,) = predictor.read([study.load()])
+            regions = {}
             for key in reported(reading.prediction, _MAPS_OF_A_STUDY):
                 film = best_film(reading.prediction, key)
                 view = study.views[film] if study.views else ""
+                if film not in regions:
+                    regions[film] = region_of(reading.study.films[film].pixels, view)
                 (one,) = heatmaps(predictor, reading, [key], films=[film])
                 if one.values.any():
-                    region = region_of(reading.study.films[film].pixels, view)
-                    yield view, share_inside(one.values, region)
+                    yield view, share_inside(one.values, regions[film])
             progress(number + 1, len(studies))
 
     found = fit_map_check(shares(), dataset=dataset.name, split=split)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.results.report import Presence
 from dicom_node.settings import Settings, WorkerSettings
 from dicom_node.store.study import StudyState
 from tests import factories
@@ -31,4 +32,10 @@ def test_a_film_becomes_a_report_with_pictures(family: str, tmp_path: Path) -> N
     assert reading.report is not None
     present = [finding for finding in reading.report.findings if finding.saliency]
     assert kinds[1:] == ["sc"] * len(present)
-    assert present
+    asked = [finding for finding in reading.report.findings if finding.presence is Presence.PRESENT]
+    # A network of random weights may have nothing to show for a finding; that is said then.
+    assert all(
+        bool(finding.saliency) != (finding.withheld == "it is flat")
+        for finding in asked
+        if finding.key != "normal"
+    )

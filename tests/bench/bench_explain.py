@@ -1,0 +1,56 @@
+"""What heat maps add to the time of reading a film, for the default bundle on the machine's processors.
+
+The peer is the reading itself, from pixels to scores, in the same process; maps are those that the node would
+draw, checked as it checks them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from dicom_node.settings import ResultSettings, WorkerSettings
+from models.explain import heatmaps
+from models.mapcheck import region_of
+from models.predictor import Predictor
+from models.types import Film, Study
+from tests import factories
+
+SIDES = {"256 x 256": (256, 256), "2048 x 2048": (2048, 2048)}
+RUNS = 15
+TARGET = 0.25
+
+
+def median(work: Callable[[], object]) -> float:
+    """Seconds of a run, after one that warms up."""
+    work()
+    seconds = []
+    for _ in range(RUNS):
+        before = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - before)
+    return statistics.median(seconds)
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_maps_beside_reading(name: str) -> None:
+    predictor = Predictor.load(WorkerSettings().bundle)
+    study = Study((Film("film", np.array(factories.chest(*SIDES[name]))),))
+    keys = [label.key for label in predictor.labels][1 : 1 + ResultSettings().saliency_limit]
+    (reading,) = predictor.read([study])
+    pixels = study.films[0].pixels
+
+    def draw() -> None:
+        region = region_of(pixels, "frontal")
+        for one in heatmaps(predictor, reading, keys):
+            predictor.bundle.map_check.objection(one.values, region, "frontal")
+
+    read, drawn = median(lambda: predictor.read([study])), median(draw)
+    print(
+        f"\n{name}: read {1000 * read:.1f} ms, {len(keys)} maps {1000 * drawn:.1f} ms, ratio {drawn / read:.2f}, "
+        f"target {TARGET}"
+    )
