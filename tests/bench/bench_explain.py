@@ -51,6 +51,6 @@ def test_maps_beside_reading(name: str) -> None:
 
     read, drawn = median(lambda: predictor.read([study])), median(draw)
     print(
-        f"\n{name}: read {1000 * read:.1f} ms, {len(keys)} maps {1000 * drawn:.1f} ms, ratio {drawn / read:.2f}, "
-        f"target {TARGET}"
+        f"\n{name}: read {1000 * read:.1f} ms, {len(keys)} maps {1000 * drawn:.1f} ms, "
+        f"ratio {drawn / read:.2f}, target {TARGET}"
     )

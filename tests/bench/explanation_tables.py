@@ -2,9 +2,9 @@
 
     .venv/bin/python tests/bench/explanation_tables.py --data FOLDER [--maps 30] [--quick]
 
-FOLDER holds ``openi/`` and ``nih/``. What stands between the two marks of the page is replaced, part by part as
-it is measured. ``--quick`` measures Grad-CAM alone, in a minute or two; the other methods run the network some
-two hundred times a map.
+FOLDER holds ``openi/`` and ``nih/``. What stands between the two marks of the page is replaced, part by part
+as it is measured. ``--quick`` measures Grad-CAM alone, in a minute or two; the other methods run the network
+some two hundred times a map.
 """
 
 from __future__ import annotations
