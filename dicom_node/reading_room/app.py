@@ -23,7 +23,6 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -34,6 +33,7 @@ from dicom_node.reading_room import api, views
 from dicom_node.reading_room.accesses import Accesses
 from dicom_node.reading_room.accounts import Accounts, Tries
 from dicom_node.reading_room.api import Refused
+from dicom_node.reading_room.assets import assets
 from dicom_node.reading_room.catalogue import Catalogue
 from dicom_node.reading_room.changes import Changes
 from dicom_node.reading_room.feedback import Feedback
@@ -159,7 +159,7 @@ def create_app(settings: Settings) -> FastAPI:
             return PlainTextResponse("the database does not answer\n", HTTPStatus.SERVICE_UNAVAILABLE)
         return PlainTextResponse("ready\n")
 
-    app.mount("/static", StaticFiles(directory=HERE / "static"))
+    app.mount("/static", assets(HERE / "static"))
     _add_errors(app, room.pages)
     if (names := own_names(settings.web.host)) is not None:
         # Else a site that a reader visits could read the page by a name that it lets point here.
