@@ -298,7 +298,8 @@ def postgresql(folder: Path, programs: Path | None = None) -> Iterator[str]:
         cwd="/",
     )
     try:
-        until(lambda: listening(port), 20, "PostgreSQL listening")
+        asked = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        until(lambda: subprocess.run(asked, check=False).returncode == 0, 20, "PostgreSQL taking connections")
         yield f"postgresql://node@127.0.0.1:{port}/postgres"
     finally:
         subprocess.run(

@@ -46,7 +46,6 @@ class Changes:
         self._engine = engine
         self.catalogue = catalogue
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="changes", daemon=True)
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seen: dict[tuple[str, int], float] = {}
@@ -55,7 +54,8 @@ class Changes:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch; listeners are told in `loop`."""
         self._loop = loop
-        self._thread.start()
+        self._stop.clear()
+        threading.Thread(target=self._watch, name="changes", daemon=True).start()
 
     def stop(self) -> None:
         """Watch no more and end every stream; from any thread."""
