@@ -46,6 +46,7 @@ class Changes:
         self._engine = engine
         self.catalogue = catalogue
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="changes", daemon=True)
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seen: dict[tuple[str, int], float] = {}
@@ -54,8 +55,7 @@ class Changes:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch; listeners are told in `loop`."""
         self._loop = loop
-        self._stop.clear()
-        threading.Thread(target=self._watch, name="changes", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Watch no more and end every stream; from any thread."""

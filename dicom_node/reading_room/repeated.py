@@ -44,12 +44,12 @@ class Repeated(Generic[Answer]):
         self._run = run
         self._seconds = seconds
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name=name, daemon=True)
         self.latest: Finished[Answer] | None = None
 
     def start(self) -> None:
         """Ask for the first time."""
-        self._stop.clear()
-        threading.Thread(target=self._repeat, name=self._name, daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Ask no more; a question that runs is left to end with the process."""
