@@ -7,6 +7,8 @@ import contextlib
 import json
 import logging
 import threading
+import time
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -23,6 +25,8 @@ HEARTBEAT_SECONDS: Final = 15.0
 MAX_LISTENERS: Final = 64
 _OVERLAP_SECONDS: Final = 10.0
 """A transaction's time is older than its commit, and hosts' clocks differ."""
+_MISSED_SECONDS: Final = 10.0
+"""What changed between the making of a page and its listening is told when it begins to listen."""
 _MOST = 200
 
 
@@ -49,6 +53,7 @@ class Changes:
         self._thread = threading.Thread(target=self._watch, name="changes", daemon=True)
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._recent: deque[tuple[float, str]] = deque(maxlen=_MOST)
         self._seen: dict[tuple[str, int], float] = {}
         self._since = 0.0
 
@@ -71,7 +76,8 @@ class Changes:
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._listeners.add(queue)
         try:
-            yield "retry: 2000\n\n"
+            recent = [event for at, event in self._recent if time.monotonic() - at < _MISSED_SECONDS]
+            yield "retry: 2000\n\n" + "".join(recent)
             while not self._stop.is_set():
                 try:
                     event = await asyncio.wait_for(queue.get(), HEARTBEAT_SECONDS)
@@ -154,6 +160,8 @@ class Changes:
 
     def _put(self, event: str | None) -> None:
         def put() -> None:
+            if event is not None:
+                self._recent.append((time.monotonic(), event))
             for queue in self._listeners:
                 if event is None or queue.qsize() < _MOST:  # who does not read is told again when they do
                     queue.put_nowait(event)
