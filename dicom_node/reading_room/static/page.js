@@ -52,6 +52,11 @@ if (listened && listened.dataset.live) {
   addEventListener("pagehide", () => events.close());
 }
 
+// An answer to what the reader sent is dropped when the part that sent it was replaced meanwhile.
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (listened && event.detail.requestConfig?.verb === "post") soon();
+});
+
 // What was open stays open when the new part is put in place.
 let open = [];
 document.addEventListener("htmx:beforeSwap", (event) => {
