@@ -187,6 +187,10 @@ class RetrievalSettings(_Section):
     database_url: str | None = Field(
         None, description="PostgreSQL with pgvector, for that engine; absent: database_url"
     )
+    own_studies: bool = Field(
+        False,
+        description="keep where each study lies, so that readers can search this node's own for similar ones",
+    )
 
 
 class SenderSettings(_Section):

@@ -122,28 +122,6 @@ class FindingScore:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heatmap:
-    """Where a model looked for one finding on one film.
-
-    Attributes
-    ----------
-    key
-        Of the finding.
-    film
-        Identifier of the film.
-    method
-        Name of the method, such as ``gradcam``.
-    values
-        Shape (rows, columns) of the film as it came in, float32 in [0, 1].
-    """
-
-    key: str
-    film: str
-    method: str
-    values: FloatArray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """What one bundle says of one study.
 

@@ -11,12 +11,13 @@ from PIL import Image
 from dicom_node import elements
 from dicom_node.results.report import FloatArray, Report, SimilarCases
 from dicom_node.store.heatmaps import LONGER_SIDE, HeatMaps, Map
+from dicom_node.store.places import KeptPlace
 from dicom_node.store.readings import KeptCase, KeptFinding, KeptImage, KeptMap, KeptReading, KeptSimilar
 from models.bundle import CALIBRATION, CARD, METRICS, Bundle
 
 
-def kept(report: Report, maps: HeatMaps) -> KeptReading:
-    """Return what is kept of a report; its heat maps are on disk when this returns.
+def kept(report: Report, maps: HeatMaps, place: KeptPlace | None = None) -> KeptReading:
+    """Return what is kept of a report and of its study's place; its heat maps are on disk when this returns.
 
     Raises
     ------
@@ -55,6 +56,7 @@ def kept(report: Report, maps: HeatMaps) -> KeptReading:
         ),
         maps_file=maps.keep([_small(saliency.values) for _, saliency in shown]),
         similar=None if report.similar is None else _similar(report.similar),
+        place=place,
     )
 
 

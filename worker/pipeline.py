@@ -17,12 +17,13 @@ from dicom_node.owner import Owner
 from dicom_node.pixels import read_header
 from dicom_node.results.document import Predecessor
 from dicom_node.results.encoding import encoded
-from dicom_node.results.report import Refusal, Report
+from dicom_node.results.report import Refusal
 from dicom_node.routing import Facts, route
 from dicom_node.settings import Settings
 from dicom_node.store.claims import Claim, Claims, EncodedResult
 from dicom_node.store.files import Spool
 from dicom_node.store.index import TRIED, Index
+from dicom_node.store.places import Places
 from dicom_node.store.results import RecordedResult, Results
 from dicom_node.store.study import StudyState
 from models.errors import ModelError
@@ -72,6 +73,8 @@ class Pipeline:
         """Make the first study as fast as the others, and show the page what reads it."""
         self._reader.warm_up()
         keep_card(self._reader.bundle, self._data_dir.cards)
+        if not self._settings.retrieval.own_studies and (count := Places(self._index.engine).forget()):
+            _LOG.info("retrieval.own_studies is off: forgot where %d studies lie", count)
 
     def stop(self) -> None:
         """End the decoder."""
@@ -124,7 +127,7 @@ class Pipeline:
             return self._fail(claim, study, paths, Refusal("model_failed", str(error)))
         except EncodingFailed as error:
             return self._fail(claim, study, paths, Refusal("result_failed", str(error)))
-        return self._finish(claim, reading.state, reading.reason, results, reading.report)
+        return self._finish(claim, reading.state, reading.reason, results, reading)
 
     def _fail(
         self, claim: Claim, study: StudyRevision, paths: Sequence[Path], refusal: Refusal
@@ -137,7 +140,7 @@ class Pipeline:
         except EncodingFailed as error:
             _LOG.error("no report of the failure: %s", error)
             return self._finish(claim, StudyState.FAILED, refusal.text, [])
-        return self._finish(claim, StudyState.FAILED, refusal.text, results, reading.report)
+        return self._finish(claim, StudyState.FAILED, refusal.text, results, reading)
 
     def _predecessors(self, claim: Claim) -> dict[str, Predecessor]:
         """Return the reports of earlier revisions that this one takes the place of."""
@@ -166,15 +169,18 @@ class Pipeline:
         state: StudyState,
         reason: str,
         results: Sequence[EncodedResult],
-        report: Report | None = None,
+        reading: Reading | None = None,
     ) -> StudyState | None:
+        report = None if reading is None else reading.report
         facts = Facts.of(report, [entry.calling_ae for entry in claim.instances])
         way = route(facts, self._settings.rules, self._settings.destinations)
         for remark in way.remarks:
             _LOG.warning("%s", remark)
         tried = any(entry.peer_host == TRIED for entry in claim.instances)
         names = () if tried else way.destinations
-        said = None if report is None else kept(report, self._data_dir.maps)
+        said = None
+        if reading is not None and report is not None:
+            said = kept(report, self._data_dir.maps, reading.place)
         if not self._claims.finish(claim, state, reason, results, names, said):
             _LOG.warning("the claim was lost: a late image, or a lapsed lease")
             return None

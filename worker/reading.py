@@ -26,10 +26,12 @@ from dicom_node.results.report import Refusal, Report, SimilarCases, Source
 from dicom_node.results.result_set import write_results
 from dicom_node.selection import Verdict, select
 from dicom_node.settings import Settings
+from dicom_node.store.places import KeptPlace
 from dicom_node.store.study import StudyState
 from models.bundle import Bundle
 from models.errors import RetrievalError
 from models.explain import heatmaps
+from models.explain.heatmap import Heatmap
 from models.explain.subjects import best_film, reported
 from models.gate import Gate
 from models.mapcheck import region_of
@@ -37,7 +39,7 @@ from models.predictor import Predictor
 from models.predictor import Reading as ModelReading
 from models.retrieval.place import places
 from models.retrieval.search import Searcher, opinion
-from models.types import Film, Heatmap, Prediction, Study
+from models.types import Film, Prediction, Study
 from worker.predictors import load_gate, load_predictor, load_searcher
 from worker.report import make_report, objection, similar_cases
 
@@ -58,12 +60,15 @@ class Reading:
         None when not even a header could be read.
     objects
         (kind, data set) of each result, checked and ready to be written.
+    place
+        Where the study lies; None unless the node's own studies may be searched.
     """
 
     state: StudyState
     reason: str
     report: Report | None
     objects: tuple[tuple[str, Dataset], ...]
+    place: KeptPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,7 @@ class StudyReader:
         self._gate = gate
         self._searcher = searcher
         self._neighbours = settings.retrieval.k
+        self._placing = settings.retrieval.own_studies
         self._decoder = Decoder(
             max_pixels=settings.worker.max_pixels,
             decode_seconds=settings.worker.decode_seconds,
@@ -204,7 +210,13 @@ class StudyReader:
             similar=self._similar(read.prediction),
         )
         pixels = {film.identifier: film.pixels for film in films}
-        return Reading(StudyState.REPORTED, "", report, self._encode(study, report, pixels))
+        objects = self._encode(study, report, pixels)
+        return Reading(StudyState.REPORTED, "", report, objects, self._place(read.prediction))
+
+    def _place(self, prediction: Prediction) -> KeptPlace | None:
+        if not self._placing:
+            return None
+        return KeptPlace(prediction.identity.weights_sha256, places([prediction])[0])
 
     def _similar(self, prediction: Prediction) -> SimilarCases | None:
         """Find the reference cases that the study is like; a report without them is better than none."""
@@ -234,7 +246,7 @@ class StudyReader:
             view = views[film.identifier]
             region = region_of(film.pixels, view)
             for heatmap in heatmaps(self._predictor, read, shown, films=[position]):
-                reason = check.objection(heatmap.values, region, view)
+                reason = check.objection(heatmap.looked_at, region, view)
                 if reason:
                     withheld[heatmap.key] = reason
                 else:

@@ -18,11 +18,12 @@ from dicom_node.results.report import (
 )
 from dicom_node.selection import Verdict
 from models import vocabulary
+from models.explain.heatmap import Heatmap
 from models.explain.subjects import NORMAL
 from models.gate import GateVerdict, Objection
 from models.retrieval.index import Index
 from models.retrieval.search import Opinion
-from models.types import FindingScore, Heatmap, Identity, Prediction
+from models.types import FindingScore, Identity, Prediction
 
 ABNORMAL = "abnormal"
 METHODS = {
@@ -143,7 +144,7 @@ def _finding(
         saliency=tuple(
             Saliency(
                 sop_instance_uid=heatmap.film,
-                values=heatmap.values,
+                values=heatmap.looked_at,
                 method=METHODS[heatmap.method],
             )
             for heatmap in heatmaps

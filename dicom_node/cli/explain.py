@@ -20,9 +20,10 @@ from dicom_node.errors import ConfigurationError, NodeError, NotAnalysable
 
 if TYPE_CHECKING:
     from dicom_node.settings import Settings
+    from models.explain.heatmap import Heatmap
     from models.explain.words import Word
     from models.predictor import Predictor, Reading
-    from models.types import Film, FindingScore, Heatmap
+    from models.types import Film, FindingScore
 
 _IMAGES = (".png", ".jpg", ".jpeg")
 _LONGER_SIDE = 768
@@ -135,7 +136,7 @@ def _panel(
     film = reading.study.films[0]
     entry = next(entry for entry in reading.prediction.findings if entry.key == one.key)
     label = next(label for label in predictor.labels if label.key == one.key)
-    withheld = predictor.bundle.map_check.objection(one.values, region_of(film.pixels, view), view)
+    withheld = predictor.bundle.map_check.objection(one.looked_at, region_of(film.pixels, view), view)
     model = f"{predictor.identity.name} {predictor.identity.version}"
     presence = "present" if entry.present else "absent"
     picture = draw(

@@ -29,7 +29,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from dicom_node import notify
 from dicom_node.data_dir import DataDir
 from dicom_node.errors import BadInstance, NodeError
-from dicom_node.reading_room import api, views
+from dicom_node.reading_room import api, own, views
 from dicom_node.reading_room.accesses import Accesses
 from dicom_node.reading_room.accounts import Accounts, Tries
 from dicom_node.reading_room.api import Refused
@@ -145,6 +145,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.room = room
     app.include_router(api.router)
     app.include_router(views.router)
+    app.include_router(own.router)
 
     @app.api_route("/healthz", methods=_READ, include_in_schema=False)
     def alive() -> PlainTextResponse:

@@ -70,7 +70,15 @@ def show_study(request: Request, room: RoomOf, who: Reader, study_id: StudyNumbe
     """Show one study."""
     view = study_or_404(room, study_id)
     room.accesses.record(who.name, who.address, "study", study_id)
-    return page(request, room, "study.html", who, study=view, opinions=_opinions(room, view))
+    return page(
+        request,
+        room,
+        "study.html",
+        who,
+        study=view,
+        opinions=_opinions(room, view),
+        own_studies=room.settings.retrieval.own_studies,
+    )
 
 
 @router.post("/studies/{study_id}/feedback")

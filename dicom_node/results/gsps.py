@@ -111,7 +111,7 @@ _Box = tuple[float, float, float, float]
 
 def _boxes(film: FilmMaps) -> Iterator[tuple[Finding, _Box]]:
     for finding, saliency in film.maps:
-        box = hot_box(saliency.values) if finding.presence is Presence.PRESENT else None
+        box = hot_box(saliency.values, film.shape) if finding.presence is Presence.PRESENT else None
         if box is not None:
             yield finding, box
 

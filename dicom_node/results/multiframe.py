@@ -16,7 +16,7 @@ from dicom_node import elements
 from dicom_node.errors import EncodingFailed
 from dicom_node.results import codes, composite, header, uids
 from dicom_node.results.encoding import code_item, dataset, put
-from dicom_node.results.report import Finding, Report, Saliency, Source
+from dicom_node.results.report import Finding, FloatArray, Report, Saliency, Source
 
 PIXEL_DATA: Final = 0x7FE00010
 _BYTE: Final = 8
@@ -31,7 +31,7 @@ class FilmMaps:
     number
         Of the film among those that have maps, from 1.
     maps
-        One for each finding, all of one shape.
+        One for each finding.
     """
 
     source: Source
@@ -41,8 +41,12 @@ class FilmMaps:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the film."""
-        rows, columns = self.maps[0][1].values.shape
-        return rows, columns
+        header = self.source.header
+        return header.Rows, header.Columns
+
+    def frames(self) -> Iterator[FloatArray]:
+        """The maps in the film's rows and columns, float32 in [0, 1]."""
+        return (saliency.at(*self.shape) for _, saliency in self.maps)
 
 
 def film_maps(report: Report) -> Iterator[FilmMaps]:
@@ -51,7 +55,7 @@ def film_maps(report: Report) -> Iterator[FilmMaps]:
     Raises
     ------
     EncodingFailed
-        When maps of one film differ in shape, or their film cannot be referred to.
+        When a film with maps cannot be referred to.
     """
     number = 0
     for source in report.sources:
@@ -63,8 +67,8 @@ def film_maps(report: Report) -> Iterator[FilmMaps]:
         )
         if not maps:
             continue
-        if len({saliency.values.shape for _, saliency in maps}) > 1 or not composite.referenceable(source):
-            raise EncodingFailed("the heat maps of a film differ in shape, or the film lacks a UID")
+        if not composite.referenceable(source):
+            raise EncodingFailed("a film with heat maps lacks a UID")
         number += 1
         yield FilmMaps(source, number, maps)
 

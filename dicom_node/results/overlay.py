@@ -77,8 +77,10 @@ def draw(
 
     Parameters
     ----------
-    pixels, heat
-        Shape (rows, columns) of the film, in [0, 1].
+    pixels
+        Shape (rows, columns), in [0, 1].
+    heat
+        Of any shape, in [0, 1]; it covers the whole film.
     banner
         Says that it is for research, and of what.
     caption

@@ -77,7 +77,7 @@ def write_pm(report: Report, film: FilmMaps, *, equipment: Equipment) -> Dataset
         PresentationLUTShape="IDENTITY",
         AcquisitionContextSequence=[],
     )
-    pixels = [(saliency.values * _FULL + 0.5).astype("<u2").tobytes() for _, saliency in film.maps]
+    pixels = [(values * _FULL + 0.5).astype("<u2").tobytes() for values in film.frames()]
     multiframe.put_pixels(ds, film, bits=16, data=b"".join(pixels))
     multiframe.put_dimension(ds, "FrameContentSequence", "FrameLabel")
     multiframe.put_common_reference(ds, film.source)

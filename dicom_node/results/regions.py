@@ -15,7 +15,9 @@ LEVEL: Final = 0.5
 _GRID: Final = 64
 
 
-def hot_box(heat: FloatArray) -> tuple[float, float, float, float] | None:
+def hot_box(
+    heat: FloatArray, shape: tuple[int, int] | None = None
+) -> tuple[float, float, float, float] | None:
     """Bounding box of the connected region around a heat map's maximum.
 
     The map is reduced to a grid of at most 64 x 64 by taking maxima; a box is as coarse as that.
@@ -24,11 +26,13 @@ def hot_box(heat: FloatArray) -> tuple[float, float, float, float] | None:
     ----------
     heat
         Shape (rows, columns), in [0, 1].
+    shape
+        Rows and columns of the film that it covers; the map's own when None.
 
     Returns
     -------
     tuple of float or None
-        Left, top, right, bottom in columns and rows of the map, the top left corner of the top left pixel
+        Left, top, right, bottom in columns and rows of the film, the top left corner of the top left pixel
         being (0, 0); None when the map is nowhere above 0.
     """
     rows, columns = heat.shape
@@ -52,9 +56,10 @@ def hot_box(heat: FloatArray) -> tuple[float, float, float, float] | None:
                 reached.add(cell)
                 front.append(cell)
     down, across = ([cell[axis] for cell in reached] for axis in (0, 1))
+    down_by, across_by = (1.0, 1.0) if shape is None else (shape[0] / rows, shape[1] / columns)
     return (
-        float(left[min(across)]),
-        float(top[min(down)]),
-        float(left[max(across) + 1]),
-        float(top[max(down) + 1]),
+        float(left[min(across)] * across_by),
+        float(top[min(down)] * down_by),
+        float(left[max(across) + 1] * across_by),
+        float(top[max(down) + 1] * down_by),
     )

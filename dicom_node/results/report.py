@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node import elements
@@ -97,7 +98,7 @@ class Saliency:
     sop_instance_uid
         Of the source.
     values
-        Shape (Rows, Columns) of the source, float32 in [0, 1].
+        Float32 in [0, 1], over the whole of the source; as fine as the model draws it, coarser than a film.
     method
         Such as ``Grad-CAM``.
     """
@@ -105,6 +106,14 @@ class Saliency:
     sop_instance_uid: str
     values: FloatArray
     method: str
+
+    def at(self, rows: int, columns: int) -> FloatArray:
+        """Return the map at another size, bilinear."""
+        if self.values.shape == (rows, columns):
+            return self.values
+        picture = Image.fromarray(np.ascontiguousarray(self.values, np.float32))
+        sized: FloatArray = np.asarray(picture.resize((columns, rows), Image.Resampling.BILINEAR))
+        return sized.clip(0, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,3 +274,7 @@ class Report:
             raise ValueError("findings need the algorithm that computed them")
         if self.created.tzinfo is None:
             raise ValueError("the report's time must carry its zone")
+
+    def source(self, sop_instance_uid: str) -> Source | None:
+        """Return one of the received images; None when there is none of that UID."""
+        return next((each for each in self.sources if each.sop_instance_uid == sop_instance_uid), None)

@@ -54,15 +54,11 @@ def write_sc(
     Raises
     ------
     EncodingFailed
-        When film, heat map and report do not belong together, or a value cannot be written.
+        When heat map and report do not belong together, or a value cannot be written.
     """
-    source = next(
-        (item for item in report.sources if item.sop_instance_uid == saliency.sop_instance_uid), None
-    )
-    if source is None or report.algorithm is None or saliency.values.shape != pixels.shape:
-        raise EncodingFailed(
-            f"the heat map of {finding.key} does not belong to a film of this report, or not to these pixels"
-        )
+    source = report.source(saliency.sop_instance_uid)
+    if source is None or report.algorithm is None:
+        raise EncodingFailed(f"the heat map of {finding.key} does not belong to a film of this report")
     ds = composite.begin(
         report,
         equipment,

@@ -67,7 +67,7 @@ def write_seg(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datase
             _segment(report, report.algorithm, number, *shown) for number, shown in enumerate(film.maps, 1)
         ],
     )
-    pixels = [(saliency.values * _FULL + 0.5).astype(np.uint8).tobytes() for _, saliency in film.maps]
+    pixels = [(values * _FULL + 0.5).astype(np.uint8).tobytes() for values in film.frames()]
     multiframe.put_pixels(ds, film, bits=8, data=b"".join(pixels))
     multiframe.put_dimension(ds, "SegmentIdentificationSequence", "ReferencedSegmentNumber")
     multiframe.put_common_reference(ds, film.source)

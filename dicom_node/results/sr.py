@@ -96,7 +96,7 @@ def _measurements(report: Report, algorithm: Algorithm, equipment: Equipment) ->
 
 def _group(report: Report, algorithm: Algorithm, finding: Finding, sources: Mapping[str, Dataset]) -> Dataset:
     """TID 1410 for a finding that has a region, TID 1501 for the others."""
-    region = _region(finding, sources)
+    region = _region(report, finding, sources)
     tracking = uids.tracking_uid(report.study_instance_uid, algorithm.name, finding.key)
     qualifiers = () if finding.qualifier is None else (finding.qualifier,)
     properties = [items.code(HAS_PROPERTIES, codes.QUALIFIER, qualifier) for qualifier in qualifiers]
@@ -131,17 +131,19 @@ def _certainty(algorithm: Algorithm, finding: Finding) -> Dataset:
     return items.num(CONTAINS, codes.CERTAINTY, f"{100 * finding.certainty:.6g}", codes.PERCENT, computed)
 
 
-def _region(finding: Finding, sources: Mapping[str, Dataset]) -> Dataset | None:
+def _region(report: Report, finding: Finding, sources: Mapping[str, Dataset]) -> Dataset | None:
     """Box around where the model looked, for a finding that is present."""
     if finding.presence is not Presence.PRESENT:
         return None
     for saliency in finding.saliency:
-        box = hot_box(saliency.values)
-        if box is not None and saliency.sop_instance_uid in sources:
+        source = report.source(saliency.sop_instance_uid)
+        if source is None or source.sop_instance_uid not in sources:
+            continue
+        box = hot_box(saliency.values, (source.header.Rows, source.header.Columns))
+        if box is not None:
             left, top, right, bottom = box
             corners = (left, top, right, top, right, bottom, left, bottom, left, top)
-            source = sources[saliency.sop_instance_uid]
-            return items.polyline(CONTAINS, codes.IMAGE_REGION, corners, source)
+            return items.polyline(CONTAINS, codes.IMAGE_REGION, corners, sources[source.sop_instance_uid])
     return None
 
 

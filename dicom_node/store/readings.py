@@ -14,7 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, select
 
-from dicom_node.store import database
+from dicom_node.store import database, places
+from dicom_node.store.places import KeptPlace
 from dicom_node.store.tables import finding, reading
 
 
@@ -131,6 +132,9 @@ class KeptReading:
         From :meth:`dicom_node.store.heatmaps.HeatMaps.keep`; `maps` are its maps, in order.
     similar
         Similar cases of a reference set and what they say together; None when nothing was searched.
+    place
+        Where the study lies, for a search of the node's own; None where there is none. It is written, and not
+        read back.
     """
 
     model: str
@@ -142,6 +146,7 @@ class KeptReading:
     maps: tuple[KeptMap, ...] = ()
     maps_file: str = ""
     similar: KeptSimilar | None = None
+    place: KeptPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,8 @@ def record(connection: Connection, study_id: int, revision: int, kept: KeptReadi
     ]
     if rows:
         connection.execute(finding.insert(), rows)
+    if kept.place is not None:
+        places.record(connection, key[0], kept.place)  # type: ignore[index]
 
 
 def _similar(content: dict[str, Any] | None) -> KeptSimilar | None:

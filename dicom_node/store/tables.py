@@ -9,6 +9,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -131,6 +132,14 @@ finding = Table(
     Column("threshold", Float, nullable=False),
     Column("presence", String(16), nullable=False),
     Index("finding_by_key", "key", "presence", "reading_id"),
+)
+
+place = Table(  # empty unless the node's own studies may be searched
+    "place",
+    metadata,
+    Column("reading_id", ForeignKey("reading.id"), primary_key=True),
+    Column("weights_sha256", String(64), nullable=False, index=True),
+    Column("vector", LargeBinary, nullable=False),  # float32, little endian
 )
 
 # -- what the reading room keeps: the headers of the worklist, readers and what they said and saw

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from models.errors import PredictionError, UsageError
 from models.explain import attention, attribution, gradcam
+from models.explain.heatmap import Heatmap
 from models.predictor import Predictor, Reading
-from models.transforms import to_source
-from models.types import Heatmap
 
 #: Predictor, reading, columns of the logits, positions of films -> maps of shape (findings, films, height,
 #: width) on any grid over the whole film, 0 or more.
@@ -97,6 +96,7 @@ def heatmaps(
         for position, grid in zip(chosen, rows, strict=True):
             film = reading.study.films[position]
             highest = float(grid.max())
-            values = to_source(grid / highest if highest > 0 else grid, film.pixels.shape)
-            maps.append(Heatmap(key, film.identifier, name, values))
+            share = (grid / highest if highest > 0 else grid).numpy()
+            rows_columns = (film.pixels.shape[0], film.pixels.shape[1])
+            maps.append(Heatmap(key, film.identifier, name, share, rows_columns))
     return tuple(maps)

@@ -47,7 +47,7 @@ def test_maps_beside_reading(name: str) -> None:
     def draw() -> None:
         region = region_of(pixels, "frontal")
         for one in heatmaps(predictor, reading, keys):
-            predictor.bundle.map_check.objection(one.values, region, "frontal")
+            predictor.bundle.map_check.objection(one.looked_at, region, "frontal")
 
     read, drawn = median(lambda: predictor.read([study])), median(draw)
     print(

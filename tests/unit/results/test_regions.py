@@ -47,3 +47,12 @@ def test_the_hottest_pixel_lies_in_the_box_and_the_box_in_the_film(
     left, top, right, bottom = hot_box(values) or (0, 0, 0, 0)
     assert 0 <= left <= column < right <= columns
     assert 0 <= top <= row < bottom <= rows
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 4000), st.integers(1, 4000))
+def test_a_box_is_in_the_columns_and_rows_of_the_film(rows: int, columns: int, high: int, wide: int) -> None:
+    own = hot_box(heat(rows, columns))
+    assert own is not None
+    left, top, right, bottom = own
+    expected = (left * wide / columns, top * high / rows, right * wide / columns, bottom * high / rows)
+    assert hot_box(heat(rows, columns), (high, wide)) == pytest.approx(expected)

@@ -7,8 +7,9 @@ import pytest
 from pydicom import Dataset
 
 from dicom_node.results.report import Presence, Source
+from models.explain.heatmap import Heatmap
 from models.explain.subjects import best_film, reported
-from models.types import FindingScore, Heatmap, Identity, Prediction
+from models.types import FindingScore, Identity, Prediction
 from models.vocabulary import load_vocabulary
 from worker.report import make_report
 
@@ -93,7 +94,10 @@ def test_why_a_map_is_withheld_goes_with_its_finding() -> None:
 def test_each_finding_carries_its_own_maps() -> None:
     values = np.zeros((4, 4), np.float32)
     found = report_of(
-        score("nodule", 0.7), score("mass", 0.7), heatmaps=(Heatmap("mass", "1.2.3", "gradcam", values),)
+        score("nodule", 0.7),
+        score("mass", 0.7),
+        heatmaps=(Heatmap("mass", "1.2.3", "gradcam", values, (64, 48)),),
     )
     assert [len(entry.saliency) for entry in found.findings] == [0, 1]
     assert found.findings[1].saliency[0].method == "Grad-CAM"
+    assert found.findings[1].saliency[0].values.shape == (64, 48)
