@@ -32,13 +32,15 @@ LEVERS = (
     ("half of the loss on the study's mean", {"study_weight": 0.5}),
     ("alignment with reports", {"alignment": True}),
     ("mixup", {"mixup": 0.4}),
+    ("moving average of the weights", {"averaged": True}),
 )
 
 
 def variant(full: Recipe, changes: dict[str, object], stage: Stage) -> Recipe:
     """The plain recipe with some levers pulled."""
     size = full.preprocessing.model_copy(update={"size": stage.size})
-    optimizer = full.optimizer.model_copy(update={"average_decay": 0.0})
+    decay = full.optimizer.average_decay if changes.get("averaged") else 0.0
+    optimizer = full.optimizer.model_copy(update={"average_decay": decay})
     augmentation = full.augmentation.model_copy(update={"mixup": changes.get("mixup", 0.0)})
     return full.model_copy(
         update={
