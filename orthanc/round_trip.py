@@ -16,6 +16,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 
 from dicom_node.data_dir import DataDir
+from dicom_node.results.reader import in_force
 from dicom_node.results.sr import SERIES_NUMBER
 from dicom_node.settings import Settings
 from dicom_node.store.audit import Overview
@@ -94,7 +95,7 @@ def round_trip(
         started = time.monotonic()
         posted = sum(1 for _ in map(pacs.upload, films))
         overview = Overview(index.engine)
-        _settle(overview, len(wanted), progress)
+        _settle(overview, posted, len(wanted), progress)
         seconds = time.monotonic() - started
         data_dir = DataDir(Settings(data_dir=folder / "node"))
         audit = overview.audit(data_dir.spool, data_dir.results)
@@ -110,30 +111,34 @@ def round_trip(
         )
 
 
-def _settle(overview: Overview, studies: int, progress: Callable[[int], None]) -> None:
-    """Wait until all studies have an outcome and all results are delivered, or nothing moves any more."""
+def _settle(overview: Overview, films: int, studies: int, progress: Callable[[int], None]) -> None:
+    """Wait until every film is there, every study has an outcome and all results are delivered.
+
+    It ends, too, when nothing moves any more.
+    """
     before: object = None
     deadline = time.monotonic() + IDLE_SECONDS
     while time.monotonic() < deadline:
-        states, results = overview.study_counts(), overview.result_counts()
+        received, states, results = overview.received(), overview.study_counts(), overview.result_counts()
         ended = sum(count for state, count in states.items() if state not in _OPEN)
         progress(ended)
-        if ended >= studies and not results.get(ResultState.ENCODED):
+        if received >= films and ended >= studies and not results.get(ResultState.ENCODED):
             return
-        if (states, results) != before:
-            before = states, results
+        if (received, states, results) != before:
+            before = received, states, results
             deadline = time.monotonic() + IDLE_SECONDS
         time.sleep(0.5)
 
 
 def _report(client: DICOMwebClient, study: str) -> Dataset | None:
-    """Findings SR of a study, from the PACS; None when there is none."""
-    for found in client.search_for_instances(study, search_filters={"Modality": "SR"}):
-        series, instance = (found[tag]["Value"][0] for tag in ("0020000E", "00080018"))
-        ds = client.retrieve_instance(study, series, instance)
-        if ds.get("SeriesNumber") == SERIES_NUMBER:
-            return ds
-    return None
+    """Findings SR of a study that is in force, from the PACS; None when there is none.
+
+    A study whose films came far apart was read more than once.
+    """
+    found = client.search_for_instances(study, search_filters={"Modality": "SR"})
+    places = [[entry[tag]["Value"][0] for tag in ("0020000E", "00080018")] for entry in found]
+    documents = [client.retrieve_instance(study, *place) for place in places]
+    return in_force([ds for ds in documents if ds.get("SeriesNumber") == SERIES_NUMBER])
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -38,6 +38,18 @@ class Answer:
     score: float | None
     threshold: float | None
     presence: Presence
+
+
+def in_force(reports: Sequence[Dataset]) -> Dataset | None:
+    """The report of a study that no other one takes the place of (PS3.3 C.17.2); None when there is none."""
+    replaced = {
+        elements.text(item, "ReferencedSOPInstanceUID")
+        for report in reports
+        for document in elements.items(report, "PredecessorDocumentsSequence")
+        for series in elements.items(document, "ReferencedSeriesSequence")
+        for item in elements.items(series, "ReferencedSOPSequence")
+    }
+    return next((report for report in reports if report.SOPInstanceUID not in replaced), None)
 
 
 def answers(sr: Dataset) -> tuple[Answer, ...]:

@@ -77,6 +77,11 @@ class Overview:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    def received(self) -> int:
+        """Count the instances that were accepted."""
+        with database.reading(self._engine) as connection:
+            return int(connection.execute(select(func.count()).select_from(instance)).scalar_one())
+
     def study_counts(self) -> dict[StudyState, int]:
         """Return the number of studies in each state, zeros included."""
         with database.reading(self._engine) as connection:

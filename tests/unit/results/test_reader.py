@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
+from dataclasses import replace
 
 import pytest
 from pydicom import Dataset, dcmread
 
 from dicom_node.results import codes, reader
+from dicom_node.results.document import Predecessor
 from dicom_node.results.encoding import encoded
 from dicom_node.results.report import Refusal
 from dicom_node.results.sr import write_sr
@@ -40,6 +43,20 @@ def test_a_refusal_comes_back_as_its_reason_and_without_answers(reason: str) -> 
     assert reader.refusal(sr) == reason
     assert codes.REFUSALS[reason].code.value in str(sr)
     assert reader.refusal(read_back(report_of(factories.film()))) is None
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_report_in_force_is_the_one_that_none_replaces(order: tuple[int, ...]) -> None:
+    written: list[Dataset] = []
+    for revision in (1, 2, 3):
+        before = None
+        if written:
+            last = written[-1]
+            before = Predecessor(last.SeriesInstanceUID, last.SOPClassUID, last.SOPInstanceUID)
+        report = replace(report_of(factories.film()), revision=revision)
+        written.append(write_sr(report, equipment=EQUIPMENT, predecessor=before))
+    assert reader.in_force([written[place] for place in order]) is written[-1]
+    assert reader.in_force([]) is None
 
 
 def test_images_that_no_model_read_are_counted() -> None:
