@@ -143,7 +143,13 @@ def test_a_reader_agrees_by_keyboard_and_the_page_shows_it(node: StillNode, visi
     page.keyboard.press("Enter")
     expect(agree).to_have_attribute("aria-pressed", "true", timeout=20_000)
     page.get_by_label("comment on Nodule", exact=True).click()
-    page.get_by_label("Comment on Nodule", exact=True).fill("<i>left apex</i>")
+    comment = page.get_by_label("Comment on Nodule", exact=True)
+    comment.fill("<i>left apex</i>")
+    comment.blur()
+    # What is written and not yet sent is not taken away when the page fetches itself.
+    page.evaluate("refresh()")
+    page.wait_for_timeout(1000)
+    expect(comment).to_have_value("<i>left apex</i>")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("<i>left apex</i>").first).to_be_visible(timeout=20_000)
     assert page.locator("#live i").count() == 0

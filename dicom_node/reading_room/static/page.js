@@ -9,8 +9,11 @@ const listened = document.getElementById("live");
 const word = document.getElementById("live-state");
 let waiting = 0;
 
+// What a reader is writing, has written and not sent, or has just sent, is not taken away.
 function held() {
   const here = document.getElementById("live");
+  if (here.querySelector(".htmx-request")) return true;
+  if ([...here.querySelectorAll("textarea")].some((field) => field.value !== field.defaultValue)) return true;
   const focused = document.activeElement;
   const writing = focused && here.contains(focused) && focused.matches("input, textarea, select");
   const chosen = getSelection();
@@ -60,8 +63,14 @@ document.addEventListener("htmx:afterRequest", (event) => {
 // What was open stays open when the new part is put in place.
 let open = [];
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id === "live")
-    open = [...document.querySelectorAll("#live details[open]")].map((each) => each.id);
+  if (event.detail.target.id !== "live") return;
+  if (event.detail.requestConfig.elt === document.body && held()) {
+    // The page fetched itself, and a reader has begun to write since it asked.
+    event.detail.shouldSwap = false;
+    soon();
+    return;
+  }
+  open = [...document.querySelectorAll("#live details[open]")].map((each) => each.id);
 });
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id !== "live") return;
