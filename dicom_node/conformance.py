@@ -18,7 +18,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from dicom_node.network import contexts, status
+from dicom_node.network import contexts, retrieval, status
 from dicom_node.network.commitment import FAILURES
 from dicom_node.network.inquiry import SERVICES
 from dicom_node.results import codes
@@ -83,6 +83,7 @@ def conformance_statement(settings: Settings) -> str:
         pynetdicom=importlib.metadata.version("pynetdicom"),
         contexts=contexts,
         services=SERVICES,
+        retrieval=retrieval,
         sent=list(sent_objects(settings)),
         statuses=list(status.Status),
         answers=status.ANSWERS,

@@ -174,7 +174,7 @@ def _multi_frame(header: Dataset) -> str:
     return f"the instance holds {frames:g} frames, not one" if frames > 1 else ""
 
 
-def _body_part(header: Dataset) -> str:
+def names_other_body_part(header: Dataset) -> str:
     """Object when another part is named and not the chest; the study counts where the series is silent."""
     for keywords in (("BodyPartExamined", "ProtocolName", "SeriesDescription"), ("StudyDescription",)):
         text = " ".join(part for keyword in keywords for part in elements.texts(header, keyword) if part)
@@ -193,6 +193,6 @@ _OBJECTIONS: Final[dict[str, Callable[[Dataset], str]]] = {
     "modality": _modality,
     "not_grayscale": _not_grayscale,
     "multi_frame": _multi_frame,
-    "body_part": _body_part,
+    "body_part": names_other_body_part,
 }
 """What one header alone may have against it, in the order in which it is told."""

@@ -193,6 +193,16 @@ class RetrievalSettings(_Section):
     )
 
 
+class PriorSettings(_Section):
+    """Whether the patient's previous chest film is looked for, and compared with."""
+
+    source: str | None = Field(None, description="name of the destination that is asked; absent: off")
+    days: int = Field(1095, ge=1, description="how far back")
+    wait_seconds: Seconds = Field(
+        60, description="so long a complete study waits for its prior, then it is read without"
+    )
+
+
 class SenderSettings(_Section):
     """How results go back."""
 
@@ -354,6 +364,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     results: ResultSettings = ResultSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
+    priors: PriorSettings = PriorSettings()
     sender: SenderSettings = SenderSettings()
     destinations: tuple[AnyDestination, ...] = ()
     rules: tuple[Rule, ...] = ()
@@ -364,6 +375,8 @@ class Settings(BaseSettings):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"destinations: the name {twice[0]!r} stands twice; give each its own")
         self._check_rules({*names, SENDER})
+        if self.priors.source is not None and self.priors.source not in names:
+            raise ValueError(f"priors.source: no destination is named {self.priors.source!r}")
         if not (is_loopback(self.dicom.host) or self.dicom.known_peers or self.dicom.accept_unknown_peers):
             raise ValueError(
                 f"dicom.host {self.dicom.host} is reachable from other machines: list the calling AEs in "
@@ -392,6 +405,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """SQLAlchemy address of the index."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'index.sqlite'}"
+
+    @property
+    def prior_source(self) -> DicomDestination | DicomwebDestination | None:
+        """Destination that is asked for priors; None when none are looked for."""
+        return next((each for each in self.destinations if each.name == self.priors.source), None)
 
     @property
     def vectors_url(self) -> str | None:

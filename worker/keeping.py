@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from dicom_node import elements
-from dicom_node.results.report import FloatArray, Report, SimilarCases
+from dicom_node.results.report import Finding, FloatArray, Prior, Report, SimilarCases
 from dicom_node.store.heatmaps import LONGER_SIDE, HeatMaps, Map
 from dicom_node.store.places import KeptPlace
-from dicom_node.store.readings import KeptCase, KeptFinding, KeptImage, KeptMap, KeptReading, KeptSimilar
+from dicom_node.store.readings import (
+    KeptCase,
+    KeptChange,
+    KeptFinding,
+    KeptImage,
+    KeptMap,
+    KeptPrior,
+    KeptReading,
+    KeptSimilar,
+)
 from models.bundle import CALIBRATION, CARD, METRICS, Bundle
 
 
@@ -57,6 +67,7 @@ def kept(report: Report, maps: HeatMaps, place: KeptPlace | None = None) -> Kept
         maps_file=maps.keep([_small(saliency.values) for _, saliency in shown]),
         similar=None if report.similar is None else _similar(report.similar),
         place=place,
+        prior=None if report.prior is None else _prior(report.prior, report.findings),
     )
 
 
@@ -84,6 +95,25 @@ def _similar(found: SimilarCases) -> KeptSimilar:
         ),
         agreement=found.agreement,
         disagrees=found.disagrees,
+    )
+
+
+def _prior(prior: Prior, findings: Iterable[Finding]) -> KeptPrior:
+    return KeptPrior(
+        study_instance_uid=prior.study_instance_uid,
+        study_date=prior.study_date,
+        reason=prior.reason,
+        changes=tuple(
+            KeptChange(
+                key=finding.key,
+                certainty=earlier.certainty,
+                score=earlier.score,
+                presence=earlier.presence.value,
+                change=earlier.change.value,
+            )
+            for finding in findings
+            if (earlier := finding.earlier) is not None
+        ),
     )
 
 

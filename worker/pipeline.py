@@ -15,6 +15,7 @@ from dicom_node.data_dir import DataDir
 from dicom_node.errors import EncodingFailed, StorageFailed, StorageFull
 from dicom_node.owner import Owner
 from dicom_node.pixels import read_header
+from dicom_node.prior import LATE
 from dicom_node.results.document import Predecessor
 from dicom_node.results.encoding import encoded
 from dicom_node.results.report import Refusal
@@ -24,11 +25,13 @@ from dicom_node.store.claims import Claim, Claims, EncodedResult
 from dicom_node.store.files import Spool
 from dicom_node.store.index import TRIED, Index
 from dicom_node.store.places import Places
+from dicom_node.store.priors import Pairing, Priors
+from dicom_node.store.readings import KeptReading, Readings
 from dicom_node.store.results import RecordedResult, Results
 from dicom_node.store.study import StudyState
 from models.errors import ModelError
 from worker.keeping import keep_card, kept
-from worker.reading import Reading, StudyReader, StudyRevision
+from worker.reading import PriorStudy, Reading, StudyReader, StudyRevision
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,6 +54,8 @@ class Pipeline:
         self._index = index
         self._claims = Claims(index.engine)
         self._recorded = Results(index.engine)
+        self._priors = Priors(index.engine)
+        self._readings = Readings(index.engine)
         self._reader = reader
         self._data_dir = DataDir(settings)
         self._owner = Owner.this_process()
@@ -106,12 +111,17 @@ class Pipeline:
     def _analyse(self, claim: Claim) -> StudyState | None:
         if not claim.instances:
             text = (
-                "the study holds only instances that were set aside: results of a node, or conflicting copies"
+                "the study holds only instances that were set aside: results of a node, conflicting copies, "
+                "or films that were fetched to be compared with"
             )
             return self._finish(claim, StudyState.SKIPPED, text, [])
         paths = [self._data_dir.spool.path(entry.file) for entry in claim.instances]
         study = StudyRevision(
-            claim.study_instance_uid, claim.revision, claim.created, self._predecessors(claim)
+            claim.study_instance_uid,
+            claim.revision,
+            claim.created,
+            self._predecessors(claim),
+            self._prior(claim),
         )
         kept = [path for path in paths if path.exists()]
         if lost := [path.name for path in paths if path not in kept]:
@@ -146,6 +156,15 @@ class Pipeline:
         """Return the reports of earlier revisions that this one takes the place of."""
         found = self._recorded.before(claim.study_id, claim.revision)
         return predecessors(found, self._data_dir.results)
+
+    def _prior(self, claim: Claim) -> PriorStudy | None:
+        """Return what the study is compared with; from now on that cannot change."""
+        pairing = self._priors.of(claim.study_id, claim.revision)
+        if pairing is None and self._settings.prior_source is not None:
+            late = Pairing(reason=LATE.format(self._settings.priors.wait_seconds))
+            pairing = self._priors.pair(claim.study_id, claim.revision, late)
+        kept = None if pairing is None else self._readings.latest_of(pairing.prior_uid)
+        return prior_study(pairing, self._data_dir.spool, kept)
 
     def _keep(self, reading: Reading) -> list[EncodedResult]:
         return [
@@ -228,3 +247,18 @@ def predecessors(recorded: Mapping[str, RecordedResult], results: Spool) -> dict
             series = str(read_header(path).SeriesInstanceUID)
             found[kind] = Predecessor(series, entry.sop_class_uid, entry.sop_instance_uid)
     return found
+
+
+def prior_study(pairing: Pairing | None, spool: Spool, kept: KeptReading | None = None) -> PriorStudy | None:
+    """Say of a recorded pair of studies what the reader needs to know.
+
+    Parameters
+    ----------
+    spool
+        Where the films lie.
+    kept
+        What was kept of the prior's own reading.
+    """
+    if pairing is None:
+        return None
+    return PriorStudy(tuple(spool.path(name) for name in pairing.files), pairing.reason, kept)

@@ -16,20 +16,22 @@ from typing import Self
 
 from pydicom.dataset import Dataset
 
-from dicom_node import clinical
+from dicom_node import clinical, elements
 from dicom_node.decoder import Decoder
-from dicom_node.errors import NotAnalysable
+from dicom_node.errors import NotAnalysable, StorageFailed
 from dicom_node.installation import this_installation
 from dicom_node.pixels import FloatArray, read_header
+from dicom_node.results.codes import LATERAL_VIEWS
 from dicom_node.results.document import Predecessor
-from dicom_node.results.report import Refusal, Report, SimilarCases, Source
+from dicom_node.results.report import Presence, Prior, Refusal, Report, SimilarCases, Source
 from dicom_node.results.result_set import write_results
 from dicom_node.selection import Verdict, select
 from dicom_node.settings import Settings
 from dicom_node.store.places import KeptPlace
+from dicom_node.store.readings import KeptReading
 from dicom_node.store.study import StudyState
 from models.bundle import Bundle
-from models.errors import RetrievalError
+from models.errors import ModelError, RetrievalError
 from models.explain import heatmaps
 from models.explain.heatmap import Heatmap
 from models.explain.subjects import best_film, reported
@@ -39,9 +41,9 @@ from models.predictor import Predictor
 from models.predictor import Reading as ModelReading
 from models.retrieval.place import places
 from models.retrieval.search import Searcher, opinion
-from models.types import Film, Prediction, Study
+from models.types import Film, FindingScore, Prediction, Study
 from worker.predictors import load_gate, load_predictor, load_searcher
-from worker.report import make_report, objection, similar_cases
+from worker.report import algorithm, make_report, objection, similar_cases
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,12 +85,34 @@ class StudyRevision:
         The time that the results carry; aware.
     predecessors
         Reports of earlier revisions that are still in force, by kind.
+    prior
+        What it is compared with; None when no prior was looked for.
     """
 
     study_instance_uid: str
     revision: int
     created: datetime
     predecessors: Mapping[str, Predecessor] = field(default_factory=dict)
+    prior: PriorStudy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PriorStudy:
+    """The films of an earlier study.
+
+    Attributes
+    ----------
+    paths
+        Files of its instances; none when there is no prior.
+    reason
+        Why there is none, as one clause.
+    kept
+        What was kept of its own reading, which may be another bundle's; None when it was never read.
+    """
+
+    paths: tuple[Path, ...] = ()
+    reason: str = ""
+    kept: KeptReading | None = None
 
 
 class StudyReader:
@@ -187,15 +211,14 @@ class StudyReader:
         sources = tuple(candidate.source for candidate in candidates)
         if not films:
             return self._refusal(study, sources, _why_not(candidates))
-        text = None
-        if self._predictor.text != "none":
-            text = clinical.indication([source.header for source in sources if source.analysed])
+        text = self._text([source for source in sources if source.analysed])
         if self._predictor.text == "required" and text is None:
             name = self._predictor.identity.name
             refusal = Refusal("no_text", f"the model {name} needs an indication, and no header holds one")
             return self._refusal(study, sources, refusal)
         read = self._predictor.read([Study(tuple(films), text)])[0]
         maps, withheld = self._draw(read, {candidate.uid: candidate.view for candidate in candidates})
+        prior, earlier = self._look_back(study.prior)
         report = make_report(
             study_instance_uid=study.study_instance_uid,
             revision=study.revision,
@@ -206,8 +229,10 @@ class StudyReader:
             heatmaps=maps,
             withheld=withheld,
             gate="" if self._gate is None else self._gate.identity,
-            text="" if self._predictor.text == "none" else "none" if text is None else "indication",
+            text=self._text_word(text),
             similar=self._similar(read.prediction),
+            prior=prior,
+            earlier=earlier,
         )
         pixels = {film.identifier: film.pixels for film in films}
         objects = self._encode(study, report, pixels)
@@ -217,6 +242,71 @@ class StudyReader:
         if not self._placing:
             return None
         return KeptPlace(prediction.identity.weights_sha256, places([prediction])[0])
+
+    def _text(self, sources: Sequence[Source]) -> str | None:
+        """Text of the headers for a model that reads some."""
+        if self._predictor.text == "none":
+            return None
+        return clinical.indication([source.header for source in sources])
+
+    def _text_word(self, text: str | None) -> str:
+        """What the algorithm's parameters say that the model was given."""
+        return "" if self._predictor.text == "none" else "none" if text is None else "indication"
+
+    def _look_back(self, study: PriorStudy | None) -> tuple[Prior | None, dict[str, FindingScore]]:
+        """Return the prior and what the bundle says of it, or why there is none: never an error."""
+        if study is None:
+            return None, {}
+        if study.reason:
+            return Prior(reason=study.reason), {}
+        try:
+            return self._read_prior(study)
+        except (ModelError, StorageFailed) as error:
+            _LOG.warning("no comparison with the prior: %s", error)
+            return Prior(reason=_PRIOR_FAILED), {}
+
+    def _read_prior(self, study: PriorStudy) -> tuple[Prior, dict[str, FindingScore]]:
+        candidates = self._candidates([path for path in study.paths if path.exists()])
+        known = self._said_before(study.kept, candidates)
+        films = [] if known else self._judge(self._decode(candidates), candidates)
+        sources = tuple(source for each in candidates if (source := each.source).analysed)
+        if not any(_is_frontal(source) for source in sources):
+            return Prior(reason=_PRIOR_UNREADABLE), {}
+        if not known:
+            text = self._text(sources)
+            if self._predictor.text == "required" and text is None:
+                return Prior(reason=_PRIOR_UNREADABLE), {}
+            read = self._predictor.read([Study(tuple(films), text)])[0]
+            known = {entry.key: entry for entry in read.prediction.findings}
+        return Prior(sources), known
+
+    def _said_before(
+        self, kept: KeptReading | None, candidates: Sequence[_Candidate]
+    ) -> dict[str, FindingScore]:
+        """Return the kept answers to the same films, if this very bundle gave them; films get their views."""
+        images = {} if kept is None else {image.sop_instance_uid: image for image in kept.images}
+        if kept is None or set(images) != {candidate.uid for candidate in candidates}:
+            return {}
+        read = [each.source for each in candidates if not images[each.uid].reason]
+        gate = "" if self._gate is None else self._gate.identity
+        ours = algorithm(self._predictor.identity, gate, self._text_word(self._text(read)))
+        if (kept.model, kept.model_version, kept.parameters) != (ours.name, ours.version, ours.parameters):
+            return {}
+        for each in candidates:
+            image = images[each.uid]
+            each.verdict = Verdict(image.reason, image.exclusion)
+            each.view = "" if self._gate is None or image.reason else image.view
+        return {
+            entry.key: FindingScore(
+                key=entry.key,
+                score=entry.score,
+                probability=entry.certainty,
+                threshold=entry.threshold,
+                present=entry.presence == Presence.PRESENT.value,
+                film_scores=(),
+            )
+            for entry in kept.findings
+        }
 
     def _similar(self, prediction: Prediction) -> SimilarCases | None:
         """Find the reference cases that the study is like; a report without them is better than none."""
@@ -350,6 +440,17 @@ class _Candidate:
     @property
     def uid(self) -> str:
         return self.source.sop_instance_uid
+
+
+_PRIOR_FAILED = "the model gave no usable answer to it"
+_PRIOR_UNREADABLE = "no frontal film of it can be analysed"
+
+
+def _is_frontal(source: Source) -> bool:
+    """Whether a film is not known to be a lateral one: a gate's word goes before the header's."""
+    if source.view:
+        return source.view == "frontal"
+    return elements.text(source.header, "ViewPosition").upper() not in LATERAL_VIEWS
 
 
 def _why_not(candidates: Sequence[_Candidate]) -> Refusal:

@@ -17,11 +17,12 @@ from dicom_node.results import codes, document, structure
 from dicom_node.results.encoding import encoded
 from dicom_node.settings import Settings
 from dicom_node.store.index import Index
+from dicom_node.store.priors import Priors
 from dicom_node.store.results import RecordedResult, Results
 from dicom_node.store.study import StudyState
 from models.bundle import find_bundle, read_bundle
 from models.errors import ModelError
-from worker.pipeline import predecessors
+from worker.pipeline import predecessors, prior_study
 from worker.reading import StudyReader, StudyRevision
 
 
@@ -71,6 +72,7 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
         recorded.revision,
         datetime.fromtimestamp(recorded.completed_at, UTC),
         predecessors(results.before(recorded.id, recorded.revision), data_dir.results),
+        prior_study(Priors(index.engine).of(recorded.id, recorded.revision), data_dir.spool),
     )
     with StudyReader.open(_as_recorded(settings, report, stored)) as reader:
         reading = reader.read(study, [data_dir.spool.path(name) for name in recorded.films])

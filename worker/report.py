@@ -8,8 +8,10 @@ from datetime import datetime
 from dicom_node.results.report import (
     Algorithm,
     Code,
+    Earlier,
     Finding,
     Presence,
+    Prior,
     Report,
     Saliency,
     SimilarCase,
@@ -24,6 +26,7 @@ from models.gate import GateVerdict, Objection
 from models.retrieval.index import Index
 from models.retrieval.search import Opinion
 from models.types import FindingScore, Identity, Prediction
+from worker.comparison import compare
 
 ABNORMAL = "abnormal"
 METHODS = {
@@ -55,6 +58,8 @@ def make_report(
     gate: str = "",
     text: str = "",
     similar: SimilarCases | None = None,
+    prior: Prior | None = None,
+    earlier: Mapping[str, FindingScore] | None = None,
 ) -> Report:
     """Say a prediction in DICOM's terms.
 
@@ -72,7 +77,12 @@ def make_report(
         What a model that reads text was given: ``indication`` or ``none``; empty for one that reads none.
     similar
         Cases of the reference set, as :func:`similar_cases` says them.
+    prior
+        The patient's previous film, or why there is none; None when none was looked for.
+    earlier
+        What the same bundle says of the prior, by key.
     """
+    then = earlier or {}
     by_key: dict[str, list[Heatmap]] = {}
     for heatmap in heatmaps:
         by_key.setdefault(heatmap.key, []).append(heatmap)
@@ -82,15 +92,20 @@ def make_report(
         revision=revision,
         created=created,
         sources=tuple(sources),
-        algorithm=_algorithm(prediction.identity, gate, text),
+        algorithm=algorithm(prediction.identity, gate, text),
         findings=tuple(
             _finding(
-                entry, by_label[entry.key], by_key.get(entry.key, ()), (withheld or {}).get(entry.key, "")
+                entry,
+                by_label[entry.key],
+                by_key.get(entry.key, ()),
+                (withheld or {}).get(entry.key, ""),
+                compare(entry, then[entry.key]) if entry.key in then else None,
             )
             for entry in prediction.findings
         ),
         normality=_normality(prediction),
         similar=similar,
+        prior=prior,
     )
 
 
@@ -111,7 +126,7 @@ def similar_cases(
     return SimilarCases(
         index_name=index.name,
         index_digest=index.digest,
-        algorithm=_algorithm(identity, "", ""),
+        algorithm=algorithm(identity),
         cases=tuple(
             SimilarCase(
                 rank=rank,
@@ -129,7 +144,11 @@ def similar_cases(
 
 
 def _finding(
-    entry: FindingScore, label: vocabulary.Label, heatmaps: Sequence[Heatmap], withheld: str
+    entry: FindingScore,
+    label: vocabulary.Label,
+    heatmaps: Sequence[Heatmap],
+    withheld: str,
+    earlier: Earlier | None,
 ) -> Finding:
     return Finding(
         key=entry.key,
@@ -150,6 +169,7 @@ def _finding(
             for heatmap in heatmaps
         ),
         withheld=withheld,
+        earlier=earlier,
     )
 
 
@@ -172,7 +192,8 @@ def objection(verdict: GateVerdict) -> Verdict:
     return Verdict(str(verdict.reason), _OBJECTIONS[verdict.reason].format(verdict))
 
 
-def _algorithm(identity: Identity, gate: str, text: str) -> Algorithm:
+def algorithm(identity: Identity, gate: str = "", text: str = "") -> Algorithm:
+    """Say for a report which bundle read the films; parameters as of :func:`make_report`."""
     parameters = [f"weights_sha256={identity.weights_sha256}", f"preproc={identity.preprocessing}"]
     if identity.calibration:
         parameters.append(f"calibration={identity.calibration}")

@@ -32,6 +32,8 @@ class Sweep:
         Puts (Study Instance UID, revision) into the queue.
     queued
         Returns how many messages wait there.
+    prior_seconds
+        How long a study waits for its prior; None when none is looked for.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class Sweep:
         settings: StudySettings,
         publish: Callable[[str, int], None],
         queued: Callable[[], int],
+        prior_seconds: float | None = None,
     ) -> None:
         self._index = index
         self._claims = claims
         self._settings = settings
         self._publish = publish
         self._queued = queued
+        self._prior_seconds = prior_seconds
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until told to stop; a database or broker that is away is waited for."""
@@ -82,7 +86,7 @@ class Sweep:
             if self._queued() == 0:
                 requeue_seconds = min(requeue_seconds, _LOST_SECONDS)
         self._index.complete_due(self._settings.quiet_seconds, self._settings.forced_seconds)
-        due = self._index.take_queueable(requeue_seconds)
+        due = self._index.take_queueable(requeue_seconds, self._prior_seconds)
         for number, (uid, revision) in enumerate(due):
             try:
                 self._publish(uid, revision)
@@ -108,7 +112,13 @@ def run_sweep(settings: Settings) -> None:
     def publish(uid: str, revision: int) -> None:
         app.send_task(ANALYSE, args=[uid, revision])
 
-    sweep = Sweep(index, Claims(index.engine), settings.study, publish, lambda: waiting(app))
+    prior_seconds = None
+    if settings.prior_source is not None:
+        from dicom_node.prior_search import PriorSearch  # noqa: PLC0415 - most nodes need none of it
+
+        prior_seconds = settings.priors.wait_seconds
+        PriorSearch(settings, index).start(stop)
+    sweep = Sweep(index, Claims(index.engine), settings.study, publish, lambda: waiting(app), prior_seconds)
     notify.ready()
     sweep.run(stop)
     app.close()

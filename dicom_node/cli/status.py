@@ -32,8 +32,8 @@ def status(
 ) -> None:
     """Count studies and results by state; with --audit, prove that nothing was lost.
 
-    received = delivered + waiting + skipped + failed + withdrawn + set aside, each accepted instance in
-    exactly one. A study is confirmed when every destination says that it keeps every result of it.
+    received = delivered + waiting + skipped + failed + withdrawn + set aside + prior, each accepted instance
+    in exactly one. A study is confirmed when every destination says that it keeps every result of it.
     """
     settings = settings_of(ctx)
     index = open_index(settings)

@@ -1,8 +1,9 @@
-"""Results to DICOMweb services (PS3.18): stored by STOW-RS, looked for by QIDO-RS."""
+"""DICOMweb services (PS3.18): results go there by STOW-RS, priors come by WADO-RS, QIDO-RS looks for both."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import ssl
 import time
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import requests
 from dicomweb_client.web import DICOMwebClient
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from dicom_node import elements
 from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
 from dicom_node.network.commitment import Reference
+from dicom_node.network.retrieval import SERIES_KEYS, STUDY_KEYS
 from dicom_node.network.scu import Answer
 from dicom_node.network.status import Outcome, meaning_of
 from dicom_node.network.tls import client_context
@@ -118,6 +120,35 @@ class WebSession:
                     found |= {str(uid) for uid in row.get(_SOP_INSTANCE_UID, {}).get("Value", ())}
         return found
 
+    def studies(self, patient_id: str, first: str, last: str) -> list[Dataset]:
+        """Return what the service has of a patient between two days (QIDO-RS).
+
+        Raises
+        ------
+        PeerUnavailable, PeerRejected
+            When it gives no answer.
+        """
+        filters = {"PatientID": patient_id, "StudyDate": f"{first}-{last}"}
+        with self._translated("QIDO-RS"):
+            rows = self._client.search_for_studies(fields=STUDY_KEYS, search_filters=filters)
+            return [Dataset.from_json(row) for row in rows]
+
+    def series(self, study_instance_uid: str) -> list[Dataset]:
+        """Return the series of a study (QIDO-RS); raises as :meth:`studies`."""
+        with self._translated("QIDO-RS"):
+            rows = self._client.search_for_series(study_instance_uid, fields=SERIES_KEYS)
+            return [Dataset.from_json(row) for row in rows]
+
+    def fetch(self, study_instance_uid: str, series_instance_uids: Sequence[str]) -> Iterator[bytes]:
+        """Yield the instances of series as Part 10 files (WADO-RS); raises as :meth:`studies`."""
+        for series in series_instance_uids:
+            with self._translated("WADO-RS"), elements.tolerance():
+                found = self._client.retrieve_series(
+                    study_instance_uid, series, media_types=(("application/dicom", "*"),)
+                )
+                contents = [_part10(ds) for ds in found]
+            yield from contents
+
     def release(self) -> None:
         """Close the connections; the next request opens others."""
         self._session.close()
@@ -157,6 +188,12 @@ class WebSession:
                 continue
             sentence = f"{self.name}: STOW-RS failed with {reason or 0x0110:04X}: {meaning.text}"
             raise (PeerRejected if meaning.outcome is Outcome.PERMANENT else PeerUnavailable)(sentence)
+
+
+def _part10(ds: Dataset) -> bytes:
+    stream = io.BytesIO()
+    dcmwrite(stream, ds, enforce_file_format=True)
+    return stream.getvalue()
 
 
 def _answer_of(response: requests.Response) -> Dataset:

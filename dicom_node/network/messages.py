@@ -37,6 +37,7 @@ _NO_DATA_SET = 0x0101
 _RESPONSE = 0x8000
 _C_CANCEL = 0x0FFF
 _COMMENT_LENGTH = 64  # LO (PS3.5 6.2)
+_AE_TITLE_BYTES = 16
 
 
 class Operation(enum.IntEnum):
@@ -133,6 +134,8 @@ class Request:
         Event Type ID of an N-EVENT-REPORT; 0 when absent.
     information
         Event Information of an N-EVENT-REPORT, encoded.
+    moved_for
+        Move Originator Application Entity Title of a C-STORE that a C-MOVE led to; empty for any other.
     """
 
     operation: int
@@ -145,6 +148,7 @@ class Request:
     incoming: IncomingFile | None
     event_type: int = 0
     information: bytearray | None = None
+    moved_for: str = ""
 
 
 class Messages(DIMSEServiceProvider):
@@ -274,6 +278,7 @@ class Messages(DIMSEServiceProvider):
             incoming=incoming,
             event_type=command.number(0x00001002, 0),
             information=bytearray() if operation == Operation.N_EVENT_REPORT else None,
+            moved_for=command.ae_title(0x00001030),
         )
 
     def _complete(self, request: Request) -> None:
@@ -341,6 +346,10 @@ class _Command:
     def uid(self, tag: int) -> str:
         """Return a UI value, or an empty string when it is absent or no valid UID."""
         return uid_of(self._values.get(tag, b""))
+
+    def ae_title(self, tag: int) -> str:
+        """Return an AE value without its padding, or an empty string when it is absent."""
+        return self._values.get(tag, b"")[:_AE_TITLE_BYTES].decode("ascii", "replace").strip("\0 ")
 
 
 def _even(text: str, padding: bytes) -> bytes:

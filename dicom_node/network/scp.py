@@ -132,6 +132,7 @@ class StorageSCP:
                 calling_ae=association.calling_ae,
                 peer_host=association.host,
                 own_result=identifiers.own_result,
+                moved_for=request.moved_for,
             )
         )
         with logs.study(identifiers.study_instance_uid):
@@ -173,6 +174,7 @@ _LEVELS = {
     Admission.NEW: logging.INFO,
     Admission.REPEATED: logging.INFO,
     Admission.SET_ASIDE: logging.WARNING,
+    Admission.PRIOR: logging.INFO,
 }
 
 

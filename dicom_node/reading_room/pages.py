@@ -26,6 +26,7 @@ STUDY_WORDS: Mapping[StudyState, str] = {
     StudyState.REPORTED: "reported",
     StudyState.SKIPPED: "skipped",
     StudyState.FAILED: "failed",
+    StudyState.PRIOR: "prior of another study",
 }
 RESULT_WORDS: Mapping[ResultState, str] = {
     ResultState.ENCODED: "waiting",

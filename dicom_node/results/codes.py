@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from dicom_node.results.report import Code, Presence
+from dicom_node.results.report import Change, Code, Presence
 
 PRIVATE_SCHEME: Final = "99CXRNODE"
 PRIVATE_SCHEME_UID: Final = "2.25.288512127120416403236137412243317211853"
@@ -91,6 +91,13 @@ EXPLANATION = _private("EXPLANATION", "Explanation")
 MAP_WITHHELD = _private("WITHHELD", "Heat map withheld")
 IMAGE_NOT_ANALYSED = _private("EXCLUDED", "Image not analysed")
 
+QUALITATIVE_DIFFERENCE = _dcm("111049", "Qualitative Difference")
+"""What the change of a finding is called where CID 6134 gives its values (TID 4102)."""
+COMPARED_WITH_PRIOR = _dcm("122140", "Comparison with Prior Study Done")
+PROCEDURE_STUDY_UID = _dcm("121018", "Procedure Study Instance UID")
+"""Of TID 1005: which study an item is about, where it is another one than the report's."""
+GONE = _private("GONE", "Finding no longer present")
+
 SIMILAR_CASE = _private("SIMCASE", "Similar reference case")
 SIMILAR_CASES = _private("SIMCASES", "Set of similar reference cases")
 COSINE_SIMILARITY = _private("COSSIM", "Cosine similarity")
@@ -128,6 +135,14 @@ PRESENCES: Final = {
     Presence.UNDETERMINED: _sct("373068000", "Undetermined"),
 }
 """CID 240."""
+
+CHANGES: Final = {
+    Change.NEW: _sct("129721008", "New finding"),
+    Change.GONE: GONE,
+    Change.UNCHANGED: _sct("129723006", "No significant changes in the finding"),
+}
+"""CID 6134, which may be extended: by a code of CID 6002, and by one of ours where neither has any. Those for
+size and border are left alone, because a score measures neither."""
 
 NORMALITIES: Final = {
     Presence.PRESENT: _sct("17621005", "Normal"),

@@ -5,7 +5,7 @@ PS3.3 C.17.2 (SR Document General), PS3.16 TID 1002, 1004, 1600 and 4019.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -18,7 +18,7 @@ from dicom_node.results.composite import referenceable
 from dicom_node.results.encoding import dataset, put
 from dicom_node.results.equipment import MODEL_NAME, Equipment
 from dicom_node.results.items import CONTAINS, HAS_ACQ_CONTEXT, HAS_CONCEPT_MOD, HAS_OBS_CONTEXT
-from dicom_node.results.report import Algorithm, Code, Report, Source
+from dicom_node.results.report import Algorithm, Code, Prior, Report, Source
 
 SrClass: TypeAlias = Literal["comprehensive3d", "comprehensive", "enhanced"]
 
@@ -90,16 +90,19 @@ def begin(
 
 def source_evidence(report: Report, results: Iterable[Dataset] = ()) -> list[Dataset]:
     """References to every source, and to results of the report, by study and series (PS3.3 C.17.2)."""
-    sources = (
-        (
-            header.repaired(source.header, "StudyInstanceUID") or report.study_instance_uid,
-            header.repaired(source.header, "SeriesInstanceUID"),
-            item,
-        )
-        for source in report.sources
-        if (item := referenceable(source)) is not None
-    )
-    return evidence([*sources, *map(entry, results)])
+    return evidence([*_entries(report.sources, report.study_instance_uid), *map(entry, results)])
+
+
+def prior_evidence(prior: Prior) -> list[Dataset]:
+    """References to the images of an earlier study, which are pertinent other evidence (PS3.3 C.17.2.3)."""
+    return evidence(_entries(prior.sources, prior.study_instance_uid))
+
+
+def _entries(sources: Iterable[Source], study_instance_uid: str) -> Iterator[tuple[str, str, Dataset]]:
+    for source in sources:
+        if (item := referenceable(source)) is not None:
+            study = header.repaired(source.header, "StudyInstanceUID") or study_instance_uid
+            yield study, header.repaired(source.header, "SeriesInstanceUID"), item
 
 
 def entry(result: Dataset) -> tuple[str, str, Dataset]:
@@ -131,13 +134,21 @@ def _predecessor(report: Report, predecessor: Predecessor) -> Dataset:
     return dataset(StudyInstanceUID=report.study_instance_uid, ReferencedSeriesSequence=[series])
 
 
-def observation_context(report: Report, equipment: Equipment) -> Iterator[Dataset]:
-    """What TID 1500 begins with: language, observer (TID 1002, 1004), procedure, image library."""
+def observation_context(
+    report: Report, equipment: Equipment, earlier: Sequence[Source] = ()
+) -> Iterator[Dataset]:
+    """What TID 1500 begins with: language, observer (TID 1002, 1004), procedure, image library.
+
+    Parameters
+    ----------
+    earlier
+        Images of an earlier study that the content refers to.
+    """
     source = composite.lead_source(report.sources).header
     yield items.code(HAS_CONCEPT_MOD, codes.LANGUAGE, codes.ENGLISH)
     yield from observer(equipment)
     yield items.code(HAS_CONCEPT_MOD, codes.PROCEDURE_REPORTED, _procedure(source))
-    yield from _image_library(report)
+    yield from _image_library(report, earlier)
 
 
 def observer(equipment: Equipment) -> Iterator[Dataset]:
@@ -165,14 +176,19 @@ def _procedure(source: Dataset) -> Code:
     return codes.IMAGING_PROCEDURE
 
 
-def _image_library(report: Report) -> Iterator[Dataset]:
-    """TID 1600, 1601, 1602, 1603: the images that were analysed."""
-    images = [
-        items.image(CONTAINS, None, item, list(_acquisition(source))) for source, item in analysed(report)
+def _image_library(report: Report, earlier: Sequence[Source]) -> Iterator[Dataset]:
+    """TID 1600, 1601, 1602, 1603: the images that were analysed, an earlier study in another group."""
+    groups = [
+        items.container(
+            CONTAINS,
+            codes.IMAGE_LIBRARY_GROUP,
+            [items.image(CONTAINS, None, item, list(_acquisition(source))) for source, item in images],
+        )
+        for images in (list(analysed(report.sources)), list(analysed(earlier)))
+        if images
     ]
-    if images:
-        group = items.container(CONTAINS, codes.IMAGE_LIBRARY_GROUP, images)
-        yield items.container(CONTAINS, codes.IMAGE_LIBRARY, [group], template="1600")
+    if groups:
+        yield items.container(CONTAINS, codes.IMAGE_LIBRARY, groups, template="1600")
 
 
 def _acquisition(source: Source) -> Iterator[Dataset]:
@@ -192,9 +208,9 @@ def _view(source: Source) -> str:
     return "LATERAL" if source.view == "lateral" else ""
 
 
-def analysed(report: Report) -> Iterator[tuple[Source, Dataset]]:
+def analysed(sources: Iterable[Source]) -> Iterator[tuple[Source, Dataset]]:
     """Sources that a model read, each with the item that refers to it."""
-    for source in report.sources:
+    for source in sources:
         item = referenceable(source) if source.analysed else None
         if item is not None:
             yield source, item

@@ -56,7 +56,7 @@ def write_kos(report: Report, results: Sequence[Dataset], *, equipment: Equipmen
         series_description=SERIES_DESCRIPTION,
         instance_number=1,
     )
-    films = [items.image(CONTAINS, None, item) for _, item in document.analysed(report)]
+    films = [items.image(CONTAINS, None, item) for _, item in document.analysed(report.sources)]
     put(
         ds,
         ReferencedPerformedProcedureStepSequence=[],

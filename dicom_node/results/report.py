@@ -116,6 +116,60 @@ class Saliency:
         return sized.clip(0, 1)
 
 
+class Change(enum.Enum):
+    """How a finding compares with the same model's answer to an earlier film."""
+
+    NEW = "new"
+    GONE = "gone"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What the same model says of a finding on the prior.
+
+    Attributes
+    ----------
+    certainty, score
+        As in :class:`Finding`.
+    """
+
+    certainty: float | None
+    score: float
+    presence: Presence
+    change: Change
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prior:
+    """The patient's previous chest film.
+
+    Attributes
+    ----------
+    sources
+        Its images that the model read.
+    reason
+        Why nothing was compared, as one clause; empty exactly when there are sources.
+    """
+
+    sources: tuple[Source, ...] = ()
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.sources) == bool(self.reason):
+            raise ValueError("a prior has either images or a reason why there are none")
+
+    @property
+    def study_instance_uid(self) -> str:
+        """Of the prior; empty when there is none."""
+        return elements.text(self.sources[0].header, "StudyInstanceUID") if self.sources else ""
+
+    @property
+    def study_date(self) -> str:
+        """Of the prior, DA; empty when there is none."""
+        return elements.text(self.sources[0].header, "StudyDate") if self.sources else ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
     """One label's answer, absences included.
@@ -140,6 +194,8 @@ class Finding:
         What narrows `code`, such as calcified for a granuloma; None for most.
     withheld
         Why a heat map that was drawn is not in `saliency`, as one clause; empty otherwise.
+    earlier
+        The answer to the prior, for a finding that is present now or was then; None otherwise.
     """
 
     key: str
@@ -153,6 +209,7 @@ class Finding:
     saliency: tuple[Saliency, ...] = ()
     qualifier: Code | None = None
     withheld: str = ""
+    earlier: Earlier | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +310,8 @@ class Report:
         Set exactly when there are no findings.
     similar
         None when nothing was searched.
+    prior
+        None when none was looked for.
     """
 
     study_instance_uid: str
@@ -264,6 +323,7 @@ class Report:
     normality: Presence = Presence.UNDETERMINED
     refusal: Refusal | None = None
     similar: SimilarCases | None = None
+    prior: Prior | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:

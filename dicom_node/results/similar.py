@@ -102,6 +102,9 @@ def _group(
         items.uidref(HAS_OBS_CONTEXT, codes.TRACKING_UID, tracking),
         items.code(CONTAINS, codes.FINDING, finding),
         *content,
-        *(items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item) for _, item in document.analysed(report)),
+        *(
+            items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item)
+            for _, item in document.analysed(report.sources)
+        ),
     ]
     return items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, template="1501")

@@ -11,6 +11,7 @@ from dicom_node.errors import EncodingFailed
 from dicom_node.results import codes, composite, document, items, uids
 from dicom_node.results.composite import position, referenceable
 from dicom_node.results.document import Predecessor, SrClass
+from dicom_node.results.encoding import put
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.items import (
     CONTAINS,
@@ -20,7 +21,7 @@ from dicom_node.results.items import (
     INFERRED_FROM,
 )
 from dicom_node.results.regions import hot_box
-from dicom_node.results.report import Algorithm, Finding, Presence, Report
+from dicom_node.results.report import Algorithm, Earlier, Finding, Presence, Prior, Report
 
 SERIES_NUMBER: Final = 9901
 SERIES_DESCRIPTION: Final = f"AI findings - {codes.RESEARCH_USE_ONLY}"
@@ -68,6 +69,8 @@ def write_sr(
         series_description=SERIES_DESCRIPTION,
         predecessor=predecessor,
     )
+    if report.prior is not None and report.prior.sources:
+        put(ds, PertinentOtherEvidenceSequence=document.prior_evidence(report.prior))
     ds.update(_root(report, equipment))
     return composite.finish(ds, report, kind="sr", key=sop_class)
 
@@ -77,7 +80,8 @@ def write_sr(
 
 def _root(report: Report, equipment: Equipment) -> Dataset:
     """TID 1500."""
-    children = list(document.observation_context(report, equipment))
+    earlier = () if report.prior is None else report.prior.sources
+    children = list(document.observation_context(report, equipment, earlier))
     if report.algorithm is not None and report.findings:
         children.append(_measurements(report, report.algorithm, equipment))
     children.append(document.evaluations(_evaluations(report)))
@@ -86,7 +90,7 @@ def _root(report: Report, equipment: Equipment) -> Dataset:
 
 def _measurements(report: Report, algorithm: Algorithm, equipment: Equipment) -> Dataset:
     """Container of the measurement groups, with the algorithm that computed them all."""
-    sources = {source.sop_instance_uid: item for source, item in document.analysed(report)}
+    sources = {source.sop_instance_uid: item for source, item in document.analysed(report.sources)}
     children = [
         *document.algorithm_identification(algorithm, equipment),
         *(_group(report, algorithm, finding, sources) for finding in report.findings),
@@ -115,6 +119,8 @@ def _group(report: Report, algorithm: Algorithm, finding: Finding, sources: Mapp
     if finding.withheld:
         text = f"The heat map of {finding.name} is not shown: {finding.withheld}"
         children.append(items.text(CONTAINS, codes.MAP_WITHHELD, text))
+    if finding.earlier is not None and report.prior is not None:
+        children.append(_difference(finding.earlier, report.prior))
     template = "1501" if region is None else "1410"
     return items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, template=template)
 
@@ -129,6 +135,20 @@ def _certainty(algorithm: Algorithm, finding: Finding) -> Dataset:
     if finding.certainty is None:
         return items.num(CONTAINS, codes.MODEL_SCORE, f"{finding.score:.6g}", codes.NO_UNITS, computed)
     return items.num(CONTAINS, codes.CERTAINTY, f"{100 * finding.certainty:.6g}", codes.PERCENT, computed)
+
+
+def _difference(earlier: Earlier, prior: Prior) -> Dataset:
+    """Change since the prior, inferred from the same model's answer to the prior's images."""
+    which = items.uidref(HAS_OBS_CONTEXT, codes.PROCEDURE_STUDY_UID, prior.study_instance_uid)
+    if earlier.certainty is None:
+        value = items.num(INFERRED_FROM, codes.MODEL_SCORE, f"{earlier.score:.6g}", codes.NO_UNITS, [which])
+    else:
+        value = items.num(
+            INFERRED_FROM, codes.CERTAINTY, f"{100 * earlier.certainty:.6g}", codes.PERCENT, [which]
+        )
+    images = [items.image(INFERRED_FROM, None, item) for _, item in document.analysed(prior.sources)]
+    change = codes.CHANGES[earlier.change]
+    return items.code(CONTAINS, codes.QUALITATIVE_DIFFERENCE, change, [value, *images])
 
 
 def _region(report: Report, finding: Finding, sources: Mapping[str, Dataset]) -> Dataset | None:
@@ -162,6 +182,8 @@ def _evaluations(report: Report) -> list[Dataset]:
             items.code(CONTAINS, codes.REASON_NOT_ANALYSED, reason.code),
             items.text(CONTAINS, codes.EXPLANATION, report.refusal.text or reason.sentence),
         ]
+    if report.prior is not None:
+        children.append(_comparison(report.prior))
     for source in report.sources:
         if not source.analysed:
             item = referenceable(source)
@@ -169,3 +191,12 @@ def _evaluations(report: Report) -> list[Dataset]:
             text = f"{position(source)}: {source.exclusion}"
             children.append(items.text(CONTAINS, codes.IMAGE_NOT_ANALYSED, text, inferred))
     return children
+
+
+def _comparison(prior: Prior) -> Dataset:
+    """Whether the study was compared with an earlier one, with which, or why not."""
+    if prior.reason:
+        explanation = items.text(HAS_PROPERTIES, codes.EXPLANATION, f"prior: not available: {prior.reason}")
+        return items.code(CONTAINS, codes.COMPARED_WITH_PRIOR, codes.NO, [explanation])
+    which = items.uidref(HAS_OBS_CONTEXT, codes.PROCEDURE_STUDY_UID, prior.study_instance_uid)
+    return items.code(CONTAINS, codes.COMPARED_WITH_PRIOR, codes.YES, [which])

@@ -57,7 +57,8 @@ def _references(ds: Dataset) -> Iterator[str]:
 def _evidence(ds: Dataset) -> set[str]:
     return {
         str(instance.get("ReferencedSOPInstanceUID"))
-        for study in ds.get("CurrentRequestedProcedureEvidenceSequence", ())
+        for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
+        for study in ds.get(keyword, ())
         for series in study.get("ReferencedSeriesSequence", ())
         for instance in series.get("ReferencedSOPSequence", ())
     }

@@ -17,7 +17,16 @@ from reportlab.platypus import Flowable, Image, Paragraph, SimpleDocTemplate, Sp
 
 from dicom_node.results import codes, overlay
 from dicom_node.results.composite import position
-from dicom_node.results.report import Finding, FloatArray, Presence, Report, Saliency, SimilarCases
+from dicom_node.results.report import (
+    Change,
+    Finding,
+    FloatArray,
+    Presence,
+    Prior,
+    Report,
+    Saliency,
+    SimilarCases,
+)
 
 LIMITS: Final = (
     "A model computed this. No physician has seen it, and it has no clearance as a medical device.",
@@ -98,6 +107,9 @@ def _story(report: Report, pixels: Mapping[str, FloatArray]) -> Iterator[Flowabl
     if report.refusal is None:
         yield from _pictures(report, pixels)
         yield from _findings(report)
+        if report.prior is not None:
+            yield Spacer(1, 2 * mm)
+            yield _paragraph(_comparison(report.prior, report.findings))
     else:
         reason = codes.REFUSALS[report.refusal.reason]
         yield _paragraph("Not analysed", _HEAD)
@@ -194,6 +206,25 @@ def _findings(report: Report) -> Iterator[Flowable]:
         )
     present = sum(finding.presence is Presence.PRESENT for finding in ranked)
     yield _table(rows, (0.46, 0.18, 0.18, 0.18), bold=present)
+
+
+_CHANGES: Final = {
+    Change.NEW: "new",
+    Change.GONE: "no longer present",
+    Change.UNCHANGED: "not significantly changed",
+}
+
+
+def _comparison(prior: Prior, findings: Sequence[Finding]) -> str:
+    """One line; without the date of the prior, which could tell who the patient is."""
+    if prior.reason:
+        return f"Prior: not available: {prior.reason}."
+    changed: dict[Change, list[str]] = {}
+    for finding in findings:
+        if finding.earlier is not None:
+            changed.setdefault(finding.earlier.change, []).append(finding.name)
+    said = [f"{word}: {', '.join(changed[change])}" for change, word in _CHANGES.items() if change in changed]
+    return f"Compared with the previous film: {'; '.join(said) or 'no finding in either'}."
 
 
 def _amount(share: float, unit: str) -> str:

@@ -2,7 +2,7 @@
 
 Conservation, at any moment::
 
-    received = delivered + waiting + skipped + failed + withdrawn + set aside
+    received = delivered + waiting + skipped + failed + withdrawn + set aside + prior
 
 where every term counts accepted instances, each in exactly one of them. The audit does not trust the
 sum alone: it looks for every file behind every row and for a reason behind every outcome that is not a
@@ -18,10 +18,11 @@ from sqlalchemy import Connection, Engine, case, exists, func, select
 
 from dicom_node.store import database
 from dicom_node.store.files import Spool, digest_of
+from dicom_node.store.index import SetAside
 from dicom_node.store.study import OUTCOMES, ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 
-_FATE_ORDER = ("delivered", "waiting", "skipped", "failed", "withdrawn", "set_aside")
+_FATE_ORDER = ("delivered", "waiting", "skipped", "failed", "withdrawn", "set_aside", "prior")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Audit:
     received
         Accepted instances.
     fates
-        Instances by fate: delivered, waiting, skipped, failed, withdrawn, set_aside.
+        Instances by fate: delivered, waiting, skipped, failed, withdrawn, set_aside, prior.
     violations
         One sentence each; empty when nothing was lost.
     """
@@ -179,6 +180,7 @@ class Overview:
             result.c.withdrawn_at.is_not(None),
         )
         fate = case(
+            (instance.c.set_aside == SetAside.PRIOR, "prior"),
             (instance.c.set_aside != "", "set_aside"),
             (study.c.state.in_([StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING]), "waiting"),
             (waiting_delivery, "waiting"),

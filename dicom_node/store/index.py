@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, exists, or_, select, update
 
 from dicom_node.store import database
 from dicom_node.store.study import OUTCOMES, StudyState, sources
-from dicom_node.store.tables import instance, result, study
+from dicom_node.store.tables import instance, prior, prior_request, result, study
 
 _BATCH = 500
 _CLASHES = 5
 _CLOCK_SLACK = 60.0
+_PRIOR_ARRIVES = 3600.0
+"""So long after it was asked for, a study that comes is still a prior, seconds."""
 
 
 TRIED = "try-it"
@@ -32,6 +34,7 @@ class Admission(enum.Enum):
     NEW = "new"
     REPEATED = "repeated"  # same UID, same bytes
     SET_ASIDE = "set aside"  # kept apart, see SetAside
+    PRIOR = "a prior"  # set aside because the node asked for it
 
 
 class SetAside(enum.StrEnum):
@@ -39,6 +42,7 @@ class SetAside(enum.StrEnum):
 
     CONFLICT = "conflict"  # same UID as an earlier instance, other bytes
     OWN_RESULT = "own result"  # written by this node or another one: analysing it would never end
+    PRIOR = "prior"  # came because the node asked for it, to compare another study with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class ReceivedInstance:
     ----------
     own_result
         Whether its header says that a dicom-node wrote it.
+    moved_for
+        AE title of whoever asked its sender to send it (Move Originator, PS3.7 9.1.1.1); empty for nobody.
     """
 
     sop_instance_uid: str
@@ -62,6 +68,7 @@ class ReceivedInstance:
     calling_ae: str
     peer_host: str
     own_result: bool = False
+    moved_for: str = ""
 
 
 class Index:
@@ -111,24 +118,39 @@ class Index:
         now = self._clock()
         with database.writing(self.engine) as connection:
             known = connection.execute(
-                select(instance.c.id, instance.c.digest).where(
+                select(instance.c.id, instance.c.digest, instance.c.set_aside).where(
                     instance.c.sop_instance_uid == received.sop_instance_uid
                 )
             ).all()
-            for row in known:
-                if row.digest == received.digest:
-                    connection.execute(
-                        update(instance)
-                        .where(instance.c.id == row.id)
-                        .values(receptions=instance.c.receptions + 1)
-                    )
-                    return Admission.REPEATED
+            asked_for = _is_prior(connection, received, now)
             aside: SetAside | None = None
             if received.own_result or _is_result(connection, received.sop_instance_uid):
                 aside = SetAside.OWN_RESULT
-            elif known:
+            elif asked_for:
+                aside = SetAside.PRIOR
+            elif any(row.digest != received.digest and row.set_aside != SetAside.PRIOR for row in known):
                 aside = SetAside.CONFLICT
-            study_id = _enter_study(connection, received.study_instance_uid, now, revises=aside is None)
+            admission = Admission.SET_ASIDE if aside else Admission.NEW
+            if aside is SetAside.PRIOR:
+                admission = Admission.PRIOR
+            for row in known:
+                if row.digest == received.digest:
+                    # What came as a prior and is now sent by somebody is as new.
+                    sent = row.set_aside == SetAside.PRIOR and not asked_for
+                    connection.execute(
+                        update(instance)
+                        .where(instance.c.id == row.id)
+                        .values(
+                            receptions=instance.c.receptions + 1,
+                            set_aside=(aside or "") if sent else row.set_aside,
+                        )
+                    )
+                    if sent:
+                        _enter_study(connection, received.study_instance_uid, now, revises=aside is None)
+                    return admission if sent else Admission.REPEATED
+            study_id = _enter_study(
+                connection, received.study_instance_uid, now, revises=aside is None, asked_for=asked_for
+            )
             connection.execute(
                 instance.insert().values(
                     study_id=study_id,
@@ -137,7 +159,7 @@ class Index:
                     set_aside=aside or "",
                 )
             )
-        return Admission.SET_ASIDE if aside else Admission.NEW
+        return admission
 
     # -- completion and queueing ---------------------------------------------------------------------
 
@@ -169,17 +191,27 @@ class Index:
                 )
             ).rowcount
 
-    def take_queueable(self, requeue_seconds: float) -> list[tuple[str, int]]:
+    def take_queueable(
+        self, requeue_seconds: float, prior_seconds: float | None = None
+    ) -> list[tuple[str, int]]:
         """Return (Study Instance UID, revision) of complete studies to queue, and note that they were.
 
         A study that was queued and not claimed is returned again after `requeue_seconds`, so a lost
         queue costs time and no study.
+
+        Parameters
+        ----------
+        prior_seconds
+            How long a study waits until it is known whether it has a prior; None when none is looked for.
         """
         now = self._clock()
         wanted = and_(
             study.c.state == StudyState.COMPLETE,
             or_(study.c.queued_at.is_(None), older(study.c.queued_at, now, requeue_seconds)),
         )
+        if prior_seconds is not None:
+            known = exists().where(prior.c.study_id == study.c.id, prior.c.revision == study.c.revision)
+            wanted = and_(wanted, or_(known, older(study.c.completed_at, now, prior_seconds)))
         columns = (study.c.study_instance_uid, study.c.revision)
         with database.reading(self.engine) as connection:
             if connection.execute(select(study.c.id).where(wanted).limit(1)).first() is None:
@@ -261,7 +293,24 @@ def _is_result(connection: Connection, sop_instance_uid: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _enter_study(connection: Connection, uid: str, now: float, *, revises: bool) -> int:
+def _is_prior(connection: Connection, received: ReceivedInstance, now: float) -> bool:
+    """Whether an instance comes because the node asked for its study to compare another one with it.
+
+    The sender says for whom it sends; one that does not say so is believed to be the one that was asked.
+    """
+    asked = connection.execute(
+        select(prior_request).where(prior_request.c.study_instance_uid == received.study_instance_uid)
+    ).first()
+    if asked is None or asked.asked_at < now - _PRIOR_ARRIVES:
+        return False
+    if received.moved_for:
+        return bool(received.moved_for == asked.move_destination)
+    return bool(received.calling_ae == asked.source_ae)
+
+
+def _enter_study(
+    connection: Connection, uid: str, now: float, *, revises: bool, asked_for: bool = False
+) -> int:
     row = connection.execute(
         select(study.c.id, study.c.state).where(study.c.study_instance_uid == uid).with_for_update()
     ).first()
@@ -269,8 +318,8 @@ def _enter_study(connection: Connection, uid: str, now: float, *, revises: bool)
         created = connection.execute(
             study.insert().values(
                 study_instance_uid=uid,
-                state=StudyState.RECEIVING,
-                revision=1,
+                state=StudyState.PRIOR if asked_for else StudyState.RECEIVING,
+                revision=0 if asked_for else 1,  # sent by somebody, it begins with 1 as any other
                 first_received_at=now,
                 last_received_at=now,
                 updated_at=now,

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, select
 
 from dicom_node.store import database, places
 from dicom_node.store.places import KeptPlace
-from dicom_node.store.tables import finding, reading
+from dicom_node.store.tables import finding, reading, study
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,47 @@ class KeptSimilar:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptChange:
+    """How a finding compares with the prior.
+
+    Attributes
+    ----------
+    key
+        Of the label.
+    certainty, score, presence
+        Of the prior, as in :class:`KeptFinding`.
+    change
+        ``new``, ``gone`` or ``unchanged``.
+    """
+
+    key: str
+    certainty: float | None
+    score: float
+    presence: str
+    change: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPrior:
+    """The patient's previous film, or why there is none.
+
+    Attributes
+    ----------
+    study_instance_uid, study_date
+        Of the prior; empty when there is none.
+    reason
+        Why there is none, as one clause; empty when there is one.
+    changes
+        Of the findings that are present now or were then.
+    """
+
+    study_instance_uid: str
+    study_date: str
+    reason: str
+    changes: tuple[KeptChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class KeptReading:
     """All that is kept of one analysis.
 
@@ -135,6 +176,8 @@ class KeptReading:
     place
         Where the study lies, for a search of the node's own; None where there is none. It is written, and not
         read back.
+    prior
+        What it was compared with; None when no prior was looked for.
     """
 
     model: str
@@ -147,6 +190,7 @@ class KeptReading:
     maps_file: str = ""
     similar: KeptSimilar | None = None
     place: KeptPlace | None = None
+    prior: KeptPrior | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +211,7 @@ def record(connection: Connection, study_id: int, revision: int, kept: KeptReadi
         "images": [asdict(image) for image in kept.images],
         "maps": [asdict(each) for each in kept.maps],
         "similar": None if kept.similar is None else asdict(kept.similar),
+        "prior": None if kept.prior is None else asdict(kept.prior),
     }
     key = connection.execute(
         reading.insert().values(
@@ -195,6 +240,13 @@ def _similar(content: dict[str, Any] | None) -> KeptSimilar | None:
         return None
     cases = (KeptCase(**{**case, "labels": tuple(case["labels"])}) for case in content.pop("cases"))
     return KeptSimilar(**content, cases=tuple(cases))
+
+
+def _prior(content: dict[str, Any] | None) -> KeptPrior | None:
+    if content is None:
+        return None
+    changes = tuple(KeptChange(**change) for change in content.pop("changes"))
+    return KeptPrior(**content, changes=changes)
 
 
 class Readings:
@@ -239,8 +291,17 @@ class Readings:
                 maps=tuple(KeptMap(**each) for each in content["maps"]),
                 maps_file=row["maps"],
                 similar=_similar(content["similar"]),
+                prior=_prior(content.get("prior")),  # those of earlier versions know of none
             ),
         )
+
+    def latest_of(self, study_instance_uid: str) -> KeptReading | None:
+        """Return what is kept of a study's highest analysed revision; None before the first."""
+        query = select(study.c.id).where(study.c.study_instance_uid == study_instance_uid)
+        with database.reading(self._engine) as connection:
+            study_id = connection.execute(query).scalar_one_or_none()
+        found = None if study_id is None else self.latest(study_id)
+        return None if found is None else found.kept
 
     def present(self, study_ids: Sequence[int]) -> dict[int, list[KeptFinding]]:
         """Return the present findings of the latest reading of several studies, most certain first."""

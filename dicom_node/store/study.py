@@ -5,9 +5,9 @@
     RECEIVING ──quiet or forced──> COMPLETE ──claim──> ANALYSING ──> REPORTED | SKIPPED | FAILED
         ^                             |  ^                |                      |
         |                             |  └─lease lapsed───┤                      |
-        └───────── late image, revision + 1 ──────────────┴──────────────────────┤
-                                         ^                                       |
-                                         └──────── retry, revision + 1 ──────────┘
+        ├───────── late image, revision + 1 ──────────────┴──────────────────────┤
+        |                                ^                                       |
+      PRIOR                              └──────── retry, revision + 1 ──────────┘
 
     ENCODED ──the destination took it──> SENT ──and says that it keeps it──> CONFIRMED
       ^  |                                | |
@@ -18,6 +18,8 @@
 
 A result that is withdrawn before it was delivered, or lost after it, becomes WITHDRAWN; if it was on its way
 just then, SENT.
+
+A study is PRIOR that was fetched to be compared with and that nobody sent: it is not analysed by itself.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class StudyState(enum.StrEnum):
     REPORTED = "REPORTED"
     SKIPPED = "SKIPPED"
     FAILED = "FAILED"
+    PRIOR = "PRIOR"
 
 
 class ResultState(enum.StrEnum):
@@ -68,6 +71,7 @@ STUDY_TRANSITIONS: Mapping[StudyState, frozenset[StudyState]] = MappingProxyType
         _S.REPORTED: frozenset({_S.RECEIVING, _S.COMPLETE}),
         _S.SKIPPED: frozenset({_S.RECEIVING, _S.COMPLETE}),
         _S.FAILED: frozenset({_S.RECEIVING, _S.COMPLETE}),
+        _S.PRIOR: frozenset({_S.RECEIVING, _S.PRIOR}),
     }
 )
 

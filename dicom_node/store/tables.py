@@ -223,3 +223,28 @@ commitment_item = Table(
     Column("commitment_id", ForeignKey("commitment.id"), primary_key=True),
     Column("delivery_id", ForeignKey("delivery.id"), primary_key=True, index=True),
 )
+
+# -- previous films that studies are compared with, see priors.py
+
+prior = Table(
+    "prior",
+    metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("patient", String(64), nullable=False),  # digest of the Patient ID; empty when there is none
+    Column("taken", String(14), nullable=False),  # Study Date and Time of the study itself
+    Column("prior_uid", String(64), nullable=False),  # Study Instance UID; empty when there is no prior
+    Column("files", Text, nullable=False),  # JSON: names in the spool of the prior's films
+    Column("reason", String(256), nullable=False),  # why there is none; empty when there is one
+    Index("prior_by_patient", "patient", "taken"),
+)
+
+# Studies that were asked for as priors, so that their images are known when they come.
+prior_request = Table(
+    "prior_request",
+    metadata,
+    Column("study_instance_uid", String(64), primary_key=True),
+    Column("source_ae", String(16), nullable=False),
+    Column("move_destination", String(16), nullable=False),
+    Column("asked_at", Float, nullable=False),
+)

@@ -33,6 +33,7 @@ from tests.unit.results.cases import (
     EQUIPMENT,
     SIMILAR,
     SOURCES,
+    compared,
     finding,
     report_of,
     saliency_of,
@@ -42,6 +43,7 @@ pytestmark = pytest.mark.peer
 
 # The root 9999 does not exist, but the study is found by these UIDs and by no others.
 FOREIGN_UIDS = "UIDs of no registered root"
+EARLIER = film(rows=96, columns=80, study="earlier", series="earlier", StudyDate="20230101")
 KINDS = ("sr", "sc", "similar", "pdf", "ko", "seg", "pr", "pm")
 
 
@@ -62,6 +64,7 @@ def objects(path: Path) -> dict[str, bytes]:
             equipment=EQUIPMENT,
         )
     written["refusal"] = write_sr(refused, equipment=EQUIPMENT)
+    written["compared"] = write_sr(compared(report, EARLIER), equipment=EQUIPMENT)
     return {kind: encoded(ds) for kind, ds in written.items()}
 
 
@@ -70,6 +73,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A film and all kinds of its results, as files of one folder."""
     folder = tmp_path_factory.mktemp("study")
     found = {"film": write(film(rows=96, columns=80, window=(2000, 3000)), folder / "film.dcm")}
+    found["earlier"] = write(EARLIER, folder / "earlier.dcm")
     for kind, data in objects(found["film"]).items():
         found[kind] = folder / f"{kind}.dcm"
         found[kind].write_bytes(data)
@@ -119,7 +123,7 @@ def test_dcentvfy_finds_the_instances_of_a_study_consistent(files: dict[str, Pat
 
 
 def test_highdicom_reads_every_kind_that_it_has_a_reader_for(files: dict[str, Path]) -> None:
-    for kind in ("sr", "similar", "refusal"):
+    for kind in ("sr", "compared", "similar", "refusal"):
         assert isinstance(srread(files[kind]), Comprehensive3DSR)
     for kind in ("ko", "safety", "quality"):
         selection = KeyObjectSelectionDocument.from_dataset(dcmread(files[kind]))
@@ -136,7 +140,7 @@ def test_highdicom_reads_every_kind_that_it_has_a_reader_for(files: dict[str, Pa
 
 
 def test_dcmtk_dumps_every_document(files: dict[str, Path]) -> None:
-    for kind in ("sr", "similar", "refusal", "ko", "safety", "quality"):
+    for kind in ("sr", "compared", "similar", "refusal", "ko", "safety", "quality"):
         assert "<CONTAINER:" in tool("dsrdump", "+U8", files[kind]), kind
 
 
@@ -165,8 +169,9 @@ def test_pdf_is_one(files: dict[str, Path]) -> None:
 def test_dciodvfy_accepts_every_class_of_report(sop_class: str, tmp_path: Path) -> None:
     one, other = film(rows=96, columns=80), film(rows=96, columns=80, instance=2, view="LL")
     report = report_of(one, excluded=[(other, "the picture is blank")])
-    data = encoded(write_sr(report, equipment=EQUIPMENT, sop_class=sop_class))
-    assert errors(data, tmp_path / "sr.dcm") == []
+    for said in (report, compared(report, EARLIER)):
+        data = encoded(write_sr(said, equipment=EQUIPMENT, sop_class=sop_class))
+        assert errors(data, tmp_path / "sr.dcm") == []
 
 
 @pytest.mark.films
@@ -227,15 +232,21 @@ def _regions(count: int) -> Report:
 # One region beside groups without is left out: PixelMed of 2022 counts the regions of all groups together,
 # and where there is one it holds every group to be of TID 1410. A note for quality is left out as well: it
 # looks for the title, on which the modifier depends, beside the document and not in it.
-@pytest.mark.parametrize("name", ["no region", "two regions", "similar", "refusal", "ko", "safety"])
+@pytest.mark.parametrize(
+    "name", ["no region", "two regions", "compared", "similar", "refusal", "ko", "safety"]
+)
 @pytest.mark.timeout(600)
 def test_pixelmed_finds_no_error_against_the_templates(
     name: str, files: dict[str, Path], tmp_path: Path
 ) -> None:
     path = files.get(name, tmp_path / "sr.dcm")
-    regions = {"no region": 0, "two regions": 2}.get(name)
+    regions = {"no region": 0, "two regions": 2, "compared": 2}.get(name)
     if regions is not None:
-        path.write_bytes(encoded(write_sr(_regions(regions), equipment=EQUIPMENT)))
+        path = tmp_path / "sr.dcm"
+        report = _regions(regions)
+        if name == "compared":
+            report = compared(report, EARLIER)
+        path.write_bytes(encoded(write_sr(report, equipment=EQUIPMENT)))
     jars = ":".join(map(str, sorted(Path("/usr/share/java").glob("*.jar"))))
     limits = [f"-Djdk.xml.xpath{limit}Limit=0" for limit in ("ExprOp", "TotalOp", "ExprGrp")]
     ended = subprocess.run(

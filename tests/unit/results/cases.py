@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import functools
 from collections.abc import Callable, Sequence
@@ -18,9 +19,12 @@ from dicom_node.results import uids
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.report import (
     Algorithm,
+    Change,
     Code,
+    Earlier,
     Finding,
     Presence,
+    Prior,
     Refusal,
     Report,
     Saliency,
@@ -63,10 +67,22 @@ def finding(
     saliency: Sequence[Saliency] = (),
     qualifier: Code | None = None,
     withheld: str = "",
+    earlier: Earlier | None = None,
 ) -> Finding:
     """Make a finding."""
     return Finding(
-        key, name, code, site, certainty, score, threshold, presence, tuple(saliency), qualifier, withheld
+        key,
+        name,
+        code,
+        site,
+        certainty,
+        score,
+        threshold,
+        presence,
+        tuple(saliency),
+        qualifier,
+        withheld,
+        earlier,
     )
 
 
@@ -130,6 +146,23 @@ def report_of(
         normality=normality,
         refusal=refusal,
         similar=similar,
+    )
+
+
+def compared(report: Report, *films: Dataset) -> Report:
+    """Compare a report with an earlier study: a new finding, one that is gone, one without calibration."""
+    earlier = (
+        Earlier(0.05, 0.1, Presence.ABSENT, Change.NEW),
+        Earlier(0.9, 0.8, Presence.PRESENT, Change.GONE),
+        Earlier(None, 0.33, Presence.PRESENT, Change.UNCHANGED),
+    )
+    return dataclasses.replace(
+        report,
+        findings=tuple(
+            dataclasses.replace(entry, earlier=then)
+            for entry, then in zip(report.findings, earlier, strict=True)
+        ),
+        prior=Prior(tuple(Source(header(ds)) for ds in films)),
     )
 
 

@@ -12,10 +12,11 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import EncodingFailed
 from dicom_node.pixels import read_header
-from dicom_node.results import codes, uids
+from dicom_node.results import codes, structure, uids
 from dicom_node.results.document import Predecessor, SrClass
 from dicom_node.results.encoding import encoded
-from dicom_node.results.report import Code, Presence, Refusal, Report, Source
+from dicom_node.results.reader import answers
+from dicom_node.results.report import Change, Code, Presence, Prior, Refusal, Report, Source
 from dicom_node.results.sr import write_sr
 from dicom_node.results.validation import check
 from tests.factories import film, header, put, write
@@ -27,6 +28,7 @@ from tests.unit.results.cases import (
     GRANULOMA,
     LUNG,
     SOURCES,
+    compared,
     finding,
     report_of,
     saliency_of,
@@ -402,3 +404,37 @@ def test_the_time_is_that_of_the_report_in_the_zone_of_the_source() -> None:
 def test_the_private_scheme_is_declared() -> None:
     (item,) = written(report_of(*films())).CodingSchemeIdentificationSequence
     assert item.CodingSchemeDesignator == "99CXRNODE"
+
+
+def test_a_study_that_was_compared_says_with_what_and_the_evidence_holds_it() -> None:
+    now, then = film(rows=96, columns=80), film(study="then", series="then", StudyDate="20230101")
+    ds = write_sr(compared(report_of(now), then), equipment=EQUIPMENT)
+    groups = [item for item in structure.descendants(ds) if structure.name_of(item) == "125007"]
+    changes = [
+        child.ConceptCodeSequence[0].CodeValue
+        for group in groups
+        for child in group.ContentSequence
+        if structure.name_of(child) == codes.QUALITATIVE_DIFFERENCE.value
+    ]
+    assert changes == ["129721008", "GONE", "129723006"]
+    assert list(structure.mistakes(ds)) == []
+    assert [answer.certainty for answer in answers(ds)] == pytest.approx([0.812346, 0.1, None])
+    del ds.PertinentOtherEvidenceSequence
+    assert any(then.SOPInstanceUID in mistake for mistake in structure.mistakes(ds))
+
+
+def test_the_codes_of_a_change_are_of_the_standard_s_context_groups() -> None:
+    from pydicom.sr._concepts_dict import concepts
+
+    groups = [(value, *said) for entry in concepts["SCT"].values() for value, said in entry.items()]
+    for change, group in ((Change.UNCHANGED, 6134), (Change.NEW, 6002)):
+        code = codes.CHANGES[change]
+        assert any(
+            (code.value, code.meaning) == (value, meaning) and group in members
+            for value, meaning, members in groups
+        )
+
+
+def test_a_prior_has_images_or_a_reason() -> None:
+    with pytest.raises(ValueError, match="reason why there are none"):
+        Prior()
