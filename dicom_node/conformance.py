@@ -90,6 +90,7 @@ def conformance_statement(settings: Settings) -> str:
         failures=FAILURES,
         dicom=[each for each in settings.destinations if isinstance(each, DicomDestination)],
         web=[each for each in settings.destinations if isinstance(each, DicomwebDestination)],
+        read="yes" if settings.web.patient == "name" else 'with `web.patient = "name"`',
         codes=list(_private_codes()),
         scheme=(codes.PRIVATE_SCHEME, codes.PRIVATE_SCHEME_UID, codes.PRIVATE_SCHEME_NAME),
         refusals=codes.REFUSALS.values(),

@@ -113,7 +113,22 @@ class WebSettings(_Section):
     )
     session_hours: float = Field(12, gt=0, description="after which a reader logs in again")
     requests_per_minute: int = Field(3000, ge=1, description="of one address; more are answered 429")
+    dicomweb_films: bool = Field(
+        True, description="DICOMweb hands out received films too, beside what the node wrote"
+    )
+    dicomweb_origins: tuple[str, ...] = Field(
+        (), description="pages that may read DICOMweb from elsewhere, such as https://viewer.example"
+    )
     upload_bytes: int = Field(256 * 2**20, ge=2**20, description="a larger file is refused")
+
+    @field_validator("dicomweb_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}":
+                raise ValueError(f"{origin!r} is no origin: write such as https://viewer.example")
+        return origins
 
 
 class StudySettings(_Section):

@@ -29,7 +29,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from dicom_node import notify
 from dicom_node.data_dir import DataDir
 from dicom_node.errors import BadInstance, NodeError
-from dicom_node.reading_room import api, own, views
+from dicom_node.reading_room import api, dicomweb, own, views
 from dicom_node.reading_room.accesses import Accesses
 from dicom_node.reading_room.accounts import Accounts, Tries
 from dicom_node.reading_room.api import Refused
@@ -54,6 +54,8 @@ _LOG = logging.getLogger(__name__)
 _STOP_SECONDS = 2
 _MAX_CONNECTIONS = 256
 _READ = ["GET", "HEAD"]
+_SCRIPTS: Final = ("/api/", f"{dicomweb.PREFIX}/")
+"""Where answers are for programs."""
 
 _REFUSALS: Final = {
     400: "The request cannot be understood.",
@@ -146,6 +148,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(api.router)
     app.include_router(views.router)
     app.include_router(own.router)
+    app.include_router(dicomweb.router)
 
     @app.api_route("/healthz", methods=_READ, include_in_schema=False)
     def alive() -> PlainTextResponse:
@@ -165,6 +168,8 @@ def create_app(settings: Settings) -> FastAPI:
     if (names := own_names(settings.web.host)) is not None:
         # Else a site that a reader visits could read the page by a name that it lets point here.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
+    if settings.web.dicomweb_origins:
+        app.add_middleware(dicomweb.Origins, origins=settings.web.dicomweb_origins)
     app.add_middleware(Guard, settings=settings.web, cookie=COOKIE)
     return app
 
@@ -173,20 +178,21 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
     """Answer every error with one sentence: JSON for scripts, else a page."""
 
     def answer(request: Request, status: int, sentence: str) -> Response:
-        if request.url.path.startswith(("/api/", "/dicomweb/")):
+        if request.url.path.startswith(_SCRIPTS):
             return JSONResponse(asdict(Refused(sentence)), status)
         return pages.render("error.html", status, heading=HTTPStatus(status).phrase, sentence=sentence)
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        sentence = _REFUSALS.get(error.status_code, "The request cannot be answered.")
+        known = _REFUSALS.get(error.status_code, "The request cannot be answered.")
+        sentence = error.detail if isinstance(error, dicomweb.Refusal) else known
         response = answer(request, error.status_code, sentence)
         response.headers.update(error.headers or {})
         return response
 
     @app.exception_handler(LoginNeeded)
     def unknown(request: Request, _error: LoginNeeded) -> Response:
-        if request.url.path.startswith(("/api/", "/dicomweb/", "/metrics")) or request.method == "POST":
+        if request.url.path.startswith((*_SCRIPTS, "/metrics")) or request.method == "POST":
             response = answer(request, 401, _REFUSALS[401])
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
@@ -216,7 +222,9 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
 
     @app.exception_handler(Exception)
     def failed(request: Request, error: Exception) -> Response:
-        _LOG.error("%s failed: %s", request.url.path, type(error).__name__, exc_info=error)
+        # By its route: the addresses of DICOMweb hold UIDs.
+        route = getattr(request.scope.get("route"), "path", "a page")
+        _LOG.error("%s failed: %s", route, type(error).__name__, exc_info=error)
         response = answer(request, 500, "The page could not be made; the log says why.")
         response.headers.update(HEADERS)  # this answer is made outside of the guard
         return response

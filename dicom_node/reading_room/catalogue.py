@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +46,10 @@ class Entry:
         Such as ``PA, LL``.
     search
         All that it may be found by, case folded.
+    patient_name, patient_id, accession_number, referring_physician, study_time, study_identifier
+        As they stand in the header; empty unless patients go by their names.
+    modalities
+        Of the films, each between blanks, such as `` CR DX ``.
     """
 
     person: str
@@ -55,6 +59,24 @@ class Entry:
     manufacturer: str
     views: str
     search: str
+    patient_name: str = ""
+    patient_id: str = ""
+    accession_number: str = ""
+    referring_physician: str = ""
+    study_time: str = ""
+    study_identifier: str = ""
+    modalities: str = ""
+
+
+_IDENTITY: Mapping[str, tuple[str, int]] = {
+    "patient_name": ("PatientName", 256),
+    "patient_id": ("PatientID", 64),
+    "accession_number": ("AccessionNumber", 64),
+    "referring_physician": ("ReferringPhysicianName", 256),
+    "study_time": ("StudyTime", 16),
+    "study_identifier": ("StudyID", 64),
+}
+"""Attributes that are kept as they are, and how much of them."""
 
 
 class Catalogue:
@@ -161,6 +183,7 @@ class Catalogue:
         description = _clean(elements.text(first, "StudyDescription"))
         study_date = _clean(elements.text(first, "StudyDate"))[:8]
         manufacturer = _clean(elements.text(first, "Manufacturer"))
+        modalities = [found for each in headers if (found := _clean(elements.text(each, "Modality")))]
         views = [view for each in headers if (view := _clean(elements.text(each, "ViewPosition")))]
         found_by += [description, study_date, manufacturer]
         return Entry(
@@ -171,7 +194,15 @@ class Catalogue:
             manufacturer=manufacturer[:64],
             views=", ".join(dict.fromkeys(views))[:64],
             search=_clean(" ".join(found_by)).casefold()[:512],
+            modalities=f" {' '.join(dict.fromkeys(modalities))} "[:64],
+            **(self._identity(first) if self._named else {}),
         )
+
+    @staticmethod
+    def _identity(header: Dataset) -> dict[str, str]:
+        found = {name: (elements.text(header, key), most) for name, (key, most) in _IDENTITY.items()}
+        # Of a person's name the group that is written in letters; empty components at its end say nothing.
+        return {name: _clean(text.split("=")[0].rstrip("^"))[:most] for name, (text, most) in found.items()}
 
 
 def _clean(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fastapi.testclient import TestClient
@@ -15,6 +15,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 from dicom_node.data_dir import DataDir
 from dicom_node.owner import Owner
 from dicom_node.reading_room.app import create_app
+from dicom_node.results import encoding
 from dicom_node.settings import Destination, DicomDestination, Settings, WebSettings
 from dicom_node.store.claims import Claims, EncodedResult
 from dicom_node.store.index import Index, ReceivedInstance
@@ -107,15 +108,21 @@ class StillNode:
         destinations: tuple[str, ...] = ("pacs",),
         films: Sequence[Dataset] = (),
         reading: KeptReading | None = None,
+        objects: Iterable[tuple[str, Dataset]] = (),
     ) -> str:
-        """Take a study through to its outcome."""
+        """Take a study through to its outcome, with so many results, or with these objects."""
         for ds in films:
             self.receive(study, ds=ds)
         study_uid = self.complete(study, 0 if films else instances) or films[0].StudyInstanceUID
         claim = self.claims.claim(study_uid, revision, OWNER, 60)
         assert claim is not None
-        written = []
-        for _ in range(results):
+        written = [
+            EncodedResult(
+                kind, ds.SOPInstanceUID, ds.SOPClassUID, self.data_dir.results.keep(encoding.encoded(ds))
+            )
+            for kind, ds in objects
+        ]
+        for _ in range(0 if objects else results):
             ds = film(rows=64, columns=64, study=study, SOPInstanceUID=uid("result", next(self._numbers)))
             written.append(
                 EncodedResult(

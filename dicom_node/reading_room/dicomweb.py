@@ -1,0 +1,272 @@
+"""DICOMweb, to read: QIDO-RS and WADO-RS over the node's results and the films that they are about.
+
+Whole objects name the patient throughout, so there is nothing here unless the page itself names patients
+(``web.patient = "name"``). Not in the OpenAPI description: the standard describes it (PS3.18).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dicom_node.reading_room.objects import Held, Objects, metadata
+from dicom_node.reading_room.qido import BadQuery, parse_search, read_found, result_of
+from dicom_node.reading_room.room import Room, RoomOf
+from dicom_node.reading_room.visitors import Reader, Visitor, reader
+from dicom_node.reading_room.wado import (
+    BYTES,
+    DICOM,
+    DICOM_JSON,
+    PDF,
+    NotThere,
+    Part,
+    Range,
+    frame_kind,
+    multipart,
+    parse_accept,
+    read_bulk,
+    read_frames,
+    syntax_of,
+    takes_file,
+    takes_whole,
+)
+
+PREFIX: Final = "/dicom-web"
+_FUZZY: Final = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+_MORE: Final = "There are additional results that can be requested."
+_MOST_FRAMES: Final = 100
+
+
+class Refusal(HTTPException):
+    """An answer that is no success; its detail is one sentence that says why."""
+
+
+def served(room: RoomOf, _who: Reader) -> Objects:
+    """Return what is handed out to somebody who has logged in.
+
+    Raises
+    ------
+    Refusal
+        403 where patients go by pseudonyms.
+    """
+    if room.settings.web.patient != "name":
+        raise Refusal(403, 'DICOMweb hands out objects that name patients: it needs web.patient = "name".')
+    return Objects(room.engine, room.data_dir, films=room.settings.web.dicomweb_films)
+
+
+def accepted(request: Request) -> list[Range]:
+    """Return the media types that are taken: by the query, else by the header (PS3.18 8.3.3.1)."""
+    return parse_accept(request.query_params.get("accept") or request.headers.get("Accept", ""))
+
+
+router = APIRouter(prefix=PREFIX, include_in_schema=False, dependencies=[Depends(reader)])
+
+Served = Annotated[Objects, Depends(served)]
+Accepted = Annotated[list[Range], Depends(accepted)]
+_UID: Final = r"^[0-9.]{1,64}$"
+StudyUID = Annotated[str, Path(pattern=_UID)]
+SeriesUID = Annotated[str, Path(pattern=_UID)]
+
+
+def _root(request: Request, room: Room) -> str:
+    """Return the address of all studies, as the client calls this host."""
+    scheme = "https" if room.settings.web.https else request.url.scheme
+    return f"{scheme}://{request.url.netloc}{PREFIX}/studies"
+
+
+def _json(content: Any, takes: Sequence[Range], warnings: Sequence[str] = ()) -> Response:
+    if not takes_whole(takes, DICOM_JSON, "application/json"):
+        raise Refusal(406, f"The answer is {DICOM_JSON}.")
+    headers = {"Warning": ", ".join(f'299 dicom-node "{text}"' for text in warnings)} if warnings else {}
+    return Response(json.dumps(content, allow_nan=False), media_type=DICOM_JSON, headers=headers)
+
+
+# -- QIDO-RS
+
+
+def _search(
+    request: Request,
+    room: Room,
+    who: Visitor,
+    objects: Objects,
+    takes: Sequence[Range],
+    level: str,
+    **known: str,
+) -> Response:
+    try:
+        search = parse_search(level, request.query_params.multi_items(), **known)
+    except BadQuery as error:
+        raise Refusal(400, str(error)) from None
+    room.accesses.record(who.name, who.address, "dicomweb search")
+    answer = read_found(room.engine, objects, search)
+    root = _root(request, room)
+    warnings = [text for text, said in ((_FUZZY, search.fuzzy), (_MORE, answer.more)) if said]
+    return _json([result_of(found, search, root) for found in answer.found], takes, warnings)
+
+
+@router.get("/studies")
+def studies(request: Request, room: RoomOf, who: Reader, objects: Served, takes: Accepted) -> Response:
+    """Search for studies."""
+    return _search(request, room, who, objects, takes, "study")
+
+
+@router.get("/series")
+def all_series(request: Request, room: RoomOf, who: Reader, objects: Served, takes: Accepted) -> Response:
+    """Search for series."""
+    return _search(request, room, who, objects, takes, "series")
+
+
+@router.get("/instances")
+def all_instances(request: Request, room: RoomOf, who: Reader, objects: Served, takes: Accepted) -> Response:
+    """Search for instances."""
+    return _search(request, room, who, objects, takes, "instance")
+
+
+@router.get("/studies/{study}/series")
+def series_of_study(
+    request: Request, room: RoomOf, who: Reader, objects: Served, takes: Accepted, study: StudyUID
+) -> Response:
+    """Search for series of one study."""
+    return _search(request, room, who, objects, takes, "series", StudyInstanceUID=study)
+
+
+@router.get("/studies/{study}/instances")
+def instances_of_study(
+    request: Request, room: RoomOf, who: Reader, objects: Served, takes: Accepted, study: StudyUID
+) -> Response:
+    """Search for instances of one study."""
+    return _search(request, room, who, objects, takes, "instance", StudyInstanceUID=study)
+
+
+@router.get("/studies/{study}/series/{series}/instances")
+def instances_of_series(
+    request: Request,
+    room: RoomOf,
+    who: Reader,
+    objects: Served,
+    takes: Accepted,
+    study: StudyUID,
+    series: SeriesUID,
+) -> Response:
+    """Search for instances of one series."""
+    known = {"StudyInstanceUID": study, "SeriesInstanceUID": series}
+    return _search(request, room, who, objects, takes, "instance", **known)
+
+
+# -- WADO-RS
+
+
+def retrieved(request: Request, room: RoomOf, who: Reader, objects: Served) -> list[Held]:
+    """Return the objects that a path names, and write down who asked.
+
+    Raises
+    ------
+    HTTPException
+        404 when there is none.
+    """
+    uids = [request.path_params.get(name, "") for name in ("study", "series", "instance")]
+    held = objects.find(*uids) if all(re.fullmatch(_UID, uid) for uid in uids if uid) else []
+    if not held:
+        raise HTTPException(404)
+    room.accesses.record(who.name, who.address, "dicomweb", held[0].study_id)
+    return held
+
+
+Retrieved = Annotated[list[Held], Depends(retrieved)]
+_SERIES: Final = "/studies/{study}/series/{series}"
+_INSTANCE: Final = _SERIES + "/instances/{instance}"
+
+
+@router.get("/studies/{study}")
+@router.get(_SERIES)
+@router.get(_INSTANCE)
+def objects_of(held: Retrieved, takes: Accepted) -> Response:
+    """Hand out whole objects, each in the transfer syntax that it is kept in."""
+    files = [(each.path, syntax_of(each.path)) for each in held]
+    if not all(takes_file(takes, syntax) for _, syntax in files):
+        raise Refusal(406, f"Objects are {DICOM} in a multipart answer, in the transfer syntax they have.")
+    parts = (Part(f"{DICOM}; transfer-syntax={syntax}", path) for path, syntax in files)
+    body, kind = multipart(parts, DICOM)
+    return StreamingResponse(body, media_type=kind)
+
+
+@router.get("/studies/{study}/metadata")
+@router.get(_SERIES + "/metadata")
+@router.get(_INSTANCE + "/metadata")
+def metadata_of(request: Request, room: RoomOf, held: Retrieved, takes: Accepted) -> Response:
+    """Hand out whole objects in JSON, bulk data by its address."""
+    root = _root(request, room)
+
+    def address(one: Held) -> str:
+        path = f"{one.study_instance_uid}/series/{one.series_instance_uid}"
+        return f"{root}/{path}/instances/{one.sop_instance_uid}/bulkdata"
+
+    return _json([metadata(each.path, address(each)) for each in held], takes)
+
+
+@router.get(_INSTANCE + "/frames/{frames}")
+def frames_of(
+    held: Retrieved, takes: Accepted, frames: Annotated[str, Path(pattern=r"^\d{1,6}(,\d{1,6})*$")]
+) -> Response:
+    """Hand out frames: native ones little endian, compressed ones as they are."""
+    numbers = [int(each) for each in frames.split(",")]
+    if len(numbers) > _MOST_FRAMES:
+        raise Refusal(400, f"At most {_MOST_FRAMES} frames are handed out at once.")
+    (one,) = held
+    if (kind := frame_kind(takes, syntax_of(one.path))) is None:
+        raise Refusal(406, "Frames come in a multipart answer; a compressed film in its own transfer syntax.")
+    try:
+        parts = [Part(kind, content) for content in read_frames(one.path, numbers)]
+    except NotThere:
+        raise HTTPException(404) from None
+    body, whole = multipart(parts, kind.partition(";")[0])
+    return StreamingResponse(body, media_type=whole)
+
+
+@router.get(_INSTANCE + "/bulkdata/{tag}")
+def bulk_data_of(
+    held: Retrieved, takes: Accepted, tag: Annotated[str, Path(pattern=r"^[0-9a-fA-F]{8}$")]
+) -> Response:
+    """Hand out one long value; a document also alone, as what it is."""
+    (one,) = held
+    try:
+        content, kind = read_bulk(one.path, int(tag, 16))
+    except NotThere:
+        raise HTTPException(404) from None
+    for each in takes:
+        if each.whole and each.takes(kind):
+            return Response(content, media_type=kind)
+        if not each.whole and each.takes(BYTES):
+            body, whole = multipart([Part(BYTES, content)], BYTES)
+            return StreamingResponse(body, media_type=whole)
+    raise Refusal(406, f"The value is {kind}." if kind == PDF else f"The value is {BYTES}.")
+
+
+class Origins:
+    """Lets pages of other origins read what is here, and nothing else of the node.
+
+    Parameters
+    ----------
+    app
+        That answers.
+    origins
+        Such as ``https://viewer.example``.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        self._app = app
+        self._open = CORSMiddleware(
+            app, allow_origins=origins, allow_methods=["GET"], allow_headers=["Authorization", "Accept"]
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        here = scope["type"] == "http" and scope["path"].startswith(f"{PREFIX}/")
+        await (self._open if here else self._app)(scope, receive, send)
