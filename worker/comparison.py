@@ -3,23 +3,22 @@
 A finding counts as new, or as gone, when both are so:
 
 * the answer crossed the label's threshold, and
-* its odds changed at least twofold.
+* its odds changed at least fivefold.
 
-A likelihood ratio between a half and two alters a probability little and rarely to any effect (Jaeschke,
-Guyatt, Sackett: Users' guides to the medical literature III, JAMA 1994;271:703-7). Without the second
-condition a finding whose scores lie about the threshold would come and go with the noise of positioning. How
-much more certain the model became says nothing of how large or how clear a finding is, and is no change.
+Likelihood ratios from five on move a probability by more than a little (Jaeschke, Guyatt, Sackett: Users'
+guides to the medical literature III, JAMA 1994;271:703-7). Without the second condition a finding whose
+scores lie about the threshold comes and goes with the noise of positioning:
+``tests/bench/repeated_films.py`` measures it. How much more certain the model became says nothing of how
+large or how clear a finding is, and is no change.
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 from dicom_node.results.report import Change, Earlier, Presence
 from models.explain.subjects import NORMAL
 from models.types import FindingScore
 
-ODDS_RATIO: Final = 2.0
+ODDS_RATIO = 5.0
 
 
 def compare(now: FindingScore, then: FindingScore) -> Earlier | None:

@@ -32,8 +32,8 @@ def test_turned_round_in_time_new_is_gone(now: float, then: float, threshold: fl
         (0.9, 0.1, Change.NEW),
         (0.1, 0.9, Change.GONE),
         (0.51, 0.49, Change.UNCHANGED),  # about the threshold
-        (0.667, 0.499, Change.NEW),  # the odds doubled
-        (0.66, 0.499, Change.UNCHANGED),
+        (0.834, 0.499, Change.NEW),  # the odds rose fivefold
+        (0.832, 0.499, Change.UNCHANGED),
         (0.99, 0.51, Change.UNCHANGED),  # more certain, and no more than that
         (1.0, 0.0, Change.NEW),
     ],
