@@ -88,6 +88,9 @@ def evaluate(
             "--fit-check", help="first fit to val which heat maps are withheld, and keep it in the bundle"
         ),
     ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="enter the figures of the heat maps in the bundle and its card")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -120,13 +123,15 @@ def evaluate(
         raise ConfigurationError(
             "--through-pacs measures films alone, and writes with --json: leave out --text and --out"
         )
-    if not explanations and (method or fit_check):
-        raise ConfigurationError("--method and --fit-check are of --explanations: name that too")
+    if not explanations and (method or fit_check or keep):
+        raise ConfigurationError("--method, --fit-check and --keep are of --explanations: name that too")
     with one_sentence():
         if explanations:
             found = heat.measured(
                 bundle, labelled(dataset, root), root, split, method or (), maps=maps, fit_check=fit_check
             )
+            if keep:
+                heat.keep(bundle, found)
             _put_maps(found, out, json_)
             return
         if gate.is_gate(bundle):

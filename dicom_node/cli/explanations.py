@@ -61,6 +61,14 @@ def measured(
         )
 
 
+def keep(bundle: str, figures: dict[str, Any]) -> None:
+    """Enter the figures in the bundle and its card."""
+    from models.bundle import find_bundle, read_bundle
+    from models.evaluation import card
+
+    card.keep(read_bundle(find_bundle(bundle)), card.EXPLANATIONS, figures["dataset"], figures)
+
+
 def write(folder: Path, figures: dict[str, Any]) -> None:
     """Write the figures and their tables."""
     from models.evaluation.explanations import markdown

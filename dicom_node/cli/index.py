@@ -203,6 +203,9 @@ def evaluate(
     references_root: Annotated[
         Path | None, typer.Option("--references-root", help="folder of their data set; --root when absent")
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="enter the figures in the bundle and its card")
+    ] = False,
     json_: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="write the figures there; - for standard output"),
@@ -230,6 +233,10 @@ def evaluate(
             held = Part(labelled(dataset, references_root or root) if elsewhere else films, references)
         with _showing() as progress:
             figures = evaluate_retrieval(predictor, asked, held, progress=progress)
+        if keep:
+            from models.evaluation import card
+
+            card.keep(predictor.bundle, card.RETRIEVAL, figures["references"], figures)
     put(figures, json_, show)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from models.bundle import Bundle
+from models.bundle import CARD, METRICS, Bundle, amend_bundle
 from models.calibration import FEWEST_POSITIVES
-from models.evaluation import tables
+from models.errors import BundleError
+from models.evaluation import explanations, retrieval_tables, tables
 from models.evaluation.tables import Figures, Table, number
 
 #: By the short name of a data set: where its labels come from, and what that means for the figures.
@@ -42,8 +44,10 @@ _ALL = (
     tables.calibration,
     tables.subgroups,
 )
+#: Entries of ``metrics.json`` for what is measured beside the answers: figures by what they are of.
+EXPLANATIONS, RETRIEVAL = "explanations", "retrieval"
 #: Entries of ``metrics.json`` that have a place of their own in the card, or none.
-_NAMED = ("dataset", "recipe", "val", "test")
+_NAMED = ("dataset", "recipe", "val", "test", EXPLANATIONS, RETRIEVAL)
 
 
 def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
@@ -56,7 +60,8 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
     metrics
         Contents of its ``metrics.json``: ``dataset``, ``val`` and ``test``; what else was measured, such as
         the same split with another text, follows ``test`` in short. ``recipe`` is the name of the
-        recipe where that is not the bundle's.
+        recipe where that is not the bundle's. :data:`EXPLANATIONS` and :data:`RETRIEVAL` are entered by
+        :func:`keep`.
 
     Returns
     -------
@@ -73,10 +78,72 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
         _results(metrics["test"], _ALL),
         *(_results(found, _SHORT) for name, found in metrics.items() if name not in _NAMED),
         _calibration(bundle),
+        *(heat_maps(found) for found in metrics.get(EXPLANATIONS, {}).values()),
+        *(_similar(manifest.folder, found) for found in metrics.get(RETRIEVAL, {}).values()),
         "## Limits\n\n" + tables.bullets(_limits(bundle, metrics["dataset"]["name"])),
         _commands(metrics.get("recipe", manifest.name), metrics["test"]),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def keep(bundle: Bundle, entry: str, name: str, figures: Mapping[str, Any]) -> Bundle:
+    """Enter figures in the bundle's ``metrics.json`` and write its card anew.
+
+    Parameters
+    ----------
+    entry
+        :data:`EXPLANATIONS` or :data:`RETRIEVAL`.
+    name
+        What the figures are of: a data set, or a split of references. Earlier ones of that name are replaced.
+
+    Raises
+    ------
+    BundleError
+        If the bundle has no figures of its own yet, or cannot be written.
+    """
+    path = bundle.path / METRICS
+    if not path.exists():
+        raise BundleError(
+            f"bundle {bundle.path} has no {METRICS} to enter figures in: train and release it first"
+        )
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics[entry] = {**metrics.get(entry, {}), name: figures}
+    try:
+        return amend_bundle(
+            bundle, {METRICS: json.dumps(metrics, indent=2) + "\n", CARD: write_card(bundle, metrics)}
+        )
+    except OSError as error:
+        raise BundleError(f"bundle {bundle.path} cannot be written: {error.strerror}") from error
+
+
+def heat_maps(figures: Mapping[str, Any]) -> str:
+    """Write the section of a card that says how far heat maps can be trusted, with its command."""
+    asked = "".join((f" --maps {figures['n_maps']}", *(f" --method {name}" for name in figures["methods"])))
+    command = (
+        f"dicom-node evaluate {figures['bundle'].replace(' ', '-')} --explanations "
+        f"--dataset {figures['dataset']} --root FOLDER --split {figures['split']}{asked}"
+    )
+    command = _section(f"Heat maps on {figures['dataset']}", f"```\n{command}\n```")
+    return f"{command}\n\n{explanations.markdown(figures)}".rstrip("\n")
+
+
+def _similar(name: str, figures: Mapping[str, Any]) -> str:
+    asked, held = figures["queries"], figures["references"]
+    command = (
+        f"dicom-node index evaluate {name} --dataset {figures['dataset']} --root FOLDER --queries {asked}"
+    )
+    if held != asked:
+        command += f" --references {held}"
+    table = retrieval_tables.summary(figures)
+    return _section(
+        f"Similar cases, {asked} to {held}",
+        f"""{figures["n_queries"]} queries of {figures["dataset"]} {asked},
+        {figures["n_queries_with_a_group"]} of them with a disease group, among
+        {figures["n_references"]} cases of {held}.""",
+        f"```\n{command}\n```",
+        table.markdown(),
+        table.note,
+    )
 
 
 def _identity(bundle: Bundle) -> str:

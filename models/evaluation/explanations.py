@@ -160,11 +160,11 @@ def _add(row: Mapping[str, list[float]], figures: Mapping[str, float]) -> None:
         row[name].append(value)
 
 
-def _mean(values: Sequence[float], patients: Sequence[str]) -> dict[str, float]:
+def _mean(values: Sequence[float], patients: Sequence[str]) -> dict[str, float | None]:
     """Mean over the maps that have the figure: a flat map correlates with nothing."""
     known = [row for row, value in enumerate(values) if not np.isnan(value)]
     if not known:
-        return {"mean": float("nan"), "low": float("nan"), "high": float("nan"), "n": 0}
+        return {"mean": None, "low": None, "high": None, "n": 0}
     found = mean([values[row] for row in known], [patients[row] for row in known])
     return {**found, "n": len(known)}
 
@@ -255,8 +255,8 @@ _PARTS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
 )
 
 
-def _share(found: Mapping[str, float]) -> str:
-    if np.isnan(found["mean"]):
+def _share(found: Mapping[str, float | None]) -> str:
+    if found["mean"] is None:
         return "-"
     return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 

@@ -23,13 +23,40 @@ _MEASURES = {
 }
 
 
+#: Rule and measure -> name, of what a card shows.
+_SUMMARY = {
+    ("share_one_group", "p_at_5"): "share one group: P@5",
+    ("share_one_group", "mrr"): "share one group: MRR",
+    ("same_set", "p_at_5"): "same set: P@5",
+    ("jaccard", "ndcg_at_5"): "graded: nDCG@5",
+}
+
+
+def summary(figures: Mapping[str, Any]) -> Table:
+    """The most used measures of every way of asking, in one table."""
+    ways = {name.replace("_", " "): way["rules"] for name, way in figures["ways"].items()}
+    some = next(iter(ways.values()))
+    rows = tuple(
+        (
+            title,
+            *(_ranged(rules[rule][of]) for rules in ways.values()),
+            f"{number(some[rule][of]['random'])}, {number(some[rule][of]['most_common'])}",
+        )
+        for (rule, of), title in _SUMMARY.items()
+    )
+    note = """In brackets 95 % intervals over patients. Last column: a random order, and one that puts the
+        most common cases first. image and report: the query holds the report that made its labels; it says
+        nothing of films that nobody has read."""
+    return Table("", ("rule: measure", *ways, "random, most common"), rows, " ".join(note.split()))
+
+
 def tables(figures: Mapping[str, Any]) -> Iterator[Table]:
     """One table for each way of asking."""
     for name, way in figures["ways"].items():
         rows = tuple(
             (
                 f"{_RULES[rule]}: {_MEASURES[measure]}",
-                f"{number(found['value'])} ({number(found['low'])} to {number(found['high'])})",
+                _ranged(found),
                 number(found["with_a_group"]),
                 number(found["random"]),
                 number(found["most_common"]),
@@ -40,3 +67,7 @@ def tables(figures: Mapping[str, Any]) -> Iterator[Table]:
         title = f"{figures['dataset']} {figures['queries']} to {figures['references']}, {name}"
         header = ("rule: measure", "value (95 %)", "with a group", "random", "most common")
         yield Table(title, header, rows, way["note"])
+
+
+def _ranged(found: Mapping[str, Any]) -> str:
+    return f"{number(found['value'])} ({number(found['low'])} to {number(found['high'])})"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from models.bundle import Bundle, amend_bundle, read_bundle
+from models.errors import BundleError
+from models.evaluation import card
 from models.evaluation.card import write_card
 from models.evaluation.evaluate import evaluate
 from models.predictor import Predictor
@@ -126,3 +128,33 @@ def test_the_card_follows_the_figures(bundle: Bundle, dataset: FilmDataset):
     renamed = replace(bundle, manifest=replace(bundle.manifest, version="0.0.2"))
     assert "# tiny 0.0.2" in write_card(renamed, metrics)
     assert amend_bundle(bundle, {"README.md": card}).path == bundle.path
+
+
+def test_figures_of_maps_and_of_similar_cases_are_kept_and_replaced(bundle: Bundle, dataset: FilmDataset):
+    measured = measure(Predictor(bundle), dataset)
+    value = {"value": 0.5, "low": 0.4, "high": 0.6, "with_a_group": 0.55, "random": 0.2, "most_common": 0.3}
+    rules = {
+        "share_one_group": {"p_at_5": value, "mrr": value},
+        "same_set": {"p_at_5": value},
+        "jaccard": {"ndcg_at_5": value},
+    }
+    similar = {
+        "dataset": "openi", "queries": "test", "references": "train",
+        "n_queries": 24, "n_queries_with_a_group": 20, "n_references": 2,
+        "ways": {"image_only": {"rules": rules}},
+    }  # fmt: skip
+    once = card.keep(measured, card.RETRIEVAL, "train", similar | {"n_queries": 23})
+    again = card.keep(once, card.RETRIEVAL, "train", similar)
+    assert again.identity == bundle.identity
+    figures = json.loads((again.path / "metrics.json").read_text(encoding="utf-8"))
+    assert figures["retrieval"] == {"train": similar}
+    text = (again.path / "README.md").read_text(encoding="utf-8")
+    assert text == write_card(again, figures)
+    assert "| same set: P@5 | 0.500 (0.400 to 0.600) | 0.200, 0.300 |" in text
+    assert "index evaluate tiny-0.0.1 --dataset openi --root FOLDER --queries test --references train" in text
+    assert text.index("## Similar cases, test to train") < text.index("## Limits")
+
+
+def test_a_bundle_without_figures_cannot_keep_more(bundle: Bundle):
+    with pytest.raises(BundleError, match="no metrics"):
+        card.keep(bundle, card.RETRIEVAL, "train", {})

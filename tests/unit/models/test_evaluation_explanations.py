@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from models.bundle import write_bundle
-from models.evaluation import faith
+from models.evaluation import card, faith
 from models.evaluation.explanations import fit_check, markdown, measure_explanations
 from models.evaluation.places import against, box_mask, cases_of, highest, measure_places
 from models.explain import heatmaps
@@ -174,6 +174,7 @@ def test_everything_is_measured_and_said_and_the_check_is_kept(own: Predictor, n
     assert set(found["randomised"]) == {"head", "last half", "all"}
     assert found["check"]["n"] == found["n_maps"]
     text = markdown(found)
+    assert text.rstrip("\n") in card.heat_maps(found)
     for words in (
         "pointing game",
         "deletion (low is good)",
