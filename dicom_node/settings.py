@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import os
 import tomllib
 import types
@@ -383,6 +384,14 @@ class Settings(BaseSettings):
     sender: SenderSettings = SenderSettings()
     destinations: tuple[AnyDestination, ...] = ()
     rules: tuple[Rule, ...] = ()
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables that :func:`load_settings` reads these settings back from."""
+        dumped = self.model_dump(mode="json", exclude_none=True)
+        return {
+            PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)
+            for name, value in dumped.items()
+        }
 
     @model_validator(mode="after")
     def _check(self) -> Settings:

@@ -29,7 +29,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from dicom_node import notify
 from dicom_node.data_dir import DataDir
 from dicom_node.errors import BadInstance, NodeError
-from dicom_node.reading_room import api, dicomweb, own, views
+from dicom_node.reading_room import actions, api, dicomweb, own, views
 from dicom_node.reading_room.accesses import Accesses
 from dicom_node.reading_room.accounts import Accounts, Tries
 from dicom_node.reading_room.api import Refused
@@ -149,6 +149,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(views.router)
     app.include_router(own.router)
     app.include_router(dicomweb.router)
+    app.include_router(actions.router)
 
     @app.api_route("/healthz", methods=_READ, include_in_schema=False)
     def alive() -> PlainTextResponse:
@@ -184,7 +185,7 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        known = _REFUSALS.get(error.status_code, "The request cannot be answered.")
+        known = _REFUSALS.get(error.status_code, error.detail)
         sentence = error.detail if isinstance(error, dicomweb.Refusal) else known
         response = answer(request, error.status_code, sentence)
         response.headers.update(error.headers or {})

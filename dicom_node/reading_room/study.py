@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, select, tuple_
 from dicom_node import logs
 from dicom_node.store import database
 from dicom_node.store.readings import Readings, StoredReading
+from dicom_node.store.results import REJECTION
 from dicom_node.store.study import ResultState, StudyState
 from dicom_node.store.tables import catalogue, delivery, instance, result, study
 
@@ -50,6 +51,7 @@ class Sent:
     attempts: int
     error: str
     updated_at: float
+    withdrawn: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,11 @@ class StudyView:
     def confirmed(self) -> bool:
         """Whether every destination confirmed every result."""
         return bool(self.sent) and all(each.state is ResultState.CONFIRMED for each in self.sent)
+
+    @property
+    def in_force(self) -> bool:
+        """Whether it has results that were not withdrawn."""
+        return any(not each.withdrawn and each.kind != REJECTION for each in self.sent)
 
     def image(self, sop_instance_uid: str) -> Image | None:
         """Return one of its images."""
@@ -197,6 +204,7 @@ def _sent(connection: Connection, study_id: int) -> list[Sent]:
             delivery.c.attempts,
             delivery.c.error,
             delivery.c.updated_at,
+            result.c.withdrawn_at,
         )
         .outerjoin(delivery, delivery.c.result_id == result.c.id)
         .where(result.c.study_id == study_id)
@@ -210,6 +218,7 @@ def _sent(connection: Connection, study_id: int) -> list[Sent]:
             attempts=row.attempts or 0,
             error=row.error or "",
             updated_at=row.updated_at or row.created_at,
+            withdrawn=row.withdrawn_at is not None,
         )
         for row in rows
     ]

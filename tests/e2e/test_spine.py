@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -40,6 +41,20 @@ def check_results(pacs: StoreSCP, sent: list[Path]) -> None:
             assert "RESEARCH USE ONLY" in ds.SeriesDescription
 
 
+def check_replay(node: Node) -> None:
+    """The page has the results of a study made anew, and every byte is the same."""
+    with urllib.request.urlopen(f"{node.page}studies/1") as answer:
+        token = re.search(r'X-CSRF-Token": "(\w+)"', answer.read().decode())
+        cookie = (answer.headers["Set-Cookie"] or "").split(";")[0]
+    assert token
+    headers = {"X-CSRF-Token": token[1], "Cookie": cookie}
+    replay = urllib.request.Request(f"{node.page}api/v1/studies/1/replay", headers=headers, method="POST")
+    with urllib.request.urlopen(replay) as answer:
+        results = json.load(answer)["results"]
+    assert results
+    assert [entry["difference"] for entry in results] == [""] * len(results)
+
+
 @pytest.mark.timeout(400)
 def test_real_films_come_back_as_reports(tmp_path: Path, cr_films: list[Path], films_root: Path) -> None:
     real = sorted((films_root / "dicom").glob("*.dcm"))
@@ -57,6 +72,7 @@ def test_real_films_come_back_as_reports(tmp_path: Path, cr_films: list[Path], f
         assert status["audit"]["conserved"], status
         assert status["studies"]["FAILED"] == 0
         check_results(pacs, [*cr_films, *real])
+        check_replay(node)
         assert node.stop() == 0
 
 

@@ -159,3 +159,19 @@ def test_settings_cannot_be_changed() -> None:
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         load_settings(tmp_path / "none.toml")
+
+
+def test_settings_go_through_the_environment_and_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(
+        'data_dir = "elsewhere"\nlog_format = "json"\n[dicom]\nport = 104\naccept_unknown_peers = true\n'
+        '[retrieval]\nk = 7\n[[destinations]]\nname = "a"\nae_title = "A"\nhost = "127.0.0.1"\nport = 1\n'
+        '[[destinations]]\nname = "b"\nkind = "dicomweb"\nurl = "http://127.0.0.1:1/web"\n',
+        encoding="utf-8",
+    )
+    settings = load_settings(config)
+    for name, value in settings.variables().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().model_dump() == settings.model_dump()
