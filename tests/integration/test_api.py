@@ -22,6 +22,8 @@ from tests.unit.reading_room.node import StillNode
 pytestmark = pytest.mark.peer
 
 EXAMPLES = 12
+#: Never ends, and reads a study with a model.
+_SLOW = {"/api/v1/events", "/api/v1/studies/{study_id}/replay"}
 CHECKS = [not_a_server_error, status_code_conformance, response_schema_conformance]
 
 
@@ -49,9 +51,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
 def test_every_operation_answers_as_described(served: tuple[str, dict[str, str]]) -> None:
     address, headers = served
     schema = schemathesis.openapi.from_url(f"{address}/api/v1/openapi.json")
-    operations = [
-        result.ok() for result in schema.get_all_operations() if result.ok().path != "/api/v1/events"
-    ]
+    operations = [result.ok() for result in schema.get_all_operations() if result.ok().path not in _SLOW]
     assert len(operations) >= 13
 
     def asked(case: schemathesis.Case) -> None:
