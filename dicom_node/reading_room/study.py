@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, select, tuple_
 
 from dicom_node import logs
 from dicom_node.store import database
+from dicom_node.store.index import SetAside
 from dicom_node.store.readings import Readings, StoredReading
 from dicom_node.store.results import REJECTION
 from dicom_node.store.study import ResultState, StudyState
@@ -17,7 +18,7 @@ from dicom_node.store.tables import catalogue, delivery, instance, result, study
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One received image of a study; those set aside are none."""
+    """One received image of a study; those set aside are none, but for a study that came as a prior."""
 
     id: int
     study_id: int
@@ -169,9 +170,11 @@ def read_image(engine: Engine, study_id: int, image_id: int) -> Image | None:
 
 def _images(connection: Connection, study_id: int) -> list[Image]:
     columns = [instance.c[name] for name in Image.__slots__]
+    fetched = (study.c.state == StudyState.PRIOR) & (instance.c.set_aside == SetAside.PRIOR)
     rows = connection.execute(
         select(*columns)
-        .where(instance.c.study_id == study_id, instance.c.set_aside == "")
+        .join(study, study.c.id == instance.c.study_id)
+        .where(instance.c.study_id == study_id, (instance.c.set_aside == "") | fetched)
         .order_by(instance.c.id)
     )
     return [Image(*row) for row in rows]

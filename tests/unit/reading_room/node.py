@@ -67,8 +67,10 @@ class StillNode:
         with TestClient(app, base_url="http://localhost") as one:
             yield one
 
-    def receive(self, study: object, instance: object = 1, ds: Dataset | None = None) -> str:
-        """Take one small film; returns the Study Instance UID."""
+    def receive(
+        self, study: object, instance: object = 1, ds: Dataset | None = None, *, moved_for: str = ""
+    ) -> str:
+        """Take one small film, sent for somebody if so said; returns the Study Instance UID."""
         if ds is None:
             ds = film(rows=64, columns=64, study=study, instance=1, SOPInstanceUID=uid(study, instance))
         kept = self.data_dir.spool.keep(encoded(ds))
@@ -84,6 +86,7 @@ class StillNode:
                 file=kept.name,
                 calling_ae="MODALITY",
                 peer_host="127.0.0.1",
+                moved_for=moved_for,
             )
         )
         return str(ds.StudyInstanceUID)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from dicom_node.store.priors import Priors
 from dicom_node.store.readings import KeptFinding, KeptImage, KeptMap, KeptReading
 from dicom_node.store.study import StudyState
 from tests.factories import film, uid
@@ -92,6 +93,21 @@ def test_the_study_before_of_the_same_patient_is_a_prior(shown: StillNode, clien
         (False, "/api/v1/studies/1/images/1/pixels"),
         (True, "/api/v1/studies/2/images/2/pixels"),
     ]
+
+
+def test_a_prior_that_was_fetched_is_shown_beside_the_study(shown: StillNode, client_of: TestClient) -> None:
+    ds = film(rows=64, columns=64, study=2, StudyDate="20230101", SOPInstanceUID=uid(2, 1))
+    priors = Priors(shown.index.engine)
+    priors.request(ds.StudyInstanceUID, source_ae="PACS", move_destination="DICOM_NODE")
+    shown.receive(2, ds=ds, moved_for="DICOM_NODE")
+    shown.room.changes.catalogue.enter([1, 2])
+    images = client_of.get("/api/v1/studies/1/viewer").json()["images"]
+    assert [(each["prior"], each["pixels"]) for each in images] == [
+        (False, "/api/v1/studies/1/images/1/pixels"),
+        (True, "/api/v1/studies/2/images/2/pixels"),
+    ]
+    assert client_of.get(images[1]["pixels"]).status_code == 200
+    assert "prior of another study" in client_of.get("/studies/2").text
 
 
 def test_a_small_picture_is_kept_under_the_digest_of_its_film(
