@@ -309,6 +309,31 @@ def _unheard(settings: Settings) -> Iterator[Check]:
             yield Check(f"answers of {each.name}", ok=None, found=found, remedy=remedy)
 
 
+def _priors(settings: Settings) -> Iterator[Check]:
+    """See whether the source of priors can be asked, and can send what it is asked for."""
+    source = settings.prior_source
+    if not isinstance(source, DicomDestination):
+        return  # a DICOMweb service was asked as a destination
+    from dicom_node.network.retrieval import Retrieval
+
+    ours = settings.dicom.ae_title
+    deadline = time.monotonic() + settings.sender.connect_seconds
+    known = {peer.ae_title for peer in settings.dicom.known_peers}
+    if known and source.ae_title not in known and not settings.dicom.accept_unknown_peers:
+        found = f"{source.ae_title} is none of dicom.known_peers: what it sends would be rejected"
+        yield Check("priors", ok=False, found=found, remedy=f"add {source.ae_title} to them")
+        return
+    try:
+        with Retrieval.of(source, ours, settings.sender, deadline=deadline) as retrieval:
+            retrieval.check()
+    except NodeError as error:
+        remedy = f"let {ours} query and retrieve there, or name another destination in priors.source"
+        yield Check("priors", ok=False, found=str(error), remedy=remedy)
+        return
+    found = f"{source.address} offers query and retrieve; it must also know where {ours} listens"
+    yield Check("priors", ok=True, found=found)
+
+
 def _destination(destination: AnyDestination, settings: Settings) -> Check:
     name = f"destination {destination.name}"
     quick = settings.sender.model_copy(update={"response_seconds": settings.sender.connect_seconds})
@@ -441,6 +466,7 @@ _LOOKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     _broker,
     _ports,
     _destinations,
+    _priors,
     _device,
     _bundle,
     _gate,

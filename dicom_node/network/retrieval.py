@@ -67,6 +67,16 @@ class Retrieval(Peer):
             self._association.release()
         self._association = None
 
+    def check(self) -> None:
+        """See whether the peer offers both services.
+
+        Raises
+        ------
+        PeerUnavailable, PeerRejected
+            When it does not.
+        """
+        self._associated()
+
     def studies(self, patient_id: str, first: str, last: str) -> list[Dataset]:
         """Return what the peer has of a patient between two days (C-FIND, level STUDY).
 

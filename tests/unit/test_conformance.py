@@ -6,13 +6,14 @@ from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
 from dicom_node.conformance import conformance_statement
-from dicom_node.network import contexts
+from dicom_node.network import contexts, retrieval
 from dicom_node.network.status import Status
 from dicom_node.settings import (
     DicomDestination,
     DicomSettings,
     DicomwebDestination,
     Peer,
+    PriorSettings,
     ResultSettings,
     Settings,
 )
@@ -63,3 +64,18 @@ def test_the_settings_decide() -> None:
     assert "Enhanced SR Storage" in text
     assert "Comprehensive 3D SR" not in text
     assert "secret-host" not in text
+
+
+def test_the_services_that_fetch_priors_are_listed_when_there_is_a_source() -> None:
+    pacs = DicomDestination(name="pacs", ae_title="PACS", host="secret-host", port=104)
+    web = DicomwebDestination(name="web", kind="dicomweb", url="https://secret-host/dicom-web")
+    plain = conformance_statement(Settings(destinations=(pacs, web)))
+    assert "MOVE" not in plain
+    assert "prior" not in plain.replace("Priority", "").split("### 7.3")[0]
+    text = conformance_statement(Settings(destinations=(pacs, web), priors=PriorSettings(source="pacs")))
+    assert "| Study Root Query/Retrieve - MOVE | yes | no |" in text
+    for service in retrieval.SERVICES:
+        assert f"| {service.name} | {service} | Explicit VR Little Endian, " in text
+    text = conformance_statement(Settings(destinations=(pacs, web), priors=PriorSettings(source="web")))
+    assert "MOVE" not in text
+    assert "fetched with `GET …/studies/{study}/series/{series}`" in text

@@ -175,3 +175,28 @@ def test_settings_go_through_the_environment_and_back(
     for name, value in settings.variables().items():
         monkeypatch.setenv(name, value)
     assert load_settings().model_dump() == settings.model_dump()
+
+
+PACS = '[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 104\n'
+
+
+def test_priors_come_from_a_destination_and_are_off_without_one(tmp_path: Path) -> None:
+    assert load_settings(toml(tmp_path, PACS)).prior_source is None
+    source = load_settings(toml(tmp_path, f'[priors]\nsource = "pacs"\n{PACS}')).prior_source
+    assert source is not None
+    assert source.name == "pacs"
+
+
+@pytest.mark.parametrize(
+    ("priors", "message"),
+    [
+        ('source = "archive"', "no destination is named 'archive'"),
+        ("days = 0", "priors.days"),
+        ("wait_seconds = 0", "priors.wait_seconds"),
+        ('sorce = "pacs"', "did you mean 'priors.source'"),
+    ],
+)
+def test_priors_that_cannot_be_are_named(tmp_path: Path, priors: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(toml(tmp_path, f"[priors]\n{priors}\n{PACS}"))
+    assert message in str(caught.value)

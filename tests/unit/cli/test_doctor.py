@@ -22,6 +22,7 @@ from dicom_node.settings import (
     DicomSettings,
     DicomwebDestination,
     Peer,
+    PriorSettings,
     Settings,
     load_settings,
 )
@@ -275,6 +276,20 @@ def test_a_destination_whose_answers_would_be_rejected_is_named(tmp_path: Path) 
     assert "add PACS to them" in check.remedy
     assert found("MODALITY", "PACS") == found() == []
     assert found("MODALITY", confirm=Confirmation.QUERY) == []
+
+
+def test_a_source_of_priors_must_offer_them_and_be_admitted(tmp_path: Path) -> None:
+    priors = PriorSettings(source="pacs")
+    with StoreSCP(tmp_path / "pacs") as peer:
+        pacs = DicomDestination(name="pacs", ae_title=peer.ae_title, host="127.0.0.1", port=peer.port)
+        settings = settings_for(tmp_path, destinations=(pacs,), priors=priors)
+        check = one("_priors", settings, "priors")
+        assert check.ok is False
+        assert "accepts none of" in check.found
+        dicom = DicomSettings(known_peers=(Peer(ae_title="MODALITY"),))
+        settings = settings_for(tmp_path, destinations=(pacs,), priors=priors, dicom=dicom)
+        assert "would be rejected" in one("_priors", settings, "priors").found
+    assert list(module._priors(settings_for(tmp_path, destinations=(pacs,)))) == []
 
 
 def test_no_destination_is_a_note(settings: Settings) -> None:
