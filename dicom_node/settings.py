@@ -107,7 +107,9 @@ class WebSettings(_Section):
 
     host: str = "127.0.0.1"
     port: Port = Field(8080, description="0 takes a free port")
-    login: bool | None = Field(None, description="absent: asked for unless host is the loopback")
+    login: bool | None = Field(
+        None, description="absent: asked for unless host is the loopback and oidc is off"
+    )
     https: bool = Field(False, description="readers come by https, through a proxy: cookies are Secure")
     patient: Literal["pseudonym", "name"] = Field(
         "pseudonym", description="pseudonym or name: how the page calls a patient"
@@ -126,10 +128,49 @@ class WebSettings(_Section):
     @classmethod
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            parts = urlsplit(origin)
-            if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}":
+            if not _is_origin(origin):
                 raise ValueError(f"{origin!r} is no origin: write such as https://viewer.example")
         return origins
+
+
+class OidcSettings(_Section):
+    """Readers whom an identity provider vouches for (OpenID Connect)."""
+
+    issuer: str | None = Field(None, description="the provider, as it calls itself; absent: off")
+    client_id: str | None = Field(None, description="what the provider calls the page")
+    client_secret_file: Path | None = Field(None, description="holds its secret; absent: it has none")
+    page_url: str | None = Field(
+        None,
+        description="how readers call the page; the provider sends them back to PAGE_URL/login/oidc/back",
+    )
+    scopes: tuple[str, ...] = ("openid", "profile")
+    role_claim: str = Field("roles", description="of the ID token: roles or groups; dots lead into claims")
+    readers: tuple[str, ...] = Field(("dicom-node-reader",), description="which of them make a reader")
+    admins: tuple[str, ...] = Field(("dicom-node-admin",), description="which of them make an admin")
+    name_claim: str = Field("preferred_username", description="what a new reader is called by")
+    button: str = Field("Log in with your organisation", min_length=1, max_length=64)
+    tls_ca: Path | None = Field(
+        None, description="PEM file of the provider's authorities; the system's when absent"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> OidcSettings:
+        if self.issuer is None:
+            return self
+        if not self.client_id or not self.page_url:
+            raise ValueError("issuer needs client_id and page_url beside it")
+        parts = urlsplit(self.issuer)
+        if (
+            parts.query
+            or parts.fragment
+            or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")))
+        ):
+            raise ValueError("issuer must be an https address, such as https://id.example")
+        if not _is_origin(self.page_url):
+            raise ValueError("page_url must be such as https://reading.example, without a path")
+        if "openid" not in self.scopes:
+            raise ValueError("scopes must hold openid")
+        return self
 
 
 class StudySettings(_Section):
@@ -376,6 +417,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     dicom: DicomSettings = DicomSettings()
     web: WebSettings = WebSettings()
+    oidc: OidcSettings = OidcSettings()
     study: StudySettings = StudySettings()
     worker: WorkerSettings = WorkerSettings()
     results: ResultSettings = ResultSettings()
@@ -423,7 +465,8 @@ class Settings(BaseSettings):
     @property
     def login_needed(self) -> bool:
         """Whether the page asks who a reader is."""
-        return not is_loopback(self.web.host) if self.web.login is None else self.web.login
+        asked = self.oidc.issuer is not None or not is_loopback(self.web.host)
+        return asked if self.web.login is None else self.web.login
 
     @property
     def database(self) -> str:
@@ -461,6 +504,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: arguments, environment, TOML file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def _is_origin(address: str) -> bool:
+    parts = urlsplit(address)
+    return parts.scheme in {"http", "https"} and address == f"{parts.scheme}://{parts.netloc}" != "http://"
 
 
 def is_loopback(host: str) -> bool:

@@ -45,9 +45,7 @@ def add(
     name: _Name,
     role: _Role = "reader",
     stdin: _Stdin = False,
-    no_password: Annotated[
-        bool, typer.Option("--no-password", help="comes by a token or an identity provider alone")
-    ] = False,
+    no_password: Annotated[bool, typer.Option("--no-password", help="comes by a token alone")] = False,
 ) -> None:
     """Make an account; asks for its password."""
     with _accounts(ctx) as accounts:

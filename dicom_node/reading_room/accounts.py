@@ -31,6 +31,7 @@ LEAST_PASSWORD: Final = 12
 LOGINS_A_MINUTE: Final = 5
 """Of one address for one name; ten times as many of one address for all names."""
 
+_VOUCHED: Final = "oidc:"
 _HASHER = PasswordHasher()
 _NOBODY = _HASHER.hash(secrets.token_hex())
 
@@ -49,6 +50,10 @@ class Account:
     id: int
     name: str
     role: Role
+
+
+class NameTaken(NodeError):
+    """Nobody can be called so: it is somebody else's name, or none."""
 
 
 class Accounts:
@@ -72,27 +77,62 @@ class Accounts:
         Parameters
         ----------
         password
-            None for one who comes by a token or an identity provider alone.
+            None for one who comes by a token alone.
 
         Raises
         ------
         NodeError
             When the name is taken or no name, or the password is too short.
         """
+        return self._enter(name, role, "" if password is None else _hashed(password))
+
+    def vouched(self, subject: str, name: str, role: Role) -> Account:
+        """Return the account of somebody whom an identity provider vouches for; made when they first come.
+
+        Parameters
+        ----------
+        subject
+            What the provider never calls anybody else.
+        name
+            For a new account; one that is there keeps its own.
+        role
+            That the provider gives now.
+
+        Raises
+        ------
+        NameTaken
+            When the name is no name, or somebody else's.
+        """
+        held = self._of(subject)
+        if held is None:
+            return self._enter(name, role, _credential(subject))
+        if held.role is not role:
+            with database.writing(self._engine) as connection:
+                connection.execute(update(account).where(account.c.id == held.id).values(role=role))
+        return Account(held.id, held.name, role)
+
+    def disown(self, subject: str) -> None:
+        """End sessions and tokens of somebody whom an identity provider does not vouch for any more."""
+        if (held := self._of(subject)) is not None:
+            with database.writing(self._engine) as connection:
+                connection.execute(delete(session).where(session.c.account_id == held.id))
+
+    def _of(self, subject: str) -> Account | None:
+        query = select(account).where(account.c.password == _credential(subject))
+        with database.reading(self._engine) as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Account(row.id, row.name, Role(row.role))
+
+    def _enter(self, name: str, role: Role, credential: str) -> Account:
         name = name.strip()
         if not 0 < len(name) <= NAME_LENGTH or not name.isprintable():
-            raise NodeError(f"a reader's name has 1 to {NAME_LENGTH} printable characters")
-        row = {
-            "name": name,
-            "role": role,
-            "password": "" if password is None else _hashed(password),
-            "created_at": self._clock(),
-        }
+            raise NameTaken(f"a reader's name has 1 to {NAME_LENGTH} printable characters")
+        row = {"name": name, "role": role, "password": credential, "created_at": self._clock()}
         try:
             with database.writing(self._engine) as connection:
                 key = connection.execute(account.insert().values(**row)).inserted_primary_key
         except database.Clashed:
-            raise NodeError(f"there is an account {name!r} already") from None
+            raise NameTaken(f"there is an account {name!r} already") from None
         return Account(int(key[0]), name, role)  # type: ignore[index]
 
     def change(self, name: str, *, role: Role | None = None, password: str | None = None) -> None:
@@ -135,11 +175,12 @@ class Accounts:
         """Return whose name and password these are; it takes as long when they are nobody's."""
         with database.reading(self._engine) as connection:
             row = connection.execute(select(account).where(account.c.name == name)).first()
+        known = row is not None and bool(row.password) and not row.password.startswith(_VOUCHED)
         try:
-            _HASHER.verify(row.password if row is not None and row.password else _NOBODY, password)
+            _HASHER.verify(row.password if row is not None and known else _NOBODY, password)
         except (Argon2Error, InvalidHashError):
             return None
-        return None if row is None or not row.password else Account(row.id, row.name, Role(row.role))
+        return Account(row.id, row.name, Role(row.role)) if row is not None and known else None
 
     def named(self, name: str) -> Account | None:
         """Return the account of a name that somebody else has checked."""
@@ -208,6 +249,11 @@ def _key(connection: Connection, name: str) -> int:
     if found is None:
         raise NodeError(f"there is no account {name!r}; see `dicom-node users list`")
     return int(found)
+
+
+def _credential(subject: str) -> str:
+    """Return what stands in place of a password for somebody whom an identity provider vouches for."""
+    return f"{_VOUCHED}{_digest(subject)}"
 
 
 def _digest(token: str) -> str:

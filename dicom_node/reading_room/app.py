@@ -17,10 +17,10 @@ from dataclasses import asdict
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.exceptions import HTTPException
@@ -28,7 +28,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dicom_node import notify
 from dicom_node.data_dir import DataDir
-from dicom_node.errors import BadInstance, NodeError
+from dicom_node.errors import BadInstance, ConfigurationError, NodeError
 from dicom_node.reading_room import actions, api, dicomweb, own, views
 from dicom_node.reading_room.accesses import Accesses
 from dicom_node.reading_room.accounts import Accounts, Tries
@@ -150,6 +150,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(own.router)
     app.include_router(dicomweb.router)
     app.include_router(actions.router)
+    if settings.oidc.issuer is not None:
+        app.include_router(_provider_routes(room))
 
     @app.api_route("/healthz", methods=_READ, include_in_schema=False)
     def alive() -> PlainTextResponse:
@@ -167,12 +169,21 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/static", assets(HERE / "static"))
     _add_errors(app, room.pages)
     if (names := own_names(settings.web.host)) is not None:
+        names += [name] if (name := urlsplit(settings.oidc.page_url or "").hostname) else []
         # Else a site that a reader visits could read the page by a name that it lets point here.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
     if settings.web.dicomweb_origins:
         app.add_middleware(dicomweb.Origins, origins=settings.web.dicomweb_origins)
     app.add_middleware(Guard, settings=settings.web, cookie=COOKIE)
     return app
+
+
+def _provider_routes(room: Room) -> APIRouter:
+    try:
+        from dicom_node.reading_room import oidc  # noqa: PLC0415 - needs what is not always installed
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"oidc: {error.name} is missing; install dicom-node[oidc]") from None
+    return oidc.routes(oidc.Provider(room.settings.oidc, room.key))
 
 
 def _add_errors(app: FastAPI, pages: Pages) -> None:

@@ -70,6 +70,7 @@ class Pages:
             "result_words": RESULT_WORDS,
             "research_use_only": RESEARCH_USE_ONLY,
             "login_needed": settings.login_needed,
+            "oidc_button": settings.oidc.button if settings.oidc.issuer else "",
         }
 
     def render(self, template: str, status: int = HTTPStatus.OK, /, **values: object) -> HTMLResponse:

@@ -148,7 +148,7 @@ def show_login(
         "login.html",
         None,
         failed=False,
-        target=_own_path(request.query_params.get("next", "/")),
+        target=own_path(request.query_params.get("next", "/")),
     )
 
 
@@ -161,11 +161,11 @@ def log_in(request: Request, room: RoomOf, form: Form) -> Response:
     if (account := room.accounts.check(name, form.get("password", ""))) is None:
         room.accesses.record(name[:64], address, "login refused", repeats=True)
         failed = "Name and password do not fit."
-        return page(request, room, "login.html", None, 401, failed=failed, target=_own_path(target))
+        return page(request, room, "login.html", None, 401, failed=failed, target=own_path(target))
     room.accesses.record(account.name, address, "login", repeats=True)
     # A session that began before the login ends with it: nobody can have planted this one.
     request.state.cookie = room.accounts.begin(account, room.settings.web.session_hours * 3600)
-    return RedirectResponse(_own_path(target), 303)
+    return RedirectResponse(own_path(target), 303)
 
 
 @router.post("/logout")
@@ -177,7 +177,7 @@ def log_out(request: Request, room: RoomOf, who: Reader) -> Response:
     return RedirectResponse("/login", 303)
 
 
-def _own_path(target: str) -> str:
+def own_path(target: str) -> str:
     """Return where to go after the login: a path of this page only."""
     return target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
 

@@ -177,7 +177,8 @@ account = Table(
     Column("id", Integer, primary_key=True),
     Column("name", String(64), nullable=False, unique=True),
     Column("role", String(16), nullable=False),
-    Column("password", String(256), nullable=False),  # Argon2id, PHC string; empty: comes by OIDC alone
+    # Argon2id, PHC string; or ``oidc:`` and the digest of whom a provider knows; empty: comes by token alone.
+    Column("password", String(256), nullable=False),
     Column("created_at", Float, nullable=False),
 )
 

@@ -62,6 +62,7 @@ def test_a_destination_is_of_the_kind_that_it_says(tmp_path: Path) -> None:
 
 _DICOM = '[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
 _WEB = '[[destinations]]\nname = "web"\nkind = "dicomweb"\nurl = '
+_OIDC = '[oidc]\nissuer = "{}"\nclient_id = "c"\npage_url = "https://reading.example"\n'
 _RULE = '[[rules]]\nname = "r"\ndestinations = ["pacs"]\n'
 
 
@@ -106,6 +107,15 @@ def test_a_mistake_in_delivery_is_said(tmp_path: Path, text: str, message: str) 
         ('[dicom]\nae_title = "SEVENTEEN_LETTERS"\n', "1 to 16 printable ASCII characters"),
         ('[dicom]\nhost = "0.0.0.0"\n', "set dicom.accept_unknown_peers = true"),
         ("not toml", "not TOML"),
+        ('[web]\ndicomweb_origins = ["https://viewer.example/"]\n', "is no origin"),
+        ('[oidc]\nissuer = "https://id.example"\n', "issuer needs client_id and page_url"),
+        (_OIDC.format("http://id.example"), "issuer must be an https address"),
+        (_OIDC.format("https://id.example?x=1"), "issuer must be an https address"),
+        (_OIDC.format("https://id.example") + 'scopes = ["profile"]\n', "scopes must hold openid"),
+        (
+            _OIDC.format("https://id.example").replace("reading.example", "reading.example/login"),
+            "page_url must be such as https://reading.example, without a path",
+        ),
     ],
 )
 def test_a_mistake_in_the_file_is_one_line_that_names_file_and_key(

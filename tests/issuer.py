@@ -1,0 +1,86 @@
+"""An identity provider that tests can make lie: discovery, authorization, token and keys."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from typing import Any
+from urllib.parse import urlencode
+
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+from joserfc import jwt
+from joserfc.jwk import OctKey, RSAKey
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+CLIENT, SECRET = "reading-room", "not-so-secret"
+
+
+class Issuer:
+    """Lets everybody in as `claims` say, and proves the code verifier and the client's secret.
+
+    Attributes
+    ----------
+    claims
+        Of the next ID token, over the right ones; None leaves one out.
+    key
+        That signs it; `published` are the keys that it says it has.
+    """
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.key: RSAKey | OctKey = RSAKey.generate_key(2048, {"kid": "one"})
+        self.published = [self.key]
+        self.algorithm = "RS256"
+        self.claims: dict[str, Any] = {}
+        self.refuses = ""
+        self.asked: dict[str, dict[str, str]] = {}
+        self.app = Starlette(
+            routes=[
+                Route("/.well-known/openid-configuration", self._discovery),
+                Route("/authorize", self._authorize),
+                Route("/token", self._token, methods=["POST"]),
+                Route("/keys", self._keys),
+            ]
+        )
+
+    async def _discovery(self, _request: Request) -> Response:
+        names = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "keys"}
+        found = {name: f"{self.address}/{path}" for name, path in names.items()}
+        return JSONResponse({"issuer": self.address, **found})
+
+    async def _authorize(self, request: Request) -> Response:
+        asked = dict(request.query_params)
+        assert (asked["response_type"], asked["client_id"]) == ("code", CLIENT)
+        assert asked["code_challenge_method"] == "S256"
+        code = secrets.token_hex()
+        self.asked[code] = asked
+        answer = {"error": self.refuses} if self.refuses else {"code": code}
+        return RedirectResponse(f"{asked['redirect_uri']}?{urlencode({**answer, 'state': asked['state']})}")
+
+    async def _token(self, request: Request) -> Response:
+        form = await request.form()
+        asked = self.asked.pop(str(form["code"]), None)
+        basic = "Basic " + base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
+        if (
+            asked is None
+            or request.headers.get("Authorization") != basic
+            or form["redirect_uri"] != asked["redirect_uri"]
+            or create_s256_code_challenge(str(form["code_verifier"])) != asked["code_challenge"]
+        ):
+            return JSONResponse({"error": "invalid_grant"}, 400)
+        now = int(time.time())
+        claims = {
+            "iss": self.address, "aud": CLIENT, "sub": "1", "iat": now, "exp": now + 60,
+            "nonce": asked["nonce"], "preferred_username": "rita", **self.claims,
+        }  # fmt: skip
+        header = {"alg": self.algorithm, "kid": "one"}
+        claims = {name: value for name, value in claims.items() if value is not None}
+        token = jwt.encode(header, claims, self.key, algorithms=[self.algorithm])
+        return JSONResponse({"access_token": "a", "token_type": "Bearer", "id_token": token})
+
+    async def _keys(self, _request: Request) -> Response:
+        return JSONResponse({"keys": [key.as_dict(private=False) for key in self.published]})
