@@ -169,18 +169,14 @@ class PriorSearch:
                 source, reason = None, NOT_ASKED
             for each in candidates(examination, [*asked, *mine], days)[:_TRIES]:
                 uid = each.study_instance_uid
-                files = self._films(uid, examination)
+                files, came = self._films(uid, examination), True
                 if not files and source is not None:
-                    try:
-                        fetched = self._fetch(source, uid, deadline)
-                    except PeerError as error:
-                        _LOG.warning("%s", error)
-                        return Pairing(reason=NOT_SENT)
+                    came = self._fetch(source, uid, deadline)
                     files = self._films(uid, examination)
-                    if fetched and not self._priors.held(uid):
-                        return Pairing(reason=NOT_SENT)
                 if files:
                     return Pairing(uid, files)
+                if not came:
+                    return Pairing(reason=NOT_SENT)
         return Pairing(reason=reason)
 
     def _films(self, study_instance_uid: str, examination: Examination) -> tuple[str, ...]:
@@ -223,31 +219,29 @@ class PriorSearch:
             session.release()
 
     def _fetch(self, source: Source, study_instance_uid: str, deadline: float) -> bool:
-        """Have the films of a study sent to the node's spool; False when it has none.
-
-        Raises
-        ------
-        PeerError
-            When the source does not send them in time.
-        """
-        series = [
-            uid
-            for answer in source.series(study_instance_uid)
-            if may_hold_films(answer) and (uid := elements.text(answer, "SeriesInstanceUID"))
-        ]
-        if not series:
+        """Have the films of a study sent to the node's spool; False when they did not come, or not all."""
+        try:
+            series = [
+                uid
+                for answer in source.series(study_instance_uid)
+                if may_hold_films(answer) and (uid := elements.text(answer, "SeriesInstanceUID"))
+            ]
+            if not series:
+                return True
+            self._spool.check_room()
+            self._priors.request(
+                study_instance_uid,
+                source_ae=self._source_ae,
+                move_destination=self._settings.dicom.ae_title,
+            )
+            for content in source.fetch(study_instance_uid, series):
+                self._keep(content, study_instance_uid)
+                if time.monotonic() > deadline:
+                    return False
+        except PeerError as error:
+            _LOG.warning("%s", error)
             return False
-        self._spool.check_room()
-        self._priors.request(
-            study_instance_uid,
-            source_ae=self._source_ae,
-            move_destination=self._settings.dicom.ae_title,
-        )
-        for content in source.fetch(study_instance_uid, series):
-            self._keep(content, study_instance_uid)
-            if time.monotonic() > deadline:
-                raise PeerUnavailable(f"{self._source.name}: the prior did not come in time")
-        return True
+        return bool(self._priors.held(study_instance_uid))
 
     @property
     def _source_ae(self) -> str:

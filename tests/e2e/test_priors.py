@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from dicom_node.results import codes
 from dicom_node.results.structure import descendants, name_of
 from orthanc.harness import Orthanc
 from tests import factories
-from tests.e2e.conftest import SR, dciodvfy, scores, storescu, text_of
-from tests.peers import Node, free_port
+from tests.e2e.conftest import SR, dciodvfy, films, scores, storescu, text_of
+from tests.peers import Node, StoreSCP, free_port
 
 
 @pytest.mark.films
@@ -54,6 +55,25 @@ def test_a_film_is_compared_with_the_one_that_orthanc_holds(films_root: Path, tm
             orthanc.wait_for("its report", lambda: len(_reports(orthanc)) == 2)
             (other,) = [ds for ds in _reports(orthanc) if ds.StudyInstanceUID != report.StudyInstanceUID]
             assert "prior: not available: no earlier chest film within 1095 days" in text_of(other)
+
+
+def test_an_archive_that_says_nothing_holds_no_study_up(tmp_path: Path) -> None:
+    (film,) = films(tmp_path / "films", 1)
+    with socket.create_server(("127.0.0.1", 0)) as mute, StoreSCP(tmp_path / "pacs") as pacs:
+        archive = {"name": "archive", "ae_title": "ARCHIVE", "host": "127.0.0.1"}
+        archive["port"] = mute.getsockname()[1]
+        settings = {
+            "priors__source": "archive",
+            "priors__wait_seconds": "1",
+            "rules": json.dumps([{"name": "all", "fallback": True, "destinations": ["pacs"]}]),
+        }
+        with Node(tmp_path / "node", [pacs.destination, archive], **settings) as node:
+            assert storescu(node.port, [film]).returncode == 0
+            status = node.settled(1, seconds=20)
+            assert status["audit"]["conserved"], status
+            assert status["studies"]["REPORTED"] == 1
+        (report,) = [ds for path in pacs.files() if (ds := dcmread(path)).SOPClassUID == SR]
+        assert "prior: not available: " in text_of(report)
 
 
 def _pair(films_root: Path, folder: Path) -> tuple[Path, Path]:

@@ -27,6 +27,7 @@ from dicom_node.store.study import StudyState
 from orthanc.harness import Orthanc
 from tests import factories
 from tests.integration.network.conftest import Receiver
+from tests.integration.network.test_dicomweb import service
 from tests.peers import free_port
 
 pytestmark = pytest.mark.peer
@@ -317,6 +318,26 @@ def test_an_archive_that_misbehaves_costs_the_prior_and_no_more_time_than_allowe
         assert one.conserved()["waiting"] == 1
     finally:
         archive.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"status": 500}, prior_search.NOT_ASKED),
+        ({"status": 403}, prior_search.NOT_ASKED),
+        ({"raw": b"<html>"}, prior_search.NOT_ASKED),
+        ({"answer": [{"0020000D": {"vr": "UI", "Value": [7]}}]}, prior_search.NOT_ASKED),
+        ({"answer": []}, NONE),
+    ],
+)
+def test_a_dicomweb_service_that_misbehaves_costs_the_prior(
+    node: Callable[..., Node], changes: dict[str, Any], reason: str
+) -> None:
+    with service() as told:
+        for name, value in changes.items():
+            setattr(told, name, value)
+        one = node({"name": "web", "kind": "dicomweb", "url": told.url})
+        assert one.pairing(one.take()).reason == reason
 
 
 def test_a_study_that_waited_long_enough_is_not_looked_after_any_more(node: Callable[..., Node]) -> None:
