@@ -29,7 +29,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from dicom_node import notify
 from dicom_node.data_dir import DataDir
 from dicom_node.errors import BadInstance, ConfigurationError, NodeError
-from dicom_node.reading_room import actions, api, dicomweb, own, views
+from dicom_node.reading_room import actions, api, dicomweb, feedback_report, own, views
 from dicom_node.reading_room.accesses import Accesses
 from dicom_node.reading_room.accounts import Accounts, Tries
 from dicom_node.reading_room.api import Refused
@@ -152,6 +152,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(actions.router)
     if settings.oidc.issuer is not None:
         app.include_router(_provider_routes(room))
+    app.include_router(feedback_report.router)
 
     @app.api_route("/healthz", methods=_READ, include_in_schema=False)
     def alive() -> PlainTextResponse:

@@ -70,13 +70,15 @@ def show_study(request: Request, room: RoomOf, who: Reader, study_id: StudyNumbe
     """Show one study."""
     view = study_or_404(room, study_id)
     room.accesses.record(who.name, who.address, "study", study_id)
+    opinions = _opinions(room, view)
     return page(
         request,
         room,
         "study.html",
         who,
         study=view,
-        opinions=_opinions(room, view),
+        opinions=opinions,
+        has_spoken=any(each.reader == who.name for said in opinions.values() for each in said),
         own_studies=room.settings.retrieval.own_studies,
     )
 

@@ -21,6 +21,11 @@ INTENDED_USE: Final = (
     "Not for diagnosis, treatment or any other clinical use."
 )
 
+FEEDBACK_USE: Final = (
+    "RESEARCH USE ONLY. What a reader said of a machine learning model's answers, for research on the model. "
+    "Not a report of the study, and not for diagnosis, treatment or any other clinical use."
+)
+
 
 def _dcm(value: str, meaning: str) -> Code:
     return Code(value, "DCM", meaning)
@@ -46,6 +51,8 @@ DEVICE_NAME = _dcm("121013", "Device Observer Name")
 DEVICE_MANUFACTURER = _dcm("121014", "Device Observer Manufacturer")
 DEVICE_MODEL = _dcm("121015", "Device Observer Model Name")
 DEVICE_SERIAL = _dcm("121016", "Device Observer Serial Number")
+PERSON = _dcm("121006", "Person")
+PERSON_NAME = _dcm("121008", "Person Observer Name")
 PROCEDURE_REPORTED = _dcm("121058", "Procedure reported")
 IMAGING_PROCEDURE = _sct("363679005", "Imaging procedure")
 """Of CID 100 in every edition, for a source without a Procedure Code Sequence of its own."""
@@ -97,6 +104,13 @@ COMPARED_WITH_PRIOR = _dcm("122140", "Comparison with Prior Study Done")
 PROCEDURE_STUDY_UID = _dcm("121018", "Procedure Study Instance UID")
 """Of TID 1005: which study an item is about, where it is another one than the report's."""
 GONE = _private("GONE", "Finding no longer present")
+
+COMMENT = _dcm("121106", "Comment")
+MODEL_ANSWER = _private("ANSWER", "Presence as the model has it")
+READER_VERDICT = _private("VERDICT", "Reader's verdict on the model's answer")
+READER_AGREES = _private("AGREE", "Reader agrees")
+READER_DISAGREES = _private("DISAGREE", "Reader disagrees")
+READER_UNSURE = _private("UNSURE", "Reader is unsure")
 
 SIMILAR_CASE = _private("SIMCASE", "Similar reference case")
 SIMILAR_CASES = _private("SIMCASES", "Set of similar reference cases")

@@ -135,24 +135,32 @@ def _predecessor(report: Report, predecessor: Predecessor) -> Dataset:
 
 
 def observation_context(
-    report: Report, equipment: Equipment, earlier: Sequence[Source] = ()
+    report: Report, observed_by: Iterable[Dataset], earlier: Sequence[Source] = ()
 ) -> Iterator[Dataset]:
-    """What TID 1500 begins with: language, observer (TID 1002, 1004), procedure, image library.
+    """What TID 1500 begins with: language, observer, procedure, image library.
 
     Parameters
     ----------
+    observed_by
+        From :func:`device` or :func:`person`.
     earlier
         Images of an earlier study that the content refers to.
     """
     source = composite.lead_source(report.sources).header
     yield items.code(HAS_CONCEPT_MOD, codes.LANGUAGE, codes.ENGLISH)
-    yield from observer(equipment)
+    yield from observed_by
     yield items.code(HAS_CONCEPT_MOD, codes.PROCEDURE_REPORTED, _procedure(source))
     yield from _image_library(report, earlier)
 
 
-def observer(equipment: Equipment) -> Iterator[Dataset]:
-    """TID 1002, 1004."""
+def person(name: str) -> Iterator[Dataset]:
+    """A person as observer, by a PN (TID 1002, 1003)."""
+    yield items.code(HAS_OBS_CONTEXT, codes.OBSERVER_TYPE, codes.PERSON)
+    yield items.pname(HAS_OBS_CONTEXT, codes.PERSON_NAME, name)
+
+
+def device(equipment: Equipment) -> Iterator[Dataset]:
+    """The node as observer (TID 1002, 1004)."""
     yield items.code(HAS_OBS_CONTEXT, codes.OBSERVER_TYPE, codes.DEVICE)
     yield items.uidref(HAS_OBS_CONTEXT, codes.DEVICE_UID, equipment.device_uid)
     for name, value in (
@@ -226,7 +234,7 @@ def algorithm_identification(algorithm: Algorithm, equipment: Equipment) -> Iter
         yield items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_PARAMETERS, parameter)
 
 
-def evaluations(children: list[Dataset]) -> Dataset:
+def evaluations(children: list[Dataset], intended_use: str = codes.INTENDED_USE) -> Dataset:
     """Container of what is said of the study as a whole; the intended use statement is added."""
-    statement = items.text(CONTAINS, codes.INTENDED_USE_STATEMENT, codes.INTENDED_USE)
+    statement = items.text(CONTAINS, codes.INTENDED_USE_STATEMENT, intended_use)
     return items.container(CONTAINS, codes.QUALITATIVE_EVALUATIONS, [*children, statement])

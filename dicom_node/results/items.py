@@ -54,6 +54,11 @@ def text(relation: str, name: Code, value: str, children: Children = ()) -> Data
     return _item(relation, "TEXT", name, children, TextValue=value)
 
 
+def pname(relation: str, name: Code, value: str) -> Dataset:
+    """PNAME; `value` is a PN."""
+    return _item(relation, "PNAME", name, PersonName=value)
+
+
 def uidref(relation: str, name: Code, value: str) -> Dataset:
     """UIDREF."""
     return _item(relation, "UIDREF", name, UID=value)

@@ -123,7 +123,7 @@ def _tree(title: Code, description: str, selected: list[Dataset], equipment: Equ
     children = [
         *_modifiers(title),
         items.code(HAS_CONCEPT_MOD, codes.LANGUAGE, codes.ENGLISH),
-        *document.observer(equipment),
+        *document.device(equipment),
         items.text(CONTAINS, codes.KEY_OBJECT_DESCRIPTION, description),
         *selected,
     ]

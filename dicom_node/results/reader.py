@@ -31,6 +31,8 @@ class Answer:
         On the scale of the one that is there; None when it is not said.
     presence
         UNDETERMINED when it is not said.
+    finding, site
+        What is looked for, and where; None when it is not said.
     """
 
     key: str
@@ -38,6 +40,8 @@ class Answer:
     score: float | None
     threshold: float | None
     presence: Presence
+    finding: Code | None = None
+    site: Code | None = None
 
 
 def in_force(reports: Sequence[Dataset]) -> Dataset | None:
@@ -74,16 +78,21 @@ def excluded_images(sr: Dataset) -> int:
 def _answer(group: Dataset) -> Answer:
     certainty = score = threshold = None
     key, presence = "", Presence.UNDETERMINED
+    said: dict[str, Code | None] = {}
     for item in elements.items(group, "ContentSequence"):
         if _named(item, codes.TRACKING_IDENTIFIER):
             key = elements.text(item, "TextValue").rpartition("/")[2]
         elif _named(item, codes.PRESENCE):
             presence = _PRESENCES.get(_coded(item), Presence.UNDETERMINED)
+        elif _named(item, codes.FINDING):
+            said["finding"] = _code(item)
+        elif _named(item, codes.FINDING_SITE):
+            said["site"] = _code(item)
         elif _named(item, codes.CERTAINTY):
             certainty, threshold = _number(item) / 100, _threshold(item)
         elif _named(item, codes.MODEL_SCORE):
             score, threshold = _number(item), _threshold(item)
-    return Answer(key, certainty, score, threshold, presence)
+    return Answer(key, certainty, score, threshold, presence, **said)
 
 
 def _threshold(item: Dataset) -> float | None:
@@ -114,6 +123,13 @@ def _named(item: Dataset, name: Code) -> bool:
 
 
 def _coded(item: Dataset) -> tuple[str, str]:
+    found = _code(item)
+    return ("", "") if found is None else (found.value, found.scheme)
+
+
+def _code(item: Dataset) -> Code | None:
     for code in elements.items(item, "ConceptCodeSequence"):
-        return elements.text(code, "CodeValue"), elements.text(code, "CodingSchemeDesignator")
-    return "", ""
+        return Code(
+            *(elements.text(code, name) for name in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"))
+        )
+    return None

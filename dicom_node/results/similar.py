@@ -50,7 +50,7 @@ def write_similar(
         predecessor=predecessor,
     )
     children = [
-        *document.observation_context(report, equipment),
+        *document.observation_context(report, document.device(equipment)),
         _measurements(report, report.similar, equipment),
         document.evaluations([]),
     ]

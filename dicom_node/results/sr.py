@@ -81,7 +81,7 @@ def write_sr(
 def _root(report: Report, equipment: Equipment) -> Dataset:
     """TID 1500."""
     earlier = () if report.prior is None else report.prior.sources
-    children = list(document.observation_context(report, equipment, earlier))
+    children = list(document.observation_context(report, document.device(equipment), earlier))
     if report.algorithm is not None and report.findings:
         children.append(_measurements(report, report.algorithm, equipment))
     children.append(document.evaluations(_evaluations(report)))

@@ -19,6 +19,7 @@ from dicom_node.pixels import read_film
 from dicom_node.results import codes
 from dicom_node.results.document import SOP_CLASSES
 from dicom_node.results.encoding import encoded
+from dicom_node.results.feedback import VERDICTS, Judgement, write_feedback
 from dicom_node.results.kos import write_rejection
 from dicom_node.results.report import Presence, Refusal, Report
 from dicom_node.results.result_set import write_results
@@ -64,6 +65,12 @@ def objects(path: Path) -> dict[str, bytes]:
             equipment=EQUIPMENT,
         )
     written["refusal"] = write_sr(refused, equipment=EQUIPMENT)
+    said = {
+        each.key: Judgement(verdict, "Why.") for each, verdict in zip(report.findings, VERDICTS, strict=False)
+    }
+    written["feedback"] = write_feedback(
+        report, said, reader="rita", judged=written["sr"], equipment=EQUIPMENT
+    )
     written["compared"] = write_sr(compared(report, EARLIER), equipment=EQUIPMENT)
     return {kind: encoded(ds) for kind, ds in written.items()}
 
@@ -233,7 +240,7 @@ def _regions(count: int) -> Report:
 # and where there is one it holds every group to be of TID 1410. A note for quality is left out as well: it
 # looks for the title, on which the modifier depends, beside the document and not in it.
 @pytest.mark.parametrize(
-    "name", ["no region", "two regions", "compared", "similar", "refusal", "ko", "safety"]
+    "name", ["no region", "two regions", "compared", "similar", "feedback", "refusal", "ko", "safety"]
 )
 @pytest.mark.timeout(600)
 def test_pixelmed_finds_no_error_against_the_templates(
