@@ -127,6 +127,15 @@ class Objects:
         found = exists().where(result.c.study_id == study.c.id, _in_force, result.c.kind.in_(sorted(kinds)))
         return found.correlate(study)
 
+    def any_with(self, column: str, wanted: Iterable[str]) -> ColumnElement[bool]:
+        """Say, of a row of ``study``, whether it has an object with one of these values of a column."""
+        tables = (instance, result) if self.films else (result,)
+        found = (
+            exists().where(table.c.study_id == study.c.id, table.c[column].in_(sorted(wanted)))
+            for table in tables
+        )
+        return or_(*(each.correlate(study) for each in found))
+
     @property
     def shown(self) -> ColumnElement[bool]:
         """Say, of a row of ``study``, whether it has anything to hand out."""

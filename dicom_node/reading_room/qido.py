@@ -50,6 +50,8 @@ _COLUMNS: Final = {
     "PatientID": catalogue.c.patient_id,
     "StudyID": catalogue.c.study_identifier,
 }
+_NARROWING: Final = {"SOPInstanceUID": "sop_instance_uid", "SOPClassUID": "sop_class_uid"}
+"""Keys of instances that tell which studies are worth a look."""
 _MATCHED: Final = {
     "series": ("Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Manufacturer",
                "BodyPartExamined", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
@@ -250,13 +252,15 @@ def _studies(objects: Objects, search: Search) -> Select[Any]:
             query = query.where(_matches(_COLUMNS[keyword], _vr(keyword), value))
         elif keyword in ("ModalitiesInStudy", "Modality"):
             query = query.where(_has_modality(objects, value))
+        elif keyword in _NARROWING:
+            query = query.where(objects.any_with(_NARROWING[keyword], _listed(value)))
     return query
 
 
 def _has_modality(objects: Objects, value: str) -> ColumnElement[bool]:
     """Say whether a study has films or results of one of these modalities."""
     conditions: list[ColumnElement[bool]] = []
-    for wanted in re.split(r"[\\,]", value):
+    for wanted in _listed(value):
         kinds = [kind for kind, modality in MODALITIES.items() if _same(modality, "CS", wanted)]
         conditions.append(objects.any_of(kinds))
         if objects.films:
@@ -268,7 +272,7 @@ def _has_modality(objects: Objects, value: str) -> ColumnElement[bool]:
 def _matches(column: Any, vr: str, value: str) -> ColumnElement[bool]:
     """Match a column as PS3.4 C.2.2.2 says; wildcards and names do so whatever the case."""
     if vr == "UI":
-        return or_(*(column == each for each in re.split(r"[\\,]", value)))
+        return or_(*(column == each for each in _listed(value)))
     if vr in _RANGES and "-" in value:
         low, high = value.split("-", 1)
         conditions = [column >= low] if low else []
@@ -281,6 +285,11 @@ def _matches(column: Any, vr: str, value: str) -> ColumnElement[bool]:
         return true() if set(pattern) == {"*"} else column.ilike(_like(pattern), escape="!")
     equal: ColumnElement[bool] = column == value
     return equal
+
+
+def _listed(value: str) -> list[str]:
+    """Return the values of a list."""
+    return re.split(r"[\\,]", value)
 
 
 def _escaped(text: str) -> str:
@@ -319,7 +328,7 @@ def matches(header: Mapping[str, Json], keys: Mapping[str, str]) -> bool:
 
 def _same(value: str, vr: str, wanted: str) -> bool:
     if vr == "UI":
-        return value in re.split(r"[\\,]", wanted)
+        return value in _listed(wanted)
     if vr in ("IS", "US"):
         return float(value) == float(wanted)
     if vr in _RANGES and "-" in wanted:

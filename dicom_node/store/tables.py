@@ -158,13 +158,13 @@ catalogue = Table(
     Column("views", String(64), nullable=False),
     Column("search", String(512), nullable=False),
     # What DICOMweb searches by; all but the modalities empty unless patients go by their names.
-    Column("patient_name", String(256), nullable=False),
-    Column("patient_id", String(64), nullable=False),
-    Column("accession_number", String(64), nullable=False),
-    Column("referring_physician", String(256), nullable=False),
-    Column("study_time", String(16), nullable=False),
-    Column("study_identifier", String(64), nullable=False),
-    Column("modalities", String(64), nullable=False),  # of the films, each between blanks
+    Column("patient_name", String(256), nullable=False, default=""),
+    Column("patient_id", String(64), nullable=False, default=""),
+    Column("accession_number", String(64), nullable=False, default=""),
+    Column("referring_physician", String(256), nullable=False, default=""),
+    Column("study_time", String(16), nullable=False, default=""),
+    Column("study_identifier", String(64), nullable=False, default=""),
+    Column("modalities", String(64), nullable=False, default=""),  # of the films, each between blanks
     Index("catalogue_by_patient_id", "patient_id"),
     Index("catalogue_by_person", "person", "study_date"),
     Index("catalogue_by_patient", "patient", "study_id"),

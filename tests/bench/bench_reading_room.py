@@ -1,4 +1,4 @@
-"""The worklist of 100,000 studies: the first page, the hundredth, a search that finds nothing."""
+"""The worklist of 100,000 studies: first page, hundredth, a search that finds nothing; and QIDO-RS."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from fastapi.testclient import TestClient
 
 from dicom_node.reading_room.app import create_app
 from dicom_node.reading_room.catalogue import Catalogue
+from dicom_node.reading_room.objects import Objects
+from dicom_node.reading_room.qido import parse_search, read_found
 from dicom_node.reading_room.worklist import Query, Sort, read_worklist
 from dicom_node.store.study import StudyState
 from dicom_node.store.tables import catalogue, delivery, finding, instance, reading, result, study
+from tests.factories import encoded, film
 from tests.unit.reading_room.node import StillNode
 
 STUDIES = 100_000
@@ -73,7 +76,9 @@ def _header(number: int) -> dict[str, object]:
     return {
         "study_id": number, "received_at": number, "named": False, "person": patient, "patient": patient,
         "description": "Chest PA", "study_date": f"2024{number % 12 + 1:02}{number % 28 + 1:02}",
-        "manufacturer": "M", "views": "PA", "search": f"{patient.casefold()} chest pa {number:08x}",
+        "manufacturer": "M", "views": "PA", "patient_id": patient, "patient_name": f"Doe^{patient}",
+        "modalities": " DX " if number % 100 else " CR ",
+        "search": f"{patient.casefold()} chest pa {number:08x}",
     }  # fmt: skip
 
 
@@ -131,6 +136,33 @@ def test_pages_of_100000_studies(full: StillNode) -> None:
         seconds = _median(lambda: client.get("/"))
     print(f"\nwhole page, first: {1000 * seconds:.0f} ms")
     assert seconds < LIMIT_SECONDS
+
+
+def test_searches_for_studies_and_series_by_dicomweb(full: StillNode) -> None:
+    ds = film(rows=64, columns=64)
+    for spool in (full.data_dir.spool, full.data_dir.results):
+        spool.path("x").write_bytes(encoded(ds))
+    objects = Objects(full.index.engine, full.data_dir, films=True)
+    last = _header(77)
+    searches = {
+        "first": ("study", {}),
+        "last page": ("study", {"offset": str(STUDIES - 100)}),
+        "patient": ("study", {"PatientID": str(last["patient_id"])}),
+        "part of a name": ("study", {"PatientName": "*000ff*"}),
+        "no such name": ("study", {"PatientName": "*nobody*"}),
+        "one day": ("study", {"StudyDate": "20240301"}),
+        "one in a hundred": ("study", {"ModalitiesInStudy": "CR"}),
+        "no such modality": ("study", {"ModalitiesInStudy": "MG"}),
+        "series": ("series", {}),
+        "no such series": ("series", {"SeriesInstanceUID": "1.2.3"}),
+    }
+    for name, (level, words) in searches.items():
+        search = parse_search(level, list(words.items()))
+        began = time.perf_counter()
+        answer = read_found(full.index.engine, objects, search)
+        seconds = time.perf_counter() - began
+        print(f"\nQIDO-RS, {name}: {1000 * seconds:.0f} ms, {len(answer.found)} found", end="")
+        assert seconds < 5
 
 
 def test_the_catalogue_is_made_again(full: StillNode) -> None:
