@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,16 +15,15 @@ from typing import Self
 
 from pydicom.dataset import Dataset
 
-from dicom_node import clinical, elements
+from dicom_node import clinical
 from dicom_node.decoder import Decoder
-from dicom_node.errors import NotAnalysable, StorageFailed
+from dicom_node.errors import StorageFailed
 from dicom_node.installation import this_installation
-from dicom_node.pixels import FloatArray, read_header
-from dicom_node.results.codes import LATERAL_VIEWS
+from dicom_node.pixels import FloatArray
 from dicom_node.results.document import Predecessor
 from dicom_node.results.report import Presence, Prior, Refusal, Report, SimilarCases, Source
 from dicom_node.results.result_set import write_results
-from dicom_node.selection import Verdict, select
+from dicom_node.selection import Verdict
 from dicom_node.settings import Settings
 from dicom_node.store.places import KeptPlace
 from dicom_node.store.readings import KeptReading
@@ -41,9 +39,10 @@ from models.predictor import Predictor
 from models.predictor import Reading as ModelReading
 from models.retrieval.place import places
 from models.retrieval.search import Searcher, opinion
-from models.types import Film, FindingScore, Prediction, Study
+from models.types import FindingScore, Prediction, Study
+from worker.candidates import Candidate, fit_films, is_frontal, read_candidates, why_not
 from worker.predictors import load_gate, load_predictor, load_searcher
-from worker.report import algorithm, make_report, objection, similar_cases
+from worker.report import algorithm, make_report, similar_cases
 
 _LOG = logging.getLogger(__name__)
 
@@ -204,13 +203,13 @@ class StudyReader:
         EncodingFailed
             When a result cannot be written.
         """
-        candidates = self._candidates(paths)
+        candidates = read_candidates(paths)
         if not candidates:
             return Reading(StudyState.SKIPPED, "no instance of the study can be read as DICOM", None, ())
-        films = self._judge(self._decode(candidates), candidates)
+        films = fit_films(candidates, self._decoder, self._gate)
         sources = tuple(candidate.source for candidate in candidates)
         if not films:
-            return self._refusal(study, sources, _why_not(candidates))
+            return self._refusal(study, sources, why_not(candidates))
         text = self._text([source for source in sources if source.analysed])
         if self._predictor.text == "required" and text is None:
             name = self._predictor.identity.name
@@ -266,11 +265,11 @@ class StudyReader:
             return Prior(reason=_PRIOR_FAILED), {}
 
     def _read_prior(self, study: PriorStudy) -> tuple[Prior, dict[str, FindingScore]]:
-        candidates = self._candidates([path for path in study.paths if path.exists()])
+        candidates = read_candidates([path for path in study.paths if path.exists()])
         known = self._said_before(study.kept, candidates)
-        films = [] if known else self._judge(self._decode(candidates), candidates)
+        films = [] if known else fit_films(candidates, self._decoder, self._gate)
         sources = tuple(source for each in candidates if (source := each.source).analysed)
-        if not any(_is_frontal(source) for source in sources):
+        if not any(is_frontal(source) for source in sources):
             return Prior(reason=_PRIOR_UNREADABLE), {}
         if not known:
             text = self._text(sources)
@@ -281,7 +280,7 @@ class StudyReader:
         return Prior(sources), known
 
     def _said_before(
-        self, kept: KeptReading | None, candidates: Sequence[_Candidate]
+        self, kept: KeptReading | None, candidates: Sequence[Candidate]
     ) -> dict[str, FindingScore]:
         """Return the kept answers to the same films, if this very bundle gave them; films get their views."""
         images = {} if kept is None else {image.sop_instance_uid: image for image in kept.images}
@@ -345,49 +344,11 @@ class StudyReader:
 
     def refuse(self, study: StudyRevision, paths: Sequence[Path], refusal: Refusal) -> Reading:
         """Say why a study was given up, without looking at its pixels."""
-        sources = tuple(candidate.source for candidate in self._candidates(paths))
+        sources = tuple(candidate.source for candidate in read_candidates(paths))
         if not sources:
             return Reading(StudyState.FAILED, refusal.text, None, ())
         reading = self._refusal(study, sources, refusal)
         return replace(reading, state=StudyState.FAILED)
-
-    def _candidates(self, paths: Sequence[Path]) -> list[_Candidate]:
-        """Read the headers and judge them; a file without a readable header is not among them."""
-        headers: list[tuple[Path, Dataset]] = []
-        for path in paths:
-            with contextlib.suppress(NotAnalysable):
-                headers.append((path, read_header(path)))
-        verdicts = select([header for _, header in headers])
-        return [
-            _Candidate(path, header, verdict)
-            for (path, header), verdict in zip(headers, verdicts, strict=True)
-        ]
-
-    def _decode(self, candidates: Sequence[_Candidate]) -> list[Film]:
-        """Decode what can be analysed; a film that cannot be decoded gets the reason as its verdict."""
-        films = []
-        for candidate in candidates:
-            if not candidate.verdict.analysable:
-                continue
-            try:
-                pixels = self._decoder.decode(candidate.path)
-            except NotAnalysable as error:
-                candidate.verdict = Verdict(error.reason, str(error))
-            else:
-                films.append(Film(candidate.uid, pixels))
-        return films
-
-    def _judge(self, films: list[Film], candidates: Sequence[_Candidate]) -> list[Film]:
-        """Return the films that the models may read; each of the others gets the gate's reason."""
-        if self._gate is None or not films:
-            return films
-        verdicts = {verdict.film: verdict for verdict in self._gate.judge(films)}
-        for candidate in candidates:
-            verdict = verdicts.get(candidate.uid) if candidate.verdict.analysable else None
-            if verdict is not None:
-                candidate.verdict = objection(verdict)
-                candidate.view = verdict.view if verdict.reason is None else ""
-        return [film for film in films if verdicts[film.identifier].reason is None]
 
     def _refusal(self, study: StudyRevision, sources: tuple[Source, ...], refusal: Refusal) -> Reading:
         report = Report(
@@ -418,45 +379,5 @@ class StudyReader:
         return tuple(written)
 
 
-@dataclass(slots=True, eq=False)
-class _Candidate:
-    """An instance with a readable header, and whether it is, or was, fit to be analysed."""
-
-    path: Path
-    header: Dataset
-    verdict: Verdict
-    view: str = ""
-
-    @property
-    def source(self) -> Source:
-        return Source(
-            self.header,
-            analysed=self.verdict.analysable,
-            exclusion=self.verdict.text,
-            reason=self.verdict.reason,
-            view=self.view,
-        )
-
-    @property
-    def uid(self) -> str:
-        return self.source.sop_instance_uid
-
-
 _PRIOR_FAILED = "the model gave no usable answer to it"
 _PRIOR_UNREADABLE = "no frontal film of it can be analysed"
-
-
-def _is_frontal(source: Source) -> bool:
-    """Whether a film is not known to be a lateral one: a gate's word goes before the header's."""
-    if source.view:
-        return source.view == "frontal"
-    return elements.text(source.header, "ViewPosition").upper() not in LATERAL_VIEWS
-
-
-def _why_not(candidates: Sequence[_Candidate]) -> Refusal:
-    """Name the one reason that all films share, or that there are several."""
-    reasons = {candidate.verdict.reason: candidate.verdict.text for candidate in candidates}
-    if len(reasons) == 1:
-        reason, text = next(iter(reasons.items()))
-        return Refusal(reason, text)
-    return Refusal("no_film", f"no image of the study can be analysed: {'; '.join(reasons.values())}")
