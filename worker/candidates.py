@@ -1,4 +1,4 @@
-"""The instances of a study that may be read: header, pixels and gate have their say, and their reasons stay."""
+"""The instances of a study that may be read: header, pixels and gate have their say, and reasons stay."""
 
 from __future__ import annotations
 
