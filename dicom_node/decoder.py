@@ -20,13 +20,14 @@ import sys
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
 from dicom_node.grayscale import Window
-from dicom_node.pixels import FloatArray, read_film
+from dicom_node.pixels import FloatArray, read_cells, read_film
 
 _MESSAGE_BYTES = 1 << 16
 _START_SECONDS = 60.0
@@ -101,7 +102,7 @@ class Decoder:
         NodeError
             When the process cannot be started.
         """
-        return self._decoded(path, full_depth=False)[0]
+        return self._decoded(path, "film")[0]
 
     def decode_depth(self, path: Path) -> tuple[FloatArray, Window]:
         """Decode one file in its full depth, for a person who moves the window.
@@ -123,15 +124,38 @@ class Decoder:
         NotAnalysable, StorageFailed, NodeError
             As :meth:`decode`.
         """
-        pixels, window = self._decoded(path, full_depth=True)
+        pixels, window = self._decoded(path, "depth")
         return pixels, Window(*window)
 
-    def _decoded(self, path: Path, *, full_depth: bool) -> tuple[FloatArray, list[float]]:
+    def decode_cells(self, path: Path) -> NDArray[np.unsignedinteger[Any]]:
+        """Decode one file to its pixel cells, for another program.
+
+        Parameters
+        ----------
+        path
+            As of :meth:`decode`.
+
+        Returns
+        -------
+        numpy.ndarray
+            As of :func:`dicom_node.pixels.read_cells`.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`decode`.
+        """
+        cells: NDArray[np.unsignedinteger[Any]] = self._decoded(path, "cells")[0]
+        return cells
+
+    def _decoded(
+        self, path: Path, what: Literal["film", "depth", "cells"]
+    ) -> tuple[NDArray[Any], list[float]]:
         request = json.dumps(
             {
                 "path": os.fspath(path.absolute()),
                 "max_pixels": self._max_pixels,
-                "full_depth": full_depth,
+                "what": what,
             }
         ).encode()
         with self._lock:
@@ -157,7 +181,7 @@ class Decoder:
                 raise NotAnalysable("undecodable", f"decoding ended its process ({_describe(ended)})")
         answer = json.loads(reply)
         if "shape" in answer:
-            return _mapped(descriptors, answer["shape"]), answer["window"]
+            return _mapped(descriptors, answer["shape"], answer["dtype"]), answer["window"]
         if "storage" in answer:
             raise StorageFailed(answer["storage"])
         raise NotAnalysable(answer["reason"], answer["text"])
@@ -217,14 +241,14 @@ def _describe(returned: int) -> str:
     return signal.Signals(-returned).name if returned < 0 else f"exit code {returned}"
 
 
-def _mapped(descriptors: list[int], shape: list[int]) -> FloatArray:
+def _mapped(descriptors: list[int], shape: list[int], dtype: str) -> NDArray[Any]:
     rows, columns = shape
     try:
-        memory = mmap.mmap(descriptors[0], rows * columns * np.dtype(np.float32).itemsize)
+        memory = mmap.mmap(descriptors[0], rows * columns * np.dtype(dtype).itemsize)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    return np.frombuffer(memory, np.float32).reshape(rows, columns)
+    return np.frombuffer(memory, dtype).reshape(rows, columns)
 
 
 # --- in the child --------------------------------------------------------------------------------
@@ -240,22 +264,27 @@ def _confine(decode_bytes: int, parent: int) -> None:
 
 
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    path, max_pixels = Path(request["path"]), request["max_pixels"]
+    pixels: NDArray[Any]
+    window: list[float] = []
     try:
-        film = read_film(
-            Path(request["path"]), max_pixels=request["max_pixels"], full_depth=request["full_depth"]
-        )
+        if request["what"] == "cells":
+            pixels = read_cells(path, max_pixels=max_pixels)
+        else:
+            film = read_film(path, max_pixels=max_pixels, full_depth=request["what"] == "depth")
+            pixels = film.pixels
+            window = [] if film.window is None else [film.window.center, film.window.width]
     except NotAnalysable as error:
         return {"reason": error.reason, "text": str(error)}, []
     except StorageFailed as error:
         return {"storage": str(error)}, []
     descriptor = os.memfd_create("film", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, film.pixels.nbytes)
-    with mmap.mmap(descriptor, film.pixels.nbytes) as memory:
-        shared = np.frombuffer(memory, np.float32).reshape(film.pixels.shape)
-        np.copyto(shared, film.pixels)
+    os.ftruncate(descriptor, pixels.nbytes)
+    with mmap.mmap(descriptor, pixels.nbytes) as memory:
+        shared = np.frombuffer(memory, pixels.dtype).reshape(pixels.shape)
+        np.copyto(shared, pixels)
         del shared
-    window = [] if film.window is None else [film.window.center, film.window.width]
-    return {"shape": film.pixels.shape, "window": window}, [descriptor]
+    return {"shape": pixels.shape, "dtype": pixels.dtype.str, "window": window}, [descriptor]
 
 
 def _serve(descriptor: int, decode_bytes: int, parent: int) -> None:

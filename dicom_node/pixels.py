@@ -173,6 +173,24 @@ def read_film(source: Path | Dataset, *, max_pixels: int, full_depth: bool = Fal
         return Film(pixels, _without_pixels(ds), window)
 
 
+def read_cells(source: Path, *, max_pixels: int) -> NDArray[np.unsignedinteger[Any]]:
+    """Read the pixel cells of one instance as they were before they were compressed.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (Rows, Columns), unsigned integers of Bits Allocated, whatever the cells mean.
+
+    Raises
+    ------
+    NotAnalysable, StorageFailed
+        As :func:`read_film`.
+    """
+    with _translated(f"the file {source.name}"):
+        ds = _read(source, pixels=True)
+        return _decode(ds, _frame(ds, max_pixels=max_pixels))
+
+
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
     """Turn what malformed input makes pydicom and the decoders raise into one refusal, without warnings."""

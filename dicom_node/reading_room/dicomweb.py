@@ -13,9 +13,12 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 from fastapi.responses import StreamingResponse
+from pydicom.uid import ExplicitVRLittleEndian
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dicom_node.errors import NotAnalysable
+from dicom_node.pixels import ENCAPSULATED
 from dicom_node.reading_room.objects import Held, Objects, metadata
 from dicom_node.reading_room.qido import BadQuery, parse_search, read_found, result_of
 from dicom_node.reading_room.room import Room, RoomOf
@@ -192,7 +195,7 @@ def objects_of(held: Retrieved, takes: Accepted) -> Response:
     files = [(each.path, syntax_of(each.path)) for each in held]
     if not all(takes_file(takes, syntax) for _, syntax in files):
         raise Refusal(406, f"Objects are {DICOM} in a multipart answer, in the transfer syntax they have.")
-    parts = (Part(f"{DICOM}; transfer-syntax={syntax}", path) for path, syntax in files)
+    parts = (Part(f"{DICOM}; transfer-syntax={syntax}" if syntax else DICOM, path) for path, syntax in files)
     body, kind = multipart(parts, DICOM)
     return StreamingResponse(body, media_type=kind)
 
@@ -208,26 +211,43 @@ def metadata_of(request: Request, room: RoomOf, held: Retrieved, takes: Accepted
         path = f"{one.study_instance_uid}/series/{one.series_instance_uid}"
         return f"{root}/{path}/instances/{one.sop_instance_uid}/bulkdata"
 
-    return _json([metadata(each.path, address(each)) for each in held], takes)
+    return _json([metadata(each, address(each)) for each in held], takes)
 
 
 @router.get(_INSTANCE + "/frames/{frames}")
 def frames_of(
-    held: Retrieved, takes: Accepted, frames: Annotated[str, Path(pattern=r"^\d{1,6}(,\d{1,6})*$")]
+    room: RoomOf,
+    held: Retrieved,
+    takes: Accepted,
+    frames: Annotated[str, Path(pattern=r"^\d{1,6}(,\d{1,6})*$")],
 ) -> Response:
-    """Hand out frames: native ones little endian, compressed ones as they are."""
+    """Hand out frames: compressed ones as they are where that is taken, else in little endian."""
     numbers = [int(each) for each in frames.split(",")]
     if len(numbers) > _MOST_FRAMES:
         raise Refusal(400, f"At most {_MOST_FRAMES} frames are handed out at once.")
     (one,) = held
-    if (kind := frame_kind(takes, syntax_of(one.path))) is None:
-        raise Refusal(406, "Frames come in a multipart answer; a compressed film in its own transfer syntax.")
+    syntax = syntax_of(one.path)
+    if (kind := frame_kind(takes, syntax)) is None:
+        raise Refusal(406, f"Frames are {BYTES} or compressed as they are, in a multipart answer.")
     try:
-        parts = [Part(kind, content) for content in read_frames(one.path, numbers)]
+        if syntax in ENCAPSULATED and kind.endswith(f"={ExplicitVRLittleEndian}"):
+            found = _decompressed(room, one, numbers)
+        else:
+            found = read_frames(one.path, numbers)
     except NotThere:
         raise HTTPException(404) from None
-    body, whole = multipart(parts, kind.partition(";")[0])
+    body, whole = multipart([Part(kind, content) for content in found], kind.partition(";")[0])
     return StreamingResponse(body, media_type=whole)
+
+
+def _decompressed(room: Room, one: Held, numbers: Sequence[int]) -> list[bytes]:
+    """Return the one frame of a compressed film, decoded as everything foreign is: in a limited process."""
+    if set(numbers) != {1}:
+        raise NotThere
+    try:
+        return [room.films.cells(one.path)] * len(numbers)
+    except NotAnalysable as error:
+        raise Refusal(406, f"The film is handed out only as it is: {error}.") from None
 
 
 @router.get(_INSTANCE + "/bulkdata/{tag}")

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,17 @@ class Films:
                 self._latest.popitem(last=False)
         return found
 
+    def cells(self, path: Path) -> bytes:
+        """Return the pixel cells of a film, row by row, little endian.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`dicom_node.decoder.Decoder.decode_cells`.
+        """
+        cells = self._films.cells(path)
+        return cells.astype(cells.dtype.newbyteorder("<")).tobytes()
+
     def thumbnail(self, path: Path, digest: str) -> bytes:
         """Return a small PNG of a film as its header shows it; a grey plate when it cannot be decoded.
 
@@ -136,6 +147,9 @@ class _Lane:
             return pixels, (window.center, window.width)
 
         return self._thread.submit(decode).result()
+
+    def cells(self, path: Path) -> NDArray[np.unsignedinteger[Any]]:
+        return self._thread.submit(self._decoder.decode_cells, path).result()
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -209,18 +209,30 @@ def heading(path: Path, tags: Iterable[str] | None) -> dict[str, Json]:
     }
 
 
-def metadata(path: Path, bulk_data: str) -> dict[str, Json]:
+def metadata(one: Held, bulk_data: str) -> dict[str, Json]:
     """Return all of an object but its bulk data, which is named by its address.
+
+    Of one that cannot be read, what the index knows.
 
     Parameters
     ----------
     bulk_data
         Address below which bulk data of this object is found by tag.
     """
-    with elements.tolerance():
-        ds = dcmread(path, defer_size=_INLINE_BYTES)
-        found = {f"{int(tag):08X}": _element(ds, int(tag), bulk_data) for tag in sorted(ds.keys())}
-    return {tag: element for tag, element in found.items() if element is not None}
+    found: dict[str, Json | None] = {}
+    try:
+        with elements.tolerance():
+            ds = dcmread(one.path, defer_size=_INLINE_BYTES)
+            found = {f"{int(tag):08X}": _element(ds, int(tag), bulk_data) for tag in sorted(ds.keys())}
+    except (*elements.MALFORMED, OSError) as error:
+        _LOG.warning("an object cannot be read: %s", type(error).__name__)
+    known = {
+        "SOPClassUID": one.sop_class_uid,
+        "SOPInstanceUID": one.sop_instance_uid,
+        "StudyInstanceUID": one.study_instance_uid,
+    }
+    said = {tag: element for tag, element in found.items() if element is not None}
+    return {tag_of(key): {"vr": "UI", "Value": [uid]} for key, uid in known.items()} | said
 
 
 def _element(ds: Dataset, tag: int, bulk_data: str | None) -> Json | None:

@@ -13,6 +13,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -135,8 +136,12 @@ def multipart(parts: Iterable[Part], kind: str) -> tuple[Iterator[bytes], str]:
 
 
 def syntax_of(path: Path) -> UID:
-    """Return the transfer syntax of a file."""
-    return UID(str(dcmread(path, stop_before_pixels=True, specific_tags=[]).file_meta.TransferSyntaxUID))
+    """Return the transfer syntax of a file; empty when it cannot be read."""
+    try:
+        with elements.tolerance():
+            return UID(elements.text(read_file_meta_info(path), "TransferSyntaxUID"))
+    except elements.MALFORMED:
+        return UID("")
 
 
 def takes_file(accepted: Iterable[Range], syntax: str) -> bool:
@@ -147,19 +152,19 @@ def takes_file(accepted: Iterable[Range], syntax: str) -> bool:
 def frame_kind(accepted: Sequence[Range], syntax: UID) -> str | None:
     """Return the media type in which frames of a transfer syntax are handed out; None when none is taken.
 
-    Native frames go out in Explicit VR Little Endian, compressed ones as they are.
+    Bytes are in Explicit VR Little Endian unless another transfer syntax is asked for (PS3.18 8.7.3.3);
+    compressed frames come as they are where that is taken.
     """
-    compressed = syntax in ENCAPSULATED
-    known = syntax if compressed else ExplicitVRLittleEndian
     image = _FRAME_TYPES.get(syntax, BYTES)
     for each in accepted:
-        fits = each.syntax in ("*", known) or (each.syntax == "" and (image != BYTES or not compressed))
-        if each.whole or not fits:
+        if each.whole:
             continue
-        if each.takes(BYTES) and (not compressed or each.syntax != ""):
-            return f"{BYTES}; transfer-syntax={known}"
-        if compressed and each.takes(image):
-            return f"{image}; transfer-syntax={known}"
+        if syntax in ENCAPSULATED and each.syntax in ("*", syntax) and each.takes(BYTES):
+            return f"{BYTES}; transfer-syntax={syntax}"
+        if each.syntax in ("", "*", syntax) and each.takes(image) and image != BYTES:
+            return f"{image}; transfer-syntax={syntax}"
+        if each.syntax in ("", "*", ExplicitVRLittleEndian) and each.takes(BYTES):
+            return f"{BYTES}; transfer-syntax={ExplicitVRLittleEndian}"
     return None
 
 

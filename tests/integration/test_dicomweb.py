@@ -221,16 +221,20 @@ def test_frames_are_the_stored_cells(client: DICOMwebClient, service: Service) -
         client.retrieve_instance_frames(STUDY, one.SeriesInstanceUID, one.SOPInstanceUID, [2])
 
 
-def test_a_compressed_frame_comes_as_it_is_or_not_at_all(client: DICOMwebClient, service: Service) -> None:
+def test_a_compressed_frame_comes_as_it_is_or_decoded(client: DICOMwebClient, service: Service) -> None:
     ds = service.compressed
     names = (ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, [1])
     (frame,) = client.retrieve_instance_frames(*names, media_types=(("image/jls", str(JPEGLSLossless)),))
     assert frame[:2] == b"\xff\xd8"
     assert frame in ds.PixelData
+    (cells,) = client.retrieve_instance_frames(
+        *names, media_types=(("application/octet-stream", str(ExplicitVRLittleEndian)),)
+    )
+    assert np.array_equal(np.frombuffer(cells, "<u2").reshape(96, 80), ds.pixel_array)
     with pytest.raises(HTTPError, match="406"):
-        client.retrieve_instance_frames(
-            *names, media_types=(("application/octet-stream", str(ExplicitVRLittleEndian)),)
-        )
+        client.retrieve_instance_frames(*names, media_types=("image/jp2",))
+    with pytest.raises(HTTPError, match="404"):
+        client.retrieve_instance_frames(*names[:3], [2], media_types=("application/octet-stream",))
     path = f"/studies/{names[0]}/series/{names[1]}/instances/{names[2]}/frames/1"
     any_syntax = service.get(
         path, Accept="multipart/related; type=application/octet-stream; transfer-syntax=*"
@@ -327,6 +331,27 @@ def test_what_is_withdrawn_or_gone_is_not_handed_out(tmp_path: Path) -> None:
             (),
         )
         assert browser.get(reports).json() == []
+
+
+@pytest.mark.parametrize("length", [150, 500, 900])
+def test_a_damaged_film_takes_nothing_else_along(tmp_path: Path, length: int) -> None:
+    service = Service(tmp_path)
+    node = service.node
+    node.settings = node.settings.model_copy(
+        update={"web": node.settings.web.model_copy(update={"login": False})}
+    )
+    for path in node.data_dir.spool.root.glob("??/*.dcm"):
+        path.write_bytes(path.read_bytes()[:length] + b"\xff" * 40)
+    names = (service.film.SeriesInstanceUID, service.film.SOPInstanceUID)
+    one = f"/dicom-web/studies/{STUDY}/series/{names[0]}/instances/{names[1]}"
+    with node.browser() as browser:
+        assert len(browser.get("/dicom-web/studies").json()) == 3
+        assert len(browser.get(f"/dicom-web/studies/{STUDY}/instances").json()) == len(service.objects) + 1
+        found = browser.get(f"/dicom-web/studies/{STUDY}/metadata").json()
+        assert names[1] in [each["00080018"]["Value"][0] for each in found]
+        assert browser.get(f"{one}/frames/1").status_code == 404
+        assert browser.get(f"{one}/bulkdata/7FE00010").status_code == 404
+        assert browser.get(f"/dicom-web/studies/{STUDY}").status_code in (200, 406)
 
 
 def test_films_are_kept_back_by_setting_and_everything_where_patients_have_pseudonyms(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGBaseline8Bit
+from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from dicom_node.decoder import Decoder
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
@@ -63,6 +63,14 @@ def test_the_pixels_are_those_of_the_film(shared: Decoder, path: Path) -> None:
     assert np.array_equal(pixels, read_film(path, max_pixels=MAX_PIXELS).pixels)
     assert pixels.dtype == np.float32
     assert pixels.flags.writeable
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, RLELossless, JPEGLSLossless])
+def test_cells_are_those_that_were_stored(shared: Decoder, tmp_path: Path, syntax: str) -> None:
+    stored = np.arange(64 * 80).reshape(64, 80) - 2000
+    plain = film(pixels=stored, signed=True, bits=16)
+    file = write(film(pixels=stored, signed=True, bits=16, transfer_syntax=syntax), tmp_path / "cells.dcm")
+    assert shared.decode_cells(file).tobytes() == plain.PixelData
 
 
 def test_an_earlier_film_is_not_touched_by_a_later_one(shared: Decoder, path: Path, tmp_path: Path) -> None:
