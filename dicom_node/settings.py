@@ -244,6 +244,10 @@ class RetrievalSettings(_Section):
     database_url: str | None = Field(
         None, description="PostgreSQL with pgvector, for that engine; absent: database_url"
     )
+    films: Path | None = Field(
+        None,
+        description="folder of the reference set's films, each called by its case; absent: readers see none",
+    )
     own_studies: bool = Field(
         False,
         description="keep where each study lies, so that readers can search this node's own for similar ones",

@@ -90,7 +90,7 @@ def _similar(found: SimilarCases) -> KeptSimilar:
     return KeptSimilar(
         index=found.index_name,
         cases=tuple(
-            KeptCase(case.identifier, case.similarity, tuple(name for name, _ in case.labels))
+            KeptCase(case.identifier, case.similarity, tuple(name for name, _ in case.labels), case.report)
             for case in found.cases
         ),
         agreement=found.agreement,

@@ -135,6 +135,7 @@ def similar_cases(
                 labels=tuple(
                     (label.name, _required(label.code)) for label in labels if label.key in entry.case.labels
                 ),
+                report=entry.case.report,
             )
             for rank, entry in enumerate(opinion.neighbours, start=1)
         ),

@@ -29,7 +29,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from dicom_node import notify
 from dicom_node.data_dir import DataDir
 from dicom_node.errors import BadInstance, ConfigurationError, NodeError
-from dicom_node.reading_room import actions, api, dicomweb, feedback_report, own, views
+from dicom_node.reading_room import actions, api, cases, dicomweb, feedback_report, own, views
 from dicom_node.reading_room.accesses import Accesses
 from dicom_node.reading_room.accounts import Accounts, Tries
 from dicom_node.reading_room.api import Refused
@@ -148,6 +148,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(api.router)
     app.include_router(views.router)
     app.include_router(own.router)
+    app.include_router(cases.router)
     app.include_router(dicomweb.router)
     app.include_router(actions.router)
     if settings.oidc.issuer is not None:

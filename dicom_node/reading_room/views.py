@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from dicom_node.reading_room import worklist
 from dicom_node.reading_room.api import OpinionIn, StudyNumber, WorklistQuery, say, study_or_404
 from dicom_node.reading_room.cards import read_card
+from dicom_node.reading_room.cases import Rank, cases_of, films_of
 from dicom_node.reading_room.cohort import read_cohort
 from dicom_node.reading_room.feedback import Opinion, Verdict
 from dicom_node.reading_room.health import metrics, read_health
@@ -79,7 +80,33 @@ def show_study(request: Request, room: RoomOf, who: Reader, study_id: StudyNumbe
         study=view,
         opinions=opinions,
         has_spoken=any(each.reader == who.name for said in opinions.values() for each in said),
+        case_films=films_of(room, view),
+        has_films=room.settings.retrieval.films is not None,
         own_studies=room.settings.retrieval.own_studies,
+    )
+
+
+@router.api_route("/studies/{study_id}/similar/{rank}", methods=["GET", "HEAD"])
+def show_case(request: Request, room: RoomOf, who: Reader, study_id: StudyNumber, rank: Rank) -> HTMLResponse:
+    """Show one reference case that a study is like."""
+    view = study_or_404(room, study_id)
+    reading, cases = view.reading, cases_of(view)
+    if reading is None or reading.kept.similar is None or rank > len(cases):
+        raise HTTPException(404)
+    room.accesses.record(who.name, who.address, "similar case", study_id)
+    return page(
+        request,
+        room,
+        "case.html",
+        who,
+        study=view,
+        case=cases[rank - 1],
+        rank=rank,
+        total=len(cases),
+        index=reading.kept.similar.index,
+        present={entry.name for entry in reading.kept.findings if entry.presence == "present"},
+        films=films_of(room, view)[rank - 1],
+        has_films=room.settings.retrieval.films is not None,
     )
 
 

@@ -226,12 +226,15 @@ class SimilarCase:
         Cosine similarity of the two embeddings, in [-1, 1].
     labels
         What its reference says is present: the name shown to a person, and the code.
+    report
+        Findings and impression, for readers of this node; it is written into no object.
     """
 
     rank: int
     identifier: str
     similarity: float
     labels: tuple[tuple[str, Code], ...]
+    report: str = ""
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.identifier or not abs(self.similarity) <= 1:

@@ -91,11 +91,14 @@ class KeptCase:
         In [-1, 1].
     labels
         Names of what its reference says is present.
+    report
+        Findings and impression; empty where there is none.
     """
 
     identifier: str
     similarity: float
     labels: tuple[str, ...]
+    report: str = ""
 
 
 @dataclass(frozen=True, slots=True)

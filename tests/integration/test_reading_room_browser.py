@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, 
 from dicom_node.network.transport import bind
 from dicom_node.reading_room.accounts import Accounts, Role
 from dicom_node.reading_room.app import create_app
+from dicom_node.settings import RetrievalSettings
 from dicom_node.store.readings import KeptCase, KeptFinding, KeptImage, KeptReading, KeptSimilar
 from dicom_node.store.study import StudyState
 from tests.factories import chest, encoded, film, uid
@@ -131,7 +132,12 @@ def reading() -> KeptReading:
             KeptFinding("mass", "Mass", None, 0.001, 0.002, "absent"),
         ),
         images=(KeptImage(uid(1, 1), "frontal", "", ""),),
-        similar=KeptSimilar("reference", (KeptCase("openi:CXR1", 0.91, ("Nodule",)),), 0.5, disagrees=True),
+        similar=KeptSimilar(
+            "reference",
+            (KeptCase("openi:CXR1", 0.91, ("Nodule",), "A nodule in the left apex."),),
+            0.5,
+            disagrees=True,
+        ),
     )
 
 
@@ -154,6 +160,29 @@ def test_a_reader_agrees_by_keyboard_and_the_page_shows_it(node: StillNode, visi
     expect(page.get_by_text("<i>left apex</i>").first).to_be_visible(timeout=20_000)
     assert page.locator("#live i").count() == 0
     assert not visit.elsewhere
+
+
+def test_a_similar_case_opens_with_its_film(node: StillNode, chromium: Browser, tmp_path: Path) -> None:
+    Image.fromarray((chest(96, 80) * 255).astype(np.uint8)).save(tmp_path / "CXR1_IM-1.jpg")
+    node.settings = node.settings.model_copy(update={"retrieval": RetrievalSettings(films=tmp_path)})
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    drawn = "img => img.decode().then(() => [img.naturalWidth, img.naturalHeight])"
+    with served(create_app(node.settings)) as address:
+        context = chromium.new_context(viewport={"width": 1280, "height": 800})
+        visit = Visit(context, address)
+        page = visit.go("/studies/1")
+        opens = page.get_by_role("link", name="Open openi:CXR1")
+        opens.scroll_into_view_if_needed()
+        assert opens.locator("img").evaluate(drawn) == [80, 96]
+        opens.focus()
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(f"{address}/studies/1/similar/1")
+        assert page.get_by_role("img", name="Film 1 of openi:CXR1").evaluate(drawn) == [80, 96]
+        expect(page.get_by_text("A nodule in the left apex.")).to_be_visible()
+        found = Axe().run(page).response["violations"]
+        assert not [each["id"] for each in found if each["impact"] in ("serious", "critical")]
+        assert not visit.elsewhere
+        context.close()
 
 
 def test_a_reader_logs_in_looks_and_logs_out(tmp_path: Path, chromium: Browser) -> None:

@@ -10,7 +10,7 @@ from dicom_node.results.report import Algorithm, Code, Report, SimilarCase, Simi
 from dicom_node.results.report import Refusal as Refused
 from dicom_node.store.heatmaps import LONGER_SIDE
 from dicom_node.store.index import TRIED
-from dicom_node.store.readings import Readings
+from dicom_node.store.readings import KeptCase, Readings
 from dicom_node.store.study import StudyState
 from tests.factories import film
 from tests.unit.worker.conftest import Bench
@@ -70,7 +70,7 @@ def test_similar_cases_survive_being_kept(bench: Bench) -> None:
         index_name="reference",
         index_digest="0" * 64,
         algorithm=Algorithm("encoder", "1"),
-        cases=(SimilarCase(1, "openi:CXR1", 0.9, (("Nodule", code),)),),
+        cases=(SimilarCase(1, "openi:CXR1", 0.9, (("Nodule", code),), "A nodule."),),
         agreement=0.25,
         disagrees=True,
     )
@@ -87,9 +87,7 @@ def test_similar_cases_survive_being_kept(bench: Bench) -> None:
     said = kept(report, bench.data_dir.maps).similar
     assert said is not None
     assert (said.index, said.agreement, said.disagrees) == ("reference", 0.25, True)
-    assert [(case.identifier, case.similarity, case.labels) for case in said.cases] == [
-        ("openi:CXR1", 0.9, ("Nodule",))
-    ]
+    assert said.cases == (KeptCase("openi:CXR1", 0.9, ("Nodule",), "A nodule."),)
 
 
 def _now() -> object:

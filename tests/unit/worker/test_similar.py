@@ -15,6 +15,7 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.owner import Owner
 from dicom_node.settings import RetrievalSettings, Settings
 from dicom_node.store.outbox import Outbox
+from dicom_node.store.readings import Readings
 from dicom_node.store.study import StudyState
 from models.errors import RetrievalError
 from models.predictor import Predictor
@@ -34,10 +35,12 @@ def predictor(tiny_bundle: Path) -> Predictor:
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory, predictor: Predictor) -> Path:
-    """Index of drawn films by the tiny bundle."""
+    """Index of drawn films by the tiny bundle; every case has a report."""
     films = read_openi(write_openi(tmp_path_factory.mktemp("openi"), {"train": 8}), load_vocabulary())
     folder = tmp_path_factory.mktemp("index")
-    write_index(folder, build_index(predictor, "openi", films.split("train"), name="openi train"))
+    built = build_index(predictor, "openi", films.split("train"), name="openi train")
+    cases = (dataclasses.replace(case, report=f"What is said of {case.identifier}.") for case in built.cases)
+    write_index(folder, dataclasses.replace(built, cases=tuple(cases)))
     return folder
 
 
@@ -73,7 +76,12 @@ def test_a_study_comes_back_with_its_similar_cases(similar: Bench):
     said = words(reports[9907])
     ranks = [word.rsplit(" ", 1)[1] for word in said if " rank " in word]
     assert ranks == ["1", "2", "3", "4", "5"]
-    assert f"index_sha256={similar.pipeline._reader._searcher.index.digest}" in said
+    index = similar.pipeline._reader._searcher.index
+    assert f"index_sha256={index.digest}" in said
+    # Readers of this node see what the reports of the cases say; no object holds it.
+    kept = Readings(similar.index.engine).latest(1).kept.similar.cases
+    assert [case.report for case in kept] == [f"What is said of {case.identifier}." for case in kept]
+    assert not [word for word in said if word.startswith("What is said of")]
 
 
 def test_without_an_index_that_is_said_and_nothing_else_changes(
