@@ -277,14 +277,21 @@ def _matches(column: Any, vr: str, value: str) -> ColumnElement[bool]:
         low, high = value.split("-", 1)
         conditions = [column >= low] if low else []
         if high:
-            # A time may be less exact than what it is compared with: 12 ends with 12:59:59.
-            conditions.append(column <= f"{high}~")
+            conditions.append(column <= _end(high))
         return and_(column != "", *conditions)
     if vr == "PN" or (vr not in _UNMATCHED and _WILD & {*value}):
         pattern = value.rstrip("^") if vr == "PN" else value
         return true() if set(pattern) == {"*"} else column.ilike(_like(pattern), escape="!")
     equal: ColumnElement[bool] = column == value
     return equal
+
+
+def _end(high: str) -> str:
+    """Return the last that an end of a range means: a time may be less exact, and 12 ends with 12:59:59.
+
+    In digits alone, which every database puts in the same order.
+    """
+    return f"{high}{'9' * 8}"
 
 
 def _listed(value: str) -> list[str]:
@@ -333,7 +340,7 @@ def _same(value: str, vr: str, wanted: str) -> bool:
         return float(value) == float(wanted)
     if vr in _RANGES and "-" in wanted:
         low, high = wanted.split("-", 1)
-        return low <= value and (not high or value <= f"{high}~")
+        return low <= value and (not high or value <= _end(high))
     if vr in _UNMATCHED or not _WILD & {*wanted}:
         return value == wanted
     parts = (".*" if each == "*" else "." if each == "?" else re.escape(each) for each in wanted)

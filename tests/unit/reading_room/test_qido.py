@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import String, create_engine, literal, select
+from sqlalchemy import Engine, String, create_engine, literal, select
 
-from dicom_node.reading_room.objects import MODALITIES
-from dicom_node.reading_room.qido import DEFAULT, BadQuery, _matches, _same, parse_search
+from dicom_node.data_dir import DataDir
+from dicom_node.reading_room.objects import MODALITIES, Objects
+from dicom_node.reading_room.qido import DEFAULT, BadQuery, _matches, _same, _studies, parse_search
 from dicom_node.reading_room.wado import parse_accept, takes_file, takes_whole
-from dicom_node.settings import ResultKind
+from dicom_node.settings import ResultKind, Settings
+from dicom_node.store.index import Index
+from dicom_node.store.tables import catalogue, instance, result, study
+from tests.bench.bench_reading_room import _header, _instance, _result, _study
+from tests.peers import postgresql
 
 ENGINE = create_engine("sqlite://")
 NAMES = st.sampled_from(
@@ -20,6 +27,33 @@ NAMES = st.sampled_from(
      "fuzzymatching", "Rows", "InstanceNumber", "StudyTime"]
 )  # fmt: skip
 VALUES = st.text("aB_%!*?^.1 ", max_size=6)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def filled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Engine, Objects]]:
+    """Two studies in a database of each kind; the first one has a report."""
+    folder = tmp_path_factory.mktemp("index")
+    with contextlib.ExitStack() as stack:
+        address = f"sqlite:///{folder / 'index.sqlite'}"
+        if request.param == "postgresql":
+            address = stack.enter_context(postgresql(folder))
+        engine = Index.open(address).engine
+        with engine.begin() as connection:
+            for number, name, key, date, time, modality in (
+                (1, "Doe^Jane", "A-1", "20240229", "101530.5", "CR"),
+                (2, "Roe^Richard", "A%1", "20240301", "235959", "DX"),
+            ):
+                connection.execute(study.insert(), _study(number))
+                connection.execute(instance.insert(), _instance(number))
+                header = {"patient_name": name, "patient_id": key, "study_date": date, "study_time": time}
+                connection.execute(
+                    catalogue.insert(), _header(number) | header | {"modalities": f" {modality} "}
+                )
+            connection.execute(result.insert(), _result(1))
+        yield engine, Objects(engine, DataDir(Settings(data_dir=folder)), films=True)
+        engine.dispose()
 
 
 @given(
@@ -41,6 +75,32 @@ def test_index_and_headers_decide_alike(vr: str, value: str, wanted: str) -> Non
     with ENGINE.connect() as connection:
         indexed = connection.execute(select(_matches(literal(value, String), vr, wanted))).scalar_one()
     assert bool(indexed) is _same(value, vr, wanted)
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted", "found"),
+    [
+        ("PatientName", "roe*", [2]),
+        ("PatientName", "DOE^JANE", [1]),
+        ("PatientID", "A%1", [2]),
+        ("PatientID", "A?1", [2, 1]),
+        ("StudyDate", "20240301-20240301", [2]),
+        ("StudyDate", "-20240229", [1]),
+        ("StudyTime", "10-1015", [1]),
+        ("StudyTime", "1015-10", [1]),
+        ("ModalitiesInStudy", "D*", [2]),
+        ("ModalitiesInStudy", "SR", [1]),
+        ("SOPInstanceUID", "1.3.2", [2]),
+        ("SOPInstanceUID", "1.5.1", [1]),
+    ],
+)
+def test_every_database_finds_the_same(
+    filled: tuple[Engine, Objects], key: str, wanted: str, found: list[int]
+) -> None:
+    engine, objects = filled
+    search = parse_search("instance", [(key, wanted)])
+    with engine.connect() as connection:
+        assert list(connection.execute(_studies(objects, search)).scalars()) == found
 
 
 @pytest.mark.parametrize(
