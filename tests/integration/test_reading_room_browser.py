@@ -185,6 +185,27 @@ def test_a_similar_case_opens_with_its_film(node: StillNode, chromium: Browser, 
         context.close()
 
 
+def test_a_study_page_weighs_less_than_3_mb_without_the_film(node: StillNode, visit: Visit) -> None:
+    node.finish(1, StudyState.REPORTED, films=[hostile()], reading=reading())
+    addresses: dict[str, str] = {}
+    weights: dict[str, int] = {}
+    wire = visit.page.context.new_cdp_session(visit.page)
+    wire.on(
+        "Network.responseReceived",
+        lambda each: addresses.update({each["requestId"]: each["response"]["url"]}),
+    )
+    wire.on(
+        "Network.loadingFinished", lambda each: weights.update({each["requestId"]: each["encodedDataLength"]})
+    )
+    wire.send("Network.enable")
+    visit.go("/studies/1")
+    expect(visit.page.locator("#viewer canvas").first).to_be_visible(timeout=60_000)
+    parts = {url: weights.get(key, 0) for key, url in addresses.items() if not url.endswith("/pixels")}
+    assert parts[f"{visit.address}/static/viewer/libraries.js"] > 0
+    assert sum(parts.values()) < 3e6
+    print(f"\n{sum(parts.values()) / 1e6:.2f} MB in {len(parts)} parts")
+
+
 def test_a_reader_logs_in_looks_and_logs_out(tmp_path: Path, chromium: Browser) -> None:
     node = StillNode(tmp_path / "data")
     web = node.settings.web.model_copy(update={"login": True})

@@ -545,6 +545,14 @@ def test_the_study_page_shows_its_film_and_where_a_finding_was_seen(
         one.page.keyboard.press("h")
         expect(one.page.locator(".film-heat")).to_be_visible()
         expect(one.page.get_by_role("combobox", name="Heat map")).to_have_value("nodule")
+        one.page.keyboard.press("h")
+        expect(one.page.locator(".film-heat")).to_be_hidden()
+        button = one.page.get_by_role("button", name="heat map of Nodule")
+        button.click()
+        expect(one.page.locator(".film-heat")).to_be_visible()
+        one.page.evaluate("document.getElementById('study-name').dataset.old = ''; refresh()")
+        expect(one.page.locator("#study-name:not([data-old])")).to_be_visible()
+        expect(button).to_have_attribute("aria-pressed", "true")
         assert one.troubles == []
         assert one.elsewhere == []
         context.close()

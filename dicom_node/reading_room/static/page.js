@@ -60,8 +60,9 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (listened && event.detail.requestConfig?.verb === "post") soon();
 });
 
-// What was open stays open when the new part is put in place.
+// What was open stays open when the new part is put in place, and pressed the button of the heat map that is shown.
 let open = [];
+let mapped = null;
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.target.id !== "live") return;
   if (event.detail.requestConfig.elt === document.body && held()) {
@@ -71,10 +72,13 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     return;
   }
   open = [...document.querySelectorAll("#live details[open]")].map((each) => each.id);
+  mapped = document.querySelector('#live [data-heat-map][aria-pressed="true"]')?.dataset.heatMap;
 });
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id !== "live") return;
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  for (const each of document.querySelectorAll("#live [data-heat-map]"))
+    each.setAttribute("aria-pressed", String(each.dataset.heatMap === mapped));
   document.getElementById("viewer")?.dispatchEvent(new CustomEvent("study-changed"));
 });
 

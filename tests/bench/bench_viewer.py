@@ -1,0 +1,39 @@
+"""A film of 2560 x 2048 pixels (10 MB) from a click in the worklist until Chromium has drawn it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect
+
+from dicom_node.reading_room.app import create_app
+from dicom_node.store.study import StudyState
+from tests.factories import film
+from tests.integration.test_reading_room_browser import chromium, served  # noqa: F401 - a fixture
+from tests.unit.reading_room.node import StillNode
+
+STUDIES = 4
+LIMIT_SECONDS = 1.0
+
+
+def test_a_film_is_seen_within_a_second_of_the_click(tmp_path: Path, chromium: Browser) -> None:  # noqa: F811
+    node = StillNode(tmp_path / "data")
+    for number in range(1, STUDIES + 1):
+        ds = film(rows=2560, columns=2048, study=number, seed=number)
+        node.finish(number, StudyState.REPORTED, films=[ds])
+    taken = []
+    with served(create_app(node.settings)) as address:
+        page = chromium.new_context(viewport={"width": 1280, "height": 800}).new_page()
+        for number in range(1, STUDIES + 1):
+            page.goto(address)
+            link = page.locator(f'.worklist a.open[href="/studies/{number}"]')
+            expect(link).to_be_visible()
+            began = time.perf_counter()
+            link.click()
+            page.locator('.film[aria-busy="false"]').wait_for(timeout=60_000)
+            taken.append(time.perf_counter() - began)
+    node.close()
+    print(f"\nfirst film: {1000 * taken[0]:.0f} ms, later ones: {1000 * statistics.median(taken[1:]):.0f} ms")
+    assert statistics.median(taken[1:]) < LIMIT_SECONDS
