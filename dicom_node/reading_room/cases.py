@@ -76,4 +76,5 @@ def case_film(room: RoomOf, _who: Reader, study_id: StudyNumber, rank: Rank, num
     if folder is None or not names or not (folder / names[0]).is_file():
         raise HTTPException(404)
     kind = _TYPES[PurePath(names[0]).suffix.lower()]
-    return FileResponse(folder / names[0], media_type=kind, headers={"Cache-Control": "private, max-age=600"})
+    # Not to be kept by the browser: after another analysis the rank is another case's.
+    return FileResponse(folder / names[0], media_type=kind)

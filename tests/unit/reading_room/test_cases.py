@@ -58,6 +58,7 @@ def test_the_films_of_a_case_are_those_of_the_folder_and_no_others(node: StillNo
         for number, kind in ((1, "jpeg"), (2, "png")):
             answer = client.get(f"{path}/1/films/{number}")
             assert answer.headers["Content-Type"] == f"image/{kind}"
+            assert answer.headers["Cache-Control"] == "no-store"
             assert answer.content == (films / NAMES[number - 1]).read_bytes()
         for missing in ("1/films/3", "2/films/1", "3/films/1", "4/films/1"):
             assert client.get(f"{path}/{missing}").status_code == 404
