@@ -18,7 +18,7 @@ from dicom_node.errors import PeerError, PeerRejected
 from dicom_node.network.commitment import Reference
 from dicom_node.network.inquiry import Inquiry
 from dicom_node.owner import Owner
-from dicom_node.settings import Destination, SenderSettings
+from dicom_node.sections import Destination, SenderSettings
 from dicom_node.store.commitments import Commitments
 from dicom_node.store.files import Spool
 from dicom_node.store.outbox import Delivery, Outbox

@@ -24,7 +24,8 @@ from dicom_node.network.inquiry import SERVICES
 from dicom_node.results import codes
 from dicom_node.results.document import SOP_CLASSES
 from dicom_node.results.report import Code
-from dicom_node.settings import DicomDestination, DicomwebDestination, Settings
+from dicom_node.sections import DicomDestination, DicomwebDestination
+from dicom_node.settings import Settings
 from dicom_node.store.results import REJECTION
 
 

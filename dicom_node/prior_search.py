@@ -34,8 +34,9 @@ from dicom_node.network.identifiers import read_identifiers
 from dicom_node.network.retrieval import Retrieval
 from dicom_node.pixels import read_header
 from dicom_node.prior import Examination, candidates, frontal_films, may_hold_films
+from dicom_node.sections import AnyDestination, DicomDestination
 from dicom_node.selection import select
-from dicom_node.settings import AnyDestination, DicomDestination, Settings
+from dicom_node.settings import Settings
 from dicom_node.store.files import data_set_offset
 from dicom_node.store.index import Index, ReceivedInstance
 from dicom_node.store.priors import Pairing, Priors, Unpaired

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from dicom_node import elements
 from dicom_node.results.codes import LATERAL_VIEWS, VIEWS
 from dicom_node.results.report import Presence, Report
-from dicom_node.settings import SENDER, AnyDestination, Rule
+from dicom_node.sections import SENDER, AnyDestination, Rule
 
 CONDITIONS = ("calling_ae", "modality", "body_part", "view", "finding")
 """Keys of a rule that must be met, in the order in which they are explained; fields of :class:`Facts` too."""

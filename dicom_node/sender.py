@@ -21,7 +21,8 @@ from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable, Storag
 from dicom_node.network.inquiry import Inquiry
 from dicom_node.network.scu import StoreSession
 from dicom_node.owner import Owner
-from dicom_node.settings import AnyDestination, DicomDestination, SenderSettings, Settings
+from dicom_node.sections import AnyDestination, DicomDestination, SenderSettings
+from dicom_node.settings import Settings
 from dicom_node.store.commitments import Commitments
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Index

@@ -6,7 +6,8 @@ import logging
 import os
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.settings import Settings, WorkerSettings
+from dicom_node.sections import WorkerSettings
+from dicom_node.settings import Settings
 from models.errors import ModelError
 from models.gate import Gate
 from models.predictor import Predictor

@@ -12,7 +12,8 @@ from kombu.exceptions import OperationalError
 
 from dicom_node import logs, notify
 from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
-from dicom_node.settings import Settings, StudySettings
+from dicom_node.sections import StudySettings
+from dicom_node.settings import Settings
 from dicom_node.store.claims import Claims
 from dicom_node.store.index import Index
 from worker.app import ANALYSE, QUEUE, make_app

@@ -28,7 +28,8 @@ from rich.table import Table
 
 from dicom_node.cli.context import settings_of
 from dicom_node.errors import ConfigurationError, NodeError
-from dicom_node.settings import AnyDestination, DicomDestination, Settings
+from dicom_node.sections import AnyDestination, DicomDestination
+from dicom_node.settings import Settings
 from dicom_node.store.study import Confirmation
 
 _MIB = 2**20

@@ -20,7 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dicom_node.cli.context import settings_of
 from dicom_node.errors import BadInstance, ConfigurationError, PeerError, PeerUnavailable
-from dicom_node.settings import AETitle, DicomDestination, Settings
+from dicom_node.sections import AETitle, DicomDestination
+from dicom_node.settings import Settings
 
 if TYPE_CHECKING:
     from dicom_node.network.scu import StoreSession

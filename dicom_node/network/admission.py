@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 
-from dicom_node.settings import DicomSettings
+from dicom_node.sections import DicomSettings
 
 
 class Rejection(enum.Enum):

@@ -23,7 +23,7 @@ from dicom_node.network.retrieval import SERIES_KEYS, STUDY_KEYS
 from dicom_node.network.scu import Answer
 from dicom_node.network.status import Outcome, meaning_of
 from dicom_node.network.tls import client_context
-from dicom_node.settings import DicomwebDestination, SenderSettings
+from dicom_node.sections import DicomwebDestination, SenderSettings
 from dicom_node.store.study import Confirmation
 
 # They log addresses, which hold UIDs.

@@ -28,7 +28,7 @@ from dicom_node.network.contexts import (
 from dicom_node.network.messages import Messages, Request
 from dicom_node.network.tls import server_context
 from dicom_node.network.transport import AcceptedSocket, UpperLayer
-from dicom_node.settings import DicomSettings
+from dicom_node.sections import DicomSettings
 
 _LOG = logging.getLogger(__name__)
 

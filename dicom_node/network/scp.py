@@ -33,7 +33,8 @@ from dicom_node.network.identifiers import Identifiers, Unacceptable, read_ident
 from dicom_node.network.listener import AcceptedAssociation, Listener
 from dicom_node.network.messages import IncomingFile, Operation, Request
 from dicom_node.network.status import Status
-from dicom_node.settings import DicomSettings, Settings
+from dicom_node.sections import DicomSettings
+from dicom_node.settings import Settings
 from dicom_node.store.commitments import Commitments
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Admission, Index, ReceivedInstance

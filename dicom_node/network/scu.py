@@ -31,7 +31,7 @@ from dicom_node.network.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION
 from dicom_node.network.status import Meaning, Outcome, meaning_of
 from dicom_node.network.tls import client_context
 from dicom_node.network.transport import DeadlineSocket
-from dicom_node.settings import DicomDestination, SenderSettings
+from dicom_node.sections import DicomDestination, SenderSettings
 
 # A file is sent in pieces as it lies on disk, instead of being decoded and encoded again.
 _config.STORE_SEND_CHUNKED_DATASET = True

@@ -6,7 +6,8 @@ import ssl
 from pathlib import Path
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.settings import Destination, DicomSettings, Settings
+from dicom_node.sections import Destination, DicomSettings
+from dicom_node.settings import Settings
 
 # Of TLS 1.2; those of 1.3 are all of this kind.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"

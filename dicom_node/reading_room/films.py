@@ -23,7 +23,7 @@ from PIL import Image
 from dicom_node.decoder import Decoder
 from dicom_node.errors import NotAnalysable
 from dicom_node.pixels import FloatArray
-from dicom_node.settings import WorkerSettings
+from dicom_node.sections import WorkerSettings
 
 THUMBNAIL_SIDE: Final = 160
 WHITE: Final = 65535

@@ -18,7 +18,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicom_node.settings import WebSettings
+from dicom_node.sections import WebSettings
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (

@@ -36,7 +36,7 @@ from dicom_node.reading_room.accounts import Account, NameTaken, Role
 from dicom_node.reading_room.room import Room, RoomOf
 from dicom_node.reading_room.views import own_path, page
 from dicom_node.reading_room.visitors import address_of, cookie_of
-from dicom_node.settings import OidcSettings, is_loopback
+from dicom_node.sections import OidcSettings, is_loopback
 
 LOGIN: Final = "/login/oidc"
 BACK: Final = f"{LOGIN}/back"

@@ -17,7 +17,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, exists, func, literal, or_, select
 
 from dicom_node import logs
-from dicom_node.settings import AnyDestination
+from dicom_node.sections import AnyDestination
 from dicom_node.store import database
 from dicom_node.store.audit import Overview
 from dicom_node.store.outbox import Backlog, Outbox

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dicom_node.settings import ResultSettings, WorkerSettings
+from dicom_node.sections import ResultSettings, WorkerSettings
 from models.explain import heatmaps
 from models.mapcheck import region_of
 from models.predictor import Predictor

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage
 
 from dicom_node.owner import Owner
+from dicom_node.sections import AnyDestination, SenderSettings
 from dicom_node.sender import DestinationSender
-from dicom_node.settings import AnyDestination, SenderSettings
 from dicom_node.store.audit import Overview
 from dicom_node.store.claims import Claims, EncodedResult
 from dicom_node.store.commitments import Commitments

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from dicom_node.reading_room.accesses import Accesses
 from dicom_node.reading_room.accounts import Accounts, Role
 from dicom_node.reading_room.app import create_app
-from dicom_node.settings import WebSettings
+from dicom_node.sections import WebSettings
 from dicom_node.store import database
 from dicom_node.store.claims import EncodedResult
 from dicom_node.store.files import StoredFile

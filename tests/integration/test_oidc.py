@@ -21,7 +21,7 @@ from dicom_node.reading_room import oidc
 from dicom_node.reading_room.accounts import Accounts, Role
 from dicom_node.reading_room.app import create_app
 from dicom_node.reading_room.guard import HEADERS
-from dicom_node.settings import OidcSettings
+from dicom_node.sections import OidcSettings
 from tests.integration.test_reading_room_browser import served
 from tests.issuer import CLIENT, SECRET, Issuer
 from tests.peers import free_port, until

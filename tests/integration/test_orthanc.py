@@ -24,7 +24,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from dicom_node.settings import DicomSettings
+from dicom_node.sections import DicomSettings
 from orthanc.harness import HERE, NodeAddress, Orthanc, OrthancError, configuration
 from tests.factories import encoded, film
 

@@ -20,7 +20,8 @@ from pynetdicom.sop_class import (
 from dicom_node import prior_search
 from dicom_node.cli.doctor import _priors
 from dicom_node.prior_search import PriorSearch
-from dicom_node.settings import PriorSettings, Settings
+from dicom_node.sections import PriorSettings
+from dicom_node.settings import Settings
 from dicom_node.store.audit import Overview
 from dicom_node.store.priors import Pairing, Priors
 from dicom_node.store.study import StudyState

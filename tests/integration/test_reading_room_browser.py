@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, 
 from dicom_node.network.transport import bind
 from dicom_node.reading_room.accounts import Accounts, Role
 from dicom_node.reading_room.app import create_app
-from dicom_node.settings import RetrievalSettings
+from dicom_node.sections import RetrievalSettings
 from dicom_node.store.readings import KeptCase, KeptFinding, KeptImage, KeptReading, KeptSimilar
 from dicom_node.store.study import StudyState
 from tests.factories import chest, encoded, film, uid

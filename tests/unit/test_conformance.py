@@ -8,15 +8,15 @@ from dicom_node.cli.app import app
 from dicom_node.conformance import conformance_statement
 from dicom_node.network import contexts, retrieval
 from dicom_node.network.status import Status
-from dicom_node.settings import (
+from dicom_node.sections import (
     DicomDestination,
     DicomSettings,
     DicomwebDestination,
     Peer,
     PriorSettings,
     ResultSettings,
-    Settings,
 )
+from dicom_node.settings import Settings
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"
 

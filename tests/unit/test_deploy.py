@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
 from dicom_node.cli.node import _Parts
-from dicom_node.settings import DicomDestination, DicomwebDestination, Rule, Settings, load_settings
+from dicom_node.sections import DicomDestination, DicomwebDestination, Rule
+from dicom_node.settings import Settings, load_settings
 from orthanc.harness import configuration
 
 ROOT = Path(__file__).resolve().parents[2]

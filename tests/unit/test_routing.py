@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from dicom_node.cli.app import app
 from dicom_node.results.report import Refusal, Report, Source
 from dicom_node.routing import Facts, Route, route, view_of
-from dicom_node.settings import DicomDestination, Rule
+from dicom_node.sections import DicomDestination, Rule
 from tests import factories
 from tests.unit.results.cases import report_of
 

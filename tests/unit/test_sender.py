@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_node.sections import SenderSettings
 from dicom_node.sender import backoff
-from dicom_node.settings import SenderSettings
 
 SETTINGS = SenderSettings(backoff_seconds=5, backoff_cap_seconds=600)
 

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from dicom_node.network.scp import StorageSCP
 from dicom_node.network.transport import bind
-from dicom_node.settings import DicomSettings
+from dicom_node.sections import DicomSettings
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Index
 from dicom_node.store.tables import instance

@@ -18,7 +18,7 @@ import pytest
 from dicom_node.errors import BadInstance, ConfigurationError, PeerRejected, PeerUnavailable
 from dicom_node.network.commitment import Reference
 from dicom_node.network.dicomweb import WebSession
-from dicom_node.settings import DicomwebDestination, SenderSettings
+from dicom_node.sections import DicomwebDestination, SenderSettings
 from tests.certificates import Authority, Identity
 from tests.integration.network.conftest import Film
 from tests.peers import free_port

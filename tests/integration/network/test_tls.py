@@ -18,7 +18,7 @@ from dicom_node.cli.app import app
 from dicom_node.errors import ConfigurationError, PeerUnavailable
 from dicom_node.network import tls
 from dicom_node.network.scu import Peer, StoreSession
-from dicom_node.settings import DicomDestination, DicomSettings, SenderSettings
+from dicom_node.sections import DicomDestination, DicomSettings, SenderSettings
 from tests.certificates import Authority, Identity
 from tests.integration.network.conftest import Film, Receiver
 from tests.integration.network.wire import ASSOCIATE_AC, Wire, echo_rq, message

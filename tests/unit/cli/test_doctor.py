@@ -17,15 +17,8 @@ from typer.testing import CliRunner
 from dicom_node.cli import doctor as module
 from dicom_node.cli.doctor import Check, doctor, examine
 from dicom_node.data_dir import DataDir
-from dicom_node.settings import (
-    DicomDestination,
-    DicomSettings,
-    DicomwebDestination,
-    Peer,
-    PriorSettings,
-    Settings,
-    load_settings,
-)
+from dicom_node.sections import DicomDestination, DicomSettings, DicomwebDestination, Peer, PriorSettings
+from dicom_node.settings import Settings, load_settings
 from dicom_node.store.index import Index
 from dicom_node.store.study import Confirmation
 from tests.peers import Redis, StoreSCP, free_port

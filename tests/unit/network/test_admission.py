@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dicom_node.network.admission import Rejection, judge
-from dicom_node.settings import DicomSettings
+from dicom_node.sections import DicomSettings
 
 PEERS = (
     {"ae_title": "CT1", "host": "192.0.2.7"},

@@ -16,7 +16,8 @@ from dicom_node.data_dir import DataDir
 from dicom_node.owner import Owner
 from dicom_node.reading_room.app import create_app
 from dicom_node.results import encoding
-from dicom_node.settings import Destination, DicomDestination, Settings, WebSettings
+from dicom_node.sections import Destination, DicomDestination, WebSettings
+from dicom_node.settings import Settings
 from dicom_node.store.claims import Claims, EncodedResult
 from dicom_node.store.index import Index, ReceivedInstance
 from dicom_node.store.outbox import Outbox

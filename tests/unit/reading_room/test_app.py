@@ -19,7 +19,8 @@ from dicom_node.reading_room.app import create_app
 from dicom_node.reading_room.guard import HEADERS
 from dicom_node.reading_room.pages import RESULT_WORDS, STUDY_WORDS
 from dicom_node.results.codes import RESEARCH_USE_ONLY
-from dicom_node.settings import DicomDestination, Settings
+from dicom_node.sections import DicomDestination
+from dicom_node.settings import Settings
 from dicom_node.store.audit import Overview
 from dicom_node.store.study import ResultState, StudyState
 from tests.peers import until

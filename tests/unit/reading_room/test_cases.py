@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dicom_node.reading_room.cases import film_names
-from dicom_node.settings import RetrievalSettings
+from dicom_node.sections import RetrievalSettings
 from dicom_node.store.readings import KeptCase, KeptFinding, KeptReading, KeptSimilar
 from dicom_node.store.study import StudyState
 from tests.unit.reading_room.node import StillNode

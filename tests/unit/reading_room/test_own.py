@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from dicom_node.reading_room.catalogue import Catalogue
-from dicom_node.settings import RetrievalSettings
+from dicom_node.sections import RetrievalSettings
 from dicom_node.store.places import KeptPlace
 from dicom_node.store.readings import KeptFinding, KeptReading
 from dicom_node.store.study import StudyState

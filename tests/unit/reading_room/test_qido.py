@@ -15,7 +15,8 @@ from dicom_node.data_dir import DataDir
 from dicom_node.reading_room.objects import MODALITIES, Objects
 from dicom_node.reading_room.qido import DEFAULT, BadQuery, _matches, _same, _studies, parse_search
 from dicom_node.reading_room.wado import parse_accept, takes_file, takes_whole
-from dicom_node.settings import ResultKind, Settings
+from dicom_node.sections import ResultKind
+from dicom_node.settings import Settings
 from dicom_node.store.index import Index
 from dicom_node.store.tables import catalogue, instance, result, study
 from tests.bench.bench_reading_room import _header, _instance, _result, _study

@@ -9,7 +9,8 @@ import pytest
 
 from dicom_node.data_dir import DataDir
 from dicom_node.network.identifiers import read_identifiers
-from dicom_node.settings import DicomDestination, Settings, StudySettings, WorkerSettings
+from dicom_node.sections import DicomDestination, StudySettings, WorkerSettings
+from dicom_node.settings import Settings
 from dicom_node.store.files import data_set_offset
 from dicom_node.store.index import Index, ReceivedInstance
 from models.bundle import write_bundle

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.results.report import Presence
-from dicom_node.settings import Settings, WorkerSettings
+from dicom_node.sections import WorkerSettings
+from dicom_node.settings import Settings
 from dicom_node.store.study import StudyState
 from tests import factories
 from tests.unit.models.families import FAMILIES, write_family

@@ -12,7 +12,8 @@ from pydicom import Dataset
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.results import codes
-from dicom_node.settings import Settings, WorkerSettings
+from dicom_node.sections import WorkerSettings
+from dicom_node.settings import Settings
 from dicom_node.store.study import StudyState
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.test_pipeline import reason, results

@@ -10,7 +10,8 @@ from pydicom import Dataset, dcmread
 from dicom_node.results import codes
 from dicom_node.results.structure import descendants, name_of
 from dicom_node.results.validation import inspect
-from dicom_node.settings import PriorSettings, Settings
+from dicom_node.sections import PriorSettings
+from dicom_node.settings import Settings
 from dicom_node.store.audit import Overview
 from dicom_node.store.priors import Pairing, Priors
 from dicom_node.store.readings import KeptPrior, Readings

@@ -13,7 +13,8 @@ from pydicom import Dataset, dcmread
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.owner import Owner
-from dicom_node.settings import RetrievalSettings, Settings
+from dicom_node.sections import RetrievalSettings
+from dicom_node.settings import Settings
 from dicom_node.store.outbox import Outbox
 from dicom_node.store.readings import Readings
 from dicom_node.store.study import StudyState

@@ -9,7 +9,8 @@ import pytest
 from pydicom import Dataset
 
 from dicom_node.results import codes
-from dicom_node.settings import Settings, WorkerSettings
+from dicom_node.sections import WorkerSettings
+from dicom_node.settings import Settings
 from dicom_node.store.study import StudyState
 from tests.unit.models.families import write_family
 from tests.unit.worker.conftest import Bench

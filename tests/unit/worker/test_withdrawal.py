@@ -13,7 +13,8 @@ from dicom_node.errors import NodeError
 from dicom_node.owner import Owner
 from dicom_node.results import codes
 from dicom_node.results.validation import dciodvfy
-from dicom_node.settings import DicomDestination, Settings
+from dicom_node.sections import DicomDestination
+from dicom_node.settings import Settings
 from dicom_node.store.audit import Overview
 from dicom_node.store.outbox import Outbox
 from dicom_node.store.results import REJECTION
