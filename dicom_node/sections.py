@@ -200,6 +200,12 @@ class ResultSettings(_Section):
         8, ge=0, description="heat maps of at most so many findings a study, most certain first"
     )
     saliency_columns: int = Field(1024, ge=64, le=2048, description="longer side of each panel, pixels")
+    word_limit: int = Field(
+        0,
+        ge=0,
+        description="for a model that reads text: weigh its words for so many findings a study, for the "
+        "page; each takes some thirty readings",
+    )
     manufacturer: str = "dicom-node"
     station_name: str = Field("DICOM_NODE", max_length=16)
 

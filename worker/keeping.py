@@ -22,12 +22,15 @@ from dicom_node.store.readings import (
     KeptPrior,
     KeptReading,
     KeptSimilar,
+    KeptWords,
 )
 from models.bundle import CALIBRATION, CARD, METRICS, Bundle
 
 
-def kept(report: Report, maps: HeatMaps, place: KeptPlace | None = None) -> KeptReading:
-    """Return what is kept of a report and of its study's place; its heat maps are on disk when this returns.
+def kept(
+    report: Report, maps: HeatMaps, place: KeptPlace | None = None, words: tuple[KeptWords, ...] = ()
+) -> KeptReading:
+    """Return what is kept of a report, and of what none holds; its heat maps are on disk when this returns.
 
     Raises
     ------
@@ -67,6 +70,7 @@ def kept(report: Report, maps: HeatMaps, place: KeptPlace | None = None) -> Kept
         maps_file=maps.keep([_small(saliency.values) for _, saliency in shown]),
         similar=None if report.similar is None else _similar(report.similar),
         place=place,
+        words=words,
         prior=None if report.prior is None else _prior(report.prior, report.findings),
     )
 

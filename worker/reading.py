@@ -26,13 +26,14 @@ from dicom_node.results.result_set import write_results
 from dicom_node.selection import Verdict
 from dicom_node.settings import Settings
 from dicom_node.store.places import KeptPlace
-from dicom_node.store.readings import KeptReading
+from dicom_node.store.readings import KeptReading, KeptWords
 from dicom_node.store.study import StudyState
 from models.bundle import Bundle
-from models.errors import ModelError, RetrievalError
+from models.errors import ModelError, RetrievalError, UsageError
 from models.explain import heatmaps
 from models.explain.heatmap import Heatmap
 from models.explain.subjects import best_film, reported
+from models.explain.words import words
 from models.gate import Gate
 from models.mapcheck import region_of
 from models.predictor import Predictor
@@ -63,6 +64,8 @@ class Reading:
         (kind, data set) of each result, checked and ready to be written.
     place
         Where the study lies; None unless the node's own studies may be searched.
+    words
+        Of the text, weighed for some of the findings; none unless the settings ask for them.
     """
 
     state: StudyState
@@ -70,6 +73,7 @@ class Reading:
     report: Report | None
     objects: tuple[tuple[str, Dataset], ...]
     place: KeptPlace | None = None
+    words: tuple[KeptWords, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +239,23 @@ class StudyReader:
         )
         pixels = {film.identifier: film.pixels for film in films}
         objects = self._encode(study, report, pixels)
-        return Reading(StudyState.REPORTED, "", report, objects, self._place(read.prediction))
+        return Reading(
+            StudyState.REPORTED, "", report, objects, self._place(read.prediction), self._weigh(read)
+        )
+
+    def _weigh(self, read: ModelReading) -> tuple[KeptWords, ...]:
+        """What the words of the text say; a reading without them is better than none."""
+        if read.study.text is None:
+            return ()
+        found = []
+        for key in reported(read.prediction, self._results.word_limit):
+            try:
+                weighed = words(self._predictor, read, key, film=best_film(read.prediction, key))
+            except UsageError as error:
+                _LOG.error("the words of the text are not weighed: %s", error)
+                return ()
+            found.append(KeptWords(key, tuple((word.text, round(word.weight, 6)) for word in weighed)))
+        return tuple(found)
 
     def _place(self, prediction: Prediction) -> KeptPlace | None:
         if not self._placing:

@@ -161,6 +161,22 @@ class KeptPrior:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptWords:
+    """The words of the text that a model was given, and what each adds to a finding.
+
+    Attributes
+    ----------
+    key
+        Of the label.
+    words
+        In the order of the text, each with what it adds to the finding's logit; below zero it speaks against.
+    """
+
+    key: str
+    words: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KeptReading:
     """All that is kept of one analysis.
 
@@ -181,6 +197,8 @@ class KeptReading:
         read back.
     prior
         What it was compared with; None when no prior was looked for.
+    words
+        Of the text that the model was given, for some of the findings; none where none were weighed.
     """
 
     model: str
@@ -194,6 +212,12 @@ class KeptReading:
     similar: KeptSimilar | None = None
     place: KeptPlace | None = None
     prior: KeptPrior | None = None
+    words: tuple[KeptWords, ...] = ()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Names of the findings by their keys."""
+        return {entry.key: entry.name for entry in self.findings}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +239,7 @@ def record(connection: Connection, study_id: int, revision: int, kept: KeptReadi
         "maps": [asdict(each) for each in kept.maps],
         "similar": None if kept.similar is None else asdict(kept.similar),
         "prior": None if kept.prior is None else asdict(kept.prior),
+        "words": [asdict(each) for each in kept.words],
     }
     key = connection.execute(
         reading.insert().values(
@@ -250,6 +275,12 @@ def _prior(content: dict[str, Any] | None) -> KeptPrior | None:
         return None
     changes = tuple(KeptChange(**change) for change in content.pop("changes"))
     return KeptPrior(**content, changes=changes)
+
+
+def _words(content: Sequence[dict[str, Any]]) -> tuple[KeptWords, ...]:
+    return tuple(
+        KeptWords(each["key"], tuple((word, weight) for word, weight in each["words"])) for each in content
+    )
 
 
 class Readings:
@@ -295,6 +326,7 @@ class Readings:
                 maps_file=row["maps"],
                 similar=_similar(content["similar"]),
                 prior=_prior(content.get("prior")),  # those of earlier versions know of none
+                words=_words(content.get("words", ())),
             ),
         )
 

@@ -11,6 +11,7 @@ from pydicom import Dataset
 from dicom_node.results import codes
 from dicom_node.sections import WorkerSettings
 from dicom_node.settings import Settings
+from dicom_node.store.readings import Readings
 from dicom_node.store.study import StudyState
 from tests.unit.models.families import write_family
 from tests.unit.worker.conftest import Bench
@@ -61,6 +62,41 @@ def test_the_indication_enters_the_answer_and_the_report_says_so(reader: Bench) 
     assert "text=indication" in text_of(first)
     assert "text=none" in text_of(second)
     assert certainties(first) != certainties(second)
+
+
+def test_the_words_of_the_text_are_weighed_for_the_page_when_that_is_asked_for(
+    settings: Settings, tmp_path: Path
+) -> None:
+    results_of = settings.results.model_copy(update={"word_limit": 2})
+    asking = settings.model_copy(update={"results": results_of})
+    bench = bench_of(asking, write_family(tmp_path, "crossattention").path)
+    with bench.pipeline:
+        asked = bench.receive(AdditionalPatientHistory="chronic cough, fever", study=1)
+        silent = bench.receive(study=2)
+        bench.complete()
+        for uid in (asked, silent):
+            assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
+        readings = Readings(bench.index.engine)
+        first, second = (readings.latest(number) for number in (1, 2))
+    assert first is not None
+    assert second is not None
+    assert second.kept.words == ()
+    present = [entry.key for entry in first.kept.findings if entry.presence == "present"]
+    assert present
+    assert {each.key for each in first.kept.words} <= set(first.kept.names)
+    assert 0 < len(first.kept.words) <= 2
+    for each in first.kept.words:
+        assert [word for word, _ in each.words] == ["chronic", "cough", ",", "fever", "."]
+        assert any(weight for _, weight in each.words)
+
+
+def test_no_words_are_weighed_unless_that_is_asked_for(reader: Bench) -> None:
+    uid = reader.receive(AdditionalPatientHistory="chronic cough, fever")
+    reader.complete()
+    assert reader.pipeline.analyse(uid, 1) is StudyState.REPORTED
+    kept = Readings(reader.index.engine).latest(1)
+    assert kept is not None
+    assert kept.kept.words == ()
 
 
 def test_a_model_that_needs_text_says_that_there_is_none(needy: Bench) -> None:
