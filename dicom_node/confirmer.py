@@ -48,6 +48,9 @@ class Confirmer:
         To ask with.
     pause
         Seconds after so many tries before the next, and at most so many.
+    make_way
+        Called before the destination is asked: it ends what else is open to it, for an archive may serve one
+        association at a time, and would let the question wait for as long.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Confirmer:
         results: Spool,
         owner: Owner,
         pause: Callable[[int, float], float],
+        make_way: Callable[[], None] = lambda: None,
     ) -> None:
         self._destination = destination
         self._session = session
@@ -70,6 +74,7 @@ class Confirmer:
         self._results = results
         self._owner = owner
         self._pause = pause
+        self._make_way = make_way
 
     def confirm_due(self) -> int:
         """Ask about every delivery that is due; return how many there were."""
@@ -81,6 +86,7 @@ class Confirmer:
         if self._destination.confirm == Confirmation.RESPONSE:
             self._confirm(batch, Confirmation.RESPONSE)
             return len(batch)
+        self._make_way()
         try:
             self._ask(batch)
         except PeerError as error:

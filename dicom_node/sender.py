@@ -108,6 +108,7 @@ class DestinationSender:
             results=results,
             owner=owner,
             pause=lambda tries, longest: backoff(tries, settings, longest=longest),
+            make_way=self._session.release,
         )
 
     def run(self, stop: threading.Event) -> None:

@@ -58,6 +58,8 @@ class Archive:
         By SOP class, the Failure Reason in the next answers.
     action_status
         What N-ACTION is answered.
+    open_when_asked
+        Associations that were open at each question, the one that it came on included.
     answering
         Called with each accepted request; :meth:`on_the_same` and :meth:`on_a_new` are such.
     """
@@ -73,6 +75,7 @@ class Archive:
         self.answering: Callable[[evt.Event, Dataset], None] = lambda _event, _request: None
         self.report_statuses: list[int | None] = []
         self.associations = 0
+        self.open_when_asked: list[int] = []
         self.port = free_port()
         self._node = node
         self._services = [StorageCommitmentPushModel] * commitment
@@ -159,7 +162,12 @@ class Archive:
             self.stored.append(str(event.request.AffectedSOPInstanceUID))
         return status
 
+    def _asked(self) -> None:
+        established = [each for each in self._ae.active_associations if each.is_established]
+        self.open_when_asked.append(len(established))
+
     def _find(self, event: evt.Event) -> Any:
+        self._asked()
         wanted = event.identifier.SOPInstanceUID
         for uid in [wanted] if isinstance(wanted, str) else wanted:
             if uid in self.stored:
@@ -169,6 +177,7 @@ class Archive:
                 yield 0xFF00, found
 
     def _action(self, event: evt.Event) -> tuple[int, None]:
+        self._asked()
         if self.action_status == 0:
             self.requests.append(event.action_information)
             self.answering(event, event.action_information)

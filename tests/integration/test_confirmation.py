@@ -73,6 +73,17 @@ def test_a_report_on_any_association_confirms(
         assert (node.send(), node.ask(), len(pacs.stored)) == (0, 0, 2)
 
 
+@pytest.mark.parametrize("commitment", [True, False])
+def test_an_archive_that_serves_one_association_at_a_time_is_asked_on_the_only_one(
+    receiver: Receiver, outgoing: Callable[..., Outgoing], commitment: bool
+) -> None:
+    with archive(receiver, commitment=commitment) as pacs, outgoing(pacs.destination) as node:
+        assert node.send() == 2
+        assert node.ask() == 2
+        assert pacs.open_when_asked
+        assert set(pacs.open_when_asked) == {1}
+
+
 def test_what_the_archive_lost_is_sent_again_and_asked_for_with_a_new_transaction(
     receiver: Receiver, outgoing: Callable[..., Outgoing]
 ) -> None:
