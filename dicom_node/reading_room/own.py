@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse
 
 from dicom_node.reading_room.api import INTENDED_USE, PREFIX, StudyNumber, answers, study_or_404
 from dicom_node.reading_room.room import Room, RoomOf
-from dicom_node.reading_room.study import StudyView, read_study
+from dicom_node.reading_room.study import read_study
 from dicom_node.reading_room.views import page
 from dicom_node.reading_room.visitors import Reader, Visitor, reader, unforged
 from dicom_node.store.places import OwnCase, Places
@@ -61,9 +61,5 @@ def show_own_studies(
     request: Request, room: RoomOf, who: Reader, study_id: StudyNumber, k: Most = 10
 ) -> HTMLResponse:
     """Show the same as a page."""
-    found = [(case, _view(room, case)) for case in _search(room, who, study_id, k)]
+    found = [(case, read_study(room.engine, case.study_id)) for case in _search(room, who, study_id, k)]
     return page(request, room, "own.html", who, study=study_or_404(room, study_id), found=found)
-
-
-def _view(room: Room, case: OwnCase) -> StudyView | None:
-    return read_study(room.engine, case.study_id)
