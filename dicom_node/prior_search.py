@@ -38,7 +38,7 @@ from dicom_node.sections import AnyDestination, DicomDestination
 from dicom_node.selection import select
 from dicom_node.settings import Settings
 from dicom_node.store.files import data_set_offset
-from dicom_node.store.index import Index, ReceivedInstance
+from dicom_node.store.index import Index
 from dicom_node.store.priors import Pairing, Priors, Unpaired
 
 if TYPE_CHECKING:
@@ -262,18 +262,11 @@ class PriorSearch:
             return
         stored = self._spool.keep(content)
         self._index.add_instance(
-            ReceivedInstance(
-                sop_instance_uid=found.sop_instance_uid,
-                sop_class_uid=found.sop_class_uid,
-                transfer_syntax_uid=syntax,
-                study_instance_uid=found.study_instance_uid,
-                series_instance_uid=found.series_instance_uid,
-                digest=stored.digest,
-                size=stored.size,
-                file=stored.name,
+            found.received(
+                stored,
+                syntax,
                 calling_ae=self._source_ae,
                 peer_host=self._source.name,
-                own_result=found.own_result,
                 moved_for=self._settings.dicom.ae_title,
             )
         )

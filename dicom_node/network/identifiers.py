@@ -20,6 +20,8 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from dicom_node.errors import BadInstance
 from dicom_node.network.status import Status
 from dicom_node.results.equipment import MODEL_NAME
+from dicom_node.store.files import StoredFile
+from dicom_node.store.index import ReceivedInstance
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | mmap.mmap
 
@@ -68,6 +70,43 @@ class Identifiers:
     study_instance_uid: str
     series_instance_uid: str
     own_result: bool
+
+    def received(
+        self,
+        stored: StoredFile,
+        transfer_syntax_uid: str,
+        *,
+        calling_ae: str,
+        peer_host: str,
+        moved_for: str = "",
+    ) -> ReceivedInstance:
+        """Return the instance as the index takes it, once its file is durable.
+
+        Parameters
+        ----------
+        stored
+            Its file.
+        transfer_syntax_uid
+            That the file is encoded in.
+        calling_ae, peer_host
+            Whom it came from.
+        moved_for
+            As for :class:`ReceivedInstance`.
+        """
+        return ReceivedInstance(
+            sop_instance_uid=self.sop_instance_uid,
+            sop_class_uid=self.sop_class_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+            study_instance_uid=self.study_instance_uid,
+            series_instance_uid=self.series_instance_uid,
+            digest=stored.digest,
+            size=stored.size,
+            file=stored.name,
+            calling_ae=calling_ae,
+            peer_host=peer_host,
+            own_result=self.own_result,
+            moved_for=moved_for,
+        )
 
 
 _MANUFACTURER_MODEL_NAME = 0x00081090

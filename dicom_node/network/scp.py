@@ -37,7 +37,7 @@ from dicom_node.sections import DicomSettings
 from dicom_node.settings import Settings
 from dicom_node.store.commitments import Commitments
 from dicom_node.store.files import Spool
-from dicom_node.store.index import Admission, Index, ReceivedInstance
+from dicom_node.store.index import Admission, Index
 
 _LOG = logging.getLogger(__name__)
 
@@ -121,18 +121,11 @@ class StorageSCP:
         identifiers = _identify(request, request.incoming)
         stored = self._spool.adopt(_path(request.incoming))
         admission = self._index.add_instance(
-            ReceivedInstance(
-                sop_instance_uid=identifiers.sop_instance_uid,
-                sop_class_uid=identifiers.sop_class_uid,
-                transfer_syntax_uid=request.transfer_syntax,
-                study_instance_uid=identifiers.study_instance_uid,
-                series_instance_uid=identifiers.series_instance_uid,
-                digest=stored.digest,
-                size=stored.size,
-                file=stored.name,
+            identifiers.received(
+                stored,
+                request.transfer_syntax,
                 calling_ae=association.calling_ae,
                 peer_host=association.host,
-                own_result=identifiers.own_result,
                 moved_for=request.moved_for,
             )
         )

@@ -23,7 +23,7 @@ from dicom_node.reading_room.pictures import as_instance
 from dicom_node.reading_room.room import Room
 from dicom_node.selection import ANALYSED_SOP_CLASSES
 from dicom_node.store.files import data_set_offset
-from dicom_node.store.index import TRIED, ReceivedInstance
+from dicom_node.store.index import TRIED
 
 CALLED = "READING_ROOM"
 """What stands in the index for the calling AE."""
@@ -82,21 +82,7 @@ def take(room: Room, path: Path, address: str) -> str:
     if identifiers.sop_class_uid not in ANALYSED_SOP_CLASSES:
         raise BadInstance(f"{UID(identifiers.sop_class_uid).name} is no radiograph")
     stored = room.data_dir.spool.adopt(path)
-    room.index.add_instance(
-        ReceivedInstance(
-            sop_instance_uid=identifiers.sop_instance_uid,
-            sop_class_uid=identifiers.sop_class_uid,
-            transfer_syntax_uid=syntax,
-            study_instance_uid=identifiers.study_instance_uid,
-            series_instance_uid=identifiers.series_instance_uid,
-            digest=stored.digest,
-            size=stored.size,
-            file=stored.name,
-            calling_ae=CALLED,
-            peer_host=address,
-            own_result=identifiers.own_result,
-        )
-    )
+    room.index.add_instance(identifiers.received(stored, syntax, calling_ae=CALLED, peer_host=address))
     return identifiers.study_instance_uid
 
 

@@ -12,7 +12,7 @@ from dicom_node.network.identifiers import read_identifiers
 from dicom_node.sections import DicomDestination, StudySettings, WorkerSettings
 from dicom_node.settings import Settings
 from dicom_node.store.files import data_set_offset
-from dicom_node.store.index import Index, ReceivedInstance
+from dicom_node.store.index import Index
 from models.bundle import write_bundle
 from tests import factories
 from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network
@@ -56,19 +56,7 @@ class Bench:
         stored = self.data_dir.spool.keep(content)
         found = read_identifiers(content, data_set_offset(content), ds.file_meta.TransferSyntaxUID)
         self.index.add_instance(
-            ReceivedInstance(
-                sop_instance_uid=found.sop_instance_uid,
-                sop_class_uid=found.sop_class_uid,
-                transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
-                study_instance_uid=found.study_instance_uid,
-                series_instance_uid=found.series_instance_uid,
-                digest=stored.digest,
-                size=stored.size,
-                file=stored.name,
-                calling_ae="MODALITY",
-                peer_host=peer_host,
-                own_result=found.own_result,
-            )
+            found.received(stored, ds.file_meta.TransferSyntaxUID, calling_ae="MODALITY", peer_host=peer_host)
         )
         return found.study_instance_uid
 
