@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Literal
+from typing import Literal, TextIO
 
 _STUDY: ContextVar[str] = ContextVar("study", default="-")
 _QUIET = {"pynetdicom": logging.ERROR, "pydicom": logging.ERROR, "alembic": logging.WARNING}
@@ -64,6 +64,14 @@ class _Text(logging.Formatter):
         return super().format(record)
 
 
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at the moment: others take its place for a while and then close it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def configure(level: str, style: Literal["text", "json"]) -> None:
     """Send this process's log to standard error.
 
@@ -74,7 +82,7 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
     style
         ``text`` for people, ``json`` for machines.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(_Json() if style == "json" else _Text())
     root = logging.getLogger()
     root.handlers[:] = [handler]
