@@ -127,10 +127,15 @@ class OidcSettings(_Section):
         description="how readers call the page; the provider sends them back to PAGE_URL/login/oidc/back",
     )
     scopes: tuple[str, ...] = ("openid", "profile")
-    role_claim: str = Field("roles", description="of the ID token: roles or groups; dots lead into claims")
+    role_claim: str = Field(
+        "roles", description="of the ID token, else of UserInfo: roles or groups; dots lead into claims"
+    )
     readers: tuple[str, ...] = Field(("dicom-node-reader",), description="which of them make a reader")
     admins: tuple[str, ...] = Field(("dicom-node-admin",), description="which of them make an admin")
     name_claim: str = Field("preferred_username", description="what a new reader is called by")
+    logout: bool = Field(
+        True, description="who logs out here is sent to the provider's logout too, if it has one"
+    )
     button: str = Field("Log in with your organisation", min_length=1, max_length=64)
     tls_ca: Path | None = Field(
         None, description="PEM file of the provider's authorities; the system's when absent"
@@ -143,11 +148,7 @@ class OidcSettings(_Section):
         if not self.client_id or not self.page_url:
             raise ValueError("issuer needs client_id and page_url beside it")
         parts = urlsplit(self.issuer)
-        if (
-            parts.query
-            or parts.fragment
-            or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")))
-        ):
+        if parts.query or parts.fragment or not is_confidential(self.issuer):
             raise ValueError("issuer must be an https address, such as https://id.example")
         if not _is_origin(self.page_url):
             raise ValueError("page_url must be such as https://reading.example, without a path")
@@ -349,7 +350,7 @@ class DicomwebDestination(Destination):
             raise ValueError("url holds credentials: put them in token_file, or in user and password_file")
         if (self.user is None) != (self.password_file is None) or (self.user and self.token_file):
             raise ValueError("give either token_file, or user and password_file, or nothing")
-        if parts.scheme == "http" and (self.token_file or self.user) and not is_loopback(parts.hostname):
+        if (self.token_file or self.user) and not is_confidential(self.url):
             raise ValueError("over http anybody on the way can read the credentials: use https")
         return self
 
@@ -387,6 +388,12 @@ class Rule(_Section):
 def _is_origin(address: str) -> bool:
     parts = urlsplit(address)
     return parts.scheme in {"http", "https"} and address == f"{parts.scheme}://{parts.netloc}" != "http://"
+
+
+def is_confidential(address: str) -> bool:
+    """Whether nobody on the way to an address can read what is sent: by https, or to this machine."""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
 
 
 def is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""An identity provider that tests can make lie: discovery, authorization, token and keys."""
+"""An identity provider that tests can make lie: discovery, authorization, token, keys, UserInfo, logout."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ class Issuer:
     ----------
     claims
         Of the next ID token, over the right ones; None leaves one out.
+    info
+        Of UserInfo, over the right subject.
+    named
+        Further endpoints of the discovery document; ``/info`` is UserInfo, ``/end`` the logout.
+    ended
+        What browsers came to the logout with.
     key
         That signs it; `published` are the keys that it says it has.
     """
@@ -36,6 +42,9 @@ class Issuer:
         self.published = [self.key]
         self.algorithm = "RS256"
         self.claims: dict[str, Any] = {}
+        self.info: dict[str, Any] = {}
+        self.named: dict[str, str] = {}
+        self.ended: list[dict[str, str]] = []
         self.refuses = ""
         self.asked: dict[str, dict[str, str]] = {}
         self.app = Starlette(
@@ -44,13 +53,15 @@ class Issuer:
                 Route("/authorize", self._authorize),
                 Route("/token", self._token, methods=["POST"]),
                 Route("/keys", self._keys),
+                Route("/info", self._user_info),
+                Route("/end", self._end),
             ]
         )
 
     async def _discovery(self, _request: Request) -> Response:
         names = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "keys"}
         found = {name: f"{self.address}/{path}" for name, path in names.items()}
-        return JSONResponse({"issuer": self.address, **found})
+        return JSONResponse({"issuer": self.address, **found, **self.named})
 
     async def _authorize(self, request: Request) -> Response:
         asked = dict(request.query_params)
@@ -84,3 +95,13 @@ class Issuer:
 
     async def _keys(self, _request: Request) -> Response:
         return JSONResponse({"keys": [key.as_dict(private=False) for key in self.published]})
+
+    async def _user_info(self, request: Request) -> Response:
+        if request.headers.get("Authorization") != "Bearer a":
+            return JSONResponse({"error": "invalid_token"}, 401)
+        return JSONResponse({"sub": "1", **self.info})
+
+    async def _end(self, request: Request) -> Response:
+        assert request.query_params["client_id"] == CLIENT
+        self.ended.append(dict(request.query_params))
+        return RedirectResponse(request.query_params["post_logout_redirect_uri"])

@@ -220,10 +220,14 @@ class Accounts:
             return None
         return Account(row.id, row.name, Role(row.role))
 
-    def end(self, token: str) -> None:
-        """End a session."""
+    def end(self, token: str) -> bool:
+        """End a session; return whether it was of somebody whom an identity provider vouches for."""
+        this = session.c.token == _digest(token)
+        whose = select(account.c.password).join(session, session.c.account_id == account.c.id).where(this)
         with database.writing(self._engine) as connection:
-            connection.execute(delete(session).where(session.c.token == _digest(token)))
+            credential = connection.execute(whose).scalar_one_or_none() or ""
+            connection.execute(delete(session).where(this))
+        return credential.startswith(_VOUCHED)
 
 
 class Tries:

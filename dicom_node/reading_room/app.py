@@ -182,10 +182,10 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _provider_routes(room: Room) -> APIRouter:
     try:
-        from dicom_node.reading_room import oidc  # noqa: PLC0415 - needs what is not always installed
+        from dicom_node.reading_room import oidc, provider  # noqa: PLC0415 - need what is not always installed
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"oidc: {error.name} is missing; install dicom-node[oidc]") from None
-    return oidc.routes(oidc.Provider(room.settings.oidc, room.key))
+    return oidc.routes(provider.Provider(room.settings.oidc, room.key))
 
 
 def _add_errors(app: FastAPI, pages: Pages) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
@@ -32,6 +32,9 @@ from dicom_node.reading_room.visitors import (
     reader,
     unforged,
 )
+
+PROVIDER_LOGOUT: Final = "/login/oidc/out"
+"""Where the logout goes on when a provider is set; see :mod:`dicom_node.reading_room.oidc`."""
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(unforged)])
 
@@ -199,11 +202,12 @@ def log_in(request: Request, room: RoomOf, form: Form) -> Response:
 
 @router.post("/logout")
 def log_out(request: Request, room: RoomOf, who: Reader) -> Response:
-    """End a session."""
-    room.accounts.end(request.cookies.get(COOKIE, ""))
+    """End a session; one that a provider vouched for goes on to the provider's logout."""
+    vouched = room.accounts.end(request.cookies.get(COOKIE, ""))
     room.accesses.record(who.name, who.address, "logout", repeats=True)
     request.state.cookie = secrets.token_urlsafe(32)
-    return RedirectResponse("/login", 303)
+    oidc = room.settings.oidc
+    return RedirectResponse(PROVIDER_LOGOUT if vouched and oidc.issuer and oidc.logout else "/login", 303)
 
 
 def own_path(target: str) -> str:

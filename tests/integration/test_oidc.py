@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
+import re
 import subprocess
 import sys
 import time
@@ -15,14 +17,15 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 from joserfc.jwk import OctKey, RSAKey
+from playwright.sync_api import expect, sync_playwright
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.reading_room import oidc
 from dicom_node.reading_room.accounts import Accounts, Role
 from dicom_node.reading_room.app import create_app
 from dicom_node.reading_room.guard import HEADERS
+from dicom_node.reading_room.provider import STATE_SECONDS, LoginFailed, Provider
 from dicom_node.sections import OidcSettings
-from tests.integration.test_reading_room_browser import served
+from tests.integration.test_reading_room_browser import CHROMIUM, FLAGS, served
 from tests.issuer import CLIENT, SECRET, Issuer
 from tests.peers import free_port, until
 from tests.unit.reading_room.node import StillNode
@@ -52,7 +55,8 @@ def lying() -> Iterator[Issuer]:
 def issuer(lying: Issuer) -> Issuer:
     """The provider that lies, honest so far; its one user is a reader."""
     lying.key, lying.algorithm, lying.refuses = lying.published[0], "RS256", ""
-    lying.claims = {"roles": ["dicom-node-reader"]}
+    lying.claims, lying.info, lying.named = {"roles": ["dicom-node-reader"]}, {}, {}
+    lying.ended.clear()
     return lying
 
 
@@ -85,7 +89,7 @@ def with_provider(node: StillNode, address: str, **values: object) -> StillNode:
     secret = node.settings.data_dir / "secret"
     secret.write_text(f"{SECRET}\n")
     settings = OidcSettings(
-        issuer=address, client_id=CLIENT, client_secret_file=secret, page_url=PAGE, **values
+        **{"issuer": address, "client_id": CLIENT, "client_secret_file": secret, "page_url": PAGE, **values}
     )
     node.settings = node.settings.model_copy(update={"oidc": settings})
     return node
@@ -120,6 +124,20 @@ def as_user(client: TestClient, sub: str, target: str = "/") -> httpx.Response:
     return client.get(sent_back(answer))
 
 
+def logged_out(client: TestClient) -> str:
+    """Where a logout leads."""
+    answer = client.post("/logout", data={"csrf": token_in(client.get("/").text)})
+    assert answer.status_code == 303
+    return answer.headers["Location"]
+
+
+def link_in(text: str) -> str:
+    """Where the page that follows a logout goes on to by itself."""
+    found = re.search(r'http-equiv="refresh" content="0; url=([^"]+)"', text)
+    assert found
+    return html.unescape(found[1])
+
+
 MAPPED = {"role_claim": "realm_access.roles", "readers": ("radiology",), "admins": ("it",)}
 
 
@@ -138,8 +156,13 @@ def test_a_reader_of_a_real_provider_comes_in_and_goes(node: StillNode, provider
         account = Accounts(node.index.engine).named("Rita")
         assert account is not None
         assert account.role is Role.READER
-        assert client.post("/logout", data={"csrf": token_in(page.text)}).status_code == 303
+        assert logged_out(client) == "/login/oidc/out"
         assert client.get("/cohort").status_code == 303
+        onward = client.get("/login/oidc/out")
+        assert onward.headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]
+        there = httpx.get(link_in(onward.text), trust_env=False)
+        assert there.status_code == 200
+        assert f"redirected to <code>{PAGE}/login</code>" in there.text
         assert as_user(client, "ada").status_code == 303
         seen = client.get("/access")
         assert seen.status_code == 200
@@ -196,6 +219,88 @@ def test_nobody_becomes_somebody_else_by_name(node: StillNode, issuer: Issuer) -
             assert log_in(local, "rita") == 303
 
 
+def test_what_the_token_lacks_is_asked_of_user_info(node: StillNode, issuer: Issuer) -> None:
+    accounts = Accounts(node.index.engine)
+    with page_of(with_provider(node, issuer.address, role_claim="access.roles")) as client:
+        issuer.named = {"userinfo_endpoint": f"http://127.0.0.1:{free_port()}/"}
+        issuer.claims = {"access": {"roles": ["dicom-node-admin"]}}
+        assert came_back(client).status_code == 303  # the token says all: nobody is asked
+        issuer.claims = {"access": {"roles": []}}
+        assert came_back(client).status_code == 403  # and that there is no role
+        issuer.claims = {"preferred_username": None, "access": {"level": 1}, "sub": "2"}
+        answer = came_back(client)
+        assert (answer.status_code, "does not answer" in answer.text) == (503, True)
+        issuer.named = {"userinfo_endpoint": f"{issuer.address}/info"}
+        issuer.info = {"sub": "2", "preferred_username": "carla", "access": {"roles": ["dicom-node-reader"]}}
+        assert came_back(client).status_code == 303
+        assert {(each.name, each.role) for each in accounts.all()} == {
+            ("rita", Role.ADMIN),
+            ("carla", Role.READER),
+        }
+
+
+def test_the_user_info_of_somebody_else_lets_nobody_in(node: StillNode, issuer: Issuer) -> None:
+    issuer.claims = {"roles": None}
+    issuer.named = {"userinfo_endpoint": f"{issuer.address}/info"}
+    with page_of(with_provider(node, issuer.address)) as client:
+        for sub in ("2", None, 1):
+            issuer.info = {"sub": sub, "roles": ["dicom-node-admin"]}
+            answer = came_back(client)
+            assert (answer.status_code, "cannot be trusted" in answer.text) == (401, True)
+        issuer.named = {"userinfo_endpoint": "http://id.example/info"}
+        assert "cannot be trusted" in came_back(client).text
+        assert Accounts(node.index.engine).all() == []
+
+
+def test_a_logout_goes_on_to_the_provider_that_has_one(node: StillNode, issuer: Issuer) -> None:
+    Accounts(node.index.engine).add("ada", Role.ADMIN, PASSWORD)
+    with page_of(with_provider(node, issuer.address)) as client:
+        issuer.named = {"end_session_endpoint": f"{issuer.address}/end?tenant=1"}
+        assert log_in(client, "ada") == 303
+        assert logged_out(client) == "/login"  # a local account ends here
+        assert came_back(client).status_code == 303
+        assert logged_out(client) == "/login/oidc/out"
+        assert client.get("/").headers["Location"].startswith("/login")  # it ended before anybody is asked
+        asked = urlsplit(link_in(client.get("/login/oidc/out").text))
+        assert f"{asked.scheme}://{asked.netloc}{asked.path}" == f"{issuer.address}/end"
+        back = {"client_id": [CLIENT], "post_logout_redirect_uri": [f"{PAGE}/login"]}
+        assert parse_qs(asked.query) == {"tenant": ["1"], **back}
+        issuer.named = {"end_session_endpoint": "http://id.example/end"}
+        assert "may still be logged in" in client.get("/login/oidc/out").text
+        issuer.named = {}
+        assert client.get("/login/oidc/out").headers["Location"] == "/login"
+    with page_of(with_provider(node, issuer.address, logout=False)) as client:
+        assert came_back(client).status_code == 303
+        assert logged_out(client) == "/login"
+
+
+def test_a_provider_that_is_away_keeps_nobody_from_logging_out(node: StillNode, issuer: Issuer) -> None:
+    with page_of(with_provider(node, issuer.address)) as client:
+        assert came_back(client).status_code == 303
+        with page_of(with_provider(node, f"http://127.0.0.1:{free_port()}")) as later:
+            later.cookies = client.cookies
+            answer = later.get(logged_out(later))
+            assert (answer.status_code, "may still be logged in" in answer.text) == (200, True)
+            assert later.get("/").headers["Location"].startswith("/login")
+
+
+def test_a_browser_is_logged_out_here_and_there(node: StillNode, issuer: Issuer) -> None:
+    port = free_port()
+    page_url = f"http://127.0.0.1:{port}"
+    issuer.named = {"end_session_endpoint": f"{issuer.address}/end"}
+    app = create_app(with_provider(node, issuer.address, page_url=page_url).settings)
+    with served(app, port), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page()
+        page.goto(page_url)
+        page.get_by_role("link", name="Log in with your organisation").click()
+        page.get_by_role("button", name="Log out").click()
+        expect(page).to_have_url(f"{page_url}/login", timeout=20_000)
+        expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+        assert issuer.ended == [{"client_id": CLIENT, "post_logout_redirect_uri": f"{page_url}/login"}]
+        browser.close()
+
+
 OTHER = RSAKey.generate_key(2048, {"kid": "one"})
 
 
@@ -250,15 +355,15 @@ def test_a_login_comes_back_to_the_browser_that_began_it(node: StillNode, issuer
 
 
 def test_a_state_lasts_ten_minutes_and_a_code_is_taken_once(node: StillNode, issuer: Issuer) -> None:
-    provider = oidc.Provider(with_provider(node, issuer.address).settings.oidc, b"k" * 32, clock=lambda: now)
+    provider = Provider(with_provider(node, issuer.address).settings.oidc, b"k" * 32, clock=lambda: now)
     now = 1000.0
     state = parse_qs(urlsplit(provider.begin("cookie", "/studies/1")).query)["state"][0]
-    now += oidc.STATE_SECONDS
+    now += STATE_SECONDS
     assert provider.target("cookie", state) == "/studies/1"
-    with pytest.raises(oidc.LoginFailed):
+    with pytest.raises(LoginFailed):
         provider.target("another", state)
     now += 1
-    with pytest.raises(oidc.LoginFailed):
+    with pytest.raises(LoginFailed):
         provider.target("cookie", state)
     with page_of(node) as client:
         back = sent_back(httpx.get(begun(client), trust_env=False))

@@ -32,10 +32,10 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 
 @contextlib.contextmanager
-def served(app: Any) -> Iterator[str]:
+def served(app: Any, port: int = 0) -> Iterator[str]:
     """Serve an application in a thread; yields its address without a slash at its end."""
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-    listening = bind("127.0.0.1", 0)
+    listening = bind("127.0.0.1", port)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:
