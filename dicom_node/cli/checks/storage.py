@@ -1,0 +1,86 @@
+"""Where things are kept: the data directory and the database."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+
+from dicom_node.cli.checks import Check
+from dicom_node.errors import ConfigurationError
+from dicom_node.settings import Settings
+
+_MIB = 2**20
+_SLOW_FSYNC_SECONDS = 0.1
+
+
+def data_dir(settings: Settings) -> Iterator[Check]:
+    """See that films can be kept, how quickly, and how many."""
+    root = settings.data_dir.absolute()
+    folder = next(each for each in (root, *root.parents) if each.exists())
+    state = "in use by a node" if in_use(settings) else "free" if folder == root else "will be made"
+    try:
+        began = time.monotonic()
+        # The file has no name: nothing is left behind.
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+            os.fsync(probe.fileno())
+        took = time.monotonic() - began
+    except OSError as error:
+        yield Check(
+            "data_dir",
+            ok=False,
+            found=f"{root}: {error.strerror}",
+            remedy="make it writable for this user, or set data_dir to another folder",
+        )
+        return
+    found = f"{root}: {state}, writable, fsync in {1000 * took:.1f} ms"
+    slow = "every film waits for a few of these: put data_dir on a local SSD"
+    yield Check("data_dir", *((True, found) if took < _SLOW_FSYNC_SECONDS else (None, found, slow)))
+    status = os.statvfs(folder)
+    free, reserve = status.f_bavail * status.f_frsize, settings.dicom.min_free_bytes
+    words = f"{free // _MIB} MiB, of which {reserve // _MIB} MiB are kept free (dicom.min_free_bytes)"
+    if free <= reserve:
+        remedy = "free space, or lower dicom.min_free_bytes; until then C-STORE is answered A700"
+        yield Check("free space", ok=False, found=words, remedy=remedy)
+    else:
+        yield Check("free space", ok=True, found=words)
+
+
+def database(settings: Settings) -> Iterator[Check]:
+    """See that the index answers, or will be made."""
+    from sqlalchemy import make_url
+
+    from dicom_node.store.database import connect, reachable
+
+    if settings.database_url is None and not (settings.data_dir / "index.sqlite").exists():
+        yield Check("database", ok=True, found="SQLite in data_dir; will be made")
+        return
+    try:
+        engine = connect(settings.database)
+    except ConfigurationError as error:
+        yield Check("database", ok=False, found=str(error), remedy="correct database_url")
+        return
+    sentence = reachable(engine)
+    engine.dispose()
+    address = make_url(settings.database).render_as_string(hide_password=True)
+    if sentence:
+        remedy = "start the server, or correct database_url"
+        yield Check("database", ok=False, found=f"{address}: {sentence}", remedy=remedy)
+    else:
+        yield Check("database", ok=True, found=f"{address} answers")
+
+
+def in_use(settings: Settings) -> bool:
+    """Whether a node, or a part of one, holds the lock of the data directory."""
+    try:
+        with (settings.data_dir / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

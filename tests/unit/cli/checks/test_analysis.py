@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dicom_node.cli.checks import analysis
+from dicom_node.settings import Settings
+from tests.unit.cli.checks.host import blocked, one, settings_for
+
+
+def fake_torch(monkeypatch: pytest.MonkeyPatch, cards: int) -> None:
+    """No card is here: this is the one thing that a test cannot start."""
+    import torch
+
+    names = SimpleNamespace(
+        is_available=lambda: cards > 0,
+        device_count=lambda: cards,
+        get_device_name=lambda number: f"Card {number}",
+    )
+    monkeypatch.setattr(torch, "cuda", names)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cards", "ok", "words"),
+    [
+        ("auto", 0, True, "cpu, 3 threads"),
+        ("cpu", 2, True, "cpu, 3 threads"),
+        ("auto", 2, True, "cuda:0 Card 0, cuda:1 Card 1"),
+        ("cuda", 1, True, "cuda:0 Card 0"),
+        ("cuda:1", 2, True, "cuda:1 Card 1"),
+        ("cuda", 0, False, "torch sees 0 devices"),
+        ("cuda:2", 2, False, "torch sees 2 devices"),
+    ],
+)
+def test_the_device_must_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, cards: int, ok: bool, words: str
+) -> None:
+    fake_torch(monkeypatch, cards)
+    check = one(analysis.device, settings_for(tmp_path, worker={"device": wanted, "threads": 3}), "device")
+    assert check.ok is ok
+    assert words in check.found
+
+
+def test_without_torch_there_is_no_device_and_no_bundle(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked(monkeypatch, "torch", "models")
+    assert one(analysis.device, settings, "device").ok is None
+    assert one(analysis.bundle, settings, "bundle").ok is None
+    assert one(analysis.gate, settings, "gate").ok is None
+
+
+def test_a_bundle_that_is_not_there_fails(tmp_path: Path) -> None:
+    check = one(analysis.bundle, settings_for(tmp_path, worker={"bundle": "nothing"}), "bundle")
+    assert check.ok is False
+    assert "'nothing'" in check.found
+
+
+def test_the_gate_must_be_there_and_is_missed_when_it_is_off(tmp_path: Path, settings: Settings) -> None:
+    assert one(analysis.gate, settings, "gate").ok is True
+    check = one(analysis.gate, settings_for(tmp_path, worker={"gate": "nothing"}), "gate")
+    assert (check.ok, "'nothing'" in check.found) == (False, True)
+    assert one(analysis.gate, settings_for(tmp_path, worker={"gate": ""}), "gate").ok is None
