@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from dicom_node.cli.checks import Check
 from dicom_node.settings import Settings
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
 
 
 def device(settings: Settings) -> Iterator[Check]:
@@ -37,7 +41,7 @@ def device(settings: Settings) -> Iterator[Check]:
 
 
 def bundle(settings: Settings) -> Iterator[Check]:
-    """See that the bundle is whole."""
+    """See that the bundle is whole, and whether there are similar cases for it."""
     try:
         from models.bundle import find_bundle, read_bundle
         from models.errors import ModelError
@@ -53,6 +57,30 @@ def bundle(settings: Settings) -> Iterator[Check]:
         return
     found = f"{whole.manifest.folder}: {len(whole.labels)} labels, every file verified"
     yield Check("bundle", ok=True, found=f"{found}, weights {whole.weights_sha256[:12]}")
+    yield _similar_cases(settings, whole)
+
+
+def _similar_cases(settings: Settings, bundle: Bundle) -> Check:
+    """See whether the index of the bundle is there, whole, and built by these very weights."""
+    from models.errors import ModelError
+    from models.retrieval.index import is_index, read_index
+
+    name = bundle.manifest.folder
+    folder = settings.index_of(name)
+    build = f"dicom-node index build {settings.worker.bundle} --root FOLDER"
+    if not settings.retrieval.enabled:
+        return Check("similar cases", ok=True, found="turned off: retrieval.enabled is false")
+    if not is_index(folder):
+        found = f"none are looked for: there is no index of {name} in {folder}"
+        return Check("similar cases", ok=None, found=found, remedy=f"{build}, if they are wanted")
+    try:
+        index = read_index(folder)
+        index.check_origin(bundle.identity)
+    except ModelError as error:
+        remedy = f"{build}, name another folder in retrieval.index, or set retrieval.enabled to false"
+        return Check("similar cases", ok=False, found=f"{folder}: {error}", remedy=remedy)
+    found = f"{folder}: {len(index.cases)} cases of {index.name}, every hash verified"
+    return Check("similar cases", ok=True, found=f"{found}, built by weights {bundle.weights_sha256[:12]}")
 
 
 def gate(settings: Settings) -> Iterator[Check]:

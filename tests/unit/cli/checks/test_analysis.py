@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,7 +8,10 @@ import pytest
 
 from dicom_node.cli.checks import analysis
 from dicom_node.settings import Settings
+from models.bundle import find_bundle, read_bundle
+from models.retrieval.index import CASES, Origin, write_index
 from tests.unit.cli.checks.host import blocked, one, settings_for
+from tests.unit.models.retrieval import make_index
 
 
 def fake_torch(monkeypatch: pytest.MonkeyPatch, cards: int) -> None:
@@ -63,3 +67,25 @@ def test_the_gate_must_be_there_and_is_missed_when_it_is_off(tmp_path: Path, set
     check = one(analysis.gate, settings_for(tmp_path, worker={"gate": "nothing"}), "gate")
     assert (check.ok, "'nothing'" in check.found) == (False, True)
     assert one(analysis.gate, settings_for(tmp_path, worker={"gate": ""}), "gate").ok is None
+
+
+def test_the_index_of_similar_cases_must_be_of_these_weights(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, worker={"bundle": "openi-normality"})
+    check = one(analysis.bundle, settings, "similar cases")
+    assert (check.ok, "no index of openi-normality-" in check.found) == (None, True)
+    assert "dicom-node index build openi-normality" in check.remedy
+    whole = read_bundle(find_bundle("openi-normality"))
+    folder = settings.index_of(whole.manifest.folder)
+    index = make_index(7)
+    write_index(folder, index)
+    check = one(analysis.bundle, settings, "similar cases")
+    assert (check.ok, f"not by {whole.manifest.folder}" in check.found) == (False, True)
+    write_index(folder, replace(index, origin=Origin.of(whole.identity, "encoder")))
+    check = one(analysis.bundle, settings, "similar cases")
+    assert (check.ok, "7 cases of drawn train" in check.found) == (True, True)
+    (folder / CASES).write_text("")
+    check = one(analysis.bundle, settings, "similar cases")
+    assert (check.ok, "was altered" in check.found) == (False, True)
+    off = settings_for(tmp_path, worker={"bundle": "openi-normality"}, retrieval={"enabled": False})
+    check = one(analysis.bundle, off, "similar cases")
+    assert (check.ok, "retrieval.enabled" in check.found) == (True, True)
