@@ -19,49 +19,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
-from torch import Tensor, nn
 
 from models.architectures import Network, build
 from models.calibration import Calibration, parse_calibration
 from models.errors import BundleError, VocabularyError
-from models.manifest import read_file, read_table, read_verified, sha256_of, toml, verify
+from models.manifest import ADDED, read_file, read_table, read_verified, sha256_of, toml, verify
 from models.mapcheck import MapCheck, parse_map_check
+from models.shipped import NAME, find_folder
 from models.tokens import TextFormat, Tokenizer
 from models.transforms import Preprocessing
 from models.types import Identity
 from models.vocabulary import Label, load_vocabulary
+from models.weights import WEIGHTS, load_weights, packed
 
 MANIFEST = "bundle.toml"
 LABELS = "labels.toml"
 CALIBRATION = "calibration.json"
-WEIGHTS = "weights.safetensors"
 TOKENIZER = "tokenizer.json"
 MAPS = "maps.json"
-METRICS = "metrics.json"
-CARD = "README.md"
 
 REQUIRED = (LABELS, CALIBRATION, WEIGHTS)
-#: May be written after the bundle, for no answer depends on them.
-ADDED = (METRICS, CARD)
 OPTIONAL = (TOKENIZER, MAPS, *ADDED)
 
 TEXT_INPUTS = ("none", "optional", "required")
 EXPLANATIONS = ("gradcam", "none")
-
-_NAME = re.compile(r"(?P<name>[a-z0-9]+(-[a-z0-9]+)*?)-(?P<version>\d+\.\d+\.\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +88,7 @@ class Manifest:
     tokens: TextFormat | None = None
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.folder):
+        if not NAME.fullmatch(self.folder):
             raise ValueError(f"bundle {self.folder!r}: a name is like openi-findings, a version like 0.1.0")
         if self.text not in TEXT_INPUTS:
             raise ValueError(f"inputs.text {self.text!r} is none of {', '.join(TEXT_INPUTS)}")
@@ -219,17 +206,7 @@ class Bundle:
         """
         network = self.manifest.network(len(self.labels))
         self._check_tokens(network)
-        try:
-            state = {
-                name: value.float()
-                for name, value in load_safetensors(
-                    read_verified(self.path, WEIGHTS, self.hashes[WEIGHTS])
-                ).items()
-            }
-        except SafetensorError as error:
-            raise BundleError(f"bundle {self.path}: {WEIGHTS} is not a safetensors file: {error}") from error
-        check_state(self.path, network.state_dict(), state)
-        network.load_state_dict(state, strict=False)
+        load_weights(network, self.path, self.weights_sha256)
         return network.eval()
 
     def _check_tokens(self, network: Network) -> None:
@@ -250,41 +227,6 @@ class Bundle:
                 f"bundle {self.path}: the tokenizer gives {asked.vocabulary} ids and {asked.length} tokens, "
                 f"the text tower takes {most.vocabulary} and {most.length}"
             )
-
-
-def check_state(path: Path, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Check that weights fit a network and are numbers.
-
-    Raises
-    ------
-    BundleError
-        If not.
-    """
-    shapes = {name: tuple(value.shape) for name, value in weights_of(wanted).items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    for name in sorted(shapes.keys() | found.keys()):
-        if shapes.get(name) != found.get(name):
-            raise BundleError(
-                f"bundle {path}: weight {name} has shape {found.get(name)}, the architecture and the labels "
-                f"ask for {shapes.get(name)}"
-            )
-        if not torch.isfinite(state[name]).all():
-            raise BundleError(f"bundle {path}: weight {name} holds values that are not finite")
-
-
-def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights that a bundle keeps of a network's state: all but the counters of batches."""
-    return {name: value for name, value in state.items() if value.is_floating_point()}
-
-
-def packed(network: nn.Module) -> bytes:
-    """Weights as the bytes of a safetensors file."""
-    state = {
-        # Matrices in half precision; norms and biases are few, and their range does not suit it.
-        name: value.detach().cpu().to(torch.float16 if value.dim() > 1 else torch.float32).contiguous()
-        for name, value in weights_of(network.state_dict()).items()
-    }
-    return save_safetensors(state)
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -412,40 +354,6 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(toml(entries, tables), encoding="utf-8")
 
 
-def bundles_folder() -> Path:
-    """Folder of the bundles that come with the package."""
-    return Path(str(resources.files("models"))) / "bundles"
-
-
-def find_bundle(name_or_path: str | Path, *, manifest: str = MANIFEST) -> Path:
-    """Folder of a bundle.
-
-    Parameters
-    ----------
-    name_or_path
-        A folder; or a shipped bundle's ``name-version``; or its ``name`` alone for the newest version.
-    manifest
-        Name of the file that makes a folder a bundle of the kind that is looked for.
-
-    Raises
-    ------
-    BundleError
-        If there is none.
-    """
-    path = Path(name_or_path)
-    if (path / manifest).is_file():
-        return path
-    shipped = {
-        folder.name: match
-        for folder in bundles_folder().glob("*")
-        if (match := _NAME.fullmatch(folder.name)) and (folder / manifest).is_file()
-    }
-    wanted = str(name_or_path)
-    matching = [name for name, match in shipped.items() if wanted in (name, match["name"])]
-    if not matching:
-        raise BundleError(
-            f"no bundle {wanted!r}: it is neither a folder with a {manifest} nor one of "
-            f"{', '.join(sorted(shipped)) or 'the shipped ones, for there are none'}"
-        )
-    newest = max(matching, key=lambda name: [int(part) for part in shipped[name]["version"].split(".")])
-    return bundles_folder() / newest
+def find_bundle(name_or_path: str | Path) -> Path:
+    """Folder of a bundle, as :func:`models.shipped.find_folder` finds it."""
+    return find_folder(name_or_path, MANIFEST)

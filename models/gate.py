@@ -19,16 +19,15 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from models.architectures.gate import VIEWS, GateNetwork
-from models.bundle import CARD, METRICS, WEIGHTS, check_state, find_bundle, packed
 from models.errors import BundleError, PredictionError
-from models.manifest import read_table, read_verified, sha256_of, toml, verify
+from models.manifest import ADDED, read_table, sha256_of, toml, verify
+from models.shipped import find_folder
 from models.transforms import Preprocessing
 from models.types import Film, FloatArray
+from models.weights import WEIGHTS, load_weights, packed
 
 MANIFEST = "gate.toml"
 """Unlike that of a bundle of findings, so that neither is taken for the other."""
@@ -186,7 +185,7 @@ class Gate:
         BundleError
             If it is not there, not whole, or does not fit the device.
         """
-        gate = cls(find_bundle(name_or_path, manifest=MANIFEST), device=device)
+        gate = cls(find_folder(name_or_path, MANIFEST), device=device)
         side = gate.manifest.preprocessing.grid
         gate.judge([Film("first", np.eye(side, dtype=np.float32))])
         return gate
@@ -287,7 +286,7 @@ def read_manifest(path: Path) -> tuple[GateManifest, Mapping[str, str]]:
         raise BundleError(f"gate {path}: {MANIFEST}: {error}") from error
     if architecture:
         raise BundleError(f"gate {path}: {MANIFEST} has an unknown entry {next(iter(architecture))}")
-    verify(path, MANIFEST, hashes, required={WEIGHTS}, optional={METRICS, CARD})
+    verify(path, MANIFEST, hashes, required={WEIGHTS}, optional=set(ADDED))
     return manifest, hashes
 
 
@@ -300,7 +299,7 @@ def write_gate(path: Path, manifest: GateManifest, network: GateNetwork) -> Gate
         If what was written would not load again.
     """
     path.mkdir(parents=True, exist_ok=True)
-    for name in (METRICS, CARD):
+    for name in ADDED:
         (path / name).unlink(missing_ok=True)
     (path / WEIGHTS).write_bytes(packed(network))
     return amend_gate(path, manifest, {})
@@ -310,7 +309,7 @@ def amend_gate(path: Path, manifest: GateManifest, files: Mapping[str, str]) -> 
     """Write figures and card, on which no verdict depends, and the manifest that covers them."""
     for name, text in files.items():
         (path / name).write_text(text, encoding="utf-8")
-    hashes = sha256_of(path, (WEIGHTS, METRICS, CARD))
+    hashes = sha256_of(path, (WEIGHTS, *ADDED))
     (path / MANIFEST).write_text(manifest.dump(hashes), encoding="utf-8")
     return Gate(path)
 
@@ -320,13 +319,5 @@ def _network(path: Path, manifest: GateManifest, hashes: Mapping[str, str]) -> G
         network = GateNetwork(backbone=manifest.backbone, channels=manifest.preprocessing.channels)
     except ValueError as error:
         raise BundleError(f"gate {path}: {MANIFEST}: {error}") from error
-    try:
-        state = {
-            name: value.float()
-            for name, value in load_safetensors(read_verified(path, WEIGHTS, hashes[WEIGHTS])).items()
-        }
-    except SafetensorError as error:
-        raise BundleError(f"gate {path}: {WEIGHTS} is not a safetensors file: {error}") from error
-    check_state(path, network.state_dict(), state)
-    network.load_state_dict(state, strict=False)
+    load_weights(network, path, hashes[WEIGHTS])
     return network.requires_grad_(False).eval()

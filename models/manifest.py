@@ -15,6 +15,11 @@ from typing import Any
 
 from models.errors import BundleError
 
+METRICS = "metrics.json"
+CARD = "README.md"
+ADDED = (METRICS, CARD)
+"""May be written after the folder, for no answer depends on them."""
+
 
 def read_file(path: Path, name: str) -> bytes:
     """Read one file of a folder.

@@ -24,7 +24,8 @@ from dicom_node.store.readings import (
     KeptSimilar,
     KeptWords,
 )
-from models.bundle import CALIBRATION, CARD, METRICS, Bundle
+from models.bundle import CALIBRATION, Bundle
+from models.manifest import CARD, METRICS
 
 
 def kept(

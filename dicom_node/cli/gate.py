@@ -35,10 +35,10 @@ def train_gate(
     """
     import torch
 
-    from models.bundle import CARD, METRICS
     from models.evaluation.gate import measure_gate
     from models.evaluation.gate_card import write_gate_card
     from models.gate import amend_gate
+    from models.manifest import CARD, METRICS
     from models.training.gate import fit_gate
     from models.training.negatives import read_negatives
 
@@ -69,12 +69,12 @@ def train_gate(
 
 def is_gate(name_or_path: str) -> bool:
     """Whether a gate has this name."""
-    from models.bundle import find_bundle
     from models.errors import BundleError
     from models.gate import MANIFEST
+    from models.shipped import find_folder
 
     try:
-        find_bundle(name_or_path, manifest=MANIFEST)
+        find_folder(name_or_path, MANIFEST)
     except BundleError:
         return False
     return True

@@ -133,9 +133,10 @@ def _cache(given: Path | None) -> Path:
 
 
 def _shipped() -> list[Path]:
-    from models.bundle import MANIFEST, bundles_folder
+    from models.bundle import MANIFEST
+    from models.shipped import shipped_folder
 
-    return sorted(file.parent for file in bundles_folder().glob(f"*/{MANIFEST}"))
+    return sorted(file.parent for file in shipped_folder().glob(f"*/{MANIFEST}"))
 
 
 def _encoders(cache: Path) -> list[str]:
@@ -247,7 +248,7 @@ def _labels(bundle: Bundle) -> list[dict[str, Any]]:
 
 def _measured(bundle: Bundle, part: str) -> Mapping[str, Any]:
     """One part of what was measured on the test split; empty for a bundle without figures."""
-    from models.bundle import METRICS
+    from models.manifest import METRICS
 
     if METRICS not in bundle.hashes:
         return {}

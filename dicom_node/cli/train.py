@@ -130,6 +130,6 @@ def _quieten() -> None:
 
 
 def _bundles() -> Path:
-    from models.bundle import bundles_folder
+    from models.shipped import shipped_folder
 
-    return bundles_folder()
+    return shipped_folder()

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import WEIGHTS
 from models.gate import Gate, GateVerdict, Objection
 from models.training.dataset import FilmDataset, LabelledStudy
 from models.training.drawings import HELD_OUT, draw
 from models.training.negatives import Negatives
 from models.training.variants import corner, invert, turn, vary
 from models.types import Film, FloatArray
+from models.weights import WEIGHTS
 
 #: Of each family of drawings that the gate was not fitted to.
 DRAWINGS = 50

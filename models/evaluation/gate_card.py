@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from models.bundle import WEIGHTS
 from models.gate import Gate
+from models.weights import WEIGHTS
 
 _FILMS = {
     "kept": "kept as they are",

@@ -11,12 +11,10 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
-from safetensors.torch import load as load_safetensors
 from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
 
 from models.architectures.gate import ANSWERS, VIEWS, GateNetwork
-from models.bundle import packed
 from models.errors import RecipeError
 from models.gate import Gate, GateManifest, Thresholds, write_gate
 from models.training.dataset import FilmDataset
@@ -25,6 +23,7 @@ from models.training.negatives import Negatives
 from models.training.recipe import GateRecipe
 from models.training.variants import corner, invert, part, turn, vary
 from models.types import FloatArray
+from models.weights import packed, unpacked
 
 #: Inverse strength of the pull of the answers' weights towards 0 (scikit-learn's ``C``).
 _FREEDOM = 0.01
@@ -258,8 +257,7 @@ def _place(network: GateNetwork, seen: Seen) -> None:
 def _rounded(network: GateNetwork) -> GateNetwork:
     """The network as it will be read again."""
     again = GateNetwork(backbone=network.name, channels=network.channels)
-    state = {name: value.float() for name, value in load_safetensors(packed(network)).items()}
-    again.load_state_dict(state, strict=False)
+    again.load_state_dict(unpacked(packed(network)), strict=False)
     return again.requires_grad_(False).eval()
 
 

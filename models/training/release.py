@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from models.architectures import Network
-from models.bundle import CARD, METRICS, Bundle, Manifest, amend_bundle, write_bundle
+from models.bundle import Bundle, Manifest, amend_bundle, write_bundle
 from models.calibration import Calibration, LabelCalibration, calibrate
 from models.evaluation.card import write_card
 from models.evaluation.evaluate import evaluate, predict_all
 from models.evaluation.explanations import fit_check
+from models.manifest import CARD, METRICS
 from models.predictor import Predictor
 from models.training.dataset import FilmDataset, targets
 from models.training.fit import Trained
