@@ -48,7 +48,8 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
     The run folder keeps the logs (CSV and TensorBoard), the learning curves and the class distribution.
     """
     with one_sentence():
-        from models.training.recipe import GateRecipe, read_any_recipe
+        from models.training.recipe import GateRecipe
+        from models.training.recipe_file import read_any_recipe
         from models.vocabulary import load_vocabulary
 
         chosen = read_any_recipe(recipe)

@@ -16,7 +16,8 @@ import models
 from models.training.datasets import read_dataset
 from models.training.fit import fit
 from models.training.history import read_history
-from models.training.recipe import Recipe, Stage, read_recipe
+from models.training.recipe import Recipe, Stage
+from models.training.recipe_file import read_recipe
 from models.vocabulary import load_vocabulary
 
 RECIPE = Path(models.__file__).parent / "recipes" / "openi-findings.toml"

@@ -16,7 +16,8 @@ from models.architectures import Batch
 from models.training.dataset import FilmDataset
 from models.training.fit import Trained, fit
 from models.training.openi import read_openi
-from models.training.recipe import Recipe, Stage, read_recipe
+from models.training.recipe import Recipe, Stage
+from models.training.recipe_file import read_recipe
 from models.training.release import release
 from models.vocabulary import load_vocabulary
 from tests.e2e.conftest import SR, openi_films, scores, storescu

@@ -23,7 +23,8 @@ from models.training.datasets import read_dataset
 from models.training.drawings import FITTED, HELD_OUT, draw
 from models.training.gate import fit_gate
 from models.training.negatives import Negatives, read_negatives
-from models.training.recipe import GateRecipe, read_any_recipe
+from models.training.recipe import GateRecipe
+from models.training.recipe_file import read_any_recipe
 from models.training.variants import invert, turn, vary
 from models.transforms import Preprocessing
 from models.types import Film, FloatArray

@@ -38,8 +38,8 @@ from models.training.recipe import (
     FoldsTable,
     LossTable,
     Recipe,
-    read_recipe,
 )
+from models.training.recipe_file import read_recipe
 from models.training.release import narrowed, release
 from models.training.start import start
 from models.transforms import Preprocessing
