@@ -65,7 +65,7 @@ def echo(
     calling_ae: _CallingAE = None,
 ) -> None:
     """Ask whether a DICOM application is there (C-ECHO)."""
-    from dicom_node.network.scu import Peer
+    from dicom_node.network.peer import Peer
 
     settings = settings_of(ctx)
     asked = Peer.of(_peer(peer, settings), _ae_title(calling_ae or settings.dicom.ae_title), settings.sender)

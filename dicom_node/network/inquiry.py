@@ -23,7 +23,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
 from dicom_node.network.commitment import ACTION_TYPE, Reference, Report, decode_report, request
 from dicom_node.network.contexts import UNCOMPRESSED
-from dicom_node.network.scu import Peer
+from dicom_node.network.peer import Peer
 from dicom_node.network.status import Outcome, Status, meaning_of
 from dicom_node.store.study import Confirmation
 

@@ -17,7 +17,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from dicom_node.errors import PeerRejected, PeerUnavailable
 from dicom_node.network.contexts import UNCOMPRESSED
-from dicom_node.network.scu import Peer
+from dicom_node.network.peer import Peer
 from dicom_node.network.status import meaning_of
 
 SERVICES: Final = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove)

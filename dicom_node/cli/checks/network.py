@@ -107,7 +107,7 @@ def _destination(destination: AnyDestination, settings: Settings) -> Check:
     quick = settings.sender.model_copy(update={"response_seconds": settings.sender.connect_seconds})
     try:
         if isinstance(destination, DicomDestination):
-            from dicom_node.network.scu import Peer
+            from dicom_node.network.peer import Peer
 
             seconds = Peer.of(destination, settings.dicom.ae_title, quick).echo()
             found = f"{destination.address} answers C-ECHO in {1000 * seconds:.0f} ms"

@@ -1,12 +1,11 @@
-"""The SCU towards peers that take everything, something, or nothing."""
+"""The Storage SCU towards peers that take everything, something, or nothing."""
 
 from __future__ import annotations
 
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,53 +22,14 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
-from dicom_node.network import scu
 from dicom_node.network.scu import StoreSession
 from dicom_node.network.status import Outcome
 from tests.integration.network.conftest import Film, Receiver
+from tests.integration.network.scripted import scripted
 from tests.integration.network.wire import ASSOCIATE_AC, CR, associate_rq, data_set_of, item, pdu
-from tests.peers import StoreSCP, free_port, until
+from tests.peers import StoreSCP, until
 
 MakeFilm = Callable[..., Film]
-
-
-class Scripted:
-    """A peer that answers with the given statuses, the last for ever, and counts what it sees."""
-
-    def __init__(self, statuses: Sequence[int]) -> None:
-        self.statuses = list(statuses)
-        self.associations = 0
-        self.requests = 0
-        self.port = 0
-        self.hang = threading.Event()
-
-    def store(self, event: evt.Event) -> int:
-        self.requests += 1
-        if self.hang.is_set():
-            event.assoc.dul.to_user_queue.get(timeout=30)  # until the peer gives up
-        return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-
-    def accepted(self, _: evt.Event) -> None:
-        self.associations += 1
-
-
-@contextmanager
-def scripted(
-    *statuses: int, classes: Sequence[str] = (CR,), syntaxes: Sequence[str] = (ExplicitVRLittleEndian,)
-) -> Iterator[Scripted]:
-    peer = Scripted(statuses or (0,))
-    ae = ApplicationEntity("PEER")
-    for sop_class in classes:
-        ae.add_supported_context(sop_class, list(syntaxes))
-    handlers = [(evt.EVT_C_STORE, peer.store), (evt.EVT_ACCEPTED, peer.accepted)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    peer.port = server.server_address[1]
-    try:
-        yield peer
-    finally:
-        peer.hang.clear()
-        server.shutdown()
-        ae.shutdown()
 
 
 def session(port: int, ae_title: str = "PEER", **options: float) -> StoreSession:
@@ -81,50 +41,6 @@ def session(port: int, ae_title: str = "PEER", **options: float) -> StoreSession
         connect_seconds=options.get("connect", 5),
         response_seconds=options.get("response", 10),
     )
-
-
-# -- echo ------------------------------------------------------------------------------------------
-
-
-def test_echo_measures_a_peer_that_is_there(receiver: Receiver) -> None:
-    assert 0 < scu.echo("DICOM_NODE", "127.0.0.1", receiver.port, calling_ae="NODE") < 5
-
-
-def test_echo_says_why_a_peer_is_not_there() -> None:
-    port = free_port()
-    with pytest.raises(
-        PeerUnavailable, match=rf"^X@127\.0\.0\.1:{port}: cannot connect: Connection refused;"
-    ):
-        scu.echo("X", "127.0.0.1", port, calling_ae="NODE")
-
-
-def test_echo_says_that_a_name_is_unknown() -> None:
-    with pytest.raises(PeerUnavailable, match=r"^X@no\.such\.host\.invalid:104: "):
-        scu.echo("X", "no.such.host.invalid", 104, calling_ae="NODE")
-
-
-def test_echo_says_who_was_rejected(receiver: Receiver) -> None:
-    with pytest.raises(
-        PeerUnavailable,
-        match=r"rejected.*called ae title not recogni[sz]ed.*calling AE NODE, called AE WRONG",
-    ):
-        scu.echo("WRONG", "127.0.0.1", receiver.port, calling_ae="NODE")
-
-
-def test_echo_to_a_peer_without_verification_is_rejected() -> None:
-    with scripted() as peer, pytest.raises(PeerRejected, match="accepts none of: Verification SOP Class"):
-        scu.echo("PEER", "127.0.0.1", peer.port, calling_ae="NODE")
-
-
-def test_echo_does_not_wait_for_ever_for_a_host_that_accepts_and_is_silent() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        begun = time.monotonic()
-        with pytest.raises(PeerUnavailable):
-            scu.echo("X", "127.0.0.1", silent.getsockname()[1], calling_ae="NODE", connect_seconds=1)
-        assert time.monotonic() - begun < 5
-
-
-# -- store -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.peer

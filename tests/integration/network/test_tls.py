@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from dicom_node.cli.app import app
 from dicom_node.errors import ConfigurationError, PeerUnavailable
 from dicom_node.network import tls
-from dicom_node.network.scu import Peer, StoreSession
+from dicom_node.network.peer import Peer
+from dicom_node.network.scu import StoreSession
 from dicom_node.sections import DicomDestination, DicomSettings, SenderSettings
 from tests.certificates import Authority, Identity
 from tests.integration.network.conftest import Film, Receiver
