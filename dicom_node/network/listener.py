@@ -27,7 +27,8 @@ from dicom_node.network.contexts import (
 )
 from dicom_node.network.messages import Messages, Request
 from dicom_node.network.tls import server_context
-from dicom_node.network.transport import AcceptedSocket, UpperLayer
+from dicom_node.network.transport import AcceptedSocket
+from dicom_node.network.upper_layer import UpperLayer
 from dicom_node.sections import DicomSettings
 
 _LOG = logging.getLogger(__name__)
