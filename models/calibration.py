@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -32,6 +32,12 @@ _PRIOR = 1.0
 #: Newton steps smaller than this have arrived.
 _CONVERGED = 1e-9
 
+#: Standard deviations on either side that hold 95 % of a normal distribution.
+_SIDE = 1.959964
+
+#: Variance of a slope, covariance with its intercept, variance of the intercept.
+Covariance: TypeAlias = tuple[float, float, float]
+
 
 @dataclass(frozen=True, slots=True)
 class LabelCalibration:
@@ -47,11 +53,14 @@ class LabelCalibration:
         Reported when reached; on the scale of the probability when there is one, else of the score.
     n_positive
         Positive studies that it was fitted to.
+    covariance
+        How uncertain the fit left slope and intercept; None where there is no curve, or nobody noted it.
 
     Raises
     ------
     ValueError
-        If a number is not finite, the curve falls or is the identity, or the threshold is outside (0, 1].
+        If a number is not finite, the curve falls or is the identity, the threshold is outside (0, 1], or the
+        covariance is none.
     """
 
     method: Method
@@ -59,6 +68,7 @@ class LabelCalibration:
     intercept: float
     threshold: float
     n_positive: int
+    covariance: Covariance | None = None
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
@@ -71,12 +81,37 @@ class LabelCalibration:
             raise ValueError("the identity is no calibration: a score may not pass as a probability")
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold {self.threshold} is not within (0, 1]")
+        if self.covariance is not None:
+            slope, both, intercept = self.covariance
+            if not (slope >= 0 and intercept >= 0 and both * both <= slope * intercept * (1 + _EDGE)):
+                raise ValueError(f"{self.covariance} is no covariance of two numbers")
 
     def probability(self, score: float) -> float | None:
         """Calibrated probability of a score; None without a calibration."""
         if self.method == "none":
             return None
         return float(_sigmoid(self.slope * _logit(np.float64(score)) + self.intercept))
+
+    def interval(self, score: float) -> tuple[float, float] | None:
+        """Where the calibrated probability of a score lies with 95 % confidence, given what the curve saw.
+
+        By the delta method: the logit is a weighted sum of slope and intercept, so its variance follows from
+        theirs. It speaks of the curve alone, which few positives place badly; it knows nothing of films that
+        are unlike those of the calibration.
+
+        Returns
+        -------
+        tuple of float, or None
+            Low and high in [0, 1], around :meth:`probability`; None without a covariance.
+        """
+        if self.covariance is None:
+            return None
+        x = float(_logit(np.float64(score)))
+        slope, both, intercept = self.covariance
+        side = _SIDE * math.sqrt(max(x * x * slope + 2 * x * both + intercept, 0.0))
+        middle = self.slope * x + self.intercept
+        low, high = _sigmoid(np.array([middle - side, middle + side]))
+        return float(low), float(high)
 
     def score(self, probability: float) -> float:
         """Score that a calibrated probability came from: the inverse of :meth:`probability`.
@@ -147,9 +182,14 @@ def parse_calibration(text: str, keys: Sequence[str]) -> Calibration:
         if set(labels) != set(keys):
             odd = ", ".join(sorted(set(labels) ^ set(keys)))
             raise BundleError(f"calibration.json and labels.toml differ in {odd}")
-        return Calibration(labels={key: LabelCalibration(**labels[key]) for key in keys}, **table)
+        return Calibration(labels={key: _read_label(labels[key]) for key in keys}, **table)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BundleError(f"calibration.json is no calibration: {error}") from error
+
+
+def _read_label(entry: dict[str, Any]) -> LabelCalibration:
+    covariance = entry.pop("covariance", None)
+    return LabelCalibration(**entry, covariance=None if covariance is None else tuple(covariance))
 
 
 def calibrate(
@@ -183,12 +223,12 @@ def _calibrate_label(truth: np.ndarray, scores: np.ndarray) -> LabelCalibration:
         guess = expected_threshold(_sigmoid(_logit(scores) + shift))
         threshold = float(_sigmoid(_logit(np.float64(guess)) - shift))
         return LabelCalibration("none", 1.0, 0.0, float(np.clip(threshold, _EDGE, 1)), positives)
-    slope, intercept = fit_platt(truth, scores)
-    probabilities = _sigmoid(slope * _logit(scores) + intercept)
+    curve = fit_platt(truth, scores)
+    probabilities = _sigmoid(curve.slope * _logit(scores) + curve.intercept)
     # What was best on a dozen positives is mostly chance, what the curve expects knows nothing of its own
     # faults: their geometric mean is better than either on studies that neither has seen.
     threshold = math.sqrt(best_threshold(truth, probabilities) * expected_threshold(probabilities))
-    return LabelCalibration("platt", slope, intercept, threshold, positives)
+    return LabelCalibration("platt", curve.slope, curve.intercept, threshold, positives, curve.covariance)
 
 
 def _shift_to(scores: np.ndarray, prevalence: float) -> float:
@@ -200,8 +240,16 @@ def _shift_to(scores: np.ndarray, prevalence: float) -> float:
     return (low + high) / 2
 
 
-def fit_platt(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept of Platt's curve over logit(score), by Newton's method.
+class PlattCurve(NamedTuple):
+    """A fitted curve: probability = sigmoid(slope * logit(score) + intercept)."""
+
+    slope: float
+    intercept: float
+    covariance: Covariance
+
+
+def fit_platt(truth: np.ndarray, scores: np.ndarray) -> PlattCurve:
+    """Platt's curve over logit(score), by Newton's method; its covariance is the inverse of the information.
 
     The targets are smoothed as Platt (1999) proposed, and a normal prior holds the slope near 1, so that a
     dozen positives do not bend the curve. The slope is kept positive: the order of the scores is the model's.
@@ -215,6 +263,7 @@ def fit_platt(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     positives = int(truth.sum())
     target = np.where(truth, (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2))
     slope, intercept = 1.0, 0.0
+    hessian = np.eye(2)
     for _ in range(100):
         p = _sigmoid(slope * x + intercept)
         weight = p * (1 - p) + 1e-9
@@ -227,7 +276,9 @@ def fit_platt(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
         slope, intercept = slope - float(step[0]), intercept - float(step[1])
         if float(np.abs(step).max()) < _CONVERGED:
             break
-    return max(slope, 0.05), intercept
+    inverse = np.linalg.inv(hessian)
+    covariance = (float(inverse[0, 0]), float(inverse[0, 1]), float(inverse[1, 1]))
+    return PlattCurve(max(slope, 0.05), intercept, covariance)
 
 
 def best_threshold(truth: np.ndarray, values: np.ndarray) -> float:

@@ -231,4 +231,5 @@ def _finding(key: str, score: float, films: FloatArray, calibration: LabelCalibr
         threshold=calibration.threshold,
         present=calibration.present(score),
         film_scores=tuple(float(value) for value in films),
+        interval=calibration.interval(score),
     )

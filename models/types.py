@@ -111,6 +111,9 @@ class FindingScore:
         Whether that value reaches the threshold.
     film_scores
         The uncalibrated score of each film, in the order of the study's films.
+    interval
+        Of 95 % around `probability`, low and high, as :meth:`models.calibration.LabelCalibration.interval`
+        gives it; None where the calibration gives none.
     """
 
     key: str
@@ -119,6 +122,7 @@ class FindingScore:
     threshold: float
     present: bool
     film_scores: tuple[float, ...]
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

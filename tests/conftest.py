@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,12 @@ import pytest
 # What a busy machine takes for one example says nothing of the code.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+# An activated environment puts pynetdicom's storescp before DCMTK's, which the tests mean.
+_OWN = Path(sys.executable).parent
+os.environ["PATH"] = os.pathsep.join(
+    folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != _OWN
+)
 
 
 @pytest.fixture(scope="session")

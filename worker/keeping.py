@@ -53,6 +53,8 @@ def kept(
                 score=entry.score,
                 threshold=entry.threshold,
                 presence=entry.presence.value,
+                low=None if entry.interval is None else entry.interval[0],
+                high=None if entry.interval is None else entry.interval[1],
             )
             for entry in report.findings
         ),

@@ -171,6 +171,7 @@ def _finding(
         ),
         withheld=withheld,
         earlier=earlier,
+        interval=entry.interval,
     )
 
 

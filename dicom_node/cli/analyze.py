@@ -124,6 +124,7 @@ def _as_json(uid: str, files: Sequence[Path], reading: Reading) -> dict[str, obj
         "findings": {
             entry.key: {
                 "certainty": entry.certainty,
+                "interval": entry.interval,
                 "score": entry.score,
                 "threshold": entry.threshold,
                 "presence": entry.presence.value,
@@ -163,8 +164,8 @@ def _print(results: Sequence[tuple[str, list[Path], Reading]], bad: dict[str, st
         for source in reading.report.sources:
             if source.exclusion:
                 console.print(f"  not read: {source.exclusion}", markup=False, soft_wrap=True)
-        table = Table("finding", "certainty", "threshold", "presence", box=None, pad_edge=False)
-        for column in table.columns[1:3]:
+        table = Table("finding", "certainty", "95 %", "threshold", "presence", box=None, pad_edge=False)
+        for column in table.columns[1:4]:
             column.justify = "right"
         ranked = sorted(reading.report.findings, key=lambda entry: -(entry.certainty or 0))
         for entry in ranked:
@@ -172,8 +173,13 @@ def _print(results: Sequence[tuple[str, list[Path], Reading]], bad: dict[str, st
             threshold = (
                 f"{100 * entry.threshold:.1f} %" if entry.certainty is not None else f"{entry.threshold:.3f}"
             )
+            interval = (
+                "-"
+                if entry.interval is None
+                else "{:.1f} to {:.1f} %".format(*(100 * end for end in entry.interval))
+            )
             style = "bold" if entry.presence.value == "present" else "dim"
-            table.add_row(entry.name, certainty, threshold, entry.presence.value, style=style)
+            table.add_row(entry.name, certainty, interval, threshold, entry.presence.value, style=style)
         console.print(table)
     for path, reason in bad.items():
         console.print(f"\n{path}: {reason}", markup=False, soft_wrap=True)

@@ -57,7 +57,10 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class FindingOut:
-    """One finding; `certainty` is a calibrated probability, `score` is none."""
+    """One finding; `certainty` is a calibrated probability, `score` is none.
+
+    `low` and `high` are the ends of the 95 % interval around the certainty that the calibration leaves.
+    """
 
     key: str
     name: str
@@ -65,6 +68,8 @@ class FindingOut:
     score: float
     threshold: float
     presence: str
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True, slots=True)

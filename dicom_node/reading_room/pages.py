@@ -61,6 +61,7 @@ class Pages:
             "age": age,
             "date": date,
             "percent": percent,
+            "span": span,
             "figure": figure,
         }
         self._environment.globals |= {
@@ -106,6 +107,12 @@ def percent(share: float) -> str:
     if 0 < hundred < 1:
         return "< 1 %"
     return "> 99 %" if 99 < hundred < 100 else f"{hundred:.0f} %"
+
+
+def span(low: float, high: float) -> str:
+    """Write an interval of probabilities."""
+    ends = percent(low), percent(high)
+    return ends[0] if ends[0] == ends[1] else f"{ends[0].removesuffix(' %')}–{ends[1]}"
 
 
 def age(seconds: float) -> str:

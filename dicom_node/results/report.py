@@ -196,6 +196,9 @@ class Finding:
         Why a heat map that was drawn is not in `saliency`, as one clause; empty otherwise.
     earlier
         The answer to the prior, for a finding that is present now or was then; None otherwise.
+    interval
+        Of 95 % around `certainty`, low and high, from how well the calibration is placed; None where that is
+        not known.
     """
 
     key: str
@@ -210,6 +213,7 @@ class Finding:
     qualifier: Code | None = None
     withheld: str = ""
     earlier: Earlier | None = None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,18 @@ def _certainty(algorithm: Algorithm, finding: Finding) -> Dataset:
     ]
     if finding.certainty is None:
         return items.num(CONTAINS, codes.MODEL_SCORE, f"{finding.score:.6g}", codes.NO_UNITS, computed)
-    return items.num(CONTAINS, codes.CERTAINTY, f"{100 * finding.certainty:.6g}", codes.PERCENT, computed)
+    certainty = f"{100 * finding.certainty:.6g}"
+    children = [*_uncertainty(finding.certainty, finding.interval), *computed]
+    return items.num(CONTAINS, codes.CERTAINTY, certainty, codes.PERCENT, children)
+
+
+def _uncertainty(certainty: float, interval: tuple[float, float] | None) -> list[Dataset]:
+    """How far the ends of the interval lie from the value (TID 310, CID 225)."""
+    if interval is None:
+        return []
+    low, high = interval
+    ranges = ((codes.UNCERTAINTY_BELOW, certainty - low), (codes.UNCERTAINTY_ABOVE, high - certainty))
+    return [items.num(HAS_PROPERTIES, name, f"{100 * span:.6g}", codes.PERCENT) for name, span in ranges]
 
 
 def _difference(earlier: Earlier, prior: Prior) -> Dataset:

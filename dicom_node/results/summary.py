@@ -193,19 +193,20 @@ def _findings(report: Report) -> Iterator[Flowable]:
     ranked = sorted(
         report.findings, key=lambda entry: (entry.presence is not Presence.PRESENT, -_number(entry))
     )
-    rows = [["finding", "certainty", "threshold", "presence"]]
+    rows = [["finding", "certainty", "95 % interval", "threshold", "presence"]]
     for finding in ranked:
         unit = "score" if finding.certainty is None else "percent"
         rows.append(
             [
                 finding.name,
                 _amount(_number(finding), unit),
+                _interval(finding.interval),
                 _amount(finding.threshold, unit),
                 finding.presence.value,
             ]
         )
     present = sum(finding.presence is Presence.PRESENT for finding in ranked)
-    yield _table(rows, (0.46, 0.18, 0.18, 0.18), bold=present)
+    yield _table(rows, (0.38, 0.16, 0.18, 0.14, 0.14), bold=present)
 
 
 _CHANGES: Final = {
@@ -229,6 +230,10 @@ def _comparison(prior: Prior, findings: Sequence[Finding]) -> str:
 
 def _amount(share: float, unit: str) -> str:
     return f"{100 * share:.1f} %" if unit == "percent" else f"{share:.3f} (score)"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else "{:.1f} to {:.1f} %".format(*(100 * end for end in interval))
 
 
 def _similar(similar: SimilarCases) -> Iterator[Flowable]:

@@ -35,6 +35,8 @@ class KeptFinding:
         On the scale of `certainty` when there is one, else of `score`.
     presence
         ``present``, ``absent`` or ``undetermined``.
+    low, high
+        Of 95 % around `certainty`; None where the calibration does not say how well it is placed.
     """
 
     key: str
@@ -43,6 +45,8 @@ class KeptFinding:
     score: float
     threshold: float
     presence: str
+    low: float | None = None
+    high: float | None = None
 
     @property
     def value(self) -> float:

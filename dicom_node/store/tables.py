@@ -131,6 +131,8 @@ finding = Table(
     Column("score", Float, nullable=False),
     Column("threshold", Float, nullable=False),
     Column("presence", String(16), nullable=False),
+    Column("low", Float),
+    Column("high", Float),
     Index("finding_by_key", "key", "presence", "reading_id"),
 )
 

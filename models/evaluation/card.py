@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from models.bundle import Bundle, amend_bundle
-from models.calibration import FEWEST_POSITIVES
+from models.calibration import FEWEST_POSITIVES, LabelCalibration
 from models.errors import BundleError
 from models.evaluation import explanations, retrieval_tables, tables
 from models.evaluation.tables import Figures, Table, number
@@ -206,6 +206,7 @@ def _calibration(bundle: Bundle) -> str:
             str(label.n_positive),
             tables.NOTHING if label.method == "none" else f"{label.slope:.3f}, {label.intercept:.3f}",
             f"{number(label.threshold)} {'score' if label.method == 'none' else 'probability'}",
+            _interval(label),
         )
         for key, label in calibration.labels.items()
     )
@@ -215,9 +216,18 @@ def _calibration(bundle: Bundle) -> str:
         slope; fitted to {calibration.n_studies} studies of `{calibration.dataset}` {calibration.split}. The
         threshold lies between that of the highest F1 there and that of the highest F1 that the curve leads to
         expect (their geometric mean). A label with fewer than {FEWEST_POSITIVES} positives stays
-        uncalibrated; its threshold is what its prevalence there leads to expect.""",
-        Table("", ("label", "positive", "slope, intercept", "threshold"), rows).markdown(),
+        uncalibrated; its threshold is what its prevalence there leads to expect. The interval is where the
+        probability of a study at the threshold lies with 95 % confidence, as far as the few positives place
+        the curve.""",
+        Table("", ("label", "positive", "slope, intercept", "threshold", "95 % there"), rows).markdown(),
     )
+
+
+def _interval(label: LabelCalibration) -> str:
+    if label.covariance is None:
+        return tables.NOTHING
+    low, high = label.interval(label.score(label.threshold)) or (0.0, 1.0)
+    return f"{number(low)} to {number(high)}"
 
 
 def _limits(bundle: Bundle, dataset: str) -> Sequence[str]:

@@ -128,7 +128,7 @@ def reading() -> KeptReading:
         parameters=("weights_sha256=1",),
         normality="absent",
         findings=(
-            KeptFinding("nodule", "Nodule", 0.75, 0.5, 0.4, "present"),
+            KeptFinding("nodule", "Nodule", 0.75, 0.5, 0.4, "present", 0.6, 0.85),
             KeptFinding("mass", "Mass", None, 0.001, 0.002, "absent"),
         ),
         images=(KeptImage(uid(1, 1), "frontal", "", ""),),
@@ -144,6 +144,7 @@ def reading() -> KeptReading:
 def test_a_reader_agrees_by_keyboard_and_the_page_shows_it(node: StillNode, visit: Visit) -> None:
     node.finish(1, StudyState.REPORTED, reading=reading())
     page = visit.go("/studies/1")
+    expect(page.get_by_role("row", name="Nodule").get_by_text("60–85 %")).to_be_visible()
     agree = page.get_by_role("button", name="agree: Nodule", exact=True)
     agree.focus()
     page.keyboard.press("Enter")

@@ -35,7 +35,7 @@ CALIBRATION = Calibration(
     split="val",
     n_studies=40,
     labels={
-        "normal": LabelCalibration("platt", 1.4, -0.3, 0.4, 20),
+        "normal": LabelCalibration("platt", 1.4, -0.3, 0.4, 20, (0.25, 0.125, 0.5)),
         "cardiomegaly": LabelCalibration("platt", 0.8, 0.5, 0.6, 9),
         "pleural_effusion": LabelCalibration("platt", 1.1, 0.1, 0.3, 7),
         "nodule": LabelCalibration("none", 1.0, 0.0, 0.55, 2),

@@ -61,6 +61,7 @@ def finding(
     code: Code = CARDIOMEGALY,
     site: Code | None = None,
     certainty: float | None = 0.8123456,
+    interval: tuple[float, float] | None = None,
     score: float = 0.7,
     threshold: float = 0.5,
     presence: Presence = Presence.PRESENT,
@@ -83,6 +84,7 @@ def finding(
         qualifier,
         withheld,
         earlier,
+        interval,
     )
 
 
@@ -118,7 +120,7 @@ def report_of(
     """Make a report of films: one present finding with a heat map, one absent, one not calibrated."""
     if findings is None and refusal is None:
         findings = (
-            finding(saliency=[saliency_of(films[0])]),
+            finding(saliency=[saliency_of(films[0])], interval=(0.7, 0.9)),
             finding(
                 "pleural_effusion", "Pleural Effusion", code=EFFUSION, certainty=0.1, presence=Presence.ABSENT
             ),

@@ -118,6 +118,18 @@ def test_a_calibrated_answer_is_a_percentage_and_a_score_is_not() -> None:
     assert not children(uncalibrated, codes.CERTAINTY)
 
 
+def test_how_well_the_calibration_is_placed_stands_beside_the_percentage() -> None:
+    ds = written(report_of(*films(), findings=[finding(certainty=0.8, interval=(0.65, 0.875))]))
+    number = child(groups(ds)[0], codes.CERTAINTY)
+    below, above = (child(number, each) for each in (codes.UNCERTAINTY_BELOW, codes.UNCERTAINTY_ABOVE))
+    for item, span in ((below, 15.0), (above, 7.5)):
+        assert item.RelationshipType == "HAS PROPERTIES"
+        assert float(item.MeasuredValueSequence[0].NumericValue) == pytest.approx(span)
+        assert item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue == "%"
+    (unknown, *_) = groups(written(report_of(*films(), findings=[finding(interval=None)])))
+    assert not children(child(unknown, codes.CERTAINTY), codes.UNCERTAINTY_ABOVE)
+
+
 @pytest.mark.parametrize("certainty", [0.0, 1.0, 1e-12, 0.123456789, 1 / 3])
 def test_every_certainty_fits_a_decimal_string(certainty: float) -> None:
     ds = written(report_of(*films(), findings=[finding(certainty=certainty)]))

@@ -30,6 +30,9 @@ def test_the_page_gets_what_the_report_says(bench: Bench) -> None:
         label.key for label in bench.pipeline._reader._predictor.labels
     ]
     assert {entry.presence for entry in said.findings} <= {"present", "absent"}
+    calibrated = [entry for entry in said.findings if entry.low is not None]
+    assert calibrated
+    assert all(entry.low < entry.certainty < entry.high for entry in calibrated)
     (image,) = said.images
     assert (image.view, image.reason) == ("PA", "")
     present = [entry.key for entry in said.findings if entry.presence == "present" and entry.key != "normal"]
