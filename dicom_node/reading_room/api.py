@@ -261,11 +261,18 @@ def thumbnail(room: RoomOf, _who: Reader, study_id: StudyNumber, image_id: Image
     responses={200: {"description": "heat", **_BYTES}, **answers(404)},
 )
 def heat_map(
-    room: RoomOf, _who: Reader, study_id: StudyNumber, number: Annotated[int, Path(ge=0, le=10_000)]
+    room: RoomOf,
+    _who: Reader,
+    study_id: StudyNumber,
+    number: Annotated[int, Path(ge=0, le=10_000)],
+    revision: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="that was analysed")] = None,
 ) -> Response:
-    """Return one heat map, 8 bits, row by row, over the whole film; X-Rows and X-Columns say how many."""
+    """Return one heat map, 8 bits, row by row, over the whole film; X-Rows and X-Columns say how many.
+
+    404 when there is no such map, or `revision` is not the latest that was analysed.
+    """
     reading = study_or_404(room, study_id).reading
-    if reading is None or number >= len(reading.kept.maps):
+    if reading is None or revision not in (None, reading.revision) or number >= len(reading.kept.maps):
         raise HTTPException(404)
     values = room.data_dir.maps.read(reading.kept.maps_file, number)
     return _raw(values.tobytes(), *values.shape)

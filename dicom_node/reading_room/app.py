@@ -126,6 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        room.films.warm()
         room.audits.start()
         room.changes.start(asyncio.get_running_loop())
         yield

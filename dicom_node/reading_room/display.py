@@ -139,5 +139,5 @@ def _maps(view: StudyView) -> Iterator[ViewerMap]:
                 name=names.get(each.key, each.key),
                 method=each.method,
                 image=image.id,
-                map=f"/api/v1/studies/{view.id}/maps/{number}",
+                map=f"/api/v1/studies/{view.id}/maps/{number}?revision={view.reading.revision}",
             )

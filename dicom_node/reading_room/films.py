@@ -63,6 +63,10 @@ class Films:
         self._films, self._small = (_Lane(settings) for _ in range(2))
         self._latest: OrderedDict[Path, GreyFilm] = OrderedDict()
 
+    def warm(self) -> None:
+        """Start the decoder of films in view, without waiting for it, so that the first film need not."""
+        self._films.warm()
+
     def close(self) -> None:
         """End the decoders."""
         self._films.close()
@@ -138,6 +142,10 @@ class _Lane:
             decode_bytes=settings.decode_bytes,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="films")
+
+    def warm(self) -> None:
+        # One that does not start says so to whoever asks for a film, so nobody looks at the outcome here.
+        self._thread.submit(self._decoder.warm)
 
     def decoded(self, path: Path, *, full_depth: bool) -> tuple[FloatArray, tuple[float, float]]:
         def decode() -> tuple[FloatArray, tuple[float, float]]:

@@ -16,6 +16,8 @@ from tests.unit.reading_room.node import StillNode
 
 STUDIES = 4
 LIMIT_SECONDS = 1.0
+SHOWN = "performance.timeOrigin + performance.getEntriesByName('film shown')[0].startTime"
+"""When Chromium had drawn it, by its own clock, which is the one of this program."""
 
 
 def test_a_film_is_seen_within_a_second_of_the_click(tmp_path: Path, chromium: Browser) -> None:  # noqa: F811
@@ -30,10 +32,12 @@ def test_a_film_is_seen_within_a_second_of_the_click(tmp_path: Path, chromium: B
             page.goto(address)
             link = page.locator(f'.worklist a.open[href="/studies/{number}"]')
             expect(link).to_be_visible()
-            began = time.perf_counter()
+            # Longer than a reader needs to choose: what the worklist fetches ahead is there.
+            page.wait_for_load_state("networkidle")
+            began = time.time()
             link.click()
             page.locator('.film[aria-busy="false"]').wait_for(timeout=60_000)
-            taken.append(time.perf_counter() - began)
+            taken.append(page.evaluate(SHOWN) / 1000 - began)
     node.close()
     print(f"\nfirst film: {1000 * taken[0]:.0f} ms, later ones: {1000 * statistics.median(taken[1:]):.0f} ms")
-    assert statistics.median(taken[1:]) < LIMIT_SECONDS
+    assert max(taken[0], statistics.median(taken[1:])) < LIMIT_SECONDS

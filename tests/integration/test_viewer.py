@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from pydicom.dataset import Dataset
 
 from dicom_node import reading_room
 from dicom_node.reading_room.app import create_app
@@ -517,6 +518,53 @@ def test_a_large_film_is_there_soon_and_the_viewer_is_light(start: Callable[...,
     assert min(took) < 1000, took
     weight = sum(len(gzip.compress(file.read_bytes(), 6)) for file in (STATIC / "viewer").iterdir())
     assert weight < 1_500_000
+
+
+def test_films_and_heat_maps_that_come_while_the_page_is_open_are_there(
+    start: Callable[..., Browser], tmp_path: Path
+) -> None:
+    node = StillNode(tmp_path / "data")
+    node.receive(1)
+    browser = start(NO_GL)
+    with served(create_app(node.settings)) as address:
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        one = Viewer(context.new_page(), f"{address}/studies/1").ready()
+        films = one.page.get_by_role("combobox", name="Film")
+        expect(films.locator("option")).to_have_text(["Film"])
+        expect(one.page.get_by_label("Opacity")).to_be_hidden()
+        one.page.keyboard.press("i")
+        seen = shade(one.greys(), 0.5, 0.5)
+        kept = KeptReading(
+            model="tiny",
+            model_version="1.0.0",
+            parameters=(),
+            normality="absent",
+            findings=(KeptFinding("nodule", "Nodule", 0.7, 0.9, 0.4, "present"),),
+            images=(KeptImage(uid(1, 1), "frontal", "", ""), KeptImage(uid(1, 2), "lateral", "", "")),
+            maps=(KeptMap("nodule", uid(1, 1), "Grad-CAM"), KeptMap("nodule", uid(1, 2), "Grad-CAM")),
+            maps_file=node.data_dir.maps.keep([spot(64, 64, 0.5, 0.3), spot(64, 64, 0.4, 0.4)]),
+        )
+        node.finish(1, StudyState.REPORTED, films=[second_film()], reading=kept)
+        expect(films.locator("option")).to_have_text(["Frontal", "Lateral"], timeout=20_000)
+        # What the reader has set stays, in a film that gives way to the bar of the heat map.
+        expect(one.page.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
+        assert shade(one.greys(), 0.5, 0.5) == pytest.approx(seen, abs=3)
+        one.page.get_by_role("button", name="heat map of Nodule").click()
+        expect(one.page.locator(".film-heat")).to_be_visible()
+        # There is nothing to choose between.
+        expect(one.page.get_by_role("combobox", name="Method")).to_be_hidden()
+        expect(one.page.locator(".viewer-method", has_text="Grad-CAM")).to_be_visible()
+        films.select_option("Lateral")
+        expect(one.page.locator(".film-heat")).to_be_visible()
+        assert one.troubles == []
+        assert one.elsewhere == []
+        context.close()
+    node.close()
+
+
+def second_film() -> Dataset:
+    """A film of the first study."""
+    return film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 2))
 
 
 def test_the_study_page_shows_its_film_and_where_a_finding_was_seen(

@@ -63,7 +63,7 @@ def test_a_heat_map_comes_as_it_was_kept(client_of: TestClient) -> None:
     (entry,) = client_of.get("/api/v1/studies/1/viewer").json()["maps"]
     assert entry == {
         "finding": "nodule", "name": "Nodule", "method": "Grad-CAM", "image": 1,
-        "map": "/api/v1/studies/1/maps/0",
+        "map": "/api/v1/studies/1/maps/0?revision=1",
     }  # fmt: skip
     answer = client_of.get(entry["map"])
     assert (answer.headers["X-Rows"], answer.headers["X-Columns"]) == ("3", "4")

@@ -64,13 +64,12 @@ export class Pane {
     private readonly engine: RenderingEngine,
     private readonly tools: ToolTypes.IToolGroup,
     readonly id: string,
-    private readonly films: Film[],
+    private films: Film[],
     parent: HTMLElement,
     private readonly changed: () => void,
     chosen: (film: Film) => void,
   ) {
-    setOptions(this.list, films.map((film, place) => [String(place), titleOf(film, films)]));
-    this.list.addEventListener('change', () => chosen(films[this.list.selectedIndex]!));
+    this.list.addEventListener('change', () => chosen(this.films[this.list.selectedIndex]!));
     this.element = make(
       'figure',
       { class: 'film', role: 'group', tabindex: 0, 'aria-busy': 'true' },
@@ -80,12 +79,25 @@ export class Pane {
       this.note,
       make('figcaption', {}, this.list, this.reading),
     );
+    this.offer(films);
     parent.append(this.element);
     // The library keeps a pressed button for itself: without this, a click would not give the keys to the film.
     this.view.addEventListener('pointerdown', () => this.element.focus({ preventScroll: true }));
     this.view.addEventListener('contextmenu', (event) => event.preventDefault());
     this.view.addEventListener(Enums.Events.IMAGE_RENDERED, () => this.rendered());
     this.resized.observe(this.view);
+  }
+
+  /** Say which films there are to choose from; the one that is shown is among them. */
+  offer(films: Film[]): void {
+    this.films = films;
+    setOptions(this.list, films.map((film, place) => [String(place), titleOf(film, films)]));
+    if (this.film) this.name();
+  }
+
+  private name(): void {
+    this.list.selectedIndex = this.films.indexOf(this.film);
+    this.element.setAttribute('aria-label', titleOf(this.film, this.films));
   }
 
   close(): void {
@@ -98,8 +110,7 @@ export class Pane {
   show(film: Film): Promise<void> {
     this.film = film;
     this.placed = undefined;
-    this.list.selectedIndex = this.films.indexOf(film);
-    this.element.setAttribute('aria-label', titleOf(film, this.films));
+    this.name();
     this.element.setAttribute('aria-busy', 'true');
     this.element.classList.remove('shown');
     this.say('Loading');

@@ -14,7 +14,7 @@ import { choice, make, setOptions } from './elements';
 import { drawScale } from './heat';
 import { legend, listen } from './keys';
 import { Pane } from './pane';
-import type { Film, HeatMap, Study } from './study';
+import { type Film, followed, type HeatMap, type Study } from './study';
 
 const ENGINE = 'viewer';
 const FIRST_OPACITY = 0.6; // as in the saliency pictures that are sent to the PACS
@@ -38,7 +38,7 @@ export class Room {
   private panes: Pane[] = [];
   private arrangement: Arrangement = 'one';
   private finding = '';
-  private lastFinding: string;
+  private lastFinding = '';
   private method = '';
 
   private readonly engine: RenderingEngine;
@@ -51,10 +51,12 @@ export class Room {
   private readonly slider = make('input', { type: 'range', min: 0, max: 100, step: 1 });
   private readonly findings = choice('Heat map', (value) => this.showFinding(value));
   private readonly methods = choice('Method', (value) => this.showMethod(value));
+  private readonly onlyMethod = make('span', { class: 'viewer-method' });
+  private readonly heatBar;
 
   constructor(
     private readonly root: HTMLElement,
-    private readonly study: Study,
+    private study: Study,
   ) {
     // What draws in software draws a film much sooner without WebGL between.
     const useCPURendering = getRenderingCapabilities().softwareRasterizer;
@@ -64,10 +66,11 @@ export class Room {
     [WindowLevelTool, ZoomTool, PanTool].forEach(addTool);
     this.tools = ToolGroupManager.createToolGroup(ENGINE)!;
     Object.values(DRAGS).forEach((tool) => this.tools.addTool(tool));
-    this.lastFinding = study.maps[0]?.finding ?? '';
 
-    setOptions(this.findings.list, [['', 'none'], ...new Map(study.maps.map(({ finding, name }) => [finding, name]))]);
-    root.replaceChildren(this.toolbar(), this.stage, ...(study.maps.length ? [this.heatBar()] : []), this.keys);
+    this.heatBar = this.makeHeatBar();
+    this.offerMaps();
+    this.applyHeat();
+    root.replaceChildren(this.toolbar(), this.stage, this.heatBar, this.keys);
     listen(root, this);
     // Whatever on the page names a finding so shows its heat map: a row of a table, a link in a report.
     document.addEventListener('click', ({ target }) => {
@@ -83,6 +86,15 @@ export class Room {
     this.activate(this.panes[0]!);
     if (document.activeElement === document.body) this.active.element.focus({ preventScroll: true });
     await this.active.show(this.study.images[0]!);
+  }
+
+  /** Take in what has come or been said since; the films on the screen stay as the reader has set them. */
+  follow(now: Study): void {
+    this.study = followed(this.study, now);
+    for (const pane of this.panes) pane.offer(this.study.images);
+    this.offerMaps();
+    this.applyHeat();
+    this.refresh();
   }
 
   // --- the film that is worked on ---------------------------------------------------------------
@@ -178,6 +190,18 @@ export class Room {
   }
 
   // --- heat map ---------------------------------------------------------------------------------
+
+  /** Offer what there is a map of; a method that is the only one is named, and not to be chosen. */
+  private offerMaps(): void {
+    const { maps } = this.study;
+    if (!maps.some((map) => map.finding === this.lastFinding)) this.lastFinding = maps[0]?.finding ?? '';
+    if (!maps.some((map) => map.finding === this.finding)) this.finding = '';
+    setOptions(this.findings.list, [['', 'none'], ...new Map(maps.map(({ finding, name }) => [finding, name]))]);
+    const methods = new Set(maps.map((map) => map.method));
+    this.onlyMethod.textContent = methods.size === 1 ? [...methods].join() : '';
+    this.methods.field.hidden = methods.size < 2;
+    this.heatBar.hidden = maps.length === 0;
+  }
 
   /** Show where a finding was seen; an empty one, or one without a map, shows nothing. */
   showFinding(finding: string): void {
@@ -277,16 +301,16 @@ export class Room {
     );
   }
 
-  private heatBar(): HTMLElement {
+  private makeHeatBar(): HTMLElement {
     const scale = make('canvas', { class: 'viewer-scale', role: 'img', 'aria-label': 'Colours from low to high' });
     drawScale(scale);
     this.slider.addEventListener('input', () => this.setOpacity(this.slider.valueAsNumber / 100));
-    this.applyHeat();
     return make(
       'div',
       { class: 'viewer-bar', role: 'group', 'aria-label': 'Heat map' },
       this.findings.field,
       this.methods.field,
+      this.onlyMethod,
       make('label', {}, make('span', {}, 'Opacity'), this.slider),
       make('span', { class: 'viewer-legend' }, 'low', scale, 'high'),
     );

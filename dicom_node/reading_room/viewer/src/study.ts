@@ -39,6 +39,16 @@ export interface Study {
   maps: HeatMap[];
 }
 
+/**
+ * What is said of a study now, with the films that were known before as the objects that they were.
+ *
+ * @param before Whose films are brought up to date.
+ */
+export function followed(before: Study, now: Study): Study {
+  const known = new Map(before.images.map((film) => [film.id, film]));
+  return { images: now.images.map((film) => Object.assign(known.get(film.id) ?? film, film)), maps: now.maps };
+}
+
 /** Values row by row, from the top left. */
 export interface Raster<Values> {
   rows: number;
