@@ -20,7 +20,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_node.errors import NodeError
-from dicom_node.reading_room.api import INTENDED_USE, PREFIX, StudyNumber, answers, study_or_404
+from dicom_node.reading_room.answers import INTENDED_USE, PREFIX, StudyNumber, answers, study_or_404
 from dicom_node.reading_room.room import Room, RoomOf
 from dicom_node.reading_room.views import page
 from dicom_node.reading_room.visitors import Admin, Form, Visitor, reader, unforged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -14,157 +14,34 @@ from starlette.concurrency import run_in_threadpool
 
 from dicom_node.errors import NotAnalysable
 from dicom_node.reading_room import worklist
+from dicom_node.reading_room.answers import (
+    INTENDED_USE,
+    LARGEST_NUMBER,
+    PREFIX,
+    Refused,
+    StudyLine,
+    StudyList,
+    StudyNumber,
+    StudyOut,
+    answers,
+    study_or_404,
+)
+from dicom_node.reading_room.cards import Card, read_card
 from dicom_node.reading_room.changes import MAX_LISTENERS
+from dicom_node.reading_room.cohort import Cohort, read_cohort
 from dicom_node.reading_room.display import ViewerStudy, viewer_study
 from dicom_node.reading_room.feedback import COMMENT_LENGTH, Opinion, Verdict
+from dicom_node.reading_room.health import read_health
 from dicom_node.reading_room.intake import received, take, try_out
 from dicom_node.reading_room.room import Room, RoomOf
-from dicom_node.reading_room.study import Image, StudyView, read_image, read_study, study_number
+from dicom_node.reading_room.study import Image, read_image, study_number
 from dicom_node.reading_room.visitors import Admin, Reader, Visitor, reader, unforged
-from dicom_node.reading_room.worklist import Line, Sort
-from dicom_node.store.readings import KeptFinding, KeptImage, KeptSimilar
+from dicom_node.reading_room.worklist import Sort
 from dicom_node.store.study import OUTCOMES, ResultState, StudyState
-
-VERSION: Final = "v1"
-PREFIX: Final = f"/api/{VERSION}"
-INTENDED_USE: Final = "research use only"
 
 router = APIRouter(prefix=PREFIX, dependencies=[Depends(reader), Depends(unforged)])
 
-LARGEST_NUMBER: Final = 2**31 - 1
-"""Of an integer column of PostgreSQL."""
-StudyNumber = Annotated[int, Path(ge=1, le=LARGEST_NUMBER, description="number of the study in this node")]
 ImageNumber = Annotated[int, Path(ge=1, le=LARGEST_NUMBER, description="number of the image in this node")]
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Every answer that is no success.
-
-    Attributes
-    ----------
-    error
-        One sentence.
-    """
-
-    error: str
-
-
-def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return how the API says that these answers may come."""
-    return {status: {"model": Refused} for status in (400, 401, 403, 429, 503, *statuses)}
-
-
-@dataclass(frozen=True, slots=True)
-class FindingOut:
-    """One finding; `certainty` is a calibrated probability, `score` is none.
-
-    `low` and `high` are the ends of the 95 % interval around the certainty that the calibration leaves.
-    """
-
-    key: str
-    name: str
-    certainty: float | None
-    score: float
-    threshold: float
-    presence: str
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class StudyLine:
-    """One study of the worklist; times in seconds since the epoch."""
-
-    id: int
-    study: str
-    patient: str
-    description: str
-    study_date: str
-    state: StudyState
-    confirmed: bool
-    reason: str
-    revision: int
-    images: int
-    normality: str
-    findings: Sequence[FindingOut]
-    deliveries: Mapping[ResultState, int]
-    first_received_at: float
-    last_received_at: float
-    updated_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class StudyList:
-    """One page of the worklist; `next` and `previous` are for `after` and `before`, empty at the ends."""
-
-    intended_use: str
-    states: Mapping[StudyState, int]
-    studies: Sequence[StudyLine]
-    next: str
-    previous: str
-
-
-@dataclass(frozen=True, slots=True)
-class ImageOut:
-    """One received image, and what became of it."""
-
-    id: int
-    view: str
-    reason: str
-    exclusion: str
-    received_at: float
-    pixels: str
-
-
-@dataclass(frozen=True, slots=True)
-class SentOut:
-    """One result on its way to one destination."""
-
-    kind: str
-    revision: int
-    size: int
-    destination: str
-    state: ResultState | None
-    attempts: int
-    error: str
-    updated_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class ReadingOut:
-    """What a model said."""
-
-    revision: int
-    created_at: float
-    model: str
-    model_version: str
-    parameters: Sequence[str]
-    normality: str
-    findings: Sequence[FindingOut]
-    similar: KeptSimilar | None
-
-
-@dataclass(frozen=True, slots=True)
-class StudyOut:
-    """One study."""
-
-    intended_use: str
-    id: int
-    study: str
-    patient: str
-    description: str
-    study_date: str
-    state: StudyState
-    confirmed: bool
-    reason: str
-    revision: int
-    first_received_at: float
-    last_received_at: float
-    updated_at: float
-    images: Sequence[ImageOut]
-    reading: ReadingOut | None
-    results: Sequence[SentOut]
 
 
 def worklist_query(
@@ -183,17 +60,15 @@ def worklist_query(
 WorklistQuery = Annotated[worklist.Query, Depends(worklist_query)]
 
 
-def study_or_404(room: Room, study_id: int) -> StudyView:
-    """Return a study.
+def cohort_query(
+    finding: Annotated[str, Query(max_length=64, description="key of a finding; the first when absent")] = "",
+    days: Annotated[int, Query(ge=1, le=3650, description="that the readings are no older than")] = 365,
+) -> tuple[str, int]:
+    """Understand which readings are asked for."""
+    return finding.replace("\0", " "), days
 
-    Raises
-    ------
-    HTTPException
-        404 when there is none of that number.
-    """
-    if (found := read_study(room.engine, study_id)) is None:
-        raise HTTPException(404)
-    return found
+
+CohortQuery = Annotated[tuple[str, int], Depends(cohort_query)]
 
 
 @router.get("/studies", responses=answers())
@@ -202,7 +77,7 @@ def studies(room: RoomOf, who: Reader, query: WorklistQuery) -> StudyList:
     room.accesses.record(who.name, who.address, "worklist")
     found = worklist.read_worklist(room.engine, query)
     return StudyList(
-        INTENDED_USE, found.states, [_line(line) for line in found.lines], found.next, found.previous
+        INTENDED_USE, found.states, [StudyLine.of(line) for line in found.lines], found.next, found.previous
     )
 
 
@@ -211,7 +86,7 @@ def study(room: RoomOf, who: Reader, study_id: StudyNumber) -> StudyOut:
     """Show one study: images, findings, results."""
     view = study_or_404(room, study_id)
     room.accesses.record(who.name, who.address, "study", study_id)
-    return _study(view)
+    return StudyOut.of(view)
 
 
 @router.get("/studies/{study_id}/viewer", responses=answers(404))
@@ -265,7 +140,7 @@ def heat_map(
     _who: Reader,
     study_id: StudyNumber,
     number: Annotated[int, Path(ge=0, le=10_000)],
-    revision: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="that was analysed")] = None,
+    revision: Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER, description="that was analysed")] = None,
 ) -> Response:
     """Return one heat map, 8 bits, row by row, over the whole film; X-Rows and X-Columns say how many.
 
@@ -395,28 +270,49 @@ def _taken(room: Room, who: Visitor, uid: str, action: str) -> Taken:
     return Taken(number)
 
 
+@router.get("/models/{name}", responses=answers(404))
+def model(room: RoomOf, name: Annotated[str, Path(max_length=128)]) -> Card:
+    """Return the card of a bundle that was used here, such as openi-findings-0.2.0, and its calibration."""
+    if (card := read_card(room.data_dir.cards, name)) is None:
+        raise HTTPException(404)
+    return card
+
+
+@router.get("/cohort", responses=answers())
+def cohort(room: RoomOf, who: Reader, query: CohortQuery) -> Cohort:
+    """Say how the scores of one finding are spread and drift, and whom readers agree with."""
+    room.accesses.record(who.name, who.address, "cohort")
+    return read_cohort(room.engine, *query)
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What concerns all studies, as of a moment ago."""
+    """What concerns all studies, as of a moment ago; times in seconds since the epoch."""
 
     intended_use: str
     version: str
+    versions: Mapping[str, str]
     studies: Mapping[StudyState, int]
     results: Mapping[ResultState, int]
     destinations: Sequence[Mapping[str, Any]]
     audit: Mapping[str, Any] | None
+    oldest_open: float | None
+    free_bytes: int
+    total_bytes: int
+    reserve_bytes: int
 
 
 @router.get("/status", responses=answers())
 def status(room: RoomOf) -> Status:
-    """Count studies and results, as ``dicom-node status --json`` does."""
-    overall = worklist.read_overall(room.engine, room.settings.destinations)
+    """Count studies and results, as ``dicom-node status --json`` does, and say how much room there is."""
+    health = read_health(room)
     finished = room.audits.latest
     return Status(
         intended_use=INTENDED_USE,
         version=version("dicom-node"),
-        studies=overall.studies,
-        results=overall.results,
+        versions=health.versions,
+        studies=health.overall.studies,
+        results=health.overall.results,
         destinations=[
             {
                 "name": line.name,
@@ -424,11 +320,15 @@ def status(room: RoomOf) -> Status:
                 "oldest_waiting": line.oldest,
                 "error": line.error,
             }
-            for line in overall.destinations
+            for line in health.overall.destinations
         ],
         audit=None
         if finished is None
         else {**asdict(finished.answer), "conserved": finished.answer.conserved},
+        oldest_open=health.oldest_open,
+        free_bytes=health.free_bytes,
+        total_bytes=health.total_bytes,
+        reserve_bytes=health.reserve_bytes,
     )
 
 
@@ -441,72 +341,3 @@ def _image_or_404(room: Room, study_id: int, image_id: int) -> Image:
 def _raw(content: bytes, rows: int, columns: int) -> Response:
     headers = {"X-Rows": str(rows), "X-Columns": str(columns)}
     return Response(content, media_type="application/octet-stream", headers=headers)
-
-
-def _finding(entry: KeptFinding) -> FindingOut:
-    return FindingOut(**asdict(entry))
-
-
-def _line(line: Line) -> StudyLine:
-    names = ("id", "patient", "description", "study_date", "state", "confirmed", "reason", "revision")
-    times = ("first_received_at", "last_received_at", "updated_at", "normality", "deliveries")
-    return StudyLine(
-        **{name: getattr(line, name) for name in (*names, *times)},
-        study=line.digest,
-        images=line.instances,
-        findings=[_finding(entry) for entry in line.findings],
-    )
-
-
-def _study(view: StudyView) -> StudyOut:
-    names = ("id", "patient", "description", "study_date", "state", "confirmed", "reason", "revision")
-    times = ("first_received_at", "last_received_at", "updated_at")
-    reading = view.reading
-    said = {} if reading is None else {each.sop_instance_uid: each for each in reading.kept.images}
-    unread = KeptImage("", "", "", "")
-    return StudyOut(
-        **{name: getattr(view, name) for name in (*names, *times)},
-        intended_use=INTENDED_USE,
-        study=view.digest,
-        images=[
-            ImageOut(
-                id=image.id,
-                view=(verdict := said.get(image.sop_instance_uid, unread)).view,
-                reason=verdict.reason,
-                exclusion=verdict.exclusion,
-                received_at=image.received_at,
-                pixels=f"{PREFIX}/studies/{view.id}/images/{image.id}/pixels",
-            )
-            for image in view.images
-        ],
-        reading=None
-        if reading is None
-        else ReadingOut(
-            revision=reading.revision,
-            created_at=reading.created_at,
-            model=reading.kept.model,
-            model_version=reading.kept.model_version,
-            parameters=reading.kept.parameters,
-            normality=reading.kept.normality,
-            findings=[_finding(entry) for entry in reading.kept.findings],
-            similar=reading.kept.similar,
-        ),
-        results=[
-            SentOut(
-                **{
-                    name: getattr(each, name)
-                    for name in (
-                        "kind",
-                        "revision",
-                        "size",
-                        "destination",
-                        "state",
-                        "attempts",
-                        "error",
-                        "updated_at",
-                    )
-                }
-            )
-            for each in view.sent
-        ],
-    )

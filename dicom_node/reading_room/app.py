@@ -32,7 +32,7 @@ from dicom_node.errors import BadInstance, ConfigurationError, NodeError
 from dicom_node.reading_room import actions, api, cases, dicomweb, feedback_report, own, views
 from dicom_node.reading_room.accesses import Accesses
 from dicom_node.reading_room.accounts import Accounts, Tries
-from dicom_node.reading_room.api import Refused
+from dicom_node.reading_room.answers import PREFIX, Refused
 from dicom_node.reading_room.assets import assets
 from dicom_node.reading_room.catalogue import Catalogue
 from dicom_node.reading_room.changes import Changes
@@ -140,7 +140,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("dicom-node"),
         summary="RESEARCH USE ONLY. Never for diagnosis.",
         lifespan=lifespan,
-        openapi_url=f"{api.PREFIX}/openapi.json",
+        openapi_url=f"{PREFIX}/openapi.json",
         # The generated pages about it would load scripts from other hosts.
         docs_url=None,
         redoc_url=None,

@@ -1,9 +1,8 @@
-"""Model cards and calibration curves, as the worker left them beside its readings."""
+"""Model cards and reliability diagrams, as the worker left them beside its readings."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_STEPS = 40
 CARD: Final = "README.md"
 CALIBRATION: Final = "calibration.json"
 METRICS: Final = "metrics.json"
@@ -24,23 +22,44 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """How one label's score becomes a probability.
+class Observed:
+    """What became of the studies of which the model was about equally certain.
+
+    Attributes
+    ----------
+    predicted
+        Mean of their certainties.
+    observed, low, high
+        Share of them that have the finding, with the ends of its 95 % interval.
+    count
+        How many there are.
+    """
+
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How far the certainty of one finding can be believed.
 
     Attributes
     ----------
     points
-        (score, probability), from left to right.
+        On studies that the calibration has not seen, from little certainty to much; empty when not measured.
     threshold
-        On the scale of the probability.
+        On the scale of the certainty.
     positives
-        Studies that the curve was fitted to and that have the finding.
+        Studies of the calibration that have the finding.
     error
-        Expected calibration error on data that the curve was not fitted to; None when it is not known.
+        Expected calibration error on the studies of `points`; None when it is not known.
     """
 
     key: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[Observed]
     threshold: float
     positives: int
     error: float | None
@@ -48,11 +67,30 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What is known of one bundle; empty where the worker left nothing."""
+    """What is known of one bundle; empty where the worker left nothing.
+
+    Attributes
+    ----------
+    text
+        Markdown.
+    reliabilities
+        Of the calibrated findings.
+    """
 
     name: str
-    html: Markup
-    curves: Sequence[Curve]
+    text: str
+    reliabilities: Sequence[Reliability]
+
+    @property
+    def html(self) -> Markup:
+        """The text, rendered."""
+        tokens = _MARKDOWN.parse(self.text)
+        for token in tokens:
+            if "style" in token.attrs:  # how a column is aligned; the page's policy allows no style inline
+                right = token.attrs["style"] == "text-align:right"
+                token.attrs = {"class": "number"} if right else {}
+        # Rendered from Markdown without HTML: nothing in it is markup but what the renderer writes.
+        return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S704
 
 
 def read_card(folder: Path, name: str) -> Card | None:
@@ -70,25 +108,16 @@ def read_card(folder: Path, name: str) -> Card | None:
         return None
     card = place / CARD
     text = card.read_text("utf-8") if card.exists() else ""
-    return Card(name, _html(text), _curves(place))
+    return Card(name, text, _reliabilities(place))
 
 
-def _html(text: str) -> Markup:
-    tokens = _MARKDOWN.parse(text)
-    for token in tokens:
-        if "style" in token.attrs:  # how a column is aligned; the page's policy allows no style inline
-            token.attrs = {"class": "number"} if token.attrs["style"] == "text-align:right" else {}
-    # Rendered from Markdown without HTML: nothing in it is markup but what the renderer writes.
-    return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S704
-
-
-def _curves(place: Path) -> list[Curve]:
+def _reliabilities(place: Path) -> list[Reliability]:
     calibration = _json(place / CALIBRATION).get("labels", {})
     tested = _json(place / METRICS).get("test", {}).get("labels", {})
     return [
-        Curve(
+        Reliability(
             key=key,
-            points=[(score, _probability(score, entry)) for score in _scores()],
+            points=[Observed(**point) for point in tested.get(key, {}).get("reliability") or ()],
             threshold=entry["threshold"],
             positives=entry["n_positive"],
             error=tested.get(key, {}).get("ece"),
@@ -96,17 +125,6 @@ def _curves(place: Path) -> list[Curve]:
         for key, entry in calibration.items()
         if entry["method"] == "platt"
     ]
-
-
-def _scores() -> list[float]:
-    return [step / _STEPS for step in range(_STEPS + 1)]
-
-
-def _probability(score: float, entry: dict[str, Any]) -> float:
-    """Platt's curve: sigmoid(slope * logit(score) + intercept)."""
-    inside = min(max(score, 1e-6), 1 - 1e-6)
-    logit = math.log(inside / (1 - inside))
-    return 1 / (1 + math.exp(-(entry["slope"] * logit + entry["intercept"])))
 
 
 def _json(path: Path) -> dict[str, Any]:

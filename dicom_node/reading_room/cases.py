@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, HTTPException
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, Response
 
-from dicom_node.reading_room.api import PREFIX, StudyNumber, answers, study_or_404
+from dicom_node.reading_room.answers import PREFIX, StudyNumber, answers, study_or_404
 from dicom_node.reading_room.room import Room, RoomOf
 from dicom_node.reading_room.study import StudyView
 from dicom_node.reading_room.visitors import Reader, reader

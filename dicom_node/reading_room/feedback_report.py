@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.installation import this_installation
 from dicom_node.pixels import read_header
-from dicom_node.reading_room.api import PREFIX, StudyNumber, answers, study_or_404
+from dicom_node.reading_room.answers import PREFIX, StudyNumber, answers, study_or_404
 from dicom_node.reading_room.feedback import Opinion
 from dicom_node.reading_room.room import Room, RoomOf
 from dicom_node.reading_room.study import StudyView

@@ -13,7 +13,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
-from dicom_node.reading_room.api import INTENDED_USE, PREFIX, StudyNumber, answers, study_or_404
+from dicom_node.reading_room.answers import INTENDED_USE, PREFIX, StudyNumber, answers, study_or_404
 from dicom_node.reading_room.room import Room, RoomOf
 from dicom_node.reading_room.study import read_study
 from dicom_node.reading_room.views import page

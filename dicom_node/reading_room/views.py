@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dicom_node.reading_room import worklist
-from dicom_node.reading_room.api import OpinionIn, StudyNumber, WorklistQuery, say, study_or_404
+from dicom_node.reading_room.answers import StudyNumber, study_or_404
+from dicom_node.reading_room.api import CohortQuery, OpinionIn, WorklistQuery, say
 from dicom_node.reading_room.cards import read_card
 from dicom_node.reading_room.cases import Rank, cases_of, films_of
 from dicom_node.reading_room.cohort import read_cohort
@@ -143,16 +144,10 @@ def show_try(request: Request, room: RoomOf, who: Reader) -> HTMLResponse:
 
 
 @router.api_route("/cohort", methods=["GET", "HEAD"])
-def show_cohort(
-    request: Request,
-    room: RoomOf,
-    who: Reader,
-    finding: Annotated[str, Query(max_length=64)] = "",
-    days: Annotated[int, Query(ge=1, le=3650)] = 365,
-) -> HTMLResponse:
+def show_cohort(request: Request, room: RoomOf, who: Reader, query: CohortQuery) -> HTMLResponse:
     """Show all readings together."""
     room.accesses.record(who.name, who.address, "cohort")
-    return page(request, room, "cohort.html", who, cohort=read_cohort(room.engine, finding, days))
+    return page(request, room, "cohort.html", who, cohort=read_cohort(room.engine, *query))
 
 
 @router.api_route("/access", methods=["GET", "HEAD"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.evaluation import metrics
 from models.evaluation.bootstrap import Drawn, follow, interval, mean_known, resample
-from models.evaluation.metrics import FEWEST_POSITIVES, BoolArray, Curve, Values, Weights
+from models.evaluation.metrics import FEWEST_POSITIVES, BoolArray, Curve, ScoreArray, Values, Weights
 from models.evaluation.sample import Column, Sample
 from models.vocabulary import load_vocabulary
 
@@ -135,9 +135,21 @@ def _label(column: Column, drawn: Drawn) -> dict[str, Any]:
         "threshold": column.threshold,
         "calibrated": probabilities is not None,
         "ece": None if probabilities is None else metrics.calibration_error(truth, probabilities),
+        "reliability": None if probabilities is None else _reliability(truth, probabilities),
         "brier": None if probabilities is None else metrics.brier(truth, probabilities),
         "brier_prevalence": prevalence * (1 - prevalence),
     }
+
+
+def _reliability(truth: BoolArray, probabilities: ScoreArray) -> list[dict[str, float]]:
+    """What was observed where the model was so certain, with its 95 % interval."""
+    found = metrics.reliability(truth, probabilities)
+    low, high = metrics.wilson(found.observed, found.count)
+    columns = {"predicted": found.predicted, "observed": found.observed, "low": low, "high": high}
+    return [
+        {"count": int(count), **{name: float(values[place]) for name, values in columns.items()}}
+        for place, count in enumerate(found.count)
+    ]
 
 
 def _confusion(truth: BoolArray, present: BoolArray) -> dict[str, int]:

@@ -25,6 +25,9 @@ FEWEST_POSITIVES = 5
 #: Bins of the expected calibration error.
 BINS = 10
 
+#: Standard deviations on either side that hold 95 % of a normal distribution.
+_SIDE = 1.959964
+
 #: Slack when a share is compared with a wanted one: 1 - 0.8 is not 0.2 in binary.
 _SLACK = 1e-9
 
@@ -146,6 +149,14 @@ class Reliability:
     predicted: Values
     observed: Values
     count: NDArray[np.intp]
+
+
+def wilson(share: Values, count: NDArray[np.intp]) -> tuple[Values, Values]:
+    """95 % interval of shares that were counted, low and high (Wilson 1927); shapes as of `share`."""
+    squared = _SIDE**2
+    middle = (share + squared / (2 * count)) / (1 + squared / count)
+    side = _SIDE * np.sqrt(share * (1 - share) / count + squared / (4 * count**2)) / (1 + squared / count)
+    return np.maximum(middle - side, 0), np.minimum(middle + side, 1)
 
 
 def reliability(truth: BoolArray, probabilities: ScoreArray, bins: int = BINS) -> Reliability:

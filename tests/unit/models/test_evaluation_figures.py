@@ -103,6 +103,11 @@ def test_only_calibrated_labels_have_probabilities_to_judge():
     truth = {"cardiomegaly": first(20, 40), "nodule": first(10, 40)}
     found = measured(sample(truth, {key: [0.5] * 40 for key in truth}, calibrated=("nodule",)))
     assert found["labels"]["nodule"]["ece"] == 0.25
+    (point,) = found["labels"]["nodule"]["reliability"]
+    assert (point["count"], point["predicted"], point["observed"]) == (40, 0.5, 0.25)
+    # Wilson's interval of 10 in 40.
+    assert (point["low"], point["high"]) == pytest.approx((0.1419, 0.4019), abs=1e-4)
+    assert found["labels"]["cardiomegaly"]["reliability"] is None
     assert found["labels"]["nodule"]["brier"] == 0.25
     assert found["labels"]["nodule"]["brier_prevalence"] == 0.25 * 0.75
     assert found["labels"]["cardiomegaly"]["ece"] is found["labels"]["cardiomegaly"]["brier"] is None

@@ -113,11 +113,8 @@ def test_the_card_is_left_for_the_page(bench: Bench) -> None:
     assert "&lt;script&gt;" in card.html
     assert "style=" not in card.html
     assert '<td class="number">2</td>' in card.html
-    assert {curve.key for curve in card.curves} == {
+    assert {each.key for each in card.reliabilities} == {
         key for key, entry in bundle.calibration.labels.items() if entry.method == "platt"
     }
-    for curve in card.curves:
-        probabilities = [probability for _, probability in curve.points]
-        assert probabilities == sorted(probabilities)
     assert read_card(bench.data_dir.cards, "../models") is None
     assert read_card(bench.data_dir.cards, "other-1") is None
