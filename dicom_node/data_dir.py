@@ -24,6 +24,13 @@ class DataDir:
     ----------
     settings
         Says where the folder is and how much of its disk is to stay free.
+
+    Attributes
+    ----------
+    cards
+        Folder of the model cards that workers leave for the page.
+    runs_on
+        What the worker that started last runs on, by name.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -32,6 +39,7 @@ class DataDir:
         self.results = Spool(self.root / "results")
         self.maps = HeatMaps(self.root / "maps")
         self.cards = self.root / "models"
+        self.runs_on = self.root / "runs-on.json"
         self.thumbnails = self.root / "thumbnails"
 
     def prepare(self, *, alone: bool = False) -> None:

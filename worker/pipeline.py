@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,6 +79,7 @@ class Pipeline:
         """Make the first study as fast as the others, and show the page what reads it."""
         self._reader.warm_up()
         keep_card(self._reader.bundle, self._data_dir.cards)
+        self._data_dir.runs_on.write_text(json.dumps(self._reader.runs_on), encoding="utf-8")
         if not self._settings.retrieval.own_studies and (count := Places(self._index.engine).forget()):
             _LOG.info("retrieval.own_studies is off: forgot where %d studies lie", count)
 

@@ -71,6 +71,18 @@ def load_searcher(settings: Settings, predictor: Predictor) -> Searcher | None:
         raise ConfigurationError(f"retrieval.index {folder}: {error}") from error
 
 
+def runs_on(predictor: Predictor) -> dict[str, str]:
+    """Say what a model runs on, for a person."""
+    import torch  # noqa: PLC0415 - only a worker needs it, and only once it starts
+
+    device = predictor.device
+    if device.type == "cuda":
+        said = f"{device}, {torch.cuda.get_device_name(device)}"
+    else:
+        said = f"{device}, {torch.get_num_threads()} threads"
+    return {"device": said, "torch": torch.__version__}
+
+
 def _device(name: str) -> str:
     import torch  # noqa: PLC0415 - only a worker needs it, and only once it starts
 

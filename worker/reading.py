@@ -42,7 +42,7 @@ from models.retrieval.place import places
 from models.retrieval.search import Searcher, opinion
 from models.types import FindingScore, Prediction, Study
 from worker.candidates import Candidate, fit_films, is_frontal, read_candidates, why_not
-from worker.predictors import load_gate, load_predictor, load_searcher
+from worker.predictors import load_gate, load_predictor, load_searcher, runs_on
 from worker.report import algorithm, make_report, similar_cases
 
 _LOG = logging.getLogger(__name__)
@@ -169,6 +169,11 @@ class StudyReader:
     def bundle(self) -> Bundle:
         """That reads the films."""
         return self._predictor.bundle
+
+    @property
+    def runs_on(self) -> dict[str, str]:
+        """What the films are read on."""
+        return runs_on(self._predictor)
 
     def __enter__(self) -> Self:
         return self

@@ -5,12 +5,14 @@ The same as a page and as Prometheus metrics.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -85,8 +87,18 @@ def read_health(room: Room) -> Health:
             "model": room.settings.worker.bundle,
             "gate": room.settings.worker.gate or "none",
             "device": room.settings.worker.device,
+            # Better than what is set: what was found.
+            **_runs_on(room.data_dir.runs_on),
         },
     )
+
+
+def _runs_on(path: Path) -> dict[str, str]:
+    """Return what the worker that started last runs on; empty before the first, and while it writes."""
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 class _Metrics(Collector):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from fastapi.testclient import TestClient
 
 from dicom_node import logs
@@ -55,6 +57,15 @@ def test_a_study_is_told_with_all_that_its_page_shows(node: StillNode, client: T
     cohort = client.get("/api/v1/cohort?finding=nodule&days=7").json()
     assert (sum(cohort["histogram"]), cohort["findings"]) == (1, {"nodule": "Nodule"})
     assert client.get("/api/v1/cohort?days=0").status_code == 400
+
+
+def test_the_status_says_what_the_worker_runs_on(node: StillNode, client: TestClient) -> None:
     status = client.get("/api/v1/status").json()
-    assert status["versions"]["dicom-node"] == status["version"]
     assert 0 < status["free_bytes"] <= status["total_bytes"]
+    assert (status["versions"]["dicom-node"], status["versions"]["device"]) == (status["version"], "auto")
+    node.data_dir.runs_on.write_text(json.dumps({"device": "cuda:0, a card", "torch": "2.0"}))
+    versions = client.get("/api/v1/status").json()["versions"]
+    assert (versions["device"], versions["torch"]) == ("cuda:0, a card", "2.0")
+    assert "cuda:0, a card" in client.get("/health").text
+    node.data_dir.runs_on.write_text("")  # half written
+    assert client.get("/api/v1/status").json()["versions"]["device"] == "auto"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -116,5 +118,8 @@ def test_the_card_is_left_for_the_page(bench: Bench) -> None:
     assert {each.key for each in card.reliabilities} == {
         key for key, entry in bundle.calibration.labels.items() if entry.method == "platt"
     }
+    runs_on = json.loads(bench.data_dir.runs_on.read_text())
+    assert runs_on["device"].startswith("cpu, ")
+    assert runs_on["torch"]
     assert read_card(bench.data_dir.cards, "../models") is None
     assert read_card(bench.data_dir.cards, "other-1") is None
