@@ -46,15 +46,14 @@ ImageNumber = Annotated[int, Path(ge=1, le=LARGEST_NUMBER, description="number o
 
 def worklist_query(
     state: Annotated[StudyState | None, Query(description="only studies in this state")] = None,
-    q: Annotated[str, Query(max_length=200, description="words that a study is found by")] = "",
     finding: Annotated[str, Query(max_length=64, description="key of a finding that is present")] = "",
     sort: Annotated[Sort, Query(description="what the list is sorted by")] = Sort.CHANGED,
     after: Annotated[str, Query(max_length=400, description="`next` of the page before")] = "",
     before: Annotated[str, Query(max_length=400, description="`previous` of the page behind")] = "",
 ) -> worklist.Query:
     """Understand the query of a list."""
-    text, key = (part.replace("\0", " ") for part in (q, finding))
-    return worklist.Query(state=state, text=text, finding=key, sort=sort, after=after, before=before)
+    key = finding.replace("\0", " ")
+    return worklist.Query(state=state, finding=key, sort=sort, after=after, before=before)
 
 
 WorklistQuery = Annotated[worklist.Query, Depends(worklist_query)]
@@ -79,6 +78,30 @@ def studies(room: RoomOf, who: Reader, query: WorklistQuery) -> StudyList:
     return StudyList(
         INTENDED_USE, found.states, [StudyLine.of(line) for line in found.lines], found.next, found.previous
     )
+
+
+class SearchIn(BaseModel):
+    """What studies are searched by; as a body, for its words may name a patient and must be in no address."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    q: str = Field("", max_length=200, description="words that a study is found by")
+    state: StudyState | None = Field(None, description="only studies in this state")
+    finding: str = Field("", max_length=64, description="key of a finding that is present")
+    sort: Sort = Field(Sort.CHANGED, description="what the list is sorted by")
+    after: str = Field("", max_length=400, description="`next` of the page before")
+    before: str = Field("", max_length=400, description="`previous` of the page behind")
+
+    def query(self) -> worklist.Query:
+        """Return the query of a list."""
+        text, key = (part.replace("\0", " ") for part in (self.q, self.finding))
+        return worklist.Query(self.state, text, key, self.sort, self.after, self.before)
+
+
+@router.post("/studies/search", responses=answers(413, 415))
+def search(room: RoomOf, who: Reader, said: SearchIn) -> StudyList:
+    """List the studies in which all words of `q` stand, and that are otherwise asked for."""
+    return studies(room, who, said.query())
 
 
 @router.get("/studies/{study_id}", responses=answers(404))

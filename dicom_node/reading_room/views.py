@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dicom_node.reading_room import worklist
 from dicom_node.reading_room.answers import StudyNumber, study_or_404
-from dicom_node.reading_room.api import CohortQuery, OpinionIn, WorklistQuery, say
+from dicom_node.reading_room.api import CohortQuery, OpinionIn, SearchIn, WorklistQuery, say
 from dicom_node.reading_room.cards import read_card
 from dicom_node.reading_room.cases import Rank, cases_of, films_of
 from dicom_node.reading_room.cohort import read_cohort
@@ -57,6 +57,23 @@ def show_metrics(room: RoomOf) -> Response:
 @router.api_route("/", methods=["GET", "HEAD"])
 def show_worklist(request: Request, room: RoomOf, who: Reader, query: WorklistQuery) -> HTMLResponse:
     """Show the worklist."""
+    return _worklist(request, room, who, query)
+
+
+@router.post("/")
+def search_worklist(request: Request, room: RoomOf, who: Reader, form: Form) -> HTMLResponse:
+    """Show what a search finds; its words come in the body, and stay out of the address."""
+    asked = {key: value for key, value in form.items() if key in SearchIn.model_fields and value}
+    try:
+        query = SearchIn.model_validate(asked).query()
+    except ValueError:
+        raise HTTPException(400) from None
+    found = _worklist(request, room, who, query)
+    found.headers["HX-Replace-Url"] = _address(query, after=query.after, before=query.before)
+    return found
+
+
+def _worklist(request: Request, room: Room, who: Visitor, query: worklist.Query) -> HTMLResponse:
     room.accesses.record(who.name, who.address, "worklist")
     return page(
         request,
@@ -211,10 +228,12 @@ def own_path(target: str) -> str:
 
 
 def _address(query: worklist.Query, **changes: str) -> str:
-    """Return the address of the worklist with other values; a change of what is shown begins at the start."""
+    """Return the address of the worklist with other values, without the words of a search.
+
+    A change of what is shown begins at the start.
+    """
     values = {
         "state": query.state or "",
-        "q": query.text,
         "finding": query.finding,
         "sort": "" if query.sort is worklist.Sort.CHANGED else query.sort,
         **changes,

@@ -154,11 +154,12 @@ def read_worklist(engine: Engine, query: Query) -> Worklist:
     column, falling = _KEYS[query.sort]
     backward = bool(query.before)
     wanted = _filtered(query)
-    if place := query.after or query.before:
-        wanted = wanted.where(_beyond(column, _decoded(place), falling=falling is not backward))
     order = (column, study.c.id)
     wanted = wanted.order_by(*(key.desc() if falling is not backward else key.asc() for key in order))
     with database.reading(engine) as connection:
+        if query.after or query.before:
+            place = _place(connection, query)
+            wanted = wanted.where(_beyond(column, place, falling=falling is not backward))
         rows = list(connection.execute(wanted.limit(PAGE_LENGTH + 1)).mappings())
         more = len(rows) > PAGE_LENGTH
         rows = rows[:PAGE_LENGTH]
@@ -186,7 +187,8 @@ def read_worklist(engine: Engine, query: Query) -> Worklist:
         )
         for row in rows
     ]
-    places = [_encoded(row["place"], row["id"]) for row in rows]
+    moving = query.sort is Sort.CHANGED
+    places = [_encoded(row["place"] if moving else None, row["id"]) for row in rows]
     further, nearer = (bool(query.before), more) if backward else (more, bool(query.after))
     return Worklist(
         query=query,
@@ -235,17 +237,36 @@ def _beyond(column: ColumnElement[Any], place: tuple[Any, int], *, falling: bool
     return or_(column > value, and_(column == value, study.c.id > key))
 
 
-def _encoded(value: object, key: int) -> str:
+def _place(connection: Connection, query: Query) -> tuple[Any, int]:
+    """Return the value and the number that the list goes on from.
+
+    A place names its study, and of its values only the time of a change, which moves on meanwhile: names and
+    dates of patients have no place in an address.
+    """
+    value, key = _decoded(query.after or query.before)
+    if (value is not None) is not (query.sort is Sort.CHANGED):
+        raise WrongPlace
+    if value is None:
+        column, _ = _KEYS[query.sort]
+        joined = study.join(catalogue, catalogue.c.study_id == study.c.id, isouter=True)
+        looked_up = select(column).select_from(joined).where(study.c.id == key)
+        value = connection.execute(looked_up).scalar_one_or_none()
+        if value is None:
+            raise WrongPlace
+    return value, key
+
+
+def _encoded(value: float | None, key: int) -> str:
     return base64.urlsafe_b64encode(json.dumps([value, key]).encode()).decode().rstrip("=")
 
 
-def _decoded(place: str) -> tuple[Any, int]:
+def _decoded(place: str) -> tuple[float | None, int]:
     try:
         value, key = json.loads(base64.urlsafe_b64decode(place + "=" * (-len(place) % 4)))
     except (binascii.Error, ValueError, TypeError):
-        raise WrongPlace(place) from None
-    if not isinstance(key, int) or isinstance(key, bool) or not isinstance(value, str | int | float):
-        raise WrongPlace(place)
+        raise WrongPlace from None
+    if type(key) is not int or not isinstance(value, float | None):
+        raise WrongPlace
     return value, key
 
 

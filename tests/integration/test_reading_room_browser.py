@@ -121,6 +121,48 @@ def test_a_study_appears_without_reload_and_hostile_text_stays_text(node: StillN
     assert not [each for each in visit.complaints if "viewer" not in each and "404" not in each]
 
 
+def test_the_words_of_a_search_may_name_a_patient_and_stand_in_no_address(
+    node: StillNode, visit: Visit
+) -> None:
+    for number, description in ((1, "Thorax Meier"), (2, "Thorax Schulze"), (3, "Meier standing")):
+        node.receive(number, ds=film(
+            rows=64, columns=64, study=number, SOPInstanceUID=uid(number, 1), StudyDescription=description
+        ))  # fmt: skip
+    node.finish(4, StudyState.REPORTED, films=[film(
+        rows=64, columns=64, study=4, SOPInstanceUID=uid(4, 1), StudyDescription="Meier lying"
+    )])  # fmt: skip
+    page = visit.go("/")
+    rows = page.locator(".worklist tbody tr")
+    expect(rows).to_have_count(4, timeout=20_000)
+    page.get_by_label("Search").fill("meier")
+    expect(rows).to_have_count(3)
+    # The words hold when a state is chosen, when the list moves by itself, and when the reader comes back.
+    page.get_by_role("link", name="1 reported").click()
+    expect(rows).to_have_count(1)
+    expect(page).to_have_url(f"{visit.address}/?state=REPORTED")
+    page.get_by_role("link", name="4 all studies").click()
+    expect(rows).to_have_count(3)
+    node.receive(5, ds=film(
+        rows=64, columns=64, study=5, SOPInstanceUID=uid(5, 1), StudyDescription="Meier again"
+    ))  # fmt: skip
+    expect(rows).to_have_count(4, timeout=20_000)
+    page.get_by_role("link", name="1 reported").click()
+    expect(rows).to_have_count(1)
+    rows.get_by_role("link").click()
+    page.wait_for_url("**/studies/4")
+    page.go_back()
+    expect(page.get_by_label("Search")).to_have_value("meier")
+    expect(rows).to_have_count(1)
+    assert not [url for url in visit.asked if "meier" in url.lower()]
+    page.get_by_label("Search").fill("schulze")
+    expect(page.get_by_text("No such study.")).to_be_visible()  # none of them is reported
+    page.get_by_role("link", name="5 all studies").click()
+    expect(rows).to_have_count(1)
+    page.get_by_label("Search").fill("")
+    expect(rows).to_have_count(5)
+    assert not visit.elsewhere
+
+
 def reading() -> KeptReading:
     return KeptReading(
         model="tiny",

@@ -2,6 +2,7 @@
 "use strict";
 
 const SETTLE_MS = 300;
+const PLACE = { target: "#live", select: "#live", swap: "outerHTML" };
 
 // -- live: the node tells which studies changed, the page fetches itself and puts the new part in place
 
@@ -12,7 +13,7 @@ let waiting = 0;
 // What a reader is writing, has written and not sent, or has just sent, is not taken away.
 function held() {
   const here = document.getElementById("live");
-  if (here.querySelector(".htmx-request")) return true;
+  if (document.querySelector(".htmx-request:not(body)")) return true;
   if ([...here.querySelectorAll("textarea")].some((field) => field.value !== field.defaultValue)) return true;
   const focused = document.activeElement;
   const writing = focused && here.contains(focused) && focused.matches("input, textarea, select");
@@ -26,7 +27,8 @@ function refresh() {
     soon();
     return;
   }
-  htmx.ajax("GET", location.pathname + location.search, { target: "#live", select: "#live", swap: "outerHTML" });
+  if (words && words.value) search(location.search);
+  else htmx.ajax("GET", location.pathname + location.search, PLACE);
 }
 
 function soon() {
@@ -81,6 +83,33 @@ document.addEventListener("htmx:afterSwap", (event) => {
     each.setAttribute("aria-pressed", String(each.dataset.heatMap === mapped));
   document.getElementById("viewer")?.dispatchEvent(new CustomEvent("study-changed"));
 });
+
+// -- search: its words may name a patient, so they go in the body of a request, and stay in this tab
+
+const words = document.getElementById("q");
+const KEPT = "words of the search";
+
+// `place` is the part of an address behind the question mark: what else the list is asked for.
+function search(place) {
+  const asked = Object.fromEntries(new URLSearchParams(place));
+  words.form.elements.state.value = asked.state ?? "";
+  // From the form, so that of what it asks and of what is asked here the last holds.
+  htmx.ajax("POST", "/", { ...PLACE, source: words.form, values: { ...asked, q: words.value } });
+}
+
+if (words) {
+  words.addEventListener("input", () => sessionStorage.setItem(KEPT, words.value));
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("#live nav a");
+    if (!link || !words.value || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    search(link.search);
+  });
+  // Who comes back to the list finds it as it was.
+  words.value ||= sessionStorage.getItem(KEPT) ?? "";
+  if (words.value) search(location.search);
+}
+document.querySelector('form[action="/logout"]')?.addEventListener("submit", () => sessionStorage.removeItem(KEPT));
 
 // -- keyboard: j and k go through the list, Enter opens, / searches
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -34,6 +38,10 @@ def ids(node: StillNode, **query: object) -> list[int]:
     return [line.id for line in read_worklist(node.index.engine, Query(**query)).lines]
 
 
+def read_place(place: str) -> tuple[object, ...]:
+    return tuple(json.loads(base64.urlsafe_b64decode(place + "==")))
+
+
 @pytest.mark.parametrize("sort", list(Sort))
 def test_the_pages_hold_every_study_once_forth_and_back(node: StillNode, sort: Sort) -> None:
     total = 2 * PAGE_LENGTH + 3
@@ -53,6 +61,10 @@ def test_the_pages_hold_every_study_once_forth_and_back(node: StillNode, sort: S
     first = read_worklist(node.index.engine, Query(sort=sort, before=back.previous))
     assert [line.id for line in first.lines] == [line.id for line in pages[0].lines]
     assert not first.previous
+    if sort is not Sort.CHANGED:  # names and dates of patients stand in no address
+        assert {read_place(place) for page in pages[:-1] for place in (page.next,)} == {
+            (None, page.lines[-1].id) for page in pages[:-1]
+        }
     if sort is Sort.DATE:
         dates = [line.study_date for page in pages for line in page.lines]
         assert dates == sorted(dates, reverse=True)
@@ -138,9 +150,33 @@ def test_a_late_image_is_catalogued_and_a_broken_header_harms_nobody(node: Still
     assert len(ids(node)) == 2
 
 
-@pytest.mark.parametrize("place", ["none", "e30", "WzEsMl0x", "W251bGwsMV0", "WzEsIngiXQ"])
+@pytest.mark.parametrize("place", ["none", "e30", "WzEsMl0x", "W251bGwsMV0", "WzEsIngiXQ", "WzEsMV0"])
 def test_a_place_that_no_page_named_is_a_sentence(empty: TestClient, place: str) -> None:
     for side in ("after", "before"):
         answer = empty.get(f"/api/v1/studies?{side}={place}")
         assert answer.status_code == 400, place
         assert "page of this list" in answer.json()["error"]
+
+
+def test_places_and_words_come_in_a_body_too(node: StillNode, client: TestClient) -> None:
+    for number, posture in ((1, "erect"), (2, "supine")):
+        received(node, number, StudyDescription=f"Thorax {posture}")
+    catalogued(node)
+    headers = {"X-CSRF-Token": token(client)}
+    found = client.post("/api/v1/studies/search", json={"q": "thorax supine"}, headers=headers).json()
+    assert [each["id"] for each in found["studies"]] == [2]
+    assert client.post("/api/v1/studies/search", json={"q": "x" * 201}, headers=headers).status_code == 400
+    assert client.post("/api/v1/studies/search", json={"words": "2"}, headers=headers).status_code == 400
+    asked = {"q": "thorax erect", "state": "RECEIVING", "finding": "", "after": ""}
+    answer = client.post("/", data=asked, headers=headers)
+    assert "Thorax erect" in answer.text
+    assert "Thorax supine" not in answer.text
+    assert answer.headers["HX-Replace-Url"] == "/?state=RECEIVING"
+    assert client.post("/", data={"state": "BROKEN"}, headers=headers).status_code == 400
+    assert client.post("/", data=asked).status_code == 403  # no token of the page
+
+
+def token(client: TestClient) -> str:
+    found = re.search(r'name="csrf" value="(\w+)"', client.get("/").text)
+    assert found
+    return found[1]
