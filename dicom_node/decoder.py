@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import mmap
 import os
 import resource
@@ -18,6 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -26,8 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
-from dicom_node.grayscale import Window
+from dicom_node.grayscale import Window, Windowing
 from dicom_node.pixels import FloatArray, read_cells, read_film
+from dicom_node.rendering import Picture, read_picture
 
 _MESSAGE_BYTES = 1 << 16
 _START_SECONDS = 60.0
@@ -148,14 +151,37 @@ class Decoder:
         cells: NDArray[np.unsignedinteger[Any]] = self._decoded(path, "cells")[0]
         return cells
 
+    def decode_picture(self, path: Path, number: int, windowing: Windowing | None) -> Picture:
+        """Decode one frame of any file as it is displayed.
+
+        Parameters
+        ----------
+        path, number, windowing
+            As of :func:`dicom_node.rendering.read_picture`.
+
+        Returns
+        -------
+        numpy.ndarray
+            As of :func:`dicom_node.rendering.read_picture`.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`decode`.
+        """
+        asked = None if windowing is None else asdict(windowing)
+        picture: Picture = self._decoded(path, "picture", number=number, windowing=asked)[0]
+        return picture
+
     def _decoded(
-        self, path: Path, what: Literal["film", "depth", "cells"]
+        self, path: Path, what: Literal["film", "depth", "cells", "picture"], **how: Any
     ) -> tuple[NDArray[Any], list[float]]:
         request = json.dumps(
             {
                 "path": os.fspath(path.absolute()),
                 "max_pixels": self._max_pixels,
                 "what": what,
+                **how,
             }
         ).encode()
         with self._lock:
@@ -242,13 +268,12 @@ def _describe(returned: int) -> str:
 
 
 def _mapped(descriptors: list[int], shape: list[int], dtype: str) -> NDArray[Any]:
-    rows, columns = shape
     try:
-        memory = mmap.mmap(descriptors[0], rows * columns * np.dtype(dtype).itemsize)
+        memory = mmap.mmap(descriptors[0], math.prod(shape) * np.dtype(dtype).itemsize)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    return np.frombuffer(memory, dtype).reshape(rows, columns)
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 # --- in the child --------------------------------------------------------------------------------
@@ -270,6 +295,9 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     try:
         if request["what"] == "cells":
             pixels = read_cells(path, max_pixels=max_pixels)
+        elif request["what"] == "picture":
+            asked = None if request["windowing"] is None else Windowing(**request["windowing"])
+            pixels = read_picture(path, max_pixels=max_pixels, number=request["number"], windowing=asked)
         else:
             film = read_film(path, max_pixels=max_pixels, full_depth=request["what"] == "depth")
             pixels = film.pixels

@@ -7,7 +7,7 @@ any size is looked up once.
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -95,10 +95,78 @@ def grey_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) ->
     low, high = (float(end) for end in np.percentile(seen, PERCENTILES))
     if not high > low:
         raise NotAnalysable("blank", "the picture is blank: all but a few of its pixels have one value")
-    grey = _voi(ds, values, low, high)
-    if inverted:
-        grey = 1 - grey
-    grey = np.where(padding, 0, grey)
+    return _shown(_voi(ds, values, low, high), padding, inverted=inverted)
+
+
+@dataclass(frozen=True, slots=True)
+class Windowing:
+    """A window (PS3.3 C.11.2.1.2, C.11.2.1.3).
+
+    Attributes
+    ----------
+    center, width
+        Window Center and Window Width, on the scale that comes out of the Modality LUT.
+    function
+        VOI LUT Function.
+
+    Raises
+    ------
+    ValueError
+        When the standard does not allow it.
+    """
+
+    center: float
+    width: float
+    function: str = "LINEAR"
+
+    def __post_init__(self) -> None:
+        _, least = _VOI_FUNCTIONS[self.function]
+        if not (math.isfinite(self.center) and math.isfinite(self.width) and self.width >= least):
+            raise ValueError(f"{self.center} and {self.width} are no {self.function} window")
+
+    def grey(self, values: Values) -> Values:
+        """Return the greys of values, in [0, 1]."""
+        function, _ = _VOI_FUNCTIONS[self.function]
+        return function(values, self.center, self.width)
+
+
+def picture_table(
+    ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool, windowing: Windowing | None
+) -> FloatArray:
+    """Grey of every pixel cell that can occur, for a person.
+
+    As :func:`grey_table`, but nothing is too plain to be shown: what its percentiles do not tell apart is
+    stretched between its least value and its greatest.
+
+    Parameters
+    ----------
+    ds, cell, cells, inverted
+        As of :func:`grey_table`.
+    windowing
+        What is asked for; None for what the header says.
+
+    Returns
+    -------
+    numpy.ndarray
+        As of :func:`grey_table`.
+    """
+    stored = _stored_values(ds, cell, cells)
+    padding = _padding(ds, stored)
+    values = _modality(ds, stored)
+    if windowing is not None:
+        return _shown(windowing.grey(values), padding, inverted=inverted)
+    counts = np.bincount(cells.ravel(), minlength=len(stored))
+    used = (counts > 0) & ~padding
+    if not used.any():
+        return np.zeros(len(stored), np.float32)
+    low, high = _percentiles(values[used], counts[used])
+    if not high > low:
+        low, high = float(values[used].min()), float(values[used].max())
+    return _shown(_voi(ds, values, low, max(high, low + 1)), padding, inverted=inverted)
+
+
+def _shown(grey: Values, padding: NDArray[np.bool_], *, inverted: bool) -> FloatArray:
+    grey = np.where(padding, 0, 1 - grey if inverted else grey)
     # NaN would pass np.clip; it cannot arise from finite tables, slopes and windows, and is not let by.
     return np.clip(np.nan_to_num(grey), 0, 1).astype(np.float32)
 
@@ -151,22 +219,25 @@ def depth_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) -
     grey = (values - least) / span
     low, high = _between(ds, values, values[used], counts[used])
     center, width = ((low + high) / 2 - least) / span, max((high - low) / span, 1 / _WORDS)
-    if inverted:
-        grey, center = 1 - grey, 1 - center
-    grey = np.where(padding, 0, grey)
-    return np.clip(np.nan_to_num(grey), 0, 1).astype(np.float32), Window(center, width)
+    return _shown(grey, padding, inverted=inverted), Window(1 - center if inverted else center, width)
 
 
 def _between(ds: Dataset, values: Values, used: Values, counts: NDArray[Any]) -> tuple[float, float]:
     """Return the values that the header shows as black and as white, else the percentiles of the picture."""
-    order = np.argsort(used)
-    share = 100 * np.cumsum(counts[order]) / counts.sum()
-    places = np.minimum(np.searchsorted(share, PERCENTILES), len(used) - 1)
-    low, high = (float(used[order][place]) for place in places)
+    low, high = _percentiles(used, counts)
     grey = _voi(ds, values, low, high if high > low else float(used.max()))
     # A shape that is no straight line is shown between its ends: a window knows no other.
     inner = values[(grey > 0.01) & (grey < 0.99)]  # noqa: PLR2004 - a sigmoid never reaches 0 and 1
     return (float(inner.min()), float(inner.max())) if inner.size > 1 else (low, high)
+
+
+def _percentiles(used: Values, counts: NDArray[Any]) -> tuple[float, float]:
+    """Return the `PERCENTILES` of values that occur so many times."""
+    order = np.argsort(used)
+    share = 100 * np.cumsum(counts[order]) / counts.sum()
+    places = np.minimum(np.searchsorted(share, PERCENTILES), len(used) - 1)
+    low, high = (float(used[order][place]) for place in places)
+    return low, high
 
 
 def _stored_values(ds: Dataset, cell: PixelCell, cells: Cells) -> Values:
@@ -270,11 +341,11 @@ def _luts(ds: Dataset, keyword: str) -> Iterator[_Lut]:
 def _windows(ds: Dataset) -> Iterator[Callable[[Values], Values]]:
     """Windows that the standard allows, in order; widths of 0, less, or no number are passed over."""
     name = elements.text(ds, "VOILUTFunction").upper()
-    function, least = _VOI_FUNCTIONS.get(name, _VOI_FUNCTIONS["LINEAR"])
+    function = name if name in _VOI_FUNCTIONS else "LINEAR"
     pairs = zip(elements.numbers(ds, "WindowCenter"), elements.numbers(ds, "WindowWidth"), strict=False)
     for center, width in pairs:
-        if math.isfinite(center) and math.isfinite(width) and width >= least:
-            yield functools.partial(function, center=center, width=width)
+        with contextlib.suppress(ValueError):
+            yield Windowing(center, width, function).grey
 
 
 def _linear(values: Values, center: float, width: float) -> Values:

@@ -130,8 +130,8 @@ def read_header(path: Path) -> Dataset:
     StorageFailed
         When the file cannot be opened.
     """
-    with _translated(f"the file {path.name}"):
-        return _without_pixels(_read(path, pixels=False))
+    with translated(f"the file {path.name}"):
+        return without_pixels(read_instance(path, pixels=False))
 
 
 def read_film(source: Path | Dataset, *, max_pixels: int, full_depth: bool = False) -> Film:
@@ -158,8 +158,8 @@ def read_film(source: Path | Dataset, *, max_pixels: int, full_depth: bool = Fal
     StorageFailed
         When the file cannot be opened.
     """
-    with _translated("the instance" if isinstance(source, Dataset) else f"the file {source.name}"):
-        ds = source if isinstance(source, Dataset) else _read(source, pixels=True)
+    with translated("the instance" if isinstance(source, Dataset) else f"the file {source.name}"):
+        ds = source if isinstance(source, Dataset) else read_instance(source, pixels=True)
         frame = _frame(ds, max_pixels=max_pixels)
         cells = _decode(ds, frame)
         window = None
@@ -170,7 +170,7 @@ def read_film(source: Path | Dataset, *, max_pixels: int, full_depth: bool = Fal
         pixels = np.empty(cells.shape, np.float32)
         # The table has an entry for each cell: "clip" never clips, it spares numpy the checked detour.
         np.take(table, cells, out=pixels, mode="clip")
-        return Film(pixels, _without_pixels(ds), window)
+        return Film(pixels, without_pixels(ds), window)
 
 
 def read_cells(source: Path, *, max_pixels: int) -> NDArray[np.unsignedinteger[Any]]:
@@ -186,13 +186,13 @@ def read_cells(source: Path, *, max_pixels: int) -> NDArray[np.unsignedinteger[A
     NotAnalysable, StorageFailed
         As :func:`read_film`.
     """
-    with _translated(f"the file {source.name}"):
-        ds = _read(source, pixels=True)
+    with translated(f"the file {source.name}"):
+        ds = read_instance(source, pixels=True)
         return _decode(ds, _frame(ds, max_pixels=max_pixels))
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
+def translated(what: str) -> Iterator[None]:
     """Turn what malformed input makes pydicom and the decoders raise into one refusal, without warnings."""
     try:
         with elements.tolerance():
@@ -214,7 +214,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _read(path: Path, *, pixels: bool) -> Dataset:
+def read_instance(path: Path, *, pixels: bool) -> Dataset:
+    """Read a file's data set, with or without its pixel data; raises within :func:`translated`."""
     with path.open("rb") as stream:
         read_preamble(stream, force=True)
         meta = read_dataset(
@@ -248,13 +249,15 @@ def _is_deferred(element: Any) -> bool:
     return isinstance(element, RawDataElement) and element.value is None and element.length > _LARGE_BYTES
 
 
-def _without_pixels(ds: Dataset) -> Dataset:
+def without_pixels(ds: Dataset) -> Dataset:
+    """Return what comes before the pixel data."""
     # A slice is a data set of its own; a copy of a data set shares its elements.
     header: Dataset = ds[: _PIXEL_GROUP << 16]
     return header
 
 
-def _integer(ds: Dataset, keyword: str, default: int | None = None) -> int:
+def integer(ds: Dataset, keyword: str, default: int | None = None) -> int:
+    """Return the first value of an element; ``bad_header`` when it is none and there is no default."""
     found = elements.numbers(ds, keyword)
     if not found and default is not None:
         return default
@@ -268,45 +271,50 @@ def _frame(ds: Dataset, *, max_pixels: int) -> _Frame:
     if elements.value(ds, "PixelData") is None:
         raise NotAnalysable("no_pixels", "the instance holds no pixel data")
     photometric = elements.text(ds, "PhotometricInterpretation").upper()
-    samples = _integer(ds, "SamplesPerPixel", 1)
+    samples = integer(ds, "SamplesPerPixel", 1)
     if photometric not in GRAYSCALE or samples != 1:
         what = photometric or "of unknown photometric interpretation"
         raise NotAnalysable(
             "not_grayscale", f"the picture is {what} with {samples} samples a pixel, not grayscale"
         )
-    frames = _integer(ds, "NumberOfFrames", 1)
+    frames = integer(ds, "NumberOfFrames", 1)
     if frames > 1:
         raise NotAnalysable("multi_frame", f"the instance holds {frames} frames, not one")
-    rows, columns = _integer(ds, "Rows"), _integer(ds, "Columns")
+    rows, columns = integer(ds, "Rows"), integer(ds, "Columns")
     if rows * columns > max_pixels:
         raise NotAnalysable(
             "too_large", f"{rows} x {columns} pixels are more than the {max_pixels} that are decoded"
         )
     if min(rows, columns) < MIN_SIDE:
         raise NotAnalysable("too_small", f"{rows} x {columns} pixels are too few for a film")
-    allocated, stored = _integer(ds, "BitsAllocated"), _integer(ds, "BitsStored")
+    allocated, stored = integer(ds, "BitsAllocated"), integer(ds, "BitsStored")
     if allocated not in BITS_ALLOCATED or stored not in BITS_STORED or stored > allocated:
         raise NotAnalysable(
             "bad_header", f"{stored} bits stored in {allocated} allocated is no format of a radiograph"
         )
-    high_bit = _integer(ds, "HighBit", stored - 1)
+    return _Frame(rows, columns, allocated, pixel_cell(ds, allocated, stored), is_inverted(ds))
+
+
+def pixel_cell(ds: Dataset, allocated: int, stored: int) -> PixelCell:
+    """Return how stored values lie in pixel cells of so many bits."""
+    high_bit = integer(ds, "HighBit", stored - 1)
     # Bits Stored - 1 is the only High Bit that the standard still allows (PS3.5 8.1.1); one that no pixel
     # cell can have is taken for it.
     if not stored - 1 <= high_bit < allocated:
         high_bit = stored - 1
-    return _Frame(
-        rows=rows,
-        columns=columns,
-        allocated=allocated,
-        cell=PixelCell(stored, high_bit, signed=_integer(ds, "PixelRepresentation", 0) == 1),
-        inverted=photometric == "MONOCHROME1" or elements.text(ds, "PresentationLUTShape") == "INVERSE",
-    )
+    return PixelCell(stored, high_bit, signed=integer(ds, "PixelRepresentation", 0) == 1)
+
+
+def is_inverted(ds: Dataset) -> bool:
+    """Whether low values are displayed bright."""
+    photometric = elements.text(ds, "PhotometricInterpretation").upper()
+    return photometric == "MONOCHROME1" or elements.text(ds, "PresentationLUTShape") == "INVERSE"
 
 
 def _decode(ds: Dataset, frame: _Frame) -> NDArray[Any]:
     """Decode the one frame: its pixel cells as unsigned integers, shape (rows, columns)."""
     data = ds["PixelData"]
-    syntax = _transfer_syntax(ds)
+    syntax = transfer_syntax_of(ds)
     if syntax in NATIVE:
         _check_length(data.value, frame)
     options: dict[str, Any] = {
@@ -332,7 +340,8 @@ def _decode(ds: Dataset, frame: _Frame) -> NDArray[Any]:
     return cells
 
 
-def _transfer_syntax(ds: Dataset) -> UID:
+def transfer_syntax_of(ds: Dataset) -> UID:
+    """Return how the pixel data is written; ``transfer_syntax`` when it is not decoded here."""
     meta = getattr(ds, "file_meta", None)
     syntax = UID(elements.text(meta, "TransferSyntaxUID") if meta is not None else "")
     if not syntax:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
@@ -21,6 +22,7 @@ from dicom_node.errors import NotAnalysable
 from dicom_node.pixels import ENCAPSULATED
 from dicom_node.reading_room.objects import Held, Objects, metadata
 from dicom_node.reading_room.qido import BadQuery, parse_search, read_found, result_of
+from dicom_node.reading_room.rendered import KINDS, BadView, drawn, parse_view, picture_kind, thumbnail
 from dicom_node.reading_room.room import Room, RoomOf
 from dicom_node.reading_room.visitors import Reader, Visitor, reader
 from dicom_node.reading_room.wado import (
@@ -214,17 +216,23 @@ def metadata_of(request: Request, room: RoomOf, held: Retrieved, takes: Accepted
     return _json([metadata(each, address(each)) for each in held], takes)
 
 
-@router.get(_INSTANCE + "/frames/{frames}")
-def frames_of(
-    room: RoomOf,
-    held: Retrieved,
-    takes: Accepted,
-    frames: Annotated[str, Path(pattern=r"^\d{1,6}(,\d{1,6})*$")],
-) -> Response:
-    """Hand out frames: compressed ones as they are where that is taken, else in little endian."""
-    numbers = [int(each) for each in frames.split(",")]
+def _numbers(frames: Annotated[str, Path(pattern=r"^\d{1,6}(,\d{1,6})*$")]) -> list[int]:
+    return [int(each) for each in frames.split(",")]
+
+
+Numbers = Annotated[list[int], Depends(_numbers)]
+
+
+def _limited(numbers: Sequence[int]) -> Sequence[int]:
     if len(numbers) > _MOST_FRAMES:
         raise Refusal(400, f"At most {_MOST_FRAMES} frames are handed out at once.")
+    return numbers
+
+
+@router.get(_INSTANCE + "/frames/{frames}")
+def frames_of(room: RoomOf, held: Retrieved, takes: Accepted, frames: Numbers) -> Response:
+    """Hand out frames: compressed ones as they are where that is taken, else in little endian."""
+    numbers = _limited(frames)
     (one,) = held
     syntax = syntax_of(one.path)
     if (kind := frame_kind(takes, syntax)) is None:
@@ -267,6 +275,81 @@ def bulk_data_of(
             body, whole = multipart([Part(BYTES, content)], BYTES)
             return StreamingResponse(body, media_type=whole)
     raise Refusal(406, f"The value is {kind}." if kind == PDF else f"The value is {BYTES}.")
+
+
+# -- WADO-RS, drawn
+
+
+@router.get(_INSTANCE + "/rendered")
+def rendered_instance(request: Request, room: RoomOf, held: Retrieved, takes: Accepted) -> Response:
+    """Draw all frames of an object."""
+    (one,) = held
+    return _rendered(request, room, one, takes, range(1, one.frames + 1))
+
+
+@router.get(_INSTANCE + "/frames/{frames}/rendered")
+def rendered_frames(
+    request: Request, room: RoomOf, held: Retrieved, takes: Accepted, frames: Numbers
+) -> Response:
+    """Draw frames."""
+    (one,) = held
+    if not all(1 <= number <= one.frames for number in frames):
+        raise Refusal(404, f"The object has frames from 1 to {one.frames}.")
+    return _rendered(request, room, one, takes, frames)
+
+
+def _rendered(
+    request: Request, room: Room, one: Held, takes: Sequence[Range], numbers: Sequence[int]
+) -> Response:
+    with _refusing():
+        view = parse_view(request.query_params, thumbnail=False)
+        kind, parts = _kind(takes, len(numbers))
+        pictures = (room.films.picture(one.path, number, view.windowing) for number in _limited(numbers))
+        found = [Part(kind, drawn(picture, view, kind)) for picture in pictures]
+    response = _pictures(found, parts=parts)
+    if view.annotations:
+        said = f"The following annotation values are not supported: {','.join(view.annotations)}"
+        response.headers["Warning"] = f'299 dicom-node "{said}"'
+    return response
+
+
+@router.get("/studies/{study}/thumbnail")
+@router.get(_SERIES + "/thumbnail")
+@router.get(_INSTANCE + "/thumbnail")
+def thumbnail_of(request: Request, room: RoomOf, held: Retrieved, takes: Accepted) -> Response:
+    """Draw a small picture that stands for an object, a series or a study."""
+    with _refusing():
+        view = parse_view(request.query_params, thumbnail=True)
+        kind, parts = _kind(takes, 1)
+        if (picture := thumbnail(room.films, held, view)) is None:
+            raise Refusal(404, "There is no picture of this.")
+        return _pictures([Part(kind, drawn(picture, view, kind))], parts=parts)
+
+
+def _kind(takes: Sequence[Range], count: int) -> tuple[str, bool]:
+    if (found := picture_kind(takes, several=count > 1)) is None:
+        kinds = ", ".join(KINDS)
+        several = f"The {count} frames come in a multipart answer, or one by one, each as one of {kinds}."
+        raise Refusal(406, several if count > 1 else f"The picture is one of {kinds}.")
+    return found
+
+
+def _pictures(found: Sequence[Part], *, parts: bool) -> Response:
+    if not parts:
+        return Response(found[0].content, media_type=found[0].kind)
+    body, whole = multipart(found, found[0].kind)
+    return StreamingResponse(body, media_type=whole)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Say in one sentence why nothing is drawn."""
+    try:
+        yield
+    except BadView as error:
+        raise Refusal(400, str(error)) from None
+    except NotAnalysable as error:
+        raise Refusal(404, f"There is no picture of this: {error}.") from None
 
 
 class Origins:

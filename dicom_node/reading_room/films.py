@@ -22,7 +22,9 @@ from PIL import Image
 
 from dicom_node.decoder import Decoder
 from dicom_node.errors import NotAnalysable
+from dicom_node.grayscale import Window, Windowing
 from dicom_node.pixels import FloatArray
+from dicom_node.rendering import Picture
 from dicom_node.sections import WorkerSettings
 
 THUMBNAIL_SIDE: Final = 160
@@ -83,9 +85,9 @@ class Films:
         with contextlib.suppress(KeyError):
             self._latest.move_to_end(path)
             return self._latest[path]
-        pixels, window = self._films.decoded(path, full_depth=True)
+        pixels, window = self._films.depth(path)
         values = np.round(pixels * WHITE).astype("<u2")
-        found = GreyFilm(values, window[0] * WHITE, window[1] * WHITE)
+        found = GreyFilm(values, window.center * WHITE, window.width * WHITE)
         self._latest[path] = found
         while len(self._latest) > _KEPT:
             with contextlib.suppress(KeyError):
@@ -103,8 +105,28 @@ class Films:
         cells = self._films.cells(path)
         return cells.astype(cells.dtype.newbyteorder("<")).tobytes()
 
+    def picture(self, path: Path, number: int = 1, windowing: Windowing | None = None) -> Picture:
+        """Return one frame of any object as it is displayed.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`dicom_node.decoder.Decoder.decode_picture`.
+        """
+        return self._films.picture(path, number, windowing)
+
     def thumbnail(self, path: Path, digest: str) -> bytes:
-        """Return a small PNG of a film as its header shows it; a grey plate when it cannot be decoded.
+        """Return a small PNG of a film; a grey plate when nothing of it can be shown.
+
+        Raises
+        ------
+        StorageFailed, NodeError
+            As :meth:`dicom_node.decoder.Decoder.decode`.
+        """
+        return self.small(path, digest) or _PLATE
+
+    def small(self, path: Path, digest: str) -> bytes:
+        """Return a small PNG of an object's first frame as it is displayed; empty when it cannot be.
 
         Raises
         ------
@@ -115,14 +137,11 @@ class Films:
         with contextlib.suppress(OSError):
             return kept.read_bytes()
         try:
-            pixels, _ = self._small.decoded(path, full_depth=False)
-            picture = Image.fromarray((pixels * 255 + 0.5).astype(np.uint8))
+            picture = Image.fromarray(self._small.picture(path, 1, None))
             picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
+            content = _png(picture)
         except NotAnalysable:
-            picture = Image.new("L", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), 24)
-        stream = io.BytesIO()
-        picture.save(stream, "PNG")
-        content = stream.getvalue()
+            content = b""
         with contextlib.suppress(OSError):  # a picture that cannot be kept is made again
             kept.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=kept.parent)
@@ -130,6 +149,15 @@ class Films:
                 file.write(content)
             Path(temporary).replace(kept)
         return content
+
+
+def _png(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return stream.getvalue()
+
+
+_PLATE: Final = _png(Image.new("L", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), 24))
 
 
 class _Lane:
@@ -147,14 +175,11 @@ class _Lane:
         # One that does not start says so to whoever asks for a film, so nobody looks at the outcome here.
         self._thread.submit(self._decoder.warm)
 
-    def decoded(self, path: Path, *, full_depth: bool) -> tuple[FloatArray, tuple[float, float]]:
-        def decode() -> tuple[FloatArray, tuple[float, float]]:
-            if not full_depth:
-                return self._decoder.decode(path), (0.5, 1.0)
-            pixels, window = self._decoder.decode_depth(path)
-            return pixels, (window.center, window.width)
+    def depth(self, path: Path) -> tuple[FloatArray, Window]:
+        return self._thread.submit(self._decoder.decode_depth, path).result()
 
-        return self._thread.submit(decode).result()
+    def picture(self, path: Path, number: int, windowing: Windowing | None) -> Picture:
+        return self._thread.submit(self._decoder.decode_picture, path, number, windowing).result()
 
     def cells(self, path: Path) -> NDArray[np.unsignedinteger[Any]]:
         return self._thread.submit(self._decoder.decode_cells, path).result()

@@ -81,6 +81,8 @@ class Held:
         ``film``, or the kind of result.
     path
         Of its file, which never changes.
+    digest
+        Of what is in the file.
     filed
         UID of its series where the index knows it, else empty.
     """
@@ -91,12 +93,19 @@ class Held:
     sop_class_uid: str
     kind: str
     path: Path
+    digest: str
     filed: str
 
     @property
     def heading(self) -> Mapping[str, Json]:
         """What a search says of it, by tag; empty when its header cannot be read."""
         return _heading(self.path)
+
+    @property
+    def frames(self) -> int:
+        """How many pictures it holds, as far as its header can be read."""
+        count = first(self.heading, "NumberOfFrames")
+        return count if isinstance(count, int) and count > 0 else 1
 
     @property
     def series_instance_uid(self) -> str:
@@ -164,6 +173,7 @@ class Objects:
                         sop_class_uid=row.sop_class_uid,
                         kind=getattr(row, "kind", FILM),
                         path=spool.path(row.file),
+                        digest=row.digest,
                         filed=getattr(row, "series_instance_uid", ""),
                     )
                     if held.path.exists():

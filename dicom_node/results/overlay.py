@@ -123,7 +123,7 @@ def draw(
         pen.text((left + bar + gap, y), text, fill=_DIM, font=font, anchor=anchor)
     room = canvas.width - 2 * gap
     for text, y, colour in ((banner, head // 2, _WARNING), (caption, head + height + foot // 2, _DIM)):
-        pen.text((gap, y), text, fill=colour, font=_fitting(text, em * 1.05, room), anchor="lm")
+        pen.text((gap, y), text, fill=colour, font=fitting(text, em * 1.05, room), anchor="lm")
     return np.asarray(canvas)
 
 
@@ -158,10 +158,10 @@ def _resized(values: FloatArray, width: int, height: int) -> Picture:
     return np.asarray(eight_bits.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
-def _fitting(text: str, size: float, room: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def fitting(text: str, size: float, room: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Font in which the text fits into so many pixels, at most of the given size."""
     font = ImageFont.load_default(size=size)
     while (length := font.getlength(text)) > room and size > 1:
-        size *= 0.98 * room / length  # hinting makes small letters wider than their share
+        size = max(1, size * 0.98 * room / length)  # hinting makes small letters wider than their share
         font = ImageFont.load_default(size=size)
     return font

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import requests
 from dicomweb_client.web import DICOMwebClient
+from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
@@ -243,6 +245,159 @@ def test_a_compressed_frame_comes_as_it_is_or_decoded(client: DICOMwebClient, se
     assert f"transfer-syntax={JPEGLSLossless}" in any_syntax.text.split("\r\n\r\n")[0]
 
 
+def opened(content: bytes) -> tuple[str | None, np.ndarray]:
+    with Image.open(io.BytesIO(content)) as one:
+        grey = one.convert("L") if one.mode == "P" else one
+        return one.format, np.asarray(grey).astype(int)
+
+
+def windowed(ds: Dataset, center: float, width: float) -> np.ndarray:
+    """PS3.3 C.11.2.1.2.1, in 8 bits."""
+    return np.clip(((ds.pixel_array - (center - 0.5)) / (width - 1) + 0.5) * 255, 0, 255)
+
+
+MARK = 14
+"""Rows at the bottom of a picture that say what it is for."""
+
+
+def address_of(ds: Dataset) -> str:
+    return f"/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}/instances/{ds.SOPInstanceUID}"
+
+
+@pytest.mark.parametrize("name", ["film", "compressed"])
+def test_a_film_is_drawn_by_the_window_that_is_asked_for(
+    client: DICOMwebClient, service: Service, name: str
+) -> None:
+    ds = getattr(service, name)
+    names = (ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+    asked: dict[str, Any] = {"window": "1500,700,linear"}
+    content = client.retrieve_instance_rendered(*names, media_types=("image/png",), params=asked)
+    kind, found = opened(content)
+    expected = windowed(ds, 1500, 700)
+    assert (kind, found.shape) == ("PNG", expected.shape)
+    assert np.abs(found - expected)[:-MARK].max() <= 1
+    assert np.abs(found - expected)[-MARK:].max() > 100  # RESEARCH USE ONLY
+    frame = client.retrieve_instance_frames_rendered(*names, [1], media_types=("image/png",), params=asked)
+    assert frame == content
+    worst, best = (
+        opened(client.retrieve_instance_rendered(*names, params={**asked, "quality": quality}))
+        for quality in (1, 100)
+    )
+    assert worst[0] == best[0] == "JPEG"
+    assert np.abs(best[1] - expected)[:-MARK].mean() < 2 < np.abs(worst[1] - expected)[:-MARK].mean()
+
+
+def test_a_region_is_drawn_as_large_as_the_viewport_lets_it(client: DICOMwebClient, service: Service) -> None:
+    ds = service.film
+    names = (ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+    asked = {"window": "2048,4096,linear", "viewport": "80,500,,40,-40,48"}
+    _, found = opened(client.retrieve_instance_rendered(*names, media_types=("image/png",), params=asked))
+    expected = windowed(ds, 2048, 4096)[40:88, 39::-1]
+    assert found.shape == (96, 80)
+    halved = found.reshape(48, 2, 40, 2).mean((1, 3))
+    assert np.abs(halved - expected)[: -MARK // 2].mean() < 4
+
+
+def test_results_are_drawn_in_their_colours(service: Service) -> None:
+    sc, seg = service.objects["sc"], service.objects["seg"]
+    kind, found = opened(service.get(f"{address_of(sc)}/rendered", Accept="image/png").content)
+    expected = np.frombuffer(sc.PixelData[: sc.Rows * sc.Columns * 3], np.uint8)
+    assert (kind, found.shape) == ("PNG", (sc.Rows, sc.Columns, 3))
+    assert np.array_equal(found[:-MARK], expected.reshape(found.shape)[:-MARK])
+    answer = service.get(f"{address_of(seg)}/rendered", Accept="image/gif")
+    assert (answer.headers["Content-Type"], opened(answer.content)[0]) == ("image/gif", "GIF")
+    assert answer.headers["X-Intended-Use"] == "RESEARCH USE ONLY"
+    assert np.abs(opened(answer.content)[1] - seg.pixel_array)[:-MARK].max() <= 1
+
+
+def test_all_frames_come_in_parts_and_each_alone(tmp_path: Path) -> None:
+    node = StillNode(tmp_path / "data")
+    node.settings = node.settings.model_copy(update={"web": WebSettings(port=0, patient="name")})
+    ds = film(rows=96, columns=80, NumberOfFrames=2)
+    ds.PixelData += bytes(reversed(ds.PixelData))
+    node.finish(1, StudyState.SKIPPED, "more than one frame", films=[ds], results=0)
+    address = f"/dicom-web{address_of(ds)}"
+    with node.browser() as browser:
+        many = browser.get(f"{address}/rendered", headers={"Accept": 'multipart/related; type="image/png"'})
+        assert many.headers["Content-Type"].startswith('multipart/related; type="image/png"; boundary=')
+        alone = [
+            browser.get(f"{address}/frames/{number}/rendered", headers={"Accept": "image/png"}).content
+            for number in (1, 2)
+        ]
+        assert len(set(alone)) == 2
+        assert [content in many.content for content in alone] == [True, True]
+        assert browser.get(f"{address}/frames/2,1/rendered").content.count(b"\xff\xd8\xff\xe0") == 2
+        refused = browser.get(f"{address}/rendered", headers={"Accept": "image/png"})
+        assert refused.status_code == 406
+        assert "The 2 frames come in a multipart answer" in refused.json()["error"]
+        assert browser.get(f"{address}/frames/3/rendered").status_code == 404
+    node.close()
+
+
+def test_a_thumbnail_stands_for_a_study_a_series_and_an_instance(service: Service) -> None:
+    one, sc, sr = service.film, service.objects["sc"], service.objects["sr"]
+    study = service.get(f"/studies/{STUDY}/thumbnail")
+    assert study.headers["Content-Type"] == "image/jpeg"
+    assert opened(study.content)[1].shape == (96, 80)
+    series = service.get(f"/studies/{STUDY}/series/{one.SeriesInstanceUID}/thumbnail")
+    assert series.content == study.content
+    _, small = opened(service.get(f"{address_of(sc)}/thumbnail", Accept="image/png").content)
+    assert small.shape == (sc.Rows, sc.Columns, 3)
+    for asked, side in (("64,64", 64), ("1000,300", 1000)):
+        _, scaled = opened(service.get(f"{address_of(sc)}/thumbnail?viewport={asked}").content)
+        assert max(scaled.shape) <= side
+        assert scaled.shape[1] == side or scaled.shape[0] == int(asked.split(",")[1])
+    missing = service.get(f"/studies/{STUDY}/series/{sr.SeriesInstanceUID}/thumbnail")
+    assert (missing.status_code, missing.json()) == (404, {"error": "There is no picture of this."})
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("viewport=100", 400),
+        ("viewport=0,100", 400),
+        ("viewport=100,5000", 400),
+        ("viewport=a,b", 400),
+        ("viewport=10,10,0,0,81,96", 400),
+        ("viewport=10,10,0,0,0,96", 400),
+        ("viewport=10,10,0,0,nan,96", 400),
+        ("viewport=10,10,0,0,1,1,1", 400),
+        ("window=1,2", 400),
+        ("window=1,0,linear", 400),
+        ("window=1,nan,linear", 400),
+        ("window=1,2,round", 400),
+        ("quality=0", 400),
+        ("quality=101", 400),
+        ("quality=good", 400),
+        ("annotation=name", 400),
+        ("iccprofile=srgb", 400),
+        ("accept=image/jp2", 406),
+        ("accept=application/dicom", 406),
+        ("viewport=10,10,,,-80,-96&window=1,1,linear&quality=1&annotation=patient,technique", 200),
+    ],
+)
+def test_a_picture_is_drawn_as_it_is_asked_for_or_not_at_all(
+    service: Service, query: str, status: int
+) -> None:
+    answer = service.get(f"{address_of(service.film)}/rendered?{query}")
+    assert answer.status_code == status, answer.text
+    if status == 200:
+        assert "annotation values are not supported: patient,technique" in answer.headers["Warning"]
+        assert opened(answer.content)[1].shape == (10, 8)
+    else:
+        assert answer.json()["error"].endswith(".")
+
+
+def test_of_what_holds_no_picture_none_is_drawn(service: Service) -> None:
+    for kind in ("sr", "pdf", "ko", "pr"):
+        answer = service.get(f"{address_of(service.objects[kind])}/rendered")
+        assert answer.status_code == 404
+        assert "holds no pixel data" in answer.json()["error"]
+    assert service.get(f"{address_of(service.film)}/frames/1,2/rendered").status_code == 404
+    assert service.get(f"{address_of(service.film)}/thumbnail?viewport=10,10,0,0").status_code == 400
+    assert httpx.get(f"{service.root}/studies/{STUDY}/thumbnail", trust_env=False).status_code == 401
+
+
 @pytest.mark.parametrize(
     ("path", "accept", "status"),
     [
@@ -333,6 +488,8 @@ def test_what_is_withdrawn_or_gone_is_not_handed_out(tmp_path: Path) -> None:
         assert browser.get(reports).json() == []
 
 
+# Other threads read headers meanwhile, and what silences warnings does so for all threads, or for none.
+@pytest.mark.filterwarnings("ignore:End of file reached")
 @pytest.mark.parametrize("length", [150, 500, 900])
 def test_a_damaged_film_takes_nothing_else_along(tmp_path: Path, length: int) -> None:
     service = Service(tmp_path)

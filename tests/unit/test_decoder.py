@@ -18,7 +18,9 @@ from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, JPEGLSLossless, R
 
 from dicom_node.decoder import Decoder
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
+from dicom_node.grayscale import Windowing
 from dicom_node.pixels import read_film
+from dicom_node.rendering import read_picture
 from tests.factories import film, put, write
 
 MAX_PIXELS = 64_000_000
@@ -71,6 +73,19 @@ def test_cells_are_those_that_were_stored(shared: Decoder, tmp_path: Path, synta
     plain = film(pixels=stored, signed=True, bits=16)
     file = write(film(pixels=stored, signed=True, bits=16, transfer_syntax=syntax), tmp_path / "cells.dcm")
     assert shared.decode_cells(file).tobytes() == plain.PixelData
+
+
+def test_a_picture_comes_in_colour_and_by_its_window(shared: Decoder, path: Path, tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    ds = film(pixels=np.zeros((40, 50), np.int64), bits=8, photometric="RGB", SamplesPerPixel=3,
+              PlanarConfiguration=0, PixelData=colours.tobytes())  # fmt: skip
+    assert np.array_equal(shared.decode_picture(write(ds, tmp_path / "rgb.dcm"), 1, None), colours)
+    asked = Windowing(2000, 700, "SIGMOID")
+    expected = read_picture(path, max_pixels=MAX_PIXELS, windowing=asked)
+    assert np.array_equal(shared.decode_picture(path, 1, asked), expected)
+    assert not np.array_equal(shared.decode_picture(path, 1, None), expected)
+    with pytest.raises(NotAnalysable, match="no frame 2"):
+        shared.decode_picture(path, 2, None)
 
 
 def test_an_earlier_film_is_not_touched_by_a_later_one(shared: Decoder, path: Path, tmp_path: Path) -> None:
