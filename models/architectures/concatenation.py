@@ -11,25 +11,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.architectures.image import ImageTower
-from models.architectures.interface import Batch, Network, Output
-from models.architectures.text import TextTower, pool
-from models.tokens import TextLimits
+from models.architectures.interface import Batch, Output
+from models.architectures.text import pool
+from models.architectures.towers import TwoTowers
 
 
-class Concatenation(Network):
+class Concatenation(TwoTowers):
     """Two towers, concatenation, dropout, one hidden layer, linear head.
 
     Parameters
     ----------
     outputs
         Width of the head.
-    backbone, channels, options
-        Of the image tower, as :func:`models.architectures.image.create_backbone` takes them.
-    text
-        Fields of the text tower (:data:`models.architectures.text.FIELDS`).
-    pooling
-        Of the text: ``first`` or ``mean``.
+    backbone, channels, options, text, pooling
+        Of the towers, as :class:`models.architectures.towers.TwoTowers` takes them.
     hidden
         Width of the hidden layer.
     dropout
@@ -53,12 +48,7 @@ class Concatenation(Network):
         hidden: int = 256,
         dropout: float = 0.3,
     ) -> None:
-        super().__init__()
-        if pooling not in ("first", "mean"):
-            raise ValueError(f"pooling = {pooling!r} is neither 'first' nor 'mean'")
-        self.image = ImageTower(backbone, channels=channels, options=options)
-        self.text = TextTower(text or {})
-        self.pooling = pooling
+        super().__init__(backbone=backbone, channels=channels, options=options, text=text, pooling=pooling)
         self.hidden = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(self.image.width + self.text.width, hidden),
@@ -84,26 +74,6 @@ class Concatenation(Network):
     def embedding_width(self) -> int:
         """Width of the image tower."""
         return self.image.width
-
-    @property
-    def closed_form(self) -> bool:
-        """Whether maps have a closed form: no, the hidden layer stands between the map and the head."""
-        return False
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether the study's text enters the answer: yes."""
-        return True
-
-    @property
-    def text_limits(self) -> TextLimits:
-        """Of the text tower."""
-        return self.text.limits
-
-    @property
-    def towers(self) -> Mapping[str, nn.Module]:
-        """The ``image`` and the ``text`` tower."""
-        return {"image": self.image.backbone, "text": self.text.encoder}
 
 
 def build(*, outputs: int, channels: int, arguments: dict[str, Any]) -> Concatenation:

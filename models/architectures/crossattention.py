@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
 
-from models.architectures.image import ImageTower
-from models.architectures.interface import Batch, Network, Output
-from models.architectures.text import TextTower, pool
-from models.tokens import TextLimits
+from models.architectures.interface import Batch, Output
+from models.architectures.text import pool
+from models.architectures.towers import TwoTowers
 
 #: Neighbours that the convolution of the hybrid feed-forward network sees: one on each side.
 _KERNEL = 3
@@ -83,19 +82,16 @@ class _Side(nn.Module):
         return tokens + thought
 
 
-class CrossAttention(Network):
+class CrossAttention(TwoTowers):
     """Two towers, a joint space, layers of attention both ways, and a linear head on both.
 
     Parameters
     ----------
     outputs
         Width of the head.
-    backbone, channels, options
-        Of the image tower, as :func:`models.architectures.image.create_backbone` takes them.
-    text
-        Fields of the text tower (:data:`models.architectures.text.FIELDS`).
-    pooling
-        Of the text in the joint space: ``first`` or ``mean``.
+    backbone, channels, options, text, pooling
+        Of the towers, as :class:`models.architectures.towers.TwoTowers` takes them; the text is pooled in the
+        joint space.
     joint
         Width of the joint space, in which the towers are compared and attend to each other.
     layers, heads
@@ -123,14 +119,9 @@ class CrossAttention(Network):
         heads: int = 8,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
         if joint < 1 or heads < 1 or joint % heads:
             raise ValueError(f"joint = {joint} is not a multiple of heads = {heads}")
-        if pooling not in ("first", "mean"):
-            raise ValueError(f"pooling = {pooling!r} is neither 'first' nor 'mean'")
-        self.image = ImageTower(backbone, channels=channels, options=options)
-        self.text = TextTower(text or {})
-        self.pooling = pooling
+        super().__init__(backbone=backbone, channels=channels, options=options, text=text, pooling=pooling)
         self.image_projection = nn.Linear(self.image.width, joint)
         self.text_projection = nn.Linear(self.text.width, joint)
         self.image_sides = nn.ModuleList(_Side(joint, heads, dropout) for _ in range(layers))
@@ -165,26 +156,6 @@ class CrossAttention(Network):
     def embedding_width(self) -> int:
         """Width of the joint space."""
         return self.image_projection.out_features
-
-    @property
-    def closed_form(self) -> bool:
-        """Whether maps have a closed form: no, attention stands between the map and the head."""
-        return False
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether the study's text enters the answer: yes."""
-        return True
-
-    @property
-    def text_limits(self) -> TextLimits:
-        """Of the text tower."""
-        return self.text.limits
-
-    @property
-    def towers(self) -> Mapping[str, nn.Module]:
-        """The ``image`` and the ``text`` tower."""
-        return {"image": self.image.backbone, "text": self.text.encoder}
 
 
 def build(*, outputs: int, channels: int, arguments: dict[str, Any]) -> CrossAttention:
