@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
 from pynetdicom.presentation import build_context
 
+from dicom_node import elements
 from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
 from dicom_node.network.peer import Peer
 from dicom_node.network.status import Meaning, Outcome, meaning_of
@@ -75,8 +75,7 @@ class Kind:
 def _bare(path: Path) -> Dataset:
     """Read a data set without file meta information, as old archives hold; its encoding is guessed."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what is odd in it: the peer is the judge of that
+        with elements.tolerance():  # of what is odd in it: the peer is the judge of that
             ds = dcmread(path, force=True)
     except (AttributeError, EOFError, NotImplementedError, RecursionError, ValueError, struct.error):
         ds = FileDataset(str(path), {})

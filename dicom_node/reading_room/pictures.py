@@ -11,7 +11,6 @@ import hashlib
 import resource
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,8 +109,7 @@ def _captured(source: Path, max_pixels: int) -> Dataset:
 def _main(source: str, target: str, max_pixels: str) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
     try:
-        with warnings.catch_warnings(), elements.tolerance():
-            warnings.simplefilter("ignore")
+        with elements.tolerance():
             _instance(Path(source), int(max_pixels)).save_as(target, enforce_file_format=True)
     except UnidentifiedImageError:
         sys.stdout.write("the file is no DICOM, PNG or JPEG picture\n")

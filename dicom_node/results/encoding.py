@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import struct
-import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
 from pydicom import config
-from pydicom.charset import convert_encodings, encode_string
+from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -21,6 +20,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName
 
+from dicom_node import elements
 from dicom_node.errors import EncodingFailed
 from dicom_node.results import uids
 from dicom_node.results.report import Code
@@ -29,7 +29,6 @@ _CHARACTER_SET_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
 _LONG_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UC", "UN", "UR", "UT"})
 _ZERO_PADDED_VRS: Final = frozenset({"OB", "UI", "UN"})
 _NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
-_UNWRITABLE: Final = (AttributeError, LookupError, TypeError, ValueError, Warning, struct.error)
 _SHORT, _LONG, _ITEM = struct.Struct("<HH2sH"), struct.Struct("<HH2sxxL"), struct.Struct("<HHL")
 """Headers of elements and items (PS3.5 7.1.2, 7.5)."""
 
@@ -86,8 +85,7 @@ def encoded(ds: Dataset) -> bytes:
     stream = DicomBytesIO()
     stream.write(bytes(128) + b"DICM")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # pydicom would put a question mark for what it cannot encode
+        with elements.tolerance():
             write_file_meta_info(stream, ds.file_meta)
             terms = ds.get("SpecificCharacterSet") or "ISO_IR 6"
             stream.write(_encoded_elements(ds, convert_encodings(terms)))
@@ -97,7 +95,6 @@ def encoded(ds: Dataset) -> bytes:
         LookupError,
         TypeError,
         ValueError,
-        Warning,
         struct.error,
     ) as error:
         raise EncodingFailed(f"a result cannot be written as DICOM: {error}") from error
@@ -136,12 +133,33 @@ def _encoded_value(vr: str, value: Any, encodings: list[str]) -> bytes:
         if text.isascii():
             content = text.encode("ascii")
         elif vr == "PN":
+            written(text, encodings)
             content = PersonName(text).encode(encodings)
         elif vr in _CHARACTER_SET_VRS:
-            content = encode_string(text, encodings)
+            content = written(text, encodings)
         else:
             raise ValueError(f"{vr} {text!r} is not ASCII")
     return content if len(content) % 2 == 0 else content + (b"\0" if vr in _ZERO_PADDED_VRS else b" ")
+
+
+def written(text: str, encodings: list[str]) -> bytes:
+    """Bytes of a text in a character set.
+
+    Parameters
+    ----------
+    encodings
+        Of Python, from :func:`pydicom.charset.convert_encodings`.
+
+    Raises
+    ------
+    ValueError
+        When the set does not hold every character: pydicom would put a question mark.
+    """
+    with elements.tolerance():
+        content = encode_string(text, encodings)
+        if decode_bytes(content, encodings, set()) != text:
+            raise ValueError("a text holds a character that its character set does not")
+    return content
 
 
 def with_file_meta(ds: Dataset) -> Dataset:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -17,6 +16,7 @@ from pydicom import charset
 from pydicom.dataset import Dataset
 
 from dicom_node import elements
+from dicom_node.results.encoding import written
 
 _COPIED: Final = (
     "PatientName",
@@ -217,10 +217,9 @@ def _inheritable(declared: list[str]) -> bool:
 
 def _survives(text: str, declared: list[str]) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with elements.tolerance():
             encodings = charset.convert_encodings(declared)
-            encoded = charset.encode_string(text, encodings)
-            return charset.decode_bytes(encoded, encodings, set()) == text
-    except (UnicodeError, LookupError, ValueError, Warning):
+        written(text, encodings)
+    except (LookupError, ValueError):
         return False
+    return True
