@@ -41,6 +41,7 @@ class DataDir:
         self.cards = self.root / "models"
         self.runs_on = self.root / "runs-on.json"
         self.thumbnails = self.root / "thumbnails"
+        self._lock_file = self.root / "lock"
 
     def prepare(self, *, alone: bool = False) -> None:
         """Make the folders, and remove what an earlier process left half written.
@@ -80,7 +81,7 @@ class DataDir:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigurationError(
                 f"data_dir {self.root}: {error.strerror}; name a writable folder"
@@ -93,6 +94,18 @@ class DataDir:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a node, or a part of one, holds the lock; asking makes nothing."""
+        try:
+            with self._lock_file.open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def _lock(self, descriptor: int, kind: int) -> None:
         deadline = time.monotonic() + _GRACE_SECONDS

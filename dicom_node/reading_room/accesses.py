@@ -32,20 +32,17 @@ class Access:
     study_id: int | None
 
 
-class Accesses:
+class Accesses(database.Records):
     """The table of accesses.
 
     Parameters
     ----------
-    engine
-        Of the index.
-    clock
-        Returns seconds since the epoch; another one in tests.
+    engine, clock
+        As for :class:`dicom_node.store.database.Records`.
     """
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
-        self._clock = clock
+        super().__init__(engine, clock)
         self._lock = threading.Lock()
         self._seen: dict[tuple[str, str, str, int | None], float] = {}
 

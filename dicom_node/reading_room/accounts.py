@@ -8,8 +8,6 @@ from __future__ import annotations
 import enum
 import hashlib
 import secrets
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +16,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
-from sqlalchemy import Connection, Engine, delete, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from dicom_node.errors import NodeError
 from dicom_node.store import database
@@ -56,20 +54,8 @@ class NameTaken(NodeError):
     """Nobody can be called so: it is somebody else's name, or none."""
 
 
-class Accounts:
-    """Accounts and their sessions.
-
-    Parameters
-    ----------
-    engine
-        Of the index.
-    clock
-        Returns seconds since the epoch; another one in tests.
-    """
-
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
-        self._clock = clock
+class Accounts(database.Records):
+    """Accounts and their sessions."""
 
     def add(self, name: str, role: Role, password: str | None) -> Account:
         """Enter an account.

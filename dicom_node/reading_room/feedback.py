@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import enum
 import io
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import delete, select
 
 from dicom_node import logs
 from dicom_node.reading_room.pages import iso
@@ -56,20 +55,8 @@ class Opinion:
     at: float
 
 
-class Feedback:
-    """The table of opinions.
-
-    Parameters
-    ----------
-    engine
-        Of the index.
-    clock
-        Returns seconds since the epoch; another one in tests.
-    """
-
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
-        self._clock = clock
+class Feedback(database.Records):
+    """The table of opinions."""
 
     def say(self, reading_id: int, key: str, reader: str, verdict: Verdict, comment: str) -> Opinion:
         """Keep an opinion in place of an earlier one of the same reader."""

@@ -7,12 +7,11 @@ claim can record an outcome, so whatever is repeated, each revision has one.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Engine, RowMapping, select, update
+from sqlalchemy import Connection, RowMapping, select, update
 
 from dicom_node.owner import Owner
 from dicom_node.store import database, readings
@@ -64,20 +63,8 @@ class EncodedResult:
     withheld: frozenset[str] = frozenset()
 
 
-class Claims:
-    """Claims on complete studies.
-
-    Parameters
-    ----------
-    engine
-        Of the index.
-    clock
-        Returns seconds since the epoch; another one in tests.
-    """
-
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
-        self._clock = clock
+class Claims(database.Records):
+    """Claims on complete studies."""
 
     def claim(
         self, study_instance_uid: str, revision: int, owner: Owner, lease_seconds: float

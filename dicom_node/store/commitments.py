@@ -8,12 +8,11 @@ no longer say that anything is lost.
 from __future__ import annotations
 
 import enum
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from dicom_node.store import database
 from dicom_node.store.claims import REASON_LENGTH
@@ -39,20 +38,8 @@ class Statement:
     text: str = ""
 
 
-class Commitments:
-    """Requests for storage commitment and their answers.
-
-    Parameters
-    ----------
-    engine
-        Of the index.
-    clock
-        Returns seconds since the epoch; another one in tests.
-    """
-
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
-        self._clock = clock
+class Commitments(database.Records):
+    """Requests for storage commitment and their answers."""
 
     def ask(self, transaction_uid: str, entries: Sequence[Delivery], seconds: float) -> None:
         """Record a transaction, before the destination hears of it: the answer may come at once.

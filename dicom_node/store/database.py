@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,22 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def pairs(connection: Connection, query: Select[Any, Any]) -> dict[Any, Any]:
     """Return the rows of a query of two columns as a mapping from the first to the second."""
     return {key: value for key, value in connection.execute(query)}  # noqa: C416 - a result is no sequence
+
+
+class Records:
+    """Rows of the index and the clock that dates them: what reads and writes some of its tables.
+
+    Parameters
+    ----------
+    engine
+        From :func:`connect`; its schema is current.
+    clock
+        Returns seconds since the epoch; another one in tests.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._clock = clock
 
 
 @contextlib.contextmanager

@@ -179,16 +179,7 @@ class Index:
             return 0
         with database.writing(self.engine) as connection:
             return connection.execute(
-                update(study)
-                .where(study.c.id.in_(ids), due)
-                .values(
-                    state=StudyState.COMPLETE,
-                    completed_at=now,
-                    queued_at=None,
-                    attempts=0,
-                    reason="",
-                    updated_at=now,
-                )
+                update(study).where(study.c.id.in_(ids), due).values(_completed(now))
             ).rowcount
 
     def take_queueable(
@@ -245,13 +236,7 @@ class Index:
                         study.c.study_instance_uid == study_instance_uid,
                         study.c.state == StudyState.RECEIVING,
                     )
-                    .values(
-                        state=StudyState.COMPLETE,
-                        completed_at=now,
-                        queued_at=None,
-                        attempts=0,
-                        updated_at=now,
-                    )
+                    .values(_completed(now))
                 ).rowcount
             )
 
@@ -274,18 +259,20 @@ class Index:
             condition = and_(condition, study.c.study_instance_uid.in_(study_instance_uids))
         with database.writing(self.engine) as connection:
             return connection.execute(
-                update(study)
-                .where(condition)
-                .values(
-                    state=StudyState.COMPLETE,
-                    revision=study.c.revision + 1,
-                    completed_at=now,
-                    queued_at=None,
-                    attempts=0,
-                    reason="",
-                    updated_at=now,
-                )
+                update(study).where(condition).values(_completed(now) | {"revision": study.c.revision + 1})
             ).rowcount
+
+
+def _completed(now: float) -> dict[str, object]:
+    """What a study that waits for its first claim has in its row."""
+    return {
+        "state": StudyState.COMPLETE,
+        "completed_at": now,
+        "queued_at": None,
+        "attempts": 0,
+        "reason": "",
+        "updated_at": now,
+    }
 
 
 def _is_result(connection: Connection, sop_instance_uid: str) -> bool:

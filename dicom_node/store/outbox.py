@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Engine, and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, update
 
 from dicom_node.owner import Owner
 from dicom_node.store import database
@@ -64,20 +63,8 @@ class Backlog:
     error: str
 
 
-class Outbox:
-    """Deliveries, oldest result first.
-
-    Parameters
-    ----------
-    engine
-        Of the index.
-    clock
-        Returns seconds since the epoch; another one in tests.
-    """
-
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
-        self._clock = clock
+class Outbox(database.Records):
+    """Deliveries, oldest result first."""
 
     def take(
         self,

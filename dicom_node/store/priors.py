@@ -8,11 +8,9 @@ with the same films. While there is no row the study waits
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, delete, exists, select
+from sqlalchemy import delete, exists, select
 
 from dicom_node.store import database
 from dicom_node.store.index import TRIED, SetAside
@@ -67,20 +65,8 @@ class Pairing:
     taken: str = ""
 
 
-class Priors:
-    """Pairs of studies.
-
-    Parameters
-    ----------
-    engine
-        Of the index.
-    clock
-        Returns seconds since the epoch; another one in tests.
-    """
-
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
-        self._clock = clock
+class Priors(database.Records):
+    """Pairs of studies."""
 
     def unpaired(self) -> list[Unpaired]:
         """Return complete studies that wait, those that have waited longest first."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, Select, or_, select, update
+from sqlalchemy import Select, or_, select, update
 
 from dicom_node.store import database
 from dicom_node.store.claims import EncodedResult, enter_result
@@ -54,20 +53,8 @@ class RecordedStudy:
     films: tuple[str, ...]
 
 
-class Results:
-    """Recorded results.
-
-    Parameters
-    ----------
-    engine
-        Of the index.
-    clock
-        Returns seconds since the epoch; another one in tests.
-    """
-
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
-        self._clock = clock
+class Results(database.Records):
+    """Recorded results."""
 
     def of_study(self, study_instance_uid: str) -> RecordedStudy | None:
         """Return a study with all its results that were not withdrawn; None when it is unknown."""

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dicom_node.cli.checks import Check
 from dicom_node.cli.checks.installed import packages
-from dicom_node.cli.checks.storage import in_use
+from dicom_node.data_dir import DataDir
 from dicom_node.errors import NodeError
 from dicom_node.sections import AnyDestination, DicomDestination
 from dicom_node.settings import Settings
@@ -124,7 +124,7 @@ def _destination(destination: AnyDestination, settings: Settings) -> Check:
 
 def ports(settings: Settings) -> Iterator[Check]:
     """See that the node can listen where it shall."""
-    running = in_use(settings)
+    running = DataDir(settings).in_use
     yield _port("dicom", settings.dicom.host, settings.dicom.port, running=running)
     yield _port("web", settings.web.host, settings.web.port, running=running)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 
 from dicom_node.cli.checks import Check
+from dicom_node.data_dir import DataDir
 from dicom_node.errors import ConfigurationError
 from dicom_node.settings import Settings
 
@@ -20,7 +20,7 @@ def data_dir(settings: Settings) -> Iterator[Check]:
     """See that films can be kept, how quickly, and how many."""
     root = settings.data_dir.absolute()
     folder = next(each for each in (root, *root.parents) if each.exists())
-    state = "in use by a node" if in_use(settings) else "free" if folder == root else "will be made"
+    state = "in use by a node" if DataDir(settings).in_use else "free" if folder == root else "will be made"
     try:
         began = time.monotonic()
         # The file has no name: nothing is left behind.
@@ -72,15 +72,3 @@ def database(settings: Settings) -> Iterator[Check]:
         yield Check("database", ok=False, found=f"{address}: {sentence}", remedy=remedy)
     else:
         yield Check("database", ok=True, found=f"{address} answers")
-
-
-def in_use(settings: Settings) -> bool:
-    """Whether a node, or a part of one, holds the lock of the data directory."""
-    try:
-        with (settings.data_dir / "lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
