@@ -207,6 +207,11 @@ class ResultSettings(_Section):
         description="for a model that reads text: weigh its words for so many findings a study, for the "
         "page; each takes some thirty readings",
     )
+    page_methods: tuple[Literal["attention", "ig", "occlusion"], ...] = Field(
+        (),
+        description="further heat maps for the page: attention, ig, occlusion; the latter two need "
+        "dicom-node[explain], and ig holds a report up by seconds for each finding",
+    )
     manufacturer: str = "dicom-node"
     station_name: str = Field("DICOM_NODE", max_length=16)
 

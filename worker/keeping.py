@@ -22,14 +22,18 @@ from dicom_node.store.readings import (
     KeptPrior,
     KeptReading,
     KeptSimilar,
-    KeptWords,
 )
 from models.bundle import CALIBRATION, Bundle
 from models.manifest import CARD, METRICS
+from worker.elaboration import NOTHING, Elaboration
+from worker.report import METHODS
 
 
 def kept(
-    report: Report, maps: HeatMaps, place: KeptPlace | None = None, words: tuple[KeptWords, ...] = ()
+    report: Report,
+    maps: HeatMaps,
+    place: KeptPlace | None = None,
+    elaboration: Elaboration = NOTHING,
 ) -> KeptReading:
     """Return what is kept of a report, and of what none holds; its heat maps are on disk when this returns.
 
@@ -38,7 +42,12 @@ def kept(
     StorageFailed
         When they cannot be written.
     """
-    shown = [(finding, saliency) for finding in report.findings for saliency in finding.saliency]
+    shown = [
+        (KeptMap(finding.key, saliency.sop_instance_uid, saliency.method), saliency.values)
+        for finding in report.findings
+        for saliency in finding.saliency
+    ]
+    shown += [(KeptMap(one.key, one.film, METHODS[one.method]), one.looked_at) for one in elaboration.maps]
     algorithm = report.algorithm
     return KeptReading(
         model="" if algorithm is None else algorithm.name,
@@ -67,13 +76,11 @@ def kept(
             )
             for source in report.sources
         ),
-        maps=tuple(
-            KeptMap(finding.key, saliency.sop_instance_uid, saliency.method) for finding, saliency in shown
-        ),
-        maps_file=maps.keep([_small(saliency.values) for _, saliency in shown]),
+        maps=tuple(entry for entry, _ in shown),
+        maps_file=maps.keep([_small(values) for _, values in shown]),
         similar=None if report.similar is None else _similar(report.similar),
         place=place,
-        words=words,
+        words=elaboration.words,
         prior=None if report.prior is None else _prior(report.prior, report.findings),
     )
 

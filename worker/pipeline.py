@@ -201,7 +201,7 @@ class Pipeline:
         names = () if tried else way.destinations
         said = None
         if reading is not None and report is not None:
-            said = kept(report, self._data_dir.maps, reading.place, reading.words)
+            said = kept(report, self._data_dir.maps, reading.place, reading.elaboration)
         if not self._claims.finish(claim, state, reason, results, names, said):
             _LOG.warning("the claim was lost: a late image, or a lapsed lease")
             return None

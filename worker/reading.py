@@ -26,14 +26,13 @@ from dicom_node.results.result_set import write_results
 from dicom_node.selection import Verdict
 from dicom_node.settings import Settings
 from dicom_node.store.places import KeptPlace
-from dicom_node.store.readings import KeptReading, KeptWords
+from dicom_node.store.readings import KeptReading
 from dicom_node.store.study import StudyState
 from models.bundle import Bundle
-from models.errors import ModelError, RetrievalError, UsageError
+from models.errors import ModelError, RetrievalError
 from models.explain import heatmaps
 from models.explain.heatmap import Heatmap
 from models.explain.subjects import best_film, reported
-from models.explain.words import words
 from models.gate import Gate
 from models.mapcheck import region_of
 from models.predictor import Predictor
@@ -42,6 +41,7 @@ from models.retrieval.place import places
 from models.retrieval.search import Searcher, opinion
 from models.types import FindingScore, Prediction, Study
 from worker.candidates import Candidate, fit_films, is_frontal, read_candidates, why_not
+from worker.elaboration import NOTHING, Elaboration, check_methods, elaborate
 from worker.predictors import load_gate, load_predictor, load_searcher, runs_on
 from worker.report import algorithm, make_report, similar_cases
 
@@ -64,8 +64,8 @@ class Reading:
         (kind, data set) of each result, checked and ready to be written.
     place
         Where the study lies; None unless the node's own studies may be searched.
-    words
-        Of the text, weighed for some of the findings; none unless the settings ask for them.
+    elaboration
+        For the page alone.
     """
 
     state: StudyState
@@ -73,7 +73,7 @@ class Reading:
     report: Report | None
     objects: tuple[tuple[str, Dataset], ...]
     place: KeptPlace | None = None
-    words: tuple[KeptWords, ...] = ()
+    elaboration: Elaboration = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +160,11 @@ class StudyReader:
         Raises
         ------
         ConfigurationError
-            When the bundle, the gate or the device is not there, or the index is not the bundle's.
+            When the bundle, the gate or the device is not there, the index is not the bundle's, or the bundle
+            cannot be explained as the page wants it.
         """
         predictor = load_predictor(settings.worker)
+        check_methods(predictor, settings.results)
         return cls(settings, predictor, load_gate(settings.worker), load_searcher(settings, predictor))
 
     @property
@@ -244,23 +246,8 @@ class StudyReader:
         )
         pixels = {film.identifier: film.pixels for film in films}
         objects = self._encode(study, report, pixels)
-        return Reading(
-            StudyState.REPORTED, "", report, objects, self._place(read.prediction), self._weigh(read)
-        )
-
-    def _weigh(self, read: ModelReading) -> tuple[KeptWords, ...]:
-        """What the words of the text say; a reading without them is better than none."""
-        if read.study.text is None:
-            return ()
-        found = []
-        for key in reported(read.prediction, self._results.word_limit):
-            try:
-                weighed = words(self._predictor, read, key, film=best_film(read.prediction, key))
-            except UsageError as error:
-                _LOG.error("the words of the text are not weighed: %s", error)
-                return ()
-            found.append(KeptWords(key, tuple((word.text, round(word.weight, 6)) for word in weighed)))
-        return tuple(found)
+        elaboration = elaborate(self._predictor, read, maps, self._results)
+        return Reading(StudyState.REPORTED, "", report, objects, self._place(read.prediction), elaboration)
 
     def _place(self, prediction: Prediction) -> KeptPlace | None:
         if not self._placing:

@@ -22,14 +22,16 @@ from tests import factories
 
 SIDES = {"256 x 256": (256, 256), "2048 x 2048": (2048, 2048)}
 RUNS = 15
+FEW = 3
+"""Runs of what takes seconds."""
 TARGET = 0.25
 
 
-def median(work: Callable[[], object]) -> float:
+def median(work: Callable[[], object], runs: int = RUNS) -> float:
     """Seconds of a run, after one that warms up."""
     work()
     seconds = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         before = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - before)
@@ -54,3 +56,15 @@ def test_maps_beside_reading(name: str) -> None:
         f"\n{name}: read {1000 * read:.1f} ms, {len(keys)} maps {1000 * drawn:.1f} ms, "
         f"ratio {drawn / read:.2f}, target {TARGET}"
     )
+
+
+@pytest.mark.parametrize("method", ["ig", "occlusion"])
+@pytest.mark.parametrize("count", [1, 8])
+def test_slow_methods_beside_reading(method: str, count: int) -> None:
+    predictor = Predictor.load(WorkerSettings().bundle)
+    study = Study((Film("film", np.array(factories.chest(2048, 2048))),))
+    keys = [label.key for label in predictor.labels][1 : 1 + count]
+    (reading,) = predictor.read([study])
+    read = median(lambda: predictor.read([study]))
+    drawn = median(lambda: heatmaps(predictor, reading, keys, method=method), FEW)
+    print(f"\n{method}, {count} maps of a film: {drawn:.2f} s, ratio to reading {drawn / read:.0f}")
