@@ -13,13 +13,15 @@ from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.data_dir import DataDir
+from dicom_node.network.identifiers import read_identifiers
 from dicom_node.owner import Owner
 from dicom_node.reading_room.app import create_app
 from dicom_node.results import encoding
 from dicom_node.sections import Destination, DicomDestination, WebSettings
 from dicom_node.settings import Settings
 from dicom_node.store.claims import Claims, EncodedResult
-from dicom_node.store.index import Index, ReceivedInstance
+from dicom_node.store.files import data_set_offset
+from dicom_node.store.index import Index
 from dicom_node.store.outbox import Outbox
 from dicom_node.store.readings import KeptReading
 from dicom_node.store.study import StudyState
@@ -74,23 +76,18 @@ class StillNode:
         """Take one small film, sent for somebody if so said; returns the Study Instance UID."""
         if ds is None:
             ds = film(rows=64, columns=64, study=study, instance=1, SOPInstanceUID=uid(study, instance))
-        kept = self.data_dir.spool.keep(encoded(ds))
+        content, syntax = encoded(ds), ds.file_meta.TransferSyntaxUID
+        found = read_identifiers(content, data_set_offset(content), syntax)
         self.index.add_instance(
-            ReceivedInstance(
-                sop_instance_uid=ds.SOPInstanceUID,
-                sop_class_uid=ds.SOPClassUID,
-                transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
-                study_instance_uid=ds.StudyInstanceUID,
-                series_instance_uid=ds.SeriesInstanceUID,
-                digest=kept.digest,
-                size=kept.size,
-                file=kept.name,
+            found.received(
+                self.data_dir.spool.keep(content),
+                syntax,
                 calling_ae="MODALITY",
                 peer_host="127.0.0.1",
                 moved_for=moved_for,
             )
         )
-        return str(ds.StudyInstanceUID)
+        return found.study_instance_uid
 
     def complete(self, study: object, instances: int = 1) -> str:
         """Take a whole study, which then waits for a worker."""

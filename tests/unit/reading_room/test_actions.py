@@ -9,9 +9,7 @@ from fastapi.testclient import TestClient
 from httpx import Response
 
 from dicom_node.reading_room.accounts import Accounts, Role
-from dicom_node.results.encoding import encoded
 from dicom_node.results.sr import write_sr
-from dicom_node.store.claims import EncodedResult
 from dicom_node.store.study import StudyState
 from tests.factories import film
 from tests.unit.reading_room.node import OWNER, StillNode
@@ -24,14 +22,8 @@ def reported(tmp_path: Path) -> Iterator[StillNode]:
     """A node with one study and its real report, delivered."""
     node = StillNode(tmp_path / "data")
     ds = film(rows=64, columns=64)
-    node.receive(1, ds=ds)
-    node.index.complete_due(0, 1e9)
-    claim = node.claims.claim(ds.StudyInstanceUID, 1, OWNER, 60)
-    assert claim is not None
     sr = write_sr(report_of(ds), equipment=EQUIPMENT)
-    kept = node.data_dir.results.keep(encoded(sr))
-    entry = EncodedResult("sr", str(sr.SOPInstanceUID), str(sr.SOPClassUID), kept)
-    assert node.claims.finish(claim, StudyState.REPORTED, "", [entry], ["pacs"])
+    node.finish(1, StudyState.REPORTED, films=[ds], objects=[("sr", sr)])
     node.send("pacs")
     yield node
     node.close()

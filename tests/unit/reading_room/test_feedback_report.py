@@ -8,14 +8,12 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.reading_room.feedback import Verdict
-from dicom_node.results.encoding import encoded
 from dicom_node.results.sr import write_sr
 from dicom_node.results.validation import mistakes
-from dicom_node.store.claims import EncodedResult
 from dicom_node.store.readings import KeptFinding, KeptImage, KeptReading
 from dicom_node.store.study import StudyState
 from tests.factories import film
-from tests.unit.reading_room.node import OWNER, StillNode
+from tests.unit.reading_room.node import StillNode
 from tests.unit.results.cases import EQUIPMENT, report_of
 
 
@@ -24,14 +22,7 @@ def node(tmp_path: Path) -> Iterator[StillNode]:
     """A node with one study, its real report and its reading."""
     one = StillNode(tmp_path / "data")
     ds = film(rows=64, columns=64)
-    one.receive(1, ds=ds)
-    one.index.complete_due(0, 1e9)
-    claim = one.claims.claim(ds.StudyInstanceUID, 1, OWNER, 60)
-    assert claim is not None
     report = report_of(ds)
-    sr = write_sr(report, equipment=EQUIPMENT)
-    kept = one.data_dir.results.keep(encoded(sr))
-    entry = EncodedResult("sr", str(sr.SOPInstanceUID), str(sr.SOPClassUID), kept)
     assert report.algorithm is not None
     reading = KeptReading(
         report.algorithm.name,
@@ -44,7 +35,8 @@ def node(tmp_path: Path) -> Iterator[StillNode]:
         ),
         (KeptImage(str(ds.SOPInstanceUID), "frontal", "", ""),),
     )
-    assert one.claims.finish(claim, StudyState.REPORTED, "", [entry], ["pacs"], reading)
+    sr = write_sr(report, equipment=EQUIPMENT)
+    one.finish(1, StudyState.REPORTED, films=[ds], objects=[("sr", sr)], reading=reading)
     yield one
     one.close()
 
