@@ -115,12 +115,12 @@ def _split(values: FloatArray) -> float:
 
 def _grown(mask: BoolArray, cells: int = 1) -> BoolArray:
     """By so many cells in every direction, diagonals included."""
-    for axis in (0, 1):
-        wide = np.pad(mask, [(cells, cells) if at == axis else (0, 0) for at in (0, 1)])
-        size = mask.shape[axis]
-        mask = np.logical_or.reduce(
-            [wide.take(range(shift, shift + size), axis) for shift in range(2 * cells + 1)]
-        )
+    for _axis in (0, 1):
+        grown = mask.copy()
+        for shift in range(1, cells + 1):
+            grown[shift:] |= mask[:-shift]
+            grown[:-shift] |= mask[shift:]
+        mask = grown.T
     return mask
 
 
