@@ -20,6 +20,8 @@ from rich.table import Table
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
+    from tarfile import TarFile, TarInfo
+
     from dicom_node.cli.published import Collection, PublishedFile
 
 #: Of the command line alone; every message goes there, so that standard output stays machine readable.
@@ -152,8 +154,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         with _progress() as progress, archive.open("rb") as file, tarfile.open(fileobj=file) as tar:
             task = progress.add_task(f"unpacking {archive.name}", total=archive.stat().st_size)
             for member in tar:
-                # Foreign names: nothing outside of the folder, no links out of it, no devices (PEP 706).
-                tar.extract(member, half, filter="data")
+                _unpack_member(tar, member, half.resolve())
                 progress.update(task, completed=file.tell())
         half.rename(folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
@@ -161,6 +162,28 @@ def _unpack(archive: Path, folder: Path) -> None:
         raise NodeError(
             f"{archive} cannot be unpacked: {error}; make room, or delete it and give the command again"
         ) from error
+
+
+def _unpack_member(tar: TarFile, member: TarInfo, folder: Path) -> None:
+    """Unpack one file.
+
+    Names are foreign: nothing comes to lie outside of the folder, and neither links nor devices come at all.
+    The filters of PEP 706 do as much, but Python 3.11 has them only from 3.11.4 on, which is not Debian 12's.
+    """
+    from tarfile import ReadError
+
+    target = (folder / member.name).resolve()
+    if not target.is_relative_to(folder):
+        raise ReadError(f"{member.name} would lie outside of it")
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    content = tar.extractfile(member) if member.isfile() else None
+    if content is None:
+        raise ReadError(f"{member.name} is neither a file nor a folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with content, target.open("wb") as unpacked:
+        shutil.copyfileobj(content, unpacked)
 
 
 def _progress() -> Progress:
