@@ -182,6 +182,9 @@ class Listener(AssociationServer):
         """Take the listening socket instead of binding another."""
         cast("socket.socket", self.socket).close()
         self.socket = self._listening.dup()
+        # A socket made from an inherited descriptor takes itself for a blocking one, and its duplicate makes
+        # that true for all processes: one whose sibling is quicker would wait in accept, and not end.
+        self.socket.setblocking(False)
         self.server_address = self.socket.getsockname()
 
     def server_activate(self) -> None:

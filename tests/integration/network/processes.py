@@ -40,16 +40,16 @@ class ScpProcesses:
         DataDir(self.settings).prepare()
         self.index = Index.open(self.settings.database)
         self.log = data_dir / "scp.log"
-        self._listening = bind("127.0.0.1", 0)
-        self.port = int(self._listening.getsockname()[1])
+        self.listening = bind("127.0.0.1", 0)
+        self.port = int(self.listening.getsockname()[1])
         self.processes = [self._start() for _ in range(count)]
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-c", BODY, str(self._listening.fileno())],
+                [sys.executable, "-c", BODY, str(self.listening.fileno())],
                 env={**os.environ, **self.environment},
-                pass_fds=[self._listening.fileno()],
+                pass_fds=[self.listening.fileno()],
                 stderr=log,
             )
 
@@ -75,7 +75,7 @@ class ScpProcesses:
         for process in self.processes:
             process.kill()
             process.wait()
-        self._listening.close()
+        self.listening.close()
         self.index.close()
 
 

@@ -103,6 +103,17 @@ def test_both_processes_serve_and_one_may_die(tmp_path: Path, small: Film) -> No
             until(lambda: all(sender.acknowledged for sender in senders), 30, "the other one serves")
 
 
+def test_who_was_too_late_for_a_connection_does_not_wait_for_the_next_and_ends(
+    tmp_path: Path, small: Film
+) -> None:
+    with ScpProcesses(tmp_path, 4) as scp:
+        with load(scp.port, small, 8) as senders:
+            until(lambda: all(sender.acknowledged for sender in senders), 30, "all senders are served")
+        # The flag is of the socket that all of them share.
+        assert not os.get_blocking(scp.listening.fileno())
+        assert scp.stop(5) == [0] * 4
+
+
 def test_sigterm_under_load_finishes_what_was_begun_and_exits_0(tmp_path: Path, small: Film) -> None:
     with ScpProcesses(tmp_path, 2) as scp:
         with load(scp.port, small) as senders:
