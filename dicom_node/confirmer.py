@@ -75,6 +75,7 @@ class Confirmer:
         self._owner = owner
         self._pause = pause
         self._make_way = make_way
+        self._warned = ""
 
     def confirm_due(self) -> int:
         """Ask about every delivery that is due; return how many there were."""
@@ -90,11 +91,20 @@ class Confirmer:
         try:
             self._ask(batch)
         except PeerError as error:
-            _LOG.warning("%s: %s", self._destination.name, error)
+            self._warn(str(error))
             longest = self._settings.backoff_cap_seconds if error.retryable else _RARELY_SECONDS
             for entry in batch:
                 self._outbox.unconfirmed(entry, str(error), self._pause(entry.inquiries, longest))
+        else:
+            self._warned = ""
         return len(batch)
+
+    def _warn(self, text: str) -> None:
+        """Log what keeps the destination from confirming, once: it is asked about every result, and again."""
+        _LOG.log(
+            logging.DEBUG if text == self._warned else logging.WARNING, "%s: %s", self._destination.name, text
+        )
+        self._warned = text
 
     def release(self) -> None:
         """End the association, if there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -233,7 +234,7 @@ def test_an_archive_that_refuses_to_commit_is_queried(
 
 
 def test_an_archive_that_can_be_asked_nothing_leaves_its_results_sent(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., Outgoing], caplog: pytest.LogCaptureFixture
 ) -> None:
     with archive(receiver, commitment=False, query=False) as pacs, outgoing(pacs.destination) as node:
         node.send()
@@ -241,6 +242,11 @@ def test_an_archive_that_can_be_asked_nothing_leaves_its_results_sent(
         assert node.counts == {"SENT": 2}
         assert "offers neither storage commitment nor query" in node.backlog.error
         assert node.ask() == 0
+        node.clock.now += 86400
+        assert node.ask() == 2
+        # Once is enough: each result is asked for again and again.
+        warned = [record for record in caplog.records if "offers neither" in record.getMessage()]
+        assert [record.levelno for record in warned if record.levelno >= logging.WARNING] == [logging.WARNING]
         assert node.conserved()
 
 

@@ -217,7 +217,9 @@ def test_a_similar_case_opens_with_its_film(node: StillNode, chromium: Browser, 
         visit = Visit(context, address)
         page = visit.go("/studies/1")
         opens = page.get_by_role("link", name="Open openi:CXR1")
-        opens.scroll_into_view_if_needed()
+        expect(opens).to_be_visible()
+        # In one step, for the page may put another element there at any moment.
+        page.evaluate("document.getElementById('similar').scrollIntoView()")
         page.wait_for_function(drawn)
         opens.press("Enter")
         expect(page).to_have_url(f"{address}/studies/1/similar/1")
