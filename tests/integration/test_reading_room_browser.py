@@ -195,11 +195,16 @@ def test_a_reader_agrees_by_keyboard_and_the_page_shows_it(node: StillNode, visi
     comment = page.get_by_label("Comment on Nodule", exact=True)
     comment.fill("<i>left apex</i>")
     comment.blur()
-    # What is written and not yet sent is not taken away when the page fetches itself.
+    # What is written and not yet sent is not taken away when the page fetches itself, nor is the focus.
     page.evaluate("refresh()")
     page.wait_for_timeout(1000)
     expect(comment).to_have_value("<i>left apex</i>")
     page.get_by_role("button", name="Save").click()
+    opens = page.get_by_role("link", name="Open openi:CXR1")
+    opens.focus()
+    page.evaluate("document.getElementById('similar').dataset.old = ''; refresh()")
+    expect(page.locator("#similar:not([data-old])")).to_be_visible(timeout=20_000)
+    expect(opens).to_be_focused()
     expect(page.get_by_text("<i>left apex</i>").first).to_be_visible(timeout=20_000)
     assert page.locator("#live i").count() == 0
     assert not visit.elsewhere
