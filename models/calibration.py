@@ -33,7 +33,7 @@ _PRIOR = 1.0
 _CONVERGED = 1e-9
 
 #: Standard deviations on either side that hold 95 % of a normal distribution.
-_SIDE = 1.959964
+SIDE_95 = 1.959964
 
 #: Variance of a slope, covariance with its intercept, variance of the intercept.
 Covariance: TypeAlias = tuple[float, float, float]
@@ -108,7 +108,7 @@ class LabelCalibration:
             return None
         x = float(_logit(np.float64(score)))
         slope, both, intercept = self.covariance
-        side = _SIDE * math.sqrt(max(x * x * slope + 2 * x * both + intercept, 0.0))
+        side = SIDE_95 * math.sqrt(max(x * x * slope + 2 * x * both + intercept, 0.0))
         middle = self.slope * x + self.intercept
         low, high = _sigmoid(np.array([middle - side, middle + side]))
         return float(low), float(high)

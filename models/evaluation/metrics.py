@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration import SIDE_95
+
 BoolArray = NDArray[np.bool_]
 ScoreArray = NDArray[np.float32] | NDArray[np.float64]
 Values = NDArray[np.float64]
@@ -24,9 +26,6 @@ FEWEST_POSITIVES = 5
 
 #: Bins of the expected calibration error.
 BINS = 10
-
-#: Standard deviations on either side that hold 95 % of a normal distribution.
-_SIDE = 1.959964
 
 #: Slack when a share is compared with a wanted one: 1 - 0.8 is not 0.2 in binary.
 _SLACK = 1e-9
@@ -153,9 +152,9 @@ class Reliability:
 
 def wilson(share: Values, count: NDArray[np.intp]) -> tuple[Values, Values]:
     """95 % interval of shares that were counted, low and high (Wilson 1927); shapes as of `share`."""
-    squared = _SIDE**2
+    squared = SIDE_95**2
     middle = (share + squared / (2 * count)) / (1 + squared / count)
-    side = _SIDE * np.sqrt(share * (1 - share) / count + squared / (4 * count**2)) / (1 + squared / count)
+    side = SIDE_95 * np.sqrt(share * (1 - share) / count + squared / (4 * count**2)) / (1 + squared / count)
     return np.maximum(middle - side, 0), np.minimum(middle + side, 1)
 
 
