@@ -42,14 +42,14 @@ lock: $(VENV)/.dev  ## Write requirements.lock anew from pyproject.toml
 	mv requirements.lock.tmp requirements.lock && rm requirements.lock.new
 
 viewer: $(VENV)/.dev  ## Build the film viewer's bundle from its source; Node.js comes with the environment
-	cd dicom_node/reading_room/viewer && export PATH="$(abspath $(BIN)):$$PATH" && npm ci && npm run build
+	cd dicom_node/web/viewer && export PATH="$(abspath $(BIN)):$$PATH" && npm ci && npm run build
 
 peers:  ## Install the peers that the tests talk to (Debian, Ubuntu)
 	@deploy/install-peers $(PEERS)
 
 clean:  ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* build *.egg-info \
-	  dicom_node/reading_room/viewer/node_modules
+	  dicom_node/web/viewer/node_modules
 
 $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dicom-node needs Python 3.11 or newer")'

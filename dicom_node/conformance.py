@@ -18,15 +18,16 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from dicom_node.network import contexts, retrieval, status
-from dicom_node.network.commitment import FAILURES
-from dicom_node.network.inquiry import SERVICES
+from dicom_node.config.sections import DicomDestination, DicomwebDestination
+from dicom_node.config.settings import Settings
+from dicom_node.dimse import contexts, status
+from dicom_node.dimse.client import query_retrieve
+from dicom_node.dimse.client.inquiry import SERVICES
+from dicom_node.dimse.commitment import FAILURES
 from dicom_node.results import codes
-from dicom_node.results.document import SOP_CLASSES
 from dicom_node.results.report import Code
-from dicom_node.sections import DicomDestination, DicomwebDestination
-from dicom_node.settings import Settings
-from dicom_node.store.results import REJECTION
+from dicom_node.results.sr.document import SOP_CLASSES
+from dicom_node.store.recorded_results import REJECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def conformance_statement(settings: Settings) -> str:
         pynetdicom=importlib.metadata.version("pynetdicom"),
         contexts=contexts,
         services=SERVICES,
-        retrieval=retrieval,
+        retrieval=query_retrieve,
         sent=list(sent_objects(settings)),
         statuses=list(status.Status),
         answers=status.ANSWERS,

@@ -22,8 +22,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from dicom_node.elements import tolerance
-from dicom_node.results.encoding import put, with_file_meta
+from dicom_node.imaging.attributes import tolerance
+from dicom_node.results.encoding.part10 import put, with_file_meta
 
 HEADERS = "nlmcxr_dicom_metadata.csv.gz"
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 
-from dicom_node.data_dir import DataDir
-from dicom_node.results.reader import in_force
-from dicom_node.results.sr import SERIES_NUMBER
-from dicom_node.settings import Settings
+from dicom_node.config.data_dir import DataDir
+from dicom_node.config.settings import Settings
+from dicom_node.results.sr.findings import SERIES_NUMBER
+from dicom_node.results.sr.parser import in_force
 from dicom_node.store.audit import Overview
 from dicom_node.store.index import Index
-from dicom_node.store.study import ResultState, StudyState
+from dicom_node.store.states import ResultState, StudyState
 from orthanc.harness import NodeAddress, Orthanc, OrthancError
 
 AE_TITLE = "DICOM_NODE"

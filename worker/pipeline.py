@@ -11,28 +11,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dicom_node import logs
-from dicom_node.data_dir import DataDir
+from dicom_node.config.data_dir import DataDir
+from dicom_node.config.settings import Settings
+from dicom_node.delivery.routing import Facts, route
 from dicom_node.errors import EncodingFailed, StorageFailed, StorageFull
-from dicom_node.owner import Owner
-from dicom_node.pixels import read_header
-from dicom_node.prior import LATE
-from dicom_node.results.document import Predecessor
-from dicom_node.results.encoding import encoded
+from dicom_node.imaging.pixels import read_header
+from dicom_node.priors.matching import LATE
+from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.report import Refusal
-from dicom_node.routing import Facts, route
-from dicom_node.settings import Settings
-from dicom_node.store.claims import Claim, Claims, EncodedResult
+from dicom_node.results.sr.document import Predecessor
+from dicom_node.runtime import logs
+from dicom_node.runtime.lease_owner import Owner
+from dicom_node.store.analysis_leases import Claim, Claims, EncodedResult
+from dicom_node.store.analysis_records import KeptReading, Readings
 from dicom_node.store.files import Spool
 from dicom_node.store.index import TRIED, Index
-from dicom_node.store.places import Places
-from dicom_node.store.priors import Pairing, Priors
-from dicom_node.store.readings import KeptReading, Readings
-from dicom_node.store.results import RecordedResult, Results
-from dicom_node.store.study import StudyState
+from dicom_node.store.prior_pairs import Pairing, Priors
+from dicom_node.store.recorded_results import RecordedResult, Results
+from dicom_node.store.states import StudyState
+from dicom_node.store.study_embeddings import Places
 from models.errors import ModelError
-from worker.keeping import keep_card, kept
-from worker.reading import PriorStudy, Reading, StudyReader, StudyRevision
+from worker.reading_record import keep_card, kept
+from worker.study_reader import PriorStudy, Reading, StudyReader, StudyRevision
 
 _LOG = logging.getLogger(__name__)
 

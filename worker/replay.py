@@ -11,19 +11,20 @@ from datetime import UTC, datetime
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.data_dir import DataDir
+from dicom_node.config.data_dir import DataDir
+from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
-from dicom_node.results import codes, document, structure
-from dicom_node.results.encoding import encoded
-from dicom_node.settings import Settings
+from dicom_node.results import codes, structure
+from dicom_node.results.encoding.part10 import encoded
+from dicom_node.results.sr import document
 from dicom_node.store.index import Index
-from dicom_node.store.priors import Priors
-from dicom_node.store.results import RecordedResult, Results
-from dicom_node.store.study import StudyState
-from models.bundle import find_bundle, read_bundle
+from dicom_node.store.prior_pairs import Priors
+from dicom_node.store.recorded_results import RecordedResult, Results
+from dicom_node.store.states import StudyState
+from models.bundles.bundle import find_bundle, read_bundle
 from models.errors import ModelError
 from worker.pipeline import predecessors, prior_study
-from worker.reading import StudyReader, StudyRevision
+from worker.study_reader import StudyReader, StudyRevision
 
 
 @dataclass(frozen=True, slots=True)

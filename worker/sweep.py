@@ -10,11 +10,11 @@ from collections.abc import Callable
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from dicom_node import logs, notify
+from dicom_node.config.sections import StudySettings
+from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
-from dicom_node.sections import StudySettings
-from dicom_node.settings import Settings
-from dicom_node.store.claims import Claims
+from dicom_node.runtime import logs, readiness
+from dicom_node.store.analysis_leases import Claims
 from dicom_node.store.index import Index
 from worker.app import ANALYSE, QUEUE, make_app
 
@@ -115,12 +115,12 @@ def run_sweep(settings: Settings) -> None:
 
     prior_seconds = None
     if settings.prior_source is not None:
-        from dicom_node.prior_search import PriorSearch  # noqa: PLC0415 - most nodes need none of it
+        from dicom_node.priors.fetcher import PriorSearch  # noqa: PLC0415 - most nodes need none of it
 
         prior_seconds = settings.priors.wait_seconds
         PriorSearch(settings, index).start(stop)
     sweep = Sweep(index, Claims(index.engine), settings.study, publish, lambda: waiting(app), prior_seconds)
-    notify.ready()
+    readiness.ready()
     sweep.run(stop)
     app.close()
     index.close()

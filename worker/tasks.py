@@ -7,9 +7,9 @@ import logging
 from celery import Celery
 from celery.signals import worker_ready, worker_shutdown
 
-from dicom_node import notify
+from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
-from dicom_node.settings import Settings
+from dicom_node.runtime import readiness
 from worker.app import ANALYSE, QUEUE, make_app
 from worker.pipeline import Pipeline
 
@@ -56,4 +56,4 @@ def run_worker(settings: Settings) -> None:
 
 
 def _say_ready(**_: object) -> None:
-    notify.ready()
+    readiness.ready()

@@ -1,1 +1,1 @@
-"""The command line: the composition root, which may import everything and which nobody imports."""
+"""Command line: the composition root. Imports everything and is imported by nothing."""

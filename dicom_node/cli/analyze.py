@@ -18,7 +18,7 @@ from dicom_node.errors import NodeError, NotAnalysable
 
 if TYPE_CHECKING:
     from dicom_node.results.report import SimilarCases
-    from worker.reading import Reading
+    from worker.study_reader import Reading
 
 
 def analyze(
@@ -35,7 +35,7 @@ def analyze(
     The films of one study are read together. Exit code 1 when a file or a study could not be analysed.
     RESEARCH USE ONLY.
     """
-    from worker.reading import StudyReader, StudyRevision
+    from worker.study_reader import StudyReader, StudyRevision
 
     settings = settings_of(ctx)
     if bundle is not None:
@@ -69,7 +69,7 @@ def analyze(
 
 def _by_study(paths: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, str]]:
     """Return the readable files by Study Instance UID, and why the others are not."""
-    from dicom_node.pixels import read_header
+    from dicom_node.imaging.pixels import read_header
 
     studies: dict[str, list[Path]] = {}
     bad: dict[str, str] = {}
@@ -100,7 +100,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _write(reading: Reading, folder: Path) -> None:
-    from dicom_node.results.encoding import encoded
+    from dicom_node.results.encoding.part10 import encoded
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ COMMANDS = {
     "dicom_node.cli.node": ("serve", "scp", "worker", "sender", "web"),
     "dicom_node.cli.status": ("status", "retry"),
     "dicom_node.cli.analyze": ("analyze",),
-    "dicom_node.cli.prompt": ("prompt",),
+    "dicom_node.cli.zero_shot": ("prompt",),
     "dicom_node.cli.results": ("retract", "replay", "validate"),
     "dicom_node.cli.peers": ("send", "echo"),
     "dicom_node.cli.doctor": ("doctor",),
@@ -65,14 +65,14 @@ COMMANDS = {
     "dicom_node.cli.train": ("train",),
     "dicom_node.cli.evaluate": ("evaluate",),
     "dicom_node.cli.explain": ("explain",),
-    "dicom_node.cli.data": ("data",),
+    "dicom_node.cli.dataset": ("data",),
 }
 GROUPS = {
     "dicom_node.cli.config": "config",
     "dicom_node.cli.models": "models",
     "dicom_node.cli.rules": "rules",
     "dicom_node.cli.users": "users",
-    "dicom_node.cli.index": "index",
+    "dicom_node.cli.cases": "index",
     "dicom_node.cli.child": "child",
 }
 

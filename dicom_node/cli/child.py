@@ -16,7 +16,7 @@ _ListenFd = Annotated[int, typer.Option("--listen-fd", help="descriptor of a lis
 @app.command()
 def scp(ctx: typer.Context, listen_fd: _ListenFd) -> None:
     """Receive associations on an inherited socket."""
-    from dicom_node.network.scp import run_scp
+    from dicom_node.dimse.server.scp import run_scp
 
     run_scp(settings_of(ctx), listen_fd)
 
@@ -40,7 +40,7 @@ def worker(ctx: typer.Context) -> None:
 @app.command()
 def sender(ctx: typer.Context) -> None:
     """Send results to the destinations."""
-    from dicom_node.sender import run_sender
+    from dicom_node.delivery.sender import run_sender
 
     run_sender(settings_of(ctx))
 
@@ -48,6 +48,6 @@ def sender(ctx: typer.Context) -> None:
 @app.command()
 def web(ctx: typer.Context, listen_fd: _ListenFd) -> None:
     """Serve the page on an inherited socket."""
-    from dicom_node.reading_room.app import run_web
+    from dicom_node.web.app import run_web
 
     run_web(settings_of(ctx), listen_fd)

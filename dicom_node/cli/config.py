@@ -35,7 +35,7 @@ def show(
 @app.command()
 def check(ctx: typer.Context) -> None:
     """Read the settings; exit code 2 and one line a mistake when they are wrong."""
-    from dicom_node.network.tls import check_certificates
+    from dicom_node.dimse.tls import check_certificates
 
     settings = settings_of(ctx)
     check_certificates(settings)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
-from dicom_node import logs
+from dicom_node.config.settings import Settings, load_settings
 from dicom_node.errors import NodeError
-from dicom_node.settings import Settings, load_settings
+from dicom_node.runtime import logs
 from dicom_node.store.index import Index
 
 

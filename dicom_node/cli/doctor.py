@@ -14,7 +14,7 @@ from rich.table import Table
 
 from dicom_node.cli.checks import Check, analysis, installed, network, storage
 from dicom_node.cli.context import settings_of
-from dicom_node.settings import Settings
+from dicom_node.config.settings import Settings
 
 LOOKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     installed.python,

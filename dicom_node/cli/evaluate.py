@@ -22,7 +22,7 @@ from dicom_node.cli import gate, through_pacs
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
-    from models.training.dataset import FilmDataset
+    from models.data.dataset import FilmDataset
 
 #: For a person; standard output stays machine readable.
 console = Console(stderr=True)
@@ -50,8 +50,8 @@ def one_sentence() -> Iterator[None]:
 def labelled(name: str, root: Path) -> FilmDataset:
     """Data set of that name in a folder; what it lacks is said."""
     from dicom_node.cli.films import read_film
-    from models.training.datasets import read_dataset
-    from models.vocabulary import load_vocabulary
+    from models.data.readers import read_dataset
+    from models.labels.vocabulary import load_vocabulary
 
     films = read_dataset(name, root, load_vocabulary(), read_film)
     for note in films.notes:
@@ -137,9 +137,9 @@ def evaluate(
         if gate.is_gate(bundle):
             put(gate.measured(bundle, labelled(dataset, root), root, split), json_, gate.show)
             return
+        from models.bundles.predictor import Predictor
         from models.evaluation.evaluate import check_text, measure
         from models.evaluation.report import write_report
-        from models.predictor import Predictor
 
         predictor = Predictor.load(bundle)
         check_text(predictor, text)

@@ -19,11 +19,11 @@ from dicom_node.cli.films import decoder, read_film
 from dicom_node.errors import ConfigurationError, NodeError, NotAnalysable
 
 if TYPE_CHECKING:
-    from dicom_node.settings import Settings
+    from dicom_node.config.settings import Settings
+    from models.bundles.predictor import Predictor, Reading
     from models.explain.heatmap import Heatmap
-    from models.explain.words import Word
-    from models.predictor import Predictor, Reading
-    from models.types import Film, FindingScore
+    from models.explain.token_attribution import Word
+    from models.processing.types import Film, FindingScore
 
 _IMAGES = (".png", ".jpg", ".jpeg")
 _LONGER_SIDE = 768
@@ -59,10 +59,10 @@ def explain(
     """
     settings = settings_of(ctx)
     with one_sentence():
+        from models.bundles.predictor import Predictor
         from models.explain import heatmaps, methods_of
-        from models.explain.subjects import reported
-        from models.predictor import Predictor
-        from models.types import Film, Study
+        from models.explain.targets import reported
+        from models.processing.types import Film, Study
 
         film = Film(file.name, _pixels(file))
         predictor = Predictor.load(bundle or settings.worker.bundle)
@@ -110,8 +110,8 @@ def _admitted(settings: Settings, film: Film) -> str:
     NodeError
         With what the gate has against it.
     """
-    from worker.predictors import load_gate
-    from worker.report import objection
+    from worker.model_loading import load_gate
+    from worker.report_builder import objection
 
     gate = load_gate(settings.worker)
     if gate is None:
@@ -129,9 +129,9 @@ def _panel(
     from PIL import Image, PngImagePlugin
 
     from dicom_node.results.codes import INTENDED_USE, RESEARCH_USE_ONLY
-    from dicom_node.results.overlay import draw
-    from models.mapcheck import region_of
-    from worker.report import METHODS
+    from dicom_node.results.image.overlay import draw
+    from models.processing.map_check import region_of
+    from worker.report_builder import METHODS
 
     film = reading.study.films[0]
     entry = next(entry for entry in reading.prediction.findings if entry.key == one.key)
@@ -172,7 +172,7 @@ def _certainty(entry: FindingScore) -> str:
 
 
 def _words(predictor: Predictor, reading: Reading, key: str) -> tuple[Word, ...]:
-    from models.explain.words import words
+    from models.explain.token_attribution import words
 
     return words(predictor, reading, key)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 if TYPE_CHECKING:
-    from models.training.dataset import FilmDataset
+    from models.data.dataset import FilmDataset
 
 
 def measured(
@@ -29,11 +29,11 @@ def measured(
     fit_check: bool,
 ) -> dict[str, Any]:
     """Measure the heat maps of a bundle, and fit before that which of them are withheld."""
+    from models.bundles.predictor import Predictor
     from models.errors import UsageError
     from models.evaluation.explanations import fit_check as fit
     from models.evaluation.explanations import measure_explanations
     from models.explain import methods_of
-    from models.predictor import Predictor
 
     predictor = Predictor.load(bundle)
     for method in methods:
@@ -63,7 +63,7 @@ def measured(
 
 def keep(bundle: str, figures: dict[str, Any]) -> None:
     """Enter the figures in the bundle and its card."""
-    from models.bundle import find_bundle, read_bundle
+    from models.bundles.bundle import find_bundle, read_bundle
     from models.evaluation import card
 
     card.keep(read_bundle(find_bundle(bundle)), card.EXPLANATIONS, figures["dataset"], figures)

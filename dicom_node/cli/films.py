@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from dicom_node.errors import NotAnalysable
 
 if TYPE_CHECKING:
-    from dicom_node.decoder import Decoder
-    from models.types import FloatArray
+    from dicom_node.imaging.decoder import Decoder
+    from models.processing.types import FloatArray
 
 _DICOM = ".dcm"
 
@@ -31,8 +31,8 @@ def read_film(path: Path) -> FloatArray:
     models.errors.DatasetError
         If it cannot be read.
     """
+    from models.data.dataset import read_film as read_image
     from models.errors import DatasetError
-    from models.training.dataset import read_film as read_image
 
     if path.suffix.lower() != _DICOM:
         return read_image(path)
@@ -47,8 +47,8 @@ def read_film(path: Path) -> FloatArray:
 @functools.cache
 def decoder() -> Decoder:
     """The decoder of this process, within the limits that the environment, or else the default, gives."""
-    from dicom_node.decoder import Decoder
-    from dicom_node.settings import load_settings
+    from dicom_node.config.settings import load_settings
+    from dicom_node.imaging.decoder import Decoder
 
     limits = load_settings().worker
     decoder = Decoder(

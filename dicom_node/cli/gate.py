@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 if TYPE_CHECKING:
-    from models.training.dataset import FilmDataset
+    from models.data.dataset import FilmDataset
     from models.training.recipe import GateRecipe
 
 #: Beside the films: pictures that are no chest films.
@@ -35,12 +35,12 @@ def train_gate(
     """
     import torch
 
-    from models.evaluation.gate import measure_gate
-    from models.evaluation.gate_card import write_gate_card
-    from models.gate import amend_gate
-    from models.manifest import CARD, METRICS
-    from models.training.gate import fit_gate
-    from models.training.negatives import read_negatives
+    from models.bundles.manifest import CARD, METRICS
+    from models.gate.card import write_gate_card
+    from models.gate.evaluate import measure_gate
+    from models.gate.fit import fit_gate
+    from models.gate.model import amend_gate
+    from models.gate.negatives import read_negatives
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -69,9 +69,9 @@ def train_gate(
 
 def is_gate(name_or_path: str) -> bool:
     """Whether a gate has this name."""
+    from models.bundles.shipped import find_folder
     from models.errors import BundleError
-    from models.gate import MANIFEST
-    from models.shipped import find_folder
+    from models.gate.model import MANIFEST
 
     try:
         find_folder(name_or_path, MANIFEST)
@@ -82,9 +82,9 @@ def is_gate(name_or_path: str) -> bool:
 
 def measured(name_or_path: str, dataset: FilmDataset, root: Path, split: str) -> dict[str, Any]:
     """Measure a gate on films, drawings, and the negatives beside the films that it was not fitted to."""
-    from models.evaluation.gate import measure_gate
-    from models.gate import Gate
-    from models.training.negatives import Negatives, read_negatives
+    from models.gate.evaluate import measure_gate
+    from models.gate.model import Gate
+    from models.gate.negatives import Negatives, read_negatives
 
     gate = Gate.load(name_or_path)
     negatives = None
@@ -106,7 +106,7 @@ def measured(name_or_path: str, dataset: FilmDataset, root: Path, split: str) ->
 
 def show(metrics: dict[str, Any]) -> None:
     """Print the shares."""
-    from models.evaluation.gate_card import tables
+    from models.gate.card import tables
 
     typer.echo("RESEARCH USE ONLY: not for diagnosis")
     for table in tables(metrics):

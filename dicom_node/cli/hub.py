@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
-    from models.encoders import Encoder
+    from models.pretrained.encoders import Encoder
 
 
 def pull(name: str, cache: Path, revision: str | None = None) -> Encoder:
@@ -36,7 +36,7 @@ def pull(name: str, cache: Path, revision: str | None = None) -> Encoder:
     from huggingface_hub import errors
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    from models.encoders import adopt, choose_files, files_to_bring, folder_of
+    from models.pretrained.encoders import adopt, choose_files, files_to_bring, folder_of
 
     folder = folder_of(name, cache)
     by_hand = (

@@ -19,8 +19,8 @@ from dicom_node.cli.evaluate import one_sentence
 from dicom_node.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from models.bundle import Bundle
-    from models.encoders import Encoder
+    from models.bundles.bundle import Bundle
+    from models.pretrained.encoders import Encoder
 
 app = typer.Typer(help="List, show and verify models; pull encoders to train from.", no_args_is_help=True)
 
@@ -57,7 +57,7 @@ def show(
 ) -> None:
     """Show a bundle: how it is built and fed, its labels, their calibration and what was measured."""
     with one_sentence():
-        from models.bundle import find_bundle, read_bundle
+        from models.bundles.bundle import find_bundle, read_bundle
 
         found = read_bundle(find_bundle(bundle))
         facts, labels = _facts(found), _labels(found)
@@ -116,7 +116,7 @@ def pull(
         raise ConfigurationError("--revision is the hub's; a folder given with --from has none")
     with one_sentence():
         from dicom_node.cli import hub
-        from models.encoders import SUMS, adopt
+        from models.pretrained.encoders import SUMS, adopt
 
         folder = _cache(cache)
         encoder = hub.pull(name, folder, revision) if source is None else adopt(source, name, folder)
@@ -127,35 +127,35 @@ def pull(
 
 
 def _cache(given: Path | None) -> Path:
-    from models.encoders import encoders_folder
+    from models.pretrained.encoders import encoders_folder
 
     return given or encoders_folder()
 
 
 def _shipped() -> list[Path]:
-    from models.bundle import MANIFEST
-    from models.shipped import shipped_folder
+    from models.bundles.bundle import MANIFEST
+    from models.bundles.shipped import shipped_folder
 
     return sorted(file.parent for file in shipped_folder().glob(f"*/{MANIFEST}"))
 
 
 def _encoders(cache: Path) -> list[str]:
-    from models.encoders import cached_names, recommended
+    from models.pretrained.encoders import cached_names, recommended
 
     return list(dict.fromkeys([*recommended(), *cached_names(cache)]))
 
 
 def _cached(name: str, cache: Path) -> bool:
-    from models.encoders import folder_of
+    from models.pretrained.encoders import folder_of
 
     return folder_of(name, cache).is_dir()
 
 
 def _problem(name: str, cache: Path) -> str:
     """Look at a bundle or an encoder as closely as possible; empty when it is whole."""
-    from models.bundle import find_bundle, read_bundle
-    from models.encoders import cached_names, folder_of, read_encoder
+    from models.bundles.bundle import find_bundle, read_bundle
     from models.errors import ModelError
+    from models.pretrained.encoders import cached_names, folder_of, read_encoder
 
     try:
         if name in cached_names(cache):
@@ -170,7 +170,7 @@ def _problem(name: str, cache: Path) -> str:
 
 
 def _bundle_row(path: Path) -> dict[str, Any]:
-    from models.bundle import read_bundle
+    from models.bundles.bundle import read_bundle
     from models.errors import ModelError
 
     try:
@@ -192,8 +192,8 @@ def _bundle_row(path: Path) -> dict[str, Any]:
 
 
 def _encoder_row(name: str, cache: Path) -> dict[str, Any]:
-    from models.encoders import folder_of, read_encoder, recommended
     from models.errors import ModelError
+    from models.pretrained.encoders import folder_of, read_encoder, recommended
 
     row: dict[str, Any] = {"encoder": name, "recipe": recommended().get(name), "pulled": _cached(name, cache)}
     if not row["pulled"]:
@@ -248,7 +248,7 @@ def _labels(bundle: Bundle) -> list[dict[str, Any]]:
 
 def _measured(bundle: Bundle, part: str) -> Mapping[str, Any]:
     """One part of what was measured on the test split; empty for a bundle without figures."""
-    from models.manifest import METRICS
+    from models.bundles.manifest import METRICS
 
     if METRICS not in bundle.hashes:
         return {}

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import typer
 
-from dicom_node import notify
-from dicom_node.broker import embedded_broker
 from dicom_node.cli.context import config_of, settings_of
-from dicom_node.data_dir import DataDir
+from dicom_node.config.data_dir import DataDir
+from dicom_node.config.settings import Settings
+from dicom_node.dimse.tls import check_certificates
+from dicom_node.dimse.transport import bind
 from dicom_node.errors import ConfigurationError
-from dicom_node.network.tls import check_certificates
-from dicom_node.network.transport import bind
-from dicom_node.settings import Settings
+from dicom_node.runtime import readiness
+from dicom_node.runtime.broker import embedded_broker
+from dicom_node.runtime.supervisor import Child, Supervisor
 from dicom_node.store.index import Index
-from dicom_node.supervisor import Child, Supervisor
 
 # Receivers end first, then those who work on what was received, the page and the broker last.
 _STOP_SCP, _STOP_SWEEP, _STOP_WORKER, _STOP_SENDER, _STOP_WEB = range(5)
@@ -135,7 +135,7 @@ def _prepared(settings: Settings, *, shared: bool) -> Iterator[int]:
 def _supervise(children: Sequence[Child], announce: Callable[[], None]) -> None:
     def on_ready() -> None:
         announce()
-        notify.ready()
+        readiness.ready()
 
     Supervisor(children, on_ready).run()
 

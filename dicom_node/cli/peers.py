@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dicom_node.cli.context import settings_of
+from dicom_node.config.sections import AETitle, DicomDestination
+from dicom_node.config.settings import Settings
 from dicom_node.errors import BadInstance, ConfigurationError, PeerError, PeerUnavailable
-from dicom_node.sections import AETitle, DicomDestination
-from dicom_node.settings import Settings
 
 if TYPE_CHECKING:
-    from dicom_node.network.scu import StoreSession
+    from dicom_node.dimse.client.scu import StoreSession
 
 _ADDRESS = re.compile(r"(?P<ae>[^@]+)@(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>[0-9]{1,5})")
 _SENT, _FAILED, _NOT_DICOM = "sent", "failed", "not DICOM"
@@ -65,7 +65,7 @@ def echo(
     calling_ae: _CallingAE = None,
 ) -> None:
     """Ask whether a DICOM application is there (C-ECHO)."""
-    from dicom_node.network.peer import Peer
+    from dicom_node.dimse.client.peer import Peer
 
     settings = settings_of(ctx)
     asked = Peer.of(_peer(peer, settings), _ae_title(calling_ae or settings.dicom.ae_title), settings.sender)
@@ -92,7 +92,7 @@ def send(
 
     Exit code 0 when every DICOM file was taken, 1 when one was not, 2 for wrong usage.
     """
-    from dicom_node.network.scu import StoreSession
+    from dicom_node.dimse.client.scu import StoreSession
 
     warnings.simplefilter("ignore")  # about odd values in files: the peer is the judge of those
     settings = settings_of(ctx)

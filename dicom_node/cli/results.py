@@ -34,8 +34,8 @@ def retract(
 
     What has not been sent yet is not sent any more. RESEARCH USE ONLY.
     """
+    from dicom_node.delivery.withdrawal import withdraw
     from dicom_node.results import codes
-    from dicom_node.withdrawal import withdraw
 
     if not reason.strip():
         raise typer.BadParameter("say why, in one sentence", param_hint="--reason")

@@ -45,10 +45,10 @@ def try_rules(
 
     What a model would find is given with --finding. RESEARCH USE ONLY.
     """
-    from dicom_node import elements
+    from dicom_node.delivery.routing import CONDITIONS, Facts, route, view_of
     from dicom_node.errors import NodeError, NotAnalysable
-    from dicom_node.pixels import read_header
-    from dicom_node.routing import CONDITIONS, Facts, route, view_of
+    from dicom_node.imaging import attributes
+    from dicom_node.imaging.pixels import read_header
 
     settings = settings_of(ctx)
     headers = []
@@ -59,7 +59,7 @@ def try_rules(
             raise NodeError(f"{path}: {error}; name DICOM files") from None
 
     def values(keyword: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(filter(None, (elements.text(header, keyword) for header in headers))))
+        return tuple(dict.fromkeys(filter(None, (attributes.text(header, keyword) for header in headers))))
 
     facts = Facts(
         calling_ae=tuple(calling_ae or ()),

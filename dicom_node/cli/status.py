@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_node.cli.context import open_index, settings_of
-from dicom_node.data_dir import DataDir
+from dicom_node.config.data_dir import DataDir
 from dicom_node.errors import NodeError
 from dicom_node.store.audit import Audit, Overview
-from dicom_node.store.outbox import Backlog, Outbox
-from dicom_node.store.study import ResultState, StudyState
+from dicom_node.store.delivery_queue import Backlog, Outbox
+from dicom_node.store.states import ResultState, StudyState
 
 
 def status(

@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dicom_node.errors import ConfigurationError, NodeError
-from dicom_node.results.reader import Answer, answers, excluded_images, refusal
 from dicom_node.results.report import Presence
+from dicom_node.results.sr.parser import Answer, answers, excluded_images, refusal
 from dicom_node.results.uids import derived_uid
 
 if TYPE_CHECKING:
-    from models.predictor import Predictor
-    from models.training.dataset import FilmDataset, LabelledStudy
-    from models.types import Prediction
+    from models.bundles.predictor import Predictor
+    from models.data.dataset import FilmDataset, LabelledStudy
+    from models.processing.types import Prediction
     from orthanc.round_trip import Returned
 
 
@@ -51,7 +51,8 @@ def measured(
     NodeError
         If Orthanc or the node does not run, or no report came back.
     """
-    from models.evaluation.evaluate import measure_predictions, predict_all
+    from models.bundles.study_predictions import predict_all
+    from models.evaluation.evaluate import measure_predictions
     from orthanc.harness import OrthancError
     from orthanc.round_trip import round_trip
 
@@ -116,7 +117,7 @@ def _first(studies: tuple[LabelledStudy, ...], most: int | None) -> tuple[Labell
 
 def _wrapped(studies: Sequence[LabelledStudy], root: Path, uids: Mapping[str, str]) -> Iterator[bytes]:
     """Films as DICOM files; a study of the data set is a study of the PACS, whatever the header said."""
-    from dicom_node.results.encoding import encoded
+    from dicom_node.results.encoding.part10 import encoded
     from orthanc import films
 
     table = root / films.HEADERS
@@ -137,7 +138,7 @@ def _wrapped(studies: Sequence[LabelledStudy], root: Path, uids: Mapping[str, st
 
 def _prediction(predictor: Predictor, said: Sequence[Answer]) -> Prediction:
     """What a report says, as the model would have said it."""
-    from models.types import FindingScore, Prediction
+    from models.processing.types import FindingScore, Prediction
 
     by_key = {answer.key: answer for answer in said}
     calibration = predictor.bundle.calibration.labels

@@ -48,9 +48,9 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
     The run folder keeps the logs (CSV and TensorBoard), the learning curves and the class distribution.
     """
     with one_sentence():
+        from models.labels.vocabulary import load_vocabulary
         from models.training.recipe import GateRecipe
         from models.training.recipe_file import read_any_recipe
-        from models.vocabulary import load_vocabulary
 
         chosen = read_any_recipe(recipe)
         dataset = labelled(chosen.dataset, data)
@@ -62,6 +62,7 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
             return
 
         # Only now the libraries that take seconds: a wrong word is answered at once.
+        from models.training.export import release
         from models.training.fit import Engine, fit
         from models.training.folds import search_epochs
         from models.training.history import read_history
@@ -72,7 +73,6 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
             draw_learning_curves,
         )
         from models.training.progress import EpochLine
-        from models.training.release import release
 
         _quieten()
         folder = f"{chosen.name}-{chosen.version}"
@@ -131,6 +131,6 @@ def _quieten() -> None:
 
 
 def _bundles() -> Path:
-    from models.shipped import shipped_folder
+    from models.bundles.shipped import shipped_folder
 
     return shipped_folder()

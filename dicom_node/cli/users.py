@@ -13,7 +13,7 @@ from dicom_node.cli.context import settings_of
 from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
-    from dicom_node.reading_room.accounts import Accounts, Role
+    from dicom_node.web.auth.accounts import Accounts, Role
 
 app = typer.Typer(help="Who may read in the reading room.", no_args_is_help=True)
 
@@ -26,9 +26,9 @@ _Stdin = Annotated[bool, typer.Option("--stdin", help="read the password from st
 
 @contextmanager
 def _accounts(ctx: typer.Context) -> Iterator[Accounts]:
-    from dicom_node.data_dir import DataDir
-    from dicom_node.reading_room.accounts import Accounts
+    from dicom_node.config.data_dir import DataDir
     from dicom_node.store.index import Index
+    from dicom_node.web.auth.accounts import Accounts
 
     settings = settings_of(ctx)
     DataDir(settings).root.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def token(ctx: typer.Context, name: _Name) -> None:
 
 
 def _role(text: str) -> Role:
-    from dicom_node.reading_room.accounts import Role
+    from dicom_node.web.auth.accounts import Role
 
     try:
         return Role(text)

@@ -1,1 +1,1 @@
-"""What is said of a study, and how it is written as DICOM."""
+"""Results of an analysis as DICOM objects: the report and its writers. Imports imaging and errors."""

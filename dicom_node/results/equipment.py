@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final
-
-MODEL_NAME: Final = "dicom-node"
-"""Manufacturer's Model Name on every result; by it results are known again."""
 
 
 @dataclass(frozen=True, slots=True)

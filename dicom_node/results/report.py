@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from dicom_node import elements
+from dicom_node.imaging import attributes
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
@@ -86,7 +86,7 @@ class Source:
     @property
     def sop_instance_uid(self) -> str:
         """UID of the instance; empty when the header has none."""
-        return elements.text(self.header, "SOPInstanceUID")
+        return attributes.text(self.header, "SOPInstanceUID")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,12 +162,12 @@ class Prior:
     @property
     def study_instance_uid(self) -> str:
         """Of the prior; empty when there is none."""
-        return elements.text(self.sources[0].header, "StudyInstanceUID") if self.sources else ""
+        return attributes.text(self.sources[0].header, "StudyInstanceUID") if self.sources else ""
 
     @property
     def study_date(self) -> str:
         """Of the prior, DA; empty when there is none."""
-        return elements.text(self.sources[0].header, "StudyDate") if self.sources else ""
+        return attributes.text(self.sources[0].header, "StudyDate") if self.sources else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,18 +10,18 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
-from dicom_node.results import multiframe
-from dicom_node.results.document import Predecessor, SrClass
+from dicom_node.results.document.key_objects import write_kos
+from dicom_node.results.document.pdf import write_pdf
 from dicom_node.results.equipment import Equipment
-from dicom_node.results.gsps import write_gsps
-from dicom_node.results.kos import write_kos
-from dicom_node.results.pdf import write_pdf
-from dicom_node.results.pm import write_pm
+from dicom_node.results.image import multiframe
+from dicom_node.results.image.parametric_map import write_pm
+from dicom_node.results.image.presentation_state import write_gsps
+from dicom_node.results.image.secondary_capture import write_sc
+from dicom_node.results.image.segmentation import write_seg
 from dicom_node.results.report import Finding, FloatArray, Report, Saliency
-from dicom_node.results.sc import write_sc
-from dicom_node.results.seg import write_seg
-from dicom_node.results.similar import write_similar
-from dicom_node.results.sr import write_sr
+from dicom_node.results.sr.document import Predecessor, SrClass
+from dicom_node.results.sr.findings import write_sr
+from dicom_node.results.sr.similar_cases import write_similar
 from dicom_node.results.validation import check
 
 _DRAWING_THREADS: Final = 2

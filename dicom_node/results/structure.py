@@ -20,7 +20,8 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from dicom_node.results import codes, document
+from dicom_node.results import codes
+from dicom_node.results.sr import document
 
 _BYTE: Final = 8
 

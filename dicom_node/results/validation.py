@@ -22,10 +22,11 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import validate_value
 
-from dicom_node import elements
+from dicom_node import MODEL_NAME
 from dicom_node.errors import EncodingFailed
-from dicom_node.results import codes, document, structure
-from dicom_node.results.equipment import MODEL_NAME
+from dicom_node.imaging import attributes
+from dicom_node.results import codes, structure
+from dicom_node.results.sr import document
 
 _TYPE_1: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
 _TYPE_2: Final = (
@@ -92,13 +93,13 @@ def inspect(path: Path) -> list[str]:
         When there is no such file.
     """
     try:
-        with elements.tolerance():
+        with attributes.tolerance():
             ds = dcmread(path)
             ours = _text(ds, "ManufacturerModelName") == MODEL_NAME
             return [*mistakes(ds, ours=ours), *_unknown_codes(ds)]
     except FileNotFoundError:
         raise
-    except (*elements.MALFORMED, OSError) as error:
+    except (*attributes.MALFORMED, OSError) as error:
         return [f"it cannot be read as DICOM: {' '.join(str(error).split())[:200] or type(error).__name__}"]
 
 

@@ -1,1 +1,4 @@
-"""What the node holds: received bytes, and the index that says what became of them."""
+"""Durable state of a node: received files, results, and the index (SQLite or PostgreSQL).
+
+Imports runtime and errors.
+"""

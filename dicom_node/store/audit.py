@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, case, exists, func, select
 from dicom_node.store import database
 from dicom_node.store.files import Spool, digest_of
 from dicom_node.store.index import SetAside
-from dicom_node.store.study import OUTCOMES, ResultState, StudyState
+from dicom_node.store.states import OUTCOMES, ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 
 _FATE_ORDER = ("delivered", "waiting", "skipped", "failed", "withdrawn", "set_aside", "prior")

@@ -15,9 +15,9 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 
 from dicom_node.store import database
-from dicom_node.store.claims import REASON_LENGTH
-from dicom_node.store.outbox import Delivery
-from dicom_node.store.study import Confirmation, ResultState
+from dicom_node.store.analysis_leases import REASON_LENGTH
+from dicom_node.store.delivery_queue import Delivery
+from dicom_node.store.states import Confirmation, ResultState
 from dicom_node.store.tables import commitment, commitment_item, delivery, result
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, Engine, and_, exists, or_, select, update
 
 from dicom_node.store import database
-from dicom_node.store.study import OUTCOMES, StudyState, sources
+from dicom_node.store.states import OUTCOMES, StudyState, sources
 from dicom_node.store.tables import instance, prior, prior_request, result, study
 
 _BATCH = 500

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.architectures.image import create_backbone, feature_map
 from models.architectures.interface import Batch, Network, Output
 from models.architectures.text import FIELDS, create_bert, limits_of
-from models.tokens import TextLimits, Tokenizer, Tokens
+from models.text.tokenizer import TextLimits, Tokenizer, Tokens
 
 #: PubMedBERT (Gu et al. 2021): the base size, with a vocabulary of its own.
 _PUBMEDBERT = {"vocab_size": 30522}

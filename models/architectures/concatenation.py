@@ -13,7 +13,7 @@ from torch import nn
 
 from models.architectures.interface import Batch, Output
 from models.architectures.text import pool
-from models.architectures.towers import TwoTowers
+from models.architectures.two_towers import TwoTowers
 
 
 class Concatenation(TwoTowers):
@@ -24,7 +24,7 @@ class Concatenation(TwoTowers):
     outputs
         Width of the head.
     backbone, channels, options, text, pooling
-        Of the towers, as :class:`models.architectures.towers.TwoTowers` takes them.
+        Of the towers, as :class:`models.architectures.two_towers.TwoTowers` takes them.
     hidden
         Width of the hidden layer.
     dropout

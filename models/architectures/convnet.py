@@ -12,9 +12,9 @@ from typing import Any
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
 
+from models.architectures.efficientnet_lite import imagenet_state
 from models.architectures.image import create_backbone
 from models.architectures.interface import Batch, Network, Output
-from models.architectures.lite import imagenet_state
 from models.errors import BundleError, RecipeError
 
 
@@ -90,7 +90,7 @@ class ConvNet(Network):
         return self.joint or self.head.in_features
 
     def load_imagenet(self) -> None:
-        """Start from the published weights of :mod:`models.architectures.lite`.
+        """Start from the published weights of :mod:`models.architectures.efficientnet_lite`.
 
         Raises
         ------

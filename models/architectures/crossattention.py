@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.architectures.interface import Batch, Output
 from models.architectures.text import pool
-from models.architectures.towers import TwoTowers
+from models.architectures.two_towers import TwoTowers
 
 #: Neighbours that the convolution of the hybrid feed-forward network sees: one on each side.
 _KERNEL = 3
@@ -90,8 +90,8 @@ class CrossAttention(TwoTowers):
     outputs
         Width of the head.
     backbone, channels, options, text, pooling
-        Of the towers, as :class:`models.architectures.towers.TwoTowers` takes them; the text is pooled in the
-        joint space.
+        Of the towers, as :class:`models.architectures.two_towers.TwoTowers` takes them; the text is pooled in
+        the joint space.
     joint
         Width of the joint space, in which the towers are compared and attend to each other.
     layers, heads

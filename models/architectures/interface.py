@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from models.errors import RecipeError
-from models.tokens import TextLimits, Tokens
+from models.text.tokenizer import TextLimits, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class Batch:
     Attributes
     ----------
     images
-        Shape (n, channels, size, size), float32, as :class:`models.transforms.Preprocessing` gives them.
+        Shape (n, channels, size, size), float32, as :class:`models.processing.transforms.Preprocessing`
+        gives it.
     tokens
         One row an image; None when no image has a text, or the network reads none.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.tokens import TextLimits, Tokens
+from models.text.tokenizer import TextLimits, Tokens
 
 #: What may be configured, by the names of Hugging Face's ``config.json``, with the values of BioBERT (Lee et
 #: al. 2020) and ClinicalBERT (Alsentzer et al. 2019): the base size, and the vocabulary that minds case.

@@ -1,1 +1,4 @@
-"""."""
+"""Evaluation of bundles: metrics with intervals, tables, plots, model cards.
+
+Imports retrieval, explain and below.
+"""

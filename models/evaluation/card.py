@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from models.bundle import Bundle, amend_bundle
-from models.calibration import FEWEST_POSITIVES, LabelCalibration
+from models.bundles.bundle import Bundle, amend_bundle
+from models.bundles.manifest import CARD, METRICS
 from models.errors import BundleError
 from models.evaluation import explanations, retrieval_tables, tables
 from models.evaluation.tables import Figures, Table, number
-from models.manifest import CARD, METRICS
+from models.labels.calibration import FEWEST_POSITIVES, LabelCalibration
 
 #: By the short name of a data set: where its labels come from, and what that means for the figures.
 _LABELS_FROM = {

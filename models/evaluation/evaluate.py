@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from models.bundles.predictor import Predictor
+from models.bundles.study_predictions import Progress, predict_all, text_of
+from models.data.dataset import FilmDataset, LabelledStudy
 from models.errors import UsageError
 from models.evaluation.bootstrap import draw
-from models.evaluation.figures import figures
-from models.evaluation.sample import Sample, join
+from models.evaluation.metrics_summary import figures
+from models.evaluation.predictions import Sample, join
+from models.evaluation.report_text_statistics import count_words
 from models.evaluation.subgroups import subgroups
-from models.evaluation.words import count_words
-from models.predictor import Predictor
-from models.text import TEXTS, readable
-from models.training.dataset import FilmDataset, LabelledStudy
-from models.types import Prediction, Study
-from models.vocabulary import load_vocabulary
-
-Progress = Callable[[int, int], None]
-
-#: Studies that are read at a time: enough to fill the processor, few enough to keep in memory.
-_STUDIES_AT_ONCE = 8
+from models.processing.types import Prediction
+from models.text.study_text import TEXTS
 
 _FROM_REPORT = (
     "The labels come from the very report that was read, freed of their terms: these are no figures of what "
@@ -30,35 +24,6 @@ _FROM_REPORT = (
 _FITTED_HERE = "Calibration and thresholds were fitted to this split: its F1, Brier score and ECE flatter."
 _FITTED_ELSEWHERE = "Calibration and thresholds were fitted to {}: they may not suit these films."
 _TRAINED_HERE = "The bundle may have been trained on these films: the figures say nothing of others."
-
-
-def predict_all(
-    predictor: Predictor,
-    studies: tuple[LabelledStudy, ...],
-    progress: Progress = lambda _done, _all: None,
-    *,
-    text: str = "none",
-) -> list[Prediction]:
-    """Read every study from its files, in order.
-
-    Parameters
-    ----------
-    text
-        Of :data:`models.text.TEXTS`: what is read beside the films.
-
-    Raises
-    ------
-    DatasetError
-        If a film cannot be read.
-    PredictionError
-        If the bundle requires text and a study has none.
-    """
-    predictions: list[Prediction] = []
-    for start in range(0, len(studies), _STUDIES_AT_ONCE):
-        batch = studies[start : start + _STUDIES_AT_ONCE]
-        predictions += predictor.predict([_load(study, text) for study in batch])
-        progress(len(predictions), len(studies))
-    return predictions
 
 
 def measure(
@@ -138,15 +103,16 @@ def evaluate(
     split
         Of the data set.
     text
-        Of :data:`models.text.TEXTS`: what the model reads beside the films; named in every table.
+        Of :data:`models.text.study_text.TEXTS`: what the model reads beside the films; named in every table.
     progress
         Called with studies read and studies in all.
 
     Returns
     -------
     dict
-        As :func:`models.evaluation.figures.figures` describes it, with ``bundle``, ``dataset``, ``split``,
-        ``text`` and ``warnings``; ``n_left_out`` studies that a bundle which requires text could not read;
+        As :func:`models.evaluation.metrics_summary.figures` describes it, with ``bundle``, ``dataset``,
+        ``split``, ``text`` and ``warnings``; ``n_left_out`` studies that a bundle which requires
+        text could not read;
         ``subgroups`` and ``words`` of their modules.
 
     Raises
@@ -174,15 +140,6 @@ def check_text(predictor: Predictor, text: str) -> None:
         raise UsageError(f"--text {text}: bundle {name} reads films alone; use --text none")
     if text == "none" and predictor.text == "required":
         raise UsageError(f"--text none: bundle {name} requires text; use --text indication")
-
-
-def text_of(study: LabelledStudy, text: str) -> str | None:
-    """What a model reads of a labelled study beside its films; None where there is nothing."""
-    return readable(text, indication=study.indication, report=study.report, vocabulary=load_vocabulary())
-
-
-def _load(study: LabelledStudy, text: str) -> Study:
-    return replace(study.load(), text=text_of(study, text))
 
 
 def _warnings(predictor: Predictor, dataset: str, split: str, text: str) -> Iterable[str]:

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import MAPS, Bundle, amend_bundle
-from models.evaluation import faith
-from models.evaluation.places import cases_of, mean, measure_places
+from models.bundles.bundle import MAPS, Bundle, amend_bundle
+from models.bundles.predictor import Predictor, Reading
+from models.data.dataset import FilmDataset, LabelledStudy
+from models.evaluation import faithfulness
+from models.evaluation.localization import cases_of, mean, measure_places
 from models.explain import heatmaps, methods_of
-from models.explain.subjects import best_film, reported
-from models.lungs import find_lungs
-from models.mapcheck import MapCheck, coarse, fit_map_check, region_of, share_inside
-from models.predictor import Predictor, Reading
-from models.training.dataset import FilmDataset, LabelledStudy
+from models.explain.targets import best_film, reported
+from models.processing.lungs import find_lungs
+from models.processing.map_check import MapCheck, coarse, fit_map_check, region_of, share_inside
 
 Progress = Callable[[int, int], None]
 
@@ -57,10 +57,10 @@ def measure_explanations(
     -------
     dict
         ``bundle``, ``weights_sha256``, ``dataset``, ``split``, ``methods``, ``n_maps``, ``n_lateral``;
-        ``boxes`` (:func:`models.evaluation.places.measure_places`), None without boxes;
-        ``agreement``: by pair of methods (:func:`models.evaluation.faith.compare`); ``faithfulness``: by
-        method and :data:`RANDOM`, ``deletion`` and ``insertion``; ``lungs``: on frontal films by method and
-        :data:`EVEN`, the share of energy in the ``lungs`` and on the ``chest``; ``randomised``: by stage the
+        ``boxes`` (:func:`models.evaluation.localization.measure_places`), None without boxes;
+        ``agreement``: by pair of methods (:func:`models.evaluation.faithfulness.compare`);
+        ``faithfulness``: by method and :data:`RANDOM`, ``deletion`` and ``insertion``; ``lungs``: on frontal films by
+        method and :data:`EVEN`, the share of energy in the ``lungs`` and on the ``chest``; ``randomised``: by stage the
         correlation with the bundle's own map; ``check``: how many of these maps are ``withheld`` and why.
         Figures are tables of ``mean`` and its 95 % interval over patients, ``low`` and ``high``.
     """
@@ -77,7 +77,7 @@ def measure_explanations(
         progress(done, steps)
 
     boxes = measure_places(predictor, cases, chosen, step) if cases else None
-    spoilt = {stage: faith.randomised(predictor, stage) for stage in faith.STAGES}
+    spoilt = {stage: faithfulness.randomised(predictor, stage) for stage in faithfulness.STAGES}
     rows: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
@@ -133,12 +133,12 @@ def _measure(
         method: heatmaps(predictor, reading, [key], films=[film], method=method)[0].values
         for method in methods
     }
-    for pair, agreement in faith.compare(drawn).items():
+    for pair, agreement in faithfulness.compare(drawn).items():
         _add(rows["agreement"][pair], agreement)
     column = [label.key for label in predictor.labels].index(key)
-    orders = {**drawn, RANDOM: faith.random_order(len(reasons))}
+    orders = {**drawn, RANDOM: faithfulness.random_order(len(reasons))}
     for name, order in orders.items():
-        _add(rows["faithfulness"][name], faith.curves(predictor, reading, column, film, order))
+        _add(rows["faithfulness"][name], faithfulness.curves(predictor, reading, column, film, order))
     if view == "frontal":
         anatomy = find_lungs(pixels)
         for name, values in {**drawn, EVEN: np.ones_like(pixels)}.items():
@@ -150,7 +150,7 @@ def _measure(
                 {place: float(cells[mask].sum()) / total for place, mask in inside.items()},
             )
     for stage, other in spoilt.items():
-        found = faith.similarity(predictor, other, reading, key, film, methods[0])
+        found = faithfulness.similarity(predictor, other, reading, key, film, methods[0])
         _add(rows["randomised"][stage], {"pearson": found})
     reasons.append(predictor.bundle.map_check.objection(drawn[methods[0]], region_of(pixels, view), view))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import SIDE_95
+from models.labels.calibration import SIDE_95
 
 BoolArray = NDArray[np.bool_]
 ScoreArray = NDArray[np.float32] | NDArray[np.float64]

@@ -16,8 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from models.evaluation import metrics
-from models.evaluation.figures import enough
-from models.evaluation.sample import Column, Sample
+from models.evaluation.metrics_summary import enough
+from models.evaluation.predictions import Column, Sample
 from models.evaluation.tables import source
 
 _ACROSS = 6

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.evaluation import tables
-from models.evaluation.sample import Sample
+from models.evaluation.predictions import Sample
 
 METRICS = "metrics.json"
 TABLE = "table.md"

@@ -19,19 +19,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bundles.predictor import Predictor
+from models.bundles.study_predictions import predict_all
+from models.data.dataset import FilmDataset, LabelledStudy, targets
 from models.evaluation import ranking
 from models.evaluation.bootstrap import SEED, draw, interval
-from models.evaluation.evaluate import predict_all
-from models.evaluation.figures import known
 from models.evaluation.metrics import BoolArray, Weights
-from models.predictor import Predictor
+from models.evaluation.metrics_summary import known
+from models.labels.vocabulary import load_vocabulary
+from models.processing.types import FloatArray, Prediction
 from models.retrieval.build import Progress, build_index, read_reports
+from models.retrieval.embedding import embeddings_of, expected_of, place, places
 from models.retrieval.index import Index, Side
-from models.retrieval.place import embeddings_of, expected_of, place, places
 from models.retrieval.search import Searcher, opinion
-from models.training.dataset import FilmDataset, LabelledStudy, targets
-from models.types import FloatArray, Prediction
-from models.vocabulary import load_vocabulary
 
 Query = Literal["films", "report", "films and report"]
 

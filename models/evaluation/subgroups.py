@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from models.data.dataset import LabelledStudy
 from models.evaluation import metrics
 from models.evaluation.bootstrap import follow
-from models.evaluation.figures import abnormality, enough, known, macro, measured
 from models.evaluation.metrics import BoolArray, Curve, Weights
-from models.evaluation.sample import Column, Sample
-from models.training.dataset import LabelledStudy
+from models.evaluation.metrics_summary import abnormality, enough, known, macro, measured
+from models.evaluation.predictions import Column, Sample
 
 UNKNOWN = "unknown"
 
@@ -74,8 +74,8 @@ def subgroups(sample: Sample, weights: Weights) -> dict[str, dict[str, dict[str,
     dict
         Division -> subgroup -> ``n_studies``, ``n_patients``, ``macro`` over the labels with enough positives
         there, with ``auc_everyone`` of all studies over the same labels, and ``abnormal``, as
-        :func:`models.evaluation.figures.abnormality` gives it, or None with too few of a kind. A division of
-        which the data set knows nothing is left out.
+        :func:`models.evaluation.metrics_summary.abnormality` gives it, or None with too few of a kind. A
+        division of which the data set knows nothing is left out.
     """
     found = {}
     for name, of in DIVISIONS.items():

@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 from torch import Tensor
 
+from models.bundles.predictor import Predictor, Reading
 from models.errors import PredictionError, UsageError
 from models.explain import attention, attribution, gradcam
 from models.explain.heatmap import Heatmap
-from models.predictor import Predictor, Reading
 
 #: Predictor, reading, columns of the logits, positions of films -> maps of shape (findings, films, height,
 #: width) on any grid over the whole film, 0 or more.
@@ -54,7 +54,7 @@ def heatmaps(
     predictor
         That made the reading.
     reading
-        From :meth:`models.predictor.Predictor.read`.
+        From :meth:`models.bundles.predictor.Predictor.read`.
     keys
         Findings, any of the bundle's.
     films

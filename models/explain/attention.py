@@ -25,7 +25,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from models.architectures import Network
-from models.predictor import Predictor, Reading
+from models.bundles.predictor import Predictor, Reading
 
 
 def is_transformer(network: Network) -> bool:

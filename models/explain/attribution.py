@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from models.architectures import Batch
+from models.bundles.predictor import Predictor, Reading
 from models.errors import UsageError
-from models.predictor import Predictor, Reading
 
 #: Steps on the way from a black film to the film.
 _STEPS = 32

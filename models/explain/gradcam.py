@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
 
 from models.architectures.image import feature_map
-from models.predictor import Predictor, Reading
+from models.bundles.predictor import Predictor, Reading
 
 #: Cells across one cell of the network's grid: between cells a map is cubic, so that its peak may lie between
 #: them too.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.transforms import to_source
-from models.types import FloatArray
+from models.processing.transforms import to_source
+from models.processing.types import FloatArray
 
 #: Pixels along the longer side of a map that is looked at: no network draws one as fine.
 LOOKED_AT = 256

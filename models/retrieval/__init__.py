@@ -1,1 +1,1 @@
-"""Cases that are alike: an index of them, engines that search it, and what the neighbours say together."""
+"""Similar cases: index, search engines, report labeler. Imports bundles, data and below."""

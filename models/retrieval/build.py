@@ -8,15 +8,15 @@ import numpy as np
 import torch
 
 from models.architectures.convnet import ConvNet
+from models.bundles.predictor import Predictor
+from models.bundles.study_predictions import predict_all
+from models.data.dataset import LabelledStudy, targets
 from models.errors import RetrievalError, UsageError
-from models.evaluation.evaluate import predict_all
-from models.predictor import Predictor
+from models.processing.types import FloatArray, Prediction
+from models.retrieval.embedding import embeddings_of, place, places
 from models.retrieval.index import Case, Index, Origin, words, words_of
-from models.retrieval.place import embeddings_of, place, places
-from models.retrieval.reader import SAID, load_reader
-from models.sentences import embed_texts, encoder_identity
-from models.training.dataset import LabelledStudy, targets
-from models.types import FloatArray, Prediction
+from models.retrieval.report_labeler import SAID, load_reader
+from models.text.sentence_encoder import embed_texts, encoder_identity
 
 Progress = Callable[[str, int, int], None]
 

@@ -1,4 +1,4 @@
-"""Reference cases with their places, as :mod:`models.retrieval.place` makes them: what a search runs over.
+"""Index of reference cases: their embeddings (:mod:`models.retrieval.embedding`) and labels.
 
 ::
 
@@ -27,8 +27,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from models.errors import RetrievalError
-from models.types import FloatArray, Identity
-from models.vocabulary import load_vocabulary
+from models.labels.vocabulary import load_vocabulary
+from models.processing.types import FloatArray, Identity
 
 VECTORS = "index.safetensors"
 CASES = "index.jsonl"

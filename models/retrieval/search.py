@@ -10,9 +10,9 @@ from typing import Self
 import numpy as np
 
 from models.errors import PredictionError, UsageError
+from models.processing.types import FloatArray, Prediction
 from models.retrieval.engines import Rows, open_engine
 from models.retrieval.index import Case, Index, Side
-from models.types import FloatArray, Prediction
 
 #: Below it, the cases bear out too little of what the model says to pass over in silence: on average fewer
 #: than one of five cases has a label that the model reports.

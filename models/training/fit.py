@@ -19,16 +19,16 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from models.architectures import Network
+from models.data.dataset import FilmDataset
 from models.errors import RecipeError, TrainingError
-from models.tokens import Tokenizer
-from models.training.dataset import FilmDataset
-from models.training.films import Augmentation, CachedFilms, StudyBatches, seed_everything
+from models.labels.vocabulary import Vocabulary
+from models.text.tokenizer import Tokenizer
+from models.training.film_batches import Augmentation, CachedFilms, StudyBatches, seed_everything
 from models.training.history import History
+from models.training.initial_weights import start
+from models.training.label_plan import Plan, lessons_of, plan, tokens_of
 from models.training.module import FindingsModule
-from models.training.plan import Plan, lessons_of, plan, tokens_of
 from models.training.recipe import Recipe
-from models.training.start import start
-from models.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from models.data.dataset import FilmDataset
 from models.errors import RecipeError
-from models.training.dataset import FilmDataset
+from models.labels.vocabulary import Vocabulary
 from models.training.fit import Engine, fit
 from models.training.history import read_history
 from models.training.recipe import Recipe
-from models.vocabulary import Vocabulary
 
 FILE = "folds.json"
 

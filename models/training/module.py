@@ -19,7 +19,7 @@ from torch.distributions import Beta
 from models.architectures import Batch, Network, Output
 from models.architectures.convnet import ConvNet
 from models.evaluation.metrics import macro_auc
-from models.tokens import Tokens
+from models.text.tokenizer import Tokens
 from models.training.losses import LabelLoss
 from models.training.recipe import Recipe
 

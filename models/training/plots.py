@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from models.training.dataset import SPLITS, FilmDataset
+from models.data.dataset import SPLITS, FilmDataset
 from models.training.history import Epoch
 
 LEARNING_CURVES = "learning-curves.png"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.transforms import Preprocessing
+from models.processing.transforms import Preprocessing
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -26,7 +26,8 @@ class ArchitectureTable(_Table):
     start
         Where the weights come from: ``imagenet``, ``random``, or ``bundle:NAME`` for all but the head.
     towers
-        Published encoders that towers start from, by the tower's name, as :mod:`models.sources` finds them.
+        Published encoders that towers start from, by the tower's name
+        (:mod:`models.pretrained.weight_sources`).
     arguments
         Of the builder.
     """
@@ -195,7 +196,7 @@ class AugmentationTable(_Table):
 
 
 class PreprocessingTable(_Table):
-    """``[preprocessing]``: every parameter of :class:`models.transforms.Preprocessing`, none by default."""
+    """``[preprocessing]``: parameters of :class:`models.processing.transforms.Preprocessing`, all needed."""
 
     grid: int
     low: float
@@ -332,7 +333,7 @@ class NegativesTable(_Table):
     held_out
         Sources that nothing is fitted to: the gate is measured on them.
     drawings
-        How many are drawn of each family of :mod:`models.training.drawings`.
+        How many are drawn of each family of :mod:`models.gate.synthetic_negatives`.
     """
 
     folder: str

@@ -13,12 +13,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dicom_node.sections import ResultSettings, WorkerSettings
+from dicom_node.config.sections import ResultSettings, WorkerSettings
+from models.bundles.predictor import Predictor
 from models.explain import heatmaps
-from models.mapcheck import region_of
-from models.predictor import Predictor
-from models.types import Film, Study
-from tests import factories
+from models.processing.map_check import region_of
+from models.processing.types import Film, Study
+from tests.support import factories
 
 SIDES = {"256 x 256": (256, 256), "2048 x 2048": (2048, 2048)}
 RUNS = 15

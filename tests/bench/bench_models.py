@@ -17,15 +17,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 
 from models.architectures import Batch, Network, build
-from models.bundle import Manifest, write_bundle
-from models.predictor import Predictor
-from models.tokens import TextFormat
-from models.training.release import uncalibrated
-from models.transforms import Preprocessing
-from models.types import Film, Study
-from models.vocabulary import load_vocabulary
+from models.bundles.bundle import Manifest, write_bundle
+from models.bundles.predictor import Predictor
+from models.labels.vocabulary import load_vocabulary
+from models.processing.transforms import Preprocessing
+from models.processing.types import Film, Study
+from models.text.tokenizer import TextFormat
+from models.training.export import uncalibrated
+from tests.support.model_families import make_tokenizer
 from tests.unit.models.conftest import MANIFEST
-from tests.unit.models.families import make_tokenizer
 
 FAMILIES = {
     "convnet": {"backbone": "tf_efficientnet_lite0"},

@@ -22,18 +22,10 @@ import numpy as np
 import pytest
 
 from orthanc.harness import Orthanc
-from tests import factories
-from tests.integration.network.processes import ScpProcesses
-from tests.integration.network.wire import (
-    ASSOCIATE_AC,
-    CR,
-    EXPLICIT,
-    Wire,
-    data_set_of,
-    message,
-    store_rq,
-)
-from tests.peers import free_port, listening, until
+from tests.support import factories
+from tests.support.peers import free_port, listening, until
+from tests.support.scp_processes import ScpProcesses
+from tests.support.wire import ASSOCIATE_AC, CR, EXPLICIT, Wire, data_set_of, message, store_rq
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "6"))
 SIZES = {"10 MB": (2236, 2236), "0.5 MB": (512, 488)}

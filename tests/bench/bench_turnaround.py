@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from tests import factories
 from tests.e2e.conftest import SR, storescu
-from tests.peers import Node, StoreSCP, until
+from tests.support import factories
+from tests.support.peers import Node, StoreSCP, until
 
 RUNS = 9
 SIDES = {"0.5 MB": (512, 488), "10 MB": (2236, 2236)}

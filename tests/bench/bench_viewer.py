@@ -8,11 +8,11 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from dicom_node.reading_room.app import create_app
-from dicom_node.store.study import StudyState
-from tests.factories import film
-from tests.integration.test_reading_room_browser import chromium, served  # noqa: F401 - a fixture
-from tests.unit.reading_room.node import StillNode
+from dicom_node.store.states import StudyState
+from dicom_node.web.app import create_app
+from tests.integration.web.test_browser import chromium, served  # noqa: F401 - a fixture
+from tests.support.factories import film
+from tests.support.web_node import StillNode
 
 STUDIES = 4
 LIMIT_SECONDS = 1.0

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
+from models.bundles.predictor import Predictor
+from models.data.readers import read_dataset
 from models.evaluation.explanations import markdown, measure_explanations
 from models.explain import methods_of
-from models.predictor import Predictor
-from models.training.datasets import read_dataset
-from models.vocabulary import load_vocabulary
+from models.labels.vocabulary import load_vocabulary
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanations.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"

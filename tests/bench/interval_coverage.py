@@ -12,8 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from models.calibration import calibrate
-from tests.unit.models.test_calibration import sample
+from models.labels.calibration import calibrate
+from tests.unit.models.labels.test_calibration import sample
 
 STUDIES = 302
 CALIBRATIONS = 800

@@ -13,12 +13,12 @@ import warnings
 from pathlib import Path
 
 import models
-from models.training.datasets import read_dataset
+from models.data.readers import read_dataset
+from models.labels.vocabulary import load_vocabulary
 from models.training.fit import fit
 from models.training.history import read_history
 from models.training.recipe import Recipe, Stage
 from models.training.recipe_file import read_recipe
-from models.vocabulary import load_vocabulary
 
 RECIPE = Path(models.__file__).parent / "recipes" / "openi-findings.toml"
 

@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.results.report import Change
-from models.evaluation.evaluate import predict_all
-from models.predictor import Predictor
-from models.training.datasets import read_dataset
-from models.types import FindingScore, Prediction
-from models.vocabulary import load_vocabulary
-from worker import comparison
+from models.bundles.predictor import Predictor
+from models.bundles.study_predictions import predict_all
+from models.data.readers import read_dataset
+from models.labels.vocabulary import load_vocabulary
+from models.processing.types import FindingScore, Prediction
+from worker import prior_comparison
 
 RATIOS = (1.0, 2.0, 3.0, 5.0, 10.0)
 Answers = tuple[FindingScore, FindingScore]
@@ -46,7 +46,7 @@ def main() -> None:
     print(f"{len(pairs)} studies; answers: {len(same)} of one patient, {len(different)} of two\n")
     print("| odds ratio | changed, one patient | changed, two patients |\n|---|---|---|")
     for ratio in RATIOS:
-        comparison.ODDS_RATIO = ratio
+        prior_comparison.ODDS_RATIO = ratio
         print(f"| {ratio:g} | {_changed(same)} | {_changed(different)} |")
 
 
@@ -55,12 +55,12 @@ def _answers(one: Sequence[Prediction], other: Sequence[Prediction]) -> list[Ans
         pair
         for first, second in zip(one, other, strict=True)
         for pair in zip(first.findings, second.findings, strict=True)
-        if comparison.compare(*pair) is not None
+        if prior_comparison.compare(*pair) is not None
     ]
 
 
 def _changed(answers: Sequence[Answers]) -> str:
-    compared = [comparison.compare(*pair) for pair in answers]
+    compared = [prior_comparison.compare(*pair) for pair in answers]
     changed = sum(each is not None and each.change is not Change.UNCHANGED for each in compared)
     return f"{changed} ({changed / len(answers):.0%})"
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import FEWEST_POSITIVES, LabelCalibration, best_threshold, calibrate
-from models.evaluation.evaluate import predict_all
+from models.bundles.predictor import Predictor
+from models.bundles.study_predictions import predict_all
+from models.data.dataset import targets
+from models.data.readers import read_dataset
 from models.evaluation.metrics import f1
-from models.predictor import Predictor
-from models.training.dataset import targets
-from models.training.datasets import read_dataset
-from models.vocabulary import load_vocabulary
+from models.labels.calibration import FEWEST_POSITIVES, LabelCalibration, best_threshold, calibrate
+from models.labels.vocabulary import load_vocabulary
 
 REPEATS = 20
 QUANTILE = 0.99

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
 
-from tests import factories
+from tests.support import factories
 
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
 SC = "1.2.840.10008.5.1.4.1.1.7"

@@ -11,18 +11,18 @@ import torch
 from pydicom import dcmread
 
 import models
-from dicom_node.pixels import read_film
+from dicom_node.imaging.pixels import read_film
 from models.architectures import Batch
-from models.training.dataset import FilmDataset
+from models.data.dataset import FilmDataset
+from models.data.openi import read_openi
+from models.labels.vocabulary import load_vocabulary
+from models.training.export import release
 from models.training.fit import Trained, fit
-from models.training.openi import read_openi
 from models.training.recipe import Recipe, Stage
 from models.training.recipe_file import read_recipe
-from models.training.release import release
-from models.vocabulary import load_vocabulary
 from tests.e2e.conftest import SR, openi_films, scores, storescu
-from tests.peers import Node, StoreSCP
-from tests.unit.models.families import FAMILIES, TEXT, make_tokenizer
+from tests.support.model_families import FAMILIES, TEXT, make_tokenizer
+from tests.support.peers import Node, StoreSCP
 
 pytestmark = [pytest.mark.films, pytest.mark.filterwarnings("ignore")]
 

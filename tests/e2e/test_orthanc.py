@@ -11,7 +11,7 @@ from pydicom import dcmread
 
 from orthanc.harness import NodeAddress, Orthanc
 from tests.e2e.conftest import SC, SR, by_study, dciodvfy, openi_films, scores
-from tests.peers import Node, free_port, until
+from tests.support.peers import Node, free_port, until
 
 
 @pytest.mark.films

@@ -14,9 +14,9 @@ from pydicom import Dataset, dcmread
 from dicom_node.results import codes
 from dicom_node.results.structure import descendants, name_of
 from orthanc.harness import Orthanc
-from tests import factories
 from tests.e2e.conftest import SR, dciodvfy, films, scores, storescu, text_of
-from tests.peers import Node, StoreSCP, free_port
+from tests.support import factories
+from tests.support.peers import Node, StoreSCP, free_port
 
 
 @pytest.mark.films

@@ -13,8 +13,8 @@ from playwright.sync_api import Page, expect
 from pydicom import dcmread
 
 from tests.e2e.conftest import storescu
-from tests.integration.test_reading_room_browser import Visit, chromium  # noqa: F401 - a fixture
-from tests.peers import Node, StoreSCP
+from tests.integration.web.test_browser import Visit, chromium  # noqa: F401 - a fixture
+from tests.support.peers import Node, StoreSCP
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(300)]
 READ_MS = 90_000

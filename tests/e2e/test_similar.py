@@ -8,7 +8,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 
 from tests.e2e.conftest import SR, dciodvfy, films, storescu, text_of
-from tests.peers import Node, StoreSCP, cli
+from tests.support.peers import Node, StoreSCP, cli
 from tests.unit.models.conftest import write_openi
 
 

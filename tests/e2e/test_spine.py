@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from tests import factories
 from tests.e2e.conftest import SC, SR, by_study, dciodvfy, films, scores, storescu, text_of
-from tests.peers import Node, Redis, StoreSCP, cli, free_port, listening, postgresql, until
+from tests.support import factories
+from tests.support.peers import Node, Redis, StoreSCP, cli, free_port, listening, postgresql, until
 
 
 def check_results(pacs: StoreSCP, sent: list[Path]) -> None:

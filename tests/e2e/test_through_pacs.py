@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import cli
+from tests.support.peers import cli
 
 
 @pytest.mark.films

@@ -5,10 +5,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
-from dicom_node.conformance import conformance_statement
-from dicom_node.network import contexts, retrieval
-from dicom_node.network.status import Status
-from dicom_node.sections import (
+from dicom_node.config.sections import (
     DicomDestination,
     DicomSettings,
     DicomwebDestination,
@@ -16,7 +13,11 @@ from dicom_node.sections import (
     PriorSettings,
     ResultSettings,
 )
-from dicom_node.settings import Settings
+from dicom_node.config.settings import Settings
+from dicom_node.conformance import conformance_statement
+from dicom_node.dimse import contexts
+from dicom_node.dimse.client import query_retrieve
+from dicom_node.dimse.status import Status
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"
 
@@ -74,7 +75,7 @@ def test_the_services_that_fetch_priors_are_listed_when_there_is_a_source() -> N
     assert "prior" not in plain.replace("Priority", "").split("### 7.3")[0]
     text = conformance_statement(Settings(destinations=(pacs, web), priors=PriorSettings(source="pacs")))
     assert "| Study Root Query/Retrieve - MOVE | yes | no |" in text
-    for service in retrieval.SERVICES:
+    for service in query_retrieve.SERVICES:
         assert f"| {service.name} | {service} | Explicit VR Little Endian, " in text
     text = conformance_statement(Settings(destinations=(pacs, web), priors=PriorSettings(source="web")))
     assert "MOVE" not in text

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dicom_node.cli.checks import Check
-from dicom_node.settings import Settings
+from dicom_node.config.settings import Settings
 
 if TYPE_CHECKING:
-    from models.bundle import Bundle
+    from models.bundles.bundle import Bundle
 
 
 def device(settings: Settings) -> Iterator[Check]:
@@ -43,7 +43,7 @@ def device(settings: Settings) -> Iterator[Check]:
 def bundle(settings: Settings) -> Iterator[Check]:
     """See that the bundle is whole, and whether there are similar cases for it."""
     try:
-        from models.bundle import find_bundle, read_bundle
+        from models.bundles.bundle import find_bundle, read_bundle
         from models.errors import ModelError
     except ImportError as error:
         remedy = "pip install 'dicom-node[worker]'"
@@ -91,7 +91,7 @@ def gate(settings: Settings) -> Iterator[Check]:
         return
     try:
         from models.errors import ModelError
-        from models.gate import Gate
+        from models.gate.model import Gate
     except ImportError as error:
         remedy = "pip install 'dicom-node[worker]'"
         yield Check("gate", ok=None, found=f"cannot be read without {error.name}", remedy=remedy)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dicom_node.cli.checks import Check
-from dicom_node.settings import Settings
+from dicom_node.config.settings import Settings
 
 # Extra -> what is missing without it. Which packages it holds is read from this package's own metadata.
 _EXTRAS = {

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dicom_node.cli.checks import Check
 from dicom_node.cli.checks.installed import packages
-from dicom_node.data_dir import DataDir
+from dicom_node.config.data_dir import DataDir
+from dicom_node.config.sections import AnyDestination, DicomDestination
+from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
-from dicom_node.sections import AnyDestination, DicomDestination
-from dicom_node.settings import Settings
-from dicom_node.store.study import Confirmation
+from dicom_node.store.states import Confirmation
 
 _BROKER_SECONDS = 3.0
 
@@ -82,7 +82,7 @@ def priors(settings: Settings) -> Iterator[Check]:
     source = settings.prior_source
     if not isinstance(source, DicomDestination):
         return  # a DICOMweb service was asked as a destination
-    from dicom_node.network.retrieval import Retrieval
+    from dicom_node.dimse.client.query_retrieve import Retrieval
 
     ours = settings.dicom.ae_title
     deadline = time.monotonic() + settings.sender.connect_seconds
@@ -107,12 +107,12 @@ def _destination(destination: AnyDestination, settings: Settings) -> Check:
     quick = settings.sender.model_copy(update={"response_seconds": settings.sender.connect_seconds})
     try:
         if isinstance(destination, DicomDestination):
-            from dicom_node.network.peer import Peer
+            from dicom_node.dimse.client.peer import Peer
 
             seconds = Peer.of(destination, settings.dicom.ae_title, quick).echo()
             found = f"{destination.address} answers C-ECHO in {1000 * seconds:.0f} ms"
         else:
-            from dicom_node.network.dicomweb import WebSession
+            from dicom_node.dicomweb.client import WebSession
 
             seconds = WebSession(destination, quick).ping()
             found = f"{destination.address} answers QIDO-RS in {1000 * seconds:.0f} ms"

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 
 from dicom_node.cli.checks import Check
-from dicom_node.data_dir import DataDir
+from dicom_node.config.data_dir import DataDir
+from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
-from dicom_node.settings import Settings
 
 _MIB = 2**20
 _SLOW_FSYNC_SECONDS = 0.1

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Literal
 
 from models.errors import UsageError
+from models.processing.types import FloatArray
 from models.retrieval.engines import approximate, database, exact
 from models.retrieval.engines.interface import Engine, Rows
-from models.types import FloatArray
 
 __all__ = ["ENGINES", "Engine", "EngineName", "Rows", "open_engine"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from models.errors import RetrievalError
+from models.processing.types import FloatArray
 from models.retrieval.engines.interface import Rows
-from models.types import FloatArray
 
 _SEED = 1234
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from models.errors import RetrievalError
+from models.processing.types import FloatArray
 from models.retrieval.engines.interface import Rows
-from models.types import FloatArray
 
 #: Neighbours whose order single precision leaves open come as further candidates.
 _SPARE = 16

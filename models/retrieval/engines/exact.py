@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models.processing.types import FloatArray
 from models.retrieval.engines.interface import Rows
-from models.types import FloatArray
 
 #: Single precision orders rows that lie closer together than this by chance: they are all candidates.
 _ROUNDING = 1e-5

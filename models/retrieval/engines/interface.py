@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.types import FloatArray
+from models.processing.types import FloatArray
 
 Rows: TypeAlias = NDArray[np.intp]
 

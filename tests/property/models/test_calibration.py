@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.calibration import LabelCalibration
+from models.labels.calibration import LabelCalibration
 
 
 @given(

@@ -14,9 +14,9 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from models.calibration import best_threshold
 from models.evaluation import metrics
 from models.evaluation.bootstrap import draw, resample
+from models.labels.calibration import best_threshold
 
 
 @st.composite

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.data.nih import read_nih
+from models.data.openi import SHARES, read_openi
+from models.data.splits import derived_split
 from models.errors import DatasetError
-from models.training.nih import read_nih
-from models.training.openi import SHARES, read_openi
-from models.training.splits import derived_split
-from models.vocabulary import load_vocabulary
+from models.labels.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary()
 SPLITS = st.sampled_from(["train", "val", "test", "holdout"])

@@ -9,11 +9,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.data.boxes import read_boxes
+from models.data.metadata import whole_years
+from models.data.openi_reports import film_name
+from models.data.tables import read_table
 from models.errors import DatasetError
-from models.training.boxes import read_boxes
-from models.training.facts import whole_years
-from models.training.openi_reports import film_name
-from models.training.tables import read_table
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=12).map(str.strip)
 

@@ -7,8 +7,8 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models.text import scrub
-from models.vocabulary import load_vocabulary
+from models.labels.vocabulary import load_vocabulary
+from models.text.study_text import scrub
 
 VOCABULARY = load_vocabulary()
 LABELS = VOCABULARY.labels.values()

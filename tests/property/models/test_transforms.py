@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.transforms import Preprocessing, resample, to_source
+from models.processing.transforms import Preprocessing, resample, to_source
 
 PRE = Preprocessing(grid=32, size=24)
 SHAPES = st.tuples(st.integers(8, 150), st.integers(8, 150))

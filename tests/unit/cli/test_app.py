@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import factories
-from tests.peers import cli
+from tests.support import factories
+from tests.support.peers import cli
 
 PARTS = ("serve", "scp", "worker", "sender", "web")
 COMMANDS = (

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from dicom_node.cli import doctor as module
 from dicom_node.cli.checks import Check, installed, storage
 from dicom_node.cli.doctor import doctor, examine
-from dicom_node.settings import load_settings
-from tests.unit.cli.checks.host import settings_for
+from dicom_node.config.settings import load_settings
+from tests.support.host import settings_for
 
 
 def test_everything_is_looked_at_and_nothing_is_changed(tmp_path: Path) -> None:

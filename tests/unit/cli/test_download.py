@@ -11,8 +11,8 @@ import pytest
 
 from dicom_node.cli.download import Unreachable, download
 from dicom_node.errors import ConfigurationError, NodeError
-from tests.peers import free_port
-from tests.unit.cli.web import Web, serving
+from tests.support.file_server import Web, serving
+from tests.support.peers import free_port
 
 WHOLE = np.random.default_rng(5).bytes(3_000_000)
 SHA256 = "sha256:" + hashlib.sha256(WHOLE).hexdigest()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from models.bundle import Bundle, write_bundle
+from models.bundles.bundle import Bundle, write_bundle
+from tests.support.model_families import write_family
 from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network, write_openi
-from tests.unit.models.families import write_family
 
 
 @pytest.fixture(scope="module")

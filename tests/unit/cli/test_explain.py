@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from models.bundle import Bundle, read_bundle, write_bundle
-from tests import factories
+from models.bundles.bundle import Bundle, read_bundle, write_bundle
+from tests.support import factories
+from tests.support.model_families import write_family
 from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network, write_openi
-from tests.unit.models.families import write_family
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from PIL import Image
 from dicom_node.cli.evaluate import labelled
 from dicom_node.cli.films import read_film
 from models.errors import DatasetError
-from tests import factories
-from tests.unit.models.test_openi import write_reports
+from tests.support import factories
+from tests.unit.models.data.test_openi import write_reports
 
 
 def test_an_image_and_dicom_give_the_same_film(tmp_path: Path):

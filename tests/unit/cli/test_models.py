@@ -21,11 +21,11 @@ from typer.testing import CliRunner, Result
 
 from dicom_node.cli.models import app
 from dicom_node.errors import NodeError
-from models.encoders import read_encoder, recommended
-from tests.peers import cli, free_port
-from tests.unit.models.families import write_family
-from tests.unit.models.published import dense, write_bert
-from tests.unit.models.test_bundle import edit, seal
+from models.pretrained.encoders import read_encoder, recommended
+from tests.support.model_families import write_family
+from tests.support.peers import cli, free_port
+from tests.support.published_weights import dense, write_bert
+from tests.unit.models.bundles.test_bundle import edit, seal
 
 CLINICAL = "emilyalsentzer/Bio_ClinicalBERT"
 

@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
-from dicom_node.results.encoding import encoded, put
-from dicom_node.results.kos import write_kos
-from dicom_node.results.sr import write_sr
-from tests.factories import film, write
-from tests.peers import cli
-from tests.unit.results.cases import EQUIPMENT, report_of
+from dicom_node.results.document.key_objects import write_kos
+from dicom_node.results.encoding.part10 import encoded, put
+from dicom_node.results.sr.findings import write_sr
+from tests.support.factories import film, write
+from tests.support.peers import cli
+from tests.support.reports import EQUIPMENT, report_of
 
 
 def validated(*paths: Path) -> dict[str, list[str]]:

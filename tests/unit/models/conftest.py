@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from models.bundle import Bundle, Manifest, write_bundle
-from models.calibration import Calibration, LabelCalibration
-from models.predictor import Predictor
-from models.transforms import Preprocessing
-from models.types import Film, Study
+from models.bundles.bundle import Bundle, Manifest, write_bundle
+from models.bundles.predictor import Predictor
+from models.labels.calibration import Calibration, LabelCalibration
+from models.processing.transforms import Preprocessing
+from models.processing.types import Film, Study
 
 KEYS = ("normal", "cardiomegaly", "pleural_effusion", "nodule")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.results.regions import hot_box
-from tests.unit.results.cases import heat
+from tests.support.reports import heat
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (512, 448), (3000, 2500), (70, 3000)])

@@ -11,14 +11,14 @@ from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import EncodingFailed
-from dicom_node.pixels import read_film
+from dicom_node.imaging.pixels import read_film
 from dicom_node.results import codes
-from dicom_node.results.document import Predecessor
-from dicom_node.results.encoding import encoded
+from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.report import Refusal, Report
 from dicom_node.results.result_set import write_results
-from tests.factories import chest, film
-from tests.unit.results.cases import EQUIPMENT, OPENI, SIMILAR, SOURCES, report_of
+from dicom_node.results.sr.document import Predecessor
+from tests.support.factories import chest, film
+from tests.support.reports import EQUIPMENT, OPENI, SIMILAR, SOURCES, report_of
 
 ALL = ("sr", "sc", "similar", "pdf", "ko", "seg", "pr", "pm")
 
@@ -112,7 +112,7 @@ def test_both_reports_name_what_they_take_the_place_of(report: Report) -> None:
 
 
 def test_nothing_leaves_that_fails_its_check(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicom_node.results.pdf.SERIES_DESCRIPTION", "AI summary")
+    monkeypatch.setattr("dicom_node.results.document.pdf.SERIES_DESCRIPTION", "AI summary")
     with pytest.raises(EncodingFailed, match=codes.RESEARCH_USE_ONLY):
         written(report)
 

@@ -11,11 +11,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.results import codes, structure
-from dicom_node.results.encoding import encoded, put
-from dicom_node.results.kos import write_rejection
+from dicom_node.results.document.key_objects import write_rejection
+from dicom_node.results.encoding.part10 import encoded, put
 from dicom_node.results.result_set import write_results
-from tests.factories import chest, film
-from tests.unit.results.cases import CREATED, EQUIPMENT, SIMILAR, report_of
+from tests.support.factories import chest, film
+from tests.support.reports import CREATED, EQUIPMENT, SIMILAR, report_of
 
 KINDS = ("sr", "sc", "similar", "pdf", "ko", "seg", "pr", "pm")
 

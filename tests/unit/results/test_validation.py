@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import EncodingFailed
-from dicom_node.results.encoding import code_item, put
+from dicom_node.results.encoding.part10 import code_item, put
+from dicom_node.results.image.secondary_capture import write_sc
 from dicom_node.results.report import Code
-from dicom_node.results.sc import write_sc
-from dicom_node.results.sr import write_sr
+from dicom_node.results.sr.findings import write_sr
 from dicom_node.results.validation import check, dciodvfy, has_check_digit
-from tests.factories import chest, film
-from tests.unit.results.cases import EQUIPMENT, report_of
+from tests.support.factories import chest, film
+from tests.support.reports import EQUIPMENT, report_of
 
 
 @pytest.fixture

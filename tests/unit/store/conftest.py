@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from dicom_node.store import database
-from dicom_node.store.claims import Claims
+from dicom_node.store.analysis_leases import Claims
+from dicom_node.store.delivery_queue import Outbox
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Index, ReceivedInstance
-from dicom_node.store.outbox import Outbox
-from tests.peers import postgresql
+from tests.support.peers import postgresql
 
 
 class Clock:

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from dicom_node.store.analysis_leases import Claims
 from dicom_node.store.audit import Overview
-from dicom_node.store.claims import Claims
 from dicom_node.store.commitments import Commitments, Statement, Verdict
+from dicom_node.store.delivery_queue import Delivery, Outbox
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Index
-from dicom_node.store.outbox import Delivery, Outbox
-from dicom_node.store.study import Confirmation, ResultState, StudyState
+from dicom_node.store.states import Confirmation, ResultState, StudyState
 from tests.unit.store.conftest import Clock
-from tests.unit.store.test_claims import ME, claim, complete, encoded
+from tests.unit.store.test_analysis_leases import ME, claim, complete, encoded
 
 KEPT, LOST = Statement(Verdict.KEPT), Statement(Verdict.LOST, "no such object instance")
 

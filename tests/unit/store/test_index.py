@@ -11,7 +11,7 @@ from dicom_node.errors import StorageFailed
 from dicom_node.store import database
 from dicom_node.store.audit import Overview
 from dicom_node.store.index import Admission, Index
-from dicom_node.store.study import StudyState
+from dicom_node.store.states import StudyState
 from dicom_node.store.tables import instance, metadata
 from tests.unit.store.conftest import Clock, received
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.data_dir import DataDir
-from dicom_node.network.identifiers import read_identifiers
-from dicom_node.sections import DicomDestination, StudySettings, WorkerSettings
-from dicom_node.settings import Settings
+from dicom_node.config.data_dir import DataDir
+from dicom_node.config.sections import DicomDestination, StudySettings, WorkerSettings
+from dicom_node.config.settings import Settings
+from dicom_node.dimse.server.identifiers import read_identifiers
 from dicom_node.store.files import data_set_offset
 from dicom_node.store.index import Index
-from models.bundle import write_bundle
-from tests import factories
+from models.bundles.bundle import write_bundle
+from tests.support import factories
 from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network
 from worker.pipeline import Pipeline
-from worker.reading import StudyReader
+from worker.study_reader import StudyReader
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.config.sections import WorkerSettings
+from dicom_node.config.settings import Settings
 from dicom_node.results.report import Presence
-from dicom_node.sections import WorkerSettings
-from dicom_node.settings import Settings
-from dicom_node.store.study import StudyState
-from tests import factories
-from tests.unit.models.families import FAMILIES, write_family
-from worker.reading import StudyReader, StudyRevision
+from dicom_node.store.states import StudyState
+from tests.support import factories
+from tests.support.model_families import FAMILIES, write_family
+from worker.study_reader import StudyReader, StudyRevision
 
 
 @pytest.mark.parametrize("family", FAMILIES)

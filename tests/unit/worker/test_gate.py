@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 from pydicom import Dataset
 
+from dicom_node.config.sections import WorkerSettings
+from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
 from dicom_node.results import codes
-from dicom_node.sections import WorkerSettings
-from dicom_node.settings import Settings
-from dicom_node.store.study import StudyState
+from dicom_node.store.states import StudyState
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.test_pipeline import reason, results
-from worker.predictors import load_gate
+from worker.model_loading import load_gate
 
 
 @pytest.fixture

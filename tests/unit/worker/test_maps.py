@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.config.settings import Settings
 from dicom_node.results import codes
-from dicom_node.settings import Settings
-from models.bundle import MAPS, amend_bundle, read_bundle
-from models.mapcheck import MapCheck
-from tests import factories
-from worker.reading import StudyReader, StudyRevision
+from models.bundles.bundle import MAPS, amend_bundle, read_bundle
+from models.processing.map_check import MapCheck
+from tests.support import factories
+from worker.study_reader import StudyReader, StudyRevision
 
 
 @pytest.mark.parametrize("least", [0.0, 0.9999])

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, dcmread
 
+from dicom_node.config.settings import Settings
 from dicom_node.errors import StorageFull
-from dicom_node.owner import Owner
-from dicom_node.settings import Settings
+from dicom_node.runtime.lease_owner import Owner
+from dicom_node.store.analysis_leases import Claims
 from dicom_node.store.audit import Overview
-from dicom_node.store.claims import Claims
+from dicom_node.store.delivery_queue import Outbox
 from dicom_node.store.files import Spool
-from dicom_node.store.outbox import Outbox
-from dicom_node.store.study import ResultState, StudyState
+from dicom_node.store.states import ResultState, StudyState
+from models.bundles.predictor import Predictor
 from models.errors import ModelError
-from models.predictor import Predictor
 from tests.unit.worker.conftest import Bench
 
 
@@ -69,7 +69,7 @@ def test_the_same_study_twice_gives_the_same_bytes(bench: Bench, tmp_path: Path)
 
 
 def _revision(claim: object) -> object:
-    from worker.reading import StudyRevision
+    from worker.study_reader import StudyRevision
 
     return StudyRevision(claim.study_instance_uid, claim.revision, claim.created)  # type: ignore[attr-defined]
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, dcmread
 
+from dicom_node.config.sections import PriorSettings
+from dicom_node.config.settings import Settings
 from dicom_node.results import codes
 from dicom_node.results.structure import descendants, name_of
 from dicom_node.results.validation import inspect
-from dicom_node.sections import PriorSettings
-from dicom_node.settings import Settings
+from dicom_node.store.analysis_records import KeptPrior, Readings
 from dicom_node.store.audit import Overview
-from dicom_node.store.priors import Pairing, Priors
-from dicom_node.store.readings import KeptPrior, Readings
-from dicom_node.store.study import StudyState
+from dicom_node.store.prior_pairs import Pairing, Priors
+from dicom_node.store.states import StudyState
+from models.bundles.predictor import Predictor
 from models.errors import ModelError
-from models.predictor import Predictor
 from tests.unit.worker.conftest import Bench
 from worker.replay import replay
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from pydicom import dcmread
 
+from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
-from dicom_node.results.encoding import encoded
-from dicom_node.settings import Settings
+from dicom_node.results.encoding.part10 import encoded
 from dicom_node.store.tables import result
-from models.bundle import write_bundle
+from models.bundles.bundle import write_bundle
 from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network
 from tests.unit.worker.conftest import Bench
 from worker.replay import replay

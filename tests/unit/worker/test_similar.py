@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
+from dicom_node.config.sections import RetrievalSettings
+from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
-from dicom_node.owner import Owner
-from dicom_node.sections import RetrievalSettings
-from dicom_node.settings import Settings
-from dicom_node.store.outbox import Outbox
-from dicom_node.store.readings import Readings
-from dicom_node.store.study import StudyState
+from dicom_node.runtime.lease_owner import Owner
+from dicom_node.store.analysis_records import Readings
+from dicom_node.store.delivery_queue import Outbox
+from dicom_node.store.states import StudyState
+from models.bundles.predictor import Predictor
+from models.data.openi import read_openi
 from models.errors import RetrievalError
-from models.predictor import Predictor
+from models.labels.vocabulary import load_vocabulary
 from models.retrieval.build import build_index
 from models.retrieval.index import VECTORS, write_index
-from models.training.openi import read_openi
-from models.vocabulary import load_vocabulary
 from tests.unit.models.conftest import write_openi
 from tests.unit.worker.conftest import Bench
-from worker.predictors import load_searcher
+from worker.model_loading import load_searcher
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
+from dicom_node.config.sections import WorkerSettings
+from dicom_node.config.settings import Settings
 from dicom_node.results import codes
-from dicom_node.sections import WorkerSettings
-from dicom_node.settings import Settings
-from dicom_node.store.readings import Readings
-from dicom_node.store.study import StudyState
-from tests.unit.models.families import write_family
+from dicom_node.store.analysis_records import Readings
+from dicom_node.store.states import StudyState
+from tests.support.model_families import write_family
 from tests.unit.worker.conftest import Bench
 from tests.unit.worker.test_gate import text_of
 from tests.unit.worker.test_pipeline import reason, results

@@ -9,17 +9,17 @@ from pydicom import Dataset, dcmread
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
+from dicom_node.config.sections import DicomDestination
+from dicom_node.config.settings import Settings
+from dicom_node.delivery.withdrawal import withdraw
 from dicom_node.errors import NodeError
-from dicom_node.owner import Owner
 from dicom_node.results import codes
 from dicom_node.results.validation import dciodvfy
-from dicom_node.sections import DicomDestination
-from dicom_node.settings import Settings
+from dicom_node.runtime.lease_owner import Owner
 from dicom_node.store.audit import Overview
-from dicom_node.store.outbox import Outbox
-from dicom_node.store.results import REJECTION
-from dicom_node.store.study import ResultState, StudyState
-from dicom_node.withdrawal import withdraw
+from dicom_node.store.delivery_queue import Outbox
+from dicom_node.store.recorded_results import REJECTION
+from dicom_node.store.states import ResultState, StudyState
 from tests.unit.worker.conftest import Bench
 
 OWNER = Owner("elsewhere", 1, 1)

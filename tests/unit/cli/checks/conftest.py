@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.settings import Settings
-from tests.unit.cli.checks.host import settings_for
+from dicom_node.config.settings import Settings
+from tests.support.host import settings_for
 
 
 @pytest.fixture

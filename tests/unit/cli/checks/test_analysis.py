@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from dicom_node.cli.checks import analysis
-from dicom_node.settings import Settings
-from models.bundle import find_bundle, read_bundle
+from dicom_node.config.settings import Settings
+from models.bundles.bundle import find_bundle, read_bundle
 from models.retrieval.index import CASES, Origin, write_index
-from tests.unit.cli.checks.host import blocked, one, settings_for
-from tests.unit.models.retrieval import make_index
+from tests.support.host import blocked, one, settings_for
+from tests.support.retrieval_cases import make_index
 
 
 def fake_torch(monkeypatch: pytest.MonkeyPatch, cards: int) -> None:

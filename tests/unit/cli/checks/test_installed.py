@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.cli.checks import installed
-from dicom_node.settings import Settings
-from tests.unit.cli.checks.host import blocked, one, settings_for
+from dicom_node.config.settings import Settings
+from tests.support.host import blocked, one, settings_for
 
 
 def test_installed_packages_are_told_with_their_versions(settings: Settings) -> None:

@@ -6,12 +6,18 @@ from pathlib import Path
 import pytest
 
 from dicom_node.cli.checks import Check, network, storage
-from dicom_node.data_dir import DataDir
-from dicom_node.sections import DicomDestination, DicomSettings, DicomwebDestination, Peer, PriorSettings
-from dicom_node.settings import Settings
-from dicom_node.store.study import Confirmation
-from tests.peers import Redis, StoreSCP, free_port
-from tests.unit.cli.checks.host import blocked, one, settings_for
+from dicom_node.config.data_dir import DataDir
+from dicom_node.config.sections import (
+    DicomDestination,
+    DicomSettings,
+    DicomwebDestination,
+    Peer,
+    PriorSettings,
+)
+from dicom_node.config.settings import Settings
+from dicom_node.store.states import Confirmation
+from tests.support.host import blocked, one, settings_for
+from tests.support.peers import Redis, StoreSCP, free_port
 
 
 def test_the_embedded_broker_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from dicom_node.cli.checks import storage
-from dicom_node.data_dir import DataDir
-from dicom_node.settings import Settings
+from dicom_node.config.data_dir import DataDir
+from dicom_node.config.settings import Settings
 from dicom_node.store.index import Index
-from tests.peers import free_port
-from tests.unit.cli.checks.host import one, settings_for
+from tests.support.host import one, settings_for
+from tests.support.peers import free_port
 
 
 def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:

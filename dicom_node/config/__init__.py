@@ -1,0 +1,4 @@
+"""Settings of a node: their sections and defaults, its data directory, its name on results.
+
+Imports store, results and below.
+"""

@@ -1,0 +1,4 @@
+"""Delivery of results: routing rules, sender, confirmation, withdrawal.
+
+Imports dicomweb, dimse and below.
+"""

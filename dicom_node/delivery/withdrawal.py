@@ -1,0 +1,90 @@
+"""Taking results back: a rejection note to whoever holds them, and nothing more to anybody else."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydicom import dcmread
+
+from dicom_node.config.data_dir import DataDir
+from dicom_node.config.installation import this_installation
+from dicom_node.config.settings import Settings
+from dicom_node.errors import NodeError
+from dicom_node.results.document.key_objects import write_rejection
+from dicom_node.results.encoding.part10 import encoded
+from dicom_node.results.report import Code
+from dicom_node.results.validation import check
+from dicom_node.store.analysis_leases import EncodedResult
+from dicom_node.store.index import Index
+from dicom_node.store.recorded_results import REJECTION, Results
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """What was taken back.
+
+    Attributes
+    ----------
+    results
+        How many results the note names.
+    stopped
+        Deliveries that had not arrived and will not be sent.
+    told
+        Destinations that get the note.
+    note
+        SOP Instance UID of the note.
+    """
+
+    results: int
+    stopped: int
+    told: tuple[str, ...]
+    note: str
+
+
+def withdraw(
+    settings: Settings, index: Index, study_instance_uid: str, *, title: Code, reason: str
+) -> Withdrawal:
+    """Withdraw every result of a study that is in force.
+
+    Parameters
+    ----------
+    title
+        ``codes.REJECTED_FOR_SAFETY`` or ``codes.REJECTED_FOR_QUALITY``.
+    reason
+        One sentence; it stands in the note.
+
+    Raises
+    ------
+    NodeError
+        When there is nothing to withdraw, or a result's file is lost.
+    """
+    recorded = Results(index.engine).of_study(study_instance_uid)
+    if recorded is None or not recorded.results:
+        raise NodeError(
+            f"study {study_instance_uid}: no results that could be withdrawn; see `dicom-node status`"
+        )
+    spool = DataDir(settings).results
+    try:
+        written = [dcmread(spool.path(entry.file), stop_before_pixels=True) for entry in recorded.results]
+    except OSError as error:
+        raise NodeError(
+            f"study {study_instance_uid}: a result cannot be read: {error.strerror}; see "
+            "`dicom-node status --audit`"
+        ) from None
+    note = write_rejection(
+        written,
+        title=title,
+        reason=reason,
+        created=datetime.fromtimestamp(time.time(), UTC),
+        revision=recorded.revision,
+        equipment=this_installation(settings),
+    )
+    check(note)
+    entry = EncodedResult(
+        REJECTION, str(note.SOPInstanceUID), str(note.SOPClassUID), spool.keep(encoded(note))
+    )
+    names = [destination.name for destination in settings.destinations]
+    stopped, told = Results(index.engine).withdraw(recorded, entry, names)
+    return Withdrawal(len(recorded.results), stopped, tuple(told), entry.sop_instance_uid)

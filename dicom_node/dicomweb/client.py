@@ -1,0 +1,230 @@
+"""DICOMweb services (PS3.18): results go there by STOW-RS, priors come by WADO-RS, QIDO-RS looks for both."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import requests
+from dicomweb_client.web import DICOMwebClient
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.config.sections import DicomwebDestination, SenderSettings
+from dicom_node.dimse.client.query_retrieve import SERIES_KEYS, STUDY_KEYS
+from dicom_node.dimse.client.scu import Answer
+from dicom_node.dimse.commitment import Reference
+from dicom_node.dimse.status import Outcome, meaning_of
+from dicom_node.dimse.tls import client_context
+from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
+from dicom_node.imaging import attributes
+from dicom_node.store.states import Confirmation
+
+# They log addresses, which hold UIDs.
+for _name in ("dicomweb_client", "urllib3"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+_CONFLICT = 409  # the service judged the instance (PS3.18 table 10.5.3-1)
+# What is wrong with the request itself; all other failures, a wrong password too, may be mended by somebody.
+_PERMANENT = frozenset({400, 406, 413, 415, 422})
+_SOP_INSTANCE_UID = "00080018"
+
+
+class WebSession:
+    """Sends to, and asks, one DICOMweb service. Not for several threads at once.
+
+    Parameters
+    ----------
+    destination
+        The service.
+    settings
+        Deadlines.
+
+    Raises
+    ------
+    ConfigurationError
+        When its certificates cannot be read.
+    """
+
+    def __init__(self, destination: DicomwebDestination, settings: SenderSettings) -> None:
+        self.name = destination.url
+        client_context(destination)  # says at once what is wrong with the files
+        self._session = requests.Session()
+        self._session.trust_env = False  # the settings alone say who is trusted, and who we are
+        paths = ssl.get_default_verify_paths()
+        self._session.verify = str(destination.tls_ca or paths.cafile or paths.capath or True)
+        if destination.tls_certificate is not None and destination.tls_key is not None:
+            self._session.cert = (str(destination.tls_certificate), str(destination.tls_key))
+        self._session.auth = _credentials(destination)
+        self._client = DICOMwebClient(
+            destination.url.rstrip("/"),
+            session=self._session,
+            timeout=(settings.connect_seconds, settings.response_seconds),
+        )
+        self._client.set_http_retry_params(retry=False)  # the sender knows when to try again
+
+    def expect(self, sop_class_uids: Iterable[str]) -> None:
+        """Nothing is negotiated."""
+
+    def send(self, path: Path) -> Answer:
+        """Store a Part 10 file (STOW-RS); as :meth:`dicom_node.dimse.client.scu.StoreSession.send`."""
+        try:
+            ds = dcmread(path)
+        except InvalidDicomError as error:
+            raise BadInstance(f"{path}: {error}") from None
+        with self._translated("STOW-RS"):
+            answer = self._client.store_instances([ds])
+            self._judge(answer)
+        return Answer(0, meaning_of(0))
+
+    def ping(self) -> float:
+        """Ask for one study (QIDO-RS), whichever it is; return the seconds to the answer.
+
+        Raises
+        ------
+        PeerUnavailable, PeerRejected
+            When it gives no answer.
+        """
+        begun = time.perf_counter()
+        with self._translated("QIDO-RS"):
+            self._client.search_for_studies(limit=1)
+        return time.perf_counter() - begun
+
+    def offered(self) -> frozenset[Confirmation]:
+        """Return what the service can be asked by."""
+        return frozenset({Confirmation.QUERY})
+
+    def find(self, references: Sequence[Reference]) -> set[str]:
+        """Return the SOP Instance UIDs of those that the service finds (QIDO-RS).
+
+        Raises
+        ------
+        PeerUnavailable, PeerRejected
+            When it gives no answer.
+        """
+        found = set()
+        for each in references:
+            with self._translated("QIDO-RS"):
+                rows = self._client.search_for_instances(
+                    each.study_instance_uid,
+                    each.series_instance_uid,
+                    search_filters={"SOPInstanceUID": each.sop_instance_uid},
+                )
+                for row in rows:
+                    found |= {str(uid) for uid in row.get(_SOP_INSTANCE_UID, {}).get("Value", ())}
+        return found
+
+    def studies(self, patient_id: str, first: str, last: str) -> list[Dataset]:
+        """Return what the service has of a patient between two days (QIDO-RS).
+
+        Raises
+        ------
+        PeerUnavailable, PeerRejected
+            When it gives no answer.
+        """
+        filters = {"PatientID": patient_id, "StudyDate": f"{first}-{last}"}
+        with self._translated("QIDO-RS"):
+            rows = self._client.search_for_studies(fields=STUDY_KEYS, search_filters=filters)
+            return [Dataset.from_json(row) for row in rows]
+
+    def series(self, study_instance_uid: str) -> list[Dataset]:
+        """Return the series of a study (QIDO-RS); raises as :meth:`studies`."""
+        with self._translated("QIDO-RS"):
+            rows = self._client.search_for_series(study_instance_uid, fields=SERIES_KEYS)
+            return [Dataset.from_json(row) for row in rows]
+
+    def fetch(self, study_instance_uid: str, series_instance_uids: Sequence[str]) -> Iterator[bytes]:
+        """Yield the instances of series as Part 10 files (WADO-RS); raises as :meth:`studies`."""
+        for series in series_instance_uids:
+            with self._translated("WADO-RS"), attributes.tolerance():
+                found = self._client.retrieve_series(
+                    study_instance_uid, series, media_types=(("application/dicom", "*"),)
+                )
+                contents = [_part10(ds) for ds in found]
+            yield from contents
+
+    def release(self) -> None:
+        """Close the connections; the next request opens others."""
+        self._session.close()
+
+    @contextlib.contextmanager
+    def _translated(self, service: str) -> Iterator[None]:
+        """Turn the client's errors into the node's."""
+        try:
+            yield
+        except requests.HTTPError as error:
+            code = error.response.status_code
+            if code == _CONFLICT:
+                self._judge(_answer_of(error.response))
+            sentence = f"{self.name}: {service} answered {code} {error.response.reason}"
+            if code in (401, 403):
+                sentence += "; give the destination a token_file, or user and password_file"
+            raise (PeerRejected if code in {*_PERMANENT, _CONFLICT} else PeerUnavailable)(sentence) from None
+        except requests.exceptions.SSLError as error:
+            raise PeerUnavailable(f"{self.name}: TLS failed: {_root(error)}; see tls_ca") from None
+        except requests.ConnectionError as error:
+            raise PeerUnavailable(f"{self.name}: cannot connect: {_root(error)}; is it running?") from None
+        except requests.Timeout:
+            raise PeerUnavailable(f"{self.name}: {service} was not answered in time") from None
+        except (requests.RequestException, SyntaxError, *attributes.MALFORMED) as error:
+            # An answer that is not what it says it is: XML, JSON and what is in them.
+            sentence = f"{self.name}: {service}: the answer cannot be read ({type(error).__name__})"
+            raise PeerUnavailable(sentence) from None
+        except OSError as error:  # the file with the credentials
+            raise PeerUnavailable(f"{self.name}: {error.filename}: {error.strerror}") from None
+
+    def _judge(self, answer: Dataset) -> None:
+        """Raise when a Store Instances Response says that the instance failed (PS3.18 I.2)."""
+        for item in attributes.items(answer, "FailedSOPSequence"):
+            reason = attributes.value(item, "FailureReason")
+            meaning = meaning_of(reason if isinstance(reason, int) else 0x0110)
+            if meaning.outcome.delivered:
+                continue
+            sentence = f"{self.name}: STOW-RS failed with {reason or 0x0110:04X}: {meaning.text}"
+            raise (PeerRejected if meaning.outcome is Outcome.PERMANENT else PeerUnavailable)(sentence)
+
+
+def _part10(ds: Dataset) -> bytes:
+    stream = io.BytesIO()
+    dcmwrite(stream, ds, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def _answer_of(response: requests.Response) -> Dataset:
+    try:
+        return Dataset.from_json(response.json())
+    except attributes.MALFORMED:  # XML, or a page for people
+        return Dataset()
+
+
+def _credentials(
+    destination: DicomwebDestination,
+) -> Callable[[requests.PreparedRequest], requests.PreparedRequest] | None:
+    """Return what adds the credentials to a request; files are read anew, so that tokens may be renewed."""
+    user, password, token = destination.user, destination.password_file, destination.token_file
+
+    def basic(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        assert user is not None
+        assert password is not None
+        request.prepare_auth((user, password.read_text().strip()))
+        return request
+
+    def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        assert token is not None
+        request.headers["Authorization"] = f"Bearer {token.read_text().strip()}"
+        return request
+
+    return bearer if token is not None else basic if user is not None else None
+
+
+def _root(error: BaseException) -> str:
+    """Return the sentence at the bottom of a chain of wrapped errors."""
+    while error.args and isinstance(inner := getattr(error.args[0], "reason", error.args[0]), BaseException):
+        error = inner
+    return str(error).rpartition(": ")[2] or type(error).__name__

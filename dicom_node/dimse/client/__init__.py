@@ -1,0 +1,1 @@
+"""Requestor of associations: Storage, Verification, Query/Retrieve and Storage Commitment SCUs."""

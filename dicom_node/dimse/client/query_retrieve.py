@@ -1,0 +1,167 @@
+"""Query/Retrieve SCU (PS3.4 annex C, Study Root): finds studies of a patient, has series sent to the node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from pydicom.dataset import Dataset
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelMove,
+)
+
+from dicom_node.dimse.client.peer import Peer
+from dicom_node.dimse.contexts import UNCOMPRESSED
+from dicom_node.dimse.status import meaning_of
+from dicom_node.errors import PeerRejected, PeerUnavailable
+
+SERVICES: Final = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove)
+"""What is proposed to a source of priors."""
+STUDY_KEYS: Final = (
+    "StudyInstanceUID",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "StudyDate",
+    "StudyTime",
+    "StudyDescription",
+    "ModalitiesInStudy",
+)
+"""Matching and return keys of a query for studies; also of QIDO-RS."""
+SERIES_KEYS: Final = (
+    "SeriesInstanceUID",
+    "Modality",
+    "BodyPartExamined",
+    "ProtocolName",
+    "SeriesDescription",
+)
+"""Of a query for the series of a study."""
+_PENDING: Final = (0xFF00, 0xFF01)  # (PS3.4 tables C.4-1, C.4-2)
+_SOME_FAILED: Final = 0xB000
+_UNKNOWN_DESTINATION: Final = 0xA801
+
+
+@dataclass(eq=False)
+class Retrieval(Peer):
+    """Questions to one archive over one association, not for several threads at once.
+
+    Attributes
+    ----------
+    deadline
+        Of the monotonic clock: what is not answered by then is given up.
+    """
+
+    deadline: float = field(kw_only=True)
+    _association: Association | None = field(default=None, init=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._association is not None and self._association.is_established:
+            self._association.release()
+        self._association = None
+
+    def check(self) -> None:
+        """See whether the peer offers both services.
+
+        Raises
+        ------
+        PeerUnavailable, PeerRejected
+            When it does not.
+        """
+        self._associated()
+
+    def studies(self, patient_id: str, first: str, last: str) -> list[Dataset]:
+        """Return what the peer has of a patient between two days (C-FIND, level STUDY).
+
+        Raises
+        ------
+        PeerUnavailable, PeerRejected
+            When it gives no whole answer in time.
+        """
+        identifier = _identifier("STUDY", STUDY_KEYS)
+        identifier.PatientID = patient_id
+        identifier.StudyDate = f"{first}-{last}"
+        return self._find(identifier)
+
+    def series(self, study_instance_uid: str) -> list[Dataset]:
+        """Return the series of a study (C-FIND, level SERIES); raises as :meth:`studies`."""
+        identifier = _identifier("SERIES", SERIES_KEYS)
+        identifier.StudyInstanceUID = study_instance_uid
+        return self._find(identifier)
+
+    def fetch(self, study_instance_uid: str, series_instance_uids: Sequence[str]) -> Iterator[bytes]:
+        """Have series sent to the node (C-MOVE, level SERIES); nothing is returned: they come by C-STORE.
+
+        Raises
+        ------
+        PeerUnavailable, PeerRejected
+            When the peer does not send them in time. Part of them may have come.
+        """
+        identifier = Dataset()
+        identifier.QueryRetrieveLevel = "SERIES"
+        identifier.StudyInstanceUID = study_instance_uid
+        identifier.SeriesInstanceUID = list(series_instance_uids)
+        association = self._associated()
+        move = StudyRootQueryRetrieveInformationModelMove
+        self._answered("C-MOVE", association, association.send_c_move(identifier, self.calling_ae, move))
+        return iter(())
+
+    def _find(self, identifier: Dataset) -> list[Dataset]:
+        association = self._associated()
+        find = StudyRootQueryRetrieveInformationModelFind
+        return self._answered("C-FIND", association, association.send_c_find(identifier, find))
+
+    def _associated(self) -> Association:
+        if self._association is None or not self._association.is_established:
+            self._association = self.associate(
+                [build_context(service, list(UNCOMPRESSED)) for service in SERVICES]
+            )
+        accepted = {context.abstract_syntax for context in self._association.accepted_contexts}
+        if missing := [service.name for service in SERVICES if service not in accepted]:
+            raise PeerRejected(f"{self.name}: does not accept {', '.join(missing)}")
+        self._association.dimse_timeout = max(0.1, self.deadline - time.monotonic())
+        return self._association
+
+    def _answered(
+        self,
+        operation: str,
+        association: Association,
+        answers: Iterator[tuple[Dataset, Dataset | None]],
+    ) -> list[Dataset]:
+        """Return the identifiers of the pending answers, when the last one says that there were all."""
+        found = []
+        code: int | None = None
+        for status, identifier in answers:
+            code = status.get("Status")
+            if time.monotonic() > self.deadline:
+                association.abort()
+                raise PeerUnavailable(f"{self.name}: {operation} was not answered in time")
+            if code in _PENDING and identifier is not None:
+                found.append(identifier)
+        if code is None:
+            if association.is_established:
+                association.abort()
+            raise PeerUnavailable(f"{self.name}: no answer to {operation} in time")
+        if code == _UNKNOWN_DESTINATION:
+            raise PeerRejected(
+                f"{self.name}: C-MOVE answered {code:04X}: it does not know where {self.calling_ae} listens; "
+                "enter the node there"
+            )
+        if code not in (0, _SOME_FAILED):
+            raise PeerUnavailable(f"{self.name}: {operation} answered {code:04X}: {meaning_of(code).text}")
+        return found
+
+
+def _identifier(level: str, keys: Sequence[str]) -> Dataset:
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    for keyword in keys:
+        setattr(identifier, keyword, "")
+    return identifier

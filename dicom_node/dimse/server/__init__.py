@@ -1,0 +1,1 @@
+"""Acceptor of associations: Storage SCP, Verification SCP and answers to storage commitment."""

@@ -1,0 +1,292 @@
+"""Accepts connections, lets the right peers associate, and ends associations in order."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from socketserver import TCPServer
+from typing import Any, TypeAlias, cast
+
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.acse import ACSE
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.transport import AddressInformation, AssociationServer
+
+from dicom_node.config.sections import DicomSettings
+from dicom_node.dimse.contexts import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    presentation_contexts,
+)
+from dicom_node.dimse.server import admission
+from dicom_node.dimse.server.admission import Rejection
+from dicom_node.dimse.server.messages import Messages, Request
+from dicom_node.dimse.server.upper_layer import UpperLayer
+from dicom_node.dimse.tls import server_context
+from dicom_node.dimse.transport import AcceptedSocket
+
+_LOG = logging.getLogger(__name__)
+
+# Connections that have not asked for an association yet have a budget of their own: silent ones must not
+# keep peers out. A peer asks at once, so the oldest of a full house gives way after this long.
+_MAX_SILENT = 32
+_SILENT_SECONDS = 1.0
+# A full process lets its siblings be quicker.
+_YIELD_SECONDS = 0.005
+_ACCEPT_POLL_SECONDS = 0.25
+_STOP_POLL_SECONDS = 0.02
+_CUT_SECONDS = 1.0
+
+
+class AcceptedAssociation(Association):
+    """One association of which the node is the acceptor.
+
+    Parameters
+    ----------
+    listener
+        That accepted it.
+    client_socket
+        Its connection.
+    address
+        Of the peer.
+    """
+
+    def __init__(self, listener: Listener, client_socket: socket.socket, address: tuple[Any, ...]) -> None:
+        super().__init__(listener.ae, MODE_ACCEPTOR)
+        settings = listener.settings
+        self.host = str(address[0])
+        self.calling_ae = ""
+        self.connected_at = time.monotonic()
+        self.name = f"{self.host}:{address[1]}"
+        self._server = listener
+        self._listener = listener
+        self.acse = _Acceptance(self)
+        self.dul: UpperLayer = UpperLayer(
+            self, max_pdu_bytes=settings.max_pdu_bytes, pdu_seconds=settings.pdu_seconds
+        )
+        self.dimse: Messages = listener.messages(self, self.dul.refuse)
+        self.acse_timeout = settings.association_seconds
+        self.network_timeout = settings.idle_seconds
+        if listener.tls is not None:
+            # The handshake happens in this association's own thread, with the deadline of its first PDU: a
+            # peer that is slow or silent holds up nobody else.
+            client_socket = listener.tls.wrap_socket(
+                client_socket, server_side=True, do_handshake_on_connect=False
+            )
+        self.set_socket(AcceptedSocket(self, settings.pdu_seconds, client_socket))
+        self.acceptor.maximum_length = settings.max_pdu_bytes
+        self.acceptor.ae_title = settings.ae_title
+        self.acceptor.address_info = AddressInformation.from_tuple(client_socket.getsockname())
+        self.acceptor.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        self.acceptor.supported_contexts = listener.contexts
+        self.requestor.address_info = AddressInformation.from_tuple(address)
+
+    def judge(self) -> Rejection | None:
+        """Return why the request that has arrived must be rejected; None when it need not be."""
+        request = cast("A_ASSOCIATE", self.requestor.primitive)
+        self.calling_ae = request.calling_ae_title.strip()
+        self.name = f"{self.calling_ae}@{self.name}"
+        rejection = admission.judge(
+            self._listener.settings,
+            called_ae=request.called_ae_title,
+            calling_ae=self.calling_ae,
+            host=self.host,
+        )
+        return rejection or (None if self._listener.admit(self) else Rejection.LIMIT)
+
+    def run_reactor(self) -> None:
+        """Run until the association is over, and leave nothing of it behind."""
+        try:
+            super().run_reactor()
+        except Exception as error:  # noqa: BLE001 - the edge to the peer
+            _LOG.error("%s: %s: %s; closed", self.name, type(error).__name__, error)
+        finally:
+            self.dul.kill_dul()
+            self.dul.peer.cut()
+            self.dul.join()
+            # A film that arrived whole is kept, even if its sender did not wait for the answer.
+            for request in self.dimse.whole():
+                self._listener.serve(self, request)
+            self.dimse.discard_unfinished()
+            self._listener.forget(self)
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:  # noqa: ARG002 - pynetdicom's signature
+        self._listener.serve(self, msg)
+
+
+Serve: TypeAlias = Callable[[AcceptedAssociation, Request], None]
+
+
+class _Acceptance(ACSE):
+    """Negotiates only what may be opened at all."""
+
+    def negotiate_association(self) -> None:
+        association = cast("AcceptedAssociation", self.assoc)
+        if (rejection := association.judge()) is None:
+            super().negotiate_association()
+            _LOG.info("%s: associated", association.name)
+            return
+        _LOG.warning("%s: %s", association.name, rejection.text)
+        self.send_reject(*rejection.value)
+        association.kill()
+
+
+class Listener(AssociationServer):
+    """Accepts from a listening socket that other processes may share.
+
+    Parameters
+    ----------
+    settings
+        Limits and peers.
+    listening
+        From :func:`dicom_node.dimse.transport.bind`; it stays the caller's, this keeps a duplicate.
+    serve
+        Called in the association's thread with every request; answers it and never raises.
+    folder, check_room
+        As for :class:`dicom_node.dimse.server.messages.IncomingFile`.
+    """
+
+    def __init__(
+        self,
+        settings: DicomSettings,
+        listening: socket.socket,
+        *,
+        serve: Serve,
+        folder: Path,
+        check_room: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.tls = server_context(settings)
+        self.serve = serve
+        self._listening = listening
+        self._folder = folder
+        self._check_room = check_room
+        self._lock = threading.Lock()
+        self._silent: dict[AcceptedAssociation, None] = {}  # oldest first
+        self._admitted: set[AcceptedAssociation] = set()
+        self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
+        ae = ApplicationEntity(settings.ae_title)
+        ae.maximum_associations = 1 << 16  # admit() counts
+        super().__init__(ae, listening.getsockname(), settings.ae_title, presentation_contexts())
+
+    # -- socketserver ------------------------------------------------------------------------------
+
+    def server_bind(self) -> None:
+        """Take the listening socket instead of binding another."""
+        cast("socket.socket", self.socket).close()
+        self.socket = self._listening.dup()
+        # A socket made from an inherited descriptor takes itself for a blocking one, and its duplicate makes
+        # that true for all processes: one whose sibling is quicker would wait in accept, and not end.
+        self.socket.setblocking(False)
+        self.server_address = self.socket.getsockname()
+
+    def server_activate(self) -> None:
+        """It listens already."""
+
+    def server_close(self) -> None:
+        """Close this process's end; the siblings go on accepting."""
+        cast("socket.socket", self.socket).close()
+
+    def service_actions(self) -> None:
+        """Nothing to do between two connections."""
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection."""
+        if len(self._admitted) >= self.settings.max_associations:
+            time.sleep(_YIELD_SECONDS)
+        return super().get_request()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
+        """Wait until there is room for one more silent connection, making it if need be."""
+        while len(self._silent) >= _MAX_SILENT:
+            with self._lock:
+                oldest = next(iter(self._silent), None)
+            if oldest and time.monotonic() - oldest.connected_at > _SILENT_SECONDS:
+                _LOG.warning("%s: silent for too long while others wait; closed", oldest.name)
+                oldest.dul.peer.cut()
+                self.forget(oldest)
+            else:
+                time.sleep(_YIELD_SECONDS)
+        return True
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start the association of an accepted connection."""
+        try:
+            association = AcceptedAssociation(self, request, client_address)
+        except OSError:  # the peer has left already
+            self.shutdown_request(request)
+            return
+        with self._lock:
+            self._silent[association] = None
+        association.start()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Log what befell a connection; called while the exception is handled."""
+        _LOG.exception("%s: the connection was dropped", client_address[0])
+
+    # -- associations ------------------------------------------------------------------------------
+
+    def messages(self, association: AcceptedAssociation, refuse: Callable[[str], None]) -> Messages:
+        """Return what receives an association's requests."""
+        return Messages(
+            association,
+            folder=self._folder,
+            check_room=self._check_room,
+            max_instance_bytes=self.settings.max_instance_bytes,
+            refuse=refuse,
+        )
+
+    def admit(self, association: AcceptedAssociation) -> bool:
+        """Count an association in; False when the process has its fill."""
+        with self._lock:
+            self._silent.pop(association, None)
+            if len(self._admitted) >= self.settings.max_associations:
+                return False
+            self._admitted.add(association)
+            return True
+
+    def forget(self, association: AcceptedAssociation) -> None:
+        """Count an association out."""
+        with self._lock:
+            self._silent.pop(association, None)
+            self._admitted.discard(association)
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """Accept no more, let every association finish the request that it is at, and end it.
+
+        Parameters
+        ----------
+        seconds
+            After which the rest is cut off; what was cut off was not acknowledged.
+        """
+        deadline = time.monotonic() + seconds
+        TCPServer.shutdown(self)
+        self._thread.join()
+        self.server_close()
+        for association in [*self._silent]:
+            association.dul.peer.cut()
+        while self._admitted and time.monotonic() < deadline:
+            for association in [*self._admitted]:
+                if not association.dimse.busy:
+                    association.abort(block=False)
+            time.sleep(_STOP_POLL_SECONDS)
+        for association in [*self._admitted]:
+            _LOG.warning("%s: cut off by the end of the process", association.name)
+            association.dul.peer.cut()
+            association.join(_CUT_SECONDS)
+
+    def _accept(self) -> None:
+        self.serve_forever(_ACCEPT_POLL_SECONDS)

@@ -1,0 +1,389 @@
+"""DIMSE messages of the services that the node offers, as the acceptor of an association sees them.
+
+Commands are tiny and read here (PS3.7 6.3.1, E.1). The data set of a C-STORE request goes from the PDU
+into a Part 10 file as it came; it is never decoded and never in memory as a whole. What an N-EVENT-REPORT
+tells is small and kept in memory.
+"""
+
+from __future__ import annotations
+
+import enum
+import io
+import queue
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydicom.uid import UID, ImplicitVRLittleEndian
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
+
+from dicom_node.dimse.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.dimse.server.identifiers import elements, uid_of
+from dicom_node.errors import BadInstance, NodeError, StorageFailed, StorageFull
+
+_MAX_COMMAND_BYTES = 1 << 16
+# Some 150 bytes an instance; the node asks about some dozens at once.
+_MAX_INFORMATION_BYTES = 1 << 20
+# Without an asynchronous operations window a peer has one request open (PS3.7 D.3.3.3).
+_MAX_WAITING = 8
+_WAIT_SECONDS = 0.25
+_COMMAND, _LAST = 1, 2  # bits of the message control header (PS3.8 E.2)
+_NO_DATA_SET = 0x0101
+_RESPONSE = 0x8000
+_C_CANCEL = 0x0FFF
+_COMMENT_LENGTH = 64  # LO (PS3.5 6.2)
+_AE_TITLE_BYTES = 16
+
+
+class Operation(enum.IntEnum):
+    """Command Field (0000,0100) of the requests that the node serves (PS3.7 E.1)."""
+
+    C_STORE = 0x0001
+    C_ECHO = 0x0030
+    N_EVENT_REPORT = 0x0100
+
+
+class _ProtocolError(Exception):
+    """A peer broke the rules of DIMSE."""
+
+
+class IncomingFile:
+    """The data set of one C-STORE request on its way into a Part 10 file.
+
+    A disk that fails is remembered in `error` and the rest of the data set is passed over: the peer gets
+    its answer when it has sent everything.
+
+    Parameters
+    ----------
+    folder
+        Where the temporary file is made.
+    meta
+        Preamble, prefix and file meta information. When empty nothing is kept.
+    check_room
+        Raises :class:`StorageFull` when there is too little.
+    """
+
+    def __init__(self, folder: Path, meta: bytes, check_room: Callable[[], None]) -> None:
+        self.path: Path | None = None
+        self.data_set_offset = len(meta)
+        self.error: NodeError | None = None
+        self._file: io.FileIO | None = None
+        if not meta:
+            return
+        try:
+            check_room()
+            descriptor, name = tempfile.mkstemp(dir=folder)
+            self.path = Path(name)
+            self._file = io.FileIO(descriptor, "wb")
+            self._file.write(meta)
+        except (StorageFull, StorageFailed) as error:
+            self.error = error
+        except OSError as error:
+            self._fail(error)
+
+    def write(self, data: memoryview) -> None:
+        """Append a fragment of the data set."""
+        if self._file is None:
+            return
+        try:
+            while data:
+                data = data[self._file.write(data) or 0 :]
+        except OSError as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """End writing; the file stays."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def discard(self) -> None:
+        """Remove the file; more than once does no harm."""
+        self.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            self.path = None
+
+    def _fail(self, error: OSError) -> None:
+        self.error = StorageFull(f"spool: {error.strerror}; free space on its disk")
+        self.discard()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request.
+
+    Attributes
+    ----------
+    operation
+        Command Field; not necessarily an :class:`Operation`.
+    message_id
+        Named in the answer.
+    context_id, abstract_syntax, transfer_syntax
+        Presentation context that it came in.
+    sop_class_uid, sop_instance_uid
+        Of the command; empty when absent or no valid UID.
+    incoming
+        The data set of a C-STORE.
+    event_type
+        Event Type ID of an N-EVENT-REPORT; 0 when absent.
+    information
+        Event Information of an N-EVENT-REPORT, encoded.
+    moved_for
+        Move Originator Application Entity Title of a C-STORE that a C-MOVE led to; empty for any other.
+    """
+
+    operation: int
+    message_id: int
+    context_id: int
+    abstract_syntax: UID
+    transfer_syntax: UID
+    sop_class_uid: str
+    sop_instance_uid: str
+    incoming: IncomingFile | None
+    event_type: int = 0
+    information: bytearray | None = None
+    moved_for: str = ""
+
+
+class Messages(DIMSEServiceProvider):
+    """Puts the fragments of one association's requests together, and sends the answers.
+
+    Two threads call it: the association's upper layer delivers (`receive_primitive`), the association
+    serves (`get_msg`, `answer`).
+
+    Parameters
+    ----------
+    assoc
+        The association.
+    folder, check_room
+        As for :class:`IncomingFile`.
+    max_instance_bytes
+        Of one data set; a larger one aborts the association.
+    refuse
+        Aborts the association, given the reason.
+    """
+
+    def __init__(
+        self,
+        assoc: Association,
+        *,
+        folder: Path,
+        check_room: Callable[[], None],
+        max_instance_bytes: int,
+        refuse: Callable[[str], None],
+    ) -> None:
+        super().__init__(assoc)
+        self._refuse = refuse
+        self._folder = folder
+        self._check_room = check_room
+        self._max_instance_bytes = max_instance_bytes
+        self._command = bytearray()
+        self._request: Request | None = None
+        self._size = 0
+        # Each is counted by one thread alone, so that comparing them needs no lock.
+        self._begun = 0
+        self._answered = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request has begun that is not yet answered."""
+        return self._begun != self._answered
+
+    def discard_unfinished(self) -> None:
+        """Remove what was received of a request that will not be completed; its thread has ended."""
+        if self._request is not None and self._request.incoming is not None:
+            self._request.incoming.discard()
+
+    def whole(self) -> Iterator[Request]:
+        """Yield the requests that were completed and not yet served, for an association that is over."""
+        while not self.msg_queue.empty():
+            request: Any = self.msg_queue.get_nowait()[1]
+            if request is not None:
+                yield request
+
+    # -- the upper layer's thread ------------------------------------------------------------------
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take the fragments of one P-DATA; what is no part of a rightful request aborts the association."""
+        try:
+            for context_id, fragment in primitive.presentation_data_value_list:
+                self._receive(context_id, memoryview(fragment))
+        except _ProtocolError as error:
+            self._refuse(str(error))
+        except (BadInstance, struct.error):
+            self._refuse("a command cannot be read")
+
+    def _receive(self, context_id: int, fragment: memoryview) -> None:
+        header, content = fragment[0], fragment[1:]
+        if header & _COMMAND:
+            self._receive_command(context_id, content, last=bool(header & _LAST))
+            return
+        request = self._request
+        if request is None or request.context_id != context_id:
+            raise _ProtocolError("a data set came without its command")
+        self._size += len(content)
+        limit = self._max_instance_bytes if request.information is None else _MAX_INFORMATION_BYTES
+        if self._size > limit:
+            raise _ProtocolError(f"a data set is larger than {limit} bytes")
+        if request.incoming is not None:
+            request.incoming.write(content)
+        if request.information is not None:
+            request.information.extend(content)
+        if header & _LAST:
+            self._complete(request)
+
+    def _receive_command(self, context_id: int, content: memoryview, *, last: bool) -> None:
+        if self._request is not None:
+            raise _ProtocolError("a command came inside a data set")
+        if not self._command:
+            self._begun += 1
+        self._command += content
+        if len(self._command) > _MAX_COMMAND_BYTES:
+            raise _ProtocolError(f"a command is larger than {_MAX_COMMAND_BYTES} bytes")
+        if last:
+            command = _Command(bytes(self._command))
+            self._command.clear()
+            request = self._open(command, context_id)
+            if command.number(0x00000800) == _NO_DATA_SET:
+                self._complete(request)
+            else:
+                self._request = request
+
+    def _open(self, command: _Command, context_id: int) -> Request:
+        # The public list of contexts is sorted anew at every look.
+        context = self.assoc._accepted_cx.get(context_id)  # noqa: SLF001
+        if context is None:
+            raise _ProtocolError(f"presentation context {context_id} was not accepted")
+        operation = command.number(0x00000100)
+        abstract_syntax, syntax = cast("UID", context.abstract_syntax), context.transfer_syntax[0]
+        sop_class, sop_instance = command.uid(0x00000002), command.uid(0x00001000)
+        incoming = None
+        if operation == Operation.C_STORE:
+            meta = _file_meta(sop_class, sop_instance, syntax) if sop_class and sop_instance else b""
+            incoming = IncomingFile(self._folder, meta, self._check_room)
+        return Request(
+            operation=operation,
+            message_id=command.number(0x00000110, 0),
+            context_id=context_id,
+            abstract_syntax=abstract_syntax,
+            transfer_syntax=syntax,
+            sop_class_uid=sop_class,
+            sop_instance_uid=sop_instance,
+            incoming=incoming,
+            event_type=command.number(0x00001002, 0),
+            information=bytearray() if operation == Operation.N_EVENT_REPORT else None,
+            moved_for=command.ae_title(0x00001030),
+        )
+
+    def _complete(self, request: Request) -> None:
+        self._request = None
+        self._size = 0
+        if request.incoming is not None:
+            request.incoming.close()
+        self.msg_queue.put((request.context_id, request))  # type: ignore[arg-type]
+        if self.msg_queue.qsize() > _MAX_WAITING:
+            raise _ProtocolError(f"more than {_MAX_WAITING} requests wait for their answer")
+
+    # -- the association's thread ------------------------------------------------------------------
+
+    def get_msg(self, block: bool = False) -> Any:  # noqa: ARG002, FBT001, FBT002 - pynetdicom's signature
+        """Return the next (context id, request), or (None, None) after a while without one.
+
+        The association asks in a loop; to wait here, where a request wakes it at once, spares it from
+        asking a thousand times a second.
+        """
+        try:
+            return self.msg_queue.get(timeout=_WAIT_SECONDS)
+        except queue.Empty:
+            return None, None
+
+    def answer(self, request: Request, status: int, comment: str = "") -> None:
+        """Send the response to a request, and forget what is left of its file.
+
+        Parameters
+        ----------
+        request
+            From :meth:`get_msg`.
+        status
+            (0000,0900); see :class:`~dicom_node.dimse.status.Status`.
+        comment
+            Error Comment (0000,0902); cut to 64 characters.
+        """
+        if request.incoming is not None:
+            request.incoming.discard()
+        # A response has no response (PS3.7 E.1), and C-CANCEL has none either.
+        if not request.operation & _RESPONSE and request.operation != _C_CANCEL:
+            primitive = P_DATA()
+            fragment = bytes([_COMMAND | _LAST]) + _response(request, status, comment)
+            primitive.presentation_data_value_list.append((request.context_id, fragment))
+            self.dul.send_pdu(primitive)
+        self._answered += 1
+
+
+class _Command:
+    """A received command set: implicit VR little endian, group 0000 (PS3.7 6.3.1)."""
+
+    def __init__(self, encoded: bytes) -> None:
+        self._values = {
+            tag: encoded[begin:end] for tag, begin, end in elements(encoded, 0, ImplicitVRLittleEndian)
+        }
+
+    def number(self, tag: int, default: int | None = None) -> int:
+        """Return a US value."""
+        if tag not in self._values and default is not None:
+            return default
+        if tag not in self._values:
+            raise _ProtocolError(f"a command lacks ({tag >> 16:04X},{tag & 0xFFFF:04X})")
+        number: int = struct.unpack("<H", self._values[tag])[0]
+        return number
+
+    def uid(self, tag: int) -> str:
+        """Return a UI value, or an empty string when it is absent or no valid UID."""
+        return uid_of(self._values.get(tag, b""))
+
+    def ae_title(self, tag: int) -> str:
+        """Return an AE value without its padding, or an empty string when it is absent."""
+        return self._values.get(tag, b"")[:_AE_TITLE_BYTES].decode("ascii", "replace").strip("\0 ")
+
+
+def _even(text: str, padding: bytes) -> bytes:
+    value = text.encode("ascii", "replace")
+    return value + padding * (len(value) % 2)
+
+
+def _response(request: Request, status: int, comment: str) -> bytes:
+    """Encode a C-STORE-RSP, C-ECHO-RSP or N-EVENT-REPORT-RSP (PS3.7 tables 9.3-2, 9.3-13, 10.3-2)."""
+    values = {
+        0x0002: _even(request.sop_class_uid, b"\0"),
+        0x0100: struct.pack("<H", request.operation | _RESPONSE),
+        0x0120: struct.pack("<H", request.message_id),
+        0x0800: struct.pack("<H", _NO_DATA_SET),
+        0x0900: struct.pack("<H", status),
+        0x0902: _even(comment[:_COMMENT_LENGTH], b" "),
+        0x1000: _even(request.sop_instance_uid, b"\0"),
+    }
+    body = b"".join(
+        struct.pack("<HHL", 0, element, len(value)) + value for element, value in values.items() if value
+    )
+    return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
+
+
+def _file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """Encode preamble, prefix and file meta information (PS3.10 7.1)."""
+    texts = {
+        0x0002: (b"UI", _even(sop_class_uid, b"\0")),
+        0x0003: (b"UI", _even(sop_instance_uid, b"\0")),
+        0x0010: (b"UI", _even(transfer_syntax_uid, b"\0")),
+        0x0012: (b"UI", _even(IMPLEMENTATION_CLASS_UID, b"\0")),
+        0x0013: (b"SH", _even(IMPLEMENTATION_VERSION_NAME, b" ")),
+    }
+    body = struct.pack("<HH2sHL", 2, 1, b"OB", 0, 2) + b"\0\1"
+    for element, (vr, value) in texts.items():
+        body += struct.pack("<HH2sH", 2, element, vr, len(value)) + value
+    return bytes(128) + b"DICM" + struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(body)) + body

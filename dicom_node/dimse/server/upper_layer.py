@@ -1,0 +1,170 @@
+"""The upper layer of an accepted association (PS3.8 9): no peer can flood or fill it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.timer import Timer
+
+from dicom_node.dimse.pdu import (
+    ASSOCIATE_RQ,
+    HEADER,
+    MAX_ASSOCIATE_BYTES,
+    P_DATA_TF,
+    Data,
+    Malformed,
+    check_associate,
+)
+from dicom_node.dimse.transport import AcceptedSocket
+
+_LOG = logging.getLogger(__name__)
+
+# PS3.8 D.1.1 counts the PDVs alone; some peers count the header as well.
+_SLACK_BYTES = 1024
+_DRAIN_BYTES = 1 << 20
+
+
+class UpperLayer(DULServiceProvider):
+    """Reads PDUs within limits (PS3.8 9.3).
+
+    Parameters
+    ----------
+    assoc
+        That it serves.
+    max_pdu_bytes
+        Announced to the peer, and enforced.
+    pdu_seconds
+        For a PDU that has begun.
+    """
+
+    def __init__(self, assoc: Association, *, max_pdu_bytes: int, pdu_seconds: float) -> None:
+        super().__init__(assoc)
+        self.daemon = True
+        self._run_loop_delay = 0  # AcceptedSocket.ready waits instead
+        self._pdu_seconds = pdu_seconds
+        self._drained = 0
+        self.artim_timer, self._idle_timer = _MonotonicTimer(30), _MonotonicTimer(60)
+        self.to_user_queue = _WakingQueue(lambda: assoc.dimse.msg_queue.put((None, None)))
+        # PS3.8 9.3.2 to 9.3.8: release and abort have a fixed length.
+        self._longest = {
+            ASSOCIATE_RQ: MAX_ASSOCIATE_BYTES,
+            P_DATA_TF: max_pdu_bytes + _SLACK_BYTES,
+        } | dict.fromkeys((0x02, 0x03, 0x05, 0x06, 0x07), 4)
+
+    @property
+    def peer(self) -> AcceptedSocket:
+        """The connection."""
+        return cast("AcceptedSocket", self.socket)
+
+    def send_pdu(self, primitive: Any) -> None:
+        """Queue a primitive and wake the thread that sends it."""
+        super().send_pdu(primitive)
+        self.peer.wake()
+
+    def run_reactor(self) -> None:
+        """Run until the connection is closed, whatever the peer does."""
+        try:
+            super().run_reactor()
+        except Exception as error:  # noqa: BLE001 - the edge to the peer
+            _LOG.error("%s: %s: %s; closed", self.assoc.name, type(error).__name__, error)
+        finally:
+            self.peer.end()
+            self.to_user_queue.put(None)  # whoever waits for a primitive need not wait for its time-out
+
+    def refuse(self, reason: str) -> None:
+        """Abort the association for something that the peer did."""
+        _LOG.warning("%s: %s; aborting", self.assoc.name, reason)
+        self.event_queue.put("Evt19")  # invalid PDU: A-ABORT (PS3.8 table 9-10)
+
+    def _read_pdu_data(self) -> None:
+        if self.state_machine.current_state == "Sta13":
+            self._discard()
+            return
+        try:
+            kind, body = self._receive_pdu()
+            if kind == P_DATA_TF:
+                self._take(Data(body), "Evt10")
+                return
+            if kind == ASSOCIATE_RQ:
+                check_associate(body)
+            self._take(*self._decode_pdu(bytearray(HEADER.pack(kind, len(body))) + body))
+        except EOFError:
+            self.event_queue.put("Evt17")  # connection closed
+        except TimeoutError:
+            self.refuse("a PDU did not come to its end in time")
+        except ssl.SSLError as error:  # the handshake is part of the first read
+            _LOG.warning("%s: TLS failed: %s; closed", self.assoc.name, error.reason or error)
+            self.event_queue.put("Evt17")
+        except OSError:
+            self.event_queue.put("Evt17")
+        except Malformed as error:
+            self.refuse(str(error))
+        except Exception as error:  # noqa: BLE001 - pynetdicom raises what it likes on a PDU that it cannot decode
+            self.refuse(f"a PDU of type {kind:02X} cannot be decoded ({type(error).__name__})")
+
+    def _take(self, pdu: Any, event: str) -> None:
+        self._recv_pdu.put(pdu)
+        self.event_queue.put(event)
+
+    def _receive_pdu(self) -> tuple[int, bytearray]:
+        seconds = self._pdu_seconds
+        if self.state_machine.current_state == "Sta2":
+            seconds = min(seconds, max(0.0, self.artim_timer.remaining))
+        deadline = time.monotonic() + seconds
+        header = self.peer.receive(HEADER.size, deadline)
+        if len(header) < HEADER.size:
+            raise EOFError
+        kind, length = HEADER.unpack(header)
+        if kind not in self._longest:
+            raise Malformed(f"unknown PDU type {kind:02X}")
+        if length > self._longest[kind]:
+            raise Malformed(
+                f"a PDU of type {kind:02X} announces {length} bytes, allowed are {self._longest[kind]}"
+            )
+        body = self.peer.receive(length, deadline)
+        if len(body) < length:
+            raise EOFError
+        return kind, body
+
+    def _discard(self) -> None:
+        # Sta13 waits for the peer to close, so that it can read our A-ABORT; not for ever.
+        self._drained += 1 << 16
+        if not self.peer.drain() or self._drained > _DRAIN_BYTES:
+            self.peer.close()
+
+
+class _MonotonicTimer(Timer):
+    """A timer that no change of the clock moves."""
+
+    def start(self) -> None:
+        self._start_time, self._end_time = time.monotonic(), None
+
+    def stop(self) -> None:
+        self._end_time = time.monotonic()
+
+    @property
+    def remaining(self) -> float:
+        if self.timeout is None:
+            return 1.0
+        if self._start_time is None:
+            return self.timeout
+        return self.timeout - ((self._end_time or time.monotonic()) - self._start_time)
+
+
+class _WakingQueue(queue.Queue[Any]):
+    """Tells somebody about every item."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
+        super().put(item, block, timeout)
+        self._tell()

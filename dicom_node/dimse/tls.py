@@ -1,0 +1,99 @@
+"""TLS as BCP 195 wants it (PS3.15 B.12: RFC 8996 and 9325): version 1.2 or newer, forward secrecy, AEAD."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from dicom_node.config.sections import Destination, DicomSettings
+from dicom_node.config.settings import Settings
+from dicom_node.errors import ConfigurationError
+
+# Of TLS 1.2; those of 1.3 are all of this kind.
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+def check_certificates(settings: Settings) -> None:
+    """Read every certificate and key of the settings, so that a wrong one is known before a port is open.
+
+    Raises
+    ------
+    ConfigurationError
+        Of the first that cannot be used.
+    """
+    server_context(settings.dicom)
+    for destination in settings.destinations:
+        client_context(destination)
+
+
+def server_context(settings: DicomSettings) -> ssl.SSLContext | None:
+    """Return what the SCP accepts connections with; None when it speaks no TLS.
+
+    Raises
+    ------
+    ConfigurationError
+        When a file is missing or holds something else.
+    """
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _restrict(context)
+    _show(context, settings.tls_certificate, settings.tls_key, "dicom.")
+    if settings.tls_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        _trust(context, settings.tls_ca, "dicom.")
+    return context
+
+
+def client_context(destination: Destination) -> ssl.SSLContext:
+    """Return what a destination is connected to with; its name or address must stand in its certificate.
+
+    Raises
+    ------
+    ConfigurationError
+        When a file is missing or holds something else.
+    """
+    where = f"destination {destination.name}: "
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _restrict(context)
+    if destination.tls_ca is None:
+        context.load_default_certs()
+    else:
+        _trust(context, destination.tls_ca, where)
+    if destination.tls_certificate is not None and destination.tls_key is not None:
+        _show(context, destination.tls_certificate, destination.tls_key, where)
+    return context
+
+
+def _restrict(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+
+
+def _show(context: ssl.SSLContext, certificate: Path, key: Path, where: str) -> None:
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{where}tls_certificate {certificate}, tls_key {key}: {_why(error)}; name the PEM files of a "
+            "certificate and of its private key"
+        ) from None
+
+
+def _trust(context: ssl.SSLContext, ca: Path, where: str) -> None:
+    try:
+        context.load_verify_locations(ca)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{where}tls_ca {ca}: {_why(error)}; name a PEM file of certificates"
+        ) from None
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password")
+
+
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"no PEM file, or the two do not match ({error.reason or 'not PEM'})"
+    return getattr(error, "strerror", None) or str(error)

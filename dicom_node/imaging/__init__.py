@@ -1,0 +1,4 @@
+"""DICOM images as arrays: attributes, decoding, greyscale, rendering, selection of films.
+
+Imports runtime and errors.
+"""

@@ -1,0 +1,336 @@
+"""Decode films in a child process that is limited in memory and time, and can die alone.
+
+Decoders of compressed pixels are C on foreign bytes. The child answers over a Unix socket pair, the
+pixels come back in shared memory without a copy. It is an ordinary program, not a ``multiprocessing``
+child, so that it also starts from a daemonic process and never runs the parent's main module again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import math
+import mmap
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
+from dicom_node.imaging.grayscale import Window, Windowing
+from dicom_node.imaging.pixels import FloatArray, read_cells, read_film
+from dicom_node.imaging.rendering import Picture, read_picture
+
+_MESSAGE_BYTES = 1 << 16
+_START_SECONDS = 60.0
+_PR_SET_PDEATHSIG = 1
+_READY = b"ready"
+
+
+class Decoder:
+    """A decoder process, started when it is first needed and again after it had to be killed.
+
+    It may be used by any thread; a forked child that uses it gets a decoder process of its own. The
+    decoder process ends with the thread that started it, and the next film starts another.
+
+    Parameters
+    ----------
+    max_pixels
+        Rows x Columns x frames above which nothing is decoded.
+    decode_seconds
+        For one film, after which the process is killed.
+    decode_bytes
+        Address space of the process.
+    """
+
+    def __init__(self, *, max_pixels: int, decode_seconds: float, decode_bytes: int) -> None:
+        self._max_pixels = max_pixels
+        self._seconds = decode_seconds
+        self._bytes = decode_bytes
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._owner = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def warm(self) -> None:
+        """Start the process if it does not run, so that the first film need not wait for it.
+
+        Raises
+        ------
+        NodeError
+            When it cannot be started.
+        """
+        with self._lock:
+            self._running()
+
+    def decode(self, path: Path) -> FloatArray:
+        """Decode one file as a model sees it.
+
+        Parameters
+        ----------
+        path
+            Of a file that :func:`dicom_node.imaging.pixels.read_film` can read.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (Rows, Columns), float32 in [0, 1], lungs dark; writable.
+
+        Raises
+        ------
+        NotAnalysable
+            As :func:`dicom_node.imaging.pixels.read_film`; ``undecodable`` too when the process ran out of
+            time or memory, or crashed.
+        StorageFailed
+            When the file cannot be opened.
+        NodeError
+            When the process cannot be started.
+        """
+        return self._decoded(path, "film")[0]
+
+    def decode_depth(self, path: Path) -> tuple[FloatArray, Window]:
+        """Decode one file in its full depth, for a person who moves the window.
+
+        Parameters
+        ----------
+        path
+            As of :meth:`decode`.
+
+        Returns
+        -------
+        pixels : numpy.ndarray
+            Shape (Rows, Columns), float32 in [0, 1], lungs dark, from the film's least value to its greatest.
+        window : Window
+            What is to be shown at first.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`decode`.
+        """
+        pixels, window = self._decoded(path, "depth")
+        return pixels, Window(*window)
+
+    def decode_cells(self, path: Path) -> NDArray[np.unsignedinteger[Any]]:
+        """Decode one file to its pixel cells, for another program.
+
+        Parameters
+        ----------
+        path
+            As of :meth:`decode`.
+
+        Returns
+        -------
+        numpy.ndarray
+            As of :func:`dicom_node.imaging.pixels.read_cells`.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`decode`.
+        """
+        cells: NDArray[np.unsignedinteger[Any]] = self._decoded(path, "cells")[0]
+        return cells
+
+    def decode_picture(self, path: Path, number: int, windowing: Windowing | None) -> Picture:
+        """Decode one frame of any file as it is displayed.
+
+        Parameters
+        ----------
+        path, number, windowing
+            As of :func:`dicom_node.imaging.rendering.read_picture`.
+
+        Returns
+        -------
+        numpy.ndarray
+            As of :func:`dicom_node.imaging.rendering.read_picture`.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`decode`.
+        """
+        asked = None if windowing is None else asdict(windowing)
+        picture: Picture = self._decoded(path, "picture", number=number, windowing=asked)[0]
+        return picture
+
+    def _decoded(
+        self, path: Path, what: Literal["film", "depth", "cells", "picture"], **how: Any
+    ) -> tuple[NDArray[Any], list[float]]:
+        request = json.dumps(
+            {
+                "path": os.fspath(path.absolute()),
+                "max_pixels": self._max_pixels,
+                "what": what,
+                **how,
+            }
+        ).encode()
+        with self._lock:
+            channel = self._running()
+            try:
+                channel.sendall(request)
+            except OSError:  # it died while idle, which no film is to blame for
+                self._kill()
+                channel = self._running()
+                channel.sendall(request)
+            channel.settimeout(self._seconds)
+            try:
+                reply, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 1)
+            except TimeoutError:
+                self._kill()
+                raise NotAnalysable(
+                    "undecodable", f"decoding took longer than {self._seconds:g} s and was stopped"
+                ) from None
+            except OSError:
+                reply, descriptors = b"", []
+            if not reply:
+                ended = self._kill()
+                raise NotAnalysable("undecodable", f"decoding ended its process ({_describe(ended)})")
+        answer = json.loads(reply)
+        if "shape" in answer:
+            return _mapped(descriptors, answer["shape"], answer["dtype"]), answer["window"]
+        if "storage" in answer:
+            raise StorageFailed(answer["storage"])
+        raise NotAnalysable(answer["reason"], answer["text"])
+
+    def close(self) -> None:
+        """End the process; a later call of :meth:`decode` would start another."""
+        with self._lock:
+            self._kill()
+
+    def _running(self) -> socket.socket:
+        if self._owner != os.getpid():  # forked: the process belongs to the parent, leave it alone
+            self._process = self._channel = None
+        if self._channel is not None and self._process is not None and self._process.poll() is None:
+            return self._channel
+        self._kill()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [
+            sys.executable,
+            "-m",
+            "dicom_node.imaging.decoder",
+            *map(str, (theirs.fileno(), self._bytes)),
+        ]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env=environment,
+            )
+        self._channel, self._owner = ours, os.getpid()
+        ours.settimeout(_START_SECONDS)
+        with contextlib.suppress(OSError):
+            if ours.recv(len(_READY)) == _READY:
+                return ours
+        raise NodeError(
+            f"the decoder process did not start ({_describe(self._kill())}): decode_bytes is too small for "
+            "it, or the installation is damaged"
+        )
+
+    def _kill(self) -> int:
+        """End the process; returns its return code, 0 when there was none."""
+        process, channel = self._process, self._channel
+        self._process = self._channel = None
+        if channel is not None:
+            channel.close()
+        if process is None:
+            return 0
+        ended = process.poll()
+        if ended is None and channel is not None:
+            # Give one that closed its end a moment to say how it ended.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                ended = process.wait(0.05)
+        process.kill()
+        return process.wait() if ended is None else ended
+
+
+def _describe(returned: int) -> str:
+    return signal.Signals(-returned).name if returned < 0 else f"exit code {returned}"
+
+
+def _mapped(descriptors: list[int], shape: list[int], dtype: str) -> NDArray[Any]:
+    try:
+        memory = mmap.mmap(descriptors[0], math.prod(shape) * np.dtype(dtype).itemsize)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
+# --- in the child --------------------------------------------------------------------------------
+
+
+def _confine(decode_bytes: int, parent: int) -> None:
+    """Limit this process, and tie its life to the parent's."""
+    resource.setrlimit(resource.RLIMIT_AS, (decode_bytes, decode_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before it could be tied to
+        sys.exit(0)
+
+
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    path, max_pixels = Path(request["path"]), request["max_pixels"]
+    pixels: NDArray[Any]
+    window: list[float] = []
+    try:
+        if request["what"] == "cells":
+            pixels = read_cells(path, max_pixels=max_pixels)
+        elif request["what"] == "picture":
+            asked = None if request["windowing"] is None else Windowing(**request["windowing"])
+            pixels = read_picture(path, max_pixels=max_pixels, number=request["number"], windowing=asked)
+        else:
+            film = read_film(path, max_pixels=max_pixels, full_depth=request["what"] == "depth")
+            pixels = film.pixels
+            window = [] if film.window is None else [film.window.center, film.window.width]
+    except NotAnalysable as error:
+        return {"reason": error.reason, "text": str(error)}, []
+    except StorageFailed as error:
+        return {"storage": str(error)}, []
+    descriptor = os.memfd_create("film", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, pixels.nbytes)
+    with mmap.mmap(descriptor, pixels.nbytes) as memory:
+        shared = np.frombuffer(memory, pixels.dtype).reshape(pixels.shape)
+        np.copyto(shared, pixels)
+        del shared
+    return {"shape": pixels.shape, "dtype": pixels.dtype.str, "window": window}, [descriptor]
+
+
+def _serve(descriptor: int, decode_bytes: int, parent: int) -> None:
+    """Answer requests until the parent closes its end."""
+    _confine(decode_bytes, parent)
+    with socket.socket(fileno=descriptor) as channel:
+        channel.sendall(_READY)
+        while request := channel.recv(_MESSAGE_BYTES):
+            answer, descriptors = _answer(json.loads(request))
+            socket.send_fds(channel, [json.dumps(answer).encode()], descriptors)
+            for sent in descriptors:
+                os.close(sent)
+
+
+if __name__ == "__main__":
+    _serve(*map(int, sys.argv[1:4]))

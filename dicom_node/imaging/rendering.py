@@ -1,0 +1,154 @@
+"""One frame of any instance -> the picture that a person sees: 8 bits, grey or sRGB.
+
+More can be shown than a model may read: colour, many frames, icons, blank films. Decoders of compressed
+pixels are foreign code on foreign bytes: call :func:`read_picture` through
+:class:`dicom_node.imaging.decoder.Decoder`, which can be killed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.uid import ExplicitVRBigEndian
+
+from dicom_node.errors import NotAnalysable
+from dicom_node.imaging import attributes
+from dicom_node.imaging.grayscale import Windowing, picture_table
+from dicom_node.imaging.pixels import (
+    GRAYSCALE,
+    integer,
+    is_inverted,
+    pixel_cell,
+    read_instance,
+    transfer_syntax_of,
+    translated,
+    without_pixels,
+)
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""Shape (Rows, Columns), grey, or (Rows, Columns, 3), sRGB."""
+
+_PALETTE: Final = "PALETTE COLOR"
+_COLOURS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
+_BITS_ALLOCATED: Final = frozenset({1, 8, 16})
+_BYTE: Final = 8
+
+
+def read_picture(
+    source: Path, *, max_pixels: int, number: int = 1, windowing: Windowing | None = None
+) -> Picture:
+    """Read one frame as it is displayed.
+
+    Parameters
+    ----------
+    source
+        Path of a file.
+    max_pixels
+        Rows x Columns x frames above which nothing is decoded.
+    number
+        Of the frame, from 1.
+    windowing
+        What is asked for of a grey picture; None for what the header says. Colour has none.
+
+    Returns
+    -------
+    numpy.ndarray
+        Grey in the MONOCHROME2 sense.
+
+    Raises
+    ------
+    NotAnalysable
+        With the key of the reason: ``undecodable``, ``transfer_syntax``, ``no_pixels``, ``bad_header`` or
+        ``too_large``.
+    StorageFailed
+        When the file cannot be opened.
+    """
+    with translated(f"the file {source.name}"):
+        ds = read_instance(source, pixels=True)
+        if attributes.value(ds, "PixelData") is None:
+            raise NotAnalysable("no_pixels", "the instance holds no pixel data")
+        photometric = attributes.text(ds, "PhotometricInterpretation").upper()
+        colours = photometric in _COLOURS
+        decoded = _decoded(ds, number, photometric, samples=3 if colours else 1, max_pixels=max_pixels)
+        if photometric in GRAYSCALE:
+            return _grey(ds, number, decoded, windowing)
+        if colours:
+            return _eight_bits(decoded, integer(ds, "BitsStored"))
+        entries = apply_color_lut(decoded, ds)[..., :3]
+        if "RedPaletteColorLookupTableData" in ds and transfer_syntax_of(ds) == ExplicitVRBigEndian:
+            entries = entries.byteswap()  # apply_color_lut takes words as this machine writes them
+        return _eight_bits(entries, _BYTE * entries.dtype.itemsize)
+
+
+def _decoded(ds: Dataset, number: int, photometric: str, *, samples: int, max_pixels: int) -> NDArray[Any]:
+    """Decode one frame, after all that can be refused without it: cells, or red, green and blue."""
+    found = integer(ds, "SamplesPerPixel", 1)
+    if photometric not in GRAYSCALE | _COLOURS | {_PALETTE} or found != samples:
+        what = photometric or "of unknown photometric interpretation"
+        raise NotAnalysable("bad_header", f"a picture that is {what} with {found} samples a pixel")
+    frames = integer(ds, "NumberOfFrames", 1)
+    rows, columns = integer(ds, "Rows"), integer(ds, "Columns")
+    if not 1 <= number <= frames or min(rows, columns) < 1:
+        raise NotAnalysable("bad_header", f"there is no frame {number} of {rows} x {columns} pixels")
+    if rows * columns * frames > max_pixels:
+        raise NotAnalysable(
+            "too_large",
+            f"{frames} x {rows} x {columns} pixels are more than the {max_pixels} that are decoded",
+        )
+    allocated, stored = integer(ds, "BitsAllocated"), integer(ds, "BitsStored")
+    if allocated not in _BITS_ALLOCATED or not 1 <= stored <= allocated:
+        raise NotAnalysable("bad_header", f"{stored} bits stored in {allocated} allocated are not shown")
+    data = ds["PixelData"]
+    options: dict[str, Any] = {
+        "pixel_keyword": "PixelData",
+        "pixel_vr": data.VR,
+        "number_of_frames": frames,
+        "rows": rows,
+        "columns": columns,
+        "samples_per_pixel": samples,
+        "photometric_interpretation": photometric,
+        "planar_configuration": integer(ds, "PlanarConfiguration", 0),
+        "bits_allocated": allocated,
+        "bits_stored": stored,
+        "pixel_representation": integer(ds, "PixelRepresentation", 0),
+        "correct_unused_bits": photometric in _COLOURS,  # grayscale decides what they mean in grey
+        "view_only": True,
+    }
+    decoder = get_decoder(transfer_syntax_of(ds))
+    pixels, _ = decoder.as_array(data.value, index=number - 1, raw=photometric not in _COLOURS, **options)
+    expected = (rows, columns) if samples == 1 else (rows, columns, samples)
+    if pixels.shape != expected or pixels.dtype.kind not in "iu":
+        raise ValueError(f"{pixels.shape} pixels came out, not {expected}")
+    return pixels if pixels.dtype.isnative else pixels.astype(pixels.dtype.newbyteorder("="))
+
+
+def _grey(ds: Dataset, number: int, pixels: NDArray[Any], windowing: Windowing | None) -> Picture:
+    cells = pixels.view(f"u{pixels.dtype.itemsize}")
+    cell = pixel_cell(ds, integer(ds, "BitsAllocated"), integer(ds, "BitsStored"))
+    header, inverted = _of_frame(ds, number), is_inverted(ds)
+    table = picture_table(header, cell, cells, inverted=inverted, windowing=windowing)
+    return np.take((table * 255 + 0.5).astype(np.uint8), cells, mode="clip")
+
+
+def _of_frame(ds: Dataset, number: int) -> Dataset:
+    """Return the header, and in it what functional groups say of a frame's greys (PS3.3 C.7.6.16)."""
+    header = without_pixels(ds)
+    shared = attributes.items(ds, "SharedFunctionalGroupsSequence")[:1]
+    own = attributes.items(ds, "PerFrameFunctionalGroupsSequence")[number - 1 : number]
+    for group in (*shared, *own):
+        for keyword in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for item in attributes.items(group, keyword)[:1]:
+                header.update(item)
+    if full := attributes.numbers(ds, "MaximumFractionalValue"):  # a segmentation has no window of its own
+        header.WindowCenter, header.WindowWidth, header.VOILUTFunction = full[0] / 2, full[0], "LINEAR_EXACT"
+    return header
+
+
+def _eight_bits(pixels: NDArray[Any], bits: int) -> Picture:
+    return (pixels >> max(0, bits - _BYTE)).astype(np.uint8)

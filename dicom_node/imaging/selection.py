@@ -1,0 +1,198 @@
+"""Which instances of a study can be analysed, and why the others cannot.
+
+Only what a header positively says excludes an instance: a third of real chest films name no body part and
+no view. What a picture shows is for the gate in front of the models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from dicom_node import MODEL_NAME
+from dicom_node.imaging import attributes
+from dicom_node.imaging.pixels import GRAYSCALE
+
+FILM_SOP_CLASSES: Final = frozenset(
+    {
+        ComputedRadiographyImageStorage,
+        DigitalXRayImageStorageForPresentation,
+        DigitalXRayImageStorageForProcessing,
+    }
+)
+CAPTURE_SOP_CLASSES: Final = frozenset(
+    {
+        SecondaryCaptureImageStorage,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    }
+)
+"""Scanned and converted films; those that are no films say so by modality, colour or frames."""
+
+ANALYSED_SOP_CLASSES: Final = FILM_SOP_CLASSES | CAPTURE_SOP_CLASSES
+
+MODALITIES: Final = frozenset({"CR", "DX", "DR", "RG", "XR", "OT", ""})
+"""Of a projection radiograph, however it was digitised; OT is what a film scanner writes."""
+
+_WORD = re.compile(r"[^\W\d_]+")
+
+CHEST_WORDS: Final = frozenset(
+    _WORD.findall(
+        "chest cxr heart lung lungs mediastinum poumon poumons pulmon pulmonary pulmones rib ribs sternum "
+        "thoracic thorax torax"
+    )
+)
+OTHER_WORDS: Final = frozenset(
+    _WORD.findall(
+        "abdomen abdominal ankle ankles becken breast calcaneus cervical coccyx colon cspine dental "
+        "elbow extremity facial feet femur fibula finger fingers foot forearm hand hands hip hips "
+        "humerus knee knees kub leg legs lspine lumbar lumbosacral mammography mandible maxilla nasal "
+        "neck orbit orbits patella pelvic pelvis sacrum scapula shoulder sinuses skull spine teeth thigh "
+        "thumb tibia toe toes tspine wrist"
+    )
+)
+"""Words of Body Part Examined (PS3.16 annex L) and of descriptions that name another body part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one instance can be analysed.
+
+    Attributes
+    ----------
+    reason
+        Key into ``results.codes.REFUSALS``; empty when it can.
+    text
+        The reason as one sentence for a person; empty when it can.
+    """
+
+    reason: str = ""
+    text: str = ""
+
+    @property
+    def analysable(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.reason
+
+
+def select(headers: Sequence[Dataset]) -> tuple[Verdict, ...]:
+    """Judge the instances of one study by their headers.
+
+    Parameters
+    ----------
+    headers
+        Of all received instances of one study, without pixel data, in any order.
+
+    Returns
+    -------
+    tuple of Verdict
+        One for each header, in their order.
+    """
+    study = _Study(headers)
+    return tuple(study.verdict(position) for position in range(len(headers)))
+
+
+class _Study:
+    def __init__(self, headers: Sequence[Dataset]) -> None:
+        self._headers = headers
+        self._uids = [attributes.text(header, "SOPInstanceUID") for header in headers]
+        self._processed = any(
+            attributes.text(header, "SOPClassUID") == DigitalXRayImageStorageForPresentation
+            and not _is_result(header)
+            for header in headers
+        )
+
+    def verdict(self, position: int) -> Verdict:
+        header = self._headers[position]
+        for reason, objection in _OBJECTIONS.items():
+            if text := objection(header):
+                return Verdict(reason, text)
+        if self._uids[position] in self._uids[:position]:
+            return Verdict("duplicate", "another instance of the study has the same SOP Instance UID")
+        if attributes.text(header, "SOPClassUID") == DigitalXRayImageStorageForProcessing and self._processed:
+            return Verdict("for_processing", "the study holds a processed film, this one is raw")
+        if attributes.text(header, "SOPClassUID") in CAPTURE_SOP_CLASSES and self._is_copy(header):
+            return Verdict("derived", "the picture was derived from another one of the study")
+        return Verdict()
+
+    def _is_copy(self, header: Dataset) -> bool:
+        # Image Type says nothing here: many original films call themselves DERIVED\SECONDARY.
+        sources = attributes.items(header, "SourceImageSequence")
+        return any(attributes.text(item, "ReferencedSOPInstanceUID") in self._uids for item in sources)
+
+
+def _is_result(header: Dataset) -> bool:
+    """Whether a node wrote it: this one, or another that shares the PACS."""
+    equipment = [header, *attributes.items(header, "ContributingEquipmentSequence")]
+    return any(attributes.text(item, "ManufacturerModelName") == MODEL_NAME for item in equipment)
+
+
+# Each returns what it objects to, or nothing.
+
+
+def _own_result(header: Dataset) -> str:
+    return "the instance is itself a result of this software" if _is_result(header) else ""
+
+
+def _identifiers(header: Dataset) -> str:
+    keywords = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+    missing = [keyword for keyword in keywords if not attributes.text(header, keyword)]
+    return f"the instance lacks {', '.join(missing)}" if missing else ""
+
+
+def _sop_class(header: Dataset) -> str:
+    uid = attributes.value(header, "SOPClassUID")
+    if uid in ANALYSED_SOP_CLASSES:
+        return ""
+    return f"{getattr(uid, 'name', uid)} is no radiograph"
+
+
+def _modality(header: Dataset) -> str:
+    modality = attributes.text(header, "Modality").upper()
+    return "" if modality in MODALITIES else f"modality {modality} is no radiography"
+
+
+def _not_grayscale(header: Dataset) -> str:
+    photometric = attributes.text(header, "PhotometricInterpretation").upper()
+    return "" if photometric in GRAYSCALE | {""} else f"the picture is {photometric}, not grayscale"
+
+
+def _multi_frame(header: Dataset) -> str:
+    frames = next(iter(attributes.numbers(header, "NumberOfFrames")), 1)
+    return f"the instance holds {frames:g} frames, not one" if frames > 1 else ""
+
+
+def names_other_body_part(header: Dataset) -> str:
+    """Object when another part is named and not the chest; the study counts where the series is silent."""
+    for keywords in (("BodyPartExamined", "ProtocolName", "SeriesDescription"), ("StudyDescription",)):
+        text = " ".join(part for keyword in keywords for part in attributes.texts(header, keyword) if part)
+        words = {word.casefold() for word in _WORD.findall(text)}
+        if words & CHEST_WORDS:
+            return ""
+        if words & OTHER_WORDS:
+            return f"the header names another body part: {text[:64]}"
+    return ""
+
+
+_OBJECTIONS: Final[dict[str, Callable[[Dataset], str]]] = {
+    "own_result": _own_result,
+    "sop_class": _sop_class,
+    "identifiers": _identifiers,
+    "modality": _modality,
+    "not_grayscale": _not_grayscale,
+    "multi_frame": _multi_frame,
+    "body_part": names_other_body_part,
+}
+"""What one header alone may have against it, in the order in which it is told."""

@@ -1,1 +1,0 @@
-"""DICOM over the network: associations in and out."""

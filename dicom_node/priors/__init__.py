@@ -1,0 +1,1 @@
+"""Previous films of a patient: matching and fetching. Imports dicomweb, dimse and below."""

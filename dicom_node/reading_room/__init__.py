@@ -1,1 +1,0 @@
-"""The web page: what came in and what became of it."""

@@ -1,0 +1,1 @@
+"""Document results: Encapsulated PDF and Key Object Selection."""

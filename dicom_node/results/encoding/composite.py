@@ -1,0 +1,153 @@
+"""What every result has: patient, study, series, equipment and SOP Common modules (PS3.3 C.7, C.12)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from dicom_node import MODEL_NAME
+from dicom_node.imaging import attributes
+from dicom_node.results import codes, uids
+from dicom_node.results.encoding import header
+from dicom_node.results.encoding.part10 import dataset, encoded, put, texts, with_file_meta
+from dicom_node.results.equipment import Equipment
+from dicom_node.results.report import Report, Source
+
+_CODING_SCHEME: Final = {
+    "CodingSchemeDesignator": codes.PRIVATE_SCHEME,
+    "CodingSchemeUID": codes.PRIVATE_SCHEME_UID,
+    "CodingSchemeName": codes.PRIVATE_SCHEME_NAME,
+    "CodingSchemeResponsibleOrganization": "dicom-node",
+}
+_ORIENTATION = re.compile(r"[APRLHF]{1,3}")
+_DIRECTIONS: Final = 2
+
+
+def lead_source(sources: Sequence[Source]) -> Source:
+    """Source that patient and study elements are copied from: the first that was analysed, else the first."""
+    return next((source for source in sources if source.analysed), sources[0])
+
+
+def begin(
+    report: Report,
+    equipment: Equipment,
+    *,
+    kind: str,
+    sop_class_uid: str,
+    modality: str,
+    series_number: int,
+    series_description: str,
+    instance_number: int,
+) -> Dataset:
+    """Return a result without its content, SOP Instance UID and character set.
+
+    Parameters
+    ----------
+    kind
+        Of the result (``sr``, ``sc``): a series of its own.
+    """
+    model = report.algorithm.name if report.algorithm else ""
+    return begin_from(
+        lead_source(report.sources).header,
+        equipment,
+        study_instance_uid=report.study_instance_uid,
+        series_instance_uid=uids.series_uid(report.study_instance_uid, report.revision, kind, model),
+        created=report.created,
+        sop_class_uid=sop_class_uid,
+        modality=modality,
+        series_number=series_number,
+        series_description=series_description,
+        instance_number=instance_number,
+    )
+
+
+def begin_from(
+    source: Dataset,
+    equipment: Equipment,
+    *,
+    study_instance_uid: str,
+    series_instance_uid: str,
+    created: datetime,
+    sop_class_uid: str,
+    modality: str,
+    series_number: int,
+    series_description: str,
+    instance_number: int,
+) -> Dataset:
+    """Begin an object as :func:`begin` does, with patient and study taken from any header."""
+    local, offset = header.local_time(created, source)
+    day, moment = local.strftime("%Y%m%d"), local.strftime("%H%M%S.%f")
+    ds = dataset(
+        SOPClassUID=sop_class_uid,
+        StudyInstanceUID=study_instance_uid,
+        SeriesInstanceUID=series_instance_uid,
+        Modality=modality,
+        SeriesNumber=series_number,
+        SeriesDescription=series_description,
+        InstanceNumber=instance_number,
+        SeriesDate=day,
+        SeriesTime=moment,
+        ContentDate=day,
+        ContentTime=moment,
+        InstanceCreationDate=day,
+        InstanceCreationTime=moment,
+        Manufacturer=equipment.manufacturer,
+        ManufacturerModelName=MODEL_NAME,
+        DeviceSerialNumber=equipment.serial_number,
+        SoftwareVersions=equipment.software_version,
+        StationName=equipment.station_name,
+        CodingSchemeIdentificationSequence=[dataset(**_CODING_SCHEME)],
+        **header.copied(source),
+    )
+    if offset:
+        put(ds, TimezoneOffsetFromUTC=offset)
+    return ds
+
+
+def finish(ds: Dataset, report: Report, *, kind: str, key: str) -> Dataset:
+    """Choose the character set, name the content by its hash, add the file meta information.
+
+    Raises
+    ------
+    EncodingFailed
+        When a value cannot be written.
+    """
+    return finish_from(lead_source(report.sources).header, ds, kind=kind, key=key)
+
+
+def finish_from(source: Dataset, ds: Dataset, *, kind: str, key: str) -> Dataset:
+    """Finish an object as :func:`finish` does, with the character set of any header."""
+    terms = header.character_set(source, texts(ds))
+    if terms:
+        put(ds, SpecificCharacterSet=terms if len(terms) > 1 else terms[0])
+    put(ds, SOPInstanceUID=uids.derived_uid("unnamed"))
+    content = encoded(with_file_meta(ds))
+    put(ds, SOPInstanceUID=uids.instance_uid(str(ds.SeriesInstanceUID), kind, key, content))
+    return with_file_meta(ds)
+
+
+def referenceable(source: Source) -> Dataset | None:
+    """Item that refers to a source; None for one that lacks a UID."""
+    sop_class = header.repaired(source.header, "SOPClassUID")
+    instance = header.repaired(source.header, "SOPInstanceUID")
+    series = header.repaired(source.header, "SeriesInstanceUID")
+    if not (sop_class and instance and series):
+        return None
+    return dataset(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=instance)
+
+
+def orientation(source: Dataset) -> list[str]:
+    """Patient Orientation of a film, for a picture that lies as it does; empty when it is not known."""
+    found = [part.upper() for part in attributes.texts(source, "PatientOrientation")]
+    return found if len(found) == _DIRECTIONS and all(map(_ORIENTATION.fullmatch, found)) else []
+
+
+def position(source: Source) -> str:
+    """Where a person finds a source in its study, such as ``series 1, image 2``."""
+    parts = {"series": "SeriesNumber", "image": "InstanceNumber"}
+    found = {name: attributes.text(source.header, keyword) for name, keyword in parts.items()}
+    return ", ".join(f"{name} {number}" for name, number in found.items() if number.isdigit()) or "image"

@@ -1,0 +1,1 @@
+"""Image results: Secondary Capture, Segmentation, Parametric Map, Presentation State."""

@@ -1,0 +1,155 @@
+"""Where a model looked, as a Secondary Capture of film and heat map side by side (PS3.3 A.8.1, C.8.6)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from dicom_node import MODEL_NAME
+from dicom_node.errors import EncodingFailed
+from dicom_node.imaging import attributes
+from dicom_node.results import codes
+from dicom_node.results.encoding import composite
+from dicom_node.results.encoding.part10 import code_item, dataset, put
+from dicom_node.results.equipment import Equipment
+from dicom_node.results.image import overlay
+from dicom_node.results.report import Algorithm, Finding, FloatArray, Report, Saliency, Source
+
+SERIES_NUMBER: Final = 9902
+SERIES_DESCRIPTION: Final = f"AI saliency - {codes.RESEARCH_USE_ONLY}"
+
+
+def write_sc(
+    report: Report,
+    finding: Finding,
+    saliency: Saliency,
+    pixels: FloatArray,
+    *,
+    equipment: Equipment,
+    columns: int = 1024,
+) -> Dataset:
+    """Draw one heat map beside its film and write it as a Secondary Capture.
+
+    Nothing that identifies a patient is drawn into the picture.
+
+    Parameters
+    ----------
+    report
+        That the finding is in.
+    finding
+        What was looked for.
+    saliency
+        One of the finding's.
+    pixels
+        Of the saliency's source: shape (Rows, Columns), float32 in [0, 1], lungs dark.
+    equipment
+        Who writes it.
+    columns
+        Most pixels of a panel's longer side.
+
+    Returns
+    -------
+    pydicom.dataset.Dataset
+        RGB, 8 bits, uncompressed, with file meta information. The same input gives the same bytes.
+
+    Raises
+    ------
+    EncodingFailed
+        When heat map and report do not belong together, or a value cannot be written.
+    """
+    source = report.source(saliency.sop_instance_uid)
+    if source is None or report.algorithm is None:
+        raise EncodingFailed(f"the heat map of {finding.key} does not belong to a film of this report")
+    ds = composite.begin(
+        report,
+        equipment,
+        kind="sc",
+        sop_class_uid=SecondaryCaptureImageStorage,
+        modality="OT",
+        series_number=SERIES_NUMBER,
+        series_description=SERIES_DESCRIPTION,
+        instance_number=_number(report, saliency),
+    )
+    what = f"{finding.name}, {report.algorithm.name} {report.algorithm.version}"
+    put(
+        ds,
+        ConversionType="WSD",
+        DateOfSecondaryCapture=ds.ContentDate,
+        TimeOfSecondaryCapture=ds.ContentTime,
+        ImageType=["DERIVED", "SECONDARY"],
+        BodyPartExamined="CHEST",
+        PatientOrientation=composite.orientation(source.header),
+        BurnedInAnnotation="NO",
+        RecognizableVisualFeatures="NO",
+        ImageComments=codes.INTENDED_USE,
+        DerivationDescription=f"{codes.RESEARCH_USE_ONLY}. {saliency.method} heat map: {what}",
+        SourceImageSequence=[_source_image(source)],
+        ContributingEquipmentSequence=[_contribution(equipment, report.algorithm)],
+    )
+    if saliency.method.casefold().replace("-", "") == "gradcam":
+        put(ds, DerivationCodeSequence=[code_item(codes.GRADIENT_CLASS_ACTIVATION)])
+    if attributes.text(source.header, "LossyImageCompression") == "01":
+        put(ds, LossyImageCompression="01")
+    picture = overlay.draw(
+        pixels,
+        saliency.values,
+        banner=_banner(finding, report.algorithm),
+        caption=f"{saliency.method}: where the model looked, not where disease is. Not for clinical use.",
+        longer_side=columns,
+    )
+    data = picture.tobytes()
+    put(
+        ds,
+        SamplesPerPixel=3,
+        PhotometricInterpretation="RGB",
+        PlanarConfiguration=0,
+        Rows=picture.shape[0],
+        Columns=picture.shape[1],
+        BitsAllocated=8,
+        BitsStored=8,
+        HighBit=7,
+        PixelRepresentation=0,
+        PixelData=data + b"\0" * (len(data) % 2),
+    )
+    return composite.finish(ds, report, kind="sc", key=f"{finding.key}/{saliency.sop_instance_uid}")
+
+
+def _number(report: Report, saliency: Saliency) -> int:
+    """Place of a heat map among all of the report, from 1."""
+    maps = [item for finding in report.findings for item in finding.saliency]
+    return next((place for place, item in enumerate(maps, 1) if item is saliency), len(maps) + 1)
+
+
+def _banner(finding: Finding, algorithm: Algorithm) -> str:
+    if finding.certainty is None:
+        said = f"score {finding.score:.2f}, not calibrated"
+    else:
+        said = f"certainty {100 * finding.certainty:.0f} %"
+    model = f"{algorithm.name} {algorithm.version}"
+    # Pillow's own font has no dash of any length; this dot it has.
+    return " · ".join((codes.RESEARCH_USE_ONLY, finding.name, model, said))
+
+
+def _source_image(source: Source) -> Dataset:
+    item = composite.referenceable(source)
+    if item is None:
+        raise EncodingFailed("the film of a heat map lacks a UID to refer to it by")
+    return put(
+        item,
+        SpatialLocationsPreserved="NO",
+        PurposeOfReferenceCodeSequence=[code_item(codes.SOURCE_IMAGE)],
+    )
+
+
+def _contribution(equipment: Equipment, algorithm: Algorithm) -> Dataset:
+    return dataset(
+        PurposeOfReferenceCodeSequence=[code_item(codes.PROCESSING_EQUIPMENT)],
+        Manufacturer=equipment.manufacturer,
+        ManufacturerModelName=MODEL_NAME,
+        DeviceSerialNumber=equipment.serial_number,
+        SoftwareVersions=equipment.software_version,
+        StationName=equipment.station_name,
+        ContributionDescription=f"Computed with the model {algorithm.name} {algorithm.version}",
+    )

@@ -1,0 +1,105 @@
+"""Content items of a structured report (PS3.3 C.17.3, C.18)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from pydicom.dataset import Dataset
+
+from dicom_node.results.encoding.part10 import code_item, dataset, put
+from dicom_node.results.report import Code
+
+Children: TypeAlias = Sequence[Dataset]
+
+CONTAINS = "CONTAINS"
+HAS_ACQ_CONTEXT = "HAS ACQ CONTEXT"
+HAS_CONCEPT_MOD = "HAS CONCEPT MOD"
+HAS_OBS_CONTEXT = "HAS OBS CONTEXT"
+HAS_PROPERTIES = "HAS PROPERTIES"
+INFERRED_FROM = "INFERRED FROM"
+SELECTED_FROM = "SELECTED FROM"
+
+
+def _item(
+    relation: str | None, value_type: str, name: Code | None, children: Children = (), **values: Any
+) -> Dataset:
+    item = Dataset()
+    if relation is not None:
+        put(item, RelationshipType=relation)
+    put(item, ValueType=value_type)
+    if name is not None:
+        put(item, ConceptNameCodeSequence=[code_item(name)])
+    put(item, **values)
+    if children:
+        put(item, ContentSequence=list(children))
+    return item
+
+
+def container(relation: str | None, name: Code, children: Children, *, template: str = "") -> Dataset:
+    """CONTAINER; `template` is the TID that it follows, when it is the root of one."""
+    item = _item(relation, "CONTAINER", name, children, ContinuityOfContent="SEPARATE")
+    if template:
+        put(item, ContentTemplateSequence=[dataset(MappingResource="DCMR", TemplateIdentifier=template)])
+    return item
+
+
+def code(relation: str, name: Code, value: Code, children: Children = ()) -> Dataset:
+    """CODE."""
+    return _item(relation, "CODE", name, children, ConceptCodeSequence=[code_item(value)])
+
+
+def text(relation: str, name: Code, value: str, children: Children = ()) -> Dataset:
+    """TEXT."""
+    return _item(relation, "TEXT", name, children, TextValue=value)
+
+
+def pname(relation: str, name: Code, value: str) -> Dataset:
+    """PNAME; `value` is a PN."""
+    return _item(relation, "PNAME", name, PersonName=value)
+
+
+def uidref(relation: str, name: Code, value: str) -> Dataset:
+    """UIDREF."""
+    return _item(relation, "UIDREF", name, UID=value)
+
+
+def date(relation: str, name: Code, value: str) -> Dataset:
+    """DATE."""
+    return _item(relation, "DATE", name, Date=value)
+
+
+def num(relation: str, name: Code, value: str, unit: Code, children: Children = ()) -> Dataset:
+    """NUM; `value` is a decimal string of at most 16 characters."""
+    measured = dataset(MeasurementUnitsCodeSequence=[code_item(unit)], NumericValue=value)
+    return _item(relation, "NUM", name, children, MeasuredValueSequence=[measured])
+
+
+def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """Item that refers to a SOP instance (PS3.3 table 10-11)."""
+    return dataset(ReferencedSOPClassUID=sop_class_uid, ReferencedSOPInstanceUID=sop_instance_uid)
+
+
+def image(relation: str, name: Code | None, referenced: Dataset, children: Children = ()) -> Dataset:
+    """IMAGE."""
+    return _item(relation, "IMAGE", name, children, ReferencedSOPSequence=[referenced])
+
+
+def composite(relation: str, name: Code | None, referenced: Dataset) -> Dataset:
+    """COMPOSITE."""
+    return _item(relation, "COMPOSITE", name, ReferencedSOPSequence=[referenced])
+
+
+def polyline(relation: str, name: Code, points: Iterable[float], source: Dataset) -> Dataset:
+    r"""SCOORD of a polyline in an image.
+
+    Parameters
+    ----------
+    points
+        Column and row of each vertex in turn, 0\\0 being the top left corner of the top left pixel
+        (PS3.3 C.18.6.1.1); closed when the last is the first.
+    source
+        Of :func:`reference`: the image.
+    """
+    selected = image(SELECTED_FROM, None, source)
+    return _item(relation, "SCOORD", name, [selected], GraphicData=list(points), GraphicType="POLYLINE")

@@ -1,0 +1,227 @@
+"""Findings of a study as a structured report: TID 1500 Imaging Measurement Report (PS3.16, PS3.3 A.35)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import EncodingFailed
+from dicom_node.results import codes, uids
+from dicom_node.results.encoding import composite
+from dicom_node.results.encoding.composite import position, referenceable
+from dicom_node.results.encoding.part10 import put
+from dicom_node.results.equipment import Equipment
+from dicom_node.results.regions import hot_box
+from dicom_node.results.report import Algorithm, Earlier, Finding, Presence, Prior, Report
+from dicom_node.results.sr import content_items, document
+from dicom_node.results.sr.content_items import (
+    CONTAINS,
+    HAS_CONCEPT_MOD,
+    HAS_OBS_CONTEXT,
+    HAS_PROPERTIES,
+    INFERRED_FROM,
+)
+from dicom_node.results.sr.document import Predecessor, SrClass
+
+SERIES_NUMBER: Final = 9901
+SERIES_DESCRIPTION: Final = f"AI findings - {codes.RESEARCH_USE_ONLY}"
+
+
+def write_sr(
+    report: Report,
+    *,
+    equipment: Equipment,
+    sop_class: SrClass = "comprehensive3d",
+    predecessor: Predecessor | None = None,
+) -> Dataset:
+    """Write a report as a structured report.
+
+    Every label has its measurement group, absent ones too, so that absence is said and not left out. A
+    refused study gets the same document with the coded reason in place of the measurements.
+
+    Parameters
+    ----------
+    report
+        What is to be said.
+    equipment
+        Who says it.
+    sop_class
+        Key of `SOP_CLASSES`; the content is the same in each.
+    predecessor
+        The same study's report of an earlier revision.
+
+    Returns
+    -------
+    pydicom.dataset.Dataset
+        Complete, with file meta information. The same report gives the same bytes.
+
+    Raises
+    ------
+    EncodingFailed
+        When a value cannot be written, or the reason of a refusal is unknown.
+    """
+    ds = document.begin(
+        report,
+        equipment,
+        kind="sr",
+        sop_class=sop_class,
+        series_number=SERIES_NUMBER,
+        series_description=SERIES_DESCRIPTION,
+        predecessor=predecessor,
+    )
+    if report.prior is not None and report.prior.sources:
+        put(ds, PertinentOtherEvidenceSequence=document.prior_evidence(report.prior))
+    ds.update(_root(report, equipment))
+    return composite.finish(ds, report, kind="sr", key=sop_class)
+
+
+# --- the tree --------------------------------------------------------------------------------------
+
+
+def _root(report: Report, equipment: Equipment) -> Dataset:
+    """TID 1500."""
+    earlier = () if report.prior is None else report.prior.sources
+    children = list(document.observation_context(report, document.device(equipment), earlier))
+    if report.algorithm is not None and report.findings:
+        children.append(_measurements(report, report.algorithm, equipment))
+    children.append(document.evaluations(_evaluations(report)))
+    return content_items.container(None, codes.IMAGING_MEASUREMENT_REPORT, children, template="1500")
+
+
+def _measurements(report: Report, algorithm: Algorithm, equipment: Equipment) -> Dataset:
+    """Container of the measurement groups, with the algorithm that computed them all."""
+    sources = {source.sop_instance_uid: item for source, item in document.analysed(report.sources)}
+    children = [
+        *document.algorithm_identification(algorithm, equipment),
+        *(_group(report, algorithm, finding, sources) for finding in report.findings),
+    ]
+    return content_items.container(CONTAINS, codes.IMAGING_MEASUREMENTS, children)
+
+
+def _group(report: Report, algorithm: Algorithm, finding: Finding, sources: Mapping[str, Dataset]) -> Dataset:
+    """TID 1410 for a finding that has a region, TID 1501 for the others."""
+    region = _region(report, finding, sources)
+    tracking = uids.tracking_uid(report.study_instance_uid, algorithm.name, finding.key)
+    qualifiers = () if finding.qualifier is None else (finding.qualifier,)
+    properties = [content_items.code(HAS_PROPERTIES, codes.QUALIFIER, qualifier) for qualifier in qualifiers]
+    children = [
+        content_items.text(HAS_OBS_CONTEXT, codes.TRACKING_IDENTIFIER, f"{algorithm.name}/{finding.key}"),
+        content_items.uidref(HAS_OBS_CONTEXT, codes.TRACKING_UID, tracking),
+        content_items.code(CONTAINS, codes.FINDING, finding.code, properties),
+    ]
+    if finding.site is not None:
+        children.append(content_items.code(HAS_CONCEPT_MOD, codes.FINDING_SITE, finding.site))
+    if region is not None:
+        children.append(region)
+    children.append(_certainty(algorithm, finding))
+    children.append(content_items.code(CONTAINS, codes.PRESENCE, codes.PRESENCES[finding.presence]))
+    children += [
+        content_items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item) for item in sources.values()
+    ]
+    if finding.withheld:
+        text = f"The heat map of {finding.name} is not shown: {finding.withheld}"
+        children.append(content_items.text(CONTAINS, codes.MAP_WITHHELD, text))
+    if finding.earlier is not None and report.prior is not None:
+        children.append(_difference(finding.earlier, report.prior))
+    template = "1501" if region is None else "1410"
+    return content_items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, template=template)
+
+
+def _certainty(algorithm: Algorithm, finding: Finding) -> Dataset:
+    """Calibrated probability in percent, or a score that is none, with what tells the two apart."""
+    computed = [
+        content_items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_NAME, algorithm.name),
+        content_items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_VERSION, algorithm.version),
+        content_items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_PARAMETERS, f"threshold={finding.threshold:.6g}"),
+    ]
+    if finding.certainty is None:
+        return content_items.num(
+            CONTAINS, codes.MODEL_SCORE, f"{finding.score:.6g}", codes.NO_UNITS, computed
+        )
+    certainty = f"{100 * finding.certainty:.6g}"
+    children = [*_uncertainty(finding.certainty, finding.interval), *computed]
+    return content_items.num(CONTAINS, codes.CERTAINTY, certainty, codes.PERCENT, children)
+
+
+def _uncertainty(certainty: float, interval: tuple[float, float] | None) -> list[Dataset]:
+    """How far the ends of the interval lie from the value (TID 310, CID 225)."""
+    if interval is None:
+        return []
+    low, high = interval
+    ranges = ((codes.UNCERTAINTY_BELOW, certainty - low), (codes.UNCERTAINTY_ABOVE, high - certainty))
+    return [
+        content_items.num(HAS_PROPERTIES, name, f"{100 * span:.6g}", codes.PERCENT) for name, span in ranges
+    ]
+
+
+def _difference(earlier: Earlier, prior: Prior) -> Dataset:
+    """Change since the prior, inferred from the same model's answer to the prior's images."""
+    which = content_items.uidref(HAS_OBS_CONTEXT, codes.PROCEDURE_STUDY_UID, prior.study_instance_uid)
+    if earlier.certainty is None:
+        value = content_items.num(
+            INFERRED_FROM, codes.MODEL_SCORE, f"{earlier.score:.6g}", codes.NO_UNITS, [which]
+        )
+    else:
+        value = content_items.num(
+            INFERRED_FROM, codes.CERTAINTY, f"{100 * earlier.certainty:.6g}", codes.PERCENT, [which]
+        )
+    images = [content_items.image(INFERRED_FROM, None, item) for _, item in document.analysed(prior.sources)]
+    change = codes.CHANGES[earlier.change]
+    return content_items.code(CONTAINS, codes.QUALITATIVE_DIFFERENCE, change, [value, *images])
+
+
+def _region(report: Report, finding: Finding, sources: Mapping[str, Dataset]) -> Dataset | None:
+    """Box around where the model looked, for a finding that is present."""
+    if finding.presence is not Presence.PRESENT:
+        return None
+    for saliency in finding.saliency:
+        source = report.source(saliency.sop_instance_uid)
+        if source is None or source.sop_instance_uid not in sources:
+            continue
+        box = hot_box(saliency.values, (source.header.Rows, source.header.Columns))
+        if box is not None:
+            left, top, right, bottom = box
+            corners = (left, top, right, top, right, bottom, left, bottom, left, top)
+            return content_items.polyline(
+                CONTAINS, codes.IMAGE_REGION, corners, sources[source.sop_instance_uid]
+            )
+    return None
+
+
+def _evaluations(report: Report) -> list[Dataset]:
+    """Of the study as a whole: normality or the reason of a refusal, and what was left out."""
+    children = []
+    if report.refusal is None:
+        normality = codes.NORMALITIES[report.normality]
+        children.append(content_items.code(CONTAINS, codes.NORMALITY, normality))
+    else:
+        reason = codes.REFUSALS.get(report.refusal.reason)
+        if reason is None:
+            raise EncodingFailed(f"{report.refusal.reason} is no reason of codes.REFUSALS; add it there")
+        children += [
+            content_items.code(CONTAINS, codes.PROCESSING_SUMMARY, codes.NO_ALGORITHM_SUCCEEDED),
+            content_items.code(CONTAINS, codes.REASON_NOT_ANALYSED, reason.code),
+            content_items.text(CONTAINS, codes.EXPLANATION, report.refusal.text or reason.sentence),
+        ]
+    if report.prior is not None:
+        children.append(_comparison(report.prior))
+    for source in report.sources:
+        if not source.analysed:
+            item = referenceable(source)
+            inferred = [] if item is None else [content_items.image(INFERRED_FROM, None, item)]
+            text = f"{position(source)}: {source.exclusion}"
+            children.append(content_items.text(CONTAINS, codes.IMAGE_NOT_ANALYSED, text, inferred))
+    return children
+
+
+def _comparison(prior: Prior) -> Dataset:
+    """Whether the study was compared with an earlier one, with which, or why not."""
+    if prior.reason:
+        explanation = content_items.text(
+            HAS_PROPERTIES, codes.EXPLANATION, f"prior: not available: {prior.reason}"
+        )
+        return content_items.code(CONTAINS, codes.COMPARED_WITH_PRIOR, codes.NO, [explanation])
+    which = content_items.uidref(HAS_OBS_CONTEXT, codes.PROCEDURE_STUDY_UID, prior.study_instance_uid)
+    return content_items.code(CONTAINS, codes.COMPARED_WITH_PRIOR, codes.YES, [which])

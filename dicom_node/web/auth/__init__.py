@@ -1,0 +1,1 @@
+"""Authentication and authorisation: accounts, OpenID Connect, request checks, the access log."""

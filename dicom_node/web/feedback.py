@@ -1,0 +1,125 @@
+"""What readers say of findings: one word for each finding of each reading and reader, the last one counts."""
+
+from __future__ import annotations
+
+import csv
+import enum
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import delete, select
+
+from dicom_node.runtime import logs
+from dicom_node.store import database
+from dicom_node.store.tables import feedback, finding, reading, study
+from dicom_node.web.templating import iso
+
+COMMENT_LENGTH: Final = 2000
+_COLUMNS: Final = (
+    "intended_use",
+    "study",
+    "revision",
+    "model",
+    "model_version",
+    "finding",
+    "certainty",
+    "score",
+    "threshold",
+    "presence",
+    "reader",
+    "verdict",
+    "comment",
+    "at",
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Verdict(enum.StrEnum):
+    """What a reader thinks of a finding."""
+
+    AGREE = "agree"
+    DISAGREE = "disagree"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one reader said of one finding; `at` in seconds since the epoch."""
+
+    key: str
+    reader: str
+    verdict: Verdict
+    comment: str
+    at: float
+
+
+class Feedback(database.Records):
+    """The table of opinions."""
+
+    def say(self, reading_id: int, key: str, reader: str, verdict: Verdict, comment: str) -> Opinion:
+        """Keep an opinion in place of an earlier one of the same reader."""
+        opinion = Opinion(key, reader, verdict, comment.strip()[:COMMENT_LENGTH], self._clock())
+        same = (feedback.c.reading_id == reading_id, feedback.c.key == key, feedback.c.reader == reader)
+        with database.writing(self._engine) as connection:
+            connection.execute(delete(feedback).where(*same))
+            connection.execute(
+                feedback.insert().values(
+                    reading_id=reading_id,
+                    **{name: getattr(opinion, name) for name in Opinion.__slots__},
+                )
+            )
+        return opinion
+
+    def of(self, reading_id: int) -> Mapping[str, list[Opinion]]:
+        """Return what was said of a reading, by finding, oldest first."""
+        columns = [feedback.c[name] for name in Opinion.__slots__]
+        found: dict[str, list[Opinion]] = {}
+        with database.reading(self._engine) as connection:
+            rows = connection.execute(
+                select(*columns).where(feedback.c.reading_id == reading_id).order_by(feedback.c.at)
+            )
+            for key, who, verdict, comment, at in rows:
+                found.setdefault(key, []).append(Opinion(key, who, Verdict(verdict), comment, at))
+        return found
+
+    def csv(self) -> Iterator[str]:
+        """Yield every opinion beside what it is about, as lines of CSV (RFC 4180) under a head."""
+        query = (
+            select(
+                study.c.study_instance_uid,
+                reading.c.revision,
+                reading.c.model,
+                reading.c.model_version,
+                finding.c.key,
+                finding.c.certainty,
+                finding.c.score,
+                finding.c.threshold,
+                finding.c.presence,
+                feedback.c.reader,
+                feedback.c.verdict,
+                feedback.c.comment,
+                feedback.c.at,
+            )
+            .join(reading, feedback.c.reading_id == reading.c.id)
+            .join(study, reading.c.study_id == study.c.id)
+            .join(finding, (finding.c.reading_id == reading.c.id) & (finding.c.key == feedback.c.key))
+            .order_by(feedback.c.id)
+        )
+        yield _line(_COLUMNS)
+        with database.reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        for uid, *rest, at in rows:
+            yield _line(("research use only", logs.short(uid), *rest, iso(at)))
+
+
+def _line(values: tuple[object, ...]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream).writerow(["" if value is None else _plain(value) for value in values])
+    return stream.getvalue()
+
+
+def _plain(value: object) -> object:
+    """Keep a spreadsheet from taking a reader's text for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

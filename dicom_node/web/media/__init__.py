@@ -1,0 +1,1 @@
+"""Films for the browser, and films that come from it."""

@@ -1,0 +1,1 @@
+"""HTML pages: their routes, templates and static files."""

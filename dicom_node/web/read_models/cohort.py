@@ -1,0 +1,202 @@
+"""All readings together: how scores are spread, how they drift, whom readers agree with, how long it takes.
+
+What was tried out by the page is left out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Connection, Engine, Integer, Select, case, cast, func, select
+
+from dicom_node.store import database
+from dicom_node.store.states import StudyState
+from dicom_node.store.tables import catalogue, feedback, finding, reading, study
+from dicom_node.web.media.trial_films import DESCRIPTION
+from dicom_node.web.read_models.worklist import read_findings
+
+BINS: Final = 20
+_WEEK: Final = 7 * 86400
+_MONDAY: Final = 4 * 86400
+"""1970-01-05 was a Monday."""
+_MOST_TURNAROUNDS: Final = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Readings that have something in common.
+
+    Attributes
+    ----------
+    mean
+        Of the finding's certainty, or of its score where it is not calibrated.
+    present
+        Share in which the finding is present.
+    """
+
+    name: str
+    count: int
+    mean: float
+    present: float
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What readers said of one finding."""
+
+    name: str
+    agree: int
+    disagree: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """All readings of the last days.
+
+    Attributes
+    ----------
+    findings
+        Name of each finding by key.
+    histogram
+        Readings by the finding's certainty or score, from 0 to 1 in `BINS` steps.
+    turnaround
+        Seconds from the last image to the report: name of the quantile and its value.
+    """
+
+    finding: str
+    days: int
+    findings: Mapping[str, str]
+    states: Mapping[StudyState, int]
+    normality: Mapping[str, int]
+    histogram: Sequence[int]
+    weeks: Sequence[Group]
+    manufacturers: Sequence[Group]
+    views: Sequence[Group]
+    agreements: Sequence[Agreement]
+    turnaround: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """Of the finding that is shown."""
+        return self.findings.get(self.finding, self.finding)
+
+
+def read_cohort(engine: Engine, key: str, days: int) -> Cohort:
+    """Ask the index.
+
+    Parameters
+    ----------
+    key
+        Of the finding whose scores are shown; the first of all when it is empty.
+    """
+    findings = read_findings(engine)
+    key = key or next(iter(findings), "")
+    since = time.time() - days * 86400
+    value = func.coalesce(finding.c.certainty, finding.c.score)
+    scores = _of_patients(
+        select(finding.c.id, reading.c.created_at, value.label("value"), finding.c.presence)
+        .add_columns(catalogue.c.manufacturer, catalogue.c.views)
+        .join(reading, finding.c.reading_id == reading.c.id)
+        .where(finding.c.key == key, reading.c.created_at >= since)
+    ).subquery()
+    with database.reading(engine) as connection:
+        place = _floor(connection, scores.c.value * BINS)
+        week = _floor(connection, (scores.c.created_at - _MONDAY) / _WEEK)
+        bins: dict[int, int] = database.pairs(connection, select(place, func.count()).group_by(place))
+        return Cohort(
+            finding=key,
+            days=days,
+            findings=findings,
+            states=_states(connection, since),
+            normality=database.pairs(
+                connection,
+                _of_patients(select(reading.c.normality, func.count()).select_from(reading))
+                .where(reading.c.created_at >= since, reading.c.model != "")
+                .group_by(reading.c.normality),
+            ),
+            histogram=[
+                bins.get(number, 0) + (bins.get(BINS, 0) if number == BINS - 1 else 0)
+                for number in range(BINS)
+            ],
+            weeks=[Group(_monday(number), *rest) for number, *rest in _groups(connection, scores, week)],
+            manufacturers=[
+                Group(name or "unknown", *rest)
+                for name, *rest in _groups(connection, scores, scores.c.manufacturer)
+            ],
+            views=[
+                Group(name or "unknown", *rest) for name, *rest in _groups(connection, scores, scores.c.views)
+            ],
+            agreements=_agreements(connection, findings, since),
+            turnaround=_turnaround(connection, since),
+        )
+
+
+def _of_patients(query: Select[Any]) -> Select[Any]:
+    """Leave out what was tried."""
+    return query.join(catalogue, catalogue.c.study_id == reading.c.study_id).where(
+        catalogue.c.description != DESCRIPTION
+    )
+
+
+def _floor(connection: Connection, number: Any) -> Any:
+    # SQLite is often built without floor, and cuts where PostgreSQL rounds; no number here is negative.
+    return cast(number if connection.dialect.name == "sqlite" else func.floor(number), Integer)
+
+
+def _groups(connection: Connection, scores: Any, column: Any) -> Sequence[Any]:
+    present = func.avg(case((scores.c.presence == "present", 1.0), else_=0.0))
+    return connection.execute(
+        select(column, func.count(), func.avg(scores.c.value), present).group_by(column).order_by(column)
+    ).all()
+
+
+def _monday(week: int) -> str:
+    return datetime.fromtimestamp(week * _WEEK + _MONDAY, UTC).strftime("%Y-%m-%d")
+
+
+def _states(connection: Connection, since: float) -> dict[StudyState, int]:
+    query = (
+        select(study.c.state, func.count()).where(study.c.last_received_at >= since).group_by(study.c.state)
+    )
+    found = database.pairs(connection, query)
+    return {state: found.get(state, 0) for state in StudyState}
+
+
+def _agreements(connection: Connection, findings: Mapping[str, str], since: float) -> list[Agreement]:
+    said: dict[str, dict[str, int]] = {}
+    for key, verdict, count in connection.execute(
+        select(feedback.c.key, feedback.c.verdict, func.count())
+        .where(feedback.c.at >= since)
+        .group_by(feedback.c.key, feedback.c.verdict)
+    ):
+        said.setdefault(key, {})[verdict] = count
+    return [
+        Agreement(findings.get(key, key), counts.get("agree", 0), counts.get("disagree", 0))
+        for key, counts in sorted(said.items())
+    ]
+
+
+def _turnaround(connection: Connection, since: float) -> dict[str, float]:
+    seconds = (
+        connection.execute(
+            _of_patients(
+                select(reading.c.created_at - study.c.last_received_at)
+                .select_from(reading)
+                .join(study, study.c.id == reading.c.study_id)
+            )
+            .where(reading.c.created_at >= since, reading.c.revision == study.c.revision)
+            .order_by(reading.c.id.desc())
+            .limit(_MOST_TURNAROUNDS)
+        )
+        .scalars()
+        .all()
+    )
+    if not seconds:
+        return {}
+    quantiles = np.percentile(seconds, [50, 90, 99])
+    return dict(zip(("median", "90 %", "99 %"), map(float, quantiles), strict=True))

@@ -1,0 +1,68 @@
+"""Two towers, one for the images and one for the text: what their families have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from models.architectures.image import ImageTower
+from models.architectures.interface import Network
+from models.architectures.text import TextTower
+from models.text.tokenizer import TextLimits
+
+
+class TwoTowers(Network):
+    """A network that reads images and text; what becomes of the two is the family's.
+
+    Parameters
+    ----------
+    backbone, channels, options
+        Of the image tower, as :func:`models.architectures.image.create_backbone` takes them.
+    text
+        Fields of the text tower (:data:`models.architectures.text.FIELDS`).
+    pooling
+        Of the text: ``first`` or ``mean``.
+
+    Raises
+    ------
+    ValueError
+        If a tower cannot be built.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str,
+        channels: int,
+        options: Mapping[str, Any] | None,
+        text: Mapping[str, Any] | None,
+        pooling: str,
+    ) -> None:
+        super().__init__()
+        if pooling not in ("first", "mean"):
+            raise ValueError(f"pooling = {pooling!r} is neither 'first' nor 'mean'")
+        self.image = ImageTower(backbone, channels=channels, options=options)
+        self.text = TextTower(text or {})
+        self.pooling = pooling
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether maps have a closed form: no, more than an average stands between the map and the head."""
+        return False
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the study's text enters the answer: yes."""
+        return True
+
+    @property
+    def text_limits(self) -> TextLimits:
+        """Of the text tower."""
+        return self.text.limits
+
+    @property
+    def towers(self) -> Mapping[str, nn.Module]:
+        """The ``image`` and the ``text`` tower."""
+        return {"image": self.image.backbone, "text": self.text.encoder}

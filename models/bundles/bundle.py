@@ -1,0 +1,359 @@
+"""A model on disk: everything that is needed to get the same answer again, and nothing that could run code.
+
+::
+
+    <name>-<version>/
+      bundle.toml          what it is, how it is built and fed, and the sha256 of every other file
+      labels.toml          ordered keys into the vocabulary
+      calibration.json     per label: curve, threshold, what it was fitted to
+      tokenizer.json       how text becomes ids; only for a network with a text tower
+      weights.safetensors  float16, single numbers and vectors float32; never a pickle
+      maps.json            which heat maps are withheld; without it, those that are flat
+      metrics.json         evaluation
+      README.md            model card, generated from metrics.json
+
+Nothing is guessed or repaired: a bundle that is not exactly what it says is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from models.architectures import Network, build
+from models.bundles.manifest import ADDED, read_file, read_table, read_verified, sha256_of, toml, verify
+from models.bundles.shipped import NAME, find_folder
+from models.bundles.weights import WEIGHTS, load_weights, packed
+from models.errors import BundleError, VocabularyError
+from models.labels.calibration import Calibration, parse_calibration
+from models.labels.vocabulary import Label, load_vocabulary
+from models.processing.map_check import MapCheck, parse_map_check
+from models.processing.transforms import Preprocessing
+from models.processing.types import Identity
+from models.text.tokenizer import TextFormat, Tokenizer
+
+MANIFEST = "bundle.toml"
+LABELS = "labels.toml"
+CALIBRATION = "calibration.json"
+TOKENIZER = "tokenizer.json"
+MAPS = "maps.json"
+
+REQUIRED = (LABELS, CALIBRATION, WEIGHTS)
+OPTIONAL = (TOKENIZER, MAPS, *ADDED)
+
+TEXT_INPUTS = ("none", "optional", "required")
+EXPLANATIONS = ("gradcam", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What ``bundle.toml`` says, without the hashes.
+
+    Attributes
+    ----------
+    name, version, summary
+        Of the bundle; the summary is one line for a person.
+    architecture
+        Name of a builder.
+    arguments
+        Of the builder.
+    text
+        Whether the network reads text: none, optional or required.
+    preprocessing
+        Of the films.
+    embedding
+        Width of the image embedding.
+    explanation
+        Method of the heat maps that go with a report; ``none`` for none.
+    tokens
+        How texts are cut and filled up; None for a bundle without a tokenizer. A network that reads no text
+        of a study may still have one, for prompts.
+    """
+
+    name: str
+    version: str
+    summary: str
+    architecture: str
+    arguments: Mapping[str, Any]
+    text: str
+    preprocessing: Preprocessing
+    embedding: int
+    explanation: str
+    tokens: TextFormat | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.folder):
+            raise ValueError(f"bundle {self.folder!r}: a name is like openi-findings, a version like 0.1.0")
+        if self.text not in TEXT_INPUTS:
+            raise ValueError(f"inputs.text {self.text!r} is none of {', '.join(TEXT_INPUTS)}")
+        if self.text != "none" and self.tokens is None:
+            raise ValueError(
+                f"inputs.text {self.text!r} needs inputs.max_length, inputs.pad_id and {TOKENIZER}"
+            )
+        if self.explanation not in EXPLANATIONS:
+            raise ValueError(f"outputs.explanation {self.explanation!r} is none of {', '.join(EXPLANATIONS)}")
+
+    @property
+    def folder(self) -> str:
+        """Name of the bundle's folder."""
+        return f"{self.name}-{self.version}"
+
+    def network(self, outputs: int) -> Network:
+        """Build the untrained network.
+
+        Raises
+        ------
+        BundleError
+            If there is no such architecture, or it does not do what the manifest says.
+        """
+        network = build(
+            self.architecture,
+            outputs=outputs,
+            channels=self.preprocessing.channels,
+            arguments=dict(self.arguments),
+        )
+        if network.reads_text != (self.text != "none"):
+            raise BundleError(
+                f"bundle {self.folder} does not fit the network {self.architecture}: inputs.text is "
+                f"{self.text!r}, yet it reads {'' if network.reads_text else 'no '}text"
+            )
+        return network
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose files were all there and unaltered when it was read.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    manifest
+        What it is.
+    labels
+        What its outputs are, in order.
+    calibration
+        Of those labels.
+    hashes
+        Of the other files, by name: sha256 in lower-case hexadecimal.
+    map_check
+        Of the heat maps.
+    """
+
+    path: Path
+    manifest: Manifest
+    labels: tuple[Label, ...]
+    calibration: Calibration
+    hashes: Mapping[str, str]
+    map_check: MapCheck = MapCheck()  # noqa: RUF009 - frozen
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights file."""
+        return self.hashes[WEIGHTS]
+
+    @property
+    def identity(self) -> Identity:
+        """Enough to find the very same weights and parameters again."""
+        return Identity(
+            name=self.manifest.name,
+            version=self.manifest.version,
+            weights_sha256=self.weights_sha256,
+            preprocessing=self._preprocessing(),
+            calibration=self.calibration.digest(),
+        )
+
+    def _preprocessing(self) -> str:
+        """Short hash of what happens before the network: to films and, where it has a tokenizer, to text."""
+        digest = self.manifest.preprocessing.digest()
+        if self.manifest.tokens is None:
+            return digest
+        tokens = json.dumps([digest, self.hashes[TOKENIZER], asdict(self.manifest.tokens)])
+        return hashlib.sha256(tokens.encode()).hexdigest()[:16]
+
+    def tokenizer(self) -> Tokenizer | None:
+        """Tokenizer of the texts; None for a bundle without one.
+
+        Raises
+        ------
+        BundleError
+            If the file is no tokenizer, or does not suit the manifest.
+        """
+        if self.manifest.tokens is None:
+            return None
+        try:
+            return Tokenizer(
+                read_verified(self.path, TOKENIZER, self.hashes[TOKENIZER]).decode("utf-8", "replace"),
+                self.manifest.tokens,
+            )
+        except ValueError as error:
+            raise BundleError(f"bundle {self.path}: {TOKENIZER}: {error}") from error
+
+    def network(self) -> Network:
+        """Network with its weights, float32, ready to predict on the CPU.
+
+        Raises
+        ------
+        BundleError
+            If the weights do not fit the architecture or hold values that are not finite, or the tokenizer
+            does not fit the text tower.
+        """
+        network = self.manifest.network(len(self.labels))
+        self._check_tokens(network)
+        load_weights(network, self.path, self.weights_sha256)
+        return network.eval()
+
+    def _check_tokens(self, network: Network) -> None:
+        tokenizer, most = self.tokenizer(), network.text_limits
+        if tokenizer is None and most is None:
+            return
+        if tokenizer is None:
+            raise BundleError(
+                f"bundle {self.path}: the network has a text tower, and there is no {TOKENIZER}"
+            )
+        if most is None:
+            raise BundleError(
+                f"bundle {self.path}: the network has no text tower to read what {TOKENIZER} gives"
+            )
+        asked = tokenizer.limits
+        if asked.vocabulary > most.vocabulary or asked.length > most.length:
+            raise BundleError(
+                f"bundle {self.path}: the tokenizer gives {asked.vocabulary} ids and {asked.length} tokens, "
+                f"the text tower takes {most.vocabulary} and {most.length}"
+            )
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and verify a bundle; the weights are hashed but not yet loaded.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing, superfluous or altered, or an entry is missing, unknown or wrong.
+    """
+    table = read_table(path, MANIFEST)
+    try:
+        sections = {name: dict(table.pop(name)) for name in ("inputs", "outputs", "preprocessing", "sha256")}
+        architecture = dict(table.pop("architecture"))
+        manifest = Manifest(
+            architecture=architecture.pop("name"),
+            arguments=architecture.pop("arguments"),
+            preprocessing=Preprocessing.from_table(sections["preprocessing"]),
+            text=sections["inputs"].pop("text"),
+            tokens=_text_format(sections["inputs"]),
+            embedding=sections["outputs"].pop("embedding"),
+            explanation=sections["outputs"].pop("explanation"),
+            **table,
+        )
+    except KeyError as error:
+        raise BundleError(f"bundle {path}: {MANIFEST} has no {error.args[0]}") from error
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"bundle {path}: {MANIFEST}: {error}") from error
+    for left in (architecture, sections["inputs"], sections["outputs"]):
+        if left:
+            raise BundleError(f"bundle {path}: {MANIFEST} has an unknown entry {next(iter(left))}")
+    tokenizer = {TOKENIZER} if manifest.tokens is not None else set()
+    verify(path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional={MAPS, *ADDED})
+    labels = read_table(path, LABELS)
+    if set(labels) != {"keys"} or not labels["keys"]:
+        raise BundleError(f"bundle {path}: {LABELS} must hold keys and nothing else")
+    try:
+        chosen = load_vocabulary().select(labels["keys"])
+    except VocabularyError as error:
+        raise BundleError(f"bundle {path}: {LABELS}: {error}") from error
+    calibration = parse_calibration(read_file(path, CALIBRATION).decode("utf-8", "replace"), labels["keys"])
+    return Bundle(
+        path, manifest, chosen, calibration, sections["sha256"], _map_check(path, sections["sha256"])
+    )
+
+
+def _map_check(path: Path, hashes: Mapping[str, str]) -> MapCheck:
+    if MAPS not in hashes:
+        return MapCheck()
+    try:
+        return parse_map_check(read_file(path, MAPS).decode("utf-8", "replace"))
+    except ValueError as error:
+        raise BundleError(f"bundle {path}: {MAPS}: {error}") from error
+
+
+def _text_format(inputs: dict[str, Any]) -> TextFormat | None:
+    """Take what ``[inputs]`` says of texts: both entries or neither."""
+    names = ("max_length", "pad_id")
+    if not any(name in inputs for name in names):
+        return None
+    return TextFormat(**{name: inputs.pop(name) for name in names})
+
+
+def write_bundle(
+    path: Path,
+    manifest: Manifest,
+    keys: tuple[str, ...],
+    network: Network,
+    calibration: Calibration,
+    *,
+    tokenizer: str | None = None,
+) -> Bundle:
+    """Write a bundle; the folder appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Folder to write; one that is there is replaced.
+    network
+        With one output a key.
+    tokenizer
+        Contents of ``tokenizer.json``; asked for when the manifest says how texts are cut.
+
+    Raises
+    ------
+    BundleError
+        If what was written would not load again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as draft:
+        folder = Path(draft)
+        (folder / WEIGHTS).write_bytes(packed(network))
+        (folder / LABELS).write_text(f"keys = {json.dumps(list(keys), indent=4)}\n", encoding="utf-8")
+        (folder / CALIBRATION).write_text(calibration.dump(), encoding="utf-8")
+        if tokenizer is not None:
+            (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+        _write_manifest(folder, manifest)
+        read_bundle(folder).network()
+        if path.exists():
+            shutil.rmtree(path)
+        shutil.copytree(folder, path)
+    return read_bundle(path)
+
+
+def amend_bundle(bundle: Bundle, files: Mapping[str, str]) -> Bundle:
+    """Write what no score depends on, and the manifest that covers it."""
+    for name, text in files.items():
+        if name not in (MAPS, *ADDED):
+            raise BundleError(f"bundle {bundle.path}: {name} is not one of {', '.join((MAPS, *ADDED))}")
+        (bundle.path / name).write_text(text, encoding="utf-8")
+    _write_manifest(bundle.path, bundle.manifest)
+    return read_bundle(bundle.path)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    entries = {"name": manifest.name, "version": manifest.version, "summary": manifest.summary}
+    tables: dict[str, Mapping[str, Any]] = {
+        "architecture": {"name": manifest.architecture},
+        "architecture.arguments": manifest.arguments,
+        "inputs": {"text": manifest.text, **(asdict(manifest.tokens) if manifest.tokens else {})},
+        "preprocessing": manifest.preprocessing.table(),
+        "outputs": {"embedding": manifest.embedding, "explanation": manifest.explanation},
+        "sha256": sha256_of(folder, (*REQUIRED, *OPTIONAL)),
+    }
+    (folder / MANIFEST).write_text(toml(entries, tables), encoding="utf-8")
+
+
+def find_bundle(name_or_path: str | Path) -> Path:
+    """Folder of a bundle, as :func:`models.bundles.shipped.find_folder` finds it."""
+    return find_folder(name_or_path, MANIFEST)

@@ -1,0 +1,28 @@
+"""What is explained of a study: which findings, and on which of its films."""
+
+from __future__ import annotations
+
+from models.processing.types import FindingScore, Prediction
+
+#: No finding that has a place on the film.
+NORMAL = "normal"
+
+
+def reported(prediction: Prediction, limit: int) -> tuple[str, ...]:
+    """Return the keys of the findings that get a heat map: the present ones, most certain first.
+
+    Normality is no finding that has a place on the film; abnormality is where the model saw it.
+    """
+    present = [entry for entry in prediction.findings if entry.present and entry.key != NORMAL]
+    present.sort(key=_certainty, reverse=True)
+    return tuple(entry.key for entry in present[:limit])
+
+
+def best_film(prediction: Prediction, key: str) -> int:
+    """Return the position of the film on which a finding scores highest."""
+    entry = next(entry for entry in prediction.findings if entry.key == key)
+    return max(range(len(entry.film_scores)), key=entry.film_scores.__getitem__)
+
+
+def _certainty(entry: FindingScore) -> float:
+    return entry.score if entry.probability is None else entry.probability

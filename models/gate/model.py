@@ -1,0 +1,323 @@
+"""The gate in front of the models: is a picture a chest film, frontal or lateral, upright, lungs dark.
+
+::
+
+    <name>-<version>/
+      gate.toml            what it is, its thresholds, and the sha256 of every other file
+      weights.safetensors  of its network
+      metrics.json         how often it errs
+      README.md            card, generated from metrics.json
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.bundles.manifest import ADDED, read_table, sha256_of, toml, verify
+from models.bundles.shipped import find_folder
+from models.bundles.weights import WEIGHTS, load_weights, packed
+from models.errors import BundleError, PredictionError
+from models.gate.network import VIEWS, GateNetwork
+from models.processing.transforms import Preprocessing
+from models.processing.types import Film, FloatArray
+
+MANIFEST = "gate.toml"
+"""Unlike that of a bundle of findings, so that neither is taken for the other."""
+
+#: Films that go through the network together.
+_FILMS_AT_ONCE = 16
+
+
+class Objection(enum.StrEnum):
+    """Why a film is not fit for the models; the worker finds the coded reason under the same key."""
+
+    BLANK = "blank"
+    NOT_CHEST = "not_chest"
+    INVERTED = "inverted"
+    ROTATED = "rotated"
+    OUT_OF_DISTRIBUTION = "out_of_distribution"
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Where a score becomes an objection.
+
+    Attributes
+    ----------
+    chest
+        A film with a lower chest score is none.
+    inverted, rotated
+        A film with this score or more is.
+    distance
+        A film that lies farther from the chest films of both views is unlike them.
+    """
+
+    chest: float
+    inverted: float
+    rotated: float
+    distance: float
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not float or not 0 < value < (np.inf if field.name == "distance" else 1):
+                raise ValueError(f"threshold {field.name} = {value!r} is no real number in its range")
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """What the gate says of one film. Its scores are no probabilities: they are not calibrated.
+
+    Attributes
+    ----------
+    film
+        Identifier.
+    view
+        ``frontal`` or ``lateral``; without meaning when the film is refused.
+    view_score
+        Of that view, in [0.5, 1].
+    chest_score, inverted_score, rotated_score
+        In [0, 1].
+    distance
+        To the nearest of the places of the views, about 1 for an ordinary film.
+    reason
+        Why the film is not fit for the models; None when it is.
+    """
+
+    film: str
+    view: str
+    view_score: float
+    chest_score: float
+    inverted_score: float
+    rotated_score: float
+    distance: float
+    reason: Objection | None
+
+
+@dataclass(frozen=True, slots=True)
+class GateManifest:
+    """What ``gate.toml`` says, without the hashes.
+
+    Attributes
+    ----------
+    name, version, summary
+        Of the gate.
+    fitted_to
+        Data sets of films and sources of other pictures that it has seen.
+    backbone
+        Name of a timm configuration.
+    preprocessing
+        Of the films.
+    thresholds
+        Of its objections.
+    """
+
+    name: str
+    version: str
+    summary: str
+    fitted_to: tuple[str, ...]
+    backbone: str
+    preprocessing: Preprocessing
+    thresholds: Thresholds
+
+    @property
+    def folder(self) -> str:
+        """Name of the gate's folder."""
+        return f"{self.name}-{self.version}"
+
+    def dump(self, hashes: Mapping[str, str]) -> str:
+        """As the text of ``gate.toml``."""
+        entries = {"name": self.name, "version": self.version, "summary": self.summary}
+        tables: dict[str, Mapping[str, Any]] = {
+            "architecture": {"backbone": self.backbone},
+            "preprocessing": self.preprocessing.table(),
+            "thresholds": {field.name: getattr(self.thresholds, field.name) for field in fields(Thresholds)},
+            "sha256": hashes,
+        }
+        return toml({**entries, "fitted_to": list(self.fitted_to)}, tables)
+
+
+class Gate:
+    """A loaded gate.
+
+    Parameters
+    ----------
+    path
+        Its folder.
+    device
+        Of torch.
+
+    Raises
+    ------
+    BundleError
+        If the folder is not whole, or does not fit its own description or the device.
+    """
+
+    def __init__(self, path: Path, *, device: str = "cpu") -> None:
+        self.path = path
+        self.manifest, self.hashes = read_manifest(path)
+        network = _network(path, self.manifest, self.hashes)
+        try:
+            self.device = torch.device(device)
+            self.network = network.to(self.device).to(memory_format=torch.channels_last)
+        except (RuntimeError, AssertionError) as error:
+            raise BundleError(f"gate {path} cannot be put on device {device!r}: {error}") from error
+
+    @classmethod
+    def load(cls, name_or_path: str | Path = "gate", *, device: str = "cpu") -> Self:
+        """Find, verify and load a gate, and run it once so that the first film is not the slow one.
+
+        Parameters
+        ----------
+        name_or_path
+            A folder, or the ``name-version`` or ``name`` of one that comes with the package.
+
+        Raises
+        ------
+        BundleError
+            If it is not there, not whole, or does not fit the device.
+        """
+        gate = cls(find_folder(name_or_path, MANIFEST), device=device)
+        side = gate.manifest.preprocessing.grid
+        gate.judge([Film("first", np.eye(side, dtype=np.float32))])
+        return gate
+
+    @property
+    def identity(self) -> str:
+        """Name, version and the first digits of the weights' sha256: enough to find the very same gate."""
+        return f"{self.manifest.name} {self.manifest.version} {self.hashes[WEIGHTS][:12]}"
+
+    @torch.inference_mode()
+    def judge(self, films: Sequence[Film]) -> list[GateVerdict]:
+        """Say of each film what it shows, and whether the models may read it.
+
+        Raises
+        ------
+        PredictionError
+            If the network gives a value that is not a number.
+        """
+        verdicts: list[GateVerdict] = []
+        for start in range(0, len(films), _FILMS_AT_ONCE):
+            some = films[start : start + _FILMS_AT_ONCE]
+            standard = torch.stack([self.standardise(film.pixels) for film in some])
+            scores, distances = self.network.judge(self.features(standard))
+            if not (torch.isfinite(scores).all() and torch.isfinite(distances).all()):
+                raise PredictionError(f"gate {self.manifest.folder} gave no number for one of its films")
+            for film, pixels, row, distance in zip(
+                some, standard, scores.tolist(), distances.tolist(), strict=True
+            ):
+                verdicts.append(self._verdict(film.identifier, row, distance, blank=not pixels.any()))
+        return verdicts
+
+    def standardise(self, pixels: FloatArray) -> Tensor:
+        """Bring one film to the square grid, shape (grid, grid).
+
+        Of a film with many pixels some are passed over: the network sees a fraction of them anyway, and to
+        average them all takes longer than the network does.
+        """
+        grid = self.manifest.preprocessing.grid
+        rows, columns = (max(1, side // (2 * grid)) for side in pixels.shape)
+        return self.manifest.preprocessing.standardise(np.ascontiguousarray(pixels[::rows, ::columns]))
+
+    @torch.inference_mode()
+    def features(self, standard: Tensor) -> Tensor:
+        """Features of standardised films of shape (n, grid, grid), shape (n, width), on the CPU."""
+        images = self.manifest.preprocessing.tensor(standard)
+        return self.network.features(images.to(self.device)).float()
+
+    def _verdict(self, film: str, scores: Sequence[float], distance: float, *, blank: bool) -> GateVerdict:
+        lateral, inverted, rotated, chest = scores
+        thresholds = self.manifest.thresholds
+        objections = {
+            Objection.BLANK: blank,
+            Objection.NOT_CHEST: chest < thresholds.chest,
+            Objection.INVERTED: inverted >= thresholds.inverted,
+            Objection.ROTATED: rotated >= thresholds.rotated,
+            Objection.OUT_OF_DISTRIBUTION: distance > thresholds.distance,
+        }
+        return GateVerdict(
+            film=film,
+            view=VIEWS[lateral >= 0.5],  # noqa: PLR2004 - the likelier of two
+            view_score=max(lateral, 1 - lateral),
+            chest_score=chest,
+            inverted_score=inverted,
+            rotated_score=rotated,
+            distance=distance,
+            reason=next((objection for objection, holds in objections.items() if holds), None),
+        )
+
+
+def read_manifest(path: Path) -> tuple[GateManifest, Mapping[str, str]]:
+    """Read and verify a gate; the weights are hashed but not yet loaded.
+
+    Returns
+    -------
+    GateManifest
+        What it says of itself.
+    Mapping
+        Sha256 of its other files, in lower-case hexadecimal, by name.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing, superfluous or altered, or an entry is missing, unknown or wrong.
+    """
+    table = read_table(path, MANIFEST)
+    try:
+        hashes, architecture = dict(table.pop("sha256")), dict(table.pop("architecture"))
+        manifest = GateManifest(
+            backbone=architecture.pop("backbone"),
+            preprocessing=Preprocessing.from_table(table.pop("preprocessing")),
+            thresholds=Thresholds(**table.pop("thresholds")),
+            fitted_to=tuple(table.pop("fitted_to")),
+            **table,
+        )
+    except KeyError as error:
+        raise BundleError(f"gate {path}: {MANIFEST} has no {error.args[0]}") from error
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"gate {path}: {MANIFEST}: {error}") from error
+    if architecture:
+        raise BundleError(f"gate {path}: {MANIFEST} has an unknown entry {next(iter(architecture))}")
+    verify(path, MANIFEST, hashes, required={WEIGHTS}, optional=set(ADDED))
+    return manifest, hashes
+
+
+def write_gate(path: Path, manifest: GateManifest, network: GateNetwork) -> Gate:
+    """Write a gate; what was in the folder is replaced, figures and card included.
+
+    Raises
+    ------
+    BundleError
+        If what was written would not load again.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    for name in ADDED:
+        (path / name).unlink(missing_ok=True)
+    (path / WEIGHTS).write_bytes(packed(network))
+    return amend_gate(path, manifest, {})
+
+
+def amend_gate(path: Path, manifest: GateManifest, files: Mapping[str, str]) -> Gate:
+    """Write figures and card, on which no verdict depends, and the manifest that covers them."""
+    for name, text in files.items():
+        (path / name).write_text(text, encoding="utf-8")
+    hashes = sha256_of(path, (WEIGHTS, *ADDED))
+    (path / MANIFEST).write_text(manifest.dump(hashes), encoding="utf-8")
+    return Gate(path)
+
+
+def _network(path: Path, manifest: GateManifest, hashes: Mapping[str, str]) -> GateNetwork:
+    try:
+        network = GateNetwork(backbone=manifest.backbone, channels=manifest.preprocessing.channels)
+    except ValueError as error:
+        raise BundleError(f"gate {path}: {MANIFEST}: {error}") from error
+    load_weights(network, path, hashes[WEIGHTS])
+    return network.requires_grad_(False).eval()

@@ -1,0 +1,1 @@
+"""Labels: vocabulary and calibration of their scores. Imports processing."""

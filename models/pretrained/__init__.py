@@ -1,0 +1,4 @@
+"""Published encoders, and the weights that a network's towers start from.
+
+Imports architectures and below.
+"""

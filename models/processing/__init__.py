@@ -1,0 +1,4 @@
+"""Films as arrays: types, preprocessing and its inverse, lungs, heat-map check.
+
+Imports nothing but errors.
+"""

@@ -1,0 +1,145 @@
+"""From a trained network to a bundle: drop auxiliary outputs, calibrate on ``val``, measure on ``test``.
+
+Which heat maps are withheld is fitted to ``val`` too.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.architectures import Network
+from models.bundles.bundle import Bundle, Manifest, amend_bundle, write_bundle
+from models.bundles.manifest import CARD, METRICS
+from models.bundles.predictor import Predictor
+from models.bundles.study_predictions import predict_all
+from models.data.dataset import FilmDataset, targets
+from models.evaluation.card import write_card
+from models.evaluation.evaluate import evaluate
+from models.evaluation.explanations import fit_check
+from models.labels.calibration import Calibration, LabelCalibration, calibrate
+from models.labels.vocabulary import load_vocabulary
+from models.training.fit import Trained
+from models.training.recipe import Also, Recipe
+
+#: Splits in ``metrics.json``: the one that thresholds were chosen on, and the one that no choice has seen.
+MEASURED = ("val", "test")
+
+
+def release(
+    recipe: Recipe,
+    trained: Trained,
+    dataset: FilmDataset,
+    *,
+    path: Path,
+    also: Also | None = None,
+    calibration_set: FilmDataset | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Bundle:
+    """Write a bundle of a finished training, with metrics and model card.
+
+    Calibration and figures come from the bundle as it is on disk, rounded weights included.
+
+    Parameters
+    ----------
+    dataset
+        That the bundle is measured on, and calibrated on where it has a ``val``.
+    path
+        Folder of the bundle; one that is there is replaced.
+    also
+        Which of the recipe's bundles; the first when absent.
+    calibration_set
+        Whose ``val`` is used for a data set that has none; it must speak of the same labels.
+
+    Raises
+    ------
+    ModelError
+        If the bundle would not load, or a film cannot be read.
+    """
+    chosen = also or recipe.bundles[0]
+    keys = load_vocabulary().keys(chosen.list)
+    network = narrowed(trained.network, trained.outputs.places(keys))
+    tokenizer = trained.tokenizer
+    manifest = Manifest(
+        name=chosen.name,
+        version=recipe.version,
+        summary=chosen.summary,
+        architecture=recipe.architecture.name,
+        arguments=recipe.architecture.arguments,
+        text="optional" if network.reads_text else "none",
+        preprocessing=recipe.preprocessing.build(),
+        embedding=network.embedding_width,
+        explanation="gradcam",
+        tokens=tokenizer.layout if tokenizer else None,
+    )
+    definition = tokenizer.definition if tokenizer else None
+    draft = Predictor(
+        write_bundle(path, manifest, keys, network, uncalibrated(keys, dataset.name), tokenizer=definition)
+    )
+    asked = dataset if dataset.studies.get("val") else calibration_set or dataset
+    val = asked.split("val")
+    predictions = predict_all(draft, val, progress)
+    scores = np.array([[finding.score for finding in prediction.findings] for prediction in predictions])
+    calibration = calibrate(keys, targets(val, keys), scores, dataset=asked.name, split="val")
+    predictor = Predictor(write_bundle(path, manifest, keys, network, calibration, tokenizer=definition))
+    predictor.bundle = fit_check(predictor, asked, progress=progress)
+    return measure(predictor, dataset, recipe, progress=progress)
+
+
+def measure(
+    predictor: Predictor,
+    dataset: FilmDataset,
+    recipe: Recipe | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Bundle:
+    """Write ``metrics.json`` and the model card of a bundle that is already calibrated.
+
+    A bundle that reads text is calibrated and measured without, as a node serves it; what its text adds is
+    measured on ``test`` beside it.
+    """
+    there = [split for split in MEASURED if dataset.studies.get(split)]
+    metrics: dict[str, Any] = {
+        split: evaluate(predictor, dataset, split=split, progress=progress) for split in there
+    }
+    if recipe is not None and predictor.text != "none":
+        metrics[f"test {recipe.text}"] = evaluate(
+            predictor, dataset, split="test", text=recipe.text, progress=progress
+        )
+    if recipe is not None and predictor.identity.name != recipe.name:
+        metrics["recipe"] = recipe.name
+    metrics["dataset"] = {
+        "name": dataset.name,
+        "title": dataset.title,
+        "terms": dataset.terms,
+        "n_studies": {split: len(studies) for split, studies in dataset.studies.items()},
+        "n_films": {
+            split: sum(len(study.films) for study in studies) for split, studies in dataset.studies.items()
+        },
+    }
+    card = write_card(predictor.bundle, metrics)
+    return amend_bundle(predictor.bundle, {METRICS: json.dumps(metrics, indent=2) + "\n", CARD: card})
+
+
+def narrowed(network: Network, outputs: list[int]) -> Network:
+    """A copy with some outputs of the head, in that order."""
+    copied = copy.deepcopy(network)
+    wide = network.head
+    copied.head = nn.Linear(wide.in_features, len(outputs))
+    with torch.no_grad():
+        copied.head.weight.copy_(wide.weight[outputs])
+        copied.head.bias.copy_(wide.bias[outputs])
+    return copied
+
+
+def uncalibrated(keys: tuple[str, ...], dataset: str) -> Calibration:
+    """No probabilities, and a threshold in the middle: what a bundle has before its calibration."""
+    middle = LabelCalibration("none", 1.0, 0.0, 0.5, 0)
+    return Calibration(dataset, "val", 0, dict.fromkeys(keys, middle))

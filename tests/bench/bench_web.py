@@ -1,0 +1,170 @@
+"""The worklist of 100,000 studies: first page, hundredth, a search that finds nothing; and QIDO-RS."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from dicom_node.dicomweb.server.objects import Objects
+from dicom_node.dicomweb.server.qido import parse_search, read_found
+from dicom_node.store.states import StudyState
+from dicom_node.store.tables import catalogue, delivery, finding, instance, reading, result, study
+from dicom_node.web.app import create_app
+from dicom_node.web.read_models.study_headers import Catalogue
+from dicom_node.web.read_models.worklist import Query, Sort, read_worklist
+from tests.support.factories import encoded, film
+from tests.support.web_node import StillNode
+
+STUDIES = 100_000
+FINDINGS = 35
+ROUNDS = 15
+LIMIT_SECONDS = 0.2
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillNode]:
+    node = StillNode(tmp_path_factory.mktemp("full"))
+    with node.index.engine.begin() as connection:
+        for first in range(1, STUDIES + 1, 5000):
+            ids = range(first, first + 5000)
+            connection.execute(study.insert(), [_study(number) for number in ids])
+            connection.execute(instance.insert(), [_instance(number) for number in ids])
+            connection.execute(reading.insert(), [_reading(number) for number in ids])
+            connection.execute(catalogue.insert(), [_header(number) for number in ids])
+            connection.execute(
+                finding.insert(), [_finding(number, key) for number in ids for key in range(FINDINGS)]
+            )
+            connection.execute(result.insert(), [_result(number) for number in ids])
+            connection.execute(delivery.insert(), [_delivery(number) for number in ids])
+        connection.exec_driver_sql("ANALYZE")
+    yield node
+    node.close()
+
+
+def _study(number: int) -> dict[str, object]:
+    states = list(StudyState)
+    return {
+        "id": number, "study_instance_uid": f"1.2.{number}", "state": states[number % len(states)],
+        "revision": 1,
+        "first_received_at": number, "last_received_at": number, "attempts": 1, "reason": "",
+        "updated_at": (number * 7919) % STUDIES,
+    }  # fmt: skip
+
+
+def _instance(number: int) -> dict[str, object]:
+    return {
+        "study_id": number, "sop_instance_uid": f"1.3.{number}", "sop_class_uid": "1.2.3",
+        "transfer_syntax_uid": "1.2", "series_instance_uid": f"1.4.{number}", "digest": f"{number:064x}",
+        "size": 1, "file": "x", "calling_ae": "A", "peer_host": "h", "received_at": number, "receptions": 1,
+        "set_aside": "",
+    }  # fmt: skip
+
+
+def _reading(number: int) -> dict[str, object]:
+    return {
+        "id": number, "study_id": number, "revision": 1, "created_at": number, "model": "m",
+        "model_version": "1", "normality": "absent", "content": "{}", "maps": "",
+    }  # fmt: skip
+
+
+def _header(number: int) -> dict[str, object]:
+    patient = f"P-{(number * 104729) % STUDIES:010x}"
+    return {
+        "study_id": number, "received_at": number, "named": False, "person": patient, "patient": patient,
+        "description": "Chest PA", "study_date": f"2024{number % 12 + 1:02}{number % 28 + 1:02}",
+        "manufacturer": "M", "views": "PA", "patient_id": patient, "patient_name": f"Doe^{patient}",
+        "modalities": " DX " if number % 100 else " CR ",
+        "search": f"{patient.casefold()} chest pa {number:08x}",
+    }  # fmt: skip
+
+
+def _finding(number: int, key: int) -> dict[str, object]:
+    present = (number * 31 + key * 17) % 20 == 0
+    return {
+        "reading_id": number, "position": key, "key": f"k{key}", "name": f"Finding {key}",
+        "certainty": 0.3, "score": 0.3, "threshold": 0.2, "presence": "present" if present else "absent",
+    }  # fmt: skip
+
+
+def _result(number: int) -> dict[str, object]:
+    return {
+        "id": number, "study_id": number, "revision": 1, "kind": "sr", "sop_instance_uid": f"1.5.{number}",
+        "sop_class_uid": "1", "digest": "", "size": 1, "file": "x", "created_at": number,
+    }  # fmt: skip
+
+
+def _delivery(number: int) -> dict[str, object]:
+    return {
+        "result_id": number, "destination": "pacs", "state": "SENT", "attempts": 1, "next_try_at": 0,
+        "error": "", "updated_at": number,
+    }  # fmt: skip
+
+
+def _median(call: object) -> float:
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        call()  # type: ignore[operator]
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def test_pages_of_100000_studies(full: StillNode) -> None:
+    engine = full.index.engine
+    hundredth = Query()
+    for _ in range(99):
+        hundredth = Query(after=read_worklist(engine, hundredth).next)
+    queries = {
+        "first": Query(),
+        "hundredth": hundredth,
+        "by patient": Query(sort=Sort.PATIENT),
+        "failed": Query(state=StudyState.FAILED),
+        "one finding": Query(finding="k3"),
+        "no such words": Query(text="nowhere to be found"),
+    }
+    for name, query in queries.items():
+        print(
+            f"\nindex, {name}: {1000 * _median(lambda query=query: read_worklist(engine, query)):.0f} ms",
+            end="",
+        )
+    with TestClient(create_app(full.settings), base_url="http://localhost") as client:
+        client.get("/")
+        seconds = _median(lambda: client.get("/"))
+    print(f"\nwhole page, first: {1000 * seconds:.0f} ms")
+    assert seconds < LIMIT_SECONDS
+
+
+def test_searches_for_studies_and_series_by_dicomweb(full: StillNode) -> None:
+    ds = film(rows=64, columns=64)
+    for spool in (full.data_dir.spool, full.data_dir.results):
+        spool.path("x").write_bytes(encoded(ds))
+    objects = Objects(full.index.engine, full.data_dir, films=True)
+    last = _header(77)
+    searches = {
+        "first": ("study", {}),
+        "last page": ("study", {"offset": str(STUDIES - 100)}),
+        "patient": ("study", {"PatientID": str(last["patient_id"])}),
+        "part of a name": ("study", {"PatientName": "*000ff*"}),
+        "no such name": ("study", {"PatientName": "*nobody*"}),
+        "one day": ("study", {"StudyDate": "20240301"}),
+        "one in a hundred": ("study", {"ModalitiesInStudy": "CR"}),
+        "no such modality": ("study", {"ModalitiesInStudy": "MG"}),
+        "series": ("series", {}),
+        "no such series": ("series", {"SeriesInstanceUID": "1.2.3"}),
+    }
+    for name, (level, words) in searches.items():
+        search = parse_search(level, list(words.items()))
+        began = time.perf_counter()
+        answer = read_found(full.index.engine, objects, search)
+        seconds = time.perf_counter() - began
+        print(f"\nQIDO-RS, {name}: {1000 * seconds:.0f} ms, {len(answer.found)} found", end="")
+        assert seconds < 5
+
+
+def test_the_catalogue_is_made_again(full: StillNode) -> None:
+    enter = Catalogue(full.index.engine, full.data_dir.spool, b"k" * 32, named=False)
+    print(f"\nlook for what is not catalogued: {1000 * _median(lambda: enter.stale(None)):.0f} ms")

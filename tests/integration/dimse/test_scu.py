@@ -1,0 +1,232 @@
+"""The Storage SCU towards peers that take everything, something, or nothing."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+    RLELossless,
+)
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.sop_class import Verification
+
+from dicom_node.dimse.client.scu import StoreSession
+from dicom_node.dimse.status import Outcome
+from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
+from tests.integration.dimse.conftest import Film, Receiver
+from tests.support.peers import StoreSCP, until
+from tests.support.scripted_peer import scripted
+from tests.support.wire import ASSOCIATE_AC, CR, associate_rq, data_set_of, item, pdu
+
+MakeFilm = Callable[..., Film]
+
+
+def session(port: int, ae_title: str = "PEER", **options: float) -> StoreSession:
+    return StoreSession(
+        ae_title,
+        "127.0.0.1",
+        port,
+        calling_ae="NODE",
+        connect_seconds=options.get("connect", 5),
+        response_seconds=options.get("response", 10),
+    )
+
+
+@pytest.mark.peer
+def test_files_arrive_as_they_are_over_one_association(tmp_path: Path, film: MakeFilm) -> None:
+    films = [
+        film(1),
+        film(2, transfer_syntax=RLELossless),
+        film(3, transfer_syntax=JPEGLSLossless),
+        film(4, sop_class=ComprehensiveSRStorage),
+    ]
+    with StoreSCP(tmp_path / "pacs") as pacs, session(pacs.port, pacs.ae_title) as sending:
+        for one in films:
+            sending.expect([one.ds.SOPClassUID], one.ds.file_meta.TransferSyntaxUID)
+        for one in films:
+            assert sending.send(one.path).meaning.outcome is Outcome.SUCCESS
+        sending.release()
+        until(lambda: len(pacs.files()) == len(films), 10, "all have arrived")
+        assert sum("Association Acknowledged" in line for line in pacs.lines) == 1
+        kept = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): path for path in pacs.files()}
+        for one in films:
+            assert data_set_of(kept[one.uid]) == one.data_set
+
+
+def test_the_node_takes_what_it_sends(receiver: Receiver, film: MakeFilm) -> None:
+    with session(receiver.port, "DICOM_NODE") as sending:
+        for number in range(1, 4):
+            assert sending.send(film(number).path).status == 0
+    assert len(receiver.uids()) == 3
+
+
+def test_an_unexpected_kind_of_file_opens_a_new_association(film: MakeFilm) -> None:
+    with (
+        scripted(classes=(CR, ComprehensiveSRStorage)) as peer,
+        session(peer.port) as sending,
+    ):
+        for number, sop_class in enumerate((CR, ComprehensiveSRStorage, CR, ComprehensiveSRStorage), 1):
+            sending.send(film(number, sop_class=sop_class).path)
+        assert (peer.associations, peer.requests) == (2, 4)
+
+
+def test_a_released_session_associates_again(film: MakeFilm) -> None:
+    with scripted() as peer, session(peer.port) as sending:
+        sending.send(film().path)
+        sending.release()
+        sending.release()
+        sending.send(film().path)
+        assert peer.associations == 2
+
+
+@pytest.mark.parametrize("status", [0x0000, 0x0111, 0x0107, 0xB000, 0xB006, 0xB007])
+def test_what_the_peer_has_is_delivered(film: MakeFilm, status: int) -> None:
+    with scripted(status) as peer, session(peer.port) as sending:
+        answer = sending.send(film().path)
+        assert answer.status == status
+        assert answer.meaning.outcome.delivered
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xA702, 0x0110, 0x0213])
+def test_a_peer_without_room_is_unavailable_and_the_association_stays(film: MakeFilm, status: int) -> None:
+    with scripted(status, 0) as peer, session(peer.port) as sending:
+        with pytest.raises(PeerUnavailable, match=rf"C-STORE answered {status:04X}: "):
+            sending.send(film().path)
+        sending.send(film().path)
+        assert peer.associations == 1
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0122, 0x0124])
+def test_a_peer_that_will_never_take_it_rejects(film: MakeFilm, status: int) -> None:
+    with (
+        scripted(status) as peer,
+        session(peer.port) as sending,
+        pytest.raises(PeerRejected, match=rf"^PEER@127.0.0.1:{peer.port}: C-STORE answered {status:04X}: "),
+    ):
+        sending.send(film().path)
+
+
+def test_a_class_that_the_peer_does_not_know_is_rejected_by_name(film: MakeFilm) -> None:
+    with scripted() as peer, session(peer.port) as sending:
+        with pytest.raises(PeerRejected, match="accepts none of: Comprehensive SR Storage"):
+            sending.send(film(sop_class=ComprehensiveSRStorage).path)
+        sending.expect([CR, ComprehensiveSRStorage])
+        sending.send(film(2).path)
+        with pytest.raises(
+            PeerRejected, match="does not accept Comprehensive SR Storage in Explicit VR Little"
+        ):
+            sending.send(film(sop_class=ComprehensiveSRStorage).path)
+        sending.send(film(3).path)
+
+
+def test_a_peer_that_takes_only_the_default_encoding_gets_it(film: MakeFilm) -> None:
+    with scripted(syntaxes=(ImplicitVRLittleEndian,)) as peer, session(peer.port) as sending:
+        assert sending.send(film().path).status == 0
+        with pytest.raises(PeerRejected, match="RLE Lossless"):
+            sending.send(film(2, transfer_syntax=RLELossless).path)
+
+
+def test_a_peer_that_never_answers_is_given_up_in_time(film: MakeFilm) -> None:
+    with scripted() as peer, session(peer.port, response=1) as sending:
+        peer.hang.set()
+        begun = time.monotonic()
+        with pytest.raises(PeerUnavailable, match="without an answer"):
+            sending.send(film().path)
+        assert time.monotonic() - begun < 6
+        peer.hang.clear()
+        assert sending.send(film().path).status == 0
+
+
+def test_a_peer_that_stops_reading_is_given_up_in_time(film: MakeFilm) -> None:
+    """The first answer accepts the association; then nobody reads."""
+    large = film(rows=3000, columns=3000)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def accept() -> None:
+            connection, _ = listening.accept()
+            held.append(connection)
+            connection.recv(1 << 16)
+            connection.sendall(_associate_ac())
+
+        held: list[socket.socket] = []
+        thread = threading.Thread(target=accept)
+        thread.start()
+        begun = time.monotonic()
+        sending = session(listening.getsockname()[1], response=1)
+        with pytest.raises(PeerUnavailable):
+            sending.send(large.path)
+        assert time.monotonic() - begun < 30
+        thread.join()
+        for connection in held:
+            connection.close()
+
+
+def _associate_ac() -> bytes:
+    fixed = associate_rq()[6:74]
+    contexts = b"".join(
+        item(0x21, bytes([number, 0, 0, 0]) + item(0x40, ExplicitVRLittleEndian.encode())) for number in (1,)
+    )
+    user = item(0x51, (131072).to_bytes(4, "big")) + item(0x52, b"1.2.3.4")
+    return pdu(ASSOCIATE_AC, fixed + item(0x10, b"1.2.840.10008.3.1.1.1") + contexts + item(0x50, user))
+
+
+def test_a_peer_that_closed_the_association_is_asked_again(film: MakeFilm) -> None:
+    with scripted() as peer, session(peer.port) as sending:
+        sending.send(film().path)
+        sending._association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+        until(lambda: not sending._association.is_established, 5, "the end is noticed")
+        sending.send(film().path)
+        assert peer.associations == 2
+
+
+def test_a_peer_that_dies_while_it_is_sent_to_is_unavailable(tmp_path: Path, film: MakeFilm) -> None:
+    with Receiver(tmp_path / "dying") as receiver:
+        sending = session(receiver.port, "DICOM_NODE")
+        sending.send(film().path)
+        receiver.scp.stop(0)
+    with pytest.raises(PeerUnavailable, match=r"127\.0\.0\.1"):
+        sending.send(film(2).path)
+
+
+def test_what_is_no_dicom_file_is_told_apart(tmp_path: Path, receiver: Receiver) -> None:
+    other = tmp_path / "notes.txt"
+    other.write_text("not DICOM\n" * 100)
+    empty = tmp_path / "empty.dcm"
+    empty.touch()
+    with session(receiver.port, "DICOM_NODE") as sending:
+        for path in (other, empty):
+            with pytest.raises(BadInstance, match="no DICOM file"):
+                sending.send(path)
+        with pytest.raises(FileNotFoundError):
+            sending.send(tmp_path / "missing.dcm")
+
+
+def test_sending_proposes_only_what_it_needs(film: MakeFilm) -> None:
+    proposed: list[tuple[str, list[str]]] = []
+
+    def requested(event: evt.Event) -> None:
+        proposed.extend(
+            (str(context.abstract_syntax), [str(syntax) for syntax in context.transfer_syntax])
+            for context in event.assoc.requestor.primitive.presentation_context_definition_list
+        )
+
+    ae = ApplicationEntity("PEER")
+    ae.add_supported_context(Verification)
+    ae.add_supported_context(CR, [ExplicitVRLittleEndian])
+    handlers = [(evt.EVT_C_STORE, lambda _: 0), (evt.EVT_REQUESTED, requested)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    with session(server.server_address[1]) as sending:
+        sending.send(film().path)
+    server.shutdown()
+    assert proposed == [(CR, [ExplicitVRLittleEndian]), (CR, [ImplicitVRLittleEndian])]

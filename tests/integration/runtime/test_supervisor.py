@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.runtime.supervisor import Child, Supervisor
+
+BODY = """
+import os, signal, sys, time
+sys.path.insert(0, {root!r})
+from dicom_node import notify
+log = open({log!r}, "a", buffering=1)
+def end(*_):
+    log.write("{name} ends\\n")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+log.write(f"{name} started {{os.getpid()}}\\n")
+{extra}
+notify.ready()
+while True:
+    time.sleep(0.05)
+"""
+
+
+def child(log: Path, name: str, extra: str = "", **fields: object) -> Child:
+    root = str(Path(__file__).resolve().parents[3])
+    body = BODY.format(root=root, log=str(log), name=name, extra=textwrap.dedent(extra))
+    return Child(name=name, argv=(sys.executable, "-c", body), **fields)  # type: ignore[arg-type]
+
+
+def until(condition: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
+def interrupt_when(condition: Callable[[], bool]) -> threading.Thread:
+    """Send this process SIGTERM, as an operator would, once something has happened."""
+
+    def wait() -> None:
+        until(condition)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_children_start_by_stage_and_end_by_stop_stage(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    ready: list[bool] = []
+    children = [
+        child(log, "second", stage=1, stop_stage=0),
+        child(log, "first", stage=0, stop_stage=1, extra="time.sleep(0.2)"),
+    ]
+    thread = interrupt_when(lambda: bool(ready))
+    Supervisor(children, lambda: ready.append(True)).run()
+    thread.join()
+    words = [" ".join(line.split()[:2]) for line in log.read_text().splitlines()]
+    assert words == ["first started", "second started", "second ends", "first ends"]
+    assert ready == [True]
+
+
+def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def pids() -> list[int]:
+        return [int(line.split()[2]) for line in log.read_text().splitlines() if "started" in line]
+
+    thread = interrupt_when(lambda: log.exists() and len(pids()) == 2)
+    Supervisor([child(log, "one")], lambda: os.kill(pids()[0], signal.SIGKILL)).run()
+    thread.join()
+    assert len(set(pids())) == 2
+
+
+def test_a_child_that_finds_a_wrong_setting_ends_the_start(tmp_path: Path) -> None:
+    bad = child(tmp_path / "log", "bad", extra="sys.exit(2)")
+    with pytest.raises(ConfigurationError, match="bad could not start"):
+        Supervisor([child(tmp_path / "log", "good"), bad], lambda: None).run()
+
+
+def test_a_child_that_is_never_ready_is_named(tmp_path: Path) -> None:
+    slow = child(tmp_path / "log", "slow", extra="time.sleep(60)")
+    with pytest.raises(NodeError, match="not ready after 1 s: slow"):
+        Supervisor([slow], lambda: None, ready_seconds=1).run()
+
+
+def test_a_child_that_does_not_listen_is_killed_in_time(tmp_path: Path) -> None:
+    deaf = child(tmp_path / "log", "deaf", "signal.signal(signal.SIGTERM, signal.SIG_IGN)", stop_seconds=0.5)
+    ready: list[bool] = []
+    thread = interrupt_when(lambda: bool(ready))
+    Supervisor([deaf], lambda: ready.append(True)).run()
+    thread.join()
+    assert "deaf ends" not in (tmp_path / "log").read_text()
+
+
+def test_a_missing_program_is_one_sentence() -> None:
+    with pytest.raises(ConfigurationError, match="ghost: /no/such/program: No such file"):
+        Supervisor([Child("ghost", ("/no/such/program",))], lambda: None).run()
+
+
+def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = textwrap.dedent(
+        f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).resolve().parents[3])!r})
+        from pathlib import Path
+        from dicom_node.runtime.supervisor import Supervisor
+        from tests.integration.runtime.test_supervisor import child
+        Supervisor([child(Path({str(log)!r}), "orphan")], lambda: print("ready", flush=True)).run()
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    until(lambda: "orphan ends" in log.read_text())

@@ -1,0 +1,305 @@
+"""The pages in a real Chromium, over a real node."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+
+from dicom_node.config.sections import RetrievalSettings
+from dicom_node.dimse.transport import bind
+from dicom_node.store.analysis_records import KeptCase, KeptFinding, KeptImage, KeptReading, KeptSimilar
+from dicom_node.store.states import StudyState
+from dicom_node.web.app import create_app
+from dicom_node.web.auth.accounts import Accounts, Role
+from tests.support.factories import chest, encoded, film, uid
+from tests.support.peers import until
+from tests.support.web_node import StillNode
+
+pytestmark = pytest.mark.peer
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+
+
+@contextlib.contextmanager
+def served(app: Any, port: int = 0) -> Iterator[str]:
+    """Serve an application in a thread; yields its address without a slash at its end."""
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    listening = bind("127.0.0.1", port)
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        until(lambda: server.started, 20, "uvicorn listening")
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        if room := getattr(app.state, "room", None):
+            room.changes.stop()
+        server.should_exit = True
+        thread.join(20)
+        listening.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One reader's browser: whatever it asked for, and whatever it complained of."""
+
+    def __init__(self, context: BrowserContext, address: str) -> None:
+        self.page: Page = context.new_page()
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", self._asked)
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.address = address
+
+    def _asked(self, request: Request) -> None:
+        self.asked.append(request.url)
+
+    def go(self, path: str) -> Page:
+        self.page.goto(self.address + path)
+        return self.page
+
+    @property
+    def elsewhere(self) -> list[str]:
+        return [url for url in self.asked if not url.startswith((self.address, "data:", "blob:"))]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[StillNode]:
+    one = StillNode(tmp_path / "data")
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def visit(node: StillNode, chromium: Browser) -> Iterator[Visit]:
+    with served(create_app(node.settings)) as address:
+        context = chromium.new_context(viewport={"width": 1280, "height": 800})
+        yield Visit(context, address)
+        context.close()
+
+
+def hostile(study: int = 1) -> Any:
+    return film(
+        rows=64, columns=64, study=study, SOPInstanceUID=uid(study, 1),
+        patient_name="O'Neil^\"Quoted\"<b>", StudyDescription="<script>document.title = 'taken'</script>",
+    )  # fmt: skip
+
+
+def test_a_study_appears_without_reload_and_hostile_text_stays_text(node: StillNode, visit: Visit) -> None:
+    page = visit.go("/")
+    expect(page.locator("#live-state")).to_have_text("live", timeout=20_000)
+    expect(page.get_by_text("No study yet")).to_be_visible()
+    page.evaluate("window.same = true")
+    node.receive(1, ds=hostile())
+    expect(page.locator(".worklist tbody tr")).to_have_count(1, timeout=20_000)
+    expect(page.get_by_text("<script>document.title = 'taken'</script>")).to_be_visible()
+    assert page.evaluate("window.same")
+    assert "taken" not in page.title()
+    page.locator("body").press("j")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{visit.address}/studies/1")
+    expect(page.get_by_text("<script>document.title = 'taken'</script>")).to_be_visible()
+    assert not visit.elsewhere
+    assert not [each for each in visit.complaints if "viewer" not in each and "404" not in each]
+
+
+def test_the_words_of_a_search_may_name_a_patient_and_stand_in_no_address(
+    node: StillNode, visit: Visit
+) -> None:
+    for number, description in ((1, "Thorax Meier"), (2, "Thorax Schulze"), (3, "Meier standing")):
+        node.receive(number, ds=film(
+            rows=64, columns=64, study=number, SOPInstanceUID=uid(number, 1), StudyDescription=description
+        ))  # fmt: skip
+    node.finish(4, StudyState.REPORTED, films=[film(
+        rows=64, columns=64, study=4, SOPInstanceUID=uid(4, 1), StudyDescription="Meier lying"
+    )])  # fmt: skip
+    page = visit.go("/")
+    rows = page.locator(".worklist tbody tr")
+    expect(rows).to_have_count(4, timeout=20_000)
+    page.get_by_label("Search").fill("meier")
+    expect(rows).to_have_count(3)
+    # The words hold when a state is chosen, when the list moves by itself, and when the reader comes back.
+    page.get_by_role("link", name="1 reported").click()
+    expect(rows).to_have_count(1)
+    expect(page).to_have_url(f"{visit.address}/?state=REPORTED")
+    page.get_by_role("link", name="4 all studies").click()
+    expect(rows).to_have_count(3)
+    node.receive(5, ds=film(
+        rows=64, columns=64, study=5, SOPInstanceUID=uid(5, 1), StudyDescription="Meier again"
+    ))  # fmt: skip
+    expect(rows).to_have_count(4, timeout=20_000)
+    page.get_by_role("link", name="1 reported").click()
+    expect(rows).to_have_count(1)
+    rows.get_by_role("link").click()
+    page.wait_for_url("**/studies/4")
+    page.go_back()
+    expect(page.get_by_label("Search")).to_have_value("meier")
+    expect(rows).to_have_count(1)
+    assert not [url for url in visit.asked if "meier" in url.lower()]
+    page.get_by_label("Search").fill("schulze")
+    expect(page.get_by_text("No such study.")).to_be_visible()  # none of them is reported
+    page.get_by_role("link", name="5 all studies").click()
+    expect(rows).to_have_count(1)
+    page.get_by_label("Search").fill("")
+    expect(rows).to_have_count(5)
+    assert not visit.elsewhere
+
+
+def reading() -> KeptReading:
+    return KeptReading(
+        model="tiny",
+        model_version="1.0.0",
+        parameters=("weights_sha256=1",),
+        normality="absent",
+        findings=(
+            KeptFinding("nodule", "Nodule", 0.75, 0.5, 0.4, "present", 0.6, 0.85),
+            KeptFinding("mass", "Mass", None, 0.001, 0.002, "absent"),
+        ),
+        images=(KeptImage(uid(1, 1), "frontal", "", ""),),
+        similar=KeptSimilar(
+            "reference",
+            (KeptCase("openi:CXR1", 0.91, ("Nodule",), "A nodule in the left apex."),),
+            0.5,
+            disagrees=True,
+        ),
+    )
+
+
+def test_a_reader_agrees_by_keyboard_and_the_page_shows_it(node: StillNode, visit: Visit) -> None:
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    page = visit.go("/studies/1")
+    expect(page.get_by_role("row", name="Nodule").get_by_text("60–85 %")).to_be_visible()
+    agree = page.get_by_role("button", name="agree: Nodule", exact=True)
+    agree.focus()
+    page.keyboard.press("Enter")
+    expect(agree).to_have_attribute("aria-pressed", "true", timeout=20_000)
+    page.get_by_label("comment on Nodule", exact=True).click()
+    comment = page.get_by_label("Comment on Nodule", exact=True)
+    comment.fill("<i>left apex</i>")
+    comment.blur()
+    # What is written and not yet sent is not taken away when the page fetches itself, nor is the focus.
+    page.evaluate("refresh()")
+    page.wait_for_timeout(1000)
+    expect(comment).to_have_value("<i>left apex</i>")
+    page.get_by_role("button", name="Save").click()
+    opens = page.get_by_role("link", name="Open openi:CXR1")
+    opens.focus()
+    page.evaluate("document.getElementById('similar').dataset.old = ''; refresh()")
+    expect(page.locator("#similar:not([data-old])")).to_be_visible(timeout=20_000)
+    expect(opens).to_be_focused()
+    expect(page.get_by_text("<i>left apex</i>").first).to_be_visible(timeout=20_000)
+    assert page.locator("#live i").count() == 0
+    assert not visit.elsewhere
+
+
+def test_a_similar_case_opens_with_its_film(node: StillNode, chromium: Browser, tmp_path: Path) -> None:
+    Image.fromarray((chest(96, 80) * 255).astype(np.uint8)).save(tmp_path / "CXR1_IM-1.jpg")
+    node.settings = node.settings.model_copy(update={"retrieval": RetrievalSettings(films=tmp_path)})
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    # The page may fetch itself meanwhile: whichever element stands there has to be drawn in the end.
+    drawn = """() => [...document.images].some((each) => each.src.includes("/similar/1/films/")
+        && each.complete && each.naturalWidth === 80 && each.naturalHeight === 96)"""
+    with served(create_app(node.settings)) as address:
+        context = chromium.new_context(viewport={"width": 1280, "height": 800})
+        visit = Visit(context, address)
+        page = visit.go("/studies/1")
+        opens = page.get_by_role("link", name="Open openi:CXR1")
+        expect(opens).to_be_visible()
+        # In one step, for the page may put another element there at any moment.
+        page.evaluate("document.getElementById('similar').scrollIntoView()")
+        page.wait_for_function(drawn)
+        opens.press("Enter")
+        expect(page).to_have_url(f"{address}/studies/1/similar/1")
+        expect(page.get_by_role("img", name="Film 1 of openi:CXR1")).to_be_visible()
+        page.wait_for_function(drawn)
+        expect(page.get_by_text("A nodule in the left apex.")).to_be_visible()
+        found = Axe().run(page).response["violations"]
+        assert not [each["id"] for each in found if each["impact"] in ("serious", "critical")]
+        assert not visit.elsewhere
+        context.close()
+
+
+def test_a_study_page_weighs_less_than_3_mb_without_the_film(node: StillNode, visit: Visit) -> None:
+    node.finish(1, StudyState.REPORTED, films=[hostile()], reading=reading())
+    addresses: dict[str, str] = {}
+    weights: dict[str, int] = {}
+    wire = visit.page.context.new_cdp_session(visit.page)
+    wire.on(
+        "Network.responseReceived",
+        lambda each: addresses.update({each["requestId"]: each["response"]["url"]}),
+    )
+    wire.on(
+        "Network.loadingFinished", lambda each: weights.update({each["requestId"]: each["encodedDataLength"]})
+    )
+    wire.send("Network.enable")
+    visit.go("/studies/1")
+    expect(visit.page.locator("#viewer canvas").first).to_be_visible(timeout=60_000)
+    parts = {url: weights.get(key, 0) for key, url in addresses.items() if not url.endswith("/pixels")}
+    assert parts[f"{visit.address}/static/viewer/libraries.js"] > 0
+    assert sum(parts.values()) < 3e6
+    print(f"\n{sum(parts.values()) / 1e6:.2f} MB in {len(parts)} parts")
+
+
+def test_a_reader_logs_in_looks_and_logs_out(tmp_path: Path, chromium: Browser) -> None:
+    node = StillNode(tmp_path / "data")
+    web = node.settings.web.model_copy(update={"login": True})
+    node.settings = node.settings.model_copy(update={"web": web})
+    Accounts(node.index.engine).add("rita", Role.READER, "correct horse battery")
+    node.finish(1, StudyState.FAILED, "no model could read it", results=0)
+    with served(create_app(node.settings)) as address:
+        context = chromium.new_context()
+        page = Visit(context, address).go("/studies/1")
+        for password, seen in (("wrong password", "do not fit"), ("correct horse battery", "rita")):
+            page.get_by_label("Name").fill("rita")
+            page.get_by_label("Password").fill(password)
+            page.get_by_role("button", name="Log in").click()
+            expect(page.get_by_text(seen).first).to_be_visible(timeout=20_000)
+        assert page.get_by_role("button", name="Analyse again").count() == 0
+        page.goto(f"{address}/access")
+        expect(page.get_by_text("not allowed")).to_be_visible()
+        page.goto(address)
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_role("heading", name="Log in")).to_be_visible(timeout=20_000)
+        context.close()
+    node.close()
+
+
+def test_a_file_is_uploaded_and_a_film_is_tried(node: StillNode, visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(encoded(hostile(1)))
+    Image.fromarray((chest(96, 80) * 255).astype(np.uint8)).save(tmp_path / "b.png")
+    page = visit.go("/try")
+    page.locator("#films").set_input_files(tmp_path / "a.dcm")
+    expect(page.get_by_role("link", name="open")).to_have_attribute("href", "/studies/1", timeout=30_000)
+    page.locator("#film").set_input_files(tmp_path / "b.png")
+    expect(page).to_have_url(f"{visit.address}/studies/2", timeout=60_000)
+    expect(page.get_by_text("Tried in the reading room")).to_be_visible(timeout=20_000)
+
+
+@pytest.mark.parametrize("path", ["/", "/studies/1", "/try", "/cohort", "/health", "/access", "/nowhere"])
+def test_axe_finds_nothing_serious(node: StillNode, visit: Visit, path: str) -> None:
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    node.finish(2, StudyState.FAILED, "no model could read it", results=0)
+    page = visit.go(path)
+    for details in page.locator("details").all():
+        details.evaluate("each => each.open = true")
+    found = Axe().run(page).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert not serious, [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in serious]

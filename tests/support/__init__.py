@@ -1,0 +1,1 @@
+"""Test support: drawn films, peers, nodes and models that several tests share."""

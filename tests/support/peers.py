@@ -1,0 +1,311 @@
+"""Real peers on free ports: a node, DCMTK's storescp, Redis, PostgreSQL. Each is a context manager."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    """Port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Wait for a condition and return its value; fail with `what` at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what}")
+        time.sleep(0.05)
+    return value
+
+
+def listening(port: int) -> bool:
+    """Whether something accepts connections on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Process:
+    """A program, its output, and its end."""
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        program = shutil.which(argv[0]) or argv[0]
+        self.process = subprocess.Popen(
+            [program, *argv[1:]],
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 35) -> int:
+        """End it; return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            pytest.fail(f"did not end within {seconds} s after signal {number}:\n{self.output}")
+        finally:
+            self._reader.join(5)
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+        return self.process.returncode
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.returncode is None or not self.process.stdout or not self.process.stdout.closed:
+            self.stop()
+
+
+def cli(
+    *words: str, environment: Mapping[str, str] | None = None, seconds: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run ``dicom-node`` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "dicom_node", *words],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+class Node(Process):
+    """``dicom-node serve`` (or a part of it), started and ready."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        destinations: Sequence[Mapping[str, Any]] = (),
+        command: str = "serve",
+        ready_seconds: float = 90,
+        **settings: str,
+    ) -> None:
+        self.environment = {
+            "DICOM_NODE_DATA_DIR": str(data_dir),
+            "DICOM_NODE_DICOM__PORT": "0",
+            "DICOM_NODE_WEB__PORT": "0",
+            "DICOM_NODE_STUDY__QUIET_SECONDS": "0.5",
+            "DICOM_NODE_DICOM__MIN_FREE_BYTES": "0",
+            # To the gate drawn films are rightly no chest films; for real ones say worker__gate="gate".
+            "DICOM_NODE_WORKER__GATE": "",
+            "DICOM_NODE_DESTINATIONS": json.dumps(list(destinations)),
+            **{f"DICOM_NODE_{name.upper()}": value for name, value in settings.items()},
+        }
+        self.data_dir = data_dir
+        started = time.monotonic()
+        super().__init__([sys.executable, "-m", "dicom_node", command], self.environment)
+        try:
+            self.ready_line: str = until(self._ready, ready_seconds, f"ready line of {command}")
+        except BaseException:
+            self.process.kill()
+            print(self.output)
+            raise
+        self.seconds_to_ready = time.monotonic() - started
+        self.port = int(found.group(1)) if (found := re.search(r"port=(\d+)", self.ready_line)) else 0
+        self.page = found.group(1) if (found := re.search(r"page=(\S+)", self.ready_line)) else ""
+
+    def _ready(self) -> str | None:
+        if self.process.poll() is not None:
+            pytest.fail(f"the node ended with exit code {self.process.returncode}:\n{self.output}")
+        return next((line for line in self.lines if line.startswith("ready:")), None)
+
+    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command with this node's settings."""
+        return cli(*words, environment=self.environment)
+
+    def status(self, *options: str) -> dict[str, Any]:
+        """``dicom-node status --json``."""
+        answer = self.cli("status", "--json", *options)
+        assert answer.returncode in (0, 1), answer.stderr
+        return dict(json.loads(answer.stdout))
+
+    def settled(self, studies: int, seconds: float = 60) -> dict[str, Any]:
+        """Wait until so many studies have an outcome and every delivery of theirs is done."""
+
+        def done() -> dict[str, Any] | None:
+            status = self.status("--audit")
+            counts = status["studies"]
+            ended = counts["REPORTED"] + counts["SKIPPED"] + counts["FAILED"]
+            open_ = counts["RECEIVING"] + counts["COMPLETE"] + counts["ANALYSING"]
+            quiet = ended >= studies and not open_ and not status["results"]["ENCODED"]
+            return status if quiet else None
+
+        try:
+            return dict(until(done, seconds, f"{studies} studies settled; now: {self.status()}"))
+        except BaseException:
+            print(self.output)
+            raise
+
+    def children(self) -> dict[str, list[int]]:
+        """Process ids by part (``scp``, ``worker``, ..., ``broker``)."""
+        parts: dict[str, list[int]] = {}
+        for pid in _children_of(self.process.pid):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+                part = words[words.index("child") + 1] if "child" in words else "broker"
+                parts.setdefault(part, []).append(pid)
+        return parts
+
+    def __exit__(self, *exception: object) -> None:
+        failed = exception[0] is not None
+        super().__exit__(*exception)
+        if failed:
+            print(self.output)
+
+
+def _children_of(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            found += [int(word) for word in (task / "children").read_text().split()]
+    return found
+
+
+class StoreSCP(Process):
+    """DCMTK's storescp, which keeps what it gets in a folder."""
+
+    def __init__(self, folder: Path, ae_title: str = "PACS", port: int | None = None) -> None:
+        self.folder = folder
+        self.ae_title = ae_title
+        self.port = port or free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        argv = [
+            "storescp",
+            "-v",
+            "-pm",
+            "+xa",
+            "-aet",
+            ae_title,
+            "-od",
+            str(folder),
+            "-fe",
+            ".dcm",
+            str(self.port),
+        ]
+        super().__init__(argv, {"TCP_NODELAY": "1"})
+        until(lambda: listening(self.port), 10, "storescp listening")
+
+    @property
+    def destination(self) -> dict[str, Any]:
+        return {
+            "name": self.ae_title.lower(),
+            "kind": "dicom",
+            "ae_title": self.ae_title,
+            "host": "127.0.0.1",
+            "port": self.port,
+        }
+
+    def files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.dcm"))
+
+    def receptions(self) -> int:
+        """How many C-STORE requests it answered, repeats included."""
+        return sum("storing DICOM file" in line for line in self.lines)
+
+
+class Redis(Process):
+    """Debian's redis-server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        super().__init__(
+            [
+                "redis-server",
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--dir",
+                str(folder),
+                "--save",
+                "",
+            ]
+        )
+        until(lambda: listening(self.port), 10, "redis-server listening")
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+
+@contextlib.contextmanager
+def postgresql(folder: Path, programs: Path | None = None) -> Iterator[str]:
+    """PostgreSQL with an empty database, Debian's unless other programs are named; yields its address."""
+    programs = programs or max(Path("/usr/lib/postgresql").glob("*/bin"))
+    port = free_port()
+    # initdb refuses to run as root: then its own user runs it, over a folder that this user may enter.
+    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    data = folder / "postgresql"
+    data.mkdir()
+    if as_user:
+        shutil.chown(data, "postgres", "postgres")
+        for parent in [data, *data.parents]:
+            if parent.stat().st_uid == 0 and parent != Path("/"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+    subprocess.run(
+        [*as_user, programs / "initdb", "-D", data, "-U", "node", "--auth=trust", "-E", "UTF8"],
+        check=True,
+        capture_output=True,
+        cwd="/",
+    )
+    options = ["-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"]
+    server = subprocess.Popen(
+        [*as_user, programs / "postgres", "-D", data, *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+    )
+    try:
+        asked = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        until(lambda: subprocess.run(asked, check=False).returncode == 0, 20, "PostgreSQL taking connections")
+        yield f"postgresql://node@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run(
+            [*as_user, programs / "pg_ctl", "stop", "-D", data, "-m", "fast"],
+            check=False,
+            capture_output=True,
+            cwd="/",
+        )
+        server.wait(20)

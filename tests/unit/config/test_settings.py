@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from dicom_node.config.settings import Settings, load_settings
+from dicom_node.errors import ConfigurationError
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_need_no_file() -> None:
+    settings = load_settings()
+    assert settings.dicom.ae_title == "DICOM_NODE"
+    assert (settings.dicom.host, settings.dicom.port, settings.web.port) == ("127.0.0.1", 11112, 8080)
+    assert settings.study.quiet_seconds == 5
+    assert settings.destinations == ()
+
+
+def test_the_environment_goes_before_the_file_and_that_before_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = toml(tmp_path, '[dicom]\nport = 104\nae_title = "FROM_FILE"\n')
+    monkeypatch.setenv("DICOM_NODE_DICOM__PORT", "105")
+    settings = load_settings(path)
+    assert (settings.dicom.port, settings.dicom.ae_title, settings.dicom.host) == (
+        105,
+        "FROM_FILE",
+        "127.0.0.1",
+    )
+
+
+def test_destinations_come_as_json_or_as_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"name": "pacs", "kind": "dicom", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": 4242}
+    path = toml(
+        tmp_path, '[[destinations]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\n'
+    )
+    from_file = load_settings(path)
+    monkeypatch.setenv("DICOM_NODE_DESTINATIONS", json.dumps([entry]))
+    assert load_settings().destinations == from_file.destinations
+    assert from_file.destinations[0].model_dump(include=set(entry)) == entry
+
+
+def test_a_destination_is_of_the_kind_that_it_says(tmp_path: Path) -> None:
+    path = toml(
+        tmp_path,
+        '[[destinations]]\nname = "web"\nkind = "dicomweb"\nurl = "http://127.0.0.1:8042/dicom-web"\n'
+        '[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
+        'confirm = "response"\n',
+    )
+    web, pacs = load_settings(path).destinations
+    assert (web.address, pacs.address) == ("http://127.0.0.1:8042/dicom-web", "PACS@pacs:104")
+    assert (web.confirm, pacs.confirm) == ("commitment", "response")
+
+
+_DICOM = '[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
+_WEB = '[[destinations]]\nname = "web"\nkind = "dicomweb"\nurl = '
+_OIDC = '[oidc]\nissuer = "{}"\nclient_id = "c"\npage_url = "https://reading.example"\n'
+_RULE = '[[rules]]\nname = "r"\ndestinations = ["pacs"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_DICOM.replace('"pacs"\nae', '"sender"\nae'), "'sender' stands for whoever sent the films"),
+        (_DICOM + 'tls_ca = "ca.pem"\n', "certificates are given, but tls = true is not"),
+        (_DICOM + 'tls = true\ntls_key = "key.pem"\n', "tls_certificate and tls_key belong together"),
+        (_DICOM + 'kind = "ftp"\n', "'ftp'"),
+        (_DICOM + 'url = "http://127.0.0.1"\n', "Extra inputs are not permitted"),
+        (_WEB + '"pacs/dicom-web"\n', "url must be the root of a service"),
+        (_WEB + '"https://me:secret@pacs/dicom-web"\n', "url holds credentials"),
+        (_WEB + '"https://pacs/dicom-web"\nuser = "me"\n', "either token_file, or user and password_file"),
+        (_WEB + '"http://pacs/dicom-web"\ntoken_file = "token"\n', "use https"),
+        ('[dicom]\ntls_certificate = "node.pem"\n', "TLS needs both tls_certificate and tls_key"),
+        (_DICOM + _RULE, "a rule has conditions, or fallback = true and none"),
+        (_DICOM + _RULE + 'modality = ["CR"]\n', "one must have fallback = true"),
+        (_DICOM + _RULE + "fallback = true\n" + _RULE + 'modality = ["CR"]\n', "the name 'r' stands twice"),
+        (_RULE + "fallback = true\n", "no destination is named 'pacs'"),
+        (_DICOM + _RULE + 'view = ["sideways"]\n', "rules.0.view.0: Input should be 'frontal', 'lateral'"),
+        (_DICOM + _RULE + 'mode = ["CR"]\n', "unknown key 'rules.mode'; did you mean 'rules.name'?"),
+    ],
+)
+def test_a_mistake_in_delivery_is_said(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(toml(tmp_path, text))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[dicom]\nprot = 104\n", "unknown key 'dicom.prot'; did you mean 'dicom.port'?"),
+        ("[dicm]\nport = 104\n", "unknown key 'dicm'; did you mean 'dicom'?"),
+        (
+            '[[destinations]]\nnam = "x"\n',
+            "unknown key 'destinations.nam'; did you mean 'destinations.name'?",
+        ),
+        ('[dicom]\nport = "many"\n', "dicom.port: Input should be a valid integer"),
+        ("[dicom]\nport = 70000\n", "dicom.port: Input should be less than or equal to 65535"),
+        ('[dicom]\nae_title = "SEVENTEEN_LETTERS"\n', "1 to 16 printable ASCII characters"),
+        ('[dicom]\nhost = "0.0.0.0"\n', "set dicom.accept_unknown_peers = true"),
+        ("not toml", "not TOML"),
+        ('[web]\ndicomweb_origins = ["https://viewer.example/"]\n', "is no origin"),
+        ('[oidc]\nissuer = "https://id.example"\n', "issuer needs client_id and page_url"),
+        (_OIDC.format("http://id.example"), "issuer must be an https address"),
+        (_OIDC.format("https://id.example?x=1"), "issuer must be an https address"),
+        (_OIDC.format("https://id.example") + 'scopes = ["profile"]\n', "scopes must hold openid"),
+        (
+            _OIDC.format("https://id.example").replace("reading.example", "reading.example/login"),
+            "page_url must be such as https://reading.example, without a path",
+        ),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line_that_names_file_and_key(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = toml(tmp_path, text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(path)
+    assert message in str(caught.value)
+    if "accept_unknown" not in message:
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("DICOM_NODE_DICOM__PROT", "1", "did you mean 'DICOM_NODE_DICOM__PORT'?"),
+        ("DICOM_NODE_DICOM__PORT", "x", "DICOM_NODE_DICOM__PORT: Input should be a valid integer"),
+        ("DICOM_NODE_DESTINATIONS", "[", "lists and tables are written as JSON"),
+        ("DICOM_NODE_DESTINATIONS", '[{"name": "a"}]', "DICOM_NODE_DESTINATIONS: destinations.0.ae_title"),
+    ],
+)
+def test_a_mistake_in_the_environment_is_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert message in str(caught.value)
+
+
+def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(toml(tmp_path, "[dicom]\nprot = 1\n[web]\nprot = 2\n"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_an_open_address_needs_known_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_NODE_DICOM__HOST", "0.0.0.0")
+    monkeypatch.setenv("DICOM_NODE_DICOM__KNOWN_PEERS", '[{"ae_title": "PACS", "host": "10.0.0.1"}]')
+    assert load_settings().dicom.known_peers[0].ae_title == "PACS"
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load_settings()
+    with pytest.raises(ValidationError):
+        settings.data_dir = Path("elsewhere")  # type: ignore[misc]
+    assert isinstance(settings, Settings)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        load_settings(tmp_path / "none.toml")
+
+
+def test_settings_go_through_the_environment_and_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(
+        'data_dir = "elsewhere"\nlog_format = "json"\n[dicom]\nport = 104\naccept_unknown_peers = true\n'
+        '[retrieval]\nk = 7\n[[destinations]]\nname = "a"\nae_title = "A"\nhost = "127.0.0.1"\nport = 1\n'
+        '[[destinations]]\nname = "b"\nkind = "dicomweb"\nurl = "http://127.0.0.1:1/web"\n',
+        encoding="utf-8",
+    )
+    settings = load_settings(config)
+    for name, value in settings.variables().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().model_dump() == settings.model_dump()
+
+
+PACS = '[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 104\n'
+
+
+def test_priors_come_from_a_destination_and_are_off_without_one(tmp_path: Path) -> None:
+    assert load_settings(toml(tmp_path, PACS)).prior_source is None
+    source = load_settings(toml(tmp_path, f'[priors]\nsource = "pacs"\n{PACS}')).prior_source
+    assert source is not None
+    assert source.name == "pacs"
+
+
+@pytest.mark.parametrize(
+    ("priors", "message"),
+    [
+        ('source = "archive"', "no destination is named 'archive'"),
+        ("days = 0", "priors.days"),
+        ("wait_seconds = 0", "priors.wait_seconds"),
+        ('sorce = "pacs"', "did you mean 'priors.source'"),
+    ],
+)
+def test_priors_that_cannot_be_are_named(tmp_path: Path, priors: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(toml(tmp_path, f"[priors]\n{priors}\n{PACS}"))
+    assert message in str(caught.value)

@@ -1,0 +1,74 @@
+"""Networks are built from configuration, never from a hub."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.architectures import Batch, build
+from models.architectures.convnet import ConvNet
+from models.architectures.efficientnet_lite import PACKAGES, renamed
+from models.errors import BundleError, RecipeError
+
+
+def test_the_logits_are_the_mean_of_a_linear_map_of_the_features():
+    network = build("convnet", outputs=3, channels=1, arguments={"backbone": "test_efficientnet"}).eval()
+    output = network(Batch(torch.rand(2, 1, 64, 64)))
+    assert output.logits.shape == (2, 3)
+    by_place = torch.einsum("kc,nchw->nkhw", network.head.weight, output.features)
+    torch.testing.assert_close(
+        output.logits, by_place.mean(dim=(2, 3)) + network.head.bias, atol=1e-5, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("transformer", {}, "no architecture is called 'transformer'"),
+        ("convnet", {"backbone": "nonesuch"}, "no backbone 'nonesuch'"),
+        ("convnet", {"backbone": "hf-hub:timm/resnet18.a1_in1k"}, "no backbone"),
+        ("convnet", {"pretrained": True}, "pretrained"),
+        ("convnet", {"backbone": "test_efficientnet", "options": {"depth": 3}}, "cannot build"),
+    ],
+)
+def test_what_cannot_be_built_is_one_sentence(name, arguments, message):
+    with pytest.raises(BundleError, match=message) as caught:
+        build(name, outputs=2, channels=3, arguments=arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backbone", PACKAGES)
+def test_the_imagenet_weights_fill_the_whole_backbone_for_one_channel_as_for_three(backbone):
+    film = torch.rand(1, 1, 64, 64)
+    grey = ConvNet(outputs=1, channels=1, backbone=backbone).eval()
+    colour = ConvNet(outputs=1, channels=3, backbone=backbone).eval()
+    grey.load_imagenet()
+    colour.load_imagenet()
+    with torch.inference_mode():
+        one = grey(Batch(film)).image_embedding
+        three = colour(Batch(film.expand(-1, 3, -1, -1))).image_embedding
+    torch.testing.assert_close(one, three, atol=1e-4, rtol=1e-3)
+    assert float(one.std()) > 0
+
+
+@pytest.mark.parametrize("backbone", PACKAGES)
+def test_the_imagenet_weights_recognise_what_a_random_network_does_not(backbone):
+    """Renamed wrongly, the norms would not fit the convolutions and the features would explode or vanish."""
+    trained = ConvNet(outputs=1, backbone=backbone).eval()
+    images = torch.rand(4, 1, 64, 64).repeat(1, 1, 2, 2)
+    trained.load_imagenet()
+    with torch.inference_mode():
+        features = trained.backbone(images)
+    # The last activation is cut at 6; trained features are sparse and well below it.
+    assert 0.01 < float(features.mean()) < 2
+    assert 0.2 < float((features == 0).float().mean()) < 0.999
+
+
+def test_the_imagenet_weights_fit_no_other_backbone():
+    with pytest.raises(RecipeError, match="tf_efficientnet_lite0"):
+        ConvNet(outputs=1, backbone="test_efficientnet").load_imagenet()
+
+
+def test_the_classifier_of_imagenet_is_left_behind():
+    names = renamed({"_conv_stem.weight": torch.zeros(1), "_fc.weight": torch.zeros(1)}, ())
+    assert list(names) == ["conv_stem.weight"]

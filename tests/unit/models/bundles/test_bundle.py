@@ -1,0 +1,192 @@
+"""A bundle is exactly what it says, or it is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.bundles.bundle import Bundle, amend_bundle, read_bundle, write_bundle
+from models.bundles.shipped import shipped_folder
+from models.errors import BundleError
+from models.evaluation.card import write_card
+from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network
+
+
+def seal(folder: Path) -> None:
+    """Write right hashes into the manifest of a bundle that was spoilt."""
+    manifest = folder / "bundle.toml"
+    lines = []
+    for line in manifest.read_text().splitlines():
+        name = line.split('"')[1] if line.startswith('"') else ""
+        if name and (folder / name).exists():
+            lines.append(f'"{name}" = "{hashlib.sha256((folder / name).read_bytes()).hexdigest()}"')
+        else:
+            lines.append(line)
+    manifest.write_text("\n".join(lines) + "\n")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_bundle_comes_back_as_it_was_written(bundle: Bundle):
+    again = read_bundle(bundle.path)
+    assert again.manifest == MANIFEST
+    assert again.calibration == CALIBRATION
+    assert tuple(label.key for label in again.labels) == KEYS
+    assert again.identity == bundle.identity
+    assert (
+        again.identity.weights_sha256
+        == hashlib.sha256((bundle.path / "weights.safetensors").read_bytes()).hexdigest()
+    )
+
+
+def test_the_tiny_bundle_is_tiny(bundle: Bundle):
+    assert sum(file.stat().st_size for file in bundle.path.iterdir()) < 1_000_000
+
+
+def test_an_older_bundle_in_the_same_place_is_replaced_whole(bundle: Bundle):
+    (bundle.path / "README.md").write_text("old")
+    again = write_bundle(bundle.path, MANIFEST, KEYS, make_network(), CALIBRATION)
+    assert not (again.path / "README.md").exists()
+    assert [path for path in bundle.path.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_card_and_metrics_are_covered_by_the_manifest(bundle: Bundle):
+    amended = amend_bundle(bundle, {"README.md": "# card\n"})
+    assert amended.identity == bundle.identity
+    (bundle.path / "README.md").write_text("# another card\n")
+    with pytest.raises(BundleError, match=r"README\.md was altered"):
+        read_bundle(bundle.path)
+
+
+def test_only_card_and_metrics_can_be_added(bundle: Bundle):
+    with pytest.raises(BundleError, match=r"run\.py"):
+        amend_bundle(bundle, {"run.py": "print()"})
+
+
+@pytest.mark.parametrize("name", ["labels.toml", "calibration.json", "weights.safetensors", "bundle.toml"])
+def test_a_missing_file_is_named(bundle: Bundle, name: str):
+    (bundle.path / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["extra.txt", "weights.pt", "sub/folder.py"])
+def test_an_extra_file_is_named(bundle: Bundle, name: str):
+    (bundle.path / name).parent.mkdir(exist_ok=True)
+    (bundle.path / name).write_bytes(pickle.dumps({}))
+    with pytest.raises(BundleError, match=name):
+        read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["labels.toml", "calibration.json", "weights.safetensors"])
+def test_one_changed_byte_is_noticed(bundle: Bundle, name: str):
+    raw = bytearray((bundle.path / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (bundle.path / name).write_bytes(bytes(raw))
+    with pytest.raises(BundleError, match=f"{name} was altered"):
+        read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "tiny"', 'nome = "tiny"', "no name|nome"),
+        ('version = "0.0.1"', 'version = "newest"', "version"),
+        ('name = "tiny"', 'name = "../tiny"', "name"),
+        ('text = "none"', 'text = "some"', "inputs.text"),
+        ('text = "none"', 'text = "none"\naudio = "none"', "audio"),
+        ('explanation = "gradcam"', 'explanation = "magic"', "outputs.explanation"),
+        ("size = 64", "size = 64\nflip = true", "unknown flip"),
+        ("size = 64", "", "missing or unknown size"),
+        ("std = 0.5", "std = 0", "not positive"),
+        ("[outputs]", "[output]", "no outputs"),
+        ('name = "convnet"', 'name = "convnet"\npretrained = true', "pretrained"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_in_one_sentence(bundle: Bundle, old: str, new: str, message: str):
+    edit(bundle.path / "bundle.toml", old, new)
+    with pytest.raises(BundleError, match=message) as caught:
+        read_bundle(bundle.path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "convnet"', 'name = "gan"', "no architecture is called 'gan'"),
+        ('backbone = "test_efficientnet"', 'backbone = "hf-hub:someone/something"', "no backbone"),
+        ('backbone = "test_efficientnet"', 'backbone = "nonesuch"', "no backbone"),
+        ("dropout = 0.1", "dropout = 0.1\npretrained = true", "pretrained"),
+        ("channels = 3", "channels = 1", "conv_stem.weight"),
+    ],
+)
+def test_an_architecture_that_does_not_fit_is_refused(bundle: Bundle, old: str, new: str, message: str):
+    edit(bundle.path / "bundle.toml", old, new)
+    with pytest.raises(BundleError, match=message):
+        read_bundle(bundle.path).network()
+
+
+def test_an_unknown_label_is_refused(bundle: Bundle):
+    edit(bundle.path / "labels.toml", "nodule", "noodle")
+    seal(bundle.path)
+    with pytest.raises(BundleError, match="'noodle'"):
+        read_bundle(bundle.path)
+
+
+def test_a_head_of_another_width_is_refused(bundle: Bundle):
+    edit(bundle.path / "labels.toml", '"nodule"', '"nodule", "mass"')
+    edit(bundle.path / "calibration.json", '"nodule"', '"mass": {"method": "none", "slope": 1.0, '
+         '"intercept": 0.0, "threshold": 0.5, "n_positive": 0}, "nodule"')  # fmt: skip
+    seal(bundle.path)
+    with pytest.raises(BundleError, match=r"head\.bias has shape \(4,\)"):
+        read_bundle(bundle.path).network()
+
+
+def test_a_network_that_half_precision_cannot_hold_is_not_written(tmp_path: Path):
+    network = make_network()
+    with torch.no_grad():
+        network.head.weight[0, 0] = 1e6
+    with pytest.raises(BundleError, match="not finite"):
+        write_bundle(tmp_path / "tiny-0.0.1", MANIFEST, KEYS, network, CALIBRATION)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def shipped() -> list[Path]:
+    return sorted(path.parent for path in shipped_folder().glob("*/bundle.toml"))
+
+
+def test_every_shipped_bundle_loads_and_its_card_is_the_one_its_figures_give(shipped: list[Path]):
+    import json
+
+    names = {path.name.rsplit("-", 1)[0] for path in shipped}
+    assert names >= {"openi-findings", "openi-groups", "openi-normality", "nih-findings"}
+    weights = [(path / "weights.safetensors").stat().st_size for path in shipped]
+    assert max(weights) <= 25_000_000
+    assert sum(weights) <= 60_000_000
+    for path in shipped:
+        if path.name.startswith("gate-"):  # has labels of its own: tests/unit/models/test_gate.py
+            continue
+        found = read_bundle(path)
+        assert path.name == found.manifest.folder
+        found.network()
+        metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+        assert metrics["test"]["weights_sha256"] == found.weights_sha256
+        card = (path / "README.md").read_text(encoding="utf-8")
+        assert card == write_card(found, metrics)
+        assert "Research use only" in card
+
+
+def test_a_folder_that_is_copied_is_the_same_bundle(bundle: Bundle, tmp_path: Path):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(bundle.path, copy)
+    assert read_bundle(copy).identity == bundle.identity

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicom_node.priors.matching import Examination, Patient, candidates, frontal_films, may_hold_films
+from tests.support.factories import film, header, put
+
+JANE = Patient("PAT-1", birth_date="19700101")
+
+
+def at(taken: str, uid: str = "1.1") -> Examination:
+    return Examination(uid, JANE, taken)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "before"),
+    [
+        ("20240101", "20240102", True),
+        ("20240101", "20240101", False),
+        ("20240101", "20240101101500", False),  # at some time of the same day
+        ("20240101101459", "20240101101500", True),
+        ("202401011014", "20240101101500", True),
+        ("20240102", "20240101", False),
+        ("20221231", "20240101", False),  # 366 days
+        ("20230101", "20240101", True),
+        ("", "20240101", False),
+        ("20240101", "", False),
+    ],
+)
+def test_only_what_was_surely_earlier_and_not_too_long_ago_counts(
+    earlier: str, later: str, before: bool
+) -> None:
+    assert at(earlier).is_before(at(later), 365) is before
+
+
+def test_the_newest_comes_first() -> None:
+    others = [at("20230101", "1.1"), at("20230301", "1.3"), at("20230201", "1.2")]
+    found = candidates(at("20240101", "1.9"), others, 1000)
+    assert [each.study_instance_uid for each in found] == ["1.3", "1.2", "1.1"]
+
+
+def test_a_film_says_whose_it_is_and_when_it_was_taken() -> None:
+    found = Examination.of(film(IssuerOfPatientID="CLINIC"))
+    assert found.patient == Patient("PAT-1", "CLINIC", "19700101")
+    assert found.taken == "20240229101530"
+
+
+@pytest.mark.parametrize(
+    ("values", "may"),
+    [
+        ({}, True),
+        ({"ModalitiesInStudy": ["SR", "CR"]}, True),
+        ({"ModalitiesInStudy": "CT"}, False),
+        ({"ModalitiesInStudy": "DX", "StudyDescription": "Hand left"}, False),
+        ({"Modality": "DX", "BodyPartExamined": "CHEST"}, True),
+        ({"Modality": "SR"}, False),
+    ],
+)
+def test_what_a_query_says_of_a_study_decides_whether_it_is_fetched(
+    values: dict[str, object], may: bool
+) -> None:
+    assert may_hold_films(put(Dataset(), values)) is may
+
+
+def test_a_prior_needs_a_frontal_chest_film() -> None:
+    lateral, hand = header(film(view="LL")), header(film(body_part="HAND", instance=2))
+    assert not frontal_films([])
+    assert not frontal_films([lateral, hand])
+    assert frontal_films([lateral, header(film(view=None, instance=3))])

@@ -1,0 +1,112 @@
+"""The picture itself: colours that can be trusted, words that can be read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from dicom_node.results.image.overlay import colours, draw
+from dicom_node.results.image.secondary_capture import _banner
+from tests.support.factories import chest
+from tests.support.reports import ALGORITHM, finding, heat
+
+
+def picture(pixels: np.ndarray, hot: np.ndarray, *, longer_side: int = 512, banner: str = "B") -> np.ndarray:
+    return draw(pixels, hot, banner=banner, caption="C", longer_side=longer_side)
+
+
+def lightness(rgb: np.ndarray) -> np.ndarray:
+    """CIE L* of sRGB values (IEC 61966-2-1, CIE 15)."""
+    share = rgb / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ np.array([0.2126, 0.7152, 0.0722])
+    return np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
+
+
+def test_hotter_is_lighter_everywhere_and_evenly() -> None:
+    steps = np.diff(lightness(colours().astype(float)))
+    assert colours().shape == (256, 3)
+    assert np.convolve(steps, np.ones(8) / 8, "valid").min() > 0
+    assert lightness(colours()[-1:].astype(float))[0] - lightness(colours()[:1].astype(float))[0] > 75
+    blocks = steps[:252].reshape(12, 21).sum(axis=1)
+    assert blocks.max() < 2.2 * blocks.min()
+
+
+def panels(shown: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Film and heat map of a picture whose panels have this size."""
+    em = max(rows, columns) // 40
+    head, gap = 2 * em, em // 2
+    left = shown[head : head + rows, gap : gap + columns]
+    right = shown[head : head + rows, 2 * gap + columns : 2 * gap + 2 * columns]
+    return left.astype(int), right.astype(int)
+
+
+def test_the_left_panel_is_the_film_and_the_right_one_the_film_where_it_is_cold() -> None:
+    pixels = np.array(chest(512, 512))
+    left, right = panels(picture(pixels, np.zeros((512, 512), np.float32)), 512, 512)
+    assert np.abs(left - np.round(pixels * 255)[..., None]).max() <= 1
+    assert np.array_equal(left, right)
+
+
+def test_the_map_may_stand_between_the_two() -> None:
+    pixels, hot = np.array(chest(512, 400)), heat(512, 400)
+    two = draw(pixels, hot, banner="B", caption="C", longer_side=512)
+    three = draw(pixels, hot, banner="B", caption="C", longer_side=512, map_alone=True)
+    em, gap = 12, 6
+    assert three.shape == (two.shape[0], two.shape[1] + 400 + gap, 3)
+    rows = slice(2 * em, 2 * em + 512)
+    alone = three[rows, 2 * gap + 400 : 2 * gap + 800]
+    assert np.abs(alone.astype(int) - colours()[np.round(hot * 255).astype(int)]).max() <= 8
+    assert np.array_equal(
+        three[rows, 3 * gap + 800 : 3 * gap + 1200], two[rows, 2 * gap + 400 : 2 * gap + 800]
+    )
+
+
+def test_heat_colours_only_where_it_is() -> None:
+    hot = heat(512, 512, row=0.25, column=0.25, width=0.05)
+    left, right = panels(picture(np.full((512, 512), 0.3, np.float32), hot), 512, 512)
+    rows, columns = np.nonzero(np.ptp(right, axis=2) > 20)
+    assert 60 < rows.min() < rows.max() < 200
+    assert 60 < columns.min() < columns.max() < 200
+    assert not np.ptp(left, axis=2).any()
+
+
+@pytest.mark.parametrize(
+    ("size", "panel"), [((3000, 2000), (1024, 683)), ((200, 300), (341, 512)), ((512, 512), (512, 512))]
+)
+def test_a_spot_stays_where_it_is_when_the_film_is_scaled(
+    size: tuple[int, int], panel: tuple[int, int]
+) -> None:
+    hot = heat(*size, row=0.3, column=0.6, width=0.04)
+    _, right = panels(picture(np.zeros(size, np.float32), hot, longer_side=1024), *panel)
+    rows, columns = np.nonzero(np.ptp(right, axis=2) > 60)
+    assert abs(rows.mean() / panel[0] - 0.3) < 0.01
+    assert abs(columns.mean() / panel[1] - 0.6) < 0.01
+
+
+def test_a_long_banner_fits() -> None:
+    words = "RESEARCH USE ONLY · " + "Pulmonary Artery Enlargement " * 6
+    shown = picture(np.zeros((512, 400), np.float32), np.zeros((512, 400), np.float32), banner=words)
+    top = shown[:20].max(axis=(0, 2))
+    assert top[-5:].max() < 60
+    assert top[10:].max() > 150
+
+
+@pytest.mark.parametrize("certainty", [None, 0.5])
+def test_every_character_of_a_banner_has_a_shape(certainty: float | None) -> None:
+    font = ImageFont.load_default(size=24)
+    missing = bytes(font.getmask("\uffff"))
+    for character in set(_banner(finding(certainty=certainty), ALGORITHM)) - {" "}:
+        assert bytes(font.getmask(character)) != missing, character
+
+
+def test_the_same_input_gives_the_same_picture() -> None:
+    pixels, hot = np.array(chest(300, 200)), heat(300, 200)
+    assert np.array_equal(picture(pixels, hot), picture(pixels, hot))
+
+
+def test_extreme_shapes_are_drawn() -> None:
+    for shape in ((64, 4000), (4000, 64)):
+        shown = picture(np.ones(shape, np.float32), np.ones(shape, np.float32))
+        assert Image.fromarray(shown).size[0] > 0

@@ -1,0 +1,103 @@
+"""The presentation state shows the film as it shows itself, with boxes around what is present."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicom_node.results.image.multiframe import film_maps
+from dicom_node.results.image.parametric_map import write_pm
+from dicom_node.results.image.presentation_state import write_gsps
+from dicom_node.results.image.segmentation import write_seg
+from dicom_node.results.report import Presence
+from tests.support.factories import film
+from tests.support.reports import EQUIPMENT, finding, report_of, saliency_of
+
+
+def state(ds: Dataset, **options: object) -> Dataset | None:
+    report = report_of(ds, **options)
+    (maps,) = film_maps(report)
+    return write_gsps(report, maps, equipment=EQUIPMENT)
+
+
+def test_window_rescale_and_polarity_are_repeated() -> None:
+    ds = film(
+        rows=96,
+        columns=80,
+        photometric="MONOCHROME1",
+        window=(2000, 3000),
+        RescaleSlope="2",
+        RescaleIntercept="-5",
+    )
+    found = state(ds)
+    assert found is not None
+    assert (found.SoftcopyVOILUTSequence[0].WindowCenter, found.SoftcopyVOILUTSequence[0].WindowWidth) == (
+        2000,
+        3000,
+    )
+    assert (found.RescaleSlope, found.RescaleIntercept) == (2, -5)
+    assert found.PresentationLUTShape == "INVERSE"
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [{"RescaleSlope": "0", "RescaleIntercept": "0"}, {"RescaleSlope": "x", "RescaleIntercept": "1"}],
+)
+def test_what_cannot_be_used_is_left_out(elements: dict[str, str]) -> None:
+    found = state(film(rows=96, columns=80, WindowCenter="x", WindowWidth="0", **elements))
+    assert found is not None
+    assert "RescaleSlope" not in found
+    assert "SoftcopyVOILUTSequence" not in found
+    assert found.PresentationLUTShape == "IDENTITY"
+
+
+def test_an_absent_finding_has_no_box() -> None:
+    ds = film(rows=96, columns=80)
+    assert state(ds, findings=[finding(presence=Presence.ABSENT, saliency=[saliency_of(ds)])]) is None
+
+
+def test_each_film_has_its_own_objects() -> None:
+    one, other = film(rows=96, columns=80), film(rows=90, columns=100, instance=2, view="LL")
+    hot = [finding(saliency=[saliency_of(one), saliency_of(other)])]
+    report = report_of(one, other, findings=hot)
+    for write in (write_gsps, write_seg, write_pm):
+        written = [write(report, maps, equipment=EQUIPMENT) for maps in film_maps(report)]
+        assert [ds.InstanceNumber for ds in written] == [1, 2]
+        assert len({ds.SeriesInstanceUID for ds in written}) == 1
+        assert len({ds.SOPInstanceUID for ds in written}) == 2
+
+
+@pytest.mark.parametrize(
+    ("orientation", "cosines"),
+    [
+        (["L", "F"], [1, 0, 0, 0, 0, -1]),
+        (["P", "F"], [0, 1, 0, 0, 0, -1]),
+        (["L", "R"], [1, 0, 0, 0, 0, -1]),
+        (None, [1, 0, 0, 0, 0, -1]),
+    ],
+)
+def test_the_plane_of_a_map_lies_along_patient_orientation(
+    orientation: list[str] | None, cosines: list[int]
+) -> None:
+    ds = film(rows=96, columns=80, PatientOrientation=orientation, ImagerPixelSpacing=["0.15", "0.14"])
+    report = report_of(ds)
+    (maps,) = film_maps(report)
+    shared = write_pm(report, maps, equipment=EQUIPMENT).SharedFunctionalGroupsSequence[0]
+    assert list(map(int, shared.PlaneOrientationSequence[0].ImageOrientationPatient)) == cosines
+    assert list(map(float, shared.PixelMeasuresSequence[0].PixelSpacing)) == [0.15, 0.14]
+
+
+def test_segments_are_the_map_in_255_steps() -> None:
+    ds = film(rows=96, columns=80)
+    report = report_of(ds)
+    (maps,) = film_maps(report)
+    written = write_seg(report, maps, equipment=EQUIPMENT)
+    values = report.findings[0].saliency[0].values
+    assert written.PixelData == (values * 255).round().astype("u1").tobytes()
+    twice = replace(
+        report, findings=(*report.findings, finding("x", "X", saliency=[saliency_of(ds, row=0.2)]))
+    )
+    (both,) = film_maps(twice)
+    assert len(write_seg(twice, both, equipment=EQUIPMENT).SegmentSequence) == 2

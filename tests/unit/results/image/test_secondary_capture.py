@@ -1,0 +1,168 @@
+"""The Secondary Capture: the right picture, the right words, and no patient in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import EncodingFailed
+from dicom_node.imaging.pixels import read_film
+from dicom_node.results.encoding.part10 import encoded
+from dicom_node.results.image import secondary_capture
+from dicom_node.results.image.overlay import draw
+from dicom_node.results.image.secondary_capture import write_sc
+from dicom_node.results.report import Report
+from dicom_node.results.sr.findings import write_sr
+from dicom_node.results.validation import check
+from tests.support.factories import film, put, write
+from tests.support.reports import EFFUSION, EQUIPMENT, SOURCES, finding, report_of, saliency_of
+
+
+def captured(report: Report, *, which: int = 0, columns: int = 1024) -> Dataset:
+    one = report.findings[which]
+    (saliency,) = one.saliency
+    source = next(item for item in report.sources if item.sop_instance_uid == saliency.sop_instance_uid)
+    rng = np.random.default_rng(0)
+    pixels = rng.random((source.header.Rows, source.header.Columns), np.float32)
+    ds = write_sc(report, one, saliency, pixels, equipment=EQUIPMENT, columns=columns)
+    check(ds)
+    return ds
+
+
+def picture(ds: Dataset) -> np.ndarray:
+    return dcmread(io.BytesIO(encoded(ds))).pixel_array
+
+
+def test_it_is_an_rgb_picture_of_two_panels() -> None:
+    ds = captured(report_of(film(rows=900, columns=700)))
+    assert (ds.PhotometricInterpretation, ds.SamplesPerPixel, ds.PlanarConfiguration) == ("RGB", 3, 0)
+    assert (ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation) == (8, 8, 7, 0)
+    assert picture(ds).shape == (ds.Rows, ds.Columns, 3)
+    assert ds.Rows > 900
+    assert ds.Columns > 1400
+
+
+@pytest.mark.parametrize("size", [(3000, 2400), (2400, 3000), (600, 480), (100, 80)])
+@pytest.mark.parametrize("columns", [512, 1024, 2048])
+def test_a_panel_is_never_larger_than_was_asked_for(size: tuple[int, int], columns: int) -> None:
+    ds = captured(report_of(film(rows=size[0], columns=size[1])), columns=columns)
+    assert ds.Columns < 2.35 * columns
+    assert ds.Rows < 1.15 * columns
+
+
+def test_it_is_written_as_what_it_is() -> None:
+    ds = captured(report_of(film(rows=96, columns=80)))
+    assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7"
+    assert (ds.Modality, ds.SeriesNumber, ds.ConversionType) == ("OT", 9902, "WSD")
+    assert list(ds.ImageType) == ["DERIVED", "SECONDARY"]
+    assert ds.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+    assert (ds.BurnedInAnnotation, ds.RecognizableVisualFeatures) == ("NO", "NO")
+    assert ds.BodyPartExamined == "CHEST"
+    assert "RESEARCH USE ONLY" in ds.SeriesDescription
+    assert "RESEARCH USE ONLY" in ds.DerivationDescription
+    assert "LossyImageCompression" not in ds
+    assert "PixelSpacing" not in ds
+
+
+def test_it_names_its_source_its_method_and_its_maker() -> None:
+    source = film(rows=96, columns=80)
+    ds = captured(report_of(source))
+    (item,) = ds.SourceImageSequence
+    assert item.ReferencedSOPInstanceUID == source.SOPInstanceUID
+    assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+    assert ds.DerivationCodeSequence[0].CodeValue == "130403"
+    (contribution,) = ds.ContributingEquipmentSequence
+    assert contribution.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+    assert contribution.ManufacturerModelName == ds.ManufacturerModelName == "dicom-node"
+    assert contribution.ContributionDescription == "Computed with the model openi-findings 1.0.0"
+
+
+def test_another_method_is_not_called_grad_cam() -> None:
+    source = film(rows=96, columns=80)
+    saliency = dataclasses.replace(saliency_of(source), method="Occlusion")
+    ds = captured(report_of(source, findings=[finding(saliency=[saliency])]))
+    assert "DerivationCodeSequence" not in ds
+    assert "Occlusion" in ds.DerivationDescription
+
+
+def test_it_shares_the_series_with_the_other_maps_and_not_with_the_report() -> None:
+    source = film(rows=96, columns=80)
+    findings = [
+        finding(saliency=[saliency_of(source)]),
+        finding("effusion", "Effusion", code=EFFUSION, saliency=[saliency_of(source, column=0.7)]),
+    ]
+    report = report_of(source, findings=findings)
+    one, other = captured(report), captured(report, which=1)
+    assert one.SeriesInstanceUID == other.SeriesInstanceUID
+    assert one.SOPInstanceUID != other.SOPInstanceUID
+    assert (one.InstanceNumber, other.InstanceNumber) == (1, 2)
+    assert one.SeriesInstanceUID != write_sr(report, equipment=EQUIPMENT).SeriesInstanceUID
+
+
+def test_a_repeat_is_byte_identical() -> None:
+    source = film(rows=96, columns=80)
+    assert encoded(captured(report_of(source))) == encoded(captured(report_of(source)))
+
+
+def test_nothing_of_the_patient_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def spy(*args: object, banner: str, caption: str, longer_side: int) -> np.ndarray:
+        drawn.extend([banner, caption])
+        return draw(*args, banner=banner, caption=caption, longer_side=longer_side)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(secondary_capture.overlay, "draw", spy)
+    captured(report_of(film(rows=96, columns=80, patient_name="Sentinel^Name", patient_id="SENTINEL-ID")))
+    (banner, caption) = drawn
+    assert banner == "RESEARCH USE ONLY · Cardiomegaly · openi-findings 1.0.0 · certainty 81 %"
+    assert "Not for clinical use" in caption
+    for secret in ("Sentinel", "SENTINEL", "20240229", "ACC-1", "2024"):
+        assert secret not in banner + caption
+
+
+def test_a_score_is_not_called_a_certainty(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(
+        secondary_capture.overlay,
+        "draw",
+        lambda *_, **words: drawn.append(words["banner"]) or np.zeros((2, 2, 3), np.uint8),
+    )
+    source = film(rows=96, columns=80)
+    captured(
+        report_of(source, findings=[finding(certainty=None, score=0.314, saliency=[saliency_of(source)])])
+    )
+    assert drawn == ["RESEARCH USE ONLY · Cardiomegaly · openi-findings 1.0.0 · score 0.31, not calibrated"]
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    source, other = film(rows=96, columns=80), film(rows=96, columns=80, instance=2)
+    report = report_of(source)
+    pixels = np.zeros((96, 80), np.float32)
+    with pytest.raises(EncodingFailed, match="does not belong"):
+        write_sc(report, report.findings[0], saliency_of(other), pixels, equipment=EQUIPMENT)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [(["L", "F"], ["L", "F"]), (["a", "fr"], ["A", "FR"]), (["L", "?"], ""), ("", ""), ("L", ""), (None, "")],
+)
+def test_orientation_is_the_film_s_or_empty(orientation: object, expected: object) -> None:
+    ds = captured(report_of(put(film(rows=96, columns=80), {"PatientOrientation": orientation})))
+    found = ds.PatientOrientation
+    assert (list(found) if expected else found or "") == expected
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_any_source_leads_to_a_picture_that_reads_back(name, tmp_path) -> None:
+    read = read_film(write(SOURCES[name](), tmp_path / "film.dcm"), max_pixels=10**6)
+    ds = captured(report_of(read.header))
+    again = dcmread(io.BytesIO(encoded(ds)))
+    assert again.pixel_array.shape == (ds.Rows, ds.Columns, 3)
+    assert again.PatientName == ds.PatientName
+    lossy = name.startswith("lossy")
+    assert again.get("LossyImageCompression") == ("01" if lossy else None)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicom_node.store.analysis_records import KeptReading
+from dicom_node.store.states import StudyState
+from dicom_node.store.study_embeddings import KeptPlace, Places, _best, _measured
+from tests.support.web_node import StillNode
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[StillNode]:
+    one = StillNode(tmp_path / "data")
+    yield one
+    one.close()
+
+
+def reading(*values: float, weights: str = "a") -> KeptReading:
+    place = KeptPlace(weights * 64, np.array(values, np.float32))
+    return KeptReading("tiny", "1", (), "absent", (), (), place=place)
+
+
+def read(node: StillNode, study: int, *values: float, weights: str = "a", revision: int = 1) -> None:
+    node.finish(study, StudyState.REPORTED, reading=reading(*values, weights=weights), revision=revision)
+
+
+def test_the_nearest_studies_come_first_and_equal_ones_in_the_order_of_their_numbers(node: StillNode) -> None:
+    for number, values in enumerate([(1, 0), (0, 1), (0.6, 0.8), (0.6, 0.8), (-1, 0)], start=1):
+        read(node, number, *values)
+    found = Places(node.index.engine).nearest(1, 3)
+    assert found is not None
+    assert [case.study_id for case in found] == [3, 4, 2]
+    assert [case.similarity for case in found] == pytest.approx([0.6, 0.6, 0])
+
+
+def test_places_of_other_weights_are_not_compared(node: StillNode) -> None:
+    read(node, 1, 1, 0)
+    read(node, 2, 1, 0, weights="b")
+    assert Places(node.index.engine).nearest(1, 5) == []
+
+
+def test_a_study_without_a_place_is_not_searched_for(node: StillNode) -> None:
+    node.finish(1, StudyState.REPORTED, reading=KeptReading("tiny", "1", (), "absent", (), ()))
+    places = Places(node.index.engine)
+    assert places.nearest(1, 5) is None
+    assert places.nearest(99, 5) is None
+
+
+def test_only_the_latest_reading_of_a_study_counts(node: StillNode) -> None:
+    read(node, 1, 1, 0)
+    read(node, 2, 1, 0)
+    node.receive(2, 2)
+    node.index.complete_due(0, 1e9)
+    read(node, 2, 0, 1, revision=2)
+    (case,) = Places(node.index.engine).nearest(1, 5) or []
+    assert (case.study_id, case.similarity) == (2, pytest.approx(0))
+
+
+def test_what_is_forgotten_is_gone_and_the_reading_stays(node: StillNode) -> None:
+    read(node, 1, 1, 0)
+    places = Places(node.index.engine)
+    assert places.forget() == 1
+    assert places.nearest(1, 5) is None
+    assert places.forget() == 0
+
+
+class Row:
+    def __init__(self, study_id: int, vector: np.ndarray) -> None:
+        self.study_id, self.vector, self.person = study_id, vector.astype("<f4").tobytes(), "p"
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 7), st.integers(1, 12))
+@settings(deadline=None, max_examples=40)
+def test_blocks_do_not_matter(seed: int, count: int, block: int, k: int) -> None:
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(count, 5)).astype(np.float32)
+    query = random.normal(size=5).astype(np.float32)
+    rows = [Row(number, vector) for number, vector in enumerate(vectors)]
+    blocks = [rows[start : start + block] for start in range(0, count, block)]
+    found = _best(_measured(iter(blocks), query.tobytes(), None), k)
+    likeness = vectors.astype(float) @ query.astype(float)
+    likeness /= np.linalg.norm(vectors.astype(float), axis=1) * np.linalg.norm(query.astype(float))
+    assert [case.similarity for case in found] == pytest.approx(sorted(likeness, reverse=True)[:k], abs=1e-6)

@@ -1,0 +1,142 @@
+"""What the film viewer is told, and what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from dicom_node.store.analysis_records import KeptFinding, KeptImage, KeptMap, KeptReading
+from dicom_node.store.prior_pairs import Priors
+from dicom_node.store.states import StudyState
+from tests.support.factories import film, uid
+from tests.support.web_node import StillNode
+
+HEAT = np.arange(12, dtype=np.uint8).reshape(3, 4)
+GREYS = np.linspace(0, 4095, 64 * 80).reshape(64, 80).astype(np.int64)
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Iterator[StillNode]:
+    """A node that has read one film: 12 bits, MONOCHROME1, windowed, and to the gate inverted."""
+    node = StillNode(tmp_path / "data")
+    ds = film(pixels=GREYS, photometric="MONOCHROME1", window=(2048, 1024), study=1, SOPInstanceUID=uid(1, 1))
+    kept = KeptReading(
+        model="tiny",
+        model_version="1.0.0",
+        parameters=(),
+        normality="absent",
+        findings=(KeptFinding("nodule", "Nodule", 0.7, 0.9, 0.4, "present"),),
+        images=(KeptImage(uid(1, 1), "frontal", "inverted", "the lungs are bright"),),
+        maps=(KeptMap("nodule", uid(1, 1), "Grad-CAM"),),
+        maps_file=node.data_dir.maps.keep([HEAT]),
+    )
+    node.finish(1, StudyState.REPORTED, films=[ds], reading=kept)
+    yield node
+    node.close()
+
+
+def test_a_film_comes_in_its_full_depth_with_its_window(shown: StillNode, client_of: TestClient) -> None:
+    told = client_of.get("/api/v1/studies/1/viewer").json()
+    (image,) = told["images"]
+    window = image.pop("window")
+    assert image == {
+        "id": 1, "view": "frontal", "columns": 80, "rows": 64, "inverted": True, "prior": False,
+        "pixels": "/api/v1/studies/1/images/1/pixels",
+    }  # fmt: skip
+    # LINEAR: centre 2048, width 1024 is 1536 to 2559 (PS3.3 C.11.2.1.2), the other way round and of 65535.
+    assert window["center"] == pytest.approx(65535 * (1 - 2047.5 / 4095), abs=20)
+    assert window["width"] == pytest.approx(65535 * 1023 / 4095, rel=0.03)
+    answer = client_of.get(image["pixels"])
+    assert (answer.headers["X-Rows"], answer.headers["X-Columns"]) == ("64", "80")
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+    values = np.frombuffer(answer.content, "<u2").reshape(64, 80)
+    expected = np.round(65535 * (1 - GREYS / 4095))
+    np.testing.assert_allclose(values, expected, atol=1)
+    assert len(np.unique(values)) == len(np.unique(GREYS))
+
+
+def test_a_heat_map_comes_as_it_was_kept(client_of: TestClient) -> None:
+    (entry,) = client_of.get("/api/v1/studies/1/viewer").json()["maps"]
+    assert entry == {
+        "finding": "nodule", "name": "Nodule", "method": "Grad-CAM", "image": 1,
+        "map": "/api/v1/studies/1/maps/0?revision=1",
+    }  # fmt: skip
+    answer = client_of.get(entry["map"])
+    assert (answer.headers["X-Rows"], answer.headers["X-Columns"]) == ("3", "4")
+    assert answer.content == HEAT.tobytes()
+    assert client_of.get("/api/v1/studies/1/maps/1").status_code == 404
+
+
+def test_the_study_page_holds_the_viewer(client_of: TestClient) -> None:
+    page = client_of.get("/studies/1").text
+    assert '<div id="viewer" data-api="/api/v1/studies/1/viewer"></div>' in page
+    assert '<script type="module" src="/static/viewer/viewer.js"></script>' in page
+    assert '<link rel="stylesheet" href="/static/viewer/viewer.css">' in page
+    assert "70 %" in page
+
+
+def test_the_study_before_of_the_same_patient_is_a_prior(shown: StillNode, client_of: TestClient) -> None:
+    for study, patient, date in (
+        (2, "PAT-1", "20200101"),
+        (3, "PAT-2", "20200102"),
+        (4, "PAT-1", "20190101"),
+    ):
+        shown.receive(study, ds=film(rows=64, columns=64, study=study, patient_id=patient, StudyDate=date,
+                                     SOPInstanceUID=uid(study, 1)))  # fmt: skip
+    shown.room.changes.catalogue.enter([1, 2, 3, 4])
+    images = client_of.get("/api/v1/studies/1/viewer").json()["images"]
+    assert [(each["prior"], each["pixels"]) for each in images] == [
+        (False, "/api/v1/studies/1/images/1/pixels"),
+        (True, "/api/v1/studies/2/images/2/pixels"),
+    ]
+
+
+def test_a_prior_that_was_fetched_is_shown_beside_the_study(shown: StillNode, client_of: TestClient) -> None:
+    ds = film(rows=64, columns=64, study=2, StudyDate="20230101", SOPInstanceUID=uid(2, 1))
+    priors = Priors(shown.index.engine)
+    priors.request(ds.StudyInstanceUID, source_ae="PACS", move_destination="DICOM_NODE")
+    shown.receive(2, ds=ds, moved_for="DICOM_NODE")
+    shown.room.changes.catalogue.enter([1, 2])
+    images = client_of.get("/api/v1/studies/1/viewer").json()["images"]
+    assert [(each["prior"], each["pixels"]) for each in images] == [
+        (False, "/api/v1/studies/1/images/1/pixels"),
+        (True, "/api/v1/studies/2/images/2/pixels"),
+    ]
+    assert client_of.get(images[1]["pixels"]).status_code == 200
+    assert "prior of another study" in client_of.get("/studies/2").text
+
+
+def test_a_small_picture_is_kept_under_the_digest_of_its_film(
+    shown: StillNode, client_of: TestClient
+) -> None:
+    address = "/api/v1/studies/1/images/1/thumbnail"
+    first = client_of.get(address)
+    assert first.headers["Content-Type"] == "image/png"
+    (kept,) = (shown.data_dir.thumbnails).glob("*/*.png")
+    assert kept.read_bytes() == first.content == client_of.get(address).content
+
+
+def test_a_film_that_cannot_be_decoded_is_left_out_and_says_why(client: TestClient, node: StillNode) -> None:
+    ds = film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 1))
+    del ds.PixelData
+    node.receive(1, ds=ds)
+    assert client.get("/api/v1/studies/1/viewer").json() == {"images": [], "maps": []}
+    answer = client.get("/api/v1/studies/1/images/1/pixels")
+    assert answer.status_code == 422
+    assert answer.json() == {"error": "the instance holds no pixel data."}
+    assert client.get("/api/v1/studies/1/images/1/thumbnail").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["studies/9", "studies/1/images/9/pixels", "studies/9/images/1/thumbnail"])
+def test_what_is_not_there_is_404(client_of: TestClient, path: str) -> None:
+    assert client_of.get(f"/api/v1/{path}").json() == {"error": "There is no such page."}
+
+
+@pytest.fixture
+def client_of(shown: StillNode) -> Iterator[TestClient]:
+    with shown.browser() as one:
+        yield one
