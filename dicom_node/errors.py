@@ -1,20 +1,20 @@
-"""Every error that the node raises on purpose.
+"""Errors of the node: every one that it raises on purpose.
 
 ::
 
-    NodeError                      one clear sentence: what, where, what to do
+    NodeError                      base class; one clear sentence: what, where, what to do
     ├── ConfigurationError         a setting is wrong; exit code 2
-    ├── AlreadyRunning             the data directory belongs to another node
-    ├── StorageFull                spool or database has no room          (retryable)
-    ├── StorageFailed              spool or database cannot be written    (retryable)
-    ├── BadInstance                bytes that are no acceptable DICOM instance
-    ├── NotAnalysable              a good instance that no model may read; carries a coded reason
-    ├── PeerError                  the other side of an association
-    │   ├── PeerUnavailable        refused, down, timed out, out of resources (retryable)
-    │   └── PeerRejected           the peer will never take this
-    └── EncodingFailed             a result that could not be written as valid DICOM
+    ├── AlreadyRunning             another node uses the data directory; exit code 3
+    ├── StorageFull                no room on the disk or in the database   (retryable)
+    ├── StorageFailed              disk or database cannot be written       (retryable)
+    ├── BadInstance                bytes that are not an acceptable DICOM instance
+    ├── NotAnalysable              a kept instance that models must not read; has a coded reason
+    ├── PeerError                  failure at the other side of a connection
+    │   ├── PeerUnavailable        not reachable, too slow or out of resources (retryable)
+    │   └── PeerRejected           the peer refuses the request for good
+    └── EncodingFailed             a result could not be written as valid DICOM
 
-``retryable`` says whether the same call may succeed later without anybody changing anything.
+``retryable`` is True when the same call may succeed later without any change.
 """
 
 from __future__ import annotations
@@ -23,49 +23,49 @@ from typing import ClassVar
 
 
 class NodeError(Exception):
-    """Base of all; ``str()`` of it may be shown to a user as it is."""
+    """Base class of the errors; its text is a sentence that can be shown to a user."""
 
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
 
 
 class ConfigurationError(NodeError):
-    """A setting, or a combination of settings, cannot be used."""
+    """Error in a setting, or in a combination of settings."""
 
     exit_code = 2
 
 
 class AlreadyRunning(NodeError):
-    """Another node holds the lock of the data directory."""
+    """Error because another node holds the lock of the data directory."""
 
     exit_code = 3
 
 
 class StorageFull(NodeError):
-    """No room for another instance; answered as A700."""
+    """Error because the disk or the database is full; a C-STORE is answered A700."""
 
     retryable = True
 
 
 class StorageFailed(NodeError):
-    """The spool or the database could not be written."""
+    """Error because a file or the database could not be written."""
 
     retryable = True
 
 
 class BadInstance(NodeError):
-    """Received bytes that cannot be kept as a DICOM instance; answered in the C000 range or as A900."""
+    """Error in bytes that cannot be kept as a DICOM instance; a C-STORE is answered Cxxx or A900."""
 
 
 class NotAnalysable(NodeError):
-    """A kept instance that no model may read.
+    """Error in a kept instance, because of which models must not read it.
 
     Parameters
     ----------
     reason
         Key into ``results.codes.REFUSALS``.
     text
-        One sentence for a person.
+        Sentence for a person.
     """
 
     def __init__(self, reason: str, text: str) -> None:
@@ -74,18 +74,18 @@ class NotAnalysable(NodeError):
 
 
 class PeerError(NodeError):
-    """The other side of an association did not do what was asked."""
+    """Error at the other side of a connection, which did not do what was asked."""
 
 
 class PeerUnavailable(PeerError):
-    """Try again later."""
+    """Error at a peer that may pass: the same request may succeed later."""
 
     retryable = True
 
 
 class PeerRejected(PeerError):
-    """The peer understood and said no; the same request will be refused again."""
+    """Refusal of a peer; the same request would be refused again."""
 
 
 class EncodingFailed(NodeError):
-    """A result could not be written as valid DICOM."""
+    """Error because a result could not be written as valid DICOM."""

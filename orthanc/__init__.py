@@ -1,4 +1,1 @@
-"""Orthanc beside the node: configuration, forwarding script, and the harness that runs a real one.
-
-Not part of the installed package; tests and the evaluation import it from the repository.
-"""
+"""Orthanc as the PACS beside a node: configuration, forwarding script, and a harness of the program."""

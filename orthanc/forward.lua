@@ -1,19 +1,19 @@
--- Forwards films to a dicom-node when their study is stable, each film once, never the node's own results.
+-- Forwards films to a dicom-node when their study is stable: each film once, and never the node's own results.
 --
 -- Research use only.
 --
--- Every received film carries its state in the metadata "DicomNode" (orthanc.json, UserMetadata):
--- "waiting" when it is stored, "sent" when the node has acknowledged it. A study becomes stable again each
--- time that the node's results come back into it; by then its films are "sent", so nothing goes out twice.
--- The state is in Orthanc's database: a restart, a full job history or an absent node loses no film.
+-- The state of each received film is in its metadata "DicomNode" (orthanc.json, UserMetadata): "waiting" when
+-- it is stored, "sent" when the node has acknowledged it. A study becomes stable again each time that the
+-- node's results are stored in it; by then its films are "sent", so no film is sent twice. The state is in
+-- Orthanc's database: a restart, a full job history or a stopped node loses no film.
 
-local MODALITY = 'dicom-node'     -- its address is in DicomModalities
+local MODALITY = 'dicom-node'     -- name of the node in DicomModalities, which has its address
 local STATE = 'DicomNode'         -- name of the metadata
-local FIRST_PAUSE = 10            -- seconds before a film is tried again; doubles up to the last
-local LAST_PAUSE = 600
-local CHANGES = 5000              -- so many last changes are looked through after a restart
+local FIRST_PAUSE = 10            -- seconds before a film is sent again; doubled after each failure
+local LAST_PAUSE = 600            -- longest pause, in seconds
+local CHANGES = 5000              -- number of last changes that are searched for films after a restart
 
--- SOP classes (PS3.4 B.5) of which the node takes images. SR, PR, KO, SEG and PDF are not among them.
+-- SOP classes (PS3.4 B.5) that the node accepts. SR, PR, KO, SEG and PDF are not among them.
 local FILMS = {
    ['1.2.840.10008.5.1.4.1.1.1'] = true,       -- Computed Radiography
    ['1.2.840.10008.5.1.4.1.1.1.1'] = true,     -- Digital X-Ray, for presentation
@@ -24,8 +24,8 @@ local FILMS = {
    ['1.2.840.10008.5.1.4.1.1.7.4'] = true,     -- multi-frame true colour
 }
 
-local flying = {}     -- film -> true while a job carries it
-local carried = {}    -- job -> film
+local sending = {}    -- film -> true while a job sends it
+local job_films = {}  -- job -> film
 local paused = {}     -- film -> { due, pause } after a failure
 local aet = nil       -- AE title of the node
 
@@ -40,7 +40,7 @@ local function node_aet()
    return aet
 end
 
--- What the node wrote is recognised by any one of: who sent it, who made it, what every result is named.
+-- A result of the node is recognised by its sender, its Manufacturer, or the mark in its Series Description.
 local function is_result(tags, origin)
    if origin['RequestOrigin'] == 'DicomProtocol' and origin['RemoteAet'] == node_aet() then
       return true
@@ -50,7 +50,7 @@ local function is_result(tags, origin)
 end
 
 local function state(film)
-   -- The whole table, because asking for a metadata that is absent is an error in Orthanc's log.
+   -- Reads the whole table, because Orthanc logs an error for a single metadata that does not exist.
    return (ParseJson(RestApiGet('/instances/' .. film .. '/metadata?expand')) or {})[STATE]
 end
 
@@ -60,28 +60,28 @@ local function send(film)
    if answer == nil or answer['ID'] == nil then
       error('Orthanc did not take the job that sends ' .. film .. ' to ' .. MODALITY)
    end
-   flying[film] = true
-   carried[answer['ID']] = film
+   sending[film] = true
+   job_films[answer['ID']] = film
 end
 
 local function send_waiting(study)
    for _, instance in ipairs(ParseJson(RestApiGet('/studies/' .. study .. '/instances')) or {}) do
       local film = instance['ID']
-      if not flying[film] and not paused[film] and state(film) == 'waiting' then
+      if not sending[film] and not paused[film] and state(film) == 'waiting' then
          send(film)
       end
    end
 end
 
--- Sends again what failed and is due. Newer releases call this every LuaHeartBeatPeriod.
+-- Sends again the films that failed and whose pause is over. Newer releases call this every LuaHeartBeatPeriod.
 local function repeat_due()
    local now = os.time()
    for film, entry in pairs(paused) do
-      if not flying[film] and now >= entry.due then
+      if not sending[film] and now >= entry.due then
          if state(film) == 'waiting' then
             send(film)
          else
-            paused[film] = nil   -- deleted, or sent by other means
+            paused[film] = nil   -- deleted, or sent in another way
          end
       end
    end
@@ -122,19 +122,19 @@ function OnHeartBeat()
 end
 
 function OnJobSuccess(job)
-   local film = carried[job]
+   local film = job_films[job]
    if film then
       RestApiPut('/instances/' .. film .. '/metadata/' .. STATE, 'sent')
-      carried[job], flying[film], paused[film] = nil, nil, nil
+      job_films[job], sending[film], paused[film] = nil, nil, nil
    end
 end
 
 function OnJobFailure(job)
-   local film = carried[job]
+   local film = job_films[job]
    if film then
       local pause = paused[film] and math.min(2 * paused[film].pause, LAST_PAUSE) or FIRST_PAUSE
       paused[film] = { due = os.time() + pause, pause = pause }
-      carried[job], flying[film] = nil, nil
+      job_films[job], sending[film] = nil, nil
       print(string.format('%s did not take instance %s; it is tried again after %d s', MODALITY, film, pause))
    end
 end

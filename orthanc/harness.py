@@ -1,7 +1,7 @@
-"""Starts and stops a real Orthanc over a folder of its own: the PACS of the tests and of the evaluation.
+"""Harness that runs a real Orthanc in a folder of its own: the PACS of the tests and of the evaluation.
 
 It runs the program of the Debian package ``orthanc`` with ``orthanc.json`` and ``forward.lua`` of this
-folder, on free ports of the loopback interface, and speaks plain REST with the standard library.
+folder, on free ports of the loopback interface, and calls its REST interface with the standard library.
 
 >>> with Orthanc(node=NodeAddress("DICOM_NODE", 11112)) as pacs:
 ...     pacs.upload(Path("film.dcm").read_bytes())
@@ -35,12 +35,12 @@ STOP_SECONDS = 20.0
 
 
 class OrthancError(RuntimeError):
-    """Orthanc is missing, did not start, or refused a request; the sentence says which."""
+    """Error of Orthanc: it is missing, did not start, or refused a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """Where forward.lua sends the films.
+    """Address of the node to which forward.lua sends the films.
 
     Attributes
     ----------
@@ -58,12 +58,12 @@ class NodeAddress:
 
 
 def configuration() -> dict[str, Any]:
-    """Return ``orthanc.json`` without its comments; its ``${VARIABLE:-default}`` stay as they are.
+    """Return ``orthanc.json`` without its comments; ``${VARIABLE:-default}`` is not replaced.
 
     Raises
     ------
     OrthancError
-        When it is not JSON.
+        If it is not JSON.
     """
     text = (HERE / "orthanc.json").read_text(encoding="utf-8")
     try:
@@ -74,27 +74,27 @@ def configuration() -> dict[str, Any]:
 
 
 class Orthanc:
-    """One Orthanc, as a context manager.
+    """Orthanc process, as a context manager.
 
     Parameters
     ----------
     directory
-        Holds configuration, storage and log, and stays after the end; a temporary one when absent.
+        Folder of configuration, storage and log, which is kept; a temporary folder when None.
     node
-        Forward the films of stable studies there; nothing is forwarded when absent.
+        Node to which the films of stable studies are forwarded; nothing is forwarded when None.
     ae_title
-        Of Orthanc.
+        AE title of Orthanc.
     stable_seconds
-        Quiet time after which a study is stable, whole seconds from 1.
+        Time without a new instance after which a study is stable, in whole seconds, from 1.
     dicomweb
-        Load the plug-in of the Debian package ``orthanc-dicomweb``; its root is :attr:`dicomweb_url`.
+        Whether to load the plug-in of the Debian package ``orthanc-dicomweb``, at :attr:`dicomweb_url`.
     overrides
-        Further options that replace those of ``orthanc.json``.
+        Options that replace those of ``orthanc.json``.
 
     Raises
     ------
     OrthancError
-        From :meth:`start`, when a program is missing or does not answer in time.
+        From :meth:`start`, if a program is missing or does not answer in time.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Orthanc:
     ) -> None:
         self.close()
 
-    # The process
+    # Process
 
     @property
     def directory(self) -> Path:
@@ -141,32 +141,32 @@ class Orthanc:
 
     @property
     def url(self) -> str:
-        """Root of the REST interface, without a slash at its end."""
+        """Base URL of the REST interface, without a trailing slash."""
         return f"http://{self.host}:{self.http_port}"
 
     @property
     def dicomweb_url(self) -> str:
-        """Root of DICOMweb, when it was asked for."""
+        """Base URL of DICOMweb, if the plug-in was asked for."""
         return f"{self.url}/dicom-web"
 
     @property
     def running(self) -> bool:
-        """Whether the process lives."""
+        """True while the process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:
-        """What Orthanc has written so far, over all its starts."""
+        """Log of Orthanc so far, of all its starts."""
         path = self.directory / "orthanc.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def start(self) -> None:
-        """Start the process and wait until HTTP answers; the storage of an earlier start is taken up again.
+        """Start the process and wait until HTTP answers; the storage of an earlier start is used again.
 
         Raises
         ------
         OrthancError
-            When the program is missing, ends at once, or does not answer within 30 s.
+            If the program is missing, ends at once, or does not answer within 30 s.
         """
         if self.running:
             return
@@ -186,24 +186,24 @@ class Orthanc:
                 return
 
     def stop(self) -> None:
-        """End the process in order, and wait for it; killed when it takes longer than 20 s."""
+        """Stop the process in order, and wait for it; it is killed after 20 s."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the process as a power cut would."""
+        """Kill the process, as a power failure would."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop and start over the same storage, on the same ports."""
+        """Stop and start again with the same storage, on the same ports."""
         self.stop()
         self.start()
 
     def close(self) -> None:
-        """Stop, and remove the folder when it is a temporary one."""
+        """Stop, and remove a temporary folder."""
         if self._temporary is None:
             self.stop()
         else:
-            self.kill()  # an orderly end takes seconds, and nothing of it stays
+            self.kill()  # an orderly stop takes seconds, and the folder is removed anyway
             self._temporary.cleanup()
             self._temporary = self._directory = None
 
@@ -263,7 +263,7 @@ class Orthanc:
             self._process.wait()
         self._process = None
 
-    # What it holds
+    # Content
 
     def upload(self, instance: bytes) -> str:
         """Store one DICOM file.
@@ -271,7 +271,7 @@ class Orthanc:
         Returns
         -------
         str
-            Orthanc's identifier of the instance; the same again for an instance that it holds already.
+            Orthanc's identifier of the instance; the same identifier if Orthanc has the instance already.
         """
         return str(json.loads(self.request("POST", "/instances", instance))["ID"])
 
@@ -284,7 +284,7 @@ class Orthanc:
         return [entry["ID"] for entry in self.get(f"/studies/{study}/instances")]
 
     def file(self, instance: str) -> bytes:
-        """Return the DICOM file of `instance` as it is kept."""
+        """Return the stored DICOM file of `instance`."""
         return self.request("GET", f"/instances/{instance}/file")
 
     def tags(self, instance: str) -> dict[str, Any]:
@@ -292,12 +292,12 @@ class Orthanc:
         return dict(self.get(f"/instances/{instance}/simplified-tags"))
 
     def find(self, level: str = "Study", /, **query: str) -> list[str]:
-        """Return Orthanc's identifiers of what matches.
+        """Return Orthanc's identifiers of the matches.
 
         Parameters
         ----------
         level
-            Patient, Study, Series or Instance.
+            Level of the query: Patient, Study, Series or Instance.
         **query
             DICOM keyword -> value, such as ``StudyInstanceUID="1.2.3"``; ``*`` and ``?`` match as in C-FIND.
         """
@@ -305,12 +305,12 @@ class Orthanc:
         return list(json.loads(self.request("POST", "/tools/find", body)))
 
     def wait_for(self, what: str, condition: Callable[[], bool], *, seconds: float = 30) -> None:
-        """Wait until `condition` holds.
+        """Wait until `condition` is true.
 
         Raises
         ------
         OrthancError
-            When it does not hold within `seconds`; the sentence names `what`.
+            If it is not true within `seconds`; the message names `what`.
         """
         deadline = time.monotonic() + seconds
         while not condition():
@@ -329,7 +329,7 @@ class Orthanc:
         Raises
         ------
         OrthancError
-            When Orthanc does not answer, or answers with a status from 400.
+            If Orthanc does not answer, or answers with a status from 400.
         """
         request = urllib.request.Request(self.url + path, data=body, method=method)  # noqa: S310 - http only
         try:
@@ -348,7 +348,7 @@ class _PortTaken(OrthancError):
     pass
 
 
-# Without the proxies of the environment: it is always on this machine.
+# Without the proxies of the environment, because Orthanc is on this machine.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

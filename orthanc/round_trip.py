@@ -1,4 +1,4 @@
-"""Films posted to a real Orthanc, read by a real node, and the reports read back from Orthanc by DICOMweb."""
+"""Round trip through a PACS: films go through a real Orthanc and a node, and the reports are read back."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.results.sr.findings import SERIES_NUMBER
 from dicom_node.results.sr.parser import in_force
-from dicom_node.store.audit import Overview
+from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Index
 from dicom_node.store.states import ResultState, StudyState
 from orthanc.harness import NodeAddress, Orthanc, OrthancError
 
 AE_TITLE = "DICOM_NODE"
 READY_SECONDS = 120.0
-#: Nothing new for so long, and whatever is missing counts as lost.
 IDLE_SECONDS = 180.0
+"""Time without progress, in seconds, after which missing results count as lost."""
 
 _OPEN = (StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Returned:
-    """What came back.
+class RoundTripResult:
+    """Result of a round trip.
 
     Attributes
     ----------
     reports
-        Findings SR by Study Instance UID, as the PACS gave them back.
+        Findings reports (SR) by Study Instance UID, as read from the PACS.
     posted, received
-        Films that Orthanc took, and that the node accepted.
+        Number of films that Orthanc accepted, and that the node accepted.
     states
-        Studies of the node by their outcome.
+        Number of the node's studies by state.
     conserved
-        Whether the node can account for every film that it accepted.
+        True if the node accounts for every film that it accepted.
     seconds
-        From the first film posted to the last report in the PACS.
+        Time from the first film posted to the last report in the PACS, in seconds.
     """
 
     reports: dict[str, Dataset]
@@ -58,33 +58,33 @@ class Returned:
     seconds: float
 
 
-def round_trip(
+def run_round_trip(
     films: Iterable[bytes],
     studies: Iterable[str],
     folder: Path,
     *,
     environment: dict[str, str],
     progress: Callable[[int], None] = lambda _reported: None,
-) -> Returned:
-    """Send films all the way round.
+) -> RoundTripResult:
+    """Post films to Orthanc, wait for a node's results, and read the reports back by DICOMweb.
 
     Parameters
     ----------
     films
         DICOM files.
     studies
-        The Study Instance UIDs among them.
+        Study Instance UIDs of the films.
     folder
-        For the data of Orthanc and of the node, and their logs; stays.
+        Folder for the data and the logs of Orthanc and of the node; it is kept.
     environment
-        Further settings of the node, as ``DICOM_NODE_...``.
+        Further settings of the node, as variables ``DICOM_NODE_...``.
     progress
-        Called with the studies that have an outcome.
+        Function that is called with the number of studies that have an outcome.
 
     Raises
     ------
     OrthancError
-        When Orthanc or the node does not start, or Orthanc refuses a film.
+        If Orthanc or the node does not start, or Orthanc refuses a film.
     """
     wanted = list(studies)
     port = _free_port()
@@ -94,14 +94,14 @@ def round_trip(
     ):
         started = time.monotonic()
         posted = sum(1 for _ in map(pacs.upload, films))
-        overview = Overview(index.engine)
+        overview = IndexQueries(index.engine)
         _settle(overview, posted, len(wanted), progress)
         seconds = time.monotonic() - started
         data_dir = DataDir(Settings(data_dir=folder / "node"))
         audit = overview.audit(data_dir.spool, data_dir.results)
         client = DICOMwebClient(url=pacs.dicomweb_url)
         reports = {uid: report for uid in wanted if (report := _report(client, uid)) is not None}
-        return Returned(
+        return RoundTripResult(
             reports=reports,
             posted=posted,
             received=audit.received,
@@ -111,10 +111,10 @@ def round_trip(
         )
 
 
-def _settle(overview: Overview, films: int, studies: int, progress: Callable[[int], None]) -> None:
-    """Wait until every film is there, every study has an outcome and all results are delivered.
+def _settle(overview: IndexQueries, films: int, studies: int, progress: Callable[[int], None]) -> None:
+    """Wait until every film is received, every study has an outcome and all results are delivered.
 
-    It ends, too, when nothing moves any more.
+    Returns also after `IDLE_SECONDS` without progress.
     """
     before: object = None
     deadline = time.monotonic() + IDLE_SECONDS
@@ -131,9 +131,9 @@ def _settle(overview: Overview, films: int, studies: int, progress: Callable[[in
 
 
 def _report(client: DICOMwebClient, study: str) -> Dataset | None:
-    """Findings SR of a study that is in force, from the PACS; None when there is none.
+    """Return the findings report of a study that is in force, from the PACS; None if there is none.
 
-    A study whose films came far apart was read more than once.
+    A study whose films arrived far apart has a report for each revision.
     """
     found = client.search_for_instances(study, search_filters={"Modality": "SR"})
     places = [[entry[tag]["Value"][0] for tag in ("0020000E", "00080018")] for entry in found]
@@ -143,7 +143,7 @@ def _report(client: DICOMwebClient, study: str) -> Dataset | None:
 
 @contextmanager
 def _node(folder: Path, port: int, pacs: Orthanc, environment: dict[str, str]) -> Iterator[Index]:
-    """The whole node over a folder of its own, sending to Orthanc; gives its index to look at."""
+    """Run a whole node in a folder, with Orthanc as its destination; yield its database."""
     data_dir, log = folder / "node", folder / "node.log"
     destination = (
         f'[{{"name":"orthanc","ae_title":"{pacs.ae_title}","host":"{pacs.host}","port":{pacs.dicom_port}}}]'

@@ -1,19 +1,21 @@
-"""Fixtures that every test may use."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
-# What a busy machine takes for one example says nothing of the code.
+# A busy machine may need long for one example: the duration says nothing about the code.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
-# An activated environment puts pynetdicom's storescp before DCMTK's, which the tests mean.
+# Tests need DCMTK's storescp; an activated environment would put pynetdicom's before it.
 _OWN = Path(sys.executable).parent
 os.environ["PATH"] = os.pathsep.join(
     folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != _OWN
@@ -22,9 +24,18 @@ os.environ["PATH"] = os.pathsep.join(
 
 @pytest.fixture(scope="session")
 def films_root() -> Path:
-    """Folder of the research films (CXR_TEST_DATA); tests that need it carry the `films` marker."""
+    """Folder of the research films (CXR_TEST_DATA); tests that use it carry the marker `films`."""
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
     root = Path(os.environ.get("CXR_TEST_DATA") or default)
     if not (root / "dicom").is_dir():
         pytest.skip(f"no research films in {root}: set CXR_TEST_DATA")
     return root
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Browser of playwright: Chromium; tests that use it carry the marker `peer`."""
+    from tests.support.browser import launched
+
+    with launched() as browser:
+        yield browser

@@ -1,1 +1,1 @@
-"""Joins the DICOM side and the models: the only package that imports both."""
+"""Analysis of studies: the only package that imports both the DICOM node and the models."""

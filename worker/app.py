@@ -1,7 +1,7 @@
-"""The Celery application: JSON messages that hold ids and nothing else.
+"""Celery application: its JSON messages hold a Study Instance UID and a revision, nothing else.
 
-The queue is a hint; the index is the queue of record (``store/claims.py``). A message that is lost is
-written again by the sweep, one that comes twice finds the study claimed.
+The broker's queue only speeds things up; the database decides (:mod:`dicom_node.store.analysis_leases`). The
+sweep queues a study again whose message was lost; a second message finds the study claimed.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ def make_app(broker_url: str) -> Celery:
     Parameters
     ----------
     broker_url
-        ``redis://``, ``rediss://`` or ``redis+socket://``.
+        Address of the broker: ``redis://``, ``rediss://`` or ``redis+socket://``.
     """
     app = Celery("dicom-node", broker=broker_url)
     app.conf.update(
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
         broker_transport_options={
-            "visibility_timeout": 3600,  # far above any analysis: a study is claimed for seconds
+            "visibility_timeout": 3600,  # seconds; far longer than any analysis
             "socket_connect_timeout": 5,
             "socket_timeout": 30,
         },
         task_acks_late=True,
         task_default_queue=QUEUE,
         task_ignore_result=True,
-        task_publish_retry=False,  # the sweep tries again, and says so
+        task_publish_retry=False,  # the sweep tries again, and logs it
         task_reject_on_worker_lost=True,
         task_serializer="json",
         timezone="UTC",

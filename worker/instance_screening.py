@@ -1,4 +1,7 @@
-"""The instances of a study that may be read: header, pixels and gate have their say, and reasons stay."""
+"""Screening of a study's instances: which may be analysed, and the reason why each other may not.
+
+Three checks follow each other: header, pixels, gate.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +16,38 @@ from dicom_node.errors import NotAnalysable
 from dicom_node.imaging import attributes
 from dicom_node.imaging.decoder import Decoder
 from dicom_node.imaging.pixels import read_header
-from dicom_node.imaging.selection import Verdict, select
+from dicom_node.imaging.selection import Eligibility, select
 from dicom_node.results.codes import LATERAL_VIEWS
 from dicom_node.results.report import Refusal, Source
 from models.gate.model import Gate
 from models.processing.types import Film
-from worker.report_builder import objection
+from worker.report_builder import gate_eligibility
 
 
 @dataclass(slots=True, eq=False)
-class Candidate:
-    """An instance with a readable header, and whether it is, or was, fit to be analysed.
+class ScreenedInstance:
+    """Instance with a readable header, and the result of the checks so far.
 
     Attributes
     ----------
+    path
+        DICOM file.
+    header
+        Data set without its pixels.
+    verdict
+        Whether the instance may be analysed, or the reason why not.
     view
-        As the gate sees it, ``frontal`` or ``lateral``; empty where no gate looked.
+        View that the gate sees, ``frontal`` or ``lateral``; empty when no gate looked.
     """
 
     path: Path
     header: Dataset
-    verdict: Verdict
+    verdict: Eligibility
     view: str = ""
 
     @property
     def source(self) -> Source:
-        """What a report says of it."""
+        """Entry of the instance in a report."""
         return Source(
             self.header,
             analysed=self.verdict.analysable,
@@ -53,61 +62,62 @@ class Candidate:
         return self.source.sop_instance_uid
 
 
-def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
-    """Read the headers and judge them; a file without a readable header is not among them."""
+def screen_headers(paths: Sequence[Path]) -> list[ScreenedInstance]:
+    """Read and check the headers; a file without a readable header is left out."""
     headers: list[tuple[Path, Dataset]] = []
     for path in paths:
         with contextlib.suppress(NotAnalysable):
             headers.append((path, read_header(path)))
     verdicts = select([header for _, header in headers])
     return [
-        Candidate(path, header, verdict) for (path, header), verdict in zip(headers, verdicts, strict=True)
+        ScreenedInstance(path, header, verdict)
+        for (path, header), verdict in zip(headers, verdicts, strict=True)
     ]
 
 
-def fit_films(candidates: Sequence[Candidate], decoder: Decoder, gate: Gate | None) -> list[Film]:
-    """Return the films that a model may read; each of the others gets the reason as its verdict.
+def screen_films(instances: Sequence[ScreenedInstance], decoder: Decoder, gate: Gate | None) -> list[Film]:
+    """Return the films that a model may read; each other instance gets the reason as its verdict.
 
     Parameters
     ----------
-    candidates
-        From :func:`read_candidates`; their verdicts and views are brought up to date.
+    instances
+        Instances from :func:`screen_headers`; their verdicts and views are updated.
     decoder
-        Of the pixels.
+        Decoder of the pixels.
     gate
-        That looks at them; None lets every film through.
+        Gate that the films pass; None lets every film through.
 
     Raises
     ------
     StorageFailed
-        When a file cannot be opened.
+        If a file cannot be opened.
     """
     films = []
-    for candidate in candidates:
-        if not candidate.verdict.analysable:
+    for instance in instances:
+        if not instance.verdict.analysable:
             continue
         try:
-            pixels = decoder.decode(candidate.path)
+            pixels = decoder.decode(instance.path)
         except NotAnalysable as error:
-            candidate.verdict = Verdict(error.reason, str(error))
+            instance.verdict = Eligibility(error.reason, str(error))
         else:
-            films.append(Film(candidate.uid, pixels))
-    return films if gate is None or not films else _let_through(gate, films, candidates)
+            films.append(Film(instance.uid, pixels))
+    return films if gate is None or not films else _pass_gate(gate, films, instances)
 
 
-def _let_through(gate: Gate, films: list[Film], candidates: Sequence[Candidate]) -> list[Film]:
+def _pass_gate(gate: Gate, films: list[Film], instances: Sequence[ScreenedInstance]) -> list[Film]:
     verdicts = {verdict.film: verdict for verdict in gate.judge(films)}
-    for candidate in candidates:
-        verdict = verdicts.get(candidate.uid) if candidate.verdict.analysable else None
+    for instance in instances:
+        verdict = verdicts.get(instance.uid) if instance.verdict.analysable else None
         if verdict is not None:
-            candidate.verdict = objection(verdict)
-            candidate.view = verdict.view if verdict.reason is None else ""
+            instance.verdict = gate_eligibility(verdict)
+            instance.view = verdict.view if verdict.reason is None else ""
     return [film for film in films if verdicts[film.identifier].reason is None]
 
 
-def why_not(candidates: Sequence[Candidate]) -> Refusal:
-    """Name the one reason that all films share, or that there are several."""
-    reasons = {candidate.verdict.reason: candidate.verdict.text for candidate in candidates}
+def common_refusal(instances: Sequence[ScreenedInstance]) -> Refusal:
+    """Return the reason that all instances share, or a refusal that lists the different ones."""
+    reasons = {instance.verdict.reason: instance.verdict.text for instance in instances}
     if len(reasons) == 1:
         reason, text = next(iter(reasons.items()))
         return Refusal(reason, text)
@@ -115,7 +125,7 @@ def why_not(candidates: Sequence[Candidate]) -> Refusal:
 
 
 def is_frontal(source: Source) -> bool:
-    """Whether a film is not known to be a lateral one: a gate's word goes before the header's."""
+    """Return whether a film is not known to be lateral; the gate's view goes before the header's."""
     if source.view:
         return source.view == "frontal"
     return attributes.text(source.header, "ViewPosition").upper() not in LATERAL_VIEWS

@@ -1,4 +1,4 @@
-"""The models that a worker holds, on the device that the settings name."""
+"""Loading of the configured models, on the device that the settings name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_predictor(settings: WorkerSettings) -> Predictor:
     Raises
     ------
     ConfigurationError
-        When the bundle or the device is not there, or the bundle is damaged.
+        If the bundle or the device is missing, or the bundle is damaged.
     """
     threads = settings.threads or len(os.sched_getaffinity(0))
     try:
@@ -33,12 +33,12 @@ def load_predictor(settings: WorkerSettings) -> Predictor:
 
 
 def load_gate(settings: WorkerSettings) -> Gate | None:
-    """Return the configured gate, ready to judge; None when it is turned off.
+    """Return the configured gate, ready to judge films; None when it is turned off.
 
     Raises
     ------
     ConfigurationError
-        When the gate or the device is not there, or the gate is damaged.
+        If the gate or the device is missing, or the gate is damaged.
     """
     if not settings.gate:
         return None
@@ -49,19 +49,19 @@ def load_gate(settings: WorkerSettings) -> Gate | None:
 
 
 def load_searcher(settings: Settings, predictor: Predictor) -> Searcher | None:
-    """Return the index of the configured bundle, ready to be searched; None where there is none.
+    """Return a searcher of the bundle's index of similar cases; None when there is no index.
 
     Raises
     ------
     ConfigurationError
-        When the index is damaged, was built by other weights, or its engine cannot be opened.
+        If the index is damaged, was built by other weights, or its engine cannot be opened.
     """
     if not settings.retrieval.enabled:
         return None
     bundle = predictor.bundle.manifest.folder
     folder = settings.index_of(bundle)
     if not is_index(folder):
-        _LOG.info("no similar cases: there is no index in %s; dicom-node index build %s", folder, bundle)
+        _LOG.info("no similar cases: there is no index in %s; dicom-node cases build %s", folder, bundle)
         return None
     try:
         index = read_index(folder)
@@ -71,8 +71,8 @@ def load_searcher(settings: Settings, predictor: Predictor) -> Searcher | None:
         raise ConfigurationError(f"retrieval.index {folder}: {error}") from error
 
 
-def runs_on(predictor: Predictor) -> dict[str, str]:
-    """Say what a model runs on, for a person."""
+def describe_hardware(predictor: Predictor) -> dict[str, str]:
+    """Return the device and the version of torch that a model runs on, as text for a person."""
     import torch  # noqa: PLC0415 - only a worker needs it, and only once it starts
 
     device = predictor.device

@@ -1,4 +1,4 @@
-"""One study's way from a claim to its recorded outcome, as straight code; it knows no Celery."""
+"""Pipeline of one study, from the lease to the recorded outcome; independent of Celery."""
 
 from __future__ import annotations
 
@@ -13,53 +13,53 @@ from typing import Self
 
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
-from dicom_node.delivery.routing import Facts, route
+from dicom_node.delivery.routing import RoutingAttributes, route
 from dicom_node.errors import EncodingFailed, StorageFailed, StorageFull
 from dicom_node.imaging.pixels import read_header
-from dicom_node.priors.matching import LATE
+from dicom_node.priors.matching import LATE_REASON
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.report import Refusal
 from dicom_node.results.sr.document import Predecessor
 from dicom_node.runtime import logs
-from dicom_node.runtime.lease_owner import Owner
-from dicom_node.store.analysis_leases import Claim, Claims, EncodedResult
-from dicom_node.store.analysis_records import KeptReading, Readings
+from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.store.analysis_leases import AnalysisLease, AnalysisLeases, EncodedResult
+from dicom_node.store.analysis_records import AnalysisRecord, AnalysisRecords
 from dicom_node.store.files import Spool
-from dicom_node.store.index import TRIED, Index
-from dicom_node.store.prior_pairs import Pairing, Priors
-from dicom_node.store.recorded_results import RecordedResult, Results
+from dicom_node.store.index import TRIAL_HOST, Index
+from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
+from dicom_node.store.recorded_results import RecordedResult, RecordedResults
 from dicom_node.store.states import StudyState
-from dicom_node.store.study_embeddings import Places
+from dicom_node.store.study_embeddings import StudyEmbeddings
 from models.errors import ModelError
-from worker.reading_record import keep_card, kept
-from worker.study_reader import PriorStudy, Reading, StudyReader, StudyRevision
+from worker.analysis_record import copy_model_card, make_analysis_record
+from worker.study_reader import PriorStudy, StudyAnalysis, StudyReader, StudyRevision
 
 _LOG = logging.getLogger(__name__)
 
 
 class Pipeline:
-    """Analyses the studies that it can claim.
+    """Pipeline that claims studies, analyses them and records the outcome.
 
     Parameters
     ----------
     settings
-        Of the node.
+        Settings of the node.
     index
-        Where studies are claimed and outcomes recorded.
+        Database in which studies are claimed and outcomes recorded.
     reader
-        Reads their films.
+        Reader of the films, with the models loaded.
     """
 
     def __init__(self, settings: Settings, index: Index, reader: StudyReader) -> None:
         self._settings = settings
         self._index = index
-        self._claims = Claims(index.engine)
-        self._recorded = Results(index.engine)
-        self._priors = Priors(index.engine)
-        self._readings = Readings(index.engine)
+        self._leases = AnalysisLeases(index.engine)
+        self._recorded = RecordedResults(index.engine)
+        self._priors = PriorPairs(index.engine)
+        self._readings = AnalysisRecords(index.engine)
         self._reader = reader
         self._data_dir = DataDir(settings)
-        self._owner = Owner.this_process()
+        self._owner = LeaseOwner.this_process()
 
     @classmethod
     def open(cls, settings: Settings) -> Pipeline:
@@ -76,99 +76,101 @@ class Pipeline:
         self._index.close()
 
     def warm_up(self) -> None:
-        """Make the first study as fast as the others, and show the page what reads it."""
+        """Prepare the first analysis, and publish the model card and the hardware to the reading room."""
         self._reader.warm_up()
-        keep_card(self._reader.bundle, self._data_dir.cards)
+        copy_model_card(self._reader.bundle, self._data_dir.cards)
         self._data_dir.runs_on.write_text(json.dumps(self._reader.runs_on), encoding="utf-8")
-        if not self._settings.retrieval.own_studies and (count := Places(self._index.engine).forget()):
-            _LOG.info("retrieval.own_studies is off: forgot where %d studies lie", count)
+        if not self._settings.retrieval.own_studies and (
+            count := StudyEmbeddings(self._index.engine).clear()
+        ):
+            _LOG.info("retrieval.own_studies is off: deleted the embeddings of %d studies", count)
 
     def stop(self) -> None:
-        """End the decoder."""
+        """End the decoder process."""
         self._reader.close()
 
     def analyse(self, study_instance_uid: str, revision: int) -> StudyState | None:
-        """Analyse one revision of one study and record what came of it.
+        """Analyse one revision of one study and record the outcome.
 
-        An error that nobody foresaw passes through: the lease lapses, the study is tried again and, when that
-        does not help, given up with the reason.
+        An unforeseen error is raised to the caller: the lease lapses and the study is tried again. After
+        ``worker.max_attempts`` tries it is recorded as failed.
 
         Returns
         -------
         StudyState or None
-            None when the study could not be claimed, or the claim was lost meanwhile.
+            Outcome; None when the study could not be claimed, or the lease was lost during the analysis.
         """
         worker = self._settings.worker
-        claim = self._claims.claim(study_instance_uid, revision, self._owner, worker.lease_seconds)
-        if claim is None:
+        lease = self._leases.acquire(study_instance_uid, revision, self._owner, worker.lease_seconds)
+        if lease is None:
             return None
-        with logs.study(study_instance_uid), self._renewing(claim):
+        with logs.study(study_instance_uid), self._renewing(lease):
             try:
-                return self._analyse(claim)
+                return self._analyse(lease)
             except (StorageFull, StorageFailed) as error:
                 _LOG.error("put back: %s", error)
-                self._claims.release(claim, str(error))
+                self._leases.release(lease, str(error))
         return None
 
-    def _analyse(self, claim: Claim) -> StudyState | None:
-        if not claim.instances:
+    def _analyse(self, lease: AnalysisLease) -> StudyState | None:
+        if not lease.instances:
             text = (
                 "the study holds only instances that were set aside: results of a node, conflicting copies, "
                 "or films that were fetched to be compared with"
             )
-            return self._finish(claim, StudyState.SKIPPED, text, [])
-        paths = [self._data_dir.spool.path(entry.file) for entry in claim.instances]
+            return self._finish(lease, StudyState.SKIPPED, text, [])
+        paths = [self._data_dir.spool.path(entry.file) for entry in lease.instances]
         study = StudyRevision(
-            claim.study_instance_uid,
-            claim.revision,
-            claim.created,
-            self._predecessors(claim),
-            self._prior(claim),
+            lease.study_instance_uid,
+            lease.revision,
+            lease.created,
+            self._predecessors(lease),
+            self._prior(lease),
         )
-        kept = [path for path in paths if path.exists()]
-        if lost := [path.name for path in paths if path not in kept]:
+        present = [path for path in paths if path.exists()]
+        if lost := [path.name for path in paths if path not in present]:
             text = f"the spool lost {len(lost)} files of the study, such as {lost[0]}"
-            return self._fail(claim, study, kept, Refusal("files_lost", text))
-        if claim.attempts > self._settings.worker.max_attempts:
-            text = f"the analysis failed or ended its worker {claim.attempts - 1} times; see the worker's log"
-            return self._fail(claim, study, paths, Refusal("set_aside", text))
+            return self._fail(lease, study, present, Refusal("files_lost", text))
+        if lease.attempts > self._settings.worker.max_attempts:
+            text = f"the analysis failed or ended its worker {lease.attempts - 1} times; see the worker's log"
+            return self._fail(lease, study, paths, Refusal("set_aside", text))
         try:
-            reading = self._reader.read(study, paths)
-            results = self._keep(reading)
+            analysis = self._reader.read(study, paths)
+            results = self._store_results(analysis)
         except ModelError as error:
-            return self._fail(claim, study, paths, Refusal("model_failed", str(error)))
+            return self._fail(lease, study, paths, Refusal("model_failed", str(error)))
         except EncodingFailed as error:
-            return self._fail(claim, study, paths, Refusal("result_failed", str(error)))
-        return self._finish(claim, reading.state, reading.reason, results, reading)
+            return self._fail(lease, study, paths, Refusal("result_failed", str(error)))
+        return self._finish(lease, analysis.state, analysis.reason, results, analysis)
 
     def _fail(
-        self, claim: Claim, study: StudyRevision, paths: Sequence[Path], refusal: Refusal
+        self, lease: AnalysisLease, study: StudyRevision, paths: Sequence[Path], refusal: Refusal
     ) -> StudyState | None:
-        """Give the study up, with a report that says why if one can be written at all."""
+        """Record the study as failed, with a report of the reason if one can be written."""
         _LOG.error("failed: %s", refusal.text)
         try:
-            reading = self._reader.refuse(study, paths, refusal)
-            results = self._keep(reading)
+            analysis = self._reader.refuse(study, paths, refusal)
+            results = self._store_results(analysis)
         except EncodingFailed as error:
             _LOG.error("no report of the failure: %s", error)
-            return self._finish(claim, StudyState.FAILED, refusal.text, [])
-        return self._finish(claim, StudyState.FAILED, refusal.text, results, reading)
+            return self._finish(lease, StudyState.FAILED, refusal.text, [])
+        return self._finish(lease, StudyState.FAILED, refusal.text, results, analysis)
 
-    def _predecessors(self, claim: Claim) -> dict[str, Predecessor]:
-        """Return the reports of earlier revisions that this one takes the place of."""
-        found = self._recorded.before(claim.study_id, claim.revision)
+    def _predecessors(self, lease: AnalysisLease) -> dict[str, Predecessor]:
+        """Return the reports of earlier revisions that this one replaces, by kind."""
+        found = self._recorded.before_revision(lease.study_id, lease.revision)
         return predecessors(found, self._data_dir.results)
 
-    def _prior(self, claim: Claim) -> PriorStudy | None:
-        """Return what the study is compared with; from now on that cannot change."""
-        pairing = self._priors.of(claim.study_id, claim.revision)
+    def _prior(self, lease: AnalysisLease) -> PriorStudy | None:
+        """Return the prior study to compare with, and fix the choice for this revision."""
+        pairing = self._priors.get(lease.study_id, lease.revision)
         if pairing is None and self._settings.prior_source is not None:
-            late = Pairing(reason=LATE.format(self._settings.priors.wait_seconds))
-            pairing = self._priors.pair(claim.study_id, claim.revision, late)
+            late = PriorPairing(reason=LATE_REASON.format(self._settings.priors.wait_seconds))
+            pairing = self._priors.pair(lease.study_id, lease.revision, late)
         kept = None if pairing is None else self._readings.latest_of(pairing.prior_uid)
         return prior_study(pairing, self._data_dir.spool, kept)
 
-    def _keep(self, reading: Reading) -> list[EncodedResult]:
+    def _store_results(self, analysis: StudyAnalysis) -> list[EncodedResult]:
         return [
             EncodedResult(
                 kind=kind,
@@ -181,47 +183,48 @@ class Pipeline:
                     if not destination.wants(kind)
                 ),
             )
-            for kind, ds in reading.objects
+            for kind, ds in analysis.objects
         ]
 
     def _finish(
         self,
-        claim: Claim,
+        lease: AnalysisLease,
         state: StudyState,
         reason: str,
         results: Sequence[EncodedResult],
-        reading: Reading | None = None,
+        analysis: StudyAnalysis | None = None,
     ) -> StudyState | None:
-        report = None if reading is None else reading.report
-        facts = Facts.of(report, [entry.calling_ae for entry in claim.instances])
-        way = route(facts, self._settings.rules, self._settings.destinations)
-        for remark in way.remarks:
+        report = None if analysis is None else analysis.report
+        facts = RoutingAttributes.of(report, [entry.calling_ae for entry in lease.instances])
+        routing = route(facts, self._settings.rules, self._settings.destinations)
+        for remark in routing.remarks:
             _LOG.warning("%s", remark)
-        tried = any(entry.peer_host == TRIED for entry in claim.instances)
-        names = () if tried else way.destinations
-        said = None
-        if reading is not None and report is not None:
-            said = kept(report, self._data_dir.maps, reading.place, reading.elaboration)
-        if not self._claims.finish(claim, state, reason, results, names, said):
-            _LOG.warning("the claim was lost: a late image, or a lapsed lease")
+        tried = any(entry.peer_host == TRIAL_HOST for entry in lease.instances)
+        names = () if tried else routing.destinations
+        record = None
+        if analysis is not None and report is not None:
+            record = make_analysis_record(report, self._data_dir.maps, analysis.place, analysis.supplement)
+        if not self._leases.finish(lease, state, reason, results, names, record):
+            _LOG.warning("the lease was lost: a late image came, or it expired")
             return None
-        if way.rules:
-            _LOG.info("goes to %s by %s", ", ".join(way.destinations) or "nobody", ", ".join(way.rules))
+        if routing.rules:
+            destinations = ", ".join(routing.destinations) or "no destination"
+            _LOG.info("results go to %s by the rules %s", destinations, ", ".join(routing.rules))
         _LOG.info(
-            "revision %d: %s, %d results%s", claim.revision, state, len(results), reason and f": {reason}"
+            "revision %d: %s, %d results%s", lease.revision, state, len(results), reason and f": {reason}"
         )
         return state
 
     @contextlib.contextmanager
-    def _renewing(self, claim: Claim) -> Iterator[None]:
-        """Keep the lease alive while the body runs."""
+    def _renewing(self, lease: AnalysisLease) -> Iterator[None]:
+        """Renew the lease until the end of the block."""
         done = threading.Event()
         seconds = self._settings.worker.lease_seconds
 
         def renew() -> None:
             while not done.wait(seconds / 3):
                 with contextlib.suppress(StorageFailed, StorageFull):
-                    self._claims.renew(claim, seconds)
+                    self._leases.renew(lease, seconds)
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()
@@ -233,14 +236,14 @@ class Pipeline:
 
 
 def predecessors(recorded: Mapping[str, RecordedResult], results: Spool) -> dict[str, Predecessor]:
-    """Say of recorded reports what a new one needs to name them.
+    """Return the references by which a new report names the reports that it replaces.
 
     Parameters
     ----------
     recorded
-        The last of each kind that is in force.
+        Last report of each kind that is still in force.
     results
-        Where their files lie.
+        Folder of their files.
     """
     found = {}
     for kind in ("sr", "similar"):
@@ -251,15 +254,19 @@ def predecessors(recorded: Mapping[str, RecordedResult], results: Spool) -> dict
     return found
 
 
-def prior_study(pairing: Pairing | None, spool: Spool, kept: KeptReading | None = None) -> PriorStudy | None:
-    """Say of a recorded pair of studies what the reader needs to know.
+def prior_study(
+    pairing: PriorPairing | None, spool: Spool, kept: AnalysisRecord | None = None
+) -> PriorStudy | None:
+    """Return the prior study of a recorded pair; None when no prior was looked for.
 
     Parameters
     ----------
+    pairing
+        Recorded pair.
     spool
-        Where the films lie.
+        Folder of the received films.
     kept
-        What was kept of the prior's own reading.
+        Record of the prior's own analysis.
     """
     if pairing is None:
         return None

@@ -1,4 +1,4 @@
-"""A study's stored results made anew from its stored films, and compared byte for byte."""
+"""Replay of a study: its results are made again from the stored films and compared byte for byte."""
 
 from __future__ import annotations
 
@@ -18,23 +18,29 @@ from dicom_node.results import codes, structure
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.sr import document
 from dicom_node.store.index import Index
-from dicom_node.store.prior_pairs import Priors
-from dicom_node.store.recorded_results import RecordedResult, Results
+from dicom_node.store.prior_pairs import PriorPairs
+from dicom_node.store.recorded_results import RecordedResult, RecordedResults
 from dicom_node.store.states import StudyState
 from models.bundles.bundle import find_bundle, read_bundle
 from models.errors import ModelError
 from worker.pipeline import predecessors, prior_study
 from worker.study_reader import StudyReader, StudyRevision
 
+_SOP_INSTANCE_UID = 0x00080018
+
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
-    """One result, then and now.
+class ReplayedResult:
+    """Comparison of one stored result with the one made again.
 
     Attributes
     ----------
+    kind
+        Kind of result, such as ``sr``.
+    sop_instance_uid
+        SOP Instance UID of the stored result, or of a new one that was not stored.
     difference
-        Where the two part, as one sentence; empty when every byte is the same.
+        First difference, as one sentence; empty when every byte is the same.
     """
 
     kind: str
@@ -42,23 +48,28 @@ class Replayed:
     difference: str
 
 
-def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Replayed]:
-    """Read a study again with the bundle that its report names, and compare.
+def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[ReplayedResult]:
+    """Analyse a study again with the bundle that its report names, and compare the results.
 
-    Kinds and class of the reports are those that are stored, whatever the settings ask for now.
+    The kinds of result and the SOP class of the reports are the stored ones, not those of the settings.
 
     Parameters
     ----------
     settings
-        Of the node; its bundle is taken when it is the recorded one, else the shipped bundle of that name.
+        Settings of the node. Their bundle is used if it is the recorded one, else the shipped bundle of the
+        recorded name.
+    index
+        Database of the node.
+    study_instance_uid
+        Study to replay.
 
     Raises
     ------
     NodeError
-        When the study has no results of its own to compare with, or the recorded bundle is not here.
+        If the study has no results to compare with, or the recorded bundle is not installed.
     """
-    results = Results(index.engine)
-    recorded = results.of_study(study_instance_uid)
+    results = RecordedResults(index.engine)
+    recorded = results.for_study(study_instance_uid)
     stored = [] if recorded is None else [e for e in recorded.results if e.revision == recorded.revision]
     if recorded is None or not stored or recorded.completed_at is None:
         raise NodeError(f"study {study_instance_uid}: no stored results to replay; see `dicom-node status`")
@@ -72,16 +83,16 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
         study_instance_uid,
         recorded.revision,
         datetime.fromtimestamp(recorded.completed_at, UTC),
-        predecessors(results.before(recorded.id, recorded.revision), data_dir.results),
-        prior_study(Priors(index.engine).of(recorded.id, recorded.revision), data_dir.spool),
+        predecessors(results.before_revision(recorded.id, recorded.revision), data_dir.results),
+        prior_study(PriorPairs(index.engine).get(recorded.id, recorded.revision), data_dir.spool),
     )
     with StudyReader.open(_as_recorded(settings, report, stored)) as reader:
-        reading = reader.read(study, [data_dir.spool.path(name) for name in recorded.films])
-    return list(_compared(data_dir, stored, reading.objects))
+        analysis = reader.read(study, [data_dir.spool.path(name) for name in recorded.films])
+    return list(_compare(data_dir, stored, analysis.objects))
 
 
 def _as_recorded(settings: Settings, report: Dataset, stored: list[RecordedResult]) -> Settings:
-    """Settings that ask for what is stored, with the bundle that said it."""
+    """Return settings that ask for the stored kinds of result, with the recorded bundle."""
     classes = {uid: name for name, uid in document.SOP_CLASSES.items()}
     kinds = tuple(dict.fromkeys(entry.kind for entry in stored))
     results = settings.results.model_copy(
@@ -92,59 +103,58 @@ def _as_recorded(settings: Settings, report: Dataset, stored: list[RecordedResul
 
 
 def _bundle(settings: Settings, report: Dataset) -> str:
-    """The recorded bundle: the configured one, or the shipped one of that name and version."""
-    said = [
+    """Return the recorded bundle: the configured one, or the shipped one of its name and version."""
+    texts = [
         str(item.get("TextValue"))
         for item in structure.descendants(report)
         if structure.name_of(item)
         in {codes.ALGORITHM_NAME.value, codes.ALGORITHM_VERSION.value, codes.ALGORITHM_PARAMETERS.value}
     ]
-    weights = next((text.partition("=")[2] for text in said if text.startswith("weights_sha256=")), "")
-    if not weights:  # nothing was run
+    weights = next((text.partition("=")[2] for text in texts if text.startswith("weights_sha256=")), "")
+    if not weights:  # no model was run
         return settings.worker.bundle
-    name, version = said[:2]
+    name, version = texts[:2]
     for candidate in (settings.worker.bundle, f"{name}-{version}"):
         with contextlib.suppress(ModelError):
             if read_bundle(find_bundle(candidate)).weights_sha256 == weights:
                 return candidate
-    raise NodeError(f"the bundle {name} {version} with weights {weights[:12]} is not here: set worker.bundle")
+    raise NodeError(
+        f"the bundle {name} {version} with weights {weights[:12]} is not installed: set worker.bundle"
+    )
 
 
-def _compared(
+def _compare(
     data_dir: DataDir, stored: list[RecordedResult], now: tuple[tuple[str, Dataset], ...]
-) -> Iterator[Replayed]:
+) -> Iterator[ReplayedResult]:
     unmatched = list(now)
     for entry in stored:
         match = next((item for item in unmatched if item[0] == entry.kind), None)
         if match is None:
-            yield Replayed(entry.kind, entry.sop_instance_uid, "it is not written any more")
+            yield ReplayedResult(entry.kind, entry.sop_instance_uid, "it is no longer written")
             continue
         unmatched.remove(match)
         then = data_dir.results.path(entry.file).read_bytes()
         same = encoded(match[1]) == then
         difference = "" if same else _difference(dcmread(io.BytesIO(then)), match[1])
-        yield Replayed(entry.kind, entry.sop_instance_uid, difference)
+        yield ReplayedResult(entry.kind, entry.sop_instance_uid, difference)
     for kind, ds in unmatched:
-        yield Replayed(kind, str(ds.SOPInstanceUID), "it was not written then")
+        yield ReplayedResult(kind, str(ds.SOPInstanceUID), "it was not written before")
 
 
 def _difference(then: Dataset, now: Dataset) -> str:
-    """First element, in the order of the file, in which two objects differ; their UIDs follow from it."""
-    path = _first(then, now)
+    """Name the first element in which two objects differ; their SOP Instance UIDs derive from the content."""
+    path = _first_difference(then, now)
     return f"it differs in {path}" if path else "it differs in its encoding"
 
 
-def _first(then: Dataset, now: Dataset) -> str:
+def _first_difference(then: Dataset, now: Dataset) -> str:
     for tag in sorted({*then.keys(), *now.keys()}):
         if tag == _SOP_INSTANCE_UID or (tag in then and tag in now and then[tag] == now[tag]):
             continue
         keyword = (then if tag in then else now)[tag].keyword
         if tag in then and tag in now and then[tag].VR == "SQ":
             for number, pair in enumerate(zip(then[tag].value, now[tag].value, strict=False), 1):
-                if inner := _first(*pair):
+                if inner := _first_difference(*pair):
                     return f"{keyword}[{number}].{inner}"
         return str(keyword)
     return ""
-
-
-_SOP_INSTANCE_UID = 0x00080018

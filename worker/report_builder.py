@@ -1,11 +1,14 @@
-"""Prediction to report: the only translator between the models' vocabulary and DICOM's."""
+"""Report builder: turns a model's prediction into a report in DICOM's terms.
+
+The only module that translates between the labels of the models and the codes of DICOM.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dicom_node.imaging.selection import Verdict
+from dicom_node.imaging.selection import Eligibility
 from dicom_node.results.report import (
     Algorithm,
     Code,
@@ -21,31 +24,31 @@ from dicom_node.results.report import (
 )
 from models.explain.heatmap import Heatmap
 from models.explain.targets import NORMAL
-from models.gate.model import GateVerdict, Objection
+from models.gate.model import GateResult, RefusalReason
 from models.labels import vocabulary
 from models.processing.types import FindingScore, Identity, Prediction
-from models.retrieval.index import Index
-from models.retrieval.search import Opinion
-from worker.prior_comparison import compare
+from models.retrieval.index import CaseIndex
+from models.retrieval.search import NeighbourAgreement
+from worker.prior_comparison import compare_finding
 
 ABNORMAL = "abnormal"
-METHODS = {
+METHOD_NAMES = {
     "gradcam": "Grad-CAM",
     "attention": "Attention rollout",
     "ig": "Integrated Gradients",
     "occlusion": "Occlusion",
 }
-"""Names of the methods of heat maps, for a person."""
+"""Display names of the heat map methods."""
 _OBJECTIONS = {
-    Objection.BLANK: "the picture is blank",
-    Objection.NOT_CHEST: "the picture is no chest film (score {0.chest_score:.2f})",
-    Objection.INVERTED: "the film's lungs are bright: it is inverted (score {0.inverted_score:.2f})",
-    Objection.ROTATED: "the film lies on its side or on its head (score {0.rotated_score:.2f})",
-    Objection.OUT_OF_DISTRIBUTION: "the picture is unlike known chest films (distance {0.distance:.1f})",
+    RefusalReason.BLANK: "the picture is blank",
+    RefusalReason.NOT_CHEST: "the picture is no chest film (score {0.chest_score:.2f})",
+    RefusalReason.INVERTED: "the film's lungs are bright: it is inverted (score {0.inverted_score:.2f})",
+    RefusalReason.ROTATED: "the film lies on its side or on its head (score {0.rotated_score:.2f})",
+    RefusalReason.OUT_OF_DISTRIBUTION: "the picture is unlike known chest films (distance {0.distance:.1f})",
 }
 
 
-def make_report(
+def build_report(
     *,
     study_instance_uid: str,
     revision: int,
@@ -61,26 +64,36 @@ def make_report(
     prior: Prior | None = None,
     earlier: Mapping[str, FindingScore] | None = None,
 ) -> Report:
-    """Say a prediction in DICOM's terms.
+    """Build the report of a prediction.
 
     Parameters
     ----------
+    study_instance_uid
+        Study Instance UID.
+    revision
+        Revision of the study, from 1.
+    created
+        Time that the report carries; timezone-aware.
+    sources
+        All images of the study, analysed or excluded.
+    prediction
+        Answers of the model.
     labels
-        Of the bundle, in its order.
+        Labels of the bundle, in its order.
     heatmaps
-        Of the reported findings; `film` is a SOP Instance UID.
+        Heat maps of the reported findings; `film` is a SOP Instance UID.
     withheld
-        Why the map of a finding is not among them, by its key.
+        Reason by label key for each finding whose heat map was withheld.
     gate
-        Which gate the films came through; empty for none.
+        Identity of the gate that the films passed; empty for none.
     text
-        What a model that reads text was given: ``indication`` or ``none``; empty for one that reads none.
+        Text given to a model that reads text: ``indication`` or ``none``; empty for a model that reads none.
     similar
-        Cases of the reference set, as :func:`similar_cases` says them.
+        Reference cases from :func:`build_similar_cases`.
     prior
-        The patient's previous film, or why there is none; None when none was looked for.
+        Prior study, or the reason why there is none; None when none was looked for.
     earlier
-        What the same bundle says of the prior, by key.
+        Answers of the same bundle to the prior, by label key.
     """
     then = earlier or {}
     by_key: dict[str, list[Heatmap]] = {}
@@ -92,14 +105,14 @@ def make_report(
         revision=revision,
         created=created,
         sources=tuple(sources),
-        algorithm=algorithm(prediction.identity, gate, text),
+        algorithm=identify_algorithm(prediction.identity, gate, text),
         findings=tuple(
             _finding(
                 entry,
                 by_label[entry.key],
                 by_key.get(entry.key, ()),
                 (withheld or {}).get(entry.key, ""),
-                compare(entry, then[entry.key]) if entry.key in then else None,
+                compare_finding(entry, then[entry.key]) if entry.key in then else None,
             )
             for entry in prediction.findings
         ),
@@ -109,24 +122,26 @@ def make_report(
     )
 
 
-def similar_cases(
-    opinion: Opinion, index: Index, identity: Identity, labels: Sequence[vocabulary.Label]
+def build_similar_cases(
+    opinion: NeighbourAgreement, index: CaseIndex, identity: Identity, labels: Sequence[vocabulary.Label]
 ) -> SimilarCases:
-    """Say in DICOM's terms which cases a study is like, and how far they bear the model out.
+    """Build the report's section of similar reference cases, with their agreement with the model.
 
     Parameters
     ----------
+    opinion
+        Cases that were found, and their agreement with the prediction.
     index
-        That was searched.
+        Index that was searched.
     identity
-        Of the bundle that embedded the study.
+        Identity of the bundle that embedded the study.
     labels
-        Of the bundle: what is said of the cases.
+        Labels of the bundle; other labels of the cases are left out.
     """
     return SimilarCases(
         index_name=index.name,
         index_digest=index.digest,
-        algorithm=algorithm(identity),
+        algorithm=identify_algorithm(identity),
         cases=tuple(
             SimilarCase(
                 rank=rank,
@@ -164,8 +179,8 @@ def _finding(
         saliency=tuple(
             Saliency(
                 sop_instance_uid=heatmap.film,
-                values=heatmap.looked_at,
-                method=METHODS[heatmap.method],
+                values=heatmap.preview,
+                method=METHOD_NAMES[heatmap.method],
             )
             for heatmap in heatmaps
         ),
@@ -176,7 +191,7 @@ def _finding(
 
 
 def _normality(prediction: Prediction) -> Presence:
-    """Return whether the study is normal; undetermined when the model's answers contradict each other."""
+    """Return the presence of "normal"; undetermined when the model's answers contradict each other."""
     alone = next((entry for entry in prediction.findings if entry.key == ABNORMAL), None)
     if alone is not None:
         return Presence.ABSENT if alone.present else Presence.PRESENT
@@ -187,15 +202,23 @@ def _normality(prediction: Prediction) -> Presence:
     return Presence.PRESENT if normal.present else Presence.ABSENT
 
 
-def objection(verdict: GateVerdict) -> Verdict:
-    """Say for a person why a film is not read."""
+def gate_eligibility(verdict: GateResult) -> Eligibility:
+    """Return the gate's verdict as an eligibility, with the reason as a sentence for a person."""
     if verdict.reason is None:
-        return Verdict()
-    return Verdict(str(verdict.reason), _OBJECTIONS[verdict.reason].format(verdict))
+        return Eligibility()
+    return Eligibility(str(verdict.reason), _OBJECTIONS[verdict.reason].format(verdict))
 
 
-def algorithm(identity: Identity, gate: str = "", text: str = "") -> Algorithm:
-    """Say for a report which bundle read the films; parameters as of :func:`make_report`."""
+def identify_algorithm(identity: Identity, gate: str = "", text: str = "") -> Algorithm:
+    """Return the algorithm identification (TID 4019) of a bundle.
+
+    Parameters
+    ----------
+    identity
+        Identity of the bundle.
+    gate, text
+        As in :func:`build_report`.
+    """
     parameters = [f"weights_sha256={identity.weights_sha256}", f"preproc={identity.preprocessing}"]
     if identity.calibration:
         parameters.append(f"calibration={identity.calibration}")

@@ -1,6 +1,7 @@
-"""Reads the films of one study: files in, a report and its DICOM objects out. No queue, no index.
+"""Study reader: analyses the films of one study and returns a report and its DICOM objects.
 
-``analyze`` and the node's pipeline both call this, so the same files get the same scores in both.
+It uses neither queue nor database. ``analyze`` and the node's pipeline both call it, so the same files get
+the same scores in both.
 """
 
 from __future__ import annotations
@@ -21,75 +22,88 @@ from dicom_node.errors import StorageFailed
 from dicom_node.imaging import clinical_text
 from dicom_node.imaging.decoder import Decoder
 from dicom_node.imaging.pixels import FloatArray
-from dicom_node.imaging.selection import Verdict
+from dicom_node.imaging.selection import Eligibility
 from dicom_node.results.report import Presence, Prior, Refusal, Report, SimilarCases, Source
 from dicom_node.results.result_set import write_results
 from dicom_node.results.sr.document import Predecessor
-from dicom_node.store.analysis_records import KeptReading
+from dicom_node.store.analysis_records import AnalysisRecord
 from dicom_node.store.states import StudyState
-from dicom_node.store.study_embeddings import KeptPlace
+from dicom_node.store.study_embeddings import StudyEmbedding
 from models.bundles.bundle import Bundle
 from models.bundles.predictor import Predictor
-from models.bundles.predictor import Reading as ModelReading
+from models.bundles.predictor import TracedPrediction as ModelReading
 from models.errors import ModelError, RetrievalError
-from models.explain import heatmaps
 from models.explain.heatmap import Heatmap
-from models.explain.targets import best_film, reported
+from models.explain.methods import draw_heatmaps
+from models.explain.targets import best_film, reported_findings
 from models.gate.model import Gate
 from models.processing.map_check import region_of
 from models.processing.types import FindingScore, Prediction, Study
-from models.retrieval.embedding import places
-from models.retrieval.search import Searcher, opinion
-from worker.instance_screening import Candidate, fit_films, is_frontal, read_candidates, why_not
-from worker.model_loading import load_gate, load_predictor, load_searcher, runs_on
-from worker.report_builder import algorithm, make_report, similar_cases
-from worker.supplementary_explanations import NOTHING, Elaboration, check_methods, elaborate
+from models.retrieval.embedding import embed_studies
+from models.retrieval.search import Searcher, neighbour_agreement
+from worker.instance_screening import (
+    ScreenedInstance,
+    common_refusal,
+    is_frontal,
+    screen_films,
+    screen_headers,
+)
+from worker.model_loading import describe_hardware, load_gate, load_predictor, load_searcher
+from worker.report_builder import build_report, build_similar_cases, identify_algorithm
+from worker.supplementary_explanations import (
+    NO_EXPLANATIONS,
+    SupplementaryExplanations,
+    check_page_methods,
+    make_supplementary_explanations,
+)
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
-    """What reading a study led to.
+class StudyAnalysis:
+    """Outcome of the analysis of one study.
 
     Attributes
     ----------
     state
         REPORTED, SKIPPED or FAILED.
     reason
-        One sentence; empty when reported.
+        Reason for SKIPPED or FAILED, as one sentence; empty when reported.
     report
-        None when not even a header could be read.
+        Report of the study; None when no header could be read.
     objects
-        (kind, data set) of each result, checked and ready to be written.
+        Kind and data set of each result, checked and ready to be written.
     place
-        Where the study lies; None unless the node's own studies may be searched.
-    elaboration
-        For the page alone.
+        Embedding of the study; None unless the node's own studies may be searched.
+    supplement
+        Explanations for the reading room that are in no report.
     """
 
     state: StudyState
     reason: str
     report: Report | None
     objects: tuple[tuple[str, Dataset], ...]
-    place: KeptPlace | None = None
-    elaboration: Elaboration = NOTHING
+    place: StudyEmbedding | None = None
+    supplement: SupplementaryExplanations = NO_EXPLANATIONS
 
 
 @dataclass(frozen=True, slots=True)
 class StudyRevision:
-    """Which study is read, and when.
+    """One revision of a study: the set of its instances at one time.
 
     Attributes
     ----------
+    study_instance_uid
+        Study Instance UID.
     revision
-        From 1.
+        Number of the revision, from 1.
     created
-        The time that the results carry; aware.
+        Time that the results carry; timezone-aware.
     predecessors
         Reports of earlier revisions that are still in force, by kind.
     prior
-        What it is compared with; None when no prior was looked for.
+        Prior study to compare with; None when no prior was looked for.
     """
 
     study_instance_uid: str
@@ -101,36 +115,36 @@ class StudyRevision:
 
 @dataclass(frozen=True, slots=True)
 class PriorStudy:
-    """The films of an earlier study.
+    """Prior study: an earlier study of the same patient, or the reason why there is none.
 
     Attributes
     ----------
     paths
-        Files of its instances; none when there is no prior.
+        Files of its instances; empty when there is no prior.
     reason
-        Why there is none, as one clause.
+        Reason why there is no prior, as one clause.
     kept
-        What was kept of its own reading, which may be another bundle's; None when it was never read.
+        Record of its own analysis, perhaps by another bundle; None when it was never analysed.
     """
 
     paths: tuple[Path, ...] = ()
     reason: str = ""
-    kept: KeptReading | None = None
+    kept: AnalysisRecord | None = None
 
 
 class StudyReader:
-    """A bundle and a decoder, ready for films.
+    """Reader of studies, with the models loaded and a decoder process.
 
     Parameters
     ----------
     settings
-        Of the node.
+        Settings of the node.
     predictor
-        Of the configured bundle.
+        Loaded model bundle.
     gate
-        That the films pass first; None lets every film through.
+        Gate that the films pass first; None lets every film through.
     searcher
-        Of the reference cases; None where similar ones are not looked for.
+        Searcher of the reference cases; None when similar cases are not looked for.
     """
 
     def __init__(
@@ -145,7 +159,7 @@ class StudyReader:
         self._gate = gate
         self._searcher = searcher
         self._neighbours = settings.retrieval.k
-        self._placing = settings.retrieval.own_studies
+        self._keeps_embedding = settings.retrieval.own_studies
         self._decoder = Decoder(
             max_pixels=settings.worker.max_pixels,
             decode_seconds=settings.worker.decode_seconds,
@@ -160,22 +174,22 @@ class StudyReader:
         Raises
         ------
         ConfigurationError
-            When the bundle, the gate or the device is not there, the index is not the bundle's, or the bundle
-            cannot be explained as the page wants it.
+            If the bundle, the gate or the device is missing, the index belongs to another bundle, or the
+            bundle does not support the methods of ``results.page_methods``.
         """
         predictor = load_predictor(settings.worker)
-        check_methods(predictor, settings.results)
+        check_page_methods(predictor, settings.results)
         return cls(settings, predictor, load_gate(settings.worker), load_searcher(settings, predictor))
 
     @property
     def bundle(self) -> Bundle:
-        """That reads the films."""
+        """The loaded model bundle."""
         return self._predictor.bundle
 
     @property
     def runs_on(self) -> dict[str, str]:
-        """What the films are read on."""
-        return runs_on(self._predictor)
+        """Device and version of torch that the model runs on."""
+        return describe_hardware(self._predictor)
 
     def __enter__(self) -> Self:
         return self
@@ -186,50 +200,52 @@ class StudyReader:
         self.close()
 
     def close(self) -> None:
-        """End the decoder process, and leave the database of the index where it is in one."""
+        """End the decoder process, and close the connection to an index in a database."""
         self._decoder.close()
         if self._searcher is not None:
             self._searcher.close()
 
     def warm_up(self) -> None:
-        """Start the decoder process, so that the first film need not wait for it."""
+        """Start the decoder process, so that the first film does not wait for it."""
         self._decoder.warm()
 
-    def read(self, study: StudyRevision, paths: Sequence[Path]) -> Reading:
-        """Read the instances of one study.
+    def read(self, study: StudyRevision, paths: Sequence[Path]) -> StudyAnalysis:
+        """Analyse the instances of one study.
 
         Parameters
         ----------
         study
-            Which, and the time that its results carry.
+            Revision to analyse.
         paths
             Files of all its instances, at least one.
 
         Raises
         ------
         StorageFailed
-            When a file cannot be opened.
+            If a file cannot be opened.
         models.errors.ModelError
-            When the model gives no usable answer.
+            If the model gives no usable answer.
         EncodingFailed
-            When a result cannot be written.
+            If a result cannot be encoded.
         """
-        candidates = read_candidates(paths)
-        if not candidates:
-            return Reading(StudyState.SKIPPED, "no instance of the study can be read as DICOM", None, ())
-        films = fit_films(candidates, self._decoder, self._gate)
-        sources = tuple(candidate.source for candidate in candidates)
+        instances = screen_headers(paths)
+        if not instances:
+            return StudyAnalysis(
+                StudyState.SKIPPED, "no instance of the study can be read as DICOM", None, ()
+            )
+        films = screen_films(instances, self._decoder, self._gate)
+        sources = tuple(instance.source for instance in instances)
         if not films:
-            return self._refusal(study, sources, why_not(candidates))
+            return self._refusal(study, sources, common_refusal(instances))
         text = self._text([source for source in sources if source.analysed])
         if self._predictor.text == "required" and text is None:
             name = self._predictor.identity.name
             refusal = Refusal("no_text", f"the model {name} needs an indication, and no header holds one")
             return self._refusal(study, sources, refusal)
-        read = self._predictor.read([Study(tuple(films), text)])[0]
-        maps, withheld = self._draw(read, {candidate.uid: candidate.view for candidate in candidates})
-        prior, earlier = self._look_back(study.prior)
-        report = make_report(
+        read = self._predictor.trace([Study(tuple(films), text)])[0]
+        maps, withheld = self._heat_maps(read, {instance.uid: instance.view for instance in instances})
+        prior, earlier = self._compare_prior(study.prior)
+        report = build_report(
             study_instance_uid=study.study_instance_uid,
             revision=study.revision,
             created=study.created,
@@ -239,33 +255,39 @@ class StudyReader:
             heatmaps=maps,
             withheld=withheld,
             gate="" if self._gate is None else self._gate.identity,
-            text=self._text_word(text),
+            text=self._text_parameter(text),
             similar=self._similar(read.prediction),
             prior=prior,
             earlier=earlier,
         )
         pixels = {film.identifier: film.pixels for film in films}
         objects = self._encode(study, report, pixels)
-        elaboration = elaborate(self._predictor, read, maps, self._results)
-        return Reading(StudyState.REPORTED, "", report, objects, self._place(read.prediction), elaboration)
+        return StudyAnalysis(
+            StudyState.REPORTED,
+            "",
+            report,
+            objects,
+            self._embedding(read.prediction),
+            make_supplementary_explanations(self._predictor, read, maps, self._results),
+        )
 
-    def _place(self, prediction: Prediction) -> KeptPlace | None:
-        if not self._placing:
+    def _embedding(self, prediction: Prediction) -> StudyEmbedding | None:
+        if not self._keeps_embedding:
             return None
-        return KeptPlace(prediction.identity.weights_sha256, places([prediction])[0])
+        return StudyEmbedding(prediction.identity.weights_sha256, embed_studies([prediction])[0])
 
     def _text(self, sources: Sequence[Source]) -> str | None:
-        """Text of the headers for a model that reads some."""
+        """Return the indication from the headers; None for a model that reads no text."""
         if self._predictor.text == "none":
             return None
         return clinical_text.indication([source.header for source in sources])
 
-    def _text_word(self, text: str | None) -> str:
-        """What the algorithm's parameters say that the model was given."""
+    def _text_parameter(self, text: str | None) -> str:
+        """Return the value of ``text`` among the algorithm's parameters; empty for a model without text."""
         return "" if self._predictor.text == "none" else "none" if text is None else "indication"
 
-    def _look_back(self, study: PriorStudy | None) -> tuple[Prior | None, dict[str, FindingScore]]:
-        """Return the prior and what the bundle says of it, or why there is none: never an error."""
+    def _compare_prior(self, study: PriorStudy | None) -> tuple[Prior | None, dict[str, FindingScore]]:
+        """Return the prior and the bundle's answers to it by key, or the reason why there is none."""
         if study is None:
             return None, {}
         if study.reason:
@@ -277,35 +299,38 @@ class StudyReader:
             return Prior(reason=_PRIOR_FAILED), {}
 
     def _read_prior(self, study: PriorStudy) -> tuple[Prior, dict[str, FindingScore]]:
-        candidates = read_candidates([path for path in study.paths if path.exists()])
-        known = self._said_before(study.kept, candidates)
-        films = [] if known else fit_films(candidates, self._decoder, self._gate)
-        sources = tuple(source for each in candidates if (source := each.source).analysed)
+        instances = screen_headers([path for path in study.paths if path.exists()])
+        known = self._recorded_answers(study.kept, instances)
+        films = [] if known else screen_films(instances, self._decoder, self._gate)
+        sources = tuple(source for each in instances if (source := each.source).analysed)
         if not any(is_frontal(source) for source in sources):
             return Prior(reason=_PRIOR_UNREADABLE), {}
         if not known:
             text = self._text(sources)
             if self._predictor.text == "required" and text is None:
                 return Prior(reason=_PRIOR_UNREADABLE), {}
-            read = self._predictor.read([Study(tuple(films), text)])[0]
+            read = self._predictor.trace([Study(tuple(films), text)])[0]
             known = {entry.key: entry for entry in read.prediction.findings}
         return Prior(sources), known
 
-    def _said_before(
-        self, kept: KeptReading | None, candidates: Sequence[Candidate]
+    def _recorded_answers(
+        self, kept: AnalysisRecord | None, instances: Sequence[ScreenedInstance]
     ) -> dict[str, FindingScore]:
-        """Return the kept answers to the same films, if this very bundle gave them; films get their views."""
+        """Return the recorded answers to the same films if this bundle gave them, else nothing.
+
+        The instances then get the recorded verdicts and views.
+        """
         images = {} if kept is None else {image.sop_instance_uid: image for image in kept.images}
-        if kept is None or set(images) != {candidate.uid for candidate in candidates}:
+        if kept is None or set(images) != {instance.uid for instance in instances}:
             return {}
-        read = [each.source for each in candidates if not images[each.uid].reason]
+        read = [each.source for each in instances if not images[each.uid].reason]
         gate = "" if self._gate is None else self._gate.identity
-        ours = algorithm(self._predictor.identity, gate, self._text_word(self._text(read)))
+        ours = identify_algorithm(self._predictor.identity, gate, self._text_parameter(self._text(read)))
         if (kept.model, kept.model_version, kept.parameters) != (ours.name, ours.version, ours.parameters):
             return {}
-        for each in candidates:
+        for each in instances:
             image = images[each.uid]
-            each.verdict = Verdict(image.reason, image.exclusion)
+            each.verdict = Eligibility(image.reason, image.exclusion)
             each.view = "" if self._gate is None or image.reason else image.view
         return {
             entry.key: FindingScore(
@@ -320,22 +345,24 @@ class StudyReader:
         }
 
     def _similar(self, prediction: Prediction) -> SimilarCases | None:
-        """Find the reference cases that the study is like; a report without them is better than none."""
+        """Find similar reference cases; a failed search is logged, and the report is written without them."""
         if self._searcher is None:
             return None
         try:
-            (found,) = self._searcher.nearest(places([prediction]), self._neighbours)
+            (found,) = self._searcher.nearest(embed_studies([prediction]), self._neighbours)
         except RetrievalError as error:
             _LOG.error("no similar cases: %s", error)
             return None
-        said = opinion(prediction, found)
-        return similar_cases(said, self._searcher.index, prediction.identity, self._predictor.labels)
+        neighbours = neighbour_agreement(prediction, found)
+        return build_similar_cases(
+            neighbours, self._searcher.index, prediction.identity, self._predictor.labels
+        )
 
-    def _draw(
+    def _heat_maps(
         self, read: ModelReading, views: Mapping[str, str]
     ) -> tuple[tuple[Heatmap, ...], dict[str, str]]:
-        """Heat maps of the reported findings, and why some of them are withheld."""
-        keys = reported(read.prediction, self._results.heat_maps)
+        """Return the heat maps of the reported findings, and the reason for each withheld one by key."""
+        keys = reported_findings(read.prediction, self._results.heat_maps)
         by_film: dict[int, list[str]] = {}
         for key in keys:
             by_film.setdefault(best_film(read.prediction, key), []).append(key)
@@ -346,23 +373,22 @@ class StudyReader:
             film = read.study.films[position]
             view = views[film.identifier]
             region = region_of(film.pixels, view)
-            for heatmap in heatmaps(self._predictor, read, shown, films=[position]):
-                reason = check.objection(heatmap.looked_at, region, view)
+            for heatmap in draw_heatmaps(self._predictor, read, shown, films=[position]):
+                reason = check.objection(heatmap.preview, region, view)
                 if reason:
                     withheld[heatmap.key] = reason
                 else:
                     maps[heatmap.key] = heatmap
         return tuple(maps[key] for key in keys if key in maps), withheld
 
-    def refuse(self, study: StudyRevision, paths: Sequence[Path], refusal: Refusal) -> Reading:
-        """Say why a study was given up, without looking at its pixels."""
-        sources = tuple(candidate.source for candidate in read_candidates(paths))
+    def refuse(self, study: StudyRevision, paths: Sequence[Path], refusal: Refusal) -> StudyAnalysis:
+        """Return the analysis of a failed study: a report of the reason, made from the headers alone."""
+        sources = tuple(instance.source for instance in screen_headers(paths))
         if not sources:
-            return Reading(StudyState.FAILED, refusal.text, None, ())
-        reading = self._refusal(study, sources, refusal)
-        return replace(reading, state=StudyState.FAILED)
+            return StudyAnalysis(StudyState.FAILED, refusal.text, None, ())
+        return replace(self._refusal(study, sources, refusal), state=StudyState.FAILED)
 
-    def _refusal(self, study: StudyRevision, sources: tuple[Source, ...], refusal: Refusal) -> Reading:
+    def _refusal(self, study: StudyRevision, sources: tuple[Source, ...], refusal: Refusal) -> StudyAnalysis:
         report = Report(
             study_instance_uid=study.study_instance_uid,
             revision=study.revision,
@@ -374,7 +400,7 @@ class StudyReader:
             algorithm=None,
             refusal=refusal,
         )
-        return Reading(StudyState.SKIPPED, refusal.text, report, self._encode(study, report, {}))
+        return StudyAnalysis(StudyState.SKIPPED, refusal.text, report, self._encode(study, report, {}))
 
     def _encode(
         self, study: StudyRevision, report: Report, pixels: Mapping[str, FloatArray]

@@ -1,6 +1,6 @@
-"""What is worked out of a reading for the page alone: the words of the text, and further heat maps.
+"""Supplementary explanations for the reading room: weights of the text's words, and further heat maps.
 
-A reading without them is better than none: what cannot be worked out is logged and left out.
+They are optional: one that fails is logged and left out, and the analysis goes on.
 """
 
 from __future__ import annotations
@@ -12,46 +12,46 @@ from typing import Final
 
 from dicom_node.config.sections import ResultSettings
 from dicom_node.errors import ConfigurationError
-from dicom_node.store.analysis_records import KeptWords
-from models.bundles.predictor import Predictor, Reading
+from dicom_node.store.analysis_records import WordWeightsRecord
+from models.bundles.predictor import Predictor, TracedPrediction
 from models.errors import ModelError, UsageError
-from models.explain import heatmaps, methods_of
-from models.explain.attribution import captum
+from models.explain.attribution import import_captum
 from models.explain.heatmap import Heatmap
-from models.explain.targets import best_film, reported
-from models.explain.token_attribution import words
+from models.explain.methods import available_methods, draw_heatmaps
+from models.explain.targets import best_film, reported_findings
+from models.explain.token_attribution import attribute_words
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Elaboration:
-    """What no report holds.
+class SupplementaryExplanations:
+    """Explanations that are shown in the reading room but are in no report.
 
     Attributes
     ----------
     words
-        Of the text, weighed for the most certain findings.
+        Weights of the text's words for the most certain findings.
     maps
-        By further methods, of the findings and films that have a heat map already.
+        Heat maps by further methods, of the findings and films that have one in the report.
     """
 
-    words: tuple[KeptWords, ...] = ()
+    words: tuple[WordWeightsRecord, ...] = ()
     maps: tuple[Heatmap, ...] = ()
 
 
-NOTHING: Final = Elaboration()
+NO_EXPLANATIONS: Final = SupplementaryExplanations()
 
 
-def check_methods(predictor: Predictor, settings: ResultSettings) -> None:
-    """See that a bundle can be explained by the methods that the settings name for the page.
+def check_page_methods(predictor: Predictor, settings: ResultSettings) -> None:
+    """Check that a bundle supports the methods of ``results.page_methods``.
 
     Raises
     ------
     ConfigurationError
-        When it cannot, or what a method needs is not installed.
+        If it does not, or a package that a method needs is not installed.
     """
-    there = methods_of(predictor)
+    there = available_methods(predictor)
     for name in settings.page_methods:
         if name not in there:
             model = predictor.identity.name
@@ -60,48 +60,61 @@ def check_methods(predictor: Predictor, settings: ResultSettings) -> None:
             )
     if {"ig", "occlusion"} & set(settings.page_methods):
         try:
-            captum()
+            import_captum()
         except UsageError as error:
             raise ConfigurationError(f"results.page_methods: {error}") from None
 
 
-def elaborate(
-    predictor: Predictor, read: Reading, shown: Sequence[Heatmap], settings: ResultSettings
-) -> Elaboration:
-    """Work out what the settings ask for.
+def make_supplementary_explanations(
+    predictor: Predictor, read: TracedPrediction, shown: Sequence[Heatmap], settings: ResultSettings
+) -> SupplementaryExplanations:
+    """Make the explanations that the settings ask for.
 
     Parameters
     ----------
+    predictor
+        Loaded model bundle.
+    read
+        Study and prediction of the model.
     shown
-        The heat maps of the report: the others lie on the same films, and what is withheld there is nowhere.
+        Heat maps of the report. Further maps cover the same findings and films only, so that a withheld map
+        appears nowhere.
+    settings
+        Settings of the results.
     """
-    return Elaboration(_weigh(predictor, read, settings.word_limit), _draw(predictor, read, shown, settings))
+    return SupplementaryExplanations(
+        _weigh(predictor, read, settings.word_limit), _draw(predictor, read, shown, settings)
+    )
 
 
-def _weigh(predictor: Predictor, read: Reading, limit: int) -> tuple[KeptWords, ...]:
+def _weigh(predictor: Predictor, read: TracedPrediction, limit: int) -> tuple[WordWeightsRecord, ...]:
     if read.study.text is None:
         return ()
     found = []
-    for key in reported(read.prediction, limit):
+    for key in reported_findings(read.prediction, limit):
         try:
-            weighed = words(predictor, read, key, film=best_film(read.prediction, key))
+            weighed = attribute_words(predictor, read, key, film=best_film(read.prediction, key))
         except UsageError as error:
-            _LOG.error("the words of the text are not weighed: %s", error)
+            _LOG.error("no weights of the text's words: %s", error)
             return ()
-        found.append(KeptWords(key, tuple((word.text, round(word.weight, 6)) for word in weighed)))
+        found.append(WordWeightsRecord(key, tuple((word.text, round(word.weight, 6)) for word in weighed)))
     return tuple(found)
 
 
 def _draw(
-    predictor: Predictor, read: Reading, shown: Sequence[Heatmap], settings: ResultSettings
+    predictor: Predictor, read: TracedPrediction, shown: Sequence[Heatmap], settings: ResultSettings
 ) -> tuple[Heatmap, ...]:
     found: list[Heatmap] = []
     for method in settings.page_methods:
         try:
-            for place, film in enumerate(read.study.films):
-                keys = [one.key for one in shown if one.film == film.identifier and one.method != method]
+            for position, film in enumerate(read.study.films):
+                keys = [
+                    heatmap.key
+                    for heatmap in shown
+                    if heatmap.film == film.identifier and heatmap.method != method
+                ]
                 if keys:
-                    found += heatmaps(predictor, read, keys, films=[place], method=method)
+                    found += draw_heatmaps(predictor, read, keys, films=[position], method=method)
         except ModelError as error:
             _LOG.error("no heat maps by %s: %s", method, error)
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Looks at the index for studies that are due, and queues their ids."""
+"""Sweep: looks in the database for studies that are due, and queues them for analysis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dicom_node.config.sections import StudySettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
 from dicom_node.runtime import logs, readiness
-from dicom_node.store.analysis_leases import Claims
+from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.index import Index
 from worker.app import ANALYSE, QUEUE, make_app
 
@@ -25,36 +25,42 @@ _FAULT_PAUSE = 1.0
 
 
 class Sweep:
-    """Closes quiet studies, takes back lapsed claims, queues what is complete.
+    """Sweep that completes quiet studies, releases expired leases and queues complete studies.
 
     Parameters
     ----------
+    index
+        Database of the node.
+    leases
+        Claims on studies in that database.
+    settings
+        Settings of study completion.
     publish
-        Puts (Study Instance UID, revision) into the queue.
+        Function that puts (Study Instance UID, revision) into the queue.
     queued
-        Returns how many messages wait there.
+        Function that returns the number of waiting messages.
     prior_seconds
-        How long a study waits for its prior; None when none is looked for.
+        Longest wait of a study for its prior, in seconds; None when no prior is looked for.
     """
 
     def __init__(
         self,
         index: Index,
-        claims: Claims,
+        leases: AnalysisLeases,
         settings: StudySettings,
         publish: Callable[[str, int], None],
         queued: Callable[[], int],
         prior_seconds: float | None = None,
     ) -> None:
         self._index = index
-        self._claims = claims
+        self._leases = leases
         self._settings = settings
         self._publish = publish
         self._queued = queued
         self._prior_seconds = prior_seconds
 
     def run(self, stop: threading.Event) -> None:
-        """Sweep until told to stop; a database or broker that is away is waited for."""
+        """Sweep until `stop` is set; retry while the database or the broker does not answer."""
         since_housekeeping = _HOUSEKEEPING_SECONDS
         while not stop.is_set():
             pause = self._settings.poll_seconds
@@ -68,22 +74,22 @@ class Sweep:
                 _LOG.error("%s", error)
                 pause = _FAULT_PAUSE
             except (OperationalError, OSError) as error:
-                _LOG.error("the broker is away: %s", error)
+                _LOG.error("the broker does not answer: %s", error)
                 pause = _FAULT_PAUSE
             stop.wait(pause)
 
     def once(self, *, thorough: bool = True) -> int:
-        """Look once; return how many studies were queued.
+        """Sweep once and return the number of studies queued.
 
         Parameters
         ----------
         thorough
-            Also take back lapsed claims and look for studies that the queue lost.
+            Also release expired leases, and queue again the studies whose message was lost.
         """
         requeue_seconds = self._settings.requeue_seconds
         if thorough:
-            if released := self._claims.release_lapsed():
-                _LOG.warning("%d studies taken back from workers that ended or fell silent", released)
+            if released := self._leases.release_expired():
+                _LOG.warning("%d studies released: their workers ended or do not answer", released)
             if self._queued() == 0:
                 requeue_seconds = min(requeue_seconds, _LOST_SECONDS)
         self._index.complete_due(self._settings.quiet_seconds, self._settings.forced_seconds)
@@ -101,7 +107,7 @@ class Sweep:
 
 
 def run_sweep(settings: Settings) -> None:
-    """Sweep until SIGTERM: the body of the sweep process."""
+    """Sweep until SIGTERM; body of the sweep process."""
     if settings.broker_url is None:
         raise ConfigurationError("broker_url is not set; give the address of a Redis or Valkey server")
     stop = threading.Event()
@@ -115,28 +121,30 @@ def run_sweep(settings: Settings) -> None:
 
     prior_seconds = None
     if settings.prior_source is not None:
-        from dicom_node.priors.fetcher import PriorSearch  # noqa: PLC0415 - most nodes need none of it
+        from dicom_node.priors.fetcher import PriorFetcher  # noqa: PLC0415 - most nodes do not need it
 
         prior_seconds = settings.priors.wait_seconds
-        PriorSearch(settings, index).start(stop)
-    sweep = Sweep(index, Claims(index.engine), settings.study, publish, lambda: waiting(app), prior_seconds)
-    readiness.ready()
+        PriorFetcher(settings, index).start(stop)
+    sweep = Sweep(
+        index, AnalysisLeases(index.engine), settings.study, publish, lambda: queue_length(app), prior_seconds
+    )
+    readiness.notify_ready()
     sweep.run(stop)
     app.close()
     index.close()
 
 
-def waiting(app: Celery) -> int:
-    """Return how many messages wait in the queue.
+def queue_length(app: Celery) -> int:
+    """Return the number of messages that wait in the queue.
 
     Raises
     ------
     kombu.exceptions.OperationalError
-        When the broker does not answer.
+        If the broker does not answer.
     """
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1, timeout=5)
         try:
             return int(connection.SimpleQueue(QUEUE).qsize())
         except connection.channel_errors:
-            return 0  # nothing was ever queued, so the queue is not there
+            return 0  # the queue does not exist before the first message

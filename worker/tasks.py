@@ -1,4 +1,4 @@
-"""The Celery task, a shell around the pipeline, and the process that runs it."""
+"""Celery task that calls the pipeline, and the worker process."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ _LOG = logging.getLogger(__name__)
 
 
 def register(app: Celery, pipeline: Pipeline) -> None:
-    """Make the pipeline the application's task."""
+    """Register the pipeline as the application's task."""
 
     @app.task(name=ANALYSE)
     def analyse(study_instance_uid: str, revision: int) -> None:
         try:
             pipeline.analyse(study_instance_uid, revision)
-        except Exception:  # noqa: BLE001 - the outer edge: the worker lives on, the lease gives the study back
+        # Broad on purpose: whatever fails in one study, the worker goes on with the next. The lease of the
+        # failed study lapses, and the sweep queues it again.
+        except Exception:  # noqa: BLE001
             _LOG.exception("revision %d was not analysed", revision)
 
 
 def run_worker(settings: Settings) -> None:
-    """Analyse studies until SIGTERM: the body of the worker process.
+    """Analyse studies until SIGTERM; body of the worker process.
 
-    One process, one thread of tasks (``--pool=solo``): forked children could not use CUDA, and torch
-    uses every core already.
+    One process and one thread of tasks (``--pool=solo``): forked children cannot use CUDA, and torch already
+    uses every core.
     """
     if settings.broker_url is None:
         raise ConfigurationError("broker_url is not set; give the address of a Redis or Valkey server")
@@ -56,4 +58,4 @@ def run_worker(settings: Settings) -> None:
 
 
 def _say_ready(**_: object) -> None:
-    readiness.ready()
+    readiness.notify_ready()

@@ -1,4 +1,4 @@
-"""The command that reads films without a server."""
+"""``analyze``: analyses DICOM files without a server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.console import Console
@@ -14,25 +14,35 @@ from rich.progress import track
 from rich.table import Table
 
 from dicom_node.cli.context import settings_of
+from dicom_node.cli.options import AsJson, ConfiguredBundle
 from dicom_node.errors import NodeError, NotAnalysable
 
 if TYPE_CHECKING:
-    from dicom_node.results.report import SimilarCases
-    from worker.study_reader import Reading
+    from dicom_node.results.report import Finding, SimilarCases
+    from worker.study_reader import StudyAnalysis
+
+
+_Paths: TypeAlias = Annotated[
+    list[Path], typer.Argument(metavar="PATH", help="DICOM files, or folders of DICOM files")
+]
+_Out: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="folder of the Structured Reports and Secondary Capture images, as DICOM files"
+    ),
+]
 
 
 def analyze(
     ctx: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="DICOM files, or folders of them")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder for the SR and SC files")] = None,
-    bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="name or folder of a model bundle")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+    paths: _Paths,
+    out: _Out = None,
+    bundle: ConfiguredBundle = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Read films without a server: print the findings and, with --out, write the SR and SC files.
+    """Analyse films without a server: print the findings and, with --out, write the result files.
 
-    The films of one study are read together. Exit code 1 when a file or a study could not be analysed.
+    The films of one study are analysed together. Exit code 1 when a file or a study could not be analysed.
     RESEARCH USE ONLY.
     """
     from worker.study_reader import StudyReader, StudyRevision
@@ -48,27 +58,31 @@ def analyze(
             f"no DICOM file among {', '.join(map(str, paths))}; name files or folders that hold films"
         )
     created = datetime.now(UTC)
-    results: list[tuple[str, list[Path], Reading]] = []
+    results: list[tuple[str, list[Path], StudyAnalysis]] = []
     with StudyReader.open(settings) as reader:
         for uid, files in track(
-            studies.items(), "reading", console=Console(stderr=True), transient=True, disable=len(studies) < 2
+            studies.items(),
+            "analysing",
+            console=Console(stderr=True),
+            transient=True,
+            disable=len(studies) < 2,
         ):
-            reading = reader.read(StudyRevision(uid, 1, created), files)
+            analysis = reader.read(StudyRevision(uid, 1, created), files)
             if out is not None:
-                _write(reading, out / f"study-{len(results) + 1:04d}")
-            results.append((uid, files, reading))
+                _write(analysis, out / f"study-{len(results) + 1:04d}")
+            results.append((uid, files, analysis))
     if as_json:
         typer.echo(
             json.dumps({"studies": [_as_json(*result) for result in results], "unreadable": bad}, indent=2)
         )
     else:
         _print(results, bad)
-    if bad or any(reading.reason for _, _, reading in results):
+    if bad or any(analysis.reason for _, _, analysis in results):
         raise typer.Exit(1)
 
 
 def _by_study(paths: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, str]]:
-    """Return the readable files by Study Instance UID, and why the others are not."""
+    """Return the readable files by Study Instance UID, and the reason for each unreadable one."""
     from dicom_node.imaging.pixels import read_header
 
     studies: dict[str, list[Path]] = {}
@@ -99,24 +113,24 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
             raise NodeError(f"{path}: no such file or folder")
 
 
-def _write(reading: Reading, folder: Path) -> None:
+def _write(analysis: StudyAnalysis, folder: Path) -> None:
     from dicom_node.results.encoding.part10 import encoded
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for number, (kind, ds) in enumerate(reading.objects, start=1):
+        for number, (kind, ds) in enumerate(analysis.objects, start=1):
             (folder / f"{number:02d}-{kind}.dcm").write_bytes(encoded(ds))
     except OSError as error:
         raise NodeError(f"{folder}: {error.strerror}; name a writable folder with --out") from None
 
 
-def _as_json(uid: str, files: Sequence[Path], reading: Reading) -> dict[str, object]:
-    report = reading.report
+def _as_json(uid: str, files: Sequence[Path], analysis: StudyAnalysis) -> dict[str, object]:
+    report = analysis.report
     return {
         "study_instance_uid": uid,
         "files": [str(path) for path in files],
-        "state": str(reading.state),
-        "reason": reading.reason,
+        "state": str(analysis.state),
+        "reason": analysis.reason,
         "algorithm": f"{report.algorithm.name} {report.algorithm.version}"
         if report and report.algorithm
         else None,
@@ -152,34 +166,38 @@ def _similar(similar: SimilarCases) -> dict[str, object]:
     }
 
 
-def _print(results: Sequence[tuple[str, list[Path], Reading]], bad: dict[str, str]) -> None:
+def _print(results: Sequence[tuple[str, list[Path], StudyAnalysis]], bad: dict[str, str]) -> None:
     console = Console(highlight=False)
     console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
-    for uid, files, reading in results:
-        console.print(f"\nstudy {uid}: {len(files)} files, {reading.state}", markup=False, soft_wrap=True)
-        if reading.reason:
-            console.print(f"  {reading.reason}", markup=False, soft_wrap=True)
-        if reading.report is None or not reading.report.findings:
+    for uid, files, analysis in results:
+        console.print(f"\nstudy {uid}: {len(files)} files, {analysis.state}", markup=False, soft_wrap=True)
+        if analysis.reason:
+            console.print(f"  {analysis.reason}", markup=False, soft_wrap=True)
+        if analysis.report is None or not analysis.report.findings:
             continue
-        for source in reading.report.sources:
+        for source in analysis.report.sources:
             if source.exclusion:
-                console.print(f"  not read: {source.exclusion}", markup=False, soft_wrap=True)
-        table = Table("finding", "certainty", "95 %", "threshold", "presence", box=None, pad_edge=False)
-        for column in table.columns[1:4]:
-            column.justify = "right"
-        ranked = sorted(reading.report.findings, key=lambda entry: -(entry.certainty or 0))
-        for entry in ranked:
-            certainty = "-" if entry.certainty is None else f"{100 * entry.certainty:.1f} %"
-            threshold = (
-                f"{100 * entry.threshold:.1f} %" if entry.certainty is not None else f"{entry.threshold:.3f}"
-            )
-            interval = (
-                "-"
-                if entry.interval is None
-                else "{:.1f} to {:.1f} %".format(*(100 * end for end in entry.interval))
-            )
-            style = "bold" if entry.presence.value == "present" else "dim"
-            table.add_row(entry.name, certainty, interval, threshold, entry.presence.value, style=style)
-        console.print(table)
+                console.print(f"  not analysed: {source.exclusion}", markup=False, soft_wrap=True)
+        console.print(_findings_table(analysis.report.findings))
     for path, reason in bad.items():
         console.print(f"\n{path}: {reason}", markup=False, soft_wrap=True)
+
+
+def _findings_table(findings: Sequence[Finding]) -> Table:
+    """Return the findings as a table, most certain first."""
+    table = Table("finding", "certainty", "95 % interval", "threshold", "presence", box=None, pad_edge=False)
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for entry in sorted(findings, key=lambda entry: -(entry.certainty or 0)):
+        certainty = "-" if entry.certainty is None else f"{100 * entry.certainty:.1f} %"
+        threshold = (
+            f"{100 * entry.threshold:.1f} %" if entry.certainty is not None else f"{entry.threshold:.3f}"
+        )
+        interval = (
+            "-"
+            if entry.interval is None
+            else "{:.1f} to {:.1f} %".format(*(100 * end for end in entry.interval))
+        )
+        style = "bold" if entry.presence.value == "present" else "dim"
+        table.add_row(entry.name, certainty, interval, threshold, entry.presence.value, style=style)
+    return table

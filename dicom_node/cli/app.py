@@ -1,4 +1,4 @@
-"""The root command: global options, and the one place where an error becomes a line and an exit code.
+"""Root command: global options, the table of commands, and the translation of errors to exit codes.
 
 Exit codes: 0 done, 1 something failed, 2 wrong usage or setting, 3 the data directory is in use,
 130 interrupted.
@@ -10,21 +10,70 @@ import importlib
 import importlib.metadata
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from dicom_node.errors import NodeError
 
 _INTERRUPTED = 130
 
+COMMANDS = {
+    "dicom_node.cli.node": ("serve", "scp", "worker", "sender", "web"),
+    "dicom_node.cli.status": ("status", "retry"),
+    "dicom_node.cli.analyze": ("analyze",),
+    "dicom_node.cli.zero_shot": ("zero-shot",),
+    "dicom_node.cli.results": ("retract", "replay", "validate"),
+    "dicom_node.cli.peers": ("send", "echo"),
+    "dicom_node.cli.doctor": ("doctor",),
+    "dicom_node.cli.conformance": ("conformance",),
+    "dicom_node.cli.train": ("train",),
+    "dicom_node.cli.evaluate": ("evaluate",),
+    "dicom_node.cli.explain": ("explain",),
+    "dicom_node.cli.dataset": ("dataset",),
+}
+"""Commands by module; each is a function of its name, with ``_`` for ``-``.
+
+The modules are imported when the program starts; the libraries that a command needs, when it is called.
+"""
+
+GROUPS = {
+    "dicom_node.cli.config": "config",
+    "dicom_node.cli.models": "models",
+    "dicom_node.cli.rules": "rules",
+    "dicom_node.cli.users": "users",
+    "dicom_node.cli.cases": "cases",
+    "dicom_node.cli.child_processes": "child",
+}
+"""Groups of commands by module; each is the module's ``app``."""
+
+RENAMED = {"index": "cases", "data": "dataset", "prompt": "zero-shot"}
+"""New names of commands by their old ones, which work until the next release but are not listed."""
+
+
+class _RootGroup(TyperGroup):
+    """Group that also runs a command under its old name, with one line on standard error."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the name, the command and its arguments."""
+        if args and (name := RENAMED.get(args[0])) is not None:
+            typer.echo(
+                f"`dicom-node {args[0]}` is now `dicom-node {name}`; the next release removes the old name",
+                err=True,
+            )
+            args = [name, *args[1:]]
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="dicom-node",
+    cls=_RootGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Receives chest radiographs from a PACS, reads them with research models, and sends Structured "
+    help="Receives chest radiographs from a PACS, analyses them with research models, and sends Structured "
     "Reports and saliency images back into the same study. RESEARCH USE ONLY: never for diagnosis.",
 )
 
@@ -39,52 +88,34 @@ def _version(*, wanted: bool) -> None:
 def root(
     ctx: typer.Context,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="TOML file; the environment goes before it")
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="TOML file of the settings; environment variables take precedence over it"
+        ),
     ] = None,
     version: Annotated[  # noqa: ARG001 - acted on by its callback
         bool,
         typer.Option(
-            "--version", is_eager=True, callback=lambda value: _version(wanted=value), help="Print it"
+            "--version",
+            is_eager=True,
+            callback=lambda value: _version(wanted=value),
+            help="print the version and exit",
         ),
     ] = False,
 ) -> None:
-    """Keep the configuration file for the command that will read it."""
+    """Pass the configuration file to the command."""
     ctx.obj = config
 
 
-# Which module holds which commands. They are imported with the program, what they need with the command.
-COMMANDS = {
-    "dicom_node.cli.node": ("serve", "scp", "worker", "sender", "web"),
-    "dicom_node.cli.status": ("status", "retry"),
-    "dicom_node.cli.analyze": ("analyze",),
-    "dicom_node.cli.zero_shot": ("prompt",),
-    "dicom_node.cli.results": ("retract", "replay", "validate"),
-    "dicom_node.cli.peers": ("send", "echo"),
-    "dicom_node.cli.doctor": ("doctor",),
-    "dicom_node.cli.conformance": ("conformance",),
-    "dicom_node.cli.train": ("train",),
-    "dicom_node.cli.evaluate": ("evaluate",),
-    "dicom_node.cli.explain": ("explain",),
-    "dicom_node.cli.dataset": ("data",),
-}
-GROUPS = {
-    "dicom_node.cli.config": "config",
-    "dicom_node.cli.models": "models",
-    "dicom_node.cli.rules": "rules",
-    "dicom_node.cli.users": "users",
-    "dicom_node.cli.cases": "index",
-    "dicom_node.cli.child": "child",
-}
-
 for _module, _names in COMMANDS.items():
     for _name in _names:
-        app.command(_name)(getattr(importlib.import_module(_module), _name))
+        app.command(_name)(getattr(importlib.import_module(_module), _name.replace("-", "_")))
 for _module, _name in GROUPS.items():
     app.add_typer(importlib.import_module(_module).app, name=_name, hidden=_name == "child")
 
 
 def main() -> None:
-    """Run the program; an error that was foreseen is one line, never a traceback."""
+    """Run the program; print a foreseen error as one line, without a traceback."""
     try:
         app()
     except NodeError as error:

@@ -1,24 +1,22 @@
-"""Commands that show and check the settings."""
+"""``config``: shows and checks the settings."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from dicom_node.cli.context import settings_of
+from dicom_node.cli.options import AsJson
 
 app = typer.Typer(help="Show or check the settings.", no_args_is_help=True)
 _HIDDEN = "***"
 
 
 @app.command()
-def show(
-    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False
-) -> None:
-    """Print every setting with the value in force; passwords in addresses are hidden."""
+def show(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Print every setting with its effective value; passwords in addresses are hidden."""
     table = settings_of(ctx).model_dump(mode="json")
     for section in (table, table["retrieval"]):
         for key in ("broker_url", "database_url"):
@@ -34,7 +32,7 @@ def show(
 
 @app.command()
 def check(ctx: typer.Context) -> None:
-    """Read the settings; exit code 2 and one line a mistake when they are wrong."""
+    """Check the settings; exit code 2 and one line for each mistake when they are wrong."""
     from dicom_node.dimse.tls import check_certificates
 
     settings = settings_of(ctx)

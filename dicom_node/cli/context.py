@@ -1,4 +1,4 @@
-"""What a command knows of the call: the configuration file, and the settings that it leads to."""
+"""Context of a command: the configuration file, the settings, and the database of the node."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dicom_node.store.index import Index
 
 
 def settings_of(ctx: typer.Context) -> Settings:
-    """Return the settings of this call; read once, when a command first asks.
+    """Return the settings of this call; they are read once, when they are first needed.
 
     Raises
     ------
     ConfigurationError
-        One line a mistake.
+        If the settings are wrong, with one line for each mistake.
     """
     root = ctx.find_root()
     if not isinstance(root.obj, Settings):
@@ -35,15 +35,15 @@ def config_of(ctx: typer.Context) -> Path | None:
 
 
 def open_index(settings: Settings) -> Index:
-    """Return the index of a node that has run.
+    """Open the database of a node.
 
     Raises
     ------
     NodeError
-        When there is none yet.
+        If there is no database yet.
     """
     if settings.database_url is None and not (settings.data_dir / "index.sqlite").exists():
         raise NodeError(
-            f"data_dir {settings.data_dir}: no index there; name the folder that `dicom-node serve` works in"
+            f"data_dir {settings.data_dir}: there is no database; name the folder of `dicom-node serve`"
         )
     return Index.open(settings.database)

@@ -1,6 +1,6 @@
-"""``data``: bring a published collection of films, and count what a folder holds.
+"""``dataset``: downloads a published collection of films, and counts what a folder contains.
 
-Heavy libraries are imported inside the command, because the root command imports this module at every start.
+Heavy libraries are imported inside the functions: the root command imports this module at every start.
 """
 
 from __future__ import annotations
@@ -10,50 +10,59 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dicom_node.cli.options import AsJson
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
     from tarfile import TarFile, TarInfo
 
-    from dicom_node.cli.collections import Collection, PublishedFile
+    from dicom_node.cli.published_collections import Collection, PublishedFile
 
-#: Of the command line alone; every message goes there, so that standard output stays machine readable.
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Console for messages and progress; standard output holds nothing but the counts."""
 
-#: A folder with it says itself what belongs to it; nothing is downloaded into one.
 _INDEX = "index.csv"
+"""File that lists the films of a folder; nothing is downloaded into a folder that has one."""
+
+_Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="name of the collection: openi or nih")]
+_Root: TypeAlias = Annotated[
+    Path | None, typer.Option("--root", help="folder of the collection; data/NAME if absent")
+]
+_AcceptTerms: TypeAlias = Annotated[
+    bool,
+    typer.Option("--accept-terms", help="accept the collection's terms, and download the missing files"),
+]
+_FilmFormat: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--films", help="format of the films to download: png or, for openi, dicom; png if absent"),
+]
+_Mirror: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--mirror", metavar="URL", help="folder on a web server to download the files from"),
+]
 
 
-def data(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="openi or nih")],
-    root: Annotated[
-        Path | None, typer.Option("--root", help="folder of the collection; data/NAME when absent")
-    ] = None,
-    accept_terms: Annotated[
-        bool, typer.Option("--accept-terms", help="download what is missing, under the collection's terms")
-    ] = False,
-    films: Annotated[
-        str | None, typer.Option("--films", help="format of the films to download: png, or dicom of openi")
-    ] = None,
-    mirror: Annotated[
-        str | None,
-        typer.Option("--mirror", metavar="URL", help="folder on a web server that holds the files"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+def dataset(
+    name: _Name,
+    root: _Root = None,
+    accept_terms: _AcceptTerms = False,
+    films: _FilmFormat = None,
+    mirror: _Mirror = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Bring a published collection of chest radiographs and count it: studies, films, labels, by split.
+    """Download a published collection of chest radiographs, and count its studies, films and labels by split.
 
-    Archives that lie in the folder are unpacked. What is missing is downloaded after --accept-terms; a
-    download that was interrupted goes on when the same command is given again. Research use only.
+    Archives in the folder are unpacked. Missing files are downloaded only with --accept-terms; give the same
+    command again to continue an interrupted download. RESEARCH USE ONLY.
     """
-    from dicom_node.cli.collections import COLLECTIONS
+    from dicom_node.cli.published_collections import COLLECTIONS
 
     if name not in COLLECTIONS:
         raise ConfigurationError(f"no collection is called {name!r}; there are: {', '.join(COLLECTIONS)}")
@@ -71,8 +80,8 @@ def data(
             raise
         _console.print(collection.terms, markup=False)
         raise ConfigurationError(
-            f"{error}; missing: {_names(missing)}; --accept-terms downloads what is missing under the terms "
-            f"above, or bring it from {collection.page}"
+            f"{error}; missing: {_names(missing)}; give --accept-terms to download them under the terms "
+            f"above, or copy them here from {collection.page}"
         ) from error
     if missing:
         counts["notes"].append(f"missing: {_names(missing)}; --accept-terms downloads it")
@@ -85,7 +94,7 @@ def data(
 def _prepare(
     root: Path, collection: Collection, films: str | None, mirror: str | None, *, accept: bool
 ) -> list[PublishedFile]:
-    """Download, if that is wanted, and unpack; what is still missing then."""
+    """Download if the terms are accepted, unpack, and return the files that are still missing."""
     wanted = [*collection.tables, *collection.films[films or next(iter(collection.films))]]
     if accept:
         _download(root, [file for file in wanted if not _here(root, file)], collection, mirror)
@@ -106,7 +115,7 @@ def _download(root: Path, files: Sequence[PublishedFile], collection: Collection
     by_hand = [file for file in files if not urls[file.name]]
     if by_hand:
         raise NodeError(
-            f"no lasting address is known of {_names(by_hand)}: bring it from {collection.page} into {root} "
+            f"no permanent address is known of {_names(by_hand)}: copy it from {collection.page} into {root} "
             "and give the command again"
         )
     _make_room(root, files)
@@ -124,13 +133,13 @@ def _download(root: Path, files: Sequence[PublishedFile], collection: Collection
             except Unreachable as error:
                 left = [other for other in files if not _here(root, other)]
                 raise NodeError(
-                    f"{error}: give the command again later, or bring {_names(left)} from {collection.page} "
+                    f"{error}: give the command again later, or copy {_names(left)} from {collection.page} "
                     f"into {root}"
                 ) from error
 
 
 def _make_room(root: Path, files: Sequence[PublishedFile]) -> None:
-    """Make the folder, and refuse what its disk has no room for."""
+    """Make the folder, and check that its disk has room for the files."""
     needed = sum(file.size or 0 for file in files)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -139,42 +148,42 @@ def _make_room(root: Path, files: Sequence[PublishedFile]) -> None:
         raise NodeError(f"--root {root}: {error.strerror}; name a folder that can be written") from error
     if needed > free:
         raise NodeError(
-            f"--root {root}: {needed / 1e9:.1f} GB are to come, but only {free / 1e9:.1f} GB are free"
+            f"--root {root}: the download needs {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free"
         )
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive whole or not at all."""
+    """Unpack a whole archive; nothing of it stays if that fails."""
     import tarfile
     import zlib
 
-    half = folder.with_name(folder.name + ".part")
+    draft = folder.with_name(folder.name + ".part")
     try:
-        shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
         with _progress() as progress, archive.open("rb") as file, tarfile.open(fileobj=file) as tar:
             task = progress.add_task(f"unpacking {archive.name}", total=archive.stat().st_size)
             for member in tar:
-                _unpack_member(tar, member, half.resolve())
+                _unpack_member(tar, member, draft.resolve())
                 progress.update(task, completed=file.tell())
-        half.rename(folder)
+        draft.rename(folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
         raise NodeError(
-            f"{archive} cannot be unpacked: {error}; make room, or delete it and give the command again"
+            f"{archive} cannot be unpacked: {error}; free disk space, or delete it and give the command again"
         ) from error
 
 
 def _unpack_member(tar: TarFile, member: TarInfo, folder: Path) -> None:
-    """Unpack one file.
+    """Unpack one file, and refuse names outside the folder, links and devices.
 
-    Names are foreign: nothing comes to lie outside of the folder, and neither links nor devices come at all.
-    The filters of PEP 706 do as much, but Python 3.11 has them only from 3.11.4 on, which is not Debian 12's.
+    An archive is not trusted. The filters of PEP 706 do the same, but Python 3.11 has them only from 3.11.4,
+    and Debian 12 has 3.11.2.
     """
     from tarfile import ReadError
 
     target = (folder / member.name).resolve()
     if not target.is_relative_to(folder):
-        raise ReadError(f"{member.name} would lie outside of it")
+        raise ReadError(f"{member.name} would be outside the folder")
     if member.isdir():
         target.mkdir(parents=True, exist_ok=True)
         return
@@ -206,16 +215,16 @@ def _names(files: Sequence[PublishedFile]) -> str:
 
 
 def _count(name: str, root: Path) -> dict[str, Any]:
-    """What a folder holds; boxes by label beside what :func:`models.data.counts.count` counts."""
+    """Return the counts of :func:`models.data.counts.count`, and the boxes by label."""
     from collections import Counter
 
-    from dicom_node.cli.evaluate import one_sentence
+    from dicom_node.cli.model_errors import translated_model_errors
     from models.data.boxes import read_boxes
     from models.data.counts import count
     from models.data.readers import read_dataset
     from models.labels.vocabulary import load_vocabulary
 
-    with one_sentence():
+    with translated_model_errors():
         vocabulary = load_vocabulary()
         counts = count(read_dataset(name, root, vocabulary), vocabulary)
         boxes = Counter(box.key for found in read_boxes(root).values() for box in found)

@@ -1,22 +1,23 @@
-"""The command that looks at host, settings and peers, and says what to do about what is wrong."""
+"""``doctor``: checks the host, the settings and the peers, and names a remedy for each problem."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dicom_node.cli.checks import Check, analysis, installed, network, storage
+from dicom_node.cli.checks import analysis, installed, network, storage
+from dicom_node.cli.checks.check import Check
 from dicom_node.cli.context import settings_of
+from dicom_node.cli.options import AsJson
 from dicom_node.config.settings import Settings
 
-LOOKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
+CHECKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     installed.python,
     installed.extras,
     storage.data_dir,
@@ -32,16 +33,14 @@ LOOKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
 )
 
 
-def doctor(
-    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False
-) -> None:
-    """Check this host, the settings and the peers, and say what to do about what is wrong.
+def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Check this host, the settings and the peers, and name a remedy for each problem.
 
-    Changes nothing. Exit code 1 when the node, as it is configured, cannot do its work. RESEARCH USE ONLY.
+    Nothing is changed. Exit code 1 when the node, as it is configured, cannot do its work. RESEARCH USE ONLY.
     """
     settings = settings_of(ctx)
-    with Console(stderr=True).status("looking"):
-        checks = examine(settings)
+    with Console(stderr=True).status("checking"):
+        checks = run_checks(settings)
     healthy = all(check.ok is not False for check in checks)
     if as_json:
         typer.echo(
@@ -53,29 +52,29 @@ def doctor(
         raise typer.Exit(1)
 
 
-def examine(settings: Settings) -> list[Check]:
-    """Look at everything and change nothing.
+def run_checks(settings: Settings) -> list[Check]:
+    """Run all checks; nothing is changed.
 
     Parameters
     ----------
     settings
-        Of the node to examine.
+        Settings of the node.
 
     Returns
     -------
     list of Check
-        In the order in which a person would mend them.
+        Results, in the order in which a person would mend the problems.
     """
-    return [check for look in LOOKS for check in look(settings)]
+    return [result for check in CHECKS for result in check(settings)]
 
 
 def _print(console: Console, checks: list[Check], *, healthy: bool) -> None:
     marks = {True: "[green]ok[/green]", False: "[bold red]FAILED[/bold red]", None: "[yellow]note[/yellow]"}
-    table = Table("", "checked", "found", box=None, pad_edge=False)
+    table = Table("", "check", "found", box=None, pad_edge=False)
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for check in checks:
-        what_to_do = f"\n[bold]→ {escape(check.remedy)}[/bold]" if check.remedy else ""
-        table.add_row(marks[check.ok], escape(check.name), escape(check.found) + what_to_do)
+        remedy = f"\n[bold]→ {escape(check.remedy)}[/bold]" if check.remedy else ""
+        table.add_row(marks[check.ok], escape(check.name), escape(check.found) + remedy)
     console.print(table)
     failed = sum(check.ok is False for check in checks)
     verdict = "everything essential is in order" if healthy else f"{failed} failed"

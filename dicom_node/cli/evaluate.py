@@ -1,236 +1,200 @@
-"""``evaluate``: measure a model bundle on labelled films.
+"""``evaluate``: measures a model bundle on labelled films.
 
-Heavy libraries are imported inside the command, because the root command imports this module at every start.
+Heavy libraries are imported inside the functions: the root command imports this module at every start.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, TypeAlias
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table as Cells
 
-from dicom_node.cli import explanations as heat
-from dicom_node.cli import gate, through_pacs
-from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.cli import explanation_evaluation, gate, through_pacs
+from dicom_node.cli.evaluation_tables import print_evaluation
+from dicom_node.cli.labelled_data import read_labelled_data
+from dicom_node.cli.model_errors import translated_model_errors
+from dicom_node.cli.options import BundleArgument, DatasetName, DatasetRoot, FiguresFile
+from dicom_node.cli.output import (
+    check_output_targets,
+    stderr_console,
+    translated_write_errors,
+    write_figures,
+)
+from dicom_node.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from models.data.dataset import FilmDataset
-
-#: For a person; standard output stays machine readable.
-console = Console(stderr=True)
-
-
-#: Columns that a table may have on the terminal, and how many are left of a wider one.
-_WIDEST, _NARROWED = 6, 5
-#: Characters of a label that are never broken.
-_NAME_WIDTH = 28
-
-
-@contextmanager
-def one_sentence() -> Iterator[None]:
-    """Turn the models' errors into the node's: a wrong recipe or name is wrong usage, the rest has failed."""
-    from models.errors import ModelError, RecipeError, UsageError
-
-    try:
-        yield
-    except (RecipeError, UsageError) as error:
-        raise ConfigurationError(str(error)) from error
-    except ModelError as error:
-        raise NodeError(str(error)) from error
-
-
-def labelled(name: str, root: Path) -> FilmDataset:
-    """Data set of that name in a folder; what it lacks is said."""
-    from dicom_node.cli.films import read_film
-    from models.data.readers import read_dataset
-    from models.labels.vocabulary import load_vocabulary
-
-    films = read_dataset(name, root, load_vocabulary(), read_film)
-    for note in films.notes:
-        console.print(f"{films.name}: {note}", markup=False, highlight=False, soft_wrap=True)
-    return films
+_Split: TypeAlias = Annotated[
+    str, typer.Option("--split", help="split to measure on, such as val or test; any that the data set has")
+]
+_Text: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--text",
+        help="text that is read beside the films: none, indication, or report (without the terms that name "
+        "a label)",
+    ),
+]
+_Explanations: TypeAlias = Annotated[
+    bool, typer.Option("--explanations", help="measure the heat maps instead of the answers")
+]
+_Methods: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="with --explanations: method of heat maps, may be repeated; all methods of the bundle if absent",
+    ),
+]
+_Maps: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--maps",
+        min=1,
+        help="with --explanations: number of studies of the split whose heat maps are measured, besides the "
+        "films with bounding boxes",
+    ),
+]
+_FitCheck: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--fit-check",
+        help="with --explanations: first fit on the split val which heat maps are withheld, and save this in "
+        "the bundle",
+    ),
+]
+_Keep: TypeAlias = Annotated[
+    bool,
+    typer.Option("--keep", help="with --explanations: add the figures to the bundle and its model card"),
+]
+_Out: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="folder for metrics.json, report.html, table.md and the plots; "
+        "with --explanations for explanations.json and explanations.md",
+    ),
+]
+_ThroughPacs: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--through-pacs",
+        metavar="FOLDER",
+        help="measure the whole way through a PACS: the films are sent as DICOM to a real Orthanc that runs "
+        "in this folder, a node analyses them, and the reports are read back by DICOMweb",
+    ),
+]
+_Films: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--films", min=1, help="with --through-pacs: largest number of films; all if absent"),
+]
 
 
 def evaluate(
-    bundle: Annotated[str, typer.Argument(help="name of a shipped bundle, or a folder")],
+    bundle: BundleArgument,
     *,
-    root: Annotated[Path, typer.Option("--root", help="folder of the data set")],
-    dataset: Annotated[str, typer.Option("--dataset", help="openi or nih")] = "openi",
-    split: Annotated[str, typer.Option("--split", help="any that the data set names")] = "test",
-    text: Annotated[
-        str,
-        typer.Option(
-            "--text",
-            help="what is read beside the films: none, indication, or report (freed of the labels' terms)",
-        ),
-    ] = "none",
-    explanations: Annotated[
-        bool, typer.Option("--explanations", help="measure the heat maps, and not the answers")
-    ] = False,
-    method: Annotated[
-        list[str] | None,
-        typer.Option("--method", help="of heat maps, again for more; all that the bundle has when absent"),
-    ] = None,
-    maps: Annotated[
-        int, typer.Option("--maps", min=1, help="heat maps of the split that are measured beside the boxes")
-    ] = 30,
-    fit_check: Annotated[
-        bool,
-        typer.Option(
-            "--fit-check", help="first fit to val which heat maps are withheld, and keep it in the bundle"
-        ),
-    ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="enter the figures of the heat maps in the bundle and its card")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="folder for metrics.json, report.html, table.md and the plots; "
-            "with --explanations for explanations.json and explanations.md",
-        ),
-    ] = None,
-    json_: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="write the figures there; - for standard output"),
-    ] = None,
-    through: Annotated[
-        Path | None,
-        typer.Option(
-            "--through-pacs",
-            metavar="FOLDER",
-            help="measure what comes back: films go as DICOM into a real Orthanc over this folder, a node "
-            "reads them, and the reports are read back by DICOMweb",
-        ),
-    ] = None,
-    most: Annotated[
-        int | None,
-        typer.Option("--films", min=1, help="with --through-pacs: so many films at most"),
-    ] = None,
+    root: DatasetRoot,
+    dataset: DatasetName = "openi",
+    split: _Split = "test",
+    text: _Text = "none",
+    explanations: _Explanations = False,
+    method: _Methods = None,
+    maps: _Maps = 30,
+    fit_check: _FitCheck = False,
+    keep: _Keep = False,
+    out: _Out = None,
+    json_: FiguresFile = None,
+    through: _ThroughPacs = None,
+    most: _Films = None,
 ) -> None:
-    """Measure a bundle on labelled films, straight from the image files. RESEARCH USE ONLY."""
-    check_targets(out, json_)
+    """Measure a bundle on labelled films, read from their image files. RESEARCH USE ONLY."""
+    check_output_targets(out, json_)
     if through is not None and (text != "none" or out is not None):
         raise ConfigurationError(
             "--through-pacs measures films alone, and writes with --json: leave out --text and --out"
         )
     if not explanations and (method or fit_check or keep):
-        raise ConfigurationError("--method, --fit-check and --keep are of --explanations: name that too")
-    with one_sentence():
+        raise ConfigurationError("--method, --fit-check and --keep need --explanations: give that too")
+    with translated_model_errors():
         if explanations:
-            found = heat.measured(
-                bundle, labelled(dataset, root), root, split, method or (), maps=maps, fit_check=fit_check
+            _evaluate_explanations(
+                bundle, dataset, root, split, method or (), maps, out, json_, fit_check=fit_check, keep=keep
             )
-            if keep:
-                heat.keep(bundle, found)
-            _put_maps(found, out, json_)
-            return
-        if gate.is_gate(bundle):
-            put(gate.measured(bundle, labelled(dataset, root), root, split), json_, gate.show)
-            return
-        from models.bundles.predictor import Predictor
-        from models.evaluation.evaluate import check_text, measure
-        from models.evaluation.report import write_report
-
-        predictor = Predictor.load(bundle)
-        check_text(predictor, text)
-        films = labelled(dataset, root)
-        if through is not None:
-            figures = through_pacs.measured(predictor, films, root, split=split, most=most, folder=through)
-            put(figures, json_, through_pacs.show)
-            return
-        with Progress(console=console, transient=True) as progress:
-            reading = progress.add_task("reading films", total=None)
-            sample, figures = measure(
-                predictor,
-                films,
-                split=split,
-                text=text,
-                progress=lambda done, total: progress.update(reading, completed=done, total=total),
-            )
-            if out is not None:
-                drawing = progress.add_task("drawing", total=None)
-                with writing("--out", out):
-                    write_report(
-                        out,
-                        sample,
-                        figures,
-                        lambda done, total: progress.update(drawing, completed=done, total=total),
-                    )
-    put(figures, json_, show)
+        elif gate.is_gate(bundle):
+            figures = gate.evaluate_gate(bundle, read_labelled_data(dataset, root), root, split)
+            write_figures(figures, json_, gate.print_gate_figures)
+        elif through is not None:
+            _evaluate_through_pacs(bundle, dataset, root, split, most, through, json_)
+        else:
+            _evaluate_films(bundle, dataset, root, split, text, out, json_)
 
 
-def _put_maps(figures: dict[str, Any], out: Path | None, json_: Path | None) -> None:
+def _evaluate_explanations(
+    bundle: str,
+    dataset: str,
+    root: Path,
+    split: str,
+    methods: Sequence[str],
+    maps: int,
+    out: Path | None,
+    json_: Path | None,
+    *,
+    fit_check: bool,
+    keep: bool,
+) -> None:
+    films = read_labelled_data(dataset, root)
+    figures = explanation_evaluation.evaluate_explanations(
+        bundle, films, root, split, methods, maps=maps, fit_check=fit_check
+    )
+    if keep:
+        explanation_evaluation.record_in_bundle(bundle, figures)
     if out is not None:
-        with writing("--out", out):
-            heat.write(out, figures)
-    put(figures, json_, heat.show)
+        with translated_write_errors("--out", out):
+            explanation_evaluation.write_explanations(out, figures)
+    write_figures(figures, json_, explanation_evaluation.print_explanations)
 
 
-def put(figures: dict[str, Any], json_: Path | None, show: Callable[[dict[str, Any]], None]) -> None:
-    """Write figures where they are asked for, and show them unless that is standard output."""
-    written = json.dumps(figures, indent=2)
-    if json_ == Path("-"):
-        typer.echo(written)
-        return
-    if json_ is not None:
-        with writing("--json", json_):
-            json_.write_text(written + "\n", encoding="utf-8")
-    show(figures)
+def _evaluate_through_pacs(
+    bundle: str, dataset: str, root: Path, split: str, most: int | None, folder: Path, json_: Path | None
+) -> None:
+    from models.bundles.predictor import Predictor
+    from models.evaluation.evaluate import check_text_input
+
+    predictor = Predictor.load(bundle)
+    check_text_input(predictor, "none")
+    films = read_labelled_data(dataset, root)
+    figures = through_pacs.evaluate_through_pacs(
+        predictor, films, root, split=split, most=most, folder=folder
+    )
+    write_figures(figures, json_, through_pacs.print_through_pacs)
 
 
-def show(figures: Mapping[str, Any]) -> None:
-    """Print the tables, as far as a terminal is wide."""
-    from models.evaluation import tables
+def _evaluate_films(
+    bundle: str, dataset: str, root: Path, split: str, text: str, out: Path | None, json_: Path | None
+) -> None:
+    from models.bundles.predictor import Predictor
+    from models.evaluation.evaluate import check_text_input, evaluate_with_predictions
+    from models.evaluation.report import write_report
 
-    terminal = Console(highlight=False)
-    terminal.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
-    for remark in tables.remarks(figures):
-        terminal.print(f"caution: {remark}", markup=False)
-    shown = (tables.overall, tables.accuracy, tables.abnormal, tables.labels, tables.rare, tables.subgroups)
-    for table in (make(figures) for make in shown):
-        if table is None or not table.rows:
-            continue
-        # The columns of a wide table beyond these are for the report.
-        header = table.header if len(table.header) <= _WIDEST else table.header[:_NARROWED]
-        cells = Cells(title=table.title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
-        for number, name in enumerate(header):
-            if number:
-                cells.add_column(name, justify="right", overflow="fold")
-            else:
-                longest = max(len(row[0]) for row in table.rows)
-                cells.add_column(name, min_width=min(longest, _NAME_WIDTH), overflow="fold")
-        for row in table.rows:
-            cells.add_row(*map(escape, row[: len(header)]))
-        terminal.print(cells, "")
-
-
-def check_targets(out: Path | None, json_: Path | None) -> None:
-    """Find out before the films are read whether what is measured can be kept."""
-    if json_ is not None and json_ != Path("-") and not json_.parent.is_dir():
-        raise ConfigurationError(f"--json {json_}: there is no folder {json_.parent}")
-    if out is not None:
-        with writing("--out", out):
-            out.mkdir(parents=True, exist_ok=True)
-        try:
-            import matplotlib.figure  # noqa: F401
-        except ImportError as error:
-            raise ConfigurationError("--out draws with matplotlib: install dicom-node[train]") from error
-
-
-@contextmanager
-def writing(option: str, path: Path) -> Iterator[None]:
-    """Turn a failure to write into one sentence that names the option."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigurationError(f"{option} {path}: {error.strerror}; name another place") from error
+    predictor = Predictor.load(bundle)
+    check_text_input(predictor, text)
+    films = read_labelled_data(dataset, root)
+    with Progress(console=stderr_console, transient=True) as progress:
+        reading = progress.add_task("reading films", total=None)
+        sample, figures = evaluate_with_predictions(
+            predictor,
+            films,
+            split=split,
+            text=text,
+            progress=lambda done, total: progress.update(reading, completed=done, total=total),
+        )
+        if out is not None:
+            drawing = progress.add_task("drawing", total=None)
+            with translated_write_errors("--out", out):
+                write_report(
+                    out,
+                    sample,
+                    figures,
+                    lambda done, total: progress.update(drawing, completed=done, total=total),
+                )
+    write_figures(figures, json_, print_evaluation)

@@ -1,163 +1,183 @@
-"""``explain``: where a model looked on one film, as pictures.
+"""``explain``: draws heat maps of one film as image files.
 
-Heavy libraries are imported inside the command, because the root command imports this module at every start.
+Heavy libraries are imported inside the functions: the root command imports this module at every start.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console
 
 from dicom_node.cli.context import settings_of
-from dicom_node.cli.evaluate import one_sentence, writing
-from dicom_node.cli.films import decoder, read_film
+from dicom_node.cli.film_files import read_film, shared_decoder
+from dicom_node.cli.model_errors import translated_model_errors
+from dicom_node.cli.options import AsJson, ConfiguredBundle
+from dicom_node.cli.output import translated_write_errors
 from dicom_node.errors import ConfigurationError, NodeError, NotAnalysable
 
 if TYPE_CHECKING:
     from dicom_node.config.settings import Settings
-    from models.bundles.predictor import Predictor, Reading
+    from models.bundles.predictor import Predictor, TracedPrediction
     from models.explain.heatmap import Heatmap
-    from models.explain.token_attribution import Word
+    from models.explain.token_attribution import WordAttribution
     from models.processing.types import Film, FindingScore
 
 _IMAGES = (".png", ".jpg", ".jpeg")
 _LONGER_SIDE = 768
+"""Longer side of a drawn film, in pixels."""
+
+_File: TypeAlias = Annotated[Path, typer.Argument(metavar="FILE", help="one film: DICOM, PNG or JPEG")]
+_Out: TypeAlias = Annotated[Path, typer.Option("--out", "-o", help="folder of the image files")]
+_Method: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        "-m",
+        help="method: gradcam, attention, ig or occlusion; the bundle's own method if absent",
+    ),
+]
+_Findings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--finding", "-f", help="key of a label, may be repeated; the findings that are present if absent"
+    ),
+]
+_Text: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--text", help="indication, for a bundle that reads text; the weight of each word is shown"),
+]
 
 
 def explain(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="one film: DICOM, PNG or JPEG")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the pictures")],
-    bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="name or folder of a model bundle")
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method", "-m", help="gradcam, attention, ig or occlusion; the bundle's own when absent"
-        ),
-    ] = None,
-    finding: Annotated[
-        list[str] | None,
-        typer.Option("--finding", "-f", help="key of a label, again for more; the present ones when absent"),
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option("--text", help="indication, for a bundle that reads one; its words are weighed"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+    file: _File,
+    out: _Out,
+    bundle: ConfiguredBundle = None,
+    method: _Method = None,
+    finding: _Findings = None,
+    text: _Text = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Draw where a model looked on one film: film, heat map, both together, colour bar. RESEARCH USE ONLY.
+    """Draw heat maps of one film, which show where a model looked. RESEARCH USE ONLY.
 
-    An inverted, turned or foreign picture is refused as the node refuses it; DICOM_NODE_WORKER__GATE= (empty)
-    turns that off. A picture that the node would withhold is drawn and says so.
+    Each image file shows the film, the heat map, both together and a colour bar. As in the node, the gate
+    refuses a film that is inverted, rotated or no chest film; an empty DICOM_NODE_WORKER__GATE turns it off.
+    A heat map that the node would withhold is drawn with a note that says so.
     """
     settings = settings_of(ctx)
-    with one_sentence():
+    with translated_model_errors():
         from models.bundles.predictor import Predictor
-        from models.explain import heatmaps, methods_of
-        from models.explain.targets import reported
+        from models.explain.methods import draw_heatmaps
+        from models.explain.targets import reported_findings
         from models.processing.types import Film, Study
 
         film = Film(file.name, _pixels(file))
         predictor = Predictor.load(bundle or settings.worker.bundle)
         name = method or predictor.explanation
-        if name not in methods_of(predictor):
-            raise ConfigurationError(
-                f"--method {name}: bundle {predictor.identity.name} has {', '.join(methods_of(predictor))}"
-            )
-        known = [label.key for label in predictor.labels]
-        for key in finding or ():
-            if key not in known:
-                raise ConfigurationError(
-                    f"--finding {key}: bundle {predictor.identity.name} has {', '.join(known)}"
-                )
-        if text is not None and predictor.text == "none":
-            raise ConfigurationError(f"--text: bundle {predictor.identity.name} reads films alone")
-        view = _admitted(settings, film)
-        (reading,) = predictor.read([Study((film,), text)])
-        keys = tuple(finding or reported(reading.prediction, settings.results.saliency_limit))
+        _check_options(predictor, name, finding or (), text)
+        view = _gate_view(settings, film)
+        (reading,) = predictor.trace([Study((film,), text)])
+        keys = tuple(finding or reported_findings(reading.prediction, settings.results.saliency_limit))
         panels = [
-            _panel(out, file, predictor, reading, one, view)
-            for one in heatmaps(predictor, reading, keys, method=name)
+            _draw_panel(out, file, predictor, reading, heatmap, view)
+            for heatmap in draw_heatmaps(predictor, reading, keys, method=name)
         ]
         words = {key: _words(predictor, reading, key) for key in keys} if text else {}
-    _say(panels, words, name, as_json=as_json)
+    if as_json:
+        typer.echo(json.dumps(_as_json(panels, words), indent=2))
+    else:
+        _print(panels, words, name)
+
+
+def _check_options(predictor: Predictor, method: str, findings: Sequence[str], text: str | None) -> None:
+    """Check that the bundle has the method and the findings, and reads text if some is given."""
+    from models.explain.methods import available_methods
+
+    name, methods = predictor.identity.name, available_methods(predictor)
+    if method not in methods:
+        raise ConfigurationError(f"--method {method}: bundle {name} has {', '.join(methods)}")
+    known = [label.key for label in predictor.labels]
+    for key in findings:
+        if key not in known:
+            raise ConfigurationError(f"--finding {key}: bundle {name} has {', '.join(known)}")
+    if text is not None and predictor.text == "none":
+        raise ConfigurationError(f"--text: bundle {name} reads films alone")
 
 
 def _pixels(file: Path) -> Any:
-    """Pixels of a film, by its ending: an image, or else DICOM."""
+    """Read the pixels of an image file, or else of a DICOM file, as its suffix says."""
     if not file.is_file():
         raise ConfigurationError(f"{file}: there is no such file")
     if file.suffix.lower() in _IMAGES:
         return read_film(file)
     try:
-        return decoder().decode(file)
+        return shared_decoder().decode(file)
     except NotAnalysable as error:
         raise NodeError(f"film {file} cannot be read: {error}") from error
 
 
-def _admitted(settings: Settings, film: Film) -> str:
-    """View of a film that the gate lets through; empty without a gate.
+def _gate_view(settings: Settings, film: Film) -> str:
+    """Return the view that the gate sees; empty without a gate.
 
     Raises
     ------
     NodeError
-        With what the gate has against it.
+        If the gate refuses the film.
     """
     from worker.model_loading import load_gate
-    from worker.report_builder import objection
+    from worker.report_builder import gate_eligibility
 
     gate = load_gate(settings.worker)
     if gate is None:
         return ""
     (verdict,) = gate.judge([film])
     if verdict.reason is not None:
-        raise NodeError(f"film {film.identifier} is not explained: {objection(verdict).text}")
+        raise NodeError(f"film {film.identifier} is not explained: {gate_eligibility(verdict).text}")
     return verdict.view
 
 
-def _panel(
-    out: Path, file: Path, predictor: Predictor, reading: Reading, one: Heatmap, view: str
+def _draw_panel(
+    out: Path, file: Path, predictor: Predictor, reading: TracedPrediction, heatmap: Heatmap, view: str
 ) -> dict[str, Any]:
-    """Draw one picture and say what is on it."""
+    """Draw one heat map into an image file, and return its entry for JSON."""
     from PIL import Image, PngImagePlugin
 
     from dicom_node.results.codes import INTENDED_USE, RESEARCH_USE_ONLY
     from dicom_node.results.image.overlay import draw
     from models.processing.map_check import region_of
-    from worker.report_builder import METHODS
+    from worker.report_builder import METHOD_NAMES
 
     film = reading.study.films[0]
-    entry = next(entry for entry in reading.prediction.findings if entry.key == one.key)
-    label = next(label for label in predictor.labels if label.key == one.key)
-    withheld = predictor.bundle.map_check.objection(one.looked_at, region_of(film.pixels, view), view)
+    entry = next(entry for entry in reading.prediction.findings if entry.key == heatmap.key)
+    label = next(label for label in predictor.labels if label.key == heatmap.key)
+    withheld = predictor.bundle.map_check.objection(heatmap.preview, region_of(film.pixels, view), view)
     model = f"{predictor.identity.name} {predictor.identity.version}"
     presence = "present" if entry.present else "absent"
     picture = draw(
         film.pixels,
-        one.values,
+        heatmap.values,
         banner=" · ".join((RESEARCH_USE_ONLY, label.name, model, _certainty(entry), presence)),
-        caption=f"{METHODS[one.method]}: where the model looked, not where disease is."
+        caption=f"{METHOD_NAMES[heatmap.method]}: where the model looked, not where disease is."
         + (f" The node would withhold it: {withheld}." if withheld else " Not for clinical use."),
         longer_side=_LONGER_SIDE,
         map_alone=True,
     )
-    path = out / f"{file.stem}-{one.key}-{one.method}.png"
+    path = out / f"{file.stem}-{heatmap.key}-{heatmap.method}.png"
     note = PngImagePlugin.PngInfo()
     note.add_text("Comment", INTENDED_USE)
-    with writing("--out", out):
+    with translated_write_errors("--out", out):
         out.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path, pnginfo=note)
     return {
         "file": str(path),
-        "finding": one.key,
-        "method": one.method,
+        "finding": heatmap.key,
+        "method": heatmap.method,
         "score": entry.score,
         "certainty": entry.probability,
         "presence": presence,
@@ -171,20 +191,20 @@ def _certainty(entry: FindingScore) -> str:
     return f"certainty {100 * entry.probability:.0f} %"
 
 
-def _words(predictor: Predictor, reading: Reading, key: str) -> tuple[Word, ...]:
-    from models.explain.token_attribution import words
+def _words(predictor: Predictor, reading: TracedPrediction, key: str) -> tuple[WordAttribution, ...]:
+    from models.explain.token_attribution import attribute_words
 
-    return words(predictor, reading, key)
+    return attribute_words(predictor, reading, key)
 
 
-def _say(
-    panels: list[dict[str, Any]], words: dict[str, tuple[Word, ...]], method: str, *, as_json: bool
-) -> None:
-    if as_json:
-        weights = {key: [asdict(word) for word in found] for key, found in words.items()}
-        said = {"panels": panels, "words": weights, "intended_use": "RESEARCH USE ONLY"}
-        typer.echo(json.dumps(said, indent=2))
-        return
+def _as_json(
+    panels: list[dict[str, Any]], words: dict[str, tuple[WordAttribution, ...]]
+) -> dict[str, object]:
+    weights = {key: [asdict(word) for word in found] for key, found in words.items()}
+    return {"panels": panels, "words": weights, "intended_use": "RESEARCH USE ONLY"}
+
+
+def _print(panels: list[dict[str, Any]], words: dict[str, tuple[WordAttribution, ...]], method: str) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
     if not panels:

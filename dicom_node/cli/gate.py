@@ -1,6 +1,6 @@
-"""``train`` and ``evaluate`` of a gate; the commands themselves are in ``train.py`` and ``evaluate.py``.
+"""Training and evaluation of a gate, for the commands ``train`` and ``evaluate``.
 
-Heavy libraries are imported inside the functions, because the root command imports what these import.
+Heavy libraries are imported inside the functions: the root command imports this module at every start.
 """
 
 from __future__ import annotations
@@ -17,21 +17,27 @@ if TYPE_CHECKING:
     from models.data.dataset import FilmDataset
     from models.training.recipe import GateRecipe
 
-#: Beside the films: pictures that are no chest films.
 NEGATIVES = "negatives"
+"""Folder beside the data set, with images that are no chest radiographs."""
 
 
 def train_gate(
     recipe: GateRecipe, datasets: tuple[FilmDataset, ...], data: Path, path: Path, *, threads: int | None
 ) -> None:
-    """Fit a gate, measure it on ``test`` and on what it was not fitted to, and write its card.
+    """Fit a gate, measure it on ``test`` and on held-out negatives, and write its model card.
 
     Parameters
     ----------
+    recipe
+        Recipe of the gate.
+    datasets
+        Films; the first data set is the one of the recipe.
     data
         Folder of the first data set.
     path
-        Of the gate.
+        Folder of the gate that is written.
+    threads
+        Number of torch threads; all cores when None.
     """
     import torch
 
@@ -64,24 +70,36 @@ def train_gate(
     metrics["fitted_to"] = fitted.counts()
     files = {METRICS: json.dumps(metrics, indent=2) + "\n", CARD: write_gate_card(gate, metrics)}
     amend_gate(path, gate.manifest, files)
-    show(metrics)
+    print_gate_figures(metrics)
 
 
 def is_gate(name_or_path: str) -> bool:
-    """Whether a gate has this name."""
-    from models.bundles.shipped import find_folder
+    """Return whether a gate has this name or folder."""
+    from models.bundles.lookup import find_bundle_folder
     from models.errors import BundleError
     from models.gate.model import MANIFEST
 
     try:
-        find_folder(name_or_path, MANIFEST)
+        find_bundle_folder(name_or_path, MANIFEST)
     except BundleError:
         return False
     return True
 
 
-def measured(name_or_path: str, dataset: FilmDataset, root: Path, split: str) -> dict[str, Any]:
-    """Measure a gate on films, drawings, and the negatives beside the films that it was not fitted to."""
+def evaluate_gate(name_or_path: str, dataset: FilmDataset, root: Path, split: str) -> dict[str, Any]:
+    """Measure a gate on films, on drawn images, and on the negatives that it was not fitted to.
+
+    Parameters
+    ----------
+    name_or_path
+        Name of a shipped gate, or a folder.
+    dataset
+        Films.
+    root
+        Folder of the films; the negatives are beside it.
+    split
+        Split of the films.
+    """
     from models.gate.evaluate import measure_gate
     from models.gate.model import Gate
     from models.gate.negatives import Negatives, read_negatives
@@ -104,8 +122,8 @@ def measured(name_or_path: str, dataset: FilmDataset, root: Path, split: str) ->
         )
 
 
-def show(metrics: dict[str, Any]) -> None:
-    """Print the shares."""
+def print_gate_figures(metrics: dict[str, Any]) -> None:
+    """Print the figures of a gate as tables."""
     from models.gate.card import tables
 
     typer.echo("RESEARCH USE ONLY: not for diagnosis")

@@ -1,4 +1,4 @@
-"""Brings the files of an encoder from the Hugging Face hub, or says what to bring by hand."""
+"""Download of encoders from the Hugging Face hub, with instructions for the case that it fails."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 
 
 def pull(name: str, cache: Path, revision: str | None = None) -> Encoder:
-    """Download what an encoder needs and keep it in the cache with its hashes.
+    """Download the files of an encoder to the cache, with their hashes.
 
     Parameters
     ----------
     name
-        On the hub, such as ``emilyalsentzer/Bio_ClinicalBERT``.
+        Name on the hub, such as ``emilyalsentzer/Bio_ClinicalBERT``.
     cache
-        Folder of the encoders.
+        Folder of the downloaded encoders.
     revision
-        Branch, tag or commit; the main branch when absent.
+        Branch, tag or commit; the main branch when None.
 
     Raises
     ------
     NodeError
-        If the hub cannot be reached, or does not give the model.
+        If the hub cannot be reached, or refuses the model.
     models.errors.EncoderError
-        If what the hub has is no encoder that can be read.
+        If the model is no encoder that can be read.
     """
     import huggingface_hub as hub
     from huggingface_hub import errors
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    from models.pretrained.encoders import adopt, choose_files, files_to_bring, folder_of
+    from models.pretrained.encoders import add_to_cache, choose_files, describe_required_files, encoder_folder
 
-    folder = folder_of(name, cache)
+    folder = encoder_folder(name, cache)
     by_hand = (
-        f"bring {files_to_bring(name)} of https://huggingface.co/{name} in a folder DIR and give the same "
-        f"command with --from DIR, which keeps them in {folder}"
+        f"copy {describe_required_files(name)} from https://huggingface.co/{name} into a folder DIR and give "
+        f"the same command with --from DIR, which saves them in {folder}"
     )
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -50,15 +50,15 @@ def pull(name: str, cache: Path, revision: str | None = None) -> Encoder:
         files = choose_files([entry.rfilename for entry in about.siblings or ()], f"{name} on the hub")
         with tempfile.TemporaryDirectory(prefix="dicom-node-") as draft:
             hub.snapshot_download(name, revision=about.sha, local_dir=draft, allow_patterns=list(files))
-            return adopt(Path(draft), name, cache)
+            return add_to_cache(Path(draft), name, cache)
     except errors.GatedRepoError as error:
         raise NodeError(
-            f"the hub gives {name} only to those who accepted its terms there: do so and run `hf auth login`"
+            f"the hub gives {name} only to users who accepted its terms there: do so and run `hf auth login`"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise NodeError(f"{name} has no revision {revision!r} on the hub") from error
     except errors.RepositoryNotFoundError as error:
         raise NodeError(f"the hub has no public model {name}: correct the name, or {by_hand}") from error
-    # HTTPError is that of the client below the hub's library, whose name changes between versions.
+    # HTTPError comes from the HTTP client below the hub's library, which changes between versions.
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
         raise NodeError(f"the Hugging Face hub cannot be reached: {by_hand}") from error

@@ -1,4 +1,4 @@
-"""Commands that run the node: whole, or in parts."""
+"""``serve``, ``scp``, ``worker``, ``sender`` and ``web``: run the whole node, or one part of it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ from dicom_node.dimse.transport import bind
 from dicom_node.errors import ConfigurationError
 from dicom_node.runtime import readiness
 from dicom_node.runtime.broker import embedded_broker
-from dicom_node.runtime.supervisor import Child, Supervisor
+from dicom_node.runtime.supervisor import ChildProcess, Supervisor
 from dicom_node.store.index import Index
 
-# Receivers end first, then those who work on what was received, the page and the broker last.
+# Order of the stop: receivers first, then the processes that work on what was received, the reading room and
+# the broker last.
 _STOP_SCP, _STOP_SWEEP, _STOP_WORKER, _STOP_SENDER, _STOP_WEB = range(5)
 
 
 class _Parts:
-    """Builds the child processes of a node."""
+    """Builder of the child processes of a node.
+
+    Parameters
+    ----------
+    config
+        Configuration file that the child processes read.
+    lock
+        Descriptor of the data directory's lock, which they inherit.
+    """
 
     def __init__(self, config: Path | None, lock: int) -> None:
         self._config = config
@@ -36,11 +45,11 @@ class _Parts:
 
     def child(
         self, part: str, *, name: str = "", stop_stage: int, stop_seconds: float, listening: int | None = None
-    ) -> Child:
+    ) -> ChildProcess:
         config = ["--config", str(self._config)] if self._config else []
         listen = ["--listen-fd", str(listening)] if listening is not None else []
         broker = {"DICOM_NODE_BROKER_URL": self.broker_url} if self.broker_url else {}
-        return Child(
+        return ChildProcess(
             name=name or part,
             argv=(sys.executable, "-m", "dicom_node", *config, "child", part, *listen),
             stage=1,
@@ -50,29 +59,30 @@ class _Parts:
             descriptors=(self._lock,) if listening is None else (self._lock, listening),
         )
 
-    def scp(self, processes: int, listening: int) -> list[Child]:
+    def scp(self, processes: int, listening: int) -> list[ChildProcess]:
         return [
             self.child("scp", name=f"scp-{n}", stop_stage=_STOP_SCP, stop_seconds=8, listening=listening)
             for n in range(1, processes + 1)
         ]
 
-    def worker(self) -> list[Child]:
+    def worker(self) -> list[ChildProcess]:
         return [
             self.child("sweep", stop_stage=_STOP_SWEEP, stop_seconds=3),
             self.child("worker", stop_stage=_STOP_WORKER, stop_seconds=10),
         ]
 
-    def sender(self) -> Child:
+    def sender(self) -> ChildProcess:
         return self.child("sender", stop_stage=_STOP_SENDER, stop_seconds=5)
 
-    def web(self, listening: int) -> Child:
+    def web(self, listening: int) -> ChildProcess:
         return self.child("web", stop_stage=_STOP_WEB, stop_seconds=3, listening=listening)
 
 
 def serve(ctx: typer.Context) -> None:
-    """Run the whole node: SCP, sweep, worker, sender, page and, when none is configured, the broker.
+    """Run the whole node: Storage SCP, sweep, worker, sender and reading room.
 
-    Prints one line that begins with "ready:" when everything can work. SIGTERM or Ctrl-C ends it in order.
+    Without broker_url it also starts a broker. Prints one line that begins with "ready:" when the node is
+    ready. SIGTERM or Ctrl-C stops it in order.
     """
     settings = settings_of(ctx)
     with _prepared(settings, shared=False) as lock, contextlib.ExitStack() as stack:
@@ -90,7 +100,7 @@ def serve(ctx: typer.Context) -> None:
 
 
 def scp(ctx: typer.Context) -> None:
-    """Run only the Storage SCP, as several processes that share the port."""
+    """Run only the Storage SCP, as several processes that share the port (dicom.processes)."""
     settings = settings_of(ctx)
     with _prepared(settings, shared=True) as lock, bind(settings.dicom.host, settings.dicom.port) as dicom:
         children = _Parts(config_of(ctx), lock).scp(settings.dicom.processes, dicom.fileno())
@@ -98,23 +108,23 @@ def scp(ctx: typer.Context) -> None:
 
 
 def worker(ctx: typer.Context) -> None:
-    """Run only the sweep and the Celery worker, against an external broker."""
+    """Run only the sweep and the Celery worker, with an external broker."""
     settings = settings_of(ctx)
     if settings.broker_url is None:
-        raise ConfigurationError("broker_url is not set: a worker of its own needs a Redis or Valkey server")
+        raise ConfigurationError("broker_url is not set: a separate worker needs a Redis or Valkey server")
     with _prepared(settings, shared=True) as lock:
         _supervise(_Parts(config_of(ctx), lock).worker(), lambda: _say("ready: worker"))
 
 
 def sender(ctx: typer.Context) -> None:
-    """Run only the sender."""
+    """Run only the sender, which sends results to the destinations."""
     settings = settings_of(ctx)
     with _prepared(settings, shared=True) as lock:
         _supervise([_Parts(config_of(ctx), lock).sender()], lambda: _say("ready: sender"))
 
 
 def web(ctx: typer.Context) -> None:
-    """Run only the page."""
+    """Run only the reading room, the node's web pages."""
     settings = settings_of(ctx)
     with _prepared(settings, shared=True) as lock, bind(settings.web.host, settings.web.port) as page:
         child = _Parts(config_of(ctx), lock).web(page.fileno())
@@ -123,7 +133,7 @@ def web(ctx: typer.Context) -> None:
 
 @contextlib.contextmanager
 def _prepared(settings: Settings, *, shared: bool) -> Iterator[int]:
-    """Hold the data directory's lock, with its folders made and the schema current."""
+    """Lock the data directory, make its folders and update the database; yield the lock's descriptor."""
     check_certificates(settings)
     data_dir = DataDir(settings)
     with data_dir.locked(shared=shared) as lock:
@@ -132,10 +142,10 @@ def _prepared(settings: Settings, *, shared: bool) -> Iterator[int]:
         yield lock
 
 
-def _supervise(children: Sequence[Child], announce: Callable[[], None]) -> None:
+def _supervise(children: Sequence[ChildProcess], announce: Callable[[], None]) -> None:
     def on_ready() -> None:
         announce()
-        readiness.ready()
+        readiness.notify_ready()
 
     Supervisor(children, on_ready).run()
 
@@ -152,6 +162,6 @@ def _announce(settings: Settings, dicom: socket.socket | None, page: socket.sock
 
 
 def _say(line: str) -> None:
-    # One write: the children's log must not come between the line and its end.
+    # One write, so that no log line of a child comes between the line and its end.
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

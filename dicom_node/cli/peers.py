@@ -1,4 +1,4 @@
-"""Commands that talk to another DICOM application: is it there, and take these files."""
+"""``echo`` and ``send``: ask whether another DICOM application answers, and send files to it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dicom_node.cli.context import settings_of
+from dicom_node.cli.options import AsJson
 from dicom_node.config.sections import AETitle, DicomDestination
 from dicom_node.config.settings import Settings
 from dicom_node.errors import BadInstance, ConfigurationError, PeerError, PeerUnavailable
 
 if TYPE_CHECKING:
-    from dicom_node.dimse.client.scu import StoreSession
+    from dicom_node.dimse.client.storage_scu import StoreSession
 
 _ADDRESS = re.compile(r"(?P<ae>[^@]+)@(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>[0-9]{1,5})")
 _SENT, _FAILED, _NOT_DICOM = "sent", "failed", "not DICOM"
 
 _CallingAE = Annotated[
-    str | None, typer.Option("--calling-ae", help="our AE title; the configured one when absent")
+    str | None,
+    typer.Option("--calling-ae", help="calling AE title; the configured one (dicom.ae_title) if absent"),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a peer listens, written AE@HOST:PORT; an IPv6 address stands in brackets."""
+    """DICOM address of a peer, written AE@HOST:PORT; an IPv6 address is in brackets."""
 
     ae_title: str
     host: str
@@ -44,12 +46,12 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read an address.
+        """Parse an address.
 
         Raises
         ------
         ConfigurationError
-            When it is none.
+            If the text is not an address.
         """
         found = _ADDRESS.fullmatch(text)
         if not found or not 0 < int(found["port"]) < 1 << 16:
@@ -60,11 +62,14 @@ class Address:
 def echo(
     ctx: typer.Context,
     peer: Annotated[
-        str, typer.Argument(metavar="AE@HOST:PORT", help="or the name of a configured DICOM destination")
+        str,
+        typer.Argument(
+            metavar="AE@HOST:PORT", help="address of a peer, or the name of a configured DICOM destination"
+        ),
     ],
     calling_ae: _CallingAE = None,
 ) -> None:
-    """Ask whether a DICOM application is there (C-ECHO)."""
+    """Ask whether a DICOM application answers (C-ECHO)."""
     from dicom_node.dimse.client.peer import Peer
 
     settings = settings_of(ctx)
@@ -76,41 +81,47 @@ def echo(
 def send(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(exists=True, help="files and folders; folders with all below")
+        list[Path],
+        typer.Argument(metavar="PATH", exists=True, help="DICOM files, or folders with their subfolders"),
     ],
     to: Annotated[
         str,
         typer.Option(
-            "--to", metavar="AE@HOST:PORT", help="who is to get them, or the name of a DICOM destination"
+            "--to",
+            metavar="AE@HOST:PORT",
+            help="address of a peer, or the name of a configured DICOM destination",
         ),
     ],
     calling_ae: _CallingAE = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="associations at once")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, max=64, help="number of associations at the same time")
+    ] = 1,
+    as_json: AsJson = False,
 ) -> None:
-    """Send DICOM files to a DICOM application (C-STORE), as they are.
+    """Send DICOM files unchanged to a DICOM application (C-STORE).
 
-    Exit code 0 when every DICOM file was taken, 1 when one was not, 2 for wrong usage.
+    Exit code 0 when every DICOM file was accepted, 1 when one was not, 2 for wrong usage.
     """
-    from dicom_node.dimse.client.scu import StoreSession
+    from dicom_node.dimse.client.storage_scu import StoreSession
 
-    warnings.simplefilter("ignore")  # about odd values in files: the peer is the judge of those
+    warnings.simplefilter("ignore")  # pydicom warns about invalid values, but files are sent unchanged
     settings = settings_of(ctx)
     peer = _peer(to, settings)
     files = [file for path in paths for file in _files_of(path)]
-    report = _Report(Console(stderr=True, highlight=False, soft_wrap=True), quiet=as_json, total=len(files))
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    summary = _SendSummary(console, quiet=as_json, total=len(files))
 
     def session() -> StoreSession:
         return StoreSession.of(peer, _ae_title(calling_ae or settings.dicom.ae_title), settings.sender)
 
-    with report:
-        _send_all(files, [session() for _ in range(min(jobs, len(files)))], report)
+    with summary:
+        _send_all(files, [session() for _ in range(min(jobs, len(files)))], summary)
     if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=2))
+        typer.echo(json.dumps(summary.as_json(), indent=2))
     else:
-        typer.echo(report.summary(to))
-    # Counted from the files, so that one that nobody counted is not taken for sent.
-    if not report.counts[_SENT] or report.counts[_SENT] + report.counts[_NOT_DICOM] < len(files):
+        typer.echo(summary.last_line(to))
+    # Compared with the number of files, so that a file without an outcome counts as failed.
+    if not summary.counts[_SENT] or summary.counts[_SENT] + summary.counts[_NOT_DICOM] < len(files):
         raise typer.Exit(1)
 
 
@@ -131,14 +142,14 @@ def _ae_title(text: str) -> str:
 
 
 def _files_of(path: Path) -> Iterator[Path]:
-    """Yield a file, or every file below a folder in the order of names; a DICOMDIR is no instance."""
+    """Yield a file, or every file below a folder ordered by name, without a DICOMDIR."""
     for entry in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if entry.is_file() and entry.name.upper() != "DICOMDIR":
             yield entry
 
 
-class _Report:
-    """What became of each file, shown while it happens and summed up at the end."""
+class _SendSummary:
+    """Outcome of each file, shown during the sending and summed up at the end."""
 
     def __init__(self, console: Console, *, quiet: bool, total: int) -> None:
         self.counts: Counter[str] = Counter()
@@ -163,7 +174,7 @@ class _Report:
         self._progress.stop()
 
     def note(self, path: Path, outcome: str, why: str = "") -> None:
-        """Count a file; name it when it was not sent."""
+        """Count a file, and name it if it was not sent."""
         with self._lock:
             self.counts[outcome] += 1
             self._progress.advance(self._task)
@@ -172,13 +183,13 @@ class _Report:
                 if not self._quiet:
                     self._console.print(f"{outcome}: {why}", markup=False)
 
-    def summary(self, to: str) -> str:
-        """Return the last line."""
+    def last_line(self, to: str) -> str:
+        """Return the line that is printed at the end."""
         others = "".join(f", {self.counts[key]} {key}" for key in (_FAILED, _NOT_DICOM) if self.counts[key])
         return f"{self.counts[_SENT]} sent to {to}{others}"
 
     def as_json(self) -> dict[str, object]:
-        """Return the counts and every file that was not sent."""
+        """Return the counts, and every file that was not sent."""
         return {
             "sent": self.counts[_SENT],
             "failed": self.counts[_FAILED],
@@ -187,13 +198,13 @@ class _Report:
         }
 
 
-def _send_all(files: Sequence[Path], sessions: Sequence[StoreSession], report: _Report) -> None:
-    """Send the files over the sessions; each takes the next file when it is done with its own."""
+def _send_all(files: Sequence[Path], sessions: Sequence[StoreSession], summary: _SendSummary) -> None:
+    """Send the files over the sessions; each session takes the next file as soon as it is free."""
     waiting: SimpleQueue[Path] = SimpleQueue()
     for file in files:
         waiting.put(file)
     threads = [
-        threading.Thread(target=_send_from, args=(waiting, session, report), daemon=True)
+        threading.Thread(target=_send_from, args=(waiting, session, summary), daemon=True)
         for session in sessions
     ]
     for thread in threads:
@@ -202,26 +213,26 @@ def _send_all(files: Sequence[Path], sessions: Sequence[StoreSession], report: _
         thread.join()
 
 
-def _send_from(waiting: SimpleQueue[Path], session: StoreSession, report: _Report) -> None:
-    away = ""
+def _send_from(waiting: SimpleQueue[Path], session: StoreSession, summary: _SendSummary) -> None:
+    unavailable = ""
     with session:
         while True:
             try:
                 path = waiting.get_nowait()
             except Empty:
                 return
-            if away:
-                report.note(path, _FAILED, f"{path}: not tried: {away}")
+            if unavailable:
+                summary.note(path, _FAILED, f"{path}: not tried: {unavailable}")
                 continue
             try:
                 session.send(path)
             except BadInstance:
-                report.note(path, _NOT_DICOM, f"{path}: no DICOM file")
+                summary.note(path, _NOT_DICOM, f"{path}: not a DICOM file")
             except PeerError as error:
-                # A peer that cannot be reached would let every further file wait for its time-out.
-                away = str(error) if isinstance(error, PeerUnavailable) else ""
-                report.note(path, _FAILED, f"{path}: {error}")
+                # The other files would wait for the same time-out.
+                unavailable = str(error) if isinstance(error, PeerUnavailable) else ""
+                summary.note(path, _FAILED, f"{path}: {error}")
             except OSError as error:
-                report.note(path, _FAILED, f"{path}: {error.strerror}")
+                summary.note(path, _FAILED, f"{path}: {error.strerror}")
             else:
-                report.note(path, _SENT)
+                summary.note(path, _SENT)

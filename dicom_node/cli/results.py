@@ -1,44 +1,48 @@
-"""Commands about results that were written: take them back, make them anew, check files."""
+"""``retract``, ``replay`` and ``validate``: withdraw results, make them again to compare, check files."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 from rich.console import Console
 
 from dicom_node.cli.context import open_index, settings_of
+from dicom_node.cli.options import AsJson
 from dicom_node.errors import NodeError
 
 _Study = Annotated[str, typer.Argument(metavar="STUDY", help="Study Instance UID")]
-_Json = Annotated[bool, typer.Option("--json", help="for scripts")]
+_Reason: TypeAlias = Annotated[
+    str, typer.Option("--reason", help="reason in one sentence, which the rejection note contains")
+]
+_Quality: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--quality",
+        help="reject for quality (113001), which a PACS may still show, instead of for safety (113037)",
+    ),
+]
 
 
 def retract(
     ctx: typer.Context,
     study: _Study,
-    reason: Annotated[str, typer.Option("--reason", help="one sentence; it stands in the rejection note")],
-    quality: Annotated[
-        bool,
-        typer.Option(
-            "--quality",
-            help="reject for quality (113001), which a PACS may still show, and not for safety (113037)",
-        ),
-    ] = False,
-    as_json: _Json = False,
+    reason: _Reason,
+    quality: _Quality = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Withdraw all results of a study: write a rejection note, and send it to whoever holds them.
+    """Withdraw all results of a study: send a rejection note to every destination that has them.
 
-    What has not been sent yet is not sent any more. RESEARCH USE ONLY.
+    Results that have not been sent yet are not sent. RESEARCH USE ONLY.
     """
     from dicom_node.delivery.withdrawal import withdraw
     from dicom_node.results import codes
 
     if not reason.strip():
-        raise typer.BadParameter("say why, in one sentence", param_hint="--reason")
+        raise typer.BadParameter("give the reason in one sentence", param_hint="--reason")
     settings = settings_of(ctx)
     index = open_index(settings)
     title = codes.REJECTED_FOR_QUALITY if quality else codes.REJECTED_FOR_SAFETY
@@ -49,14 +53,14 @@ def retract(
     else:
         typer.echo(
             f"{done.results} results withdrawn, {done.stopped} deliveries stopped; "
-            f"the rejection note goes to {', '.join(done.told) or 'nobody, for nobody has them'}"
+            f"the rejection note goes to {', '.join(done.told) or 'no destination, because none has them'}"
         )
 
 
-def replay(ctx: typer.Context, study: _Study, as_json: _Json = False) -> None:
-    """Make a study's stored results anew from its stored films and the recorded bundle, and compare them.
+def replay(ctx: typer.Context, study: _Study, as_json: AsJson = False) -> None:
+    """Make a study's results again from its stored films and the recorded bundle, and compare them.
 
-    Exit code 1 when a byte differs; the answer says in which result and element. RESEARCH USE ONLY.
+    Exit code 1 when a byte differs; the output names the result and the DICOM element. RESEARCH USE ONLY.
     """
     from worker.replay import replay as compare
 
@@ -74,12 +78,12 @@ def replay(ctx: typer.Context, study: _Study, as_json: _Json = False) -> None:
 
 
 def validate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM files")],
-    as_json: _Json = False,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="DICOM files")],
+    as_json: AsJson = False,
 ) -> None:
-    """Check DICOM files: values, codes with SNOMED's check digit, TID 1500 and what each class must hold.
+    """Check DICOM files: values, check digits of SNOMED codes, TID 1500, and required attributes.
 
-    dciodvfy of dicom3tools is asked too when it is installed. Exit code 1 when something is wrong.
+    dciodvfy of dicom3tools is run too if it is installed. Exit code 1 when something is wrong.
     """
     from dicom_node.results.validation import dciodvfy, inspect
 
@@ -100,6 +104,6 @@ def validate(
         for name, mistakes in found.items():
             typer.echo(f"{name}: {'; '.join(mistakes) or 'no mistake found'}")
         if not asked:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"not asked: {missing}", markup=False)
+            Console(stderr=True, highlight=False, soft_wrap=True).print(f"not run: {missing}", markup=False)
     if any(found.values()):
         raise typer.Exit(1)

@@ -1,23 +1,46 @@
-"""``rules``: where a study's results would go, and why."""
+"""``rules``: shows which routing rules match a study, and which destinations get its results."""
 
 from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+from pydicom.dataset import Dataset
 from rich.console import Console
 
 from dicom_node.cli.context import settings_of
+from dicom_node.cli.options import AsJson
 
-app = typer.Typer(help="Try the rules that say where results go.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from dicom_node.delivery.routing import RoutingAttributes, RoutingDecision
+
+app = typer.Typer(help="Test the routing rules of the settings.", no_args_is_help=True)
 
 
 class _View(enum.StrEnum):
     FRONTAL = "frontal"
     LATERAL = "lateral"
+
+
+_Files: TypeAlias = Annotated[list[Path], typer.Argument(metavar="FILE", help="DICOM files of one study")]
+_CallingAE: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--calling-ae", help="AE title of the sender; may be repeated"),
+]
+_Findings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--finding", help="key of a label that a model would find present; may be repeated"),
+]
+_Views: TypeAlias = Annotated[
+    list[_View] | None,
+    typer.Option(
+        "--view", help="view that the gate would see; may be repeated; View Position (0018,5101) if absent"
+    ),
+]
 
 
 @app.callback()
@@ -28,75 +51,78 @@ def _group() -> None:
 @app.command("test")
 def try_rules(
     ctx: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM files of one study")],
-    calling_ae: Annotated[
-        list[str] | None, typer.Option("--calling-ae", help="who sent them; may be repeated")
-    ] = None,
-    finding: Annotated[
-        list[str] | None, typer.Option("--finding", help="key of a label found present; may be repeated")
-    ] = None,
-    view: Annotated[
-        list[_View] | None,
-        typer.Option("--view", help="as the gate would see it; View Position when absent"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+    files: _Files,
+    calling_ae: _CallingAE = None,
+    finding: _Findings = None,
+    view: _Views = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Say which rules match a study, why, and which destinations get its results. No model is run.
+    """Show which rules match a study, why, and which destinations get its results.
 
-    What a model would find is given with --finding. RESEARCH USE ONLY.
+    No model is run: give the findings that it would make with --finding. RESEARCH USE ONLY.
     """
-    from dicom_node.delivery.routing import CONDITIONS, Facts, route, view_of
-    from dicom_node.errors import NodeError, NotAnalysable
-    from dicom_node.imaging import attributes
-    from dicom_node.imaging.pixels import read_header
+    from dicom_node.delivery.routing import RoutingAttributes, route, view_of
 
     settings = settings_of(ctx)
+    headers = _read_headers(files)
+    facts = RoutingAttributes(
+        calling_ae=tuple(calling_ae or ()),
+        modality=_values(headers, "Modality"),
+        body_part=_values(headers, "BodyPartExamined"),
+        view=tuple(map(str, view)) if view else tuple(dict.fromkeys(filter(None, map(view_of, headers)))),
+        finding=tuple(finding or ()),
+    )
+    found = route(facts, settings.rules, settings.destinations)
+    if as_json:
+        typer.echo(json.dumps(_as_json(facts, found), indent=2))
+    else:
+        _print(facts, found)
+
+
+def _read_headers(files: Sequence[Path]) -> list[Dataset]:
+    from dicom_node.errors import NodeError, NotAnalysable
+    from dicom_node.imaging.pixels import read_header
+
     headers = []
     for path in files:
         try:
             headers.append(read_header(path))
         except (NotAnalysable, OSError) as error:
             raise NodeError(f"{path}: {error}; name DICOM files") from None
+    return headers
 
-    def values(keyword: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(filter(None, (attributes.text(header, keyword) for header in headers))))
 
-    facts = Facts(
-        calling_ae=tuple(calling_ae or ()),
-        modality=values("Modality"),
-        body_part=values("BodyPartExamined"),
-        view=tuple(map(str, view)) if view else tuple(dict.fromkeys(filter(None, map(view_of, headers)))),
-        finding=tuple(finding or ()),
-    )
-    found = route(facts, settings.rules, settings.destinations)
-    if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "facts": {key: getattr(facts, key) for key in CONDITIONS},
-                    "rules": [
-                        {"name": each.rule.name, "matched": each.matched, "reasons": each.reasons}
-                        for each in found.matches
-                    ],
-                    "remarks": found.remarks,
-                    "destinations": found.destinations,
-                },
-                indent=2,
-            )
-        )
-        return
-    console = Console(highlight=False, soft_wrap=True)
+def _values(headers: Sequence[Dataset], keyword: str) -> tuple[str, ...]:
+    """Return the different values of an attribute, in the order of the files."""
+    from dicom_node.imaging import attributes
 
-    def say(line: str) -> None:
-        console.print(line, markup=False)
+    return tuple(dict.fromkeys(filter(None, (attributes.text(header, keyword) for header in headers))))
 
-    for key in CONDITIONS:
-        say(f"{key}: {', '.join(getattr(facts, key)) or 'nothing'}")
-    say("" if found.matches else "no rules: every destination gets everything")
+
+def _as_json(facts: RoutingAttributes, found: RoutingDecision) -> dict[str, object]:
+    from dicom_node.delivery.routing import CONDITIONS
+
+    return {
+        "facts": {key: getattr(facts, key) for key in CONDITIONS},
+        "rules": [
+            {"name": each.rule.name, "matched": each.matched, "reasons": each.reasons}
+            for each in found.matches
+        ],
+        "remarks": found.remarks,
+        "destinations": found.destinations,
+    }
+
+
+def _print(facts: RoutingAttributes, found: RoutingDecision) -> None:
+    from dicom_node.delivery.routing import CONDITIONS
+
+    lines = [f"{key}: {', '.join(getattr(facts, key)) or 'nothing'}" for key in CONDITIONS]
+    lines.append("" if found.matches else "no rules: every destination gets everything")
     for each in found.matches:
-        say(f"{'matches' if each.matched else 'does not match'}: {each.rule.name}")
-        for reason in each.reasons:
-            say(f"    {reason}")
-    for remark in found.remarks:
-        say(f"remark: {remark}")
-    say(f"destinations: {', '.join(found.destinations) or 'none; the results stay here'}")
+        lines.append(f"{'matches' if each.matched else 'does not match'}: {each.rule.name}")
+        lines += [f"    {reason}" for reason in each.reasons]
+    lines += [f"remark: {remark}" for remark in found.remarks]
+    lines.append(f"destinations: {', '.join(found.destinations) or 'none; the results stay on this node'}")
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(line, markup=False)

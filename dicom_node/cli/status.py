@@ -1,4 +1,4 @@
-"""Commands that say what became of everything, and that try again."""
+"""``status`` and ``retry``: count studies and results by state, and try failed ones again."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_node.cli.context import open_index, settings_of
+from dicom_node.cli.options import AsJson
 from dicom_node.config.data_dir import DataDir
 from dicom_node.errors import NodeError
-from dicom_node.store.audit import Audit, Overview
-from dicom_node.store.delivery_queue import Backlog, Outbox
+from dicom_node.store.audit import Audit, IndexQueries
+from dicom_node.store.delivery_queue import DeliveryQueue, DestinationBacklog
 from dicom_node.store.states import ResultState, StudyState
 
 
 def status(
     ctx: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+    as_json: AsJson = False,
     audit: Annotated[
         bool,
-        typer.Option("--audit", help="prove that nothing accepted was lost; exit code 1 if something was"),
+        typer.Option("--audit", help="check that no accepted instance was lost; exit code 1 if one was"),
     ] = False,
     read_files: Annotated[
         bool, typer.Option("--read-files", help="with --audit: also read every file and compare its digest")
     ] = False,
 ) -> None:
-    """Count studies and results by state; with --audit, prove that nothing was lost.
+    """Count studies and results by state; with --audit, check that nothing was lost.
 
-    received = delivered + waiting + skipped + failed + withdrawn + set aside + prior, each accepted instance
-    in exactly one. A study is confirmed when every destination says that it keeps every result of it.
+    The audit checks that received = delivered + waiting + skipped + failed + withdrawn + set aside + prior,
+    with each accepted instance in exactly one of them. A study is confirmed when every destination has
+    confirmed that it stores every result of it.
     """
     settings = settings_of(ctx)
     index = open_index(settings)
-    overview = Overview(index.engine)
+    overview = IndexQueries(index.engine)
     studies, results = overview.study_counts(), overview.result_counts()
     confirmed = overview.confirmed_studies()
-    backlogs = Outbox(index.engine).backlogs()
+    backlogs = DeliveryQueue(index.engine).backlogs()
     data_dir = DataDir(settings)
     found = overview.audit(data_dir.spool, data_dir.results, read_files=read_files) if audit else None
     index.close()
@@ -48,10 +50,10 @@ def status(
         typer.echo(json.dumps(_as_json(studies, confirmed, results, backlogs, found), indent=2))
     else:
         console = Console(highlight=False)
-        console.print(_counts("studies", studies), _counts("results", results))
-        console.print(f"{confirmed} studies are confirmed: each destination says that it keeps every result")
+        console.print(_count_table("studies", studies), _count_table("results", results))
+        console.print(f"{confirmed} studies are confirmed: each destination stores every result")
         if backlogs:
-            console.print(_destinations(backlogs))
+            console.print(_destination_table(backlogs))
         if found is not None:
             _print_audit(console, found)
     if found is not None and not found.conserved:
@@ -62,26 +64,30 @@ def retry(
     ctx: typer.Context,
     studies: Annotated[
         list[str] | None,
-        typer.Argument(metavar="STUDY...", help="Study Instance UIDs; all failed ones when absent"),
+        typer.Argument(metavar="STUDY", help="Study Instance UIDs; all failed studies if absent"),
     ] = None,
-    skipped: Annotated[bool, typer.Option("--skipped", help="also studies that were skipped")] = False,
-    reported: Annotated[bool, typer.Option("--reported", help="also studies that were reported")] = False,
+    skipped: Annotated[bool, typer.Option("--skipped", help="also analyse skipped studies again")] = False,
+    reported: Annotated[bool, typer.Option("--reported", help="also analyse reported studies again")] = False,
     results: Annotated[
-        bool, typer.Option("--results/--no-results", help="also send rejected and waiting results now")
+        bool,
+        typer.Option(
+            "--results/--no-results",
+            help="without STUDY: also send at once the results that wait or were rejected",
+        ),
     ] = True,
 ) -> None:
-    """Analyse failed studies again, and send again what a destination rejected or has not taken yet."""
+    """Analyse failed studies again, and send again the results that were not accepted."""
     states = [StudyState.FAILED]
     states += [StudyState.SKIPPED] if skipped else []
     states += [StudyState.REPORTED] if reported else []
     index = open_index(settings_of(ctx))
     again = index.retry(studies or (), states=states)
-    sent_again = Outbox(index.engine).retry() if results and not studies else 0
+    sent_again = DeliveryQueue(index.engine).retry() if results and not studies else 0
     index.close()
     typer.echo(f"{again} studies will be analysed again, {sent_again} results will be sent again")
     if studies and again < len(set(studies)):
         raise NodeError(
-            f"{len(set(studies)) - again} of the named studies are unknown or in no state to retry; "
+            f"{len(set(studies)) - again} of the named studies are unknown or in another state; "
             "see `dicom-node status`, and --skipped or --reported"
         )
 
@@ -90,7 +96,7 @@ def _as_json(
     studies: Mapping[StudyState, int],
     confirmed: int,
     results: Mapping[ResultState, int],
-    backlogs: list[Backlog],
+    backlogs: list[DestinationBacklog],
     audit: Audit | None,
 ) -> dict[str, object]:
     table: dict[str, object] = {
@@ -112,7 +118,7 @@ def _as_json(
     return table
 
 
-def _counts(noun: str, counts: Mapping[StudyState, int] | Mapping[ResultState, int]) -> Table:
+def _count_table(noun: str, counts: Mapping[StudyState, int] | Mapping[ResultState, int]) -> Table:
     table = Table(noun, "count", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for state, count in counts.items():
@@ -120,7 +126,7 @@ def _counts(noun: str, counts: Mapping[StudyState, int] | Mapping[ResultState, i
     return table
 
 
-def _destinations(backlogs: list[Backlog]) -> Table:
+def _destination_table(backlogs: list[DestinationBacklog]) -> Table:
     table = Table("destination", "results", "last error", box=None, pad_edge=False)
     for entry in backlogs:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(entry.states.items()))

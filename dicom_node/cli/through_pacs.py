@@ -1,6 +1,6 @@
-"""``evaluate --through-pacs``: the figures of a bundle from what comes back out of a PACS.
+"""Evaluation through a PACS: ``evaluate --through-pacs``.
 
-Heavy libraries are imported inside the functions, because the root command imports what imports this.
+Heavy libraries are imported inside the functions: the root command imports this module at every start.
 """
 
 from __future__ import annotations
@@ -22,47 +22,55 @@ if TYPE_CHECKING:
     from models.bundles.predictor import Predictor
     from models.data.dataset import FilmDataset, LabelledStudy
     from models.processing.types import Prediction
-    from orthanc.round_trip import Returned
+    from orthanc.round_trip import RoundTripResult
 
 
-def measured(
+def evaluate_through_pacs(
     predictor: Predictor, films: FilmDataset, root: Path, *, split: str, most: int | None, folder: Path
 ) -> dict[str, Any]:
-    """Post the films of a split to an Orthanc, let a node read them, and measure what the reports say.
+    """Measure a bundle on the reports that a node sends back to a PACS.
+
+    The films of a split are posted to an Orthanc, which forwards them to a node; the reports are read back.
 
     Parameters
     ----------
     predictor
-        Of the bundle that the node is to use; the same studies are read with it in this process, to compare.
+        Loaded model bundle. The node uses it, and the same studies are read with it in this process, to
+        compare.
+    films
+        Labelled films.
     root
-        Of the data set; its table of headers is used when it is there.
+        Folder of the data set; its table of DICOM headers is used if there is one.
+    split
+        Split whose films are posted.
     most
-        Films at most, whole studies; all when absent.
+        Largest number of films, in whole studies; None for all.
     folder
-        For the data of Orthanc and of the node, and their logs; stays.
+        Folder for the data and the logs of Orthanc and of the node; it is kept.
 
     Returns
     -------
     dict
-        As ``evaluate`` gives it, with ``through_pacs``: see :func:`_account` and :func:`_apart`.
+        Figures of ``evaluate``, and ``through_pacs``: the counts of :func:`_delivery_counts`, and the
+        differences from the scores in this process.
 
     Raises
     ------
     NodeError
         If Orthanc or the node does not run, or no report came back.
     """
-    from models.bundles.study_predictions import predict_all
-    from models.evaluation.evaluate import measure_predictions
+    from models.bundles.study_predictions import predict_studies
+    from models.evaluation.evaluate import evaluate_predictions
     from orthanc.harness import OrthancError
-    from orthanc.round_trip import round_trip
+    from orthanc.round_trip import run_round_trip
 
-    studies = _first(films.split(split), most)
+    studies = _first_studies(films.split(split), most)
     uids = {study.identifier: derived_uid(films.name, study.identifier) for study in studies}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         reading = progress.add_task("through the PACS", total=len(studies))
         try:
-            returned = round_trip(
-                _wrapped(studies, root, uids),
+            returned = run_round_trip(
+                _dicom_files(studies, root, uids),
                 uids.values(),
                 folder,
                 environment={"DICOM_NODE_WORKER__BUNDLE": str(predictor.bundle.path)},
@@ -71,26 +79,28 @@ def measured(
         except OrthancError as error:
             raise NodeError(f"--through-pacs: {error}") from error
         reports = {study.identifier: returned.reports.get(uids[study.identifier]) for study in studies}
-        said = {
+        by_study = {
             identifier: found
             for identifier, report in reports.items()
             if report is not None and (found := answers(report))
         }
-        answered = tuple(study for study in studies if study.identifier in said)
+        answered = tuple(study for study in studies if study.identifier in by_study)
         if not answered:
             raise NodeError(f"--through-pacs: no report with findings came back; see the logs in {folder}")
         comparing = progress.add_task("in this process", total=len(answered))
-        here = predict_all(predictor, answered, lambda done, _all: progress.update(comparing, completed=done))
-    there = [_prediction(predictor, said[study.identifier]) for study in answered]
-    _, figures = measure_predictions(predictor, films, answered, there, split=split)
-    _, beside = measure_predictions(predictor, films, answered, here, split=split)
+        here = predict_studies(
+            predictor, answered, lambda done, _all: progress.update(comparing, completed=done)
+        )
+    there = [_prediction(predictor, by_study[study.identifier]) for study in answered]
+    _, figures = evaluate_predictions(predictor, films, answered, there, split=split)
+    _, beside = evaluate_predictions(predictor, films, answered, here, split=split)
     whole = [
         report is not None and not excluded_images(report)
         for report in (reports[study.identifier] for study in answered)
     ]
-    auc = beside["macro"]["auc"]  # None when no label has enough positives among so few studies
+    auc = beside["macro"]["auc"]  # None if no label has enough positive studies
     figures["through_pacs"] = {
-        **_account(studies, returned),
+        **_delivery_counts(studies, returned),
         "studies_with_films_left_out": len(whole) - sum(whole),
         "in_process": {"macro": beside["macro"]},
         "largest_difference": {
@@ -102,8 +112,8 @@ def measured(
     return figures
 
 
-def _first(studies: tuple[LabelledStudy, ...], most: int | None) -> tuple[LabelledStudy, ...]:
-    """So many studies from the first that their films are no more than that."""
+def _first_studies(studies: tuple[LabelledStudy, ...], most: int | None) -> tuple[LabelledStudy, ...]:
+    """Return the first studies that have at most this number of films together."""
     chosen, films = [], 0
     for study in studies:
         films += len(study.films)
@@ -115,20 +125,20 @@ def _first(studies: tuple[LabelledStudy, ...], most: int | None) -> tuple[Labell
     return tuple(chosen)
 
 
-def _wrapped(studies: Sequence[LabelledStudy], root: Path, uids: Mapping[str, str]) -> Iterator[bytes]:
-    """Films as DICOM files; a study of the data set is a study of the PACS, whatever the header said."""
+def _dicom_files(studies: Sequence[LabelledStudy], root: Path, uids: Mapping[str, str]) -> Iterator[bytes]:
+    """Encode the films as DICOM files; each study of the data set is one study in the PACS."""
     from dicom_node.results.encoding.part10 import encoded
-    from orthanc import films
+    from orthanc import openi_dicom
 
-    table = root / films.HEADERS
-    headers = films.read_headers(table) if table.exists() else {}
+    table = root / openi_dicom.HEADERS_FILE
+    headers = openi_dicom.read_headers(table) if table.exists() else {}
     for study in studies:
         uid = uids[study.identifier]
         for path in study.films:
             yield encoded(
-                films.wrap(
-                    headers.get(path.stem, films.NO_HEADER),
-                    films.read_grey(path),
+                openi_dicom.to_dicom(
+                    headers.get(path.stem, openi_dicom.NO_HEADER),
+                    openi_dicom.read_grey(path),
                     StudyInstanceUID=uid,
                     SeriesInstanceUID=derived_uid(uid, "series"),
                     SOPInstanceUID=derived_uid(uid, path.name),
@@ -136,18 +146,18 @@ def _wrapped(studies: Sequence[LabelledStudy], root: Path, uids: Mapping[str, st
             )
 
 
-def _prediction(predictor: Predictor, said: Sequence[Answer]) -> Prediction:
-    """What a report says, as the model would have said it."""
+def _prediction(predictor: Predictor, report_answers: Sequence[Answer]) -> Prediction:
+    """Return the answers of a report as a prediction of the model."""
     from models.processing.types import FindingScore, Prediction
 
-    by_key = {answer.key: answer for answer in said}
+    by_key = {answer.key: answer for answer in report_answers}
     calibration = predictor.bundle.calibration.labels
     findings = []
     for label in predictor.labels:
         answer = by_key.get(label.key)
         if answer is None or answer.threshold is None:
             raise NodeError(
-                f"--through-pacs: a report says nothing of {label.key}; was it of another bundle?"
+                f"--through-pacs: a report has no answer for {label.key}; did another bundle write it?"
             )
         score = answer.score
         if answer.certainty is not None:
@@ -166,8 +176,8 @@ def _prediction(predictor: Predictor, said: Sequence[Answer]) -> Prediction:
     return Prediction(predictor.identity, tuple(findings), None)
 
 
-def _account(studies: Sequence[LabelledStudy], returned: Returned) -> dict[str, Any]:
-    """What became of everything: films and studies posted, answered, refused (by reason) and lost."""
+def _delivery_counts(studies: Sequence[LabelledStudy], returned: RoundTripResult) -> dict[str, Any]:
+    """Count the films and studies that were posted, received, reported, refused (by reason) and lost."""
     refused = Counter(reason for ds in returned.reports.values() if (reason := refusal(ds)) is not None)
     return {
         "films": returned.posted,
@@ -196,29 +206,30 @@ def _largest_difference(
     )
 
 
-def show(figures: Mapping[str, Any]) -> None:
-    """Print what the way through the PACS did, and the table over all labels."""
-    account = figures["through_pacs"]
-    far = account["largest_difference"]
-    refused = ", ".join(f"{count} {reason}" for reason, count in account["refused"].items()) or "none"
+def print_through_pacs(figures: Mapping[str, Any]) -> None:
+    """Print the counts of the round trip, and the differences from the scores in this process."""
+    counts = figures["through_pacs"]
+    difference = counts["largest_difference"]
+    refused = ", ".join(f"{count} {reason}" for reason, count in counts["refused"].items()) or "none"
     console = Console(highlight=False, soft_wrap=True)
     console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
     console.print(
-        f"through the PACS: {account['films']} films posted, {account['films_received']} received; "
-        f"{account['studies']} studies, {account['reports']} reports read back, {account['lost']} lost; "
+        f"through the PACS: {counts['films']} films posted, {counts['films_received']} received; "
+        f"{counts['studies']} studies, {counts['reports']} reports read back, {counts['lost']} lost; "
         f"refused: {refused}"
     )
     console.print(
-        f"{account['seconds']} s from the first film posted to the last report in the PACS, "
-        f"{account['films_per_second']} films a second"
+        f"{counts['seconds']} s from the first film posted to the last report in the PACS, "
+        f"{counts['films_per_second']} films a second"
     )
-    if far["macro_auc"] is not None:
+    if difference["macro_auc"] is not None:
         console.print(
             f"macro AUC {figures['macro']['auc']:.4f}, in this process "
-            f"{account['in_process']['macro']['auc']:.4f}"
+            f"{counts['in_process']['macro']['auc']:.4f}"
         )
-    fewer = account["studies_with_films_left_out"]
+    incomplete = counts["studies_with_films_left_out"]
     console.print(
-        f"largest difference of a score: {far['score_where_every_film_was_read']:.4f} where every film was "
-        f"read, {far['score']:.4f} with the {fewer} studies of which the node left films out"
+        f"largest difference of a score: {difference['score_where_every_film_was_read']:.4f} where the node "
+        f"analysed every film, {difference['score']:.4f} with the {incomplete} studies in which it left "
+        "films out"
     )

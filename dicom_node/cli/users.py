@@ -1,27 +1,27 @@
-"""Commands that say who may read in the reading room."""
+"""``users``: manages the accounts of the reading room."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from dicom_node.cli.context import settings_of
+from dicom_node.cli.options import AsJson
 from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
     from dicom_node.web.auth.accounts import Accounts, Role
 
-app = typer.Typer(help="Who may read in the reading room.", no_args_is_help=True)
+app = typer.Typer(help="Manage the accounts of the reading room.", no_args_is_help=True)
 
-_Name = Annotated[str, typer.Argument(help="of the account")]
-_Role = Annotated[
-    str, typer.Option("--role", help="reader, or admin: also uploads, retries, sees who looked")
-]
-_Stdin = Annotated[bool, typer.Option("--stdin", help="read the password from standard input")]
+_ROLES = "reader, or admin, who may also upload and retry studies and see the access log"
+
+_Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="name of the account")]
+_Stdin: TypeAlias = Annotated[bool, typer.Option("--stdin", help="read the password from standard input")]
 
 
 @contextmanager
@@ -43,25 +43,27 @@ def _accounts(ctx: typer.Context) -> Iterator[Accounts]:
 def add(
     ctx: typer.Context,
     name: _Name,
-    role: _Role = "reader",
+    role: Annotated[str, typer.Option("--role", help=_ROLES)] = "reader",
     stdin: _Stdin = False,
-    no_password: Annotated[bool, typer.Option("--no-password", help="comes by a token alone")] = False,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="no password: the account is used with a token only")
+    ] = False,
 ) -> None:
-    """Make an account; asks for its password."""
+    """Add an account; asks for its password."""
     with _accounts(ctx) as accounts:
         made = accounts.add(name, _role(role), None if no_password else _password(stdin=stdin))
-    typer.echo(f"{made.name} may come in as {made.role}")
+    typer.echo(f"{made.name} was added with the role {made.role}")
 
 
 @app.command("change")
 def change(
     ctx: typer.Context,
     name: _Name,
-    role: Annotated[str | None, typer.Option("--role", help="reader or admin")] = None,
+    role: Annotated[str | None, typer.Option("--role", help=f"new role: {_ROLES}")] = None,
     password: Annotated[bool, typer.Option("--password", help="ask for a new password")] = False,
     stdin: _Stdin = False,
 ) -> None:
-    """Give an account another role or password; its sessions and tokens end."""
+    """Change the role or the password of an account; its sessions and tokens end."""
     with _accounts(ctx) as accounts:
         accounts.change(
             name,
@@ -73,16 +75,14 @@ def change(
 
 @app.command("remove")
 def remove(ctx: typer.Context, name: _Name) -> None:
-    """Remove an account; what the reader said of findings stays."""
+    """Remove an account; the reader's feedback on findings is kept."""
     with _accounts(ctx) as accounts:
         accounts.remove(name)
-    typer.echo(f"{name} is removed")
+    typer.echo(f"{name} was removed")
 
 
 @app.command("list")
-def show(
-    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False
-) -> None:
+def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the accounts."""
     with _accounts(ctx) as accounts:
         found = accounts.all()
@@ -94,11 +94,11 @@ def show(
 
 @app.command("token")
 def token(ctx: typer.Context, name: _Name) -> None:
-    """Print a token with which a script may do what an account may: ``Authorization: Bearer TOKEN``."""
+    """Print a token with the rights of an account, for scripts: ``Authorization: Bearer TOKEN``."""
     with _accounts(ctx) as accounts:
-        if (who := accounts.named(name)) is None:
+        if (account := accounts.find(name)) is None:
             raise NodeError(f"there is no account {name!r}; see `dicom-node users list`")
-        typer.echo(accounts.begin(who, None))
+        typer.echo(accounts.begin_session(account, None))
 
 
 def _role(text: str) -> Role:

@@ -1,52 +1,60 @@
-"""The command that asks a bundle with a text tower in words, without any training."""
+"""``zero-shot``: scores findings given in words, with a bundle that has a text tower; nothing is trained.
+
+Heavy libraries are imported inside the functions: the root command imports this module at every start.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from dicom_node.cli.evaluate import one_sentence
+from dicom_node.cli.model_errors import translated_model_errors
+from dicom_node.cli.options import AsJson
 from dicom_node.errors import ConfigurationError
 
-#: What is written of a film that shows a finding, and of one that does not (Tiu et al. 2022).
 SENTENCES = ("a chest radiograph with {}", "a chest radiograph without {}")
+"""Prompts for a film that shows a finding, and for one that does not (Tiu et al. 2022)."""
+
+_Films: TypeAlias = Annotated[
+    list[Path], typer.Argument(metavar="FILM", help="films: DICOM files or grayscale images")
+]
+_Bundle: TypeAlias = Annotated[
+    str, typer.Option("--bundle", "-b", help="name or folder of a model bundle of the family biomedclip")
+]
+_Findings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--finding", "-f", help="finding in words, may be repeated; the labels of the bundle if absent"
+    ),
+]
 
 
-def prompt(
-    films: Annotated[list[Path], typer.Argument(metavar="FILM...", help="DICOM files or grey images")],
-    bundle: Annotated[
-        str, typer.Option("--bundle", "-b", help="name or folder of a bundle of the family biomedclip")
-    ],
-    findings: Annotated[
-        list[str] | None,
-        typer.Option("--finding", "-f", help="in words, once for each; the bundle's labels when absent"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
-) -> None:
-    """Ask in words what films show, zero-shot: each is nearer to "... with X" or to "... without X".
+def zero_shot(films: _Films, bundle: _Bundle, findings: _Findings = None, as_json: AsJson = False) -> None:
+    """Score findings that are given in words, without training for them (zero-shot).
 
-    The answers are scores between 0 and 1, never probabilities. RESEARCH USE ONLY.
+    The score says how much nearer a film is to "a chest radiograph with X" than to "... without X": from 0 to
+    1, and not a probability. RESEARCH USE ONLY.
     """
-    from dicom_node.cli.films import read_film
+    from dicom_node.cli.film_files import read_film
     from models.architectures.biomedclip import BiomedClip, score_prompts
     from models.bundles.predictor import Predictor
 
-    with one_sentence():
+    with translated_model_errors():
         predictor = Predictor.load(bundle)
         network, tokenizer = predictor.network, predictor.tokenizer
         if not isinstance(network, BiomedClip) or tokenizer is None:
             raise ConfigurationError(
-                f"bundle {predictor.identity.name} has no text tower to ask: use one of the family "
+                f"bundle {predictor.identity.name} has no text tower: use a bundle of the family "
                 "biomedclip that was trained with [architecture.arguments.prompts]"
             )
         asked = findings or [label.name.lower() for label in predictor.labels]
         if blank := [entry for entry in asked if not entry.strip()]:
-            raise ConfigurationError(f"--finding {blank[0]!r} says nothing: write what is looked for")
+            raise ConfigurationError(f"--finding {blank[0]!r} is empty: give the words of a finding")
         images = predictor.preprocessing([read_film(path) for path in films]).to(predictor.device)
     prompts = [(SENTENCES[0].format(entry), SENTENCES[1].format(entry)) for entry in asked]
     scores = score_prompts(network, tokenizer, images, prompts).cpu().tolist()

@@ -1,4 +1,4 @@
-"""Settings of a node: their sections and defaults, its data directory, its name on results.
+"""Settings of a node, its data directory, and its equipment description in results.
 
-Imports store, results and below.
+This package imports store, results and what lies below them.
 """

@@ -1,4 +1,4 @@
-"""The one folder that a node keeps everything in, and the lock on it."""
+"""Data directory: the one folder that holds everything a node keeps, and its lock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError
-from dicom_node.runtime.lease_owner import Owner
+from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.files import Spool
 from dicom_node.store.heatmaps import HeatMaps
 
@@ -18,19 +18,29 @@ _GRACE_SECONDS = 15.0
 
 
 class DataDir:
-    """Spool, results, heat maps and lock of a node.
+    """Data directory of a node.
 
     Parameters
     ----------
     settings
-        Says where the folder is and how much of its disk is to stay free.
+        Settings with the path of the folder and the disk space to keep free.
 
     Attributes
     ----------
+    root
+        Path of the folder.
+    spool
+        Received files.
+    results
+        Files of results.
+    maps
+        Heat maps.
     cards
-        Folder of the model cards that workers leave for the page.
+        Folder of the model cards that workers write for the page.
     runs_on
-        What the worker that started last runs on, by name.
+        File with the name of the processor that the worker started last uses.
+    thumbnails
+        Folder of the thumbnails of the page.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -44,60 +54,62 @@ class DataDir:
         self._lock_file = self.root / "lock"
 
     def prepare(self, *, alone: bool = False) -> None:
-        """Make the folders, and remove what an earlier process left half written.
+        """Create the folders, and remove incomplete files of earlier processes.
 
         Parameters
         ----------
         alone
-            Whether no other part of the node is running.
+            True when no other part of the node is running.
 
         Raises
         ------
         ConfigurationError
-            When they cannot be made.
+            When a folder cannot be created.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
-                f"data_dir {self.root}: {error.strerror}; name a writable folder"
+                f"data_dir {self.root}: {error.strerror}; set it to a writable folder"
             ) from None
         self.spool.prepare(alone=alone)
         self.results.prepare(alone=alone)
 
     @contextlib.contextmanager
     def locked(self, *, shared: bool) -> Iterator[int]:
-        """Hold the folder's lock; yields its descriptor, for children that must hold it too.
+        """Hold the lock of the folder; yield its descriptor, for child processes that must hold it too.
 
         Parameters
         ----------
         shared
-            True for one part of a node that runs as several services, False for a whole node.
+            True for one part of a node that runs as several services; False for a whole node.
 
         Raises
         ------
         AlreadyRunning
-            When another node holds it.
+            When another node holds the lock.
+        ConfigurationError
+            When the folder cannot be written.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigurationError(
-                f"data_dir {self.root}: {error.strerror}; name a writable folder"
+                f"data_dir {self.root}: {error.strerror}; set it to a writable folder"
             ) from None
         try:
             self._lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             if not shared:
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, str(Owner.this_process()).encode(), 0)
+                os.pwrite(descriptor, str(LeaseOwner.this_process()).encode(), 0)
             yield descriptor
         finally:
             os.close(descriptor)
 
     @property
     def in_use(self) -> bool:
-        """Whether a node, or a part of one, holds the lock; asking makes nothing."""
+        """True when a node, or a part of one, holds the lock; nothing is created."""
         try:
             with self._lock_file.open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,11 +126,11 @@ class DataDir:
                 fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.pread(descriptor, 256, 0).decode(errors="replace")
-                # Children of a node that was killed hold the lock until they have ended: wait for those.
-                if (holder and not Owner.parse(holder).dead) or time.monotonic() > deadline:
+                # The children of a killed node hold the lock until they end: wait for them.
+                if (holder and not LeaseOwner.parse(holder).dead) or time.monotonic() > deadline:
                     raise AlreadyRunning(
-                        f"data_dir {self.root}: another node runs on it ({holder or 'in parts'}); "
-                        "stop that one or set another data_dir"
+                        f"data_dir {self.root}: another node uses it ({holder or 'as several services'}); "
+                        "stop that node, or set another data_dir"
                     ) from None
                 time.sleep(0.1)
             else:

@@ -1,4 +1,4 @@
-"""Who writes the results here, by the settings."""
+"""Installation: the equipment that results of this node name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dicom_node.results.uids import device_uid
 
 
 def this_installation(settings: Settings) -> Equipment:
-    """Return the equipment that results name; manufacturer, station and AE title tell it from others."""
+    """Return the equipment of this node; manufacturer, station name and AE title identify it."""
     results = settings.results
     return Equipment(
         device_uid=device_uid(f"{results.manufacturer}/{results.station_name}/{settings.dicom.ae_title}"),

@@ -1,13 +1,13 @@
-"""The sections of the settings: every key with its default, and what is wrong with a value.
+"""Sections of the settings: every key with its default, its description and the check of its value.
 
-:mod:`dicom_node.config.settings` reads them.
+:mod:`dicom_node.config.settings` reads them, and deploy/node.toml lists them.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -23,8 +23,8 @@ from pydantic import (
 
 from dicom_node.store.states import Confirmation
 
-SENDER = "sender"
-"""Stands in a rule for the destination with the AE title that the films came from."""
+SENDER_ALIAS = "sender"
+"""Destination in a routing rule that stands for the one with the AE title of the films' sender."""
 
 
 def _ae_title(value: str) -> str:
@@ -46,99 +46,142 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Peer(_Section):
-    """A calling AE that may open associations."""
+class KnownPeer(_Section):
+    """Peer that may open associations, by its calling AE title."""
 
-    ae_title: AETitle
-    host: str | None = Field(None, description="IP address it must come from; any when absent")
+    ae_title: AETitle = Field(description="calling AE title")
+    host: str | None = Field(None, description="IP address of the peer; absent: any")
 
 
 class DicomSettings(_Section):
-    """What the Storage SCP listens on and accepts."""
+    """DICOM port: address, AE title, admission of peers, limits and TLS."""
 
-    ae_title: AETitle = "DICOM_NODE"
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: Port = Field(11112, description="0 takes a free port")
-    processes: int = Field(2, ge=1, le=64, description="SCP processes that share the port")
-    known_peers: tuple[Peer, ...] = Field(
-        (), description="calling AEs that may associate; empty: any from loopback"
+    ae_title: AETitle = Field("DICOM_NODE", description="AE title of the node, as called and as calling AE")
+    host: str = Field("127.0.0.1", description="name or address to listen on; 0.0.0.0: all of this machine")
+    port: Port = Field(11112, description="TCP port to listen on; 0: any free one")
+    processes: int = Field(2, ge=1, le=64, description="number of receiver processes that share the port")
+    known_peers: tuple[KnownPeer, ...] = Field(
+        (), description="peers that may open associations; empty: any peer on this machine"
     )
-    accept_unknown_peers: bool = Field(False, description="take associations from any calling AE and address")
-    require_called_ae: bool = Field(True, description="reject associations that call another AE title")
-    max_associations: int = Field(32, ge=1, le=400, description="at once, in each SCP process")
-    max_pdu_bytes: int = Field(131072, ge=4096, le=1048576)
-    max_instance_bytes: int = Field(512 * 2**20, ge=2**20, description="a larger data set is aborted")
-    association_seconds: Seconds = Field(10, description="for a peer to complete its A-ASSOCIATE")
-    pdu_seconds: Seconds = Field(30, description="for a peer to complete a PDU that it began")
-    idle_seconds: Seconds = Field(60, description="an association without traffic is aborted")
-    min_free_bytes: int = Field(2 * 2**30, ge=0, description="below this, C-STORE answers A700")
-    tls_certificate: Path | None = Field(None, description="PEM file; with it the port speaks TLS alone")
-    tls_key: Path | None = Field(None, description="PEM file of its private key, without a password")
+    accept_unknown_peers: bool = Field(
+        False, description="accept associations from every AE title and address"
+    )
+    require_called_ae: bool = Field(
+        True, description="reject associations that call another AE title than ae_title"
+    )
+    max_associations: int = Field(
+        32, ge=1, le=400, description="most associations at the same time, in each process"
+    )
+    max_pdu_bytes: int = Field(
+        131072, ge=4096, le=1048576, description="largest PDU that is accepted, in bytes"
+    )
+    max_instance_bytes: int = Field(
+        512 * 2**20,
+        ge=2**20,
+        description="largest instance that is accepted, in bytes; a larger one aborts its association",
+    )
+    association_seconds: Seconds = Field(10, description="seconds for a peer to send its association request")
+    pdu_seconds: Seconds = Field(30, description="seconds for a peer to finish a PDU that it began")
+    idle_seconds: Seconds = Field(
+        60, description="seconds without traffic after which an association is aborted"
+    )
+    min_free_bytes: int = Field(
+        2 * 2**30,
+        ge=0,
+        description="free disk space, in bytes, below which C-STORE is answered A700 (out of resources)",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of the node's certificate; when set, the port accepts only TLS"
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file of the private key of tls_certificate, without a password"
+    )
     tls_ca: Path | None = Field(
-        None, description="PEM file; with it, peers must show a certificate of one of these authorities"
+        None,
+        description="PEM file of certificate authorities; when set, peers must present a certificate of one",
     )
 
     @model_validator(mode="after")
     def _check_tls(self) -> DicomSettings:
         if (self.tls_certificate is None) != (self.tls_key is None) or (self.tls_ca and not self.tls_key):
-            raise ValueError("TLS needs both tls_certificate and tls_key; tls_ca comes on top")
+            raise ValueError("set tls_certificate and tls_key together; tls_ca needs both")
         return self
 
 
 class WebSettings(_Section):
-    """The page."""
+    """Web page: address, log-in, what readers see, and DICOMweb."""
 
-    host: str = "127.0.0.1"
-    port: Port = Field(8080, description="0 takes a free port")
+    host: str = Field("127.0.0.1", description="name or address to listen on; 0.0.0.0: all of this machine")
+    port: Port = Field(8080, description="TCP port to listen on; 0: any free one")
     login: bool | None = Field(
-        None, description="absent: asked for unless host is the loopback and oidc is off"
+        None,
+        description="require readers to log in; absent: unless host is a loopback address and oidc is off",
     )
-    https: bool = Field(False, description="readers come by https, through a proxy: cookies are Secure")
+    https: bool = Field(
+        False, description="readers use https, through a proxy before the page: cookies are marked Secure"
+    )
     patient: Literal["pseudonym", "name"] = Field(
-        "pseudonym", description="pseudonym or name: how the page calls a patient"
+        "pseudonym", description="name patients by pseudonym or by name; name also turns DICOMweb on"
     )
-    session_hours: float = Field(12, gt=0, description="after which a reader logs in again")
-    requests_per_minute: int = Field(3000, ge=1, description="of one address; more are answered 429")
+    session_hours: float = Field(12, gt=0, description="hours after which a reader must log in again")
+    requests_per_minute: int = Field(
+        3000, ge=1, description="most requests per minute from one address; more are answered 429"
+    )
     dicomweb_films: bool = Field(
-        True, description="DICOMweb hands out received films too, beside what the node wrote"
+        True, description="DICOMweb also delivers received films, not only the results of the node"
     )
     dicomweb_origins: tuple[str, ...] = Field(
-        (), description="pages that may read DICOMweb from elsewhere, such as https://viewer.example"
+        (), description="origins of other web pages that may use DICOMweb, such as https://viewer.example"
     )
-    upload_bytes: int = Field(256 * 2**20, ge=2**20, description="a larger file is refused")
+    upload_bytes: int = Field(
+        256 * 2**20, ge=2**20, description="largest file that a reader may upload, in bytes"
+    )
 
     @field_validator("dicomweb_origins")
     @classmethod
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
             if not _is_origin(origin):
-                raise ValueError(f"{origin!r} is no origin: write such as https://viewer.example")
+                raise ValueError(
+                    f"{origin!r} is not an origin: give scheme and host, such as https://viewer.example"
+                )
         return origins
 
 
 class OidcSettings(_Section):
-    """Readers whom an identity provider vouches for (OpenID Connect)."""
+    """Single sign-on: readers log in at an identity provider (OpenID Connect)."""
 
-    issuer: str | None = Field(None, description="the provider, as it calls itself; absent: off")
-    client_id: str | None = Field(None, description="what the provider calls the page")
-    client_secret_file: Path | None = Field(None, description="holds its secret; absent: it has none")
+    issuer: str | None = Field(
+        None, description="issuer address of the provider, exactly as the provider states it; absent: off"
+    )
+    client_id: str | None = Field(None, description="client ID of the page at the provider")
+    client_secret_file: Path | None = Field(
+        None, description="file that holds the client secret; absent: the client has none"
+    )
     page_url: str | None = Field(
         None,
-        description="how readers call the page; the provider sends them back to PAGE_URL/login/oidc/back",
+        description="address of the page for readers; the provider redirects to PAGE_URL/login/oidc/back",
     )
-    scopes: tuple[str, ...] = ("openid", "profile")
+    scopes: tuple[str, ...] = Field(
+        ("openid", "profile"), description="scopes to request; openid must be among them"
+    )
     role_claim: str = Field(
-        "roles", description="of the ID token, else of UserInfo: roles or groups; dots lead into claims"
+        "roles",
+        description="claim with roles or groups, in the ID token or else UserInfo; a dot steps into a claim",
     )
-    readers: tuple[str, ...] = Field(("dicom-node-reader",), description="which of them make a reader")
-    admins: tuple[str, ...] = Field(("dicom-node-admin",), description="which of them make an admin")
-    name_claim: str = Field("preferred_username", description="what a new reader is called by")
-    logout: bool = Field(
-        True, description="who logs out here is sent to the provider's logout too, if it has one"
+    readers: tuple[str, ...] = Field(
+        ("dicom-node-reader",), description="values of role_claim that make a reader"
     )
-    button: str = Field("Log in with your organisation", min_length=1, max_length=64)
+    admins: tuple[str, ...] = Field(
+        ("dicom-node-admin",), description="values of role_claim that make an administrator"
+    )
+    name_claim: str = Field("preferred_username", description="claim with the name for a new reader")
+    logout: bool = Field(True, description="log readers out at the provider too, if it supports that")
+    button: str = Field(
+        "Log in with your organisation", min_length=1, max_length=64, description="text of the log-in button"
+    )
     tls_ca: Path | None = Field(
-        None, description="PEM file of the provider's authorities; the system's when absent"
+        None, description="PEM file of the provider's authorities; absent: those of the system"
     )
 
     @model_validator(mode="after")
@@ -146,44 +189,55 @@ class OidcSettings(_Section):
         if self.issuer is None:
             return self
         if not self.client_id or not self.page_url:
-            raise ValueError("issuer needs client_id and page_url beside it")
+            raise ValueError("issuer needs client_id and page_url")
         parts = urlsplit(self.issuer)
         if parts.query or parts.fragment or not is_confidential(self.issuer):
             raise ValueError("issuer must be an https address, such as https://id.example")
         if not _is_origin(self.page_url):
-            raise ValueError("page_url must be such as https://reading.example, without a path")
+            raise ValueError("page_url must be an address without a path, such as https://reading.example")
         if "openid" not in self.scopes:
-            raise ValueError("scopes must hold openid")
+            raise ValueError("scopes must contain openid")
         return self
 
 
 class StudySettings(_Section):
-    """When a study counts as complete."""
+    """Completeness: when a study counts as complete and is read."""
 
-    quiet_seconds: float = Field(5, ge=0, description="after its last image")
-    forced_seconds: Seconds = Field(300, description="after its first image, even while more arrive")
-    poll_seconds: Seconds = Field(0.1, description="between two looks at the index")
-    requeue_seconds: Seconds = Field(300, description="a queued study that nobody began is queued again")
+    quiet_seconds: float = Field(
+        5, ge=0, description="seconds without a new image after which a study is complete"
+    )
+    forced_seconds: Seconds = Field(
+        300, description="seconds after its first image when a study is complete, even if images still arrive"
+    )
+    poll_seconds: Seconds = Field(0.1, description="seconds between two checks for complete studies")
+    requeue_seconds: Seconds = Field(
+        300, description="seconds after which a queued study that no worker began is queued again"
+    )
 
 
 class WorkerSettings(_Section):
-    """How studies are analysed."""
+    """Worker: the models that read studies, and their limits."""
 
-    bundle: str = Field("openi-findings", description="name of a shipped bundle, or a folder")
+    bundle: str = Field("openi-findings", description="model bundle: name of a shipped one, or a folder")
     gate: str = Field(
         "gate",
-        description="name of a shipped gate, or a folder; empty: whatever is sent counts as a chest film",
+        description="gate that refuses pictures other than chest films: name of a shipped one, or a folder; "
+        "empty: no gate",
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: int | None = Field(None, ge=1, description="torch threads; all cores when absent")
+    device: str = Field("auto", description="processor for the models: auto, cpu, cuda or cuda:N")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads for the models; absent: one for each core"
+    )
     lease_seconds: Seconds = Field(
-        30, description="a study whose worker is silent for this long is given to another"
+        30, description="seconds of silence after which a worker's study is given to another worker"
     )
-    max_attempts: int = Field(3, ge=1, description="a study that ended its worker this often is set aside")
-    decode_seconds: Seconds = Field(30, description="for one film")
-    decode_bytes: int = Field(4 * 2**30, ge=2**28, description="address space of the decoder process")
+    max_attempts: int = Field(
+        3, ge=1, description="number of crashed workers after which a study is given up"
+    )
+    decode_seconds: Seconds = Field(30, description="most seconds to decode one film")
+    decode_bytes: int = Field(4 * 2**30, ge=2**28, description="most memory of the decoder process, in bytes")
     max_pixels: int = Field(
-        64_000_000, ge=1, description="rows x columns x frames above which nothing is decoded"
+        64_000_000, ge=1, description="largest image that is decoded, in pixels (rows x columns x frames)"
     )
 
 
@@ -191,159 +245,183 @@ ResultKind = Literal["sr", "sc", "similar", "pdf", "ko", "seg", "pr", "pm"]
 
 
 class ResultSettings(_Section):
-    """What is written for an analysed study."""
+    """Results: the DICOM objects that are written for each study."""
 
     objects: tuple[ResultKind, ...] = Field(
-        ("sr", "sc", "similar"), description="sr must be among them; docs/results.md says what each is"
+        ("sr", "sc", "similar"), description="kinds of objects (docs/results.md); sr must be among them"
     )
-    sr_class: Literal["comprehensive3d", "comprehensive", "enhanced"] = "comprehensive3d"
+    sr_class: Literal["comprehensive3d", "comprehensive", "enhanced"] = Field(
+        "comprehensive3d", description="SOP class of reports: comprehensive3d, comprehensive or enhanced"
+    )
     saliency_limit: int = Field(
-        8, ge=0, description="heat maps of at most so many findings a study, most certain first"
+        8, ge=0, description="most findings of a study that get a heat map, the most certain first"
     )
-    saliency_columns: int = Field(1024, ge=64, le=2048, description="longer side of each panel, pixels")
+    saliency_columns: int = Field(
+        1024, ge=64, le=2048, description="longer side of each panel of a heat map image, in pixels"
+    )
     word_limit: int = Field(
         0,
         ge=0,
-        description="for a model that reads text: weigh its words for so many findings a study, for the "
-        "page; each takes some thirty readings",
+        description="most findings for which the page shows the weight of each word, with a model that reads "
+        "text; each takes about 30 readings",
     )
     page_methods: tuple[Literal["attention", "ig", "occlusion"], ...] = Field(
         (),
-        description="further heat maps for the page: attention, ig, occlusion; the latter two need "
-        "dicom-node[explain], and ig holds a report up by seconds for each finding",
+        description="more heat maps on the page: attention, ig, occlusion; the last two need "
+        "dicom-node[explain], and ig delays a report by seconds for each finding",
     )
-    manufacturer: str = "dicom-node"
-    station_name: str = Field("DICOM_NODE", max_length=16)
+    manufacturer: str = Field("dicom-node", description="Manufacturer (0008,0070) in results")
+    station_name: str = Field("DICOM_NODE", max_length=16, description="Station Name (0008,1010) in results")
 
     @model_validator(mode="after")
     def _check(self) -> ResultSettings:
         if "sr" not in self.objects:
-            raise ValueError("objects must hold sr: it is what says why a study could not be analysed")
+            raise ValueError("objects must contain sr, which also says why a study could not be analysed")
         return self
 
     @property
     def heat_maps(self) -> int:
-        """For how many findings heat maps are drawn: none when nothing would show them."""
+        """Most findings of a study that get a heat map; 0 when no kind of object shows heat maps."""
         return self.saliency_limit if {"sc", "pdf", "seg", "pr", "pm"} & set(self.objects) else 0
 
 
 class RetrievalSettings(_Section):
-    """Which similar cases of a reference set are found beside each study."""
+    """Similar cases: the search in a reference set, for each study."""
 
-    enabled: bool = Field(True, description="look for similar cases where there is an index")
+    enabled: bool = Field(True, description="search for similar cases when there is an index")
     index: Path | None = Field(
-        None, description="folder; absent: indexes/NAME-VERSION of the bundle in the data directory"
+        None,
+        description="folder of the index; absent: indexes/NAME-VERSION of the bundle, in data_dir",
     )
-    k: int = Field(5, ge=1, le=50, description="cases a study")
-    engine: Literal["exact", "hnsw", "ivfpq", "pgvector"] = "exact"
+    k: int = Field(5, ge=1, le=50, description="number of similar cases for each study")
+    engine: Literal["exact", "hnsw", "ivfpq", "pgvector"] = Field(
+        "exact", description="search engine: exact, hnsw, ivfpq or pgvector (docs/retrieval.md)"
+    )
     database_url: str | None = Field(
-        None, description="PostgreSQL with pgvector, for that engine; absent: database_url"
+        None, description="PostgreSQL with pgvector, for engine pgvector; absent: the node's database_url"
     )
     films: Path | None = Field(
         None,
-        description="folder of the reference set's films, each called by its case; absent: readers see none",
+        description="folder of the reference set's films, named by case; absent: the page shows none",
     )
     own_studies: bool = Field(
-        False,
-        description="keep where each study lies, so that readers can search this node's own for similar ones",
+        False, description="index the studies of this node too, so that readers can search them"
     )
 
 
 class PriorSettings(_Section):
-    """Whether the patient's previous chest film is looked for, and compared with."""
+    """Priors: search for the patient's previous chest film, and comparison with it."""
 
-    source: str | None = Field(None, description="name of the destination that is asked; absent: off")
-    days: int = Field(1095, ge=1, description="how far back")
+    source: str | None = Field(
+        None, description="name of the destination to ask for the previous film; absent: off"
+    )
+    days: int = Field(1095, ge=1, description="greatest age of the previous film, in days")
     wait_seconds: Seconds = Field(
-        60, description="so long a complete study waits for its prior, then it is read without"
+        60, description="most seconds that a complete study waits for its previous film"
     )
 
 
 class SenderSettings(_Section):
-    """How results go back."""
+    """Delivery of results: timeouts, repetition and confirmation."""
 
-    poll_seconds: Seconds = 0.1
-    connect_seconds: Seconds = 10
-    response_seconds: Seconds = 60
-    idle_seconds: Seconds = Field(5, description="an association without work is released")
-    backoff_seconds: Seconds = Field(5, description="before the second try; doubles up to the cap, jittered")
-    backoff_cap_seconds: Seconds = 600
-    lease_seconds: Seconds = 120
+    poll_seconds: Seconds = Field(0.1, description="seconds between two checks for results to send")
+    connect_seconds: Seconds = Field(
+        10, description="seconds for a destination to accept a connection and an association"
+    )
+    response_seconds: Seconds = Field(60, description="seconds for a destination to answer a request")
+    idle_seconds: Seconds = Field(
+        5, description="seconds without work after which an association is released"
+    )
+    backoff_seconds: Seconds = Field(
+        5, description="seconds before the second attempt; doubled before each further one, varied at random"
+    )
+    backoff_cap_seconds: Seconds = Field(600, description="most seconds between two attempts")
+    lease_seconds: Seconds = Field(
+        120, description="seconds of silence after which a sender's results are sent by another sender"
+    )
     confirm_after_seconds: float = Field(
-        2, ge=0, description="at least, before a destination is asked whether it keeps what it took"
+        2, ge=0, description="least seconds between sending a result and asking for its confirmation"
     )
     commitment_seconds: Seconds = Field(
-        600, description="for the answer to a request for storage commitment, before it is asked anew"
+        600, description="seconds for the answer to a storage commitment request before it is repeated"
     )
 
 
 class Destination(_Section):
-    """Where results are sent, whatever it speaks."""
+    """Destination of results: the keys that all kinds share."""
 
-    name: str = Field(min_length=1, max_length=64)
+    name: str = Field(min_length=1, max_length=64, description="name, for rules, priors and logs")
     confirm: Confirmation = Field(
         Confirmation.COMMITMENT,
-        description="what counts as kept; commitment is a query where it is not offered",
+        description="proof of delivery: response, query, or commitment (a query where not offered)",
     )
     results: tuple[ResultKind, ...] | None = Field(
-        None, description="of results.objects, what this destination gets; all when absent"
+        None, description="kinds of results.objects to send; absent: all"
     )
-    tls_ca: Path | None = Field(None, description="PEM file of its authorities; the system's when absent")
-    tls_certificate: Path | None = Field(None, description="PEM file that the node shows")
-    tls_key: Path | None = Field(None, description="PEM file of its private key")
+    tls_ca: Path | None = Field(
+        None, description="PEM file of the destination's authorities; absent: those of the system"
+    )
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of the certificate that the node presents"
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the private key of tls_certificate")
 
     def wants(self, kind: str) -> bool:
-        """Whether it gets results of a kind; a rejection note goes wherever results went."""
+        """Return whether results of a kind are sent here; rejection notes always are."""
         return self.results is None or kind in self.results
 
     @field_validator("name")
     @classmethod
     def _not_reserved(cls, name: str) -> str:
-        if name == SENDER:
-            raise ValueError(f"the name {SENDER!r} stands for whoever sent the films; take another")
+        if name == SENDER_ALIAS:
+            raise ValueError(f"{SENDER_ALIAS!r} is reserved for the sender of the films; choose another name")
         return name
 
     @model_validator(mode="after")
     def _check_certificate(self) -> Destination:
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key belong together")
+            raise ValueError("set tls_certificate and tls_key together")
         return self
 
 
 class DicomDestination(Destination):
-    """Takes results by C-STORE."""
+    """Destination that takes results by C-STORE."""
 
-    kind: Literal["dicom"] = "dicom"
-    ae_title: AETitle
-    host: str
-    port: Annotated[int, Field(ge=1, le=65535)]
-    tls: bool = Field(False, description="speak TLS")
+    kind: Literal["dicom"] = Field("dicom", description="dicom (C-STORE) or dicomweb (STOW-RS)")
+    ae_title: AETitle = Field(description="AE title of the destination")
+    host: str = Field(description="name or address of the destination")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="TCP port of the destination")
+    tls: bool = Field(False, description="connect by TLS")
 
     @property
     def address(self) -> str:
-        """How it stands in messages."""
+        """Label of the destination for logs and errors."""
         return f"{self.ae_title}@{self.host}:{self.port}"
 
     @model_validator(mode="after")
     def _check_tls(self) -> DicomDestination:
         if not self.tls and (self.tls_ca or self.tls_certificate):
-            raise ValueError("certificates are given, but tls = true is not")
+            raise ValueError("tls_ca and tls_certificate have no effect without tls = true")
         return self
 
 
 class DicomwebDestination(Destination):
-    """Takes results by STOW-RS."""
+    """Destination that takes results by STOW-RS."""
 
-    kind: Literal["dicomweb"]
+    kind: Literal["dicomweb"] = Field(description="dicom (C-STORE) or dicomweb (STOW-RS)")
     url: str = Field(description="root of the service, such as https://pacs.example/dicom-web")
-    ae_title: AETitle | None = Field(None, description="of the sender whose results go back here")
-    token_file: Path | None = Field(None, description="holds a bearer token; read anew for every request")
-    user: str | None = Field(None, description="for basic authentication")
-    password_file: Path | None = Field(None, description="holds the password of user")
+    ae_title: AETitle | None = Field(
+        None, description='AE title of the sender for whose films this is the destination "sender"'
+    )
+    token_file: Path | None = Field(
+        None, description="file that holds a bearer token; read again for every request"
+    )
+    user: str | None = Field(None, description="user name for basic authentication")
+    password_file: Path | None = Field(None, description="file that holds the password of user")
 
     @property
     def address(self) -> str:
-        """How it stands in messages."""
+        """Label of the destination for logs and errors."""
         return self.url
 
     @model_validator(mode="after")
@@ -356,37 +434,49 @@ class DicomwebDestination(Destination):
         if (self.user is None) != (self.password_file is None) or (self.user and self.token_file):
             raise ValueError("give either token_file, or user and password_file, or nothing")
         if (self.token_file or self.user) and not is_confidential(self.url):
-            raise ValueError("over http anybody on the way can read the credentials: use https")
+            raise ValueError("http would send the credentials unencrypted: use https")
         return self
+
+
+def _destination_kind(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        return entry.get("kind", "dicom")
+    return getattr(entry, "kind", None)
 
 
 AnyDestination = Annotated[
     Annotated[DicomDestination, Tag("dicom")] | Annotated[DicomwebDestination, Tag("dicomweb")],
-    Discriminator(lambda entry: entry.get("kind", "dicom") if isinstance(entry, dict) else entry.kind),
+    Discriminator(_destination_kind),
 ]
 
 
-class Rule(_Section):
-    """Where the results of some studies go.
+class RoutingRule(_Section):
+    """Routing rule: which results go to which destinations.
 
-    A rule matches when every condition that it has is met, and a condition is met when one of its patterns
-    (``*`` and ``?`` stand for any) is one of the study's values; an empty pattern is a study without any.
+    A rule matches when all of its conditions are met. A condition is met when one of its patterns (``*`` and
+    ``?`` are wildcards) matches one of the study's values; an empty pattern matches a study without a value.
     """
 
-    name: str = Field(min_length=1, max_length=64)
-    calling_ae: tuple[str, ...] = Field((), description="who sent the films")
-    modality: tuple[str, ...] = Field((), description="such as CR or DX")
-    body_part: tuple[str, ...] = Field((), description="Body Part Examined, such as CHEST")
-    view: tuple[Literal["frontal", "lateral", ""], ...] = Field((), description="frontal or lateral")
-    finding: tuple[str, ...] = Field((), description="keys of labels that were found present")
-    fallback: bool = Field(False, description="only for studies that no other rule matches")
-    destinations: tuple[str, ...] = Field(description="names; sender stands for whoever sent the films")
+    name: str = Field(min_length=1, max_length=64, description="name of the rule, for logs")
+    calling_ae: tuple[str, ...] = Field((), description="AE title of the sender of the films")
+    modality: tuple[str, ...] = Field((), description="Modality (0008,0060), such as CR or DX")
+    body_part: tuple[str, ...] = Field((), description='Body Part Examined (0018,0015); "": not given')
+    view: tuple[Literal["frontal", "lateral", ""], ...] = Field(
+        (), description="view of a film: frontal or lateral"
+    )
+    finding: tuple[str, ...] = Field(
+        (), description="finding that is reported as present, by its label's key"
+    )
+    fallback: bool = Field(False, description="true for the one rule of studies that no other rule matches")
+    destinations: tuple[str, ...] = Field(
+        description='names of destinations; "sender": the one whose AE title sent the films'
+    )
 
     @model_validator(mode="after")
-    def _check(self) -> Rule:
+    def _check(self) -> RoutingRule:
         conditions = any((self.calling_ae, self.modality, self.body_part, self.view, self.finding))
         if conditions == self.fallback:
-            raise ValueError("a rule has conditions, or fallback = true and none")
+            raise ValueError("a rule needs either conditions or fallback = true")
         return self
 
 
@@ -396,13 +486,13 @@ def _is_origin(address: str) -> bool:
 
 
 def is_confidential(address: str) -> bool:
-    """Whether nobody on the way to an address can read what is sent: by https, or to this machine."""
+    """Return whether nobody on the way to an address can read what is sent: by https, or to this machine."""
     parts = urlsplit(address)
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server on `host`."""
+    """Return whether only this machine can reach a server that listens on `host`."""
     if host == "localhost":
         return True
     try:

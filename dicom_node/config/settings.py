@@ -1,27 +1,20 @@
-"""The only reader of the configuration file and the environment.
+"""Settings of a node, read from the environment and the configuration file, and nowhere else.
 
-Environment (``DICOM_NODE_DICOM__PORT``) goes before the TOML file given by ``--config``, and that
-before the defaults here and in :mod:`dicom_node.config.sections`. An unknown key is an error that names the
-nearest right one.
+The environment (``DICOM_NODE_DICOM__PORT``) takes precedence over the TOML file given by ``--config``, and
+the file over the defaults here and in :mod:`dicom_node.config.sections`. An unknown key is an error that
+names the nearest known one.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import tomllib
-import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -30,8 +23,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from dicom_node.config import mistakes
 from dicom_node.config.sections import (
-    SENDER,
+    SENDER_ALIAS,
     AnyDestination,
     DicomDestination,
     DicomSettings,
@@ -40,7 +34,7 @@ from dicom_node.config.sections import (
     PriorSettings,
     ResultSettings,
     RetrievalSettings,
-    Rule,
+    RoutingRule,
     SenderSettings,
     StudySettings,
     WebSettings,
@@ -50,15 +44,16 @@ from dicom_node.config.sections import (
 from dicom_node.errors import ConfigurationError
 
 PREFIX = "DICOM_NODE_"
+"""Beginning of the names of all environment variables."""
 
 
 class Settings(BaseSettings):
-    """All settings of a node, frozen.
+    """Settings of a node; they cannot be changed.
 
     Raises
     ------
     pydantic.ValidationError
-        From the constructor; :func:`load_settings` turns it into a :class:`ConfigurationError`.
+        By the constructor; :func:`load_settings` raises a :class:`ConfigurationError` instead.
     """
 
     model_config = SettingsConfigDict(
@@ -69,13 +64,20 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    data_dir: Path = Field(Path("data"), description="spool, database, results and logs live here")
-    broker_url: str | None = Field(None, description="redis:// address; absent: serve starts its own Valkey")
-    database_url: str | None = Field(
-        None, description="SQLAlchemy address; absent: SQLite in the data directory"
+    data_dir: Path = Field(
+        Path("data"),
+        description="folder of all that the node keeps: received files, results, database",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_format: Literal["text", "json"] = "text"
+    broker_url: str | None = Field(
+        None, description="address of a Redis or Valkey server; absent: serve starts its own"
+    )
+    database_url: str | None = Field(
+        None, description="database, as an SQLAlchemy address; absent: SQLite in data_dir"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="least severe messages to log: DEBUG, INFO, WARNING or ERROR"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="log lines: text or json")
     dicom: DicomSettings = DicomSettings()
     web: WebSettings = WebSettings()
     oidc: OidcSettings = OidcSettings()
@@ -86,10 +88,10 @@ class Settings(BaseSettings):
     priors: PriorSettings = PriorSettings()
     sender: SenderSettings = SenderSettings()
     destinations: tuple[AnyDestination, ...] = ()
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[RoutingRule, ...] = ()
 
     def variables(self) -> dict[str, str]:
-        """Return the environment variables that :func:`load_settings` reads these settings back from."""
+        """Return environment variables from which :func:`load_settings` reads the same settings."""
         dumped = self.model_dump(mode="json", exclude_none=True)
         return {
             PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)
@@ -99,58 +101,55 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check(self) -> Settings:
         names = [destination.name for destination in self.destinations]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"destinations: the name {twice[0]!r} stands twice; give each its own")
-        self._check_rules({*names, SENDER})
+        _check_names("destinations", names)
+        self._check_rules({*names, SENDER_ALIAS})
         if self.priors.source is not None and self.priors.source not in names:
             raise ValueError(f"priors.source: no destination is named {self.priors.source!r}")
         if not (is_loopback(self.dicom.host) or self.dicom.known_peers or self.dicom.accept_unknown_peers):
             raise ValueError(
-                f"dicom.host {self.dicom.host} is reachable from other machines: list the calling AEs in "
+                f"dicom.host: {self.dicom.host} is reachable from other machines; list the peers in "
                 "dicom.known_peers, or set dicom.accept_unknown_peers = true"
             )
         return self
 
     def _check_rules(self, known: set[str]) -> None:
-        for rule in self.rules:
+        for number, rule in enumerate(self.rules):
             if unknown := sorted({*rule.destinations} - known):
-                raise ValueError(f"rules: {rule.name}: no destination is named {unknown[0]!r}")
-        names = [rule.name for rule in self.rules]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"rules: the name {twice[0]!r} stands twice; give each its own")
+                raise ValueError(f"rules.{number}.destinations: no destination is named {unknown[0]!r}")
+        _check_names("rules", [rule.name for rule in self.rules])
         if self.rules and sum(rule.fallback for rule in self.rules) != 1:
             raise ValueError(
-                "rules: one must have fallback = true, and say where a study goes that no other matches"
+                "rules: exactly one rule must have fallback = true, for studies that no other rule matches"
             )
 
     @property
     def login_needed(self) -> bool:
-        """Whether the page asks who a reader is."""
+        """True when readers of the page must log in."""
         asked = self.oidc.issuer is not None or not is_loopback(self.web.host)
         return asked if self.web.login is None else self.web.login
 
     @property
     def database(self) -> str:
-        """SQLAlchemy address of the index."""
+        """Address of the index database, for SQLAlchemy."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'index.sqlite'}"
 
     @property
     def prior_source(self) -> DicomDestination | DicomwebDestination | None:
-        """Destination that is asked for priors; None when none are looked for."""
+        """Destination that is asked for priors; None when priors are off."""
         return next((each for each in self.destinations if each.name == self.priors.source), None)
 
     @property
     def vectors_url(self) -> str | None:
-        """Address of the PostgreSQL that holds vectors for the engine ``pgvector``."""
+        """Address of the PostgreSQL database with the vectors of the engine ``pgvector``."""
         return self.retrieval.database_url or self.database_url
 
     def index_of(self, bundle_folder: str) -> Path:
-        """Folder of the index of reference cases of a bundle, which may not be there.
+        """Return the folder of a bundle's index of reference cases, which need not exist.
 
         Parameters
         ----------
         bundle_folder
-            Name and version of the bundle, as its folder is called.
+            Name of the bundle's folder: NAME-VERSION.
         """
         return self.retrieval.index or self.data_dir / "indexes" / bundle_folder
 
@@ -182,24 +181,27 @@ def load_settings(config: Path | None = None) -> Settings:
     Raises
     ------
     ConfigurationError
-        One line a mistake, each naming the key, where it stands and what would be right.
+        One line for each mistake, with the key, the file or variable that sets it, and what would be right.
     """
     table = _read_toml(config) if config is not None else {}
-    mistakes = [f"{config}: {line}" for line in _unknown_keys([Settings], table)]
-    mistakes += _unknown_variables(os.environ)
-    if mistakes:
-        raise ConfigurationError("\n".join(mistakes))
+    found = [f"{config}: {sentence}" for sentence in mistakes.unknown_keys([Settings], table)]
+    found += mistakes.variable_mistakes(Settings, PREFIX, os.environ)
+    if found:
+        raise ConfigurationError("\n".join(found))
 
     class _FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=config)
 
-    _FromFile.__name__ = "Settings"
     try:
         return _FromFile()
-    except ValidationError as error:
-        raise ConfigurationError("\n".join(_describe(error, table, config))) from None
     except SettingsError as error:
-        raise ConfigurationError(f"environment: {error}; lists and tables are written as JSON") from None
+        raise ConfigurationError(f"environment: {error}") from None
+    except ValidationError as error:
+        lines = [
+            f"{_source(location, table, config)}: {sentence}"
+            for location, sentence in mistakes.sentences(error, Settings)
+        ]
+        raise ConfigurationError("\n".join(lines)) from None
 
 
 def _read_toml(config: Path) -> dict[str, Any]:
@@ -209,73 +211,23 @@ def _read_toml(config: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError(f"{config}: {error.strerror}; give --config a readable TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{config}: not TOML: {error}") from None
+        raise ConfigurationError(f"{config}: not valid TOML: {error}") from None
 
 
-def _sections_of(annotation: Any) -> tuple[list[type[BaseModel]], bool]:
-    """Return the models behind a field's annotation, and whether the field is a list of them."""
-    if get_origin(annotation) is tuple:
-        return _sections_of(get_args(annotation)[0])[0], True
-    if get_origin(annotation) is Annotated:
-        return _sections_of(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return [model for part in get_args(annotation) for model in _sections_of(part)[0]], False
-    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return ([annotation] if is_model else []), False
+def _source(location: Sequence[str], table: Mapping[str, Any], config: Path | None) -> str:
+    """Return the beginning of a sentence: the variable or file that sets a key, and the key."""
+    key = ".".join(location)
+    variables = {name.upper(): name for name in os.environ}
+    for length in range(len(location), 0, -1):
+        name = PREFIX + "__".join(location[:length]).upper()
+        if name in variables:
+            return variables[name] if length == len(location) else f"{variables[name]}: {key}"
+    if location and location[0] in table:
+        return f"{config}: {key}"
+    return key or "settings"
 
 
-def _unknown_keys(
-    models: Sequence[type[BaseModel]], table: Mapping[str, Any], path: str = ""
-) -> Iterator[str]:
-    fields = {key: field for model in models for key, field in model.model_fields.items()}
-    for key, value in table.items():
-        field = fields.get(key)
-        if field is None:
-            yield f"unknown key {path + key!r}{_nearest(key, fields, path)}"
-            continue
-        sections, many = _sections_of(field.annotation)
-        for entry in value if many and isinstance(value, list) else [value]:
-            if sections and isinstance(entry, Mapping):
-                yield from _unknown_keys(sections, entry, f"{path}{key}.")
-
-
-def _variables(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:
-    for key, field in model.model_fields.items():
-        name = f"{prefix}{key.upper()}"
-        yield name
-        sections, many = _sections_of(field.annotation)
-        for section in [] if many else sections:
-            yield from _variables(section, f"{name}__")
-
-
-def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    known = set(_variables())
-    return [
-        f"environment: unknown variable {name}{_nearest(name, known)}"
-        for name in sorted(environment)
-        if name.startswith(PREFIX) and name.upper() not in known
-    ]
-
-
-def _nearest(key: str, known: Mapping[str, Any] | set[str], path: str = "") -> str:
-    found = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {path + found[0]!r}?" if found else f"; known here: {', '.join(sorted(known))}"
-
-
-def _describe(error: ValidationError, table: Mapping[str, Any], config: Path | None) -> Iterator[str]:
-    for mistake in error.errors():
-        location = [str(part) for part in mistake["loc"]]
-        if location[:1] == ["destinations"]:
-            del location[2:3]  # the kind
-        variable = PREFIX + "__".join(location).upper()
-        top = PREFIX + location[0].upper() if location else ""
-        if variable in os.environ:
-            where = variable
-        elif top in os.environ:
-            where = f"{top}: {'.'.join(location)}"
-        elif location and location[0] in table:
-            where = f"{config}: {'.'.join(location)}"
-        else:
-            where = ".".join(location) or "settings"
-        shown = "" if isinstance(mistake["input"], dict | Settings) else f" (got {mistake['input']!r})"
-        yield f"{where}: {mistake['msg'].removeprefix('Value error, ')}{shown}"
+def _check_names(key: str, names: Sequence[str]) -> None:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ValueError(f"{key}.{number}.name: {name!r} is also the name of another entry; change one")

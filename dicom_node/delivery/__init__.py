@@ -1,4 +1,4 @@
-"""Delivery of results: routing rules, sender, confirmation, withdrawal.
+"""Delivery of results: routing, sending, confirmation, withdrawal.
 
 Imports dicomweb, dimse and below.
 """

@@ -1,8 +1,8 @@
-"""Done means committed: asks a destination whether it keeps what it took.
+"""Confirmation of deliveries: asks a destination whether it keeps the results that it took.
 
-Storage commitment goes first. A destination that does not offer it, refuses the request, or has left several
-unanswered is asked by a query instead. What a query does not find is asked for again, and after some times
-sent again.
+Storage commitment is tried first. A destination that does not offer it, refuses the request, or has left
+several requests unanswered is queried instead. A result that the query does not find is queried again, and
+after several queries sent again.
 """
 
 from __future__ import annotations
@@ -15,71 +15,79 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import generate_uid
 
 from dicom_node.config.sections import Destination, SenderSettings
-from dicom_node.dimse.client.inquiry import Inquiry
-from dicom_node.dimse.commitment import Reference
+from dicom_node.dimse.client.confirmation import ConfirmationSession
+from dicom_node.dimse.commitment import InstanceReference
 from dicom_node.errors import PeerError, PeerRejected
-from dicom_node.runtime.lease_owner import Owner
-from dicom_node.store.commitments import Commitments
-from dicom_node.store.delivery_queue import Delivery, Outbox
+from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.store.commitments import StorageCommitments
+from dicom_node.store.delivery_queue import Delivery, DeliveryQueue
 from dicom_node.store.files import Spool
 from dicom_node.store.states import Confirmation, ResultState
 
 if TYPE_CHECKING:
-    from dicom_node.dicomweb.client import WebSession
+    from dicom_node.dicomweb.client import DicomWebSession
 
 _LOG = logging.getLogger(__name__)
 
 _UNANSWERED = 3
-"""Requests for commitment without an answer, after which a query is trusted."""
+"""Number of unanswered requests for commitment after which the destination is queried instead."""
 _MISSES = 3
-"""Questions without a sign of a result, after which it is sent again: archives may be slow to file."""
+"""Number of queries that do not find a result, after which it is sent again: archives may index late."""
 _RARELY_SECONDS = 86_400.0
-"""Longest pause between two questions to a destination that is there, but does not say what is hoped for."""
+"""Longest pause between two questions to a destination that answers but does not confirm, in seconds."""
 
 
-class Confirmer:
-    """Has the deliveries of one destination confirmed.
+class DeliveryConfirmer:
+    """Confirmation of the deliveries to one destination.
 
     Parameters
     ----------
     destination
-        Says what counts as kept.
+        Destination; its ``confirm`` setting chooses the way of confirmation.
     session
-        To ask with.
+        Session for commitment requests and queries.
+    settings
+        Settings of the sender.
+    delivery_queue, commitments
+        Deliveries and requests for commitment in the index.
+    results
+        Spool of the results.
+    owner
+        Owner of the leases on deliveries.
     pause
-        Seconds after so many tries before the next, and at most so many.
-    make_way
-        Called before the destination is asked: it ends what else is open to it, for an archive may serve one
-        association at a time, and would let the question wait for as long.
+        Function of the number of tries and the longest pause that returns the pause, both in seconds.
+    before_asking
+        Called before the destination is asked. It closes the sender's association: an archive may serve only
+        one association at a time, and would let the question wait.
     """
 
     def __init__(
         self,
         destination: Destination,
-        session: Inquiry | WebSession,
+        session: ConfirmationSession | DicomWebSession,
         *,
         settings: SenderSettings,
-        outbox: Outbox,
-        commitments: Commitments,
+        delivery_queue: DeliveryQueue,
+        commitments: StorageCommitments,
         results: Spool,
-        owner: Owner,
+        owner: LeaseOwner,
         pause: Callable[[int, float], float],
-        make_way: Callable[[], None] = lambda: None,
+        before_asking: Callable[[], None] = lambda: None,
     ) -> None:
         self._destination = destination
         self._session = session
         self._settings = settings
-        self._outbox = outbox
+        self._delivery_queue = delivery_queue
         self._commitments = commitments
         self._results = results
         self._owner = owner
         self._pause = pause
-        self._make_way = make_way
+        self._before_asking = before_asking
         self._warned = ""
 
     def confirm_due(self) -> int:
-        """Ask about every delivery that is due; return how many there were."""
-        batch = self._outbox.take(
+        """Ask about every delivery that is due; return their number."""
+        batch = self._delivery_queue.take(
             self._destination.name, self._owner, self._settings.lease_seconds, state=ResultState.SENT
         )
         if not batch:
@@ -87,27 +95,31 @@ class Confirmer:
         if self._destination.confirm == Confirmation.RESPONSE:
             self._confirm(batch, Confirmation.RESPONSE)
             return len(batch)
-        self._make_way()
+        self._before_asking()
         try:
             self._ask(batch)
         except PeerError as error:
-            self._warn(str(error))
-            longest = self._settings.backoff_cap_seconds if error.retryable else _RARELY_SECONDS
-            for entry in batch:
-                self._outbox.unconfirmed(entry, str(error), self._pause(entry.inquiries, longest))
+            self._postpone(batch, error)
         else:
             self._warned = ""
         return len(batch)
 
+    def _postpone(self, batch: Sequence[Delivery], error: PeerError) -> None:
+        """Ask about deliveries again later, because the destination could not be asked now."""
+        self._warn(str(error))
+        longest = self._settings.backoff_cap_seconds if error.retryable else _RARELY_SECONDS
+        for entry in batch:
+            self._delivery_queue.mark_unconfirmed(entry, str(error), self._pause(entry.inquiries, longest))
+
     def _warn(self, text: str) -> None:
-        """Log what keeps the destination from confirming, once: it is asked about every result, and again."""
+        """Log the reason why the destination does not confirm, but only once while it stays the same."""
         _LOG.log(
             logging.DEBUG if text == self._warned else logging.WARNING, "%s: %s", self._destination.name, text
         )
         self._warned = text
 
     def release(self) -> None:
-        """End the association, if there is one."""
+        """Release the association, if there is one."""
         self._session.release()
 
     def _ask(self, batch: Sequence[Delivery]) -> None:
@@ -118,71 +130,81 @@ class Confirmer:
             offered = frozenset()
         if not offered:
             raise PeerRejected(
-                f"{session.name}: "
-                'offers neither storage commitment nor query; with confirm = "response" its answer to the '
-                "result itself counts"
+                f"{session.name}: offers neither storage commitment nor query; set "
+                'confirm = "response" to accept its answer to the sending itself as the confirmation'
             )
-        queried = list(batch)
+        to_query, to_commit = list(batch), list[Delivery]()
         if (
-            isinstance(session, Inquiry)
+            isinstance(session, ConfirmationSession)
             and self._destination.confirm == Confirmation.COMMITMENT
             and Confirmation.COMMITMENT in offered
         ):
             can_query = Confirmation.QUERY in offered
-            queried = [entry for entry in batch if can_query and entry.inquiries >= _UNANSWERED]
-            asked = [entry for entry in batch if entry not in queried]
-            if asked and not self._commit(session, asked):
-                if not can_query:
-                    return
-                queried += asked
-        if queried and Confirmation.QUERY not in offered:
+            to_query = [entry for entry in batch if can_query and entry.inquiries >= _UNANSWERED]
+            to_commit = [entry for entry in batch if entry not in to_query]
+        if to_query and Confirmation.QUERY not in offered:
             raise PeerRejected(f'{session.name}: offers no query; set confirm = "commitment"')
-        if queried:
-            self._query(session, queried)
+        # The query comes first: the association of a request for commitment carries nothing after it.
+        if to_query:
+            try:
+                self._query(session, to_query)
+            except PeerRejected as error:
+                if not to_commit:
+                    raise
+                self._postpone(to_query, error)
+        if (
+            isinstance(session, ConfirmationSession)
+            and to_commit
+            and not self._commit(session, to_commit)
+            and Confirmation.QUERY in offered
+        ):
+            self._query(session, to_commit)
 
-    def _commit(self, session: Inquiry, batch: Sequence[Delivery]) -> bool:
-        """Ask for storage commitment; False when the destination refuses to be asked."""
+    def _commit(self, session: ConfirmationSession, batch: Sequence[Delivery]) -> bool:
+        """Request storage commitment; False when the destination refuses the request."""
         transaction_uid = generate_uid(prefix=None)
         seconds = self._settings.commitment_seconds + self._pause(
             max(entry.attempts + entry.inquiries for entry in batch), _RARELY_SECONDS
         )
-        self._commitments.ask(transaction_uid, batch, seconds)
-        references = [Reference(e.sop_class_uid, e.sop_instance_uid, e.study_instance_uid, "") for e in batch]
+        self._commitments.record_request(transaction_uid, batch, seconds)
+        references = [
+            InstanceReference(e.sop_class_uid, e.sop_instance_uid, e.study_instance_uid, "") for e in batch
+        ]
         try:
             session.commit(transaction_uid, references)
         except PeerRejected as error:
             _LOG.warning("%s: %s", self._destination.name, error)
             for entry in batch:
-                self._outbox.unconfirmed(entry, str(error), seconds)
+                self._delivery_queue.mark_unconfirmed(entry, str(error), seconds)
             return False
-        _LOG.info("%s: asked to commit to %d results", self._destination.name, len(batch))
+        _LOG.info("%s: requested storage commitment for %d results", self._destination.name, len(batch))
         return True
 
-    def _query(self, session: Inquiry | WebSession, batch: Sequence[Delivery]) -> None:
+    def _query(self, session: ConfirmationSession | DicomWebSession, batch: Sequence[Delivery]) -> None:
         references = {}
         for entry in batch:
             try:
-                references[entry.id] = Reference.of(self._results.path(entry.file))
+                references[entry.id] = InstanceReference.of(self._results.path(entry.file))
             except (OSError, InvalidDicomError, KeyError) as error:
                 sentence = f"the result's file {entry.file} cannot be read: {error}"
-                self._outbox.unconfirmed(entry, sentence, self._pause(entry.inquiries, _RARELY_SECONDS))
+                self._delivery_queue.mark_unconfirmed(
+                    entry, sentence, self._pause(entry.inquiries, _RARELY_SECONDS)
+                )
         found = session.find(list(references.values()))
         kept = [entry for entry in batch if entry.id in references and entry.sop_instance_uid in found]
         self._confirm(kept, Confirmation.QUERY)
         for entry in batch:
             if entry.id not in references or entry in kept:
                 continue
-            sentence, seconds = (
-                "the destination does not find it",
-                self._pause(entry.attempts + entry.inquiries, _RARELY_SECONDS),
-            )
+            sentence = "the destination does not find it"
+            seconds = self._pause(entry.attempts + entry.inquiries, _RARELY_SECONDS)
             if entry.inquiries + 1 < _MISSES:
-                self._outbox.unconfirmed(entry, sentence, seconds)
+                self._delivery_queue.mark_unconfirmed(entry, sentence, seconds)
             else:
-                self._outbox.postponed(entry, sentence, seconds, counted=False)
+                self._delivery_queue.mark_lost(entry, sentence, seconds)
 
     def _confirm(self, batch: Sequence[Delivery], by: Confirmation) -> None:
         for entry in batch:
-            self._outbox.confirmed(entry, by)
+            self._delivery_queue.mark_confirmed(entry, by)
         if batch:
-            _LOG.info("%s: keeps %d results, by %s", self._destination.name, len(batch), by)
+            _LOG.info("%s: confirmed %d results, by %s", self._destination.name, len(batch), by)

@@ -1,4 +1,4 @@
-"""Which destinations get a study's results, by the rules of the settings, and why."""
+"""Routing: the destinations of a study's results by the rules of the settings, with reasons."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from fnmatch import fnmatchcase
 
 from pydicom.dataset import Dataset
 
-from dicom_node.config.sections import SENDER, AnyDestination, Rule
+from dicom_node.config.sections import SENDER_ALIAS, AnyDestination, RoutingRule
 from dicom_node.imaging import attributes
 from dicom_node.results.codes import LATERAL_VIEWS, VIEWS
 from dicom_node.results.report import Presence, Report
 
 CONDITIONS = ("calling_ae", "modality", "body_part", "view", "finding")
-"""Keys of a rule that must be met, in the order in which they are explained; fields of :class:`Facts` too."""
+"""Conditions of a rule, in the order of the explanation; also the fields of :class:`RoutingAttributes`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What the rules see of a study; values in the order in which they were met, none twice.
+class RoutingAttributes:
+    """Attributes of a study that rules can test; values in order of appearance, without repeats.
 
     Attributes
     ----------
     calling_ae
-        AE titles that sent its films.
+        AE titles that sent its images.
     modality, body_part
-        Of its images; those without any contribute nothing.
+        Modality and Body Part Examined of its images, as far as they have one.
     view
-        ``frontal`` and ``lateral``, as the gate saw them, else as the headers say.
+        ``frontal`` and ``lateral``, as the gate model saw them, else by View Position.
     finding
         Keys of the labels that are present.
     """
@@ -40,8 +40,8 @@ class Facts:
     finding: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, report: Report | None, calling_aes: Iterable[str]) -> Facts:
-        """Return the facts of a study that was read; of one without a readable header only its senders."""
+    def of(cls, report: Report | None, calling_aes: Iterable[str]) -> RoutingAttributes:
+        """Return the attributes of an analysed study; of one without a readable header, only its senders."""
         if report is None:
             return cls(calling_ae=_once(calling_aes))
         headers = [source.header for source in report.sources]
@@ -55,36 +55,36 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """What one rule made of a study.
+class RuleMatch:
+    """Outcome of one rule for a study.
 
     Attributes
     ----------
     reasons
-        One sentence a condition.
+        One sentence for each condition.
     """
 
-    rule: Rule
+    rule: RoutingRule
     matched: bool
     reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """Where a study's results go.
+class RoutingDecision:
+    """Destinations of a study's results, with the reasons.
 
     Attributes
     ----------
     destinations
-        Names, in the order of the settings.
+        Names of the destinations, in the order of the settings.
     matches
-        Every rule, in the order of the settings; none when there are no rules.
+        Outcome of every rule, in the order of the settings; empty when there are no rules.
     remarks
-        What a person should know, such as a sender that is no destination.
+        Sentences for the log, such as about a sender that is no destination.
     """
 
     destinations: tuple[str, ...]
-    matches: tuple[Match, ...] = ()
+    matches: tuple[RuleMatch, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property
@@ -93,45 +93,51 @@ class Route:
         return tuple(match.rule.name for match in self.matches if match.matched)
 
 
-def route(facts: Facts, rules: Sequence[Rule], destinations: Sequence[AnyDestination]) -> Route:
-    """Return where a study's results go.
+def route(
+    study: RoutingAttributes, rules: Sequence[RoutingRule], destinations: Sequence[AnyDestination]
+) -> RoutingDecision:
+    """Return the destinations of a study's results.
 
-    Every rule that matches adds its destinations; the fallback counts when no other matches. Without rules,
-    every destination gets everything.
+    Every rule that matches adds its destinations; the fallback rule matches when no other does. Without
+    rules, every destination gets all results.
     """
     if not rules:
-        return Route(tuple(each.name for each in destinations))
-    matches = [_match(rule, facts) for rule in rules if not rule.fallback]
+        return RoutingDecision(tuple(each.name for each in destinations))
+    matches = [_match(rule, study) for rule in rules if not rule.fallback]
     nobody = not any(match.matched for match in matches)
     why = "no other rule matches" if nobody else "another rule matches"
     by_name = {match.rule.name: match for match in matches}
-    ordered = tuple(by_name.get(rule.name) or Match(rule, nobody, (f"fallback: {why}",)) for rule in rules)
+    ordered = tuple(
+        by_name.get(rule.name) or RuleMatch(rule, nobody, (f"fallback: {why}",)) for rule in rules
+    )
     wanted = {name for match in ordered if match.matched for name in match.rule.destinations}
     remarks = []
-    if SENDER in wanted:
-        for calling_ae in facts.calling_ae:
+    if SENDER_ALIAS in wanted:
+        for calling_ae in study.calling_ae:
             found = {each.name for each in destinations if each.ae_title == calling_ae}
             wanted |= found
             if not found:
-                remarks.append(f"{SENDER}: no destination has the AE title {calling_ae}")
-    return Route(tuple(each.name for each in destinations if each.name in wanted), ordered, tuple(remarks))
+                remarks.append(f"{SENDER_ALIAS}: no destination has the AE title {calling_ae}")
+    return RoutingDecision(
+        tuple(each.name for each in destinations if each.name in wanted), ordered, tuple(remarks)
+    )
 
 
 def view_of(header: Dataset) -> str:
-    """Return ``frontal`` or ``lateral`` as View Position says, or nothing."""
+    """Return ``frontal`` or ``lateral`` by View Position; empty when it says neither."""
     position = attributes.text(header, "ViewPosition").upper()
     if position in LATERAL_VIEWS or position.endswith("LATERAL"):
         return "lateral"
     return "frontal" if position.partition("_")[0] in VIEWS else ""
 
 
-def _match(rule: Rule, facts: Facts) -> Match:
+def _match(rule: RoutingRule, study: RoutingAttributes) -> RuleMatch:
     reasons, matched = [], True
     for key in CONDITIONS:
         patterns: tuple[str, ...] = getattr(rule, key)
         if not patterns:
             continue
-        values: tuple[str, ...] = getattr(facts, key) or ("",)
+        values: tuple[str, ...] = getattr(study, key) or ("",)
         pairs = ((pattern, value) for pattern in patterns for value in values)
         pattern, value = next((pair for pair in pairs if _fits(*pair)), (None, ""))
         if pattern is None:
@@ -140,7 +146,7 @@ def _match(rule: Rule, facts: Facts) -> Match:
             reasons.append(f"{key}: {shown} is none of {', '.join(map(repr, patterns))}")
         else:
             reasons.append(f"{key}: {value or 'nothing'} is {pattern!r}")
-    return Match(rule, matched, tuple(reasons))
+    return RuleMatch(rule, matched, tuple(reasons))
 
 
 def _fits(pattern: str, value: str) -> bool:

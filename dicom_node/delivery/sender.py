@@ -1,9 +1,8 @@
-"""Results on their way out: one thread a destination, one association for as long as there is work.
+"""Sender process: one thread for each destination, which sends results and has them confirmed.
 
-What a destination took is then confirmed.
-
-A transient error is tried again for ever, with a pause that doubles up to a cap and is jittered; a
-permanent one makes the delivery REJECTED, for a person to see.
+An association stays open as long as there is work. After a transient error the delivery is tried again, for
+ever, with a jittered pause that doubles up to a limit. After a permanent error the delivery is REJECTED and a
+person has to retry it.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ from typing import TYPE_CHECKING
 
 from dicom_node.config.sections import AnyDestination, DicomDestination, SenderSettings
 from dicom_node.config.settings import Settings
-from dicom_node.delivery.confirmer import Confirmer
-from dicom_node.dimse.client.inquiry import Inquiry
-from dicom_node.dimse.client.scu import StoreSession
+from dicom_node.delivery.confirmer import DeliveryConfirmer
+from dicom_node.dimse.client.confirmation import ConfirmationSession
+from dicom_node.dimse.client.storage_scu import StoreSession
 from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable, StorageFailed, StorageFull
 from dicom_node.runtime import logs, readiness
-from dicom_node.runtime.lease_owner import Owner
-from dicom_node.store.commitments import Commitments
-from dicom_node.store.delivery_queue import Delivery, Outbox
+from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.store.commitments import StorageCommitments
+from dicom_node.store.delivery_queue import Delivery, DeliveryQueue
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Index
 
 if TYPE_CHECKING:
-    from dicom_node.dicomweb.client import WebSession
+    from dicom_node.dicomweb.client import DicomWebSession
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,32 +40,41 @@ def backoff(
     *,
     longest: float | None = None,
 ) -> float:
-    """Return the seconds to wait after a failed try.
+    """Return the time to wait after a failed try, in seconds.
 
     Parameters
     ----------
     attempts
-        Failed tries before this one.
+        Number of failed tries before this one.
     spread
-        Draws between two numbers: half to all of the pause, so that many results do not return at once.
+        Function that draws a number between two others. The wait is drawn between half the pause and the
+        whole pause, so that many results do not come back at the same moment.
     longest
-        Seconds; ``settings.backoff_cap_seconds`` when absent.
+        Longest pause, in seconds; None for ``settings.backoff_cap_seconds``.
     """
-    # The exponent is capped too: a destination may be down for months.
+    # The exponent has a limit too: a destination may be down for months.
     cap = settings.backoff_cap_seconds if longest is None else longest
     full = min(cap, settings.backoff_seconds * 2.0 ** min(attempts, 32))
     return spread(full / 2, full)
 
 
 class DestinationSender:
-    """Sends what one destination is to get, and has it confirmed.
+    """Sender of the results of one destination.
 
     Parameters
     ----------
     destination
-        Where to.
+        Destination of the results.
     calling_ae
-        Our AE title.
+        AE title of the node.
+    settings
+        Settings of the sender.
+    delivery_queue, commitments
+        Deliveries and requests for commitment in the index.
+    results
+        Spool of the results.
+    owner
+        Owner of the leases on deliveries.
     """
 
     def __init__(
@@ -75,44 +83,44 @@ class DestinationSender:
         *,
         calling_ae: str,
         settings: SenderSettings,
-        outbox: Outbox,
-        commitments: Commitments,
+        delivery_queue: DeliveryQueue,
+        commitments: StorageCommitments,
         results: Spool,
-        owner: Owner,
+        owner: LeaseOwner,
     ) -> None:
         self._destination = destination
         self._settings = settings
-        self._outbox = outbox
+        self._delivery_queue = delivery_queue
         self._results = results
         self._owner = owner
-        inquiry: Inquiry | WebSession
+        inquiry: ConfirmationSession | DicomWebSession
         if isinstance(destination, DicomDestination):
-            self._session: StoreSession | WebSession = StoreSession.of(destination, calling_ae, settings)
-            inquiry = Inquiry.of(
+            self._session: StoreSession | DicomWebSession = StoreSession.of(destination, calling_ae, settings)
+            inquiry = ConfirmationSession.of(
                 destination,
                 calling_ae,
                 settings,
                 linger_seconds=settings.idle_seconds,
-                heard=lambda report: commitments.answer(report.transaction_uid, report.statements),
+                on_report=lambda report: commitments.record_answers(report.transaction_uid, report.answers),
             )
         else:
-            from dicom_node.dicomweb.client import WebSession  # noqa: PLC0415 - most nodes need none of it
+            from dicom_node.dicomweb.client import DicomWebSession  # noqa: PLC0415 - most nodes need none of it
 
-            self._session = inquiry = WebSession(destination, settings)
-        self._confirmer = Confirmer(
+            self._session = inquiry = DicomWebSession(destination, settings)
+        self._confirmer = DeliveryConfirmer(
             destination,
             inquiry,
             settings=settings,
-            outbox=outbox,
+            delivery_queue=delivery_queue,
             commitments=commitments,
             results=results,
             owner=owner,
             pause=lambda tries, longest: backoff(tries, settings, longest=longest),
-            make_way=self._session.release,
+            before_asking=self._session.release,
         )
 
     def run(self, stop: threading.Event) -> None:
-        """Send until told to stop; a database that is away for a while is waited for."""
+        """Send until `stop` is set; while the database is not available, wait."""
         idle = 0.0
         pause = self._settings.poll_seconds
         while not stop.is_set():
@@ -132,7 +140,7 @@ class DestinationSender:
         self._release()
 
     def confirm_due(self) -> int:
-        """Ask about what was taken and is due to be confirmed; return how many results."""
+        """Have the results confirmed that are due; return their number."""
         return self._confirmer.confirm_due()
 
     def _release(self) -> None:
@@ -140,8 +148,8 @@ class DestinationSender:
         self._confirmer.release()
 
     def send_due(self, stop: threading.Event) -> int:
-        """Send every delivery that is due; return how many were tried."""
-        batch = self._outbox.take(self._destination.name, self._owner, self._settings.lease_seconds)
+        """Send every delivery that is due; return the number of tries."""
+        batch = self._delivery_queue.take(self._destination.name, self._owner, self._settings.lease_seconds)
         if not batch:
             return 0
         self._session.expect([entry.sop_class_uid for entry in batch])
@@ -152,49 +160,51 @@ class DestinationSender:
             with logs.study(entry.study_instance_uid):
                 error = self._send(entry)
             if error:
-                # The destination is away: what follows would fail the same way, so it waits as well.
+                # The destination is not available: the rest of the batch would fail too, so it waits as well.
                 pause = backoff(entry.attempts, self._settings)
-                self._outbox.postponed(entry, error, pause)
+                self._delivery_queue.postpone(entry, error, pause)
                 self._postpone(batch[number + 1 :], error, seconds=pause)
                 _LOG.warning("%s: %s; next try in %.0f s", self._destination.name, error, pause)
                 return number + 1
         return len(batch)
 
     def _send(self, entry: Delivery) -> str:
-        """Send one result; return why it must be tried again, or nothing."""
+        """Send one result; return the reason why it must be tried again, or an empty string."""
         try:
             self._session.send(self._results.path(entry.file))
         except PeerUnavailable as error:
             return str(error)
         except PeerRejected as error:
             _LOG.error("%s: %s", self._destination.name, error)
-            self._outbox.rejected(entry, str(error))
+            self._delivery_queue.mark_rejected(entry, str(error))
         except (OSError, BadInstance) as error:
-            self._outbox.rejected(entry, f"the result's file {entry.file} cannot be read: {error}")
+            self._delivery_queue.mark_rejected(
+                entry, f"the result's file {entry.file} cannot be read: {error}"
+            )
         else:
-            self._outbox.sent(entry, self._settings.confirm_after_seconds)
+            self._delivery_queue.mark_sent(entry, self._settings.confirm_after_seconds)
             _LOG.info("%s sent to %s", entry.kind, self._destination.name)
         return ""
 
     def _postpone(self, entries: list[Delivery], error: str, *, seconds: float) -> None:
         for entry in entries:
-            self._outbox.postponed(entry, error, seconds, counted=False)
+            self._delivery_queue.postpone(entry, error, seconds, counted=False)
 
 
 def run_sender(settings: Settings) -> None:
-    """Send results until SIGTERM: the body of the sender process."""
+    """Send results until SIGTERM; main function of the sender process."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     index = Index.open(settings.database)
     results = Spool(settings.data_dir / "results")
-    owner = Owner.this_process()
+    owner = LeaseOwner.this_process()
 
     def send(sender: DestinationSender) -> None:
         try:
             sender.run(stop)
         finally:
-            stop.set()  # should one ever fail, the supervisor starts all anew: nobody is left unserved
+            stop.set()  # when one thread fails, all end, and the supervisor starts the process again
 
     threads = [
         threading.Thread(
@@ -204,8 +214,8 @@ def run_sender(settings: Settings) -> None:
                     destination,
                     calling_ae=settings.dicom.ae_title,
                     settings=settings.sender,
-                    outbox=Outbox(index.engine),
-                    commitments=Commitments(index.engine),
+                    delivery_queue=DeliveryQueue(index.engine),
+                    commitments=StorageCommitments(index.engine),
                     results=results,
                     owner=owner,
                 ),
@@ -216,7 +226,7 @@ def run_sender(settings: Settings) -> None:
     ]
     for thread in threads:
         thread.start()
-    readiness.ready()
+    readiness.notify_ready()
     stop.wait()
     for thread in threads:
         thread.join()

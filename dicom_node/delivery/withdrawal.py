@@ -1,4 +1,4 @@
-"""Taking results back: a rejection note to whoever holds them, and nothing more to anybody else."""
+"""Withdrawal of results: destinations that hold them get a rejection note, the others get nothing more."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from dicom_node.results.report import Code
 from dicom_node.results.validation import check
 from dicom_node.store.analysis_leases import EncodedResult
 from dicom_node.store.index import Index
-from dicom_node.store.recorded_results import REJECTION, Results
+from dicom_node.store.recorded_results import REJECTION_NOTE, RecordedResults
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """What was taken back.
+    """Summary of a withdrawal.
 
     Attributes
     ----------
     results
-        How many results the note names.
+        Number of results that the rejection note names.
     stopped
-        Deliveries that had not arrived and will not be sent.
+        Number of deliveries that had not arrived and will not be sent.
     told
-        Destinations that get the note.
+        Names of the destinations that get the note.
     note
         SOP Instance UID of the note.
     """
@@ -46,21 +46,21 @@ class Withdrawal:
 def withdraw(
     settings: Settings, index: Index, study_instance_uid: str, *, title: Code, reason: str
 ) -> Withdrawal:
-    """Withdraw every result of a study that is in force.
+    """Withdraw all results of a study that are in force.
 
     Parameters
     ----------
     title
-        ``codes.REJECTED_FOR_SAFETY`` or ``codes.REJECTED_FOR_QUALITY``.
+        Document title of the note: ``codes.REJECTED_FOR_SAFETY`` or ``codes.REJECTED_FOR_QUALITY``.
     reason
-        One sentence; it stands in the note.
+        Reason, as one sentence; it is written into the note.
 
     Raises
     ------
     NodeError
-        When there is nothing to withdraw, or a result's file is lost.
+        When there is nothing to withdraw, or the file of a result is lost.
     """
-    recorded = Results(index.engine).of_study(study_instance_uid)
+    recorded = RecordedResults(index.engine).for_study(study_instance_uid)
     if recorded is None or not recorded.results:
         raise NodeError(
             f"study {study_instance_uid}: no results that could be withdrawn; see `dicom-node status`"
@@ -83,8 +83,8 @@ def withdraw(
     )
     check(note)
     entry = EncodedResult(
-        REJECTION, str(note.SOPInstanceUID), str(note.SOPClassUID), spool.keep(encoded(note))
+        REJECTION_NOTE, str(note.SOPInstanceUID), str(note.SOPClassUID), spool.keep(encoded(note))
     )
     names = [destination.name for destination in settings.destinations]
-    stopped, told = Results(index.engine).withdraw(recorded, entry, names)
+    stopped, told = RecordedResults(index.engine).withdraw(recorded, entry, names)
     return Withdrawal(len(recorded.results), stopped, tuple(told), entry.sop_instance_uid)

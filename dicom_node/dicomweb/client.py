@@ -1,4 +1,4 @@
-"""DICOMweb services (PS3.18): results go there by STOW-RS, priors come by WADO-RS, QIDO-RS looks for both."""
+"""Client of a DICOMweb service (PS3.18): STOW-RS for results, QIDO-RS and WADO-RS for priors."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from pydicom.errors import InvalidDicomError
 
 from dicom_node.config.sections import DicomwebDestination, SenderSettings
 from dicom_node.dimse.client.query_retrieve import SERIES_KEYS, STUDY_KEYS
-from dicom_node.dimse.client.scu import Answer
-from dicom_node.dimse.commitment import Reference
+from dicom_node.dimse.client.storage_scu import StoreResponse
+from dicom_node.dimse.commitment import InstanceReference
 from dicom_node.dimse.status import Outcome, meaning_of
 from dicom_node.dimse.tls import client_context
 from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
 from dicom_node.imaging import attributes
 from dicom_node.store.states import Confirmation
 
-# They log addresses, which hold UIDs.
+# These libraries log addresses, which contain UIDs.
 for _name in ("dicomweb_client", "urllib3"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
-_CONFLICT = 409  # the service judged the instance (PS3.18 table 10.5.3-1)
-# What is wrong with the request itself; all other failures, a wrong password too, may be mended by somebody.
+_CONFLICT = 409  # the service rejected the instance (PS3.18 table 10.5.3-1)
+# The request itself is wrong. All other failures, a wrong password too, can be corrected by a person.
 _PERMANENT = frozenset({400, 406, 413, 415, 422})
 _SOP_INSTANCE_UID = "00080018"
 
 
-class WebSession:
-    """Sends to, and asks, one DICOMweb service. Not for several threads at once.
+class DicomWebSession:
+    """Session with one DICOMweb service; to be used by one thread at a time.
 
     Parameters
     ----------
     destination
-        The service.
+        Settings of the service.
     settings
-        Deadlines.
+        Settings of the sender, which hold the time limits.
 
     Raises
     ------
     ConfigurationError
-        When its certificates cannot be read.
+        When the certificates cannot be read.
     """
 
     def __init__(self, destination: DicomwebDestination, settings: SenderSettings) -> None:
         self.name = destination.url
-        client_context(destination)  # says at once what is wrong with the files
+        client_context(destination)  # raises at once when a certificate file is wrong
         self._session = requests.Session()
-        self._session.trust_env = False  # the settings alone say who is trusted, and who we are
+        self._session.trust_env = False  # only the settings decide whom to trust, and our identity
         paths = ssl.get_default_verify_paths()
         self._session.verify = str(destination.tls_ca or paths.cafile or paths.capath or True)
         if destination.tls_certificate is not None and destination.tls_key is not None:
@@ -67,13 +67,16 @@ class WebSession:
             session=self._session,
             timeout=(settings.connect_seconds, settings.response_seconds),
         )
-        self._client.set_http_retry_params(retry=False)  # the sender knows when to try again
+        self._client.set_http_retry_params(retry=False)  # the sender decides when to try again
 
     def expect(self, sop_class_uids: Iterable[str]) -> None:
-        """Nothing is negotiated."""
+        """Do nothing: HTTP negotiates no SOP classes."""
 
-    def send(self, path: Path) -> Answer:
-        """Store a Part 10 file (STOW-RS); as :meth:`dicom_node.dimse.client.scu.StoreSession.send`."""
+    def send(self, path: Path) -> StoreResponse:
+        """Store a Part 10 file (STOW-RS).
+
+        As :meth:`dicom_node.dimse.client.storage_scu.StoreSession.send`.
+        """
         try:
             ds = dcmread(path)
         except InvalidDicomError as error:
@@ -81,15 +84,15 @@ class WebSession:
         with self._translated("STOW-RS"):
             answer = self._client.store_instances([ds])
             self._judge(answer)
-        return Answer(0, meaning_of(0))
+        return StoreResponse(0, meaning_of(0))
 
     def ping(self) -> float:
-        """Ask for one study (QIDO-RS), whichever it is; return the seconds to the answer.
+        """Query for any one study (QIDO-RS); return the time to the answer, in seconds.
 
         Raises
         ------
         PeerUnavailable, PeerRejected
-            When it gives no answer.
+            When the service gives no answer.
         """
         begun = time.perf_counter()
         with self._translated("QIDO-RS"):
@@ -97,16 +100,16 @@ class WebSession:
         return time.perf_counter() - begun
 
     def offered(self) -> frozenset[Confirmation]:
-        """Return what the service can be asked by."""
+        """Return the ways of confirmation that the service offers."""
         return frozenset({Confirmation.QUERY})
 
-    def find(self, references: Sequence[Reference]) -> set[str]:
-        """Return the SOP Instance UIDs of those that the service finds (QIDO-RS).
+    def find(self, references: Sequence[InstanceReference]) -> set[str]:
+        """Return the SOP Instance UIDs that the service finds (QIDO-RS).
 
         Raises
         ------
         PeerUnavailable, PeerRejected
-            When it gives no answer.
+            When the service gives no answer.
         """
         found = set()
         for each in references:
@@ -121,12 +124,17 @@ class WebSession:
         return found
 
     def studies(self, patient_id: str, first: str, last: str) -> list[Dataset]:
-        """Return what the service has of a patient between two days (QIDO-RS).
+        """Return the studies of a patient between two days (QIDO-RS).
+
+        Parameters
+        ----------
+        first, last
+            First and last day (DA).
 
         Raises
         ------
         PeerUnavailable, PeerRejected
-            When it gives no answer.
+            When the service gives no answer.
         """
         filters = {"PatientID": patient_id, "StudyDate": f"{first}-{last}"}
         with self._translated("QIDO-RS"):
@@ -150,12 +158,12 @@ class WebSession:
             yield from contents
 
     def release(self) -> None:
-        """Close the connections; the next request opens others."""
+        """Close the connections; the next request opens new ones."""
         self._session.close()
 
     @contextlib.contextmanager
     def _translated(self, service: str) -> Iterator[None]:
-        """Turn the client's errors into the node's."""
+        """Translate errors of the HTTP client into PeerUnavailable and PeerRejected."""
         try:
             yield
         except requests.HTTPError as error:
@@ -173,14 +181,14 @@ class WebSession:
         except requests.Timeout:
             raise PeerUnavailable(f"{self.name}: {service} was not answered in time") from None
         except (requests.RequestException, SyntaxError, *attributes.MALFORMED) as error:
-            # An answer that is not what it says it is: XML, JSON and what is in them.
+            # The answer is not well-formed: XML, JSON, or the DICOM attributes in it.
             sentence = f"{self.name}: {service}: the answer cannot be read ({type(error).__name__})"
             raise PeerUnavailable(sentence) from None
         except OSError as error:  # the file with the credentials
             raise PeerUnavailable(f"{self.name}: {error.filename}: {error.strerror}") from None
 
     def _judge(self, answer: Dataset) -> None:
-        """Raise when a Store Instances Response says that the instance failed (PS3.18 I.2)."""
+        """Raise when a Store Instances Response reports that the instance failed (PS3.18 I.2)."""
         for item in attributes.items(answer, "FailedSOPSequence"):
             reason = attributes.value(item, "FailureReason")
             meaning = meaning_of(reason if isinstance(reason, int) else 0x0110)
@@ -199,14 +207,14 @@ def _part10(ds: Dataset) -> bytes:
 def _answer_of(response: requests.Response) -> Dataset:
     try:
         return Dataset.from_json(response.json())
-    except attributes.MALFORMED:  # XML, or a page for people
+    except attributes.MALFORMED:  # XML or HTML
         return Dataset()
 
 
 def _credentials(
     destination: DicomwebDestination,
 ) -> Callable[[requests.PreparedRequest], requests.PreparedRequest] | None:
-    """Return what adds the credentials to a request; files are read anew, so that tokens may be renewed."""
+    """Return the function that adds the credentials to a request; it reads the files for each request."""
     user, password, token = destination.user, destination.password_file, destination.token_file
 
     def basic(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -224,7 +232,7 @@ def _credentials(
 
 
 def _root(error: BaseException) -> str:
-    """Return the sentence at the bottom of a chain of wrapped errors."""
+    """Return the message of the innermost error in a chain of wrapped errors."""
     while error.args and isinstance(inner := getattr(error.args[0], "reason", error.args[0]), BaseException):
         error = inner
     return str(error).rpartition(": ")[2] or type(error).__name__

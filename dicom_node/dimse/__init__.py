@@ -1,4 +1,4 @@
-"""DICOM over TCP (PS3.7, PS3.8): what server and client share.
+"""DICOM over TCP (PS3.7, PS3.8): the parts that server and client share.
 
-Imports config, store, results, imaging and below.
+This package imports config, store, results, imaging and what lies below them.
 """

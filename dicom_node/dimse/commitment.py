@@ -1,7 +1,7 @@
-"""Storage commitment (PS3.4 annex J): the request to keep results, and what the answer means.
+"""Storage commitment (PS3.4 annex J): data sets of the request and of the answer.
 
-The node is SCU alone. It asks by N-ACTION; the peer answers by N-EVENT-REPORT, on the same association while
-that is open, or on one of its own to the node's SCP, perhaps days later.
+The node is only SCU. It requests by N-ACTION; the peer answers by N-EVENT-REPORT, on the same association
+while that is open, or on an association that it opens to the node's SCP, perhaps days later.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pynetdicom.dsutils import decode
 
 from dicom_node.errors import BadInstance
 from dicom_node.imaging import attributes
-from dicom_node.store.commitments import Statement, Verdict
+from dicom_node.store.commitments import CommitmentAnswer, CommitmentOutcome
 
 ACTION_TYPE = 1
-"""Request Storage Commitment (PS3.4 J.3.2)."""
+"""Action Type ID of Request Storage Commitment (PS3.4 J.3.2)."""
 
 
 class EventType(enum.IntEnum):
@@ -33,22 +33,22 @@ class EventType(enum.IntEnum):
     FAILURES_EXIST = 2
 
 
-FAILURES: Mapping[int, tuple[Verdict, str]] = MappingProxyType(
+FAILURE_REASONS: Mapping[int, tuple[CommitmentOutcome, str]] = MappingProxyType(
     {
-        0x0110: (Verdict.UNDECIDED, "processing failure"),
-        0x0112: (Verdict.LOST, "no such object instance"),
-        0x0213: (Verdict.UNDECIDED, "resource limitation"),
-        0x0122: (Verdict.REFUSED, "referenced SOP class not supported"),
-        0x0119: (Verdict.REFUSED, "class-instance conflict"),
-        0x0131: (Verdict.UNDECIDED, "duplicate Transaction UID"),
+        0x0110: (CommitmentOutcome.UNDECIDED, "processing failure"),
+        0x0112: (CommitmentOutcome.LOST, "no such object instance"),
+        0x0213: (CommitmentOutcome.UNDECIDED, "resource limitation"),
+        0x0122: (CommitmentOutcome.REFUSED, "referenced SOP class not supported"),
+        0x0119: (CommitmentOutcome.REFUSED, "class-instance conflict"),
+        0x0131: (CommitmentOutcome.UNDECIDED, "duplicate Transaction UID"),
     }
 )
-"""Failure Reason (0008,1197) and what it leads to (PS3.3 C.14.1.1)."""
+"""Failure Reason (0008,1197) -> outcome for the result, and meaning (PS3.3 C.14.1.1)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """A result that a destination was sent, by its UIDs."""
+class InstanceReference:
+    """UIDs of a result that was sent to a destination."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -56,13 +56,13 @@ class Reference:
     series_instance_uid: str
 
     @classmethod
-    def of(cls, path: Path) -> Reference:
+    def of(cls, path: Path) -> InstanceReference:
         """Read the UIDs of a Part 10 file.
 
         Raises
         ------
         OSError, pydicom.errors.InvalidDicomError
-            When it cannot be read.
+            When the file cannot be read.
         """
         keywords = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
         ds = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
@@ -70,21 +70,23 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """The answer to one request.
+class CommitmentReport:
+    """Answer to one request for storage commitment.
 
     Attributes
     ----------
-    statements
-        By SOP Instance UID.
+    transaction_uid
+        Transaction UID of the request.
+    answers
+        SOP Instance UID -> answer for that instance.
     """
 
     transaction_uid: str
-    statements: Mapping[str, Statement]
+    answers: Mapping[str, CommitmentAnswer]
 
 
-def request(transaction_uid: str, references: Iterable[Reference]) -> Dataset:
-    """Return the Action Information of a request (PS3.4 table J.3-1)."""
+def action_information(transaction_uid: str, references: Iterable[InstanceReference]) -> Dataset:
+    """Return the Action Information of a request for storage commitment (PS3.4 table J.3-1)."""
     ds = Dataset()
     ds.TransactionUID = transaction_uid
     ds.ReferencedSOPSequence = []
@@ -96,26 +98,26 @@ def request(transaction_uid: str, references: Iterable[Reference]) -> Dataset:
     return ds
 
 
-def decode_report(encoded: bytes | bytearray, transfer_syntax: UID) -> Report:
-    """Read the Event Information of an answer as it came over the network.
+def decode_event_information(encoded: bytes | bytearray, transfer_syntax: UID) -> CommitmentReport:
+    """Decode and read the Event Information of an answer (PS3.4 table J.3-2).
 
     Raises
     ------
     BadInstance
-        When it is none.
+        When it cannot be decoded or names no transaction.
     """
     try:
         with attributes.tolerance():
             ds = decode(BytesIO(encoded), transfer_syntax.is_implicit_VR, transfer_syntax.is_little_endian)
-            return read_report(ds)
+            return read_event_information(ds)
     except (*attributes.MALFORMED, OSError) as error:  # pydicom seeks to where lengths point
         raise BadInstance(f"the Event Information cannot be read ({type(error).__name__})") from None
 
 
-def read_report(ds: Dataset) -> Report:
+def read_event_information(ds: Dataset) -> CommitmentReport:
     """Read the Event Information of an answer (PS3.4 table J.3-2).
 
-    What stands in both sequences counts as failed.
+    An instance in both sequences counts as failed.
 
     Raises
     ------
@@ -125,9 +127,10 @@ def read_report(ds: Dataset) -> Report:
     transaction_uid = attributes.text(ds, "TransactionUID")
     if not transaction_uid:
         raise BadInstance("the Event Information names no transaction")
-    statements = {uid: Statement(Verdict.KEPT) for uid, _ in _references(ds, "ReferencedSOPSequence")}
-    statements |= {uid: _failure(item) for uid, item in _references(ds, "FailedSOPSequence")}
-    return Report(transaction_uid, statements)
+    kept = CommitmentAnswer(CommitmentOutcome.KEPT)
+    answers = {uid: kept for uid, _ in _references(ds, "ReferencedSOPSequence")}
+    answers |= {uid: _failure(item) for uid, item in _references(ds, "FailedSOPSequence")}
+    return CommitmentReport(transaction_uid, answers)
 
 
 def _references(ds: Dataset, keyword: str) -> Iterator[tuple[str, Dataset]]:
@@ -135,8 +138,9 @@ def _references(ds: Dataset, keyword: str) -> Iterator[tuple[str, Dataset]]:
         yield attributes.text(item, "ReferencedSOPInstanceUID"), item
 
 
-def _failure(item: Dataset) -> Statement:
+def _failure(item: Dataset) -> CommitmentAnswer:
     reason = attributes.value(item, "FailureReason")
     code = reason if isinstance(reason, int) else 0x0110
-    verdict, text = FAILURES.get(code, (Verdict.UNDECIDED, "a reason that the standard does not know"))
-    return Statement(verdict, f"storage commitment failed with {code:04X}: {text}")
+    unknown = (CommitmentOutcome.UNDECIDED, "a reason unknown to the standard")
+    outcome, text = FAILURE_REASONS.get(code, unknown)
+    return CommitmentAnswer(outcome, f"storage commitment failed with {code:04X}: {text}")

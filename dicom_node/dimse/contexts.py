@@ -1,9 +1,9 @@
-"""What the Storage SCP negotiates: the one home of accepted SOP classes and transfer syntaxes.
+"""Presentation contexts that the SCP accepts: SOP classes, transfer syntaxes and roles.
 
-Everything else is refused in the presentation context, which is the outcome the peer sees: a Structured
+Everything else is refused in its presentation context, which is the result that the peer sees: a Structured
 Report is "abstract syntax not supported" (result 3), a deflated film "transfer syntaxes not supported"
-(result 4; PS3.8 table 9-18). Our own saliency images are Secondary Captures and so are accepted and
-stored; the selection of films sets them aside with a reason.
+(result 4; PS3.8 table 9-18). The node's own saliency images are Secondary Captures, so they are accepted and
+stored; :mod:`dicom_node.imaging.selection` then excludes them from analysis, with a reason.
 """
 
 from __future__ import annotations
@@ -12,84 +12,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-    RLELossless,
-    SecondaryCaptureImageStorage,
-)
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     Verification,
 )
 
+from dicom_node.imaging.radiographs import ACCEPTED_SOP_CLASSES
+from dicom_node.imaging.transfer_syntaxes import TRANSFER_SYNTAXES
+
 IMPLEMENTATION_CLASS_UID = UID("2.25.182061352263117467330318443276325401967")
-"""Names this implementation in associations and file meta information (PS3.7 D.3.3.2)."""
+"""Implementation class UID, in associations and in file meta information (PS3.7 D.3.3.2)."""
 IMPLEMENTATION_VERSION_NAME = f"DICOMNODE_{version('dicom-node')}"[:16]
+"""Implementation version name, at most 16 characters (PS3.7 D.3.3.2)."""
 
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-
-TRANSFER_SYNTAXES: tuple[UID, ...] = (
-    *UNCOMPRESSED,
-    JPEGLosslessSV1,
-    JPEGLossless,
-    JPEGLSLossless,
-    JPEG2000Lossless,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    RLELossless,
-    ExplicitVRBigEndian,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSNearLossless,
-    JPEG2000,
-    HTJ2K,
-)
-"""In the order of preference within one context, so that a peer that offers several is never made to lose
-detail. Deflated syntaxes are absent: what they inflate to is not bounded."""
-
-FILM_SOP_CLASSES: tuple[UID, ...] = (
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-    SecondaryCaptureImageStorage,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-)
-"""Objects that can hold a chest radiograph (single-bit Secondary Capture cannot)."""
+"""Transfer syntaxes of services that carry no pixels, in order of preference."""
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """One row of the conformance statement's table of presentation contexts (PS3.2 annex A).
+class AcceptedContext:
+    """Accepted SOP class: a row of the conformance statement's table of contexts (PS3.2 annex A).
 
     Attributes
     ----------
     sop_class
         Abstract syntax.
     transfer_syntaxes
-        In order of preference.
+        Transfer syntaxes in order of preference.
     peer_is_scp
         Whether the peer that opens the association is the SCP of the service, and may say so by role
         selection (PS3.7 D.3.3.4).
@@ -100,32 +51,33 @@ class Accepted:
     peer_is_scp: bool = False
 
 
-ACCEPTED: tuple[Accepted, ...] = (
-    Accepted(Verification, UNCOMPRESSED),
-    *(Accepted(sop_class, TRANSFER_SYNTAXES) for sop_class in FILM_SOP_CLASSES),
-    # For the answers to our own requests; we promise nobody to keep anything.
-    Accepted(StorageCommitmentPushModel, UNCOMPRESSED, peer_is_scp=True),
+ACCEPTED_CONTEXTS: tuple[AcceptedContext, ...] = (
+    AcceptedContext(Verification, UNCOMPRESSED),
+    *(AcceptedContext(sop_class, TRANSFER_SYNTAXES) for sop_class in ACCEPTED_SOP_CLASSES),
+    # For the answers to the node's own requests; the node itself commits to nothing.
+    AcceptedContext(StorageCommitmentPushModel, UNCOMPRESSED, peer_is_scp=True),
 )
+"""All accepted contexts, in the order of the conformance statement."""
 
 
 def presentation_contexts() -> list[PresentationContext]:
-    """Return what the SCP supports, as pynetdicom wants it."""
-    built = [build_context(row.sop_class, list(row.transfer_syntaxes)) for row in ACCEPTED]
-    for row, context in zip(ACCEPTED, built, strict=True):
+    """Return the accepted contexts as pynetdicom needs them."""
+    built = [build_context(row.sop_class, list(row.transfer_syntaxes)) for row in ACCEPTED_CONTEXTS]
+    for row, context in zip(ACCEPTED_CONTEXTS, built, strict=True):
         if row.peer_is_scp:
             # Both: some archives answer without role selection, and an association without it must open too.
             context.scu_role = context.scp_role = True
     return built
 
 
-def rows() -> Iterator[tuple[str, str, str, str]]:
-    """Yield the accepted contexts for printing.
+def context_rows() -> Iterator[tuple[str, str, str, str]]:
+    """Yield the accepted contexts, one row for each transfer syntax.
 
     Yields
     ------
     tuple of str
         SOP class name, SOP class UID, transfer syntax name, transfer syntax UID.
     """
-    for row in ACCEPTED:
+    for row in ACCEPTED_CONTEXTS:
         for syntax in row.transfer_syntaxes:
             yield row.sop_class.name, str(row.sop_class), syntax.name, str(syntax)

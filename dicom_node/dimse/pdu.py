@@ -1,4 +1,4 @@
-"""Protocol data units (PS3.8 9.3): what one must look like before anybody decodes it."""
+"""Protocol data units (PS3.8 9.3): checks of received ones, made before they are decoded."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _CONTEXT_ITEM, _USER_ITEM = 0x20, 0x50
 _SUB_ITEMS_AT = {_CONTEXT_ITEM: 4, _USER_ITEM: 0}
 
 
-class Malformed(Exception):
-    """A PDU that breaks PS3.8."""
+class MalformedPDU(Exception):
+    """Error for a PDU that violates PS3.8; the association is aborted."""
 
 
-class Data:
-    """A received P-DATA-TF: what pynetdicom's state machine asks of one, over the bytes as they came.
+class DataPDU:
+    """Received P-DATA-TF, with the interface that pynetdicom's state machine needs; its bytes are not copied.
 
     Parameters
     ----------
     body
-        The PDU without its header.
+        PDU without its header.
 
     Raises
     ------
-    Malformed
-        When the values do not end where it ends.
+    MalformedPDU
+        When the presentation data values do not fill the PDU exactly.
     """
 
     def __init__(self, body: bytearray) -> None:
@@ -46,32 +46,32 @@ class Data:
             try:
                 length, context_id = _PDV_HEADER.unpack_from(view, position)
             except struct.error:
-                raise Malformed("a P-DATA ends inside a PDV's header") from None
+                raise MalformedPDU("a P-DATA ends inside the header of a PDV") from None
             end = position + 4 + length
             if length < 2 or end > len(view):
-                raise Malformed(f"a PDV announces {length} bytes")
+                raise MalformedPDU(f"a PDV announces {length} bytes, which do not fit into its P-DATA")
             values.append((context_id, view[position + _PDV_HEADER.size : end]))
             position = end
 
     def to_primitive(self) -> P_DATA:
-        """Return its values: number of the presentation context, and a view of what was sent in it."""
+        """Return the presentation data values: presentation context ID, and a view of the bytes of each."""
         return self._primitive
 
 
-def check_associate(body: bytearray) -> None:
-    """Refuse an A-ASSOCIATE-RQ whose decoding would take long or mean nothing (PS3.8 9.3.2).
+def check_associate_request(body: bytearray) -> None:
+    """Refuse an A-ASSOCIATE-RQ that is malformed or would take long to decode (PS3.8 9.3.2).
 
-    Presentation context ids are odd and each stands once, so there are at most 128.
+    Presentation context IDs are odd and unique, so there are at most 128.
 
     Parameters
     ----------
     body
-        The PDU without its header.
+        PDU without its header.
 
     Raises
     ------
-    Malformed
-        When it is such a one.
+    MalformedPDU
+        When the request is malformed or has too many items.
     """
     ids: set[int] = set()
     count = 0
@@ -79,25 +79,25 @@ def check_associate(body: bytearray) -> None:
         if kind == _CONTEXT_ITEM:
             context_id = body[begin] if end > begin else 0
             if context_id % 2 == 0 or context_id in ids:
-                raise Malformed(f"presentation context id {context_id} is even or stands twice")
+                raise MalformedPDU(f"presentation context ID {context_id} is even or not unique")
             ids.add(context_id)
         count += 1
         if kind in _SUB_ITEMS_AT:
             count += sum(1 for _ in _items(body, begin + _SUB_ITEMS_AT[kind], end))
         if count > _MAX_ITEMS:
-            raise Malformed(f"an A-ASSOCIATE-RQ has more than {_MAX_ITEMS} items")
+            raise MalformedPDU(f"an A-ASSOCIATE-RQ has more than {_MAX_ITEMS} items")
     if not ids:
-        raise Malformed("an A-ASSOCIATE-RQ proposes no presentation context")
+        raise MalformedPDU("an A-ASSOCIATE-RQ proposes no presentation context")
 
 
 def _items(body: bytearray, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield type, begin and end of every item between two positions."""
+    """Yield type, begin and end of each item between two positions."""
     while position < end:
         if position + _ITEM_HEADER.size > end:
-            raise Malformed("an A-ASSOCIATE-RQ ends inside an item's header")
+            raise MalformedPDU("an A-ASSOCIATE-RQ ends inside the header of an item")
         kind, length = _ITEM_HEADER.unpack_from(body, position)
         begin = position + _ITEM_HEADER.size
         position = begin + length
         if position > end:
-            raise Malformed("an A-ASSOCIATE-RQ ends inside an item")
+            raise MalformedPDU("an A-ASSOCIATE-RQ ends inside an item")
         yield kind, begin, position

@@ -1,4 +1,4 @@
-"""DIMSE statuses by name: those that the node answers, and what an answer from a peer means.
+"""DIMSE statuses: those that the node answers, and the meaning of those that peers answer.
 
 Sources: PS3.7 annex C (general statuses), PS3.4 table B.2-1 (C-STORE), PS3.3 C.14.1.1 (Failure Reason of a
 storage commitment).
@@ -12,41 +12,47 @@ from typing import Self
 
 
 class Status(enum.IntEnum):
-    """What the node answers as acceptor.
+    """Status that the node answers as SCP.
 
-    The low byte of the A7 and C0 ranges is ours to give (PS3.4 B.2.3); each has a sentence in the Error
-    Comment (0000,0902).
+    The low byte of the A7xx and C0xx ranges is free for implementations (PS3.4 B.2.3). A sentence in the
+    Error Comment (0000,0902) says more.
     """
 
     text: str
-    """What it says, for the conformance statement."""
+    """Meaning of the status, for the conformance statement."""
 
-    SUCCESS = 0x0000, "Kept: on disk and in the index."
-    PROCESSING_FAILURE = 0x0110, "An event could not be recorded; report it again later."
-    NO_SUCH_EVENT_TYPE = 0x0113, "Neither of the two events of storage commitment."
+    SUCCESS = 0x0000, "The instance or the commitment report is safe on disk and in the index."
+    PROCESSING_FAILURE = 0x0110, "The commitment report could not be recorded; send it again later."
+    NO_SUCH_EVENT_TYPE = 0x0113, "The event type of an N-EVENT-REPORT is neither 1 nor 2."
     INVALID_ARGUMENT = (
         0x0115,
-        "The event tells of a transaction that the node never began, or cannot be read.",
+        "The N-EVENT-REPORT cannot be read, or names a transaction that the node did not begin.",
     )
-    UNRECOGNISED_OPERATION = 0x0211, "None of C-ECHO, C-STORE and the N-EVENT-REPORT of storage commitment."
-    OUT_OF_RESOURCES = 0xA700, "No room in the spool or the database; send again later."
-    STORAGE_FAILED = 0xA701, "Spool or database cannot be written; send again later."
+    UNRECOGNISED_OPERATION = (
+        0x0211,
+        "The request is none of C-ECHO, C-STORE and the N-EVENT-REPORT of storage commitment.",
+    )
+    OUT_OF_RESOURCES = 0xA700, "The disk of the received files or of the database is full; send again later."
+    STORAGE_FAILED = 0xA701, "The received files or the database cannot be written; send again later."
     INTERNAL_ERROR = (
         0xA702,
-        "The node failed in a way that nobody foresaw; nothing was kept, send again later.",
+        "Unexpected error in the node; nothing was kept, send again later.",
     )
     DATA_SET_DOES_NOT_MATCH = (
         0xA900,
-        "SOP class or instance of the data set, of the command and of the context are not the same.",
+        "SOP Class UID or SOP Instance UID differ between data set, command and presentation context.",
     )
-    NOT_A_DATA_SET = 0xC010, "The bytes are no data set in the negotiated transfer syntax."
-    TRUNCATED = 0xC011, "The data set ends before its elements do."
-    TOO_COMPLEX = 0xC012, "More elements, or deeper nesting, than any film has."
-    MISSING_UID = 0xC020, "A SOP, Study or Series UID is absent or empty."
-    INVALID_UID = 0xC021, "A UID breaks the rules of PS3.5 9.1."
+    NOT_A_DATA_SET = 0xC010, "The bytes are not a data set in the negotiated transfer syntax."
+    TRUNCATED = 0xC011, "The data set ends in the middle of an element."
+    TOO_COMPLEX = 0xC012, "The data set has more elements, or deeper nesting, than any radiograph has."
+    MISSING_UID = (
+        0xC020,
+        "SOP Class, SOP Instance, Study Instance or Series Instance UID is missing or empty.",
+    )
+    INVALID_UID = 0xC021, "One of these UIDs violates the rules of PS3.5 9.1."
 
     def __new__(cls, value: int, text: str) -> Self:
-        """Make a member of a status and what it says."""
+        """Create a member from a status and its meaning."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.text = text
@@ -54,31 +60,31 @@ class Status(enum.IntEnum):
 
 
 class Outcome(enum.Enum):
-    """What became of an instance that a peer answered for."""
+    """Outcome of a request, as the peer's answer gives it."""
 
     SUCCESS = "success"
-    WARNING = "warning"  # stored, with a remark
-    PERMANENT = "refused"  # the same request will be refused again
+    WARNING = "warning"  # done, with a remark
+    PERMANENT = "refused"  # the same request would be refused again
     TRANSIENT = "try later"
 
     @property
     def delivered(self) -> bool:
-        """Whether the peer has it."""
+        """True when the peer has the instance."""
         return self in (Outcome.SUCCESS, Outcome.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
-    """A range of statuses that mean the same.
+class StatusMeaning:
+    """Meaning of a range of statuses.
 
     Attributes
     ----------
     first, last
-        Inclusive.
+        Ends of the range, both inclusive.
     outcome
-        What became of the instance.
+        Outcome of the request.
     text
-        The standard's words.
+        Meaning in the words of the standard.
     """
 
     first: int
@@ -87,50 +93,51 @@ class Meaning:
     text: str
 
 
-ANSWERS: tuple[Meaning, ...] = (
-    Meaning(0x0000, 0x0000, Outcome.SUCCESS, "success"),
-    Meaning(0x0001, 0x0001, Outcome.WARNING, "warning"),
-    Meaning(0x0105, 0x0106, Outcome.PERMANENT, "no such attribute, or an invalid value"),
-    Meaning(0x0107, 0x0107, Outcome.WARNING, "warning: attribute list error"),
-    Meaning(0x0110, 0x0110, Outcome.TRANSIENT, "processing failure"),
-    # The peer has this UID already. Ours are made from the content, so it has this content.
-    Meaning(0x0111, 0x0111, Outcome.WARNING, "duplicate SOP instance"),
-    Meaning(0x0112, 0x0115, Outcome.PERMANENT, "no such SOP instance, event type or argument"),
-    Meaning(0x0116, 0x0116, Outcome.WARNING, "warning: attribute value out of range"),
-    Meaning(0x0117, 0x0119, Outcome.PERMANENT, "invalid SOP instance or class"),
-    Meaning(0x0120, 0x0121, Outcome.PERMANENT, "missing attribute or value"),
-    Meaning(0x0122, 0x0122, Outcome.PERMANENT, "SOP class not supported"),
-    Meaning(0x0123, 0x0123, Outcome.PERMANENT, "no such action"),
-    Meaning(0x0124, 0x0124, Outcome.PERMANENT, "not authorised"),
-    Meaning(0x0210, 0x0210, Outcome.TRANSIENT, "duplicate invocation"),
-    Meaning(0x0211, 0x0211, Outcome.PERMANENT, "unrecognised operation"),
-    Meaning(0x0212, 0x0212, Outcome.PERMANENT, "mistyped argument"),
-    Meaning(0x0213, 0x0213, Outcome.TRANSIENT, "resource limitation"),
-    Meaning(0xA700, 0xA7FF, Outcome.TRANSIENT, "out of resources"),
-    Meaning(0xA900, 0xA9FF, Outcome.PERMANENT, "data set does not match SOP class"),
-    Meaning(0xB000, 0xB000, Outcome.WARNING, "warning: coercion of data elements"),
-    Meaning(0xB006, 0xB006, Outcome.WARNING, "warning: elements discarded"),
-    Meaning(0xB007, 0xB007, Outcome.WARNING, "warning: data set does not match SOP class"),
-    Meaning(0xB000, 0xBFFF, Outcome.WARNING, "warning"),
-    Meaning(0xC000, 0xCFFF, Outcome.PERMANENT, "cannot understand"),
-    Meaning(0xFE00, 0xFE00, Outcome.TRANSIENT, "cancelled"),
+RESPONSE_STATUSES: tuple[StatusMeaning, ...] = (
+    StatusMeaning(0x0000, 0x0000, Outcome.SUCCESS, "success"),
+    StatusMeaning(0x0001, 0x0001, Outcome.WARNING, "warning"),
+    StatusMeaning(0x0105, 0x0106, Outcome.PERMANENT, "no such attribute, or an invalid value"),
+    StatusMeaning(0x0107, 0x0107, Outcome.WARNING, "warning: attribute list error"),
+    StatusMeaning(0x0110, 0x0110, Outcome.TRANSIENT, "processing failure"),
+    # The peer has an instance with this UID. UIDs of results are made from their content: it has the same.
+    StatusMeaning(0x0111, 0x0111, Outcome.WARNING, "duplicate SOP instance"),
+    StatusMeaning(0x0112, 0x0115, Outcome.PERMANENT, "no such SOP instance, event type or argument"),
+    StatusMeaning(0x0116, 0x0116, Outcome.WARNING, "warning: attribute value out of range"),
+    StatusMeaning(0x0117, 0x0119, Outcome.PERMANENT, "invalid SOP instance or class"),
+    StatusMeaning(0x0120, 0x0121, Outcome.PERMANENT, "missing attribute or value"),
+    StatusMeaning(0x0122, 0x0122, Outcome.PERMANENT, "SOP class not supported"),
+    StatusMeaning(0x0123, 0x0123, Outcome.PERMANENT, "no such action"),
+    StatusMeaning(0x0124, 0x0124, Outcome.PERMANENT, "not authorised"),
+    StatusMeaning(0x0210, 0x0210, Outcome.TRANSIENT, "duplicate invocation"),
+    StatusMeaning(0x0211, 0x0211, Outcome.PERMANENT, "unrecognised operation"),
+    StatusMeaning(0x0212, 0x0212, Outcome.PERMANENT, "mistyped argument"),
+    StatusMeaning(0x0213, 0x0213, Outcome.TRANSIENT, "resource limitation"),
+    StatusMeaning(0xA700, 0xA7FF, Outcome.TRANSIENT, "out of resources"),
+    StatusMeaning(0xA900, 0xA9FF, Outcome.PERMANENT, "data set does not match SOP class"),
+    StatusMeaning(0xB000, 0xB000, Outcome.WARNING, "warning: coercion of data elements"),
+    StatusMeaning(0xB006, 0xB006, Outcome.WARNING, "warning: elements discarded"),
+    StatusMeaning(0xB007, 0xB007, Outcome.WARNING, "warning: data set does not match SOP class"),
+    StatusMeaning(0xB000, 0xBFFF, Outcome.WARNING, "warning"),
+    StatusMeaning(0xC000, 0xCFFF, Outcome.PERMANENT, "cannot understand"),
+    StatusMeaning(0xFE00, 0xFE00, Outcome.TRANSIENT, "cancelled"),
 )
-"""Looked up from the top. A warning says that the instance was stored, so it counts as delivered. The C000
-range is the peer's judgement of the object, which will be the same tomorrow: a person has to look."""
+"""Meanings of the statuses that peers answer; the first range that fits counts. A warning says that the
+instance was stored, so it counts as delivered. The Cxxx range is the peer's opinion of the object, which will
+not change: a person has to look."""
 
-_UNKNOWN = "a status that the standard does not know"
+_UNKNOWN = "a status that the standard does not define"
 
 
-def meaning_of(status: int) -> Meaning:
-    """Return what a C-STORE answer means.
+def meaning_of(status: int) -> StatusMeaning:
+    """Return the meaning of a status that a peer answered.
 
     Parameters
     ----------
     status
-        (0000,0900), 0 to 0xFFFF. One that no table knows is worth another try: it costs little, and
+        Status (0000,0900), 0 to 0xFFFF. An unknown status counts as transient: another try costs little, and
         giving up could lose a result.
     """
-    for meaning in ANSWERS:
+    for meaning in RESPONSE_STATUSES:
         if meaning.first <= status <= meaning.last:
             return meaning
-    return Meaning(status, status, Outcome.TRANSIENT, _UNKNOWN)
+    return StatusMeaning(status, status, Outcome.TRANSIENT, _UNKNOWN)

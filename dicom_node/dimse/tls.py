@@ -1,4 +1,4 @@
-"""TLS as BCP 195 wants it (PS3.15 B.12: RFC 8996 and 9325): version 1.2 or newer, forward secrecy, AEAD."""
+"""TLS contexts by BCP 195 (PS3.15 B.12: RFC 8996 and 9325): version 1.2 or newer, forward secrecy, AEAD."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dicom_node.config.sections import Destination, DicomSettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
 
-# Of TLS 1.2; those of 1.3 are all of this kind.
+# Cipher suites for TLS 1.2; all suites of TLS 1.3 have forward secrecy and AEAD.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 def check_certificates(settings: Settings) -> None:
-    """Read every certificate and key of the settings, so that a wrong one is known before a port is open.
+    """Read every certificate and key of the settings, so that a bad one is reported before a port opens.
 
     Raises
     ------
     ConfigurationError
-        Of the first that cannot be used.
+        For the first one that cannot be used.
     """
     server_context(settings.dicom)
     for destination in settings.destinations:
@@ -27,7 +27,7 @@ def check_certificates(settings: Settings) -> None:
 
 
 def server_context(settings: DicomSettings) -> ssl.SSLContext | None:
-    """Return what the SCP accepts connections with; None when it speaks no TLS.
+    """Return the TLS context of the SCP; None when it does not use TLS.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def server_context(settings: DicomSettings) -> ssl.SSLContext | None:
 
 
 def client_context(destination: Destination) -> ssl.SSLContext:
-    """Return what a destination is connected to with; its name or address must stand in its certificate.
+    """Return the TLS context for a destination, whose certificate must name its host.
 
     Raises
     ------
@@ -75,8 +75,8 @@ def _show(context: ssl.SSLContext, certificate: Path, key: Path, where: str) -> 
         context.load_cert_chain(certificate, key, password=_no_password)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"{where}tls_certificate {certificate}, tls_key {key}: {_why(error)}; name the PEM files of a "
-            "certificate and of its private key"
+            f"{where}tls_certificate {certificate}, tls_key {key}: {_why(error)}; set them to the PEM files "
+            "of a certificate and of its private key"
         ) from None
 
 
@@ -85,7 +85,7 @@ def _trust(context: ssl.SSLContext, ca: Path, where: str) -> None:
         context.load_verify_locations(ca)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"{where}tls_ca {ca}: {_why(error)}; name a PEM file of certificates"
+            f"{where}tls_ca {ca}: {_why(error)}; set it to a PEM file of certificates"
         ) from None
 
 
@@ -95,5 +95,5 @@ def _no_password() -> str:
 
 def _why(error: OSError | ValueError) -> str:
     if isinstance(error, ssl.SSLError):
-        return f"no PEM file, or the two do not match ({error.reason or 'not PEM'})"
+        return f"not a PEM file, or certificate and key do not match ({error.reason or 'not PEM'})"
     return getattr(error, "strerror", None) or str(error)

@@ -1,8 +1,9 @@
-"""Sockets that no peer can hold: every read and write has a deadline.
+"""Sockets with a deadline for every read and write, so that no peer can block the node.
 
-pynetdicom keeps the state machine and the negotiation; what it leaves open is closed here and in
-:mod:`dicom_node.dimse.server.upper_layer`. The threads of an association wait for something to happen
-instead of asking a thousand times a second.
+pynetdicom keeps the state machine and the negotiation; this module and
+:mod:`dicom_node.dimse.server.upper_layer` add the limits that it lacks. The threads of an association wait
+for events, where pynetdicom's own poll a thousand times a second. tests/unit/test_library_contract.py lists
+the private names of pynetdicom that are used.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 from dicom_node.dimse.pdu import MAX_ASSOCIATE_BYTES
 from dicom_node.errors import ConfigurationError
 
-# pynetdicom logs what stands in messages, and a traceback for whatever a peer gets wrong; what matters is
-# logged here. Its logger has a handler that does nothing, and nothing passes beyond that.
+# pynetdicom logs the content of messages, which is patient data, and a traceback for every mistake of a peer.
+# The node logs what matters itself, so that nothing of pynetdicom's log is passed on.
 _config.LOG_HANDLER_LEVEL = "none"
 logging.getLogger("pynetdicom").propagate = False
 
@@ -33,22 +34,22 @@ _POLL_MILLISECONDS = 250
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket, to be shared by several processes.
+    """Return a listening socket that several processes can share.
 
-    It does not block, so that a process whose sibling was quicker is not stuck in ``accept``. It may be
-    bound again at once after a restart, but never beside another program that listens.
+    It does not block, so that a process is not stuck in ``accept`` when a sibling took the connection. After
+    a restart the port can be bound again at once, but not while another program listens on it.
 
     Parameters
     ----------
     host
         Name or address to listen on.
     port
-        0 takes a free one.
+        TCP port; 0 takes a free one.
 
     Raises
     ------
     ConfigurationError
-        When the address is not of this host, or the port is taken.
+        When the address does not belong to this host, or the port is taken.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(
@@ -56,7 +57,9 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
         listening = socket.socket(family, kind)
     except OSError as error:
-        raise ConfigurationError(f"dicom.host {host}: {error.strerror}") from None
+        raise ConfigurationError(
+            f"dicom.host {host}: {error.strerror}; set it to a name or an address of this host"
+        ) from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
@@ -72,16 +75,16 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class DeadlineSocket(AssociationSocket):
-    """A socket on which no single PDU takes longer than it may.
+    """Socket with a deadline for every PDU.
 
     Parameters
     ----------
     assoc
-        That it belongs to.
+        Association of the socket.
     seconds
-        For one PDU, in either direction.
+        Most seconds for one PDU, in either direction.
     client_socket, address
-        As pynetdicom has them: an accepted socket, or the local address of one to be connected.
+        Parameters of pynetdicom: an accepted socket, or the local address of one to be connected.
     """
 
     def __init__(
@@ -96,21 +99,21 @@ class DeadlineSocket(AssociationSocket):
         cast("socket.socket", self.socket).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Read so many bytes; fewer when the peer closed the connection first.
+        """Read a number of bytes; fewer when the peer closed the connection first.
 
         Raises
         ------
         TimeoutError
-            When they did not come in time.
+            When they did not arrive in time.
         OSError
-            When the connection is gone, or no PDU is so long.
+            When the connection is gone, or the number is longer than any PDU.
         """
         if nr_bytes > MAX_ASSOCIATE_BYTES:
             raise OSError(f"the peer announced a PDU of {nr_bytes} bytes")
         return self.receive(nr_bytes, time.monotonic() + self._seconds)
 
     def receive(self, count: int, deadline: float) -> bytearray:
-        """As :meth:`recv`, up to a moment of the monotonic clock."""
+        """Read as :meth:`recv` does, with a deadline on the monotonic clock, in seconds."""
         peer = cast("socket.socket", self.socket)
         data = bytearray(count)
         view, position = memoryview(data), 0
@@ -126,7 +129,7 @@ class DeadlineSocket(AssociationSocket):
         return data
 
     def send(self, bytestream: bytes) -> None:
-        """Write a PDU; a peer that does not take it in time has closed the connection."""
+        """Write a PDU; when the peer does not take it in time, the connection counts as closed."""
         try:
             peer = cast("socket.socket", self.socket)
             peer.settimeout(self._seconds)
@@ -135,19 +138,19 @@ class DeadlineSocket(AssociationSocket):
             self.event_queue.put("Evt17")
 
     def cut(self) -> None:
-        """End the connection, from any thread; whoever reads or waits notices at once."""
+        """Shut the connection down, from any thread; a thread that reads or waits notices at once."""
         with contextlib.suppress(OSError, AttributeError):
             cast("socket.socket", self.socket).shutdown(socket.SHUT_RDWR)
 
     def _shutdown_socket(self) -> None:
-        # pynetdicom's own does not close a connection that the peer has reset.
+        # pynetdicom's own method does not close a connection that the peer has reset.
         self.cut()
         if self.socket is not None:
             self.socket.close()
 
 
 class AcceptedSocket(DeadlineSocket):
-    """The socket of an acceptor, which waits for the peer and for the association at once.
+    """Socket of an acceptor, which waits for the peer and for its own association at the same time.
 
     Parameters
     ----------
@@ -158,20 +161,20 @@ class AcceptedSocket(DeadlineSocket):
     def __init__(self, assoc: Association, seconds: float, client_socket: socket.socket) -> None:
         super().__init__(assoc, seconds, client_socket=client_socket)
         self._peer_fd = client_socket.fileno()
-        # An open file and no bare descriptor: waking after the end must not write to somebody else's.
+        # A file object, not a bare descriptor: a late wake-up must not write to a descriptor that is reused.
         self._wake = os.fdopen(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "r+b", buffering=0)
-        # poll, because select knows no descriptor above 1023.
+        # poll, because select cannot watch descriptors above 1023.
         self._poll = select.poll()
         self._poll.register(self._peer_fd, select.POLLIN)
         self._poll.register(self._wake.fileno(), select.POLLIN)
 
     @property
     def ready(self) -> bool:
-        """Whether the peer sent something; waits a while for it unless there is other work."""
+        """True when the peer sent something; waits up to 0.25 s for it unless there is other work."""
         if self.socket is None or not self._is_connected:
             return False
         dul = self.assoc.dul
-        # What TLS has decrypted already, poll does not see.
+        # poll does not see bytes that TLS has already decrypted.
         buffered = isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
         waits = dul.event_queue.empty() and dul.state_machine.current_state != "Sta13" and not buffered
         ready = dict(self._poll.poll(_POLL_MILLISECONDS if waits else 0))
@@ -180,14 +183,14 @@ class AcceptedSocket(DeadlineSocket):
         return buffered or bool(ready)
 
     def wake(self) -> None:
-        """End the waiting in :attr:`ready`, from another thread."""
+        """End the wait in :attr:`ready`, from another thread."""
         try:
             self._wake.write(b"\1" + bytes(7))
         except (OSError, ValueError):
             return  # the association has ended
 
     def drain(self) -> bool:
-        """Throw away what the peer still sends; False when it has closed the connection."""
+        """Discard bytes that the peer still sends; return False when it has closed the connection."""
         try:
             peer = cast("socket.socket", self.socket)
             peer.settimeout(0)
@@ -198,6 +201,6 @@ class AcceptedSocket(DeadlineSocket):
             return False
 
     def end(self) -> None:
-        """Close everything; called by the last thread that uses it."""
+        """Close socket and wake-up descriptor; called by the last thread that uses them."""
         self._shutdown_socket()
         self._wake.close()

@@ -1,4 +1,4 @@
 """DICOM images as arrays: attributes, decoding, greyscale, rendering, selection of films.
 
-Imports runtime and errors.
+This package imports only runtime and errors.
 """

@@ -1,7 +1,7 @@
-"""Values of elements as they are met: missing, empty, malformed or of an ambiguous VR.
+"""Element values of untrusted headers: missing, empty, malformed or of an ambiguous VR.
 
-A source header with bad values is the normal case. Whoever reads one asks here and gets a value that can
-be used, or none.
+A header with bad values is the normal case. These functions return a value that can be used, or none, and
+never raise for bad content.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ MALFORMED = (
     ValueError,
     struct.error,
 )
-"""What pydicom and the pixel decoders raise on bytes that are not what they say they are."""
+"""Exceptions that pydicom and the pixel decoders raise on malformed bytes."""
 
 
 class _Tolerance:
-    """pydicom's validation and Python's warnings, both process-wide, off while anybody is inside."""
+    """Switch for pydicom's validation and Python's warnings: off while any thread is inside.
+
+    Both are process-wide, so the threads inside are counted.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -64,12 +67,12 @@ _TOLERANCE = _Tolerance()
 
 
 def tolerance() -> AbstractContextManager[None]:
-    """Let pydicom take values as they are, without a word; for any number of threads, and nested."""
+    """Return a context in which pydicom neither validates values nor warns; threads may share and nest it."""
     return _TOLERANCE
 
 
 def value(ds: Dataset, keyword: str) -> Any:
-    """Value of an element; None when it is missing, empty or cannot be read."""
+    """Return the value of an element; None when it is missing, empty or cannot be read."""
     try:
         with tolerance():
             found = ds.get(keyword)
@@ -79,27 +82,27 @@ def value(ds: Dataset, keyword: str) -> Any:
 
 
 def texts(ds: Dataset, keyword: str) -> list[str]:
-    """Values of an element as text without surrounding blanks, empty ones included."""
+    """Return the values of an element as text without surrounding blanks, empty ones included."""
     found = value(ds, keyword)
     if found is None or isinstance(found, Sequence | bytes):
         return []
     many = found if isinstance(found, MultiValue | list | tuple) else [found]
     try:
-        with tolerance():  # a person's name is decoded only now
+        with tolerance():  # pydicom decodes a person's name only here
             return ["" if item is None else str(item).strip(" \0") for item in many]
     except MALFORMED:
         return []
 
 
 def text(ds: Dataset, keyword: str) -> str:
-    """First value of an element as text without surrounding blanks; empty when there is none."""
+    """Return the first value of an element as text without surrounding blanks; empty when there is none."""
     return next(iter(texts(ds, keyword)), "")
 
 
 def numbers(ds: Dataset, keyword: str) -> list[float]:
-    """Values of an element as numbers; NaN for one that is none."""
+    """Return the values of an element as numbers; NaN for a value that is no number."""
     found = value(ds, keyword)
-    if isinstance(found, bytes):  # an ambiguous VR that nobody resolved
+    if isinstance(found, bytes):  # an ambiguous VR, US or OW, that was not resolved
         return [float(item) for item in np.frombuffer(found[: len(found) // 2 * 2], "<u2")]
     if found is None or isinstance(found, Sequence):
         return []
@@ -115,6 +118,6 @@ def _number(item: Any) -> float:
 
 
 def items(ds: Dataset, keyword: str) -> list[Dataset]:
-    """Items of a sequence; none when it is missing or no sequence."""
+    """Return the items of a sequence; none when it is missing or no sequence."""
     found = value(ds, keyword)
     return list(found) if isinstance(found, Sequence) else []

@@ -1,6 +1,7 @@
-"""What was known of a patient before the films were read: the text that a model may see beside them.
+"""Clinical text of a study: indication and history, which a model may read beside the films.
 
-Never what somebody said after reading them: comments, descriptions of findings, interpretations.
+Only what was known before the films were read. Comments, descriptions of findings and interpretations are
+written after reading and are never used.
 """
 
 from __future__ import annotations
@@ -11,28 +12,29 @@ from pydicom.dataset import Dataset
 
 from dicom_node.imaging import attributes
 
-#: In which the reason for an examination stands: of the imaging service request (PS3.3 C.4.12), of the visit
-#: (C.3.2) and of the patient's study (C.7.2.2).
 REASONS = (
     "ReasonForTheRequestedProcedure",
     "ReasonForTheImagingServiceRequest",
     "AdditionalPatientHistory",
     "AdmittingDiagnosesDescription",
 )
+"""Keywords of the elements that give the reason for an examination as text: of the imaging service request
+(PS3.3 C.4.12), of the visit (C.3.2) and of the patient's study (C.7.2.2)."""
 CODED_REASONS = (
     "ReasonForRequestedProcedureCodeSequence",
     "ReasonForVisitCodeSequence",
     "AdmittingDiagnosesCodeSequence",
 )
+"""Keywords of the sequences that give the same as codes; the code meaning is used."""
 
 
 def indication(headers: Sequence[Dataset]) -> str | None:
-    """Indication and history of a study, a sentence each; None when no header tells any.
+    """Return indication and history of a study, one sentence each; None when no header gives any.
 
     Parameters
     ----------
     headers
-        Of the study's images; what several of them say is said once.
+        Headers of the study's images. A sentence that several of them hold is returned once.
     """
     said: dict[str, str] = {}
     for header in headers:

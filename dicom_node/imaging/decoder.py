@@ -1,8 +1,9 @@
-"""Decode films in a child process that is limited in memory and time, and can die alone.
+"""Decoder process: decodes films with limited memory and time; when it crashes, it crashes alone.
 
-Decoders of compressed pixels are C on foreign bytes. The child answers over a Unix socket pair, the
-pixels come back in shared memory without a copy. It is an ordinary program, not a ``multiprocessing``
-child, so that it also starts from a daemonic process and never runs the parent's main module again.
+Decoders of compressed pixels are C code that reads untrusted bytes. The child process answers over a Unix
+socket pair and returns the pixels in shared memory without a copy. It is an ordinary program, not a
+``multiprocessing`` child, so that it also starts from a daemonic process and never runs the parent's main
+module again.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
-from dicom_node.imaging.grayscale import Window, Windowing
+from dicom_node.imaging.grayscale import DisplayWindow, VoiWindow
 from dicom_node.imaging.pixels import FloatArray, read_cells, read_film
-from dicom_node.imaging.rendering import Picture, read_picture
+from dicom_node.imaging.rendering import RenderedFrame, render_frame
 
 _MESSAGE_BYTES = 1 << 16
 _START_SECONDS = 60.0
@@ -39,19 +40,19 @@ _READY = b"ready"
 
 
 class Decoder:
-    """A decoder process, started when it is first needed and again after it had to be killed.
+    """Client of a decoder process, which is started when needed and restarted after it was killed.
 
-    It may be used by any thread; a forked child that uses it gets a decoder process of its own. The
-    decoder process ends with the thread that started it, and the next film starts another.
+    Any thread may use it; a forked child that uses it gets a decoder process of its own. The decoder process
+    ends with the thread that started it, and the next film starts another.
 
     Parameters
     ----------
     max_pixels
-        Rows x Columns x frames above which nothing is decoded.
+        Most pixels (Rows x Columns x frames) that are decoded.
     decode_seconds
-        For one film, after which the process is killed.
+        Most seconds for one film; then the process is killed.
     decode_bytes
-        Address space of the process.
+        Address space of the process, in bytes.
     """
 
     def __init__(self, *, max_pixels: int, decode_seconds: float, decode_bytes: int) -> None:
@@ -88,7 +89,7 @@ class Decoder:
         Parameters
         ----------
         path
-            Of a file that :func:`dicom_node.imaging.pixels.read_film` can read.
+            Path of a file that :func:`dicom_node.imaging.pixels.read_film` can read.
 
         Returns
         -------
@@ -107,41 +108,41 @@ class Decoder:
         """
         return self._decoded(path, "film")[0]
 
-    def decode_depth(self, path: Path) -> tuple[FloatArray, Window]:
-        """Decode one file in its full depth, for a person who moves the window.
+    def decode_full_range(self, path: Path) -> tuple[FloatArray, DisplayWindow]:
+        """Decode one file with its full range of values, for a person who moves the window.
 
         Parameters
         ----------
         path
-            As of :meth:`decode`.
+            As for :meth:`decode`.
 
         Returns
         -------
         pixels : numpy.ndarray
-            Shape (Rows, Columns), float32 in [0, 1], lungs dark, from the film's least value to its greatest.
-        window : Window
-            What is to be shown at first.
+            Shape (Rows, Columns), float32 in [0, 1], lungs dark: 0 is the film's least value, 1 its greatest.
+        window : DisplayWindow
+            Window to show first.
 
         Raises
         ------
         NotAnalysable, StorageFailed, NodeError
             As :meth:`decode`.
         """
-        pixels, window = self._decoded(path, "depth")
-        return pixels, Window(*window)
+        pixels, window = self._decoded(path, "full_range")
+        return pixels, DisplayWindow(*window)
 
     def decode_cells(self, path: Path) -> NDArray[np.unsignedinteger[Any]]:
-        """Decode one file to its pixel cells, for another program.
+        """Decode one file to its pixel cells, for programs that interpret them themselves.
 
         Parameters
         ----------
         path
-            As of :meth:`decode`.
+            As for :meth:`decode`.
 
         Returns
         -------
         numpy.ndarray
-            As of :func:`dicom_node.imaging.pixels.read_cells`.
+            As from :func:`dicom_node.imaging.pixels.read_cells`.
 
         Raises
         ------
@@ -151,18 +152,18 @@ class Decoder:
         cells: NDArray[np.unsignedinteger[Any]] = self._decoded(path, "cells")[0]
         return cells
 
-    def decode_picture(self, path: Path, number: int, windowing: Windowing | None) -> Picture:
-        """Decode one frame of any file as it is displayed.
+    def render_frame(self, path: Path, number: int, windowing: VoiWindow | None) -> RenderedFrame:
+        """Decode one frame of any file and render it as it is displayed.
 
         Parameters
         ----------
         path, number, windowing
-            As of :func:`dicom_node.imaging.rendering.read_picture`.
+            As for :func:`dicom_node.imaging.rendering.render_frame`.
 
         Returns
         -------
         numpy.ndarray
-            As of :func:`dicom_node.imaging.rendering.read_picture`.
+            As from :func:`dicom_node.imaging.rendering.render_frame`.
 
         Raises
         ------
@@ -170,11 +171,11 @@ class Decoder:
             As :meth:`decode`.
         """
         asked = None if windowing is None else asdict(windowing)
-        picture: Picture = self._decoded(path, "picture", number=number, windowing=asked)[0]
+        picture: RenderedFrame = self._decoded(path, "rendered", number=number, windowing=asked)[0]
         return picture
 
     def _decoded(
-        self, path: Path, what: Literal["film", "depth", "cells", "picture"], **how: Any
+        self, path: Path, what: Literal["film", "full_range", "cells", "rendered"], **how: Any
     ) -> tuple[NDArray[Any], list[float]]:
         request = json.dumps(
             {
@@ -188,7 +189,7 @@ class Decoder:
             channel = self._running()
             try:
                 channel.sendall(request)
-            except OSError:  # it died while idle, which no film is to blame for
+            except OSError:  # it died while idle: not the fault of this film
                 self._kill()
                 channel = self._running()
                 channel.sendall(request)
@@ -252,7 +253,7 @@ class Decoder:
         )
 
     def _kill(self) -> int:
-        """End the process; returns its return code, 0 when there was none."""
+        """End the process and return its exit code; 0 when there was none."""
         process, channel = self._process, self._channel
         self._process = self._channel = None
         if channel is not None:
@@ -261,7 +262,7 @@ class Decoder:
             return 0
         ended = process.poll()
         if ended is None and channel is not None:
-            # Give one that closed its end a moment to say how it ended.
+            # A process that closed its end may need a moment to exit, so that its exit code can be reported.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 ended = process.wait(0.05)
         process.kill()
@@ -281,15 +282,15 @@ def _mapped(descriptors: list[int], shape: list[int], dtype: str) -> NDArray[Any
     return np.frombuffer(memory, dtype).reshape(shape)
 
 
-# --- in the child --------------------------------------------------------------------------------
+# --- in the decoder process --------------------------------------------------------------------------------
 
 
 def _confine(decode_bytes: int, parent: int) -> None:
-    """Limit this process, and tie its life to the parent's."""
+    """Limit the memory of this process, and end it when its parent ends."""
     resource.setrlimit(resource.RLIMIT_AS, (decode_bytes, decode_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before it could be tied to
+    if os.getppid() != parent:  # the parent ended before the line above
         sys.exit(0)
 
 
@@ -300,11 +301,11 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     try:
         if request["what"] == "cells":
             pixels = read_cells(path, max_pixels=max_pixels)
-        elif request["what"] == "picture":
-            asked = None if request["windowing"] is None else Windowing(**request["windowing"])
-            pixels = read_picture(path, max_pixels=max_pixels, number=request["number"], windowing=asked)
+        elif request["what"] == "rendered":
+            asked = None if request["windowing"] is None else VoiWindow(**request["windowing"])
+            pixels = render_frame(path, max_pixels=max_pixels, number=request["number"], windowing=asked)
         else:
-            film = read_film(path, max_pixels=max_pixels, full_depth=request["what"] == "depth")
+            film = read_film(path, max_pixels=max_pixels, full_range=request["what"] == "full_range")
             pixels = film.pixels
             window = [] if film.window is None else [film.window.center, film.window.width]
     except NotAnalysable as error:

@@ -1,8 +1,9 @@
-"""Stored value -> displayed grey, as one table (PS3.3 C.11, C.7.6.3.1.2, C.7.5.1.1.2).
+"""Greyscale pipeline: tables from pixel cells to displayed greys (PS3.3 C.11, C.7.6.3.1.2, C.7.5.1.1.2).
 
 Modality LUT or rescale, VOI LUT or window, polarity and padding are all functions of the stored value
-alone. They are folded into one table with an entry for each pixel cell that can occur, so that a film of
-any size is looked up once.
+alone. They are combined into one table with an entry for each possible pixel cell, so that a film of any
+size needs one lookup for each pixel. There are three tables: :func:`grey_table` for models,
+:func:`display_table` for a person, :func:`full_range_table` for a person who moves the window.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ Cells: TypeAlias = NDArray[Any]
 """Pixel cells as unsigned integers of 8 or 16 bits."""
 
 PERCENTILES = (0.5, 99.5)
-"""What a film without a window is stretched between: marker and collimator edge stay out."""
+"""Percentiles that become black and white in a film without a window: markers and collimator edges lie
+outside."""
 
 SAMPLES = 250_000
-"""Pixels, on a regular grid, that percentiles are taken from."""
+"""Number of pixels, on a regular grid, from which percentiles are computed."""
 
 _ONE_GREY = 1 / 255
 _LEAST_SLOPE = 1e-6
 _STEP = 1e-6
-"""A window of this width, in values, is a step."""
+"""Least width of a window, in values; a window of this width is a step."""
 _OVERLAY_GROUP, _OVERLAY_BIT_POSITION = 0x6000, 0x0102
 _DESCRIPTOR_VALUES = 3
 _WORDS = 1 << 16
@@ -42,14 +44,14 @@ _WORDS = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class PixelCell:
-    """How a stored value lies in its pixel cell (PS3.5 8.1.1).
+    """Layout of a stored value in its pixel cell (PS3.5 8.1.1).
 
     Attributes
     ----------
     stored, high_bit
         Bits Stored and High Bit.
     signed
-        Whether Pixel Representation says two's complement.
+        True for two's complement (Pixel Representation 1).
     """
 
     stored: int
@@ -58,21 +60,21 @@ class PixelCell:
 
 
 def grey_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) -> FloatArray:
-    """Grey of every pixel cell that can occur.
+    """Return the grey of every possible pixel cell, as models see a film.
 
-    Without a VOI LUT or a window that shows anything, the picture is stretched between its
-    `PERCENTILES`. Padding becomes black.
+    Without a usable VOI LUT or window, the `PERCENTILES` of the picture become black and white. Padding
+    becomes black.
 
     Parameters
     ----------
     ds
         Header of the film.
     cell
-        What the cells hold.
+        Layout of the cells.
     cells
-        Shape (rows, columns), unsigned; the table is for these.
+        Shape (rows, columns), unsigned integers: the picture that the table is for.
     inverted
-        Whether low values are displayed bright (MONOCHROME1).
+        True when low values are displayed bright (MONOCHROME1).
 
     Returns
     -------
@@ -99,20 +101,20 @@ def grey_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Windowing:
-    """A window (PS3.3 C.11.2.1.2, C.11.2.1.3).
+class VoiWindow:
+    """VOI window with its function (PS3.3 C.11.2.1.2, C.11.2.1.3).
 
     Attributes
     ----------
     center, width
-        Window Center and Window Width, on the scale that comes out of the Modality LUT.
+        Window Center and Window Width, in values after the Modality LUT.
     function
         VOI LUT Function.
 
     Raises
     ------
     ValueError
-        When the standard does not allow it.
+        When the standard does not allow such a window.
     """
 
     center: float
@@ -130,25 +132,25 @@ class Windowing:
         return function(values, self.center, self.width)
 
 
-def picture_table(
-    ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool, windowing: Windowing | None
+def display_table(
+    ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool, windowing: VoiWindow | None
 ) -> FloatArray:
-    """Grey of every pixel cell that can occur, for a person.
+    """Return the grey of every possible pixel cell, as a person sees the picture.
 
-    As :func:`grey_table`, but nothing is too plain to be shown: what its percentiles do not tell apart is
-    stretched between its least value and its greatest.
+    As :func:`grey_table`, but blank pictures are shown too: where the percentiles are equal, the least and
+    the greatest value become black and white.
 
     Parameters
     ----------
     ds, cell, cells, inverted
-        As of :func:`grey_table`.
+        As for :func:`grey_table`.
     windowing
-        What is asked for; None for what the header says.
+        Window to apply; None for the one of the header.
 
     Returns
     -------
     numpy.ndarray
-        As of :func:`grey_table`.
+        As for :func:`grey_table`.
     """
     stored = _stored_values(ds, cell, cells)
     padding = _padding(ds, stored)
@@ -167,41 +169,43 @@ def picture_table(
 
 def _shown(grey: Values, padding: NDArray[np.bool_], *, inverted: bool) -> FloatArray:
     grey = np.where(padding, 0, 1 - grey if inverted else grey)
-    # NaN would pass np.clip; it cannot arise from finite tables, slopes and windows, and is not let by.
+    # np.clip passes NaN. Finite tables, slopes and windows give none; this makes sure of it.
     return np.clip(np.nan_to_num(grey), 0, 1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """What of a film's greys is shown at first.
+class DisplayWindow:
+    """Window on the greys of a full range table.
 
     Attributes
     ----------
     center, width
-        On the scale of the greys, where 0 is the film's least value and 1 its greatest.
+        Centre and width in greys, where 0 is the film's least value and 1 its greatest.
     """
 
     center: float
     width: float
 
 
-def depth_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) -> tuple[FloatArray, Window]:
-    """Grey of every pixel cell that can occur, with every value that the film holds told apart.
+def full_range_table(
+    ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool
+) -> tuple[FloatArray, DisplayWindow]:
+    """Return the grey of every possible pixel cell over the full range of the film's values, and its window.
 
-    Where :func:`grey_table` cuts what lies outside of the window, this stretches all of the film's values
-    and says where the window is: for a person who moves it.
+    :func:`grey_table` cuts values outside of the window; this keeps them apart, for a person who moves the
+    window.
 
     Parameters
     ----------
     ds, cell, cells, inverted
-        As of :func:`grey_table`.
+        As for :func:`grey_table`.
 
     Returns
     -------
     table : numpy.ndarray
         Shape (256,) or (65536,), float32 in [0, 1], in the MONOCHROME2 sense.
-    window : Window
-        That of the header, else the picture's `PERCENTILES`.
+    window : DisplayWindow
+        Window of the header, else the one between the picture's `PERCENTILES`.
 
     Raises
     ------
@@ -219,20 +223,20 @@ def depth_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) -
     grey = (values - least) / span
     low, high = _between(ds, values, values[used], counts[used])
     center, width = ((low + high) / 2 - least) / span, max((high - low) / span, 1 / _WORDS)
-    return _shown(grey, padding, inverted=inverted), Window(1 - center if inverted else center, width)
+    return _shown(grey, padding, inverted=inverted), DisplayWindow(1 - center if inverted else center, width)
 
 
 def _between(ds: Dataset, values: Values, used: Values, counts: NDArray[Any]) -> tuple[float, float]:
-    """Return the values that the header shows as black and as white, else the percentiles of the picture."""
+    """Return the values that the header shows as black and as white, else the picture's percentiles."""
     low, high = _percentiles(used, counts)
     grey = _voi(ds, values, low, high if high > low else float(used.max()))
-    # A shape that is no straight line is shown between its ends: a window knows no other.
+    # A curve is replaced by the straight line between its ends: a display window has no other shape.
     inner = values[(grey > 0.01) & (grey < 0.99)]  # noqa: PLR2004 - a sigmoid never reaches 0 and 1
     return (float(inner.min()), float(inner.max())) if inner.size > 1 else (low, high)
 
 
 def _percentiles(used: Values, counts: NDArray[Any]) -> tuple[float, float]:
-    """Return the `PERCENTILES` of values that occur so many times."""
+    """Return the `PERCENTILES` of distinct values with their counts."""
     order = np.argsort(used)
     share = 100 * np.cumsum(counts[order]) / counts.sum()
     places = np.minimum(np.searchsorted(share, PERCENTILES), len(used) - 1)
@@ -241,11 +245,11 @@ def _percentiles(used: Values, counts: NDArray[Any]) -> tuple[float, float]:
 
 
 def _stored_values(ds: Dataset, cell: PixelCell, cells: Cells) -> Values:
-    """Stored value of every pixel cell that can occur.
+    """Return the stored value of every possible pixel cell.
 
-    Where the cells keep within Bits Stored they are taken as they are. Where not, the other bits are
-    dropped if High Bit or an embedded overlay explains them, or sign bits are missing; if nothing does,
-    Bits Stored is wrong, and dropping bits would wrap bright round to dark.
+    Cells that fit in Bits Stored are taken as they are. In others the extra bits are dropped if High Bit or
+    an embedded overlay explains them, or if sign bits are missing. If nothing explains them, Bits Stored is
+    wrong, and dropping bits would make bright pixels dark.
     """
     unsigned = np.arange(1 << (8 * cells.dtype.itemsize), dtype=cells.dtype)
     whole = unsigned.view(f"i{cells.dtype.itemsize}") if cell.signed else unsigned
@@ -263,7 +267,7 @@ def _stored_values(ds: Dataset, cell: PixelCell, cells: Cells) -> Values:
 
 
 def _embedded_overlay(ds: Dataset) -> bool:
-    """Whether an overlay plane lies in the cells' unused bits (PS3.5 8.1.2, retired)."""
+    """True when an overlay plane lies in the cells' unused bits (PS3.5 8.1.2, retired)."""
     return any(
         tag.group & 0xFF01 == _OVERLAY_GROUP and tag.element == _OVERLAY_BIT_POSITION and bool(ds[tag].value)
         for tag in ds.keys()  # noqa: SIM118 - iterating a Dataset would convert every element
@@ -271,18 +275,18 @@ def _embedded_overlay(ds: Dataset) -> bool:
 
 
 def _padding(ds: Dataset, stored: Values) -> NDArray[np.bool_]:
-    """Which stored values are padding (PS3.3 C.7.5.1.1.2)."""
+    """Return a mask of the stored values that are padding (PS3.3 C.7.5.1.1.2)."""
     first = next(iter(attributes.numbers(ds, "PixelPaddingValue")), math.nan)
     limit = next(iter(attributes.numbers(ds, "PixelPaddingRangeLimit")), first)
     low, high = sorted((first, first if math.isnan(limit) else limit))
-    # NaN, of no value or one that is no number, is unlike any stored value.
+    # NaN stands for a missing or malformed value, and equals no stored value.
     return (stored >= low) & (stored <= high)
 
 
 def _modality(ds: Dataset, stored: Values) -> Values:
-    """Modality LUT or rescale (PS3.3 C.11.1); a slope near 0 or beyond all measure is passed over."""
+    """Apply the Modality LUT or the rescale (PS3.3 C.11.1); an absurd slope or intercept is ignored."""
     for lut in _luts(ds, "ModalityLUTSequence"):
-        return lut.of(stored)
+        return lut.values(stored)
     slope = next(iter(attributes.numbers(ds, "RescaleSlope")), 1.0)
     intercept = next(iter(attributes.numbers(ds, "RescaleIntercept")), 0.0)
     if not (_LEAST_SLOPE <= abs(slope) <= 1 / _LEAST_SLOPE and abs(intercept) <= _WORDS / _LEAST_SLOPE):
@@ -291,10 +295,10 @@ def _modality(ds: Dataset, stored: Values) -> Values:
 
 
 def _voi(ds: Dataset, values: Values, low: float, high: float) -> Values:
-    """VOI LUT, window, or the range in use (PS3.3 C.11.2), as grey in [0, 1].
+    """Apply the VOI LUT, a window, or the range between `low` and `high` (PS3.3 C.11.2); grey in [0, 1].
 
-    One under which `low` and `high`, the picture's percentiles, become the same grey shows nothing of it
-    and is passed over. Of several the first is the film's own.
+    A transform that gives `low` and `high`, the picture's percentiles, the same grey would show nothing, and
+    is ignored. The first usable one is applied.
     """
     for transform in (*(lut.grey for lut in _luts(ds, "VOILUTSequence")), *_windows(ds)):
         first, last = transform(np.array([low, high]))
@@ -305,22 +309,22 @@ def _voi(ds: Dataset, values: Values, low: float, high: float) -> Values:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lut:
-    """A lookup table (PS3.3 C.11.1.1.1): what the input values from `first` on become."""
+    """Lookup table (PS3.3 C.11.1.1.1): outputs for the input values from `first` on."""
 
     first: float
     entries: Values
 
-    def of(self, values: Values) -> Values:
+    def values(self, values: Values) -> Values:
         index = np.clip(values - self.first, 0, len(self.entries) - 1).astype(np.int64)
         return self.entries[index]
 
     def grey(self, values: Values) -> Values:
-        # The bits that the descriptor gives are often not those that the entries use.
-        return self.of(values) / ((1 << int(self.entries.max()).bit_length()) - 1)
+        # The bit depth of the descriptor is often wrong; the greatest entry tells the one in use.
+        return self.values(values) / ((1 << int(self.entries.max()).bit_length()) - 1)
 
 
 def _luts(ds: Dataset, keyword: str) -> Iterator[_Lut]:
-    """Tables of a sequence that hold as many entries as they say; others are passed over."""
+    """Yield the valid lookup tables of a sequence; those with a wrong number of entries are ignored."""
     for item in attributes.items(ds, keyword):
         descriptor = attributes.numbers(item, "LUTDescriptor")
         if len(descriptor) != _DESCRIPTOR_VALUES or not all(number.is_integer() for number in descriptor):
@@ -333,33 +337,33 @@ def _luts(ds: Dataset, keyword: str) -> Iterator[_Lut]:
             entries = np.array(attributes.numbers(item, "LUTData"))
         if len(entries) != count or not np.isfinite(entries).all() or entries.min() < 0 or entries.max() < 1:
             continue
-        if first + count > _WORDS:  # meant as a signed number (US or SS, PS3.3 C.11.1.1)
+        if first + count > _WORDS:  # a signed number (US or SS, PS3.3 C.11.1.1)
             first -= _WORDS
         yield _Lut(first, entries)
 
 
 def _windows(ds: Dataset) -> Iterator[Callable[[Values], Values]]:
-    """Windows that the standard allows, in order; widths of 0, less, or no number are passed over."""
+    """Yield the windows of a header that the standard allows, in order; others are ignored."""
     name = attributes.text(ds, "VOILUTFunction").upper()
     function = name if name in _VOI_FUNCTIONS else "LINEAR"
     pairs = zip(attributes.numbers(ds, "WindowCenter"), attributes.numbers(ds, "WindowWidth"), strict=False)
     for center, width in pairs:
         with contextlib.suppress(ValueError):
-            yield Windowing(center, width, function).grey
+            yield VoiWindow(center, width, function).grey
 
 
 def _linear(values: Values, center: float, width: float) -> Values:
-    """PS3.3 C.11.2.1.2.1."""
+    """Apply the function LINEAR (PS3.3 C.11.2.1.2.1)."""
     return np.clip((values - (center - 0.5)) / max(width - 1, _STEP) + 0.5, 0, 1)
 
 
 def _linear_exact(values: Values, center: float, width: float) -> Values:
-    """PS3.3 C.11.2.1.3.2."""
+    """Apply the function LINEAR_EXACT (PS3.3 C.11.2.1.3.2)."""
     return np.clip((values - center) / width + 0.5, 0, 1)
 
 
 def _sigmoid(values: Values, center: float, width: float) -> Values:
-    """PS3.3 C.11.2.1.3.1."""
+    """Apply the function SIGMOID (PS3.3 C.11.2.1.3.1)."""
     return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
 
 
@@ -368,4 +372,4 @@ _VOI_FUNCTIONS: dict[str, tuple[Callable[..., Values], float]] = {
     "LINEAR_EXACT": (_linear_exact, _STEP),
     "SIGMOID": (_sigmoid, _STEP),
 }
-"""VOI LUT Function -> how it is computed, and the least Window Width that it may have."""
+"""VOI LUT Function -> its implementation, and its least Window Width."""

@@ -1,8 +1,8 @@
-"""One DICOM instance -> one film: float32 in [0, 1], lungs dark (PS3.3 C.7.6.3).
+"""Films read from DICOM instances: float32 in [0, 1], lungs dark (PS3.3 C.7.6.3).
 
-What the header claims is checked before anything is decoded; how a stored value becomes a grey is in
-:mod:`dicom_node.imaging.grayscale`. Decoders of compressed pixels are foreign code on foreign bytes: call
-:func:`read_film` through :class:`dicom_node.imaging.decoder.Decoder`, which can be killed.
+The header is checked before anything is decoded; :mod:`dicom_node.imaging.grayscale` turns stored values into
+greys. Decoders of compressed pixels are C code that reads untrusted bytes: call :func:`read_film` through
+:class:`dicom_node.imaging.decoder.Decoder`, whose process can be killed.
 """
 
 from __future__ import annotations
@@ -21,84 +21,47 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import NotAnalysable, StorageFailed
 from dicom_node.imaging import attributes
-from dicom_node.imaging.grayscale import PixelCell, Window, depth_table, grey_table
+from dicom_node.imaging.grayscale import DisplayWindow, PixelCell, full_range_table, grey_table
+from dicom_node.imaging.transfer_syntaxes import DEFLATED, NATIVE, TRANSFER_SYNTAXES
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
-NATIVE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
-ENCAPSULATED = frozenset(
-    {
-        JPEGBaseline8Bit,
-        JPEGExtended12Bit,
-        JPEGLossless,
-        JPEGLosslessSV1,
-        JPEGLSLossless,
-        JPEGLSNearLossless,
-        JPEG2000Lossless,
-        JPEG2000,
-        HTJ2KLossless,
-        HTJ2KLosslessRPCL,
-        HTJ2K,
-        RLELossless,
-    }
-)
-TRANSFER_SYNTAXES = NATIVE | ENCAPSULATED
-"""Every transfer syntax whose pixels can be decoded."""
-DEFLATED = frozenset(
-    {DeflatedExplicitVRLittleEndian, UID("1.2.840.10008.1.2.4.95"), UID("1.2.840.10008.1.2.4.205")}
-)
-"""Not even parsed: pydicom inflates the whole, and 300 KiB may hold gigabytes."""
-
 GRAYSCALE = frozenset({"MONOCHROME1", "MONOCHROME2"})
+"""Photometric Interpretation values of a grayscale image."""
 BITS_STORED = range(8, 17)
+"""Bits Stored values of a film."""
 BITS_ALLOCATED = frozenset({8, 16})
+"""Bits Allocated values of a film."""
 MIN_SIDE = 64
-"""Pixels; a smaller picture is an icon, not a film."""
+"""Shortest side of a film, in pixels; a smaller picture is an icon."""
 
 _META_GROUP, _PIXEL_GROUP = 0x0002, 0x7FE0
 _LARGE_BYTES = 1 << 20
-"""A header's element above this is left on disk."""
+"""Size above which an element of a header is not read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Film:
-    """A radiograph as a model sees it, and the header that it came with.
+    """Film: the pixels of one radiograph, and the header of its instance.
 
     Attributes
     ----------
     pixels
         Shape (Rows, Columns), float32 in [0, 1], in the MONOCHROME2 sense: lungs dark.
     header
-        The data set without its pixel data.
+        Data set without its pixel data.
     window
-        What is to be shown of a film of full depth; None when `pixels` are what is shown.
+        Window to show first, when `pixels` keep the full range of values; None when the window is already
+        applied.
     """
 
     pixels: FloatArray
     header: Dataset
-    window: Window | None = None
+    window: DisplayWindow | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.dtype != np.float32:
@@ -108,7 +71,7 @@ class Film:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """The one grayscale frame that the Image Pixel module describes, checked."""
+    """Checked description of the one grayscale frame, from the Image Pixel module (PS3.3 C.7.6.3)."""
 
     rows: int
     columns: int
@@ -120,21 +83,21 @@ class _Frame:
 def read_header(path: Path) -> Dataset:
     """Read a file's data set without its pixel data.
 
-    A missing preamble, missing file meta information and malformed values are tolerated; elements of more
+    A missing preamble, missing file meta information and malformed values are tolerated. Elements larger
     than 1 MiB are left out.
 
     Raises
     ------
     NotAnalysable
-        ``undecodable`` when the file is no DICOM data set, ``transfer_syntax`` when it is a deflated one.
+        ``undecodable`` when the file is no DICOM data set, ``transfer_syntax`` when it is deflated.
     StorageFailed
         When the file cannot be opened.
     """
-    with translated(f"the file {path.name}"):
+    with errors_as_not_analysable(f"the file {path.name}"):
         return without_pixels(read_instance(path, pixels=False))
 
 
-def read_film(source: Path | Dataset, *, max_pixels: int, full_depth: bool = False) -> Film:
+def read_film(source: Path | Dataset, *, max_pixels: int, full_range: bool = False) -> Film:
     """Read one instance as a film.
 
     Parameters
@@ -142,9 +105,10 @@ def read_film(source: Path | Dataset, *, max_pixels: int, full_depth: bool = Fal
     source
         Path of a file, or a data set as it was read from one.
     max_pixels
-        Rows x Columns x frames above which nothing is decoded.
-    full_depth
-        Keep every value apart, for a person who moves the window; else what the window shows, for a model.
+        Most pixels (Rows x Columns x frames) that are decoded.
+    full_range
+        True keeps all values of the film apart, for a person who moves the window. False applies the
+        window, for a model.
 
     Returns
     -------
@@ -153,47 +117,63 @@ def read_film(source: Path | Dataset, *, max_pixels: int, full_depth: bool = Fal
     Raises
     ------
     NotAnalysable
-        With the key of the reason: ``undecodable``, ``transfer_syntax``, ``no_pixels``, ``bad_header``,
+        With the key of a reason: ``undecodable``, ``transfer_syntax``, ``no_pixels``, ``bad_header``,
         ``not_grayscale``, ``multi_frame``, ``too_large``, ``too_small`` or ``blank``.
     StorageFailed
         When the file cannot be opened.
     """
-    with translated("the instance" if isinstance(source, Dataset) else f"the file {source.name}"):
+    with errors_as_not_analysable(
+        "the instance" if isinstance(source, Dataset) else f"the file {source.name}"
+    ):
         ds = source if isinstance(source, Dataset) else read_instance(source, pixels=True)
         frame = _frame(ds, max_pixels=max_pixels)
         cells = _decode(ds, frame)
         window = None
-        if full_depth:
-            table, window = depth_table(ds, frame.cell, cells, inverted=frame.inverted)
+        if full_range:
+            table, window = full_range_table(ds, frame.cell, cells, inverted=frame.inverted)
         else:
             table = grey_table(ds, frame.cell, cells, inverted=frame.inverted)
         pixels = np.empty(cells.shape, np.float32)
-        # The table has an entry for each cell: "clip" never clips, it spares numpy the checked detour.
+        # The table has an entry for each cell, so "clip" never clips; it is faster than the default mode.
         np.take(table, cells, out=pixels, mode="clip")
         return Film(pixels, without_pixels(ds), window)
 
 
 def read_cells(source: Path, *, max_pixels: int) -> NDArray[np.unsignedinteger[Any]]:
-    """Read the pixel cells of one instance as they were before they were compressed.
+    """Read the decoded pixel cells of one instance (PS3.5 8.1.1).
 
     Returns
     -------
     numpy.ndarray
-        Shape (Rows, Columns), unsigned integers of Bits Allocated, whatever the cells mean.
+        Shape (Rows, Columns), unsigned integers of Bits Allocated, as they are stored: sign and unused bits
+        are not interpreted.
 
     Raises
     ------
     NotAnalysable, StorageFailed
         As :func:`read_film`.
     """
-    with translated(f"the file {source.name}"):
+    with errors_as_not_analysable(f"the file {source.name}"):
         ds = read_instance(source, pixels=True)
         return _decode(ds, _frame(ds, max_pixels=max_pixels))
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn what malformed input makes pydicom and the decoders raise into one refusal, without warnings."""
+def errors_as_not_analysable(what: str) -> Iterator[None]:
+    """Raise NotAnalysable for the errors of pydicom and the decoders on malformed input; silence warnings.
+
+    Parameters
+    ----------
+    what
+        Name of the input, which begins the sentence.
+
+    Raises
+    ------
+    NotAnalysable
+        ``undecodable`` when the input is malformed.
+    StorageFailed
+        When the file cannot be read from disk.
+    """
     try:
         with attributes.tolerance():
             yield
@@ -215,7 +195,15 @@ def _one_line(error: Exception) -> str:
 
 
 def read_instance(path: Path, *, pixels: bool) -> Dataset:
-    """Read a file's data set, with or without its pixel data; raises within :func:`translated`."""
+    """Read a file's data set, with or without its pixel data.
+
+    Call it inside :func:`errors_as_not_analysable`: it lets the errors of pydicom pass.
+
+    Raises
+    ------
+    NotAnalysable
+        ``undecodable`` when the file holds no instance, ``transfer_syntax`` when it is not decoded.
+    """
     with path.open("rb") as stream:
         read_preamble(stream, force=True)
         meta = read_dataset(
@@ -233,7 +221,7 @@ def read_instance(path: Path, *, pixels: bool) -> Dataset:
         )
     for tag in [tag for tag, element in ds.items() if _is_deferred(element)]:
         del ds[tag]
-    # Any bytes can be read as elements; these two no instance with a picture is without.
+    # Any bytes can be read as elements, but an instance with a picture has one of these two.
     if "SOPClassUID" not in ds and "PixelData" not in ds:
         raise NotAnalysable("undecodable", f"the file {path.name} holds no DICOM instance")
     return ds
@@ -250,14 +238,25 @@ def _is_deferred(element: Any) -> bool:
 
 
 def without_pixels(ds: Dataset) -> Dataset:
-    """Return what comes before the pixel data."""
+    """Return the elements that come before the pixel data."""
     # A slice is a data set of its own; a copy of a data set shares its elements.
     header: Dataset = ds[: _PIXEL_GROUP << 16]
     return header
 
 
 def integer(ds: Dataset, keyword: str, default: int | None = None) -> int:
-    """Return the first value of an element; ``bad_header`` when it is none and there is no default."""
+    """Return the first value of an element as an integer.
+
+    Parameters
+    ----------
+    default
+        Value for a missing or empty element.
+
+    Raises
+    ------
+    NotAnalysable
+        ``bad_header`` when the value is no integer, or missing without a default.
+    """
     found = attributes.numbers(ds, keyword)
     if not found and default is not None:
         return default
@@ -267,7 +266,7 @@ def integer(ds: Dataset, keyword: str, default: int | None = None) -> int:
 
 
 def _frame(ds: Dataset, *, max_pixels: int) -> _Frame:
-    """Check the Image Pixel module: all that can be refused without decoding is refused here."""
+    """Check the Image Pixel module, so that all that can be refused is refused before decoding."""
     if attributes.value(ds, "PixelData") is None:
         raise NotAnalysable("no_pixels", "the instance holds no pixel data")
     photometric = attributes.text(ds, "PhotometricInterpretation").upper()
@@ -296,30 +295,29 @@ def _frame(ds: Dataset, *, max_pixels: int) -> _Frame:
 
 
 def pixel_cell(ds: Dataset, allocated: int, stored: int) -> PixelCell:
-    """Return how stored values lie in pixel cells of so many bits."""
+    """Return the layout of stored values in pixel cells of so many bits."""
     high_bit = integer(ds, "HighBit", stored - 1)
-    # Bits Stored - 1 is the only High Bit that the standard still allows (PS3.5 8.1.1); one that no pixel
-    # cell can have is taken for it.
+    # The standard now allows no High Bit but Bits Stored - 1 (PS3.5 8.1.1). It replaces an impossible value.
     if not stored - 1 <= high_bit < allocated:
         high_bit = stored - 1
     return PixelCell(stored, high_bit, signed=integer(ds, "PixelRepresentation", 0) == 1)
 
 
 def is_inverted(ds: Dataset) -> bool:
-    """Whether low values are displayed bright."""
+    """True when low values are displayed bright."""
     photometric = attributes.text(ds, "PhotometricInterpretation").upper()
     return photometric == "MONOCHROME1" or attributes.text(ds, "PresentationLUTShape") == "INVERSE"
 
 
 def _decode(ds: Dataset, frame: _Frame) -> NDArray[Any]:
-    """Decode the one frame: its pixel cells as unsigned integers, shape (rows, columns)."""
+    """Decode the one frame to pixel cells: unsigned integers, shape (rows, columns)."""
     data = ds["PixelData"]
     syntax = transfer_syntax_of(ds)
     if syntax in NATIVE:
         _check_length(data.value, frame)
     options: dict[str, Any] = {
         "view_only": True,
-        "correct_unused_bits": False,  # grayscale decides what the other bits mean
+        "correct_unused_bits": False,  # grayscale.py decides what the other bits mean
         "pixel_keyword": "PixelData",
         "pixel_vr": data.VR,
         "number_of_frames": 1,
@@ -341,11 +339,17 @@ def _decode(ds: Dataset, frame: _Frame) -> NDArray[Any]:
 
 
 def transfer_syntax_of(ds: Dataset) -> UID:
-    """Return how the pixel data is written; ``transfer_syntax`` when it is not decoded here."""
+    """Return the transfer syntax of the pixel data.
+
+    Raises
+    ------
+    NotAnalysable
+        ``transfer_syntax`` when it is not decoded.
+    """
     meta = getattr(ds, "file_meta", None)
     syntax = UID(attributes.text(meta, "TransferSyntaxUID") if meta is not None else "")
     if not syntax:
-        # No file meta information: pydicom found out how the elements are written.
+        # No file meta information: pydicom detected the encoding of the elements.
         implicit, little = ds.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         syntax = ImplicitVRLittleEndian if implicit else explicit
@@ -355,7 +359,7 @@ def transfer_syntax_of(ds: Dataset) -> UID:
 
 
 def _check_length(data: bytes, frame: _Frame) -> None:
-    """Accept what Rows and Columns ask for, and padding behind it: zeros, less than a row of them."""
+    """Check the length of native pixel data: Rows x Columns, then at most zeros, less than a row of them."""
     row = frame.columns * frame.allocated // 8
     expected = frame.rows * row
     surplus = len(data) - expected

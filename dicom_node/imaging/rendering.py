@@ -1,8 +1,8 @@
-"""One frame of any instance -> the picture that a person sees: 8 bits, grey or sRGB.
+"""Rendered frames: one frame of any instance as a person sees it, 8 bits, grey or sRGB.
 
 More can be shown than a model may read: colour, many frames, icons, blank films. Decoders of compressed
-pixels are foreign code on foreign bytes: call :func:`read_picture` through
-:class:`dicom_node.imaging.decoder.Decoder`, which can be killed.
+pixels are C code that reads untrusted bytes: call :func:`render_frame` through
+:class:`dicom_node.imaging.decoder.Decoder`, whose process can be killed.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from dicom_node.errors import NotAnalysable
 from dicom_node.imaging import attributes
-from dicom_node.imaging.grayscale import Windowing, picture_table
+from dicom_node.imaging.grayscale import VoiWindow, display_table
 from dicom_node.imaging.pixels import (
     GRAYSCALE,
+    errors_as_not_analysable,
     integer,
     is_inverted,
     pixel_cell,
     read_instance,
     transfer_syntax_of,
-    translated,
     without_pixels,
 )
 
-Picture: TypeAlias = NDArray[np.uint8]
-"""Shape (Rows, Columns), grey, or (Rows, Columns, 3), sRGB."""
+RenderedFrame: TypeAlias = NDArray[np.uint8]
+"""Array of shape (Rows, Columns), grey, or (Rows, Columns, 3), sRGB."""
 
 _PALETTE: Final = "PALETTE COLOR"
 _COLOURS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
@@ -40,36 +40,36 @@ _BITS_ALLOCATED: Final = frozenset({1, 8, 16})
 _BYTE: Final = 8
 
 
-def read_picture(
-    source: Path, *, max_pixels: int, number: int = 1, windowing: Windowing | None = None
-) -> Picture:
-    """Read one frame as it is displayed.
+def render_frame(
+    source: Path, *, max_pixels: int, number: int = 1, windowing: VoiWindow | None = None
+) -> RenderedFrame:
+    """Read one frame of a file and render it as it is displayed.
 
     Parameters
     ----------
     source
         Path of a file.
     max_pixels
-        Rows x Columns x frames above which nothing is decoded.
+        Most pixels (Rows x Columns x frames) that are decoded.
     number
-        Of the frame, from 1.
+        Frame number, from 1.
     windowing
-        What is asked for of a grey picture; None for what the header says. Colour has none.
+        Window for a grey picture; None for the window of the header. Colour ignores it.
 
     Returns
     -------
-    numpy.ndarray
-        Grey in the MONOCHROME2 sense.
+    RenderedFrame
+        Grey is in the MONOCHROME2 sense: low values are dark.
 
     Raises
     ------
     NotAnalysable
-        With the key of the reason: ``undecodable``, ``transfer_syntax``, ``no_pixels``, ``bad_header`` or
+        With the key of a reason: ``undecodable``, ``transfer_syntax``, ``no_pixels``, ``bad_header`` or
         ``too_large``.
     StorageFailed
         When the file cannot be opened.
     """
-    with translated(f"the file {source.name}"):
+    with errors_as_not_analysable(f"the file {source.name}"):
         ds = read_instance(source, pixels=True)
         if attributes.value(ds, "PixelData") is None:
             raise NotAnalysable("no_pixels", "the instance holds no pixel data")
@@ -82,12 +82,12 @@ def read_picture(
             return _eight_bits(decoded, integer(ds, "BitsStored"))
         entries = apply_color_lut(decoded, ds)[..., :3]
         if "RedPaletteColorLookupTableData" in ds and transfer_syntax_of(ds) == ExplicitVRBigEndian:
-            entries = entries.byteswap()  # apply_color_lut takes words as this machine writes them
+            entries = entries.byteswap()  # apply_color_lut reads words in this machine's byte order
         return _eight_bits(entries, _BYTE * entries.dtype.itemsize)
 
 
 def _decoded(ds: Dataset, number: int, photometric: str, *, samples: int, max_pixels: int) -> NDArray[Any]:
-    """Decode one frame, after all that can be refused without it: cells, or red, green and blue."""
+    """Check the header, then decode one frame: pixel cells, or red, green and blue."""
     found = integer(ds, "SamplesPerPixel", 1)
     if photometric not in GRAYSCALE | _COLOURS | {_PALETTE} or found != samples:
         what = photometric or "of unknown photometric interpretation"
@@ -117,7 +117,7 @@ def _decoded(ds: Dataset, number: int, photometric: str, *, samples: int, max_pi
         "bits_allocated": allocated,
         "bits_stored": stored,
         "pixel_representation": integer(ds, "PixelRepresentation", 0),
-        "correct_unused_bits": photometric in _COLOURS,  # grayscale decides what they mean in grey
+        "correct_unused_bits": photometric in _COLOURS,  # for grey, grayscale.py decides what they mean
         "view_only": True,
     }
     decoder = get_decoder(transfer_syntax_of(ds))
@@ -128,16 +128,16 @@ def _decoded(ds: Dataset, number: int, photometric: str, *, samples: int, max_pi
     return pixels if pixels.dtype.isnative else pixels.astype(pixels.dtype.newbyteorder("="))
 
 
-def _grey(ds: Dataset, number: int, pixels: NDArray[Any], windowing: Windowing | None) -> Picture:
+def _grey(ds: Dataset, number: int, pixels: NDArray[Any], windowing: VoiWindow | None) -> RenderedFrame:
     cells = pixels.view(f"u{pixels.dtype.itemsize}")
     cell = pixel_cell(ds, integer(ds, "BitsAllocated"), integer(ds, "BitsStored"))
     header, inverted = _of_frame(ds, number), is_inverted(ds)
-    table = picture_table(header, cell, cells, inverted=inverted, windowing=windowing)
+    table = display_table(header, cell, cells, inverted=inverted, windowing=windowing)
     return np.take((table * 255 + 0.5).astype(np.uint8), cells, mode="clip")
 
 
 def _of_frame(ds: Dataset, number: int) -> Dataset:
-    """Return the header, and in it what functional groups say of a frame's greys (PS3.3 C.7.6.16)."""
+    """Return the header, with the grey transforms of a frame from its functional groups (PS3.3 C.7.6.16)."""
     header = without_pixels(ds)
     shared = attributes.items(ds, "SharedFunctionalGroupsSequence")[:1]
     own = attributes.items(ds, "PerFrameFunctionalGroupsSequence")[number - 1 : number]
@@ -150,5 +150,5 @@ def _of_frame(ds: Dataset, number: int) -> Dataset:
     return header
 
 
-def _eight_bits(pixels: NDArray[Any], bits: int) -> Picture:
+def _eight_bits(pixels: NDArray[Any], bits: int) -> RenderedFrame:
     return (pixels >> max(0, bits - _BYTE)).astype(np.uint8)

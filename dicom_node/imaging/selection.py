@@ -1,7 +1,7 @@
-"""Which instances of a study can be analysed, and why the others cannot.
+"""Selection of the instances of a study that can be analysed, with a reason for each other one.
 
 Only what a header positively says excludes an instance: a third of real chest films name no body part and
-no view. What a picture shows is for the gate in front of the models.
+no view. What a picture shows is checked later, by the gate in front of the models.
 """
 
 from __future__ import annotations
@@ -13,38 +13,18 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
-    ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    SecondaryCaptureImageStorage,
 )
 
 from dicom_node import MODEL_NAME
 from dicom_node.imaging import attributes
 from dicom_node.imaging.pixels import GRAYSCALE
-
-FILM_SOP_CLASSES: Final = frozenset(
-    {
-        ComputedRadiographyImageStorage,
-        DigitalXRayImageStorageForPresentation,
-        DigitalXRayImageStorageForProcessing,
-    }
+from dicom_node.imaging.radiographs import (
+    ANALYSED_MODALITIES,
+    ANALYSED_SOP_CLASSES,
+    SECONDARY_CAPTURE_SOP_CLASSES,
 )
-CAPTURE_SOP_CLASSES: Final = frozenset(
-    {
-        SecondaryCaptureImageStorage,
-        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    }
-)
-"""Scanned and converted films; those that are no films say so by modality, colour or frames."""
-
-ANALYSED_SOP_CLASSES: Final = FILM_SOP_CLASSES | CAPTURE_SOP_CLASSES
-
-MODALITIES: Final = frozenset({"CR", "DX", "DR", "RG", "XR", "OT", ""})
-"""Of a projection radiograph, however it was digitised; OT is what a film scanner writes."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -54,6 +34,8 @@ CHEST_WORDS: Final = frozenset(
         "thoracic thorax torax"
     )
 )
+"""Words that name the chest, in several languages."""
+
 OTHER_WORDS: Final = frozenset(
     _WORD.findall(
         "abdomen abdominal ankle ankles becken breast calcaneus cervical coccyx colon cspine dental "
@@ -63,19 +45,19 @@ OTHER_WORDS: Final = frozenset(
         "thumb tibia toe toes tspine wrist"
     )
 )
-"""Words of Body Part Examined (PS3.16 annex L) and of descriptions that name another body part."""
+"""Words that name another body part: of Body Part Examined (PS3.16 annex L) and of descriptions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether one instance can be analysed.
+class Eligibility:
+    """Result of the selection for one instance: whether it can be analysed, and why not.
 
     Attributes
     ----------
     reason
-        Key into ``results.codes.REFUSALS``; empty when it can.
+        Key into ``results.codes.REFUSALS``; empty when the instance can be analysed.
     text
-        The reason as one sentence for a person; empty when it can.
+        Reason as one sentence for a person; empty when the instance can be analysed.
     """
 
     reason: str = ""
@@ -83,28 +65,30 @@ class Verdict:
 
     @property
     def analysable(self) -> bool:
-        """Whether nothing speaks against it."""
+        """True when the instance can be analysed."""
         return not self.reason
 
 
-def select(headers: Sequence[Dataset]) -> tuple[Verdict, ...]:
-    """Judge the instances of one study by their headers.
+def select(headers: Sequence[Dataset]) -> tuple[Eligibility, ...]:
+    """Decide by the headers which instances of one study can be analysed.
 
     Parameters
     ----------
     headers
-        Of all received instances of one study, without pixel data, in any order.
+        Headers of all received instances of one study, without pixel data, in any order.
 
     Returns
     -------
-    tuple of Verdict
-        One for each header, in their order.
+    tuple of Eligibility
+        One entry for each header, in the same order.
     """
     study = _Study(headers)
-    return tuple(study.verdict(position) for position in range(len(headers)))
+    return tuple(study.eligibility(position) for position in range(len(headers)))
 
 
 class _Study:
+    """Headers of one study, with what one instance says of another."""
+
     def __init__(self, headers: Sequence[Dataset]) -> None:
         self._headers = headers
         self._uids = [attributes.text(header, "SOPInstanceUID") for header in headers]
@@ -114,18 +98,18 @@ class _Study:
             for header in headers
         )
 
-    def verdict(self, position: int) -> Verdict:
+    def eligibility(self, position: int) -> Eligibility:
         header = self._headers[position]
-        for reason, objection in _OBJECTIONS.items():
-            if text := objection(header):
-                return Verdict(reason, text)
+        for reason, exclusion in _EXCLUSIONS.items():
+            if text := exclusion(header):
+                return Eligibility(reason, text)
         if self._uids[position] in self._uids[:position]:
-            return Verdict("duplicate", "another instance of the study has the same SOP Instance UID")
+            return Eligibility("duplicate", "another instance of the study has the same SOP Instance UID")
         if attributes.text(header, "SOPClassUID") == DigitalXRayImageStorageForProcessing and self._processed:
-            return Verdict("for_processing", "the study holds a processed film, this one is raw")
-        if attributes.text(header, "SOPClassUID") in CAPTURE_SOP_CLASSES and self._is_copy(header):
-            return Verdict("derived", "the picture was derived from another one of the study")
-        return Verdict()
+            return Eligibility("for_processing", "the study holds a processed film, this one is raw")
+        if attributes.text(header, "SOPClassUID") in SECONDARY_CAPTURE_SOP_CLASSES and self._is_copy(header):
+            return Eligibility("derived", "the picture was derived from another one of the study")
+        return Eligibility()
 
     def _is_copy(self, header: Dataset) -> bool:
         # Image Type says nothing here: many original films call themselves DERIVED\SECONDARY.
@@ -134,12 +118,12 @@ class _Study:
 
 
 def _is_result(header: Dataset) -> bool:
-    """Whether a node wrote it: this one, or another that shares the PACS."""
+    """True when a dicom-node wrote the instance: this one, or another that shares the PACS."""
     equipment = [header, *attributes.items(header, "ContributingEquipmentSequence")]
     return any(attributes.text(item, "ManufacturerModelName") == MODEL_NAME for item in equipment)
 
 
-# Each returns what it objects to, or nothing.
+# Exclusions by one header. Each returns the reason as a sentence, or an empty string.
 
 
 def _own_result(header: Dataset) -> str:
@@ -161,7 +145,7 @@ def _sop_class(header: Dataset) -> str:
 
 def _modality(header: Dataset) -> str:
     modality = attributes.text(header, "Modality").upper()
-    return "" if modality in MODALITIES else f"modality {modality} is no radiography"
+    return "" if modality in ANALYSED_MODALITIES else f"modality {modality} is no radiography"
 
 
 def _not_grayscale(header: Dataset) -> str:
@@ -175,7 +159,10 @@ def _multi_frame(header: Dataset) -> str:
 
 
 def names_other_body_part(header: Dataset) -> str:
-    """Object when another part is named and not the chest; the study counts where the series is silent."""
+    """Return a sentence when the header names another body part and not the chest, else an empty string.
+
+    Study Description is read only when the series-level elements name no body part.
+    """
     for keywords in (("BodyPartExamined", "ProtocolName", "SeriesDescription"), ("StudyDescription",)):
         text = " ".join(part for keyword in keywords for part in attributes.texts(header, keyword) if part)
         words = {word.casefold() for word in _WORD.findall(text)}
@@ -186,7 +173,7 @@ def names_other_body_part(header: Dataset) -> str:
     return ""
 
 
-_OBJECTIONS: Final[dict[str, Callable[[Dataset], str]]] = {
+_EXCLUSIONS: Final[dict[str, Callable[[Dataset], str]]] = {
     "own_result": _own_result,
     "sop_class": _sop_class,
     "identifiers": _identifiers,
@@ -195,4 +182,4 @@ _OBJECTIONS: Final[dict[str, Callable[[Dataset], str]]] = {
     "multi_frame": _multi_frame,
     "body_part": names_other_body_part,
 }
-"""What one header alone may have against it, in the order in which it is told."""
+"""Reason -> check of one header. They are tried in this order; the first that excludes is reported."""

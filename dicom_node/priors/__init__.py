@@ -1,1 +1,1 @@
-"""Previous films of a patient: matching and fetching. Imports dicomweb, dimse and below."""
+"""Priors, the previous films of a patient: matching and fetching. Imports dicomweb, dimse and below."""

@@ -1,8 +1,8 @@
-"""Looks for the previous chest film of each complete study, before the study is queued.
+"""Fetcher of priors: finds the previous chest film of each complete study, before the study is queued.
 
-The newest earlier study with a frontal chest film counts, among those that the source and the node itself
-hold. When the source fails, what the node holds has to do. However it ends, or if it never does, the study is
-read: it waits for its prior at most ``priors.wait_seconds``.
+The prior is the newest earlier study with a frontal chest film, of those that the source or the node itself
+has. When the source fails, only those of the node are searched. The study is analysed in any case: it waits
+for its prior at most ``priors.wait_seconds``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydicom.uid import UID
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.sections import AnyDestination, DicomDestination
 from dicom_node.config.settings import Settings
-from dicom_node.dimse.client.query_retrieve import Retrieval
+from dicom_node.dimse.client.query_retrieve import QueryRetrieveSession
 from dicom_node.dimse.server.identifiers import read_identifiers
 from dicom_node.errors import (
     BadInstance,
@@ -36,23 +36,24 @@ from dicom_node.errors import (
 from dicom_node.imaging import attributes
 from dicom_node.imaging.pixels import read_header
 from dicom_node.imaging.selection import select
-from dicom_node.priors.matching import Examination, candidates, frontal_films, may_hold_films
+from dicom_node.priors.matching import PatientStudy, holds_frontal_film, may_hold_films, prior_candidates
 from dicom_node.runtime import logs
 from dicom_node.store.files import data_set_offset
 from dicom_node.store.index import Index
-from dicom_node.store.prior_pairs import Pairing, Priors, Unpaired
+from dicom_node.store.prior_pairs import PriorPairing, PriorPairs, UnpairedStudy
 
 if TYPE_CHECKING:
-    from dicom_node.dicomweb.client import WebSession
+    from dicom_node.dicomweb.client import DicomWebSession
 
-    Source: TypeAlias = Retrieval | WebSession
+    Source: TypeAlias = QueryRetrieveSession | DicomWebSession
 
 _LOG = logging.getLogger(__name__)
 THREADS: Final = 4
-"""Studies that are looked after at once: a source that is slow with one keeps the others waiting less."""
+"""Number of searches at the same time: one slow search must not keep all other studies waiting."""
 _TRIES: Final = 3
-"""Earlier studies that are fetched at most, until one turns out to hold a frontal chest film."""
+"""Most earlier studies to examine for a frontal chest film."""
 _FAULT_PAUSE: Final = 1.0
+"""Pause after an error of the database, in seconds."""
 
 TRIED_OUT = "none is looked for when a film is tried out"
 NO_FILM = "the study itself holds no chest film"
@@ -64,15 +65,15 @@ NOT_SENT = "the source of priors did not send the film"
 FAULT = "the search for it failed"
 
 
-class PriorSearch:
-    """Finds priors for the studies of an index.
+class PriorFetcher:
+    """Fetcher of priors for the studies of an index.
 
     Parameters
     ----------
     settings
-        Of the node; they name a source.
+        Settings of the node; they name a source of priors.
     index
-        Open.
+        Open index.
     """
 
     def __init__(self, settings: Settings, index: Index) -> None:
@@ -81,43 +82,43 @@ class PriorSearch:
         self._source: AnyDestination = source
         self._settings = settings
         self._index = index
-        self._priors = Priors(index.engine)
+        self._priors = PriorPairs(index.engine)
         self._spool = DataDir(settings).spool
         self._busy: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
 
     def start(self, stop: threading.Event) -> None:
-        """Search in threads of their own until told to stop; a search that is under way is left."""
+        """Start the threads that search until `stop` is set; a running search is then abandoned."""
         for number in range(1, THREADS + 1):
             threading.Thread(target=self.run, args=(stop,), name=f"priors-{number}", daemon=True).start()
 
     def run(self, stop: threading.Event) -> None:
-        """Search until told to stop; a database that is away is waited for."""
+        """Search until `stop` is set; while the database is not available, wait."""
         while not stop.is_set():
-            # Together the threads look as often as one would.
+            # All threads together poll as often as one thread would.
             pause = THREADS * self._settings.study.poll_seconds
             try:
-                self.once()
+                self.search_waiting()
             except (StorageFailed, StorageFull) as error:
                 _LOG.error("%s", error)
                 pause = _FAULT_PAUSE
             stop.wait(pause)
 
-    def once(self) -> int:
-        """Look after every study that waits and that no other thread looks after; return how many."""
+    def search_waiting(self) -> int:
+        """Search for the prior of each waiting study that no other thread has taken; return their number."""
         count = 0
         patience = time.monotonic() + self._settings.priors.wait_seconds
         for study in self._priors.unpaired():
             with self._alone(study) as alone, logs.study(study.study_instance_uid):
-                if alone and self._priors.of(study.study_id, study.revision) is None:
+                if alone and self._priors.get(study.study_id, study.revision) is None:
                     found = self._pairing(study, patience - study.seconds)
                     pairing = self._priors.pair(study.study_id, study.revision, found)
-                    _LOG.info("prior: %s", pairing.reason or logs.short(pairing.prior_uid))
+                    _LOG.info("prior: %s", pairing.reason or logs.uid_hash(pairing.prior_uid))
                     count += 1
         return count
 
     @contextlib.contextmanager
-    def _alone(self, study: Unpaired) -> Iterator[bool]:
+    def _alone(self, study: UnpairedStudy) -> Iterator[bool]:
         key = (study.study_id, study.revision)
         with self._lock:
             alone = key not in self._busy
@@ -129,69 +130,69 @@ class PriorSearch:
                 with self._lock:
                     self._busy.discard(key)
 
-    def _pairing(self, study: Unpaired, deadline: float) -> Pairing:
-        if study.tried:
-            return Pairing(reason=TRIED_OUT)
+    def _pairing(self, study: UnpairedStudy, deadline: float) -> PriorPairing:
+        if study.is_trial:
+            return PriorPairing(reason=TRIED_OUT)
         headers = self._headers(study.files)
         film = next((h for h, v in zip(headers, select(headers), strict=True) if v.analysable), None)
         if film is None:
-            return Pairing(reason=NO_FILM)
-        examination = Examination.of(film)
-        found = Pairing(reason=FAULT)
-        if not examination.patient.identifier:
-            found = Pairing(reason=NO_PATIENT)
-        elif not examination.taken:
-            found = Pairing(reason=NO_DATE)
+            return PriorPairing(reason=NO_FILM)
+        current = PatientStudy.of(film)
+        found = PriorPairing(reason=FAULT)
+        if not current.patient.identifier:
+            found = PriorPairing(reason=NO_PATIENT)
+        elif not current.taken:
+            found = PriorPairing(reason=NO_DATE)
         else:
             try:
-                found = self._find(examination, deadline)
+                found = self._find(current, deadline)
             except (StorageFailed, StorageFull) as error:
                 _LOG.error("no prior: %s", error)
-            except Exception:  # noqa: BLE001 - the edge to the peer: whatever it sent, the study is read
+            except Exception:  # noqa: BLE001 - a malformed answer of the source must not stop the analysis
                 _LOG.exception("no prior")
-        return replace(found, patient=examination.patient.key, taken=examination.taken)
+        return replace(found, patient=current.patient.key, taken=current.taken)
 
-    def _find(self, examination: Examination, deadline: float) -> Pairing:
+    def _find(self, current: PatientStudy, deadline: float) -> PriorPairing:
         days = self._settings.priors.days
         mine = [
-            Examination(uid, examination.patient, taken)
-            for uid, taken in self._priors.of_patient(examination.patient.key)
+            PatientStudy(uid, current.patient, taken)
+            for uid, taken in self._priors.studies_of_patient(current.patient.key)
         ]
         reason = NONE.format(days)
         with contextlib.ExitStack() as stack:
-            asked: Iterable[Examination] = ()
+            asked: Iterable[PatientStudy] = ()
             source: Source | None = None
             try:
                 source = stack.enter_context(self._opened(deadline))
-                patient = examination.patient.identifier
-                answers = source.studies(patient, *examination.span(days))
-                asked = [Examination.of(answer) for answer in answers if may_hold_films(answer)]
+                patient = current.patient.identifier
+                answers = source.studies(patient, *current.span(days))
+                asked = [PatientStudy.of(answer) for answer in answers if may_hold_films(answer)]
             except PeerError as error:
                 _LOG.warning("%s", error)
                 source, reason = None, NOT_ASKED
-            for each in candidates(examination, [*asked, *mine], days)[:_TRIES]:
+            for each in prior_candidates(current, [*asked, *mine], days)[:_TRIES]:
                 uid = each.study_instance_uid
-                files, came = self._films(uid, examination), True
+                files, came = self._films(uid, current), True
                 if not files and source is not None:
                     came = self._fetch(source, uid, deadline)
-                    files = self._films(uid, examination)
+                    files = self._films(uid, current)
                 if files:
-                    return Pairing(uid, files)
+                    return PriorPairing(uid, files)
                 if not came:
-                    return Pairing(reason=NOT_SENT)
-        return Pairing(reason=reason)
+                    return PriorPairing(reason=NOT_SENT)
+        return PriorPairing(reason=reason)
 
-    def _films(self, study_instance_uid: str, examination: Examination) -> tuple[str, ...]:
-        """Films of a study that the node holds, when one is frontal and they are the patient's; else none."""
-        files = self._priors.held(study_instance_uid)
+    def _films(self, study_instance_uid: str, current: PatientStudy) -> tuple[str, ...]:
+        """Return a study's films that the node has; empty unless one is frontal and all are the patient's."""
+        files = self._priors.film_files(study_instance_uid)
         headers = self._headers(files)
-        same = all(examination.patient.is_same(Examination.of(header).patient) for header in headers)
-        return files if headers and same and frontal_films(headers) else ()
+        same = all(current.patient.is_same(PatientStudy.of(header).patient) for header in headers)
+        return files if headers and same and holds_frontal_film(headers) else ()
 
     def _headers(self, files: Sequence[str]) -> list[Dataset]:
         headers = []
         for name in files:
-            with contextlib.suppress(NotAnalysable, StorageFailed):  # the worker says so, if it matters
+            with contextlib.suppress(NotAnalysable, StorageFailed):  # the analysis reports it
                 headers.append(read_header(self._spool.path(name)))
         return headers
 
@@ -201,27 +202,27 @@ class PriorSearch:
     def _opened(self, deadline: float) -> Iterator[Source]:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise PeerUnavailable("there was no time left to ask for a prior")
+            raise PeerUnavailable("no time was left to ask for a prior")
         sender = self._settings.sender
         limits = sender.model_copy(
             update={"connect_seconds": min(sender.connect_seconds, left), "response_seconds": left}
         )
         if isinstance(self._source, DicomDestination):
-            with Retrieval.of(
+            with QueryRetrieveSession.of(
                 self._source, self._settings.dicom.ae_title, limits, deadline=deadline
             ) as retrieval:
                 yield retrieval
             return
-        from dicom_node.dicomweb.client import WebSession  # noqa: PLC0415 - most nodes need none of it
+        from dicom_node.dicomweb.client import DicomWebSession  # noqa: PLC0415 - most nodes need none of it
 
-        session = WebSession(self._source, limits)
+        session = DicomWebSession(self._source, limits)
         try:
             yield session
         finally:
             session.release()
 
     def _fetch(self, source: Source, study_instance_uid: str, deadline: float) -> bool:
-        """Have the films of a study sent to the node's spool; False when they did not come, or not all."""
+        """Have the films of a study sent to the node; False when they, or some of them, did not come."""
         try:
             series = [
                 uid
@@ -231,7 +232,7 @@ class PriorSearch:
             if not series:
                 return True
             self._spool.check_room()
-            self._priors.request(
+            self._priors.record_request(
                 study_instance_uid,
                 source_ae=self._source_ae,
                 move_destination=self._settings.dicom.ae_title,
@@ -243,23 +244,23 @@ class PriorSearch:
         except PeerError as error:
             _LOG.warning("%s", error)
             return False
-        return bool(self._priors.held(study_instance_uid))
+        return bool(self._priors.film_files(study_instance_uid))
 
     @property
     def _source_ae(self) -> str:
         return self._source.ae_title or self._source.name[:16]
 
     def _keep(self, content: bytes, study_instance_uid: str) -> None:
-        """Keep a fetched instance as if the source had sent it by C-STORE."""
+        """Store a fetched instance as if the source had sent it by C-STORE."""
         try:
             meta = dcmread(io.BytesIO(content), stop_before_pixels=True).file_meta
             syntax = UID(meta.TransferSyntaxUID)
             found = read_identifiers(content, data_set_offset(content), syntax)
         except (BadInstance, *attributes.MALFORMED) as error:
-            _LOG.warning("%s: an instance of the prior is not kept: %s", self._source.name, error)
+            _LOG.warning("%s: an instance of the prior is ignored: %s", self._source.name, error)
             return
         if found.study_instance_uid != study_instance_uid:
-            _LOG.warning("%s: sent an instance of a study that was not asked for", self._source.name)
+            _LOG.warning("%s: sent an instance of a study that was not requested", self._source.name)
             return
         stored = self._spool.keep(content)
         self._index.add_instance(

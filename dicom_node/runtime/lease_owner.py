@@ -1,4 +1,4 @@
-"""Who holds a lease: one process, named so that another on the same host can tell whether it still lives."""
+"""Lease owner: the process that holds a lease, named so that others can tell whether it is still alive."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _STARTTIME_FIELD = 19  # of /proc/PID/stat after the command name, proc(5)
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """A process.
+class LeaseOwner:
+    """Process that holds a lease.
 
     Attributes
     ----------
     host
-        Its host name.
+        Name of its host.
     pid
-        Its process id.
+        Process ID.
     started
-        Clock ticks after boot at which it started: process ids are used again, this pair is not.
+        Start time in clock ticks after boot. Process IDs are reused; the pair of both is not.
     """
 
     host: str
@@ -29,14 +29,14 @@ class Owner:
     started: int
 
     @classmethod
-    def this_process(cls) -> Owner:
-        """Return the calling process."""
+    def this_process(cls) -> LeaseOwner:
+        """Return the calling process as an owner."""
         pid = os.getpid()
         return cls(socket.gethostname(), pid, _started(pid))
 
     @classmethod
-    def parse(cls, name: str) -> Owner:
-        """Return the owner that ``str()`` wrote."""
+    def parse(cls, name: str) -> LeaseOwner:
+        """Return the owner from its ``str()``."""
         host, pid, started = name.rsplit("/", 2)
         return cls(host, int(pid), int(started))
 
@@ -45,7 +45,7 @@ class Owner:
 
     @property
     def dead(self) -> bool:
-        """Whether it is known to have ended; False for a process of another host."""
+        """True when the process is known to have ended; False for a process of another host."""
         return self.host == socket.gethostname() and _started(self.pid) != self.started
 
 
@@ -55,5 +55,5 @@ def _started(pid: int) -> int:
     except OSError:
         return -1
     state, *fields = stat.rpartition(") ")[2].split()
-    # A zombie has ended: only its parent has not looked yet.
+    # A zombie has ended; its parent has not yet collected its exit code.
     return -1 if state == "Z" else int(fields[_STARTTIME_FIELD - 1])

@@ -1,4 +1,4 @@
-"""Logs without patient data: one line an event, each with the study it belongs to.
+"""Logs without patient data: one line for each event, with the study that it concerns.
 
 A study is named by the first eight digits of the SHA-256 of its UID, never by the UID itself.
 """
@@ -19,15 +19,15 @@ _STUDY: ContextVar[str] = ContextVar("study", default="-")
 _QUIET = {"pynetdicom": logging.ERROR, "pydicom": logging.ERROR, "alembic": logging.WARNING}
 
 
-def short(uid: str) -> str:
-    """Return a name for a UID that may stand in a log."""
+def uid_hash(uid: str) -> str:
+    """Return the first eight hexadecimal digits of a UID's SHA-256, which logs may show."""
     return hashlib.sha256(uid.encode("utf-8", "replace")).hexdigest()[:8]
 
 
 @contextlib.contextmanager
 def study(uid: str) -> Iterator[None]:
-    """Mark every line that the body logs with a study."""
-    token = _STUDY.set(short(uid))
+    """Return a context in which every log line names a study."""
+    token = _STUDY.set(uid_hash(uid))
     try:
         yield
     finally:
@@ -65,7 +65,7 @@ class _Text(logging.Formatter):
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to what standard error is at the moment: others take its place for a while and then close it."""
+    """Handler that looks up standard error for each line: other code may replace it and close it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -73,7 +73,7 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
 
 def configure(level: str, style: Literal["text", "json"]) -> None:
-    """Send this process's log to standard error.
+    """Send the log of this process to standard error.
 
     Parameters
     ----------

@@ -1,16 +1,17 @@
-"""Tell whoever started this process that it can work now, as systemd's ``sd_notify(3)`` does."""
+"""Readiness notification to the process that started this one, by the protocol of ``sd_notify(3)``."""
 
 from __future__ import annotations
 
 import os
 import socket
 
-VARIABLE = "NOTIFY_SOCKET"
+SOCKET_VARIABLE = "NOTIFY_SOCKET"
+"""Environment variable with the address of the notification socket."""
 
 
-def ready() -> None:
-    """Send ``READY=1`` to the socket named by the environment; nothing happens when nobody asked."""
-    address = os.environ.get(VARIABLE)
+def notify_ready() -> None:
+    """Send ``READY=1`` to the socket of the environment variable; do nothing when it is not set."""
+    address = os.environ.get(SOCKET_VARIABLE)
     if not address:
         return
     # A leading @ stands for the zero byte of Linux's abstract namespace.

@@ -1,7 +1,7 @@
-"""Child processes that are started in order, watched, restarted and ended in order.
+"""Supervisor of child processes: starts them in order, restarts them, and ends them in order.
 
-``serve`` runs the whole node under one supervisor; ``scp`` and ``worker`` run their parts of it under
-one each. A child says that it can work as systemd services do (:mod:`dicom_node.runtime.readiness`).
+``serve`` runs the whole node under one supervisor; ``scp`` and ``worker`` each run their part under one. A
+child reports that it is ready as services of systemd do (:mod:`dicom_node.runtime.readiness`).
 """
 
 from __future__ import annotations
@@ -31,27 +31,28 @@ _NUMBERS = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
-    """A process to keep running.
+class ChildProcess:
+    """Child process to keep running.
 
     Attributes
     ----------
     name
-        For logs and errors.
+        Label for logs and errors.
     argv
         Program and arguments.
     stage
-        Children of a lower stage are ready before those of a higher one are started.
+        Start order: children of a lower stage must be ready before those of a higher one start.
     stop_stage
-        Children of a lower stop stage have ended before those of a higher one are asked to.
+        Stop order: children of a lower stage must have ended before those of a higher one are stopped.
     stop_seconds
-        Between SIGTERM and SIGKILL.
+        Seconds between SIGTERM and SIGKILL.
     environment
-        Added to this process's.
+        Variables to add to the environment of this process.
     descriptors
-        Open files that it inherits.
+        Open file descriptors that the child inherits.
     probe
-        Asked until it is true, for a program that knows nothing of ``NOTIFY_SOCKET``.
+        Function that returns True when the child is ready, for a program that does not use
+        ``NOTIFY_SOCKET``; called until it does.
     """
 
     name: str
@@ -65,9 +66,9 @@ class Child:
 
 
 class _Running:
-    """One child with its process, its notification channel and its history."""
+    """Child with its process, its notification channel and its restarts."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: ChildProcess) -> None:
         self.child = child
         self.process: subprocess.Popen[bytes] | None = None
         self.pidfd = -1
@@ -79,7 +80,7 @@ class _Running:
         self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self.channel.bind("\0" + name)
         self.channel.setblocking(False)
-        self.environment = {**os.environ, **child.environment, readiness.VARIABLE: "@" + name}
+        self.environment = {**os.environ, **child.environment, readiness.SOCKET_VARIABLE: "@" + name}
 
     @property
     def alive(self) -> bool:
@@ -87,20 +88,20 @@ class _Running:
 
 
 class Supervisor:
-    """Keeps children running until it is told to end.
+    """Supervisor that keeps child processes running until it is stopped.
 
     Parameters
     ----------
     children
-        In the order in which they are started.
+        Children in the order in which they are started.
     on_ready
-        Called once, when every child has said that it can work.
+        Called once, when every child is ready.
     ready_seconds
-        How long the first start of all may take.
+        Most seconds until every child is ready for the first time.
     """
 
     def __init__(
-        self, children: Sequence[Child], on_ready: Callable[[], None], ready_seconds: float = 180.0
+        self, children: Sequence[ChildProcess], on_ready: Callable[[], None], ready_seconds: float = 180.0
     ) -> None:
         self._running = [_Running(child) for child in children]
         self._on_ready = on_ready
@@ -114,7 +115,7 @@ class Supervisor:
         Raises
         ------
         ConfigurationError
-            When a child found a setting that it cannot work with.
+            When a child reports a wrong setting.
         NodeError
             When the children are not ready in time.
         """
@@ -177,7 +178,7 @@ class Supervisor:
         supervisor = os.getpid()
 
         def tie_to_parent() -> None:
-            # A supervisor that is killed cannot end its children: the kernel does.
+            # When the supervisor is killed, the kernel ends its children.
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != supervisor:
                 os._exit(1)
@@ -188,7 +189,7 @@ class Supervisor:
                 env=running.environment,
                 pass_fds=child.descriptors,
                 stdin=subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C reaches the supervisor alone, which ends the rest in order
+                process_group=0,  # Ctrl-C must reach only the supervisor, which ends the children in order
                 preexec_fn=tie_to_parent,  # noqa: PLW1509 - this process has one thread
             )
         except OSError as error:
@@ -208,7 +209,7 @@ class Supervisor:
         code = running.process.wait()
         self._forget(running)
         if code == ConfigurationError.exit_code and not announced:
-            raise ConfigurationError(f"{running.child.name} could not start; its error stands above")
+            raise ConfigurationError(f"{running.child.name} could not start; see its error above")
         lasted = time.monotonic() - running.started_at
         running.pause = _FIRST_PAUSE if lasted > _STEADY_SECONDS else min(2 * running.pause, _LONGEST_PAUSE)
         running.start_at = time.monotonic() + running.pause

@@ -1,4 +1,4 @@
-"""Durable state of a node: received files, results, and the index (SQLite or PostgreSQL).
+"""Durable state of a node: files, and the index in a database (SQLite or PostgreSQL).
 
 Imports runtime and errors.
 """

@@ -1,8 +1,8 @@
-"""The right to analyse a study, and what comes of it.
+"""Leases for the analysis of studies, and the outcomes of the analyses.
 
-A claim is a compare-and-set on the study's row with a lease: a second worker that is handed the same
-study gets nothing, a worker that dies loses it, and a late image takes it away. Only the holder of a
-claim can record an outcome, so whatever is repeated, each revision has one.
+A worker takes a lease by a compare-and-set on the study's row. A second worker that is handed the same study
+gets no lease, a worker that dies loses its lease, and a late image takes it away. Only the holder of a lease
+can record an outcome, so each revision has one outcome, whatever is repeated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, RowMapping, select, update
 
-from dicom_node.runtime.lease_owner import Owner
+from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import analysis_records, database
 from dicom_node.store.files import StoredFile
 from dicom_node.store.index import INSTANCE_FIELDS, ReceivedInstance
@@ -21,20 +21,23 @@ from dicom_node.store.states import OUTCOMES, ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 
 REASON_LENGTH = 1024
+"""Width of the columns for reasons and errors, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to analyse one revision of one study until the lease lapses.
+class AnalysisLease:
+    """Right of one worker to analyse one revision of one study until the lease expires.
 
     Attributes
     ----------
+    owner
+        Process that holds the lease, see :class:`dicom_node.runtime.lease_owner.LeaseOwner`.
     created
-        When the study was complete: the time that its results carry, the same in every try.
+        Time at which the study was complete, UTC. The results carry it, so it is the same in every try.
     attempts
-        Counts this one.
+        Number of tries, this one included.
     instances
-        Those to read, in order of their arrival; those set aside are left out.
+        Instances to analyse, in order of arrival, without those set aside.
     """
 
     study_id: int
@@ -48,12 +51,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class EncodedResult:
-    """A result object whose file is already durable.
+    """Result object whose file is already durable.
 
     Attributes
     ----------
     withheld
-        Destinations that do not get it, whatever they get otherwise.
+        Names of the destinations that do not get this result.
     """
 
     kind: str
@@ -63,13 +66,13 @@ class EncodedResult:
     withheld: frozenset[str] = frozenset()
 
 
-class Claims(database.Records):
-    """Claims on complete studies."""
+class AnalysisLeases(database.Repository):
+    """Leases on complete studies."""
 
-    def claim(
-        self, study_instance_uid: str, revision: int, owner: Owner, lease_seconds: float
-    ) -> Claim | None:
-        """Take a complete study for analysis; None when it is stale, taken or done."""
+    def acquire(
+        self, study_instance_uid: str, revision: int, owner: LeaseOwner, lease_seconds: float
+    ) -> AnalysisLease | None:
+        """Take a complete study for analysis; None when the revision is stale, leased or done."""
         now = self._clock()
         with database.writing(self._engine) as connection:
             taken = connection.execute(
@@ -103,7 +106,7 @@ class Claims(database.Records):
                 .mappings()
                 .all()
             )
-        return Claim(
+        return AnalysisLease(
             study_id=row["id"],
             study_instance_uid=study_instance_uid,
             revision=revision,
@@ -113,19 +116,19 @@ class Claims(database.Records):
             instances=tuple(_received(entry, study_instance_uid) for entry in rows),
         )
 
-    def renew(self, claim: Claim, lease_seconds: float) -> bool:
-        """Lengthen a claim's lease; False when it was lost meanwhile."""
+    def renew(self, lease: AnalysisLease, lease_seconds: float) -> bool:
+        """Extend a lease; False when it was lost."""
         with database.writing(self._engine) as connection:
-            return self._held(connection, claim, {"lease_until": self._clock() + lease_seconds})
+            return self._update_held(connection, lease, {"lease_until": self._clock() + lease_seconds})
 
     def finish(
         self,
-        claim: Claim,
+        lease: AnalysisLease,
         state: StudyState,
         reason: str,
         results: Sequence[EncodedResult],
         destinations: Sequence[str],
-        reading: analysis_records.KeptReading | None = None,
+        record: analysis_records.AnalysisRecord | None = None,
     ) -> bool:
         """Record the outcome of an analysis, its results and their deliveries, all or nothing.
 
@@ -134,32 +137,37 @@ class Claims(database.Records):
         state
             REPORTED, SKIPPED or FAILED.
         reason
-            One sentence; required unless REPORTED.
+            Reason of the outcome, as one sentence; required unless `state` is REPORTED.
         destinations
-            Names; each gets every result that is not withheld from it.
-        reading
-            What the page shows of it; None when nothing was said.
+            Names of the destinations; each gets every result that is not withheld from it.
+        record
+            Content of the analysis for the web pages; None when there is none.
 
         Returns
         -------
         bool
-            False when the claim was lost (a late image, a lapsed lease): nothing was recorded.
+            False when the lease was lost (a late image came, or it expired); then nothing was recorded.
+
+        Raises
+        ------
+        ValueError
+            When `state` is no outcome, or `reason` is missing.
         """
         if state not in OUTCOMES or (state is not StudyState.REPORTED and not reason):
             raise ValueError(f"no outcome: {state} with reason {reason!r}")
         now = self._clock()
         with database.writing(self._engine) as connection:
             ended = {"state": state, "reason": reason[:REASON_LENGTH], "owner": None, "lease_until": None}
-            if not self._held(connection, claim, {**ended, "updated_at": now}):
+            if not self._update_held(connection, lease, {**ended, "updated_at": now}):
                 return False
             for entry in results:
-                enter_result(connection, claim.study_id, claim.revision, entry, destinations, now)
-            if reading is not None:
-                analysis_records.record(connection, claim.study_id, claim.revision, reading, now)
+                insert_result(connection, lease.study_id, lease.revision, entry, destinations, now)
+            if record is not None:
+                analysis_records.insert_record(connection, lease.study_id, lease.revision, record, now)
         return True
 
-    def release(self, claim: Claim, reason: str) -> None:
-        """Give a claim back after a fault that may pass; the try does not count."""
+    def release(self, lease: AnalysisLease, reason: str) -> None:
+        """Give a lease back after a temporary error; the try does not count."""
         now = self._clock()
         values = {
             "state": StudyState.COMPLETE,
@@ -171,10 +179,10 @@ class Claims(database.Records):
             "updated_at": now,
         }
         with database.writing(self._engine) as connection:
-            self._held(connection, claim, values)
+            self._update_held(connection, lease, values)
 
-    def release_lapsed(self) -> int:
-        """Make studies available again whose worker died or fell silent; return how many."""
+    def release_expired(self) -> int:
+        """Release the leases of workers that died or stopped renewing them; return the number of studies."""
         now = self._clock()
         with database.reading(self._engine) as connection:
             rows = connection.execute(
@@ -182,7 +190,7 @@ class Claims(database.Records):
                     study.c.state == StudyState.ANALYSING
                 )
             ).all()
-        free = [row for row in rows if lapsed(row.owner, row.lease_until, now)]
+        free = [row for row in rows if lease_expired(row.owner, row.lease_until, now)]
         if not free:
             return 0
         count = 0
@@ -206,21 +214,24 @@ class Claims(database.Records):
                 ).rowcount
         return count
 
-    def _held(self, connection: Connection, claim: Claim, values: Mapping[str, object]) -> bool:
+    def _update_held(
+        self, connection: Connection, lease: AnalysisLease, values: Mapping[str, object]
+    ) -> bool:
+        """Update the study of a lease; False when the lease is no longer held."""
         changed = connection.execute(
             update(study)
             .where(
-                study.c.id == claim.study_id,
+                study.c.id == lease.study_id,
                 study.c.state == StudyState.ANALYSING,
-                study.c.revision == claim.revision,
-                study.c.owner == claim.owner,
+                study.c.revision == lease.revision,
+                study.c.owner == lease.owner,
             )
             .values(**values)
         ).rowcount
         return bool(changed)
 
 
-def enter_result(
+def insert_result(
     connection: Connection,
     study_id: int,
     revision: int,
@@ -228,7 +239,7 @@ def enter_result(
     destinations: Iterable[str],
     now: float,
 ) -> None:
-    """Insert a result and its deliveries, within a transaction of the caller's."""
+    """Insert a result and its deliveries, within the caller's transaction."""
     key = connection.execute(
         result.insert().values(
             study_id=study_id,
@@ -263,6 +274,6 @@ def _received(row: RowMapping, study_instance_uid: str) -> ReceivedInstance:
     )
 
 
-def lapsed(owner: str | None, lease_until: float | None, now: float) -> bool:
-    """Whether nobody holds a lease any more: it ran out, or its process ended."""
-    return owner is None or lease_until is None or lease_until < now or Owner.parse(owner).dead
+def lease_expired(owner: str | None, lease_until: float | None, now: float) -> bool:
+    """Return whether nobody holds a lease: there is none, its time is over, or its process has ended."""
+    return owner is None or lease_until is None or lease_until < now or LeaseOwner.parse(owner).dead

@@ -1,9 +1,9 @@
-"""What an analysis said, kept for the reading room: it holds no model and reads no report back.
+"""Records of analyses, for the web pages and the API, which load no model and parse no report.
 
-A row of ``reading`` is one analysed revision of a study, its findings are rows of ``finding``. Both are
-written in the transaction that records the outcome
-(:meth:`dicom_node.store.analysis_leases.Claims.finish`) and stay as long as the study does; a later
-revision adds its own.
+A row of the table ``reading`` is one analysed revision of a study; its findings are rows of ``finding``. Both
+are written in the transaction that records the outcome
+(:meth:`dicom_node.store.analysis_leases.AnalysisLeases.finish`) and stay as long as the study. A later
+revision adds its own rows.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 
 from dicom_node.store import database, study_embeddings
-from dicom_node.store.study_embeddings import KeptPlace
+from dicom_node.store.study_embeddings import StudyEmbedding
 from dicom_node.store.tables import finding, reading, study
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFinding:
-    """One label's answer.
+class FindingRecord:
+    """Finding: the model's answer for one label.
 
     Attributes
     ----------
     key, name
-        Of the label.
+        Key and name of the label.
     certainty
         Calibrated probability in [0, 1]; None when there is no calibration.
     score
-        The model's own number in [0, 1].
+        Output of the model in [0, 1], not calibrated.
     threshold
-        On the scale of `certainty` when there is one, else of `score`.
+        Threshold on the scale of `certainty` when there is one, else on that of `score`.
     presence
         ``present``, ``absent`` or ``undetermined``.
     low, high
-        Of 95 % around `certainty`; None where the calibration does not say how well it is placed.
+        Limits of the 95 % interval around `certainty`; None where the calibration gives none.
     """
 
     key: str
@@ -51,20 +51,20 @@ class KeptFinding:
 
     @property
     def value(self) -> float:
-        """What stands against the threshold."""
+        """Number that is compared with the threshold: `certainty`, else `score`."""
         return self.score if self.certainty is None else self.certainty
 
 
 @dataclass(frozen=True, slots=True)
-class KeptImage:
-    """What became of one received image.
+class ImageRecord:
+    """Image of the study, and the reason when it was not analysed.
 
     Attributes
     ----------
     view
-        ``frontal`` or ``lateral`` where a gate looked, else the header's View Position; may be empty.
+        ``frontal`` or ``lateral`` when a gate model saw it, else the header's View Position; may be empty.
     reason
-        Key into ``results.codes.REFUSALS``; empty when it was read.
+        Key into ``results.codes.REFUSALS``; empty when the image was analysed.
     exclusion
         The reason as a sentence.
     """
@@ -76,8 +76,18 @@ class KeptImage:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptMap:
-    """Which heat map stands at the same place of the maps' file."""
+class HeatMapRecord:
+    """Heat map: its finding, image and method. The pixels are in the heat map file, in the same order.
+
+    Attributes
+    ----------
+    key
+        Key of the finding.
+    sop_instance_uid
+        Image that the map was computed for.
+    method
+        Name of the explanation method.
+    """
 
     key: str
     sop_instance_uid: str
@@ -85,19 +95,19 @@ class KeptMap:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptCase:
-    """A case of a public reference set that looks like the study.
+class SimilarCaseRecord:
+    """Case of a public reference set that is similar to the study.
 
     Attributes
     ----------
     identifier
-        Of the case in its collection.
+        Identifier of the case in its collection.
     similarity
-        In [-1, 1].
+        Cosine similarity in [-1, 1].
     labels
-        Names of what its reference says is present.
+        Names of the labels that are present by the reference standard.
     report
-        Findings and impression; empty where there is none.
+        Findings and impression of its report; empty where there is none.
     """
 
     identifier: str
@@ -107,33 +117,35 @@ class KeptCase:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptSimilar:
-    """Similar cases, the most similar first, and how far they bear the model out.
+class SimilarCasesRecord:
+    """Similar cases, most similar first, and their agreement with the model.
 
     Attributes
     ----------
+    index
+        Name of the index that was searched.
     agreement
-        Share of the model's answers that the cases bear out, in [0, 1].
+        Share of the model's answers that the cases support, in [0, 1].
     disagrees
-        Whether that is too little to pass over in silence.
+        Whether the agreement is so low that a reader must be told.
     """
 
     index: str
-    cases: tuple[KeptCase, ...]
+    cases: tuple[SimilarCaseRecord, ...]
     agreement: float
     disagrees: bool
 
 
 @dataclass(frozen=True, slots=True)
-class KeptChange:
-    """How a finding compares with the prior.
+class FindingChangeRecord:
+    """Change of one finding since the prior.
 
     Attributes
     ----------
     key
-        Of the label.
+        Key of the label.
     certainty, score, presence
-        Of the prior, as in :class:`KeptFinding`.
+        Answer for the prior, as in :class:`FindingRecord`.
     change
         ``new``, ``gone`` or ``unchanged``.
     """
@@ -146,35 +158,36 @@ class KeptChange:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPrior:
-    """The patient's previous film, or why there is none.
+class PriorComparisonRecord:
+    """Comparison with the patient's prior study, or the reason why there is no prior.
 
     Attributes
     ----------
     study_instance_uid, study_date
-        Of the prior; empty when there is none.
+        Study Instance UID and Study Date of the prior; empty when there is none.
     reason
-        Why there is none, as one clause; empty when there is one.
+        Reason why there is no prior, as one clause; empty when there is one.
     changes
-        Of the findings that are present now or were then.
+        Changes of the findings that are present now or were present then.
     """
 
     study_instance_uid: str
     study_date: str
     reason: str
-    changes: tuple[KeptChange, ...] = ()
+    changes: tuple[FindingChangeRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class KeptWords:
-    """The words of the text that a model was given, and what each adds to a finding.
+class WordWeightsRecord:
+    """Words of the text that the model was given, weighted for one finding.
 
     Attributes
     ----------
     key
-        Of the label.
+        Key of the label.
     words
-        In the order of the text, each with what it adds to the finding's logit; below zero it speaks against.
+        Words in the order of the text, each with its contribution to the finding's logit; a negative one
+        speaks against the finding.
     """
 
     key: str
@@ -182,42 +195,43 @@ class KeptWords:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptReading:
-    """All that is kept of one analysis.
+class AnalysisRecord:
+    """Record of one analysis.
 
     Attributes
     ----------
     model, model_version
-        Of the bundle; empty when nothing was run.
+        Name and version of the model bundle; empty when no model was run.
     parameters
-        Of the algorithm, such as ``weights_sha256=...``.
+        Parameters of the algorithm, such as ``weights_sha256=...``.
     normality
         ``present`` for a normal study, ``absent`` for an abnormal one, else ``undetermined``.
     maps_file
-        From :meth:`dicom_node.store.heatmaps.HeatMaps.keep`; `maps` are its maps, in order.
+        Name of the heat map file, from :meth:`dicom_node.store.heatmaps.HeatMaps.keep`; `maps` describes its
+        maps, in order.
     similar
-        Similar cases of a reference set and what they say together; None when nothing was searched.
-    place
-        Where the study lies, for a search of the node's own; None where there is none. It is written, and not
-        read back.
+        Similar cases of a reference set; None when nothing was searched.
+    embedding
+        Embedding of the study, for the search among the node's own studies; None where there is none. It is
+        only written, and not read back.
     prior
-        What it was compared with; None when no prior was looked for.
+        Comparison with the prior; None when no prior was looked for.
     words
-        Of the text that the model was given, for some of the findings; none where none were weighed.
+        Weighted words of the text that the model was given, for some findings; empty when none were weighted.
     """
 
     model: str
     model_version: str
     parameters: tuple[str, ...]
     normality: str
-    findings: tuple[KeptFinding, ...]
-    images: tuple[KeptImage, ...]
-    maps: tuple[KeptMap, ...] = ()
+    findings: tuple[FindingRecord, ...]
+    images: tuple[ImageRecord, ...]
+    maps: tuple[HeatMapRecord, ...] = ()
     maps_file: str = ""
-    similar: KeptSimilar | None = None
-    place: KeptPlace | None = None
-    prior: KeptPrior | None = None
-    words: tuple[KeptWords, ...] = ()
+    similar: SimilarCasesRecord | None = None
+    embedding: StudyEmbedding | None = None
+    prior: PriorComparisonRecord | None = None
+    words: tuple[WordWeightsRecord, ...] = ()
 
     @property
     def names(self) -> dict[str, str]:
@@ -226,82 +240,85 @@ class KeptReading:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredReading:
-    """A kept reading, and which one it is; times in seconds since the epoch."""
+class StoredAnalysisRecord:
+    """Record of an analysis with its key; times in seconds since the epoch."""
 
     id: int
     study_id: int
     revision: int
     created_at: float
-    kept: KeptReading = field(repr=False)
+    record: AnalysisRecord = field(repr=False)
 
 
-def record(connection: Connection, study_id: int, revision: int, kept: KeptReading, now: float) -> None:
-    """Enter a reading in the caller's transaction."""
+def insert_record(
+    connection: Connection, study_id: int, revision: int, entry: AnalysisRecord, now: float
+) -> None:
+    """Insert a record within the caller's transaction."""
     content = {
-        "parameters": kept.parameters,
-        "images": [asdict(image) for image in kept.images],
-        "maps": [asdict(each) for each in kept.maps],
-        "similar": None if kept.similar is None else asdict(kept.similar),
-        "prior": None if kept.prior is None else asdict(kept.prior),
-        "words": [asdict(each) for each in kept.words],
+        "parameters": entry.parameters,
+        "images": [asdict(image) for image in entry.images],
+        "maps": [asdict(each) for each in entry.maps],
+        "similar": None if entry.similar is None else asdict(entry.similar),
+        "prior": None if entry.prior is None else asdict(entry.prior),
+        "words": [asdict(each) for each in entry.words],
     }
     key = connection.execute(
         reading.insert().values(
             study_id=study_id,
             revision=revision,
             created_at=now,
-            model=kept.model,
-            model_version=kept.model_version,
-            normality=kept.normality,
+            model=entry.model,
+            model_version=entry.model_version,
+            normality=entry.normality,
             content=json.dumps(content),
-            maps=kept.maps_file,
+            maps=entry.maps_file,
         )
     ).inserted_primary_key
     rows = [
-        {"reading_id": key[0], "position": position, **asdict(entry)}  # type: ignore[index]
-        for position, entry in enumerate(kept.findings)
+        {"reading_id": key[0], "position": position, **asdict(each)}  # type: ignore[index]
+        for position, each in enumerate(entry.findings)
     ]
     if rows:
         connection.execute(finding.insert(), rows)
-    if kept.place is not None:
-        study_embeddings.record(connection, key[0], kept.place)  # type: ignore[index]
+    if entry.embedding is not None:
+        study_embeddings.insert_embedding(connection, key[0], entry.embedding)  # type: ignore[index]
 
 
-def _similar(content: dict[str, Any] | None) -> KeptSimilar | None:
+def _similar(content: dict[str, Any] | None) -> SimilarCasesRecord | None:
     if content is None:
         return None
-    cases = (KeptCase(**{**case, "labels": tuple(case["labels"])}) for case in content.pop("cases"))
-    return KeptSimilar(**content, cases=tuple(cases))
+    cases = (SimilarCaseRecord(**{**case, "labels": tuple(case["labels"])}) for case in content.pop("cases"))
+    return SimilarCasesRecord(**content, cases=tuple(cases))
 
 
-def _prior(content: dict[str, Any] | None) -> KeptPrior | None:
+def _prior(content: dict[str, Any] | None) -> PriorComparisonRecord | None:
     if content is None:
         return None
-    changes = tuple(KeptChange(**change) for change in content.pop("changes"))
-    return KeptPrior(**content, changes=changes)
+    changes = tuple(FindingChangeRecord(**change) for change in content.pop("changes"))
+    return PriorComparisonRecord(**content, changes=changes)
 
 
-def _words(content: Sequence[dict[str, Any]]) -> tuple[KeptWords, ...]:
+def _words(content: Sequence[dict[str, Any]]) -> tuple[WordWeightsRecord, ...]:
     return tuple(
-        KeptWords(each["key"], tuple((word, weight) for word, weight in each["words"])) for each in content
+        WordWeightsRecord(each["key"], tuple((word, weight) for word, weight in each["words"]))
+        for each in content
     )
 
 
-class Readings:
-    """Kept readings, to be looked up.
+class AnalysisRecords:
+    """Records of analyses, for reading.
 
     Parameters
     ----------
     engine
-        Of the index.
+        Engine of the index.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def latest(self, study_id: int) -> StoredReading | None:
-        """Return the reading of a study's highest analysed revision; None before the first."""
+    def latest(self, study_id: int) -> StoredAnalysisRecord | None:
+        """Return the record of a study's last analysed revision; None before the first."""
         newest = (
             select(reading).where(reading.c.study_id == study_id).order_by(reading.c.revision.desc()).limit(1)
         )
@@ -310,43 +327,43 @@ class Readings:
             if row is None:
                 return None
             found = connection.execute(
-                select(*(finding.c[name] for name in KeptFinding.__slots__))
+                select(*(finding.c[name] for name in FindingRecord.__slots__))
                 .where(finding.c.reading_id == row["id"])
                 .order_by(finding.c.position)
             ).all()
         content = json.loads(row["content"])
-        return StoredReading(
+        return StoredAnalysisRecord(
             id=row["id"],
             study_id=study_id,
             revision=row["revision"],
             created_at=row["created_at"],
-            kept=KeptReading(
+            record=AnalysisRecord(
                 model=row["model"],
                 model_version=row["model_version"],
                 parameters=tuple(content["parameters"]),
                 normality=row["normality"],
-                findings=tuple(KeptFinding(*entry) for entry in found),
-                images=tuple(KeptImage(**image) for image in content["images"]),
-                maps=tuple(KeptMap(**each) for each in content["maps"]),
+                findings=tuple(FindingRecord(*entry) for entry in found),
+                images=tuple(ImageRecord(**image) for image in content["images"]),
+                maps=tuple(HeatMapRecord(**each) for each in content["maps"]),
                 maps_file=row["maps"],
                 similar=_similar(content["similar"]),
-                prior=_prior(content.get("prior")),  # those of earlier versions know of none
+                prior=_prior(content.get("prior")),  # earlier versions wrote none
                 words=_words(content.get("words", ())),
             ),
         )
 
-    def latest_of(self, study_instance_uid: str) -> KeptReading | None:
-        """Return what is kept of a study's highest analysed revision; None before the first."""
+    def latest_of(self, study_instance_uid: str) -> AnalysisRecord | None:
+        """Return the record of a study's last analysed revision; None before the first."""
         query = select(study.c.id).where(study.c.study_instance_uid == study_instance_uid)
         with database.reading(self._engine) as connection:
             study_id = connection.execute(query).scalar_one_or_none()
         found = None if study_id is None else self.latest(study_id)
-        return None if found is None else found.kept
+        return None if found is None else found.record
 
-    def present(self, study_ids: Sequence[int]) -> dict[int, list[KeptFinding]]:
-        """Return the present findings of the latest reading of several studies, most certain first."""
+    def present_findings(self, study_ids: Sequence[int]) -> dict[int, list[FindingRecord]]:
+        """Return by study the present findings of its latest analysis, the most certain first."""
         with database.reading(self._engine) as connection:
-            newest: dict[int, int] = database.pairs(
+            newest: dict[int, int] = database.as_mapping(
                 connection,
                 select(reading.c.study_id, reading.c.id)
                 .where(reading.c.study_id.in_(study_ids))
@@ -354,13 +371,13 @@ class Readings:
             )
             studies = {key: study_id for study_id, key in newest.items()}
             rows = connection.execute(
-                select(finding.c.reading_id, *(finding.c[name] for name in KeptFinding.__slots__)).where(
+                select(finding.c.reading_id, *(finding.c[name] for name in FindingRecord.__slots__)).where(
                     finding.c.reading_id.in_(studies), finding.c.presence == "present"
                 )
             ).all()
-        found: dict[int, list[KeptFinding]] = {}
+        found: dict[int, list[FindingRecord]] = {}
         for key, *entry in rows:
-            found.setdefault(studies[key], []).append(KeptFinding(*entry))
+            found.setdefault(studies[key], []).append(FindingRecord(*entry))
         for entries in found.values():
             entries.sort(key=lambda entry: entry.value, reverse=True)
         return found

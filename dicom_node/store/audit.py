@@ -1,12 +1,11 @@
-"""What the index says as a whole: counts, the list of studies, and the proof that nothing was lost.
+"""Queries over the whole index: counts, the list of studies, and the audit that nothing was lost.
 
-Conservation, at any moment::
+The conservation equation holds at any time::
 
     received = delivered + waiting + skipped + failed + withdrawn + set aside + prior
 
-where every term counts accepted instances, each in exactly one of them. The audit does not trust the
-sum alone: it looks for every file behind every row and for a reason behind every outcome that is not a
-delivery.
+Each accepted instance is counted in exactly one of these terms. The audit does not trust the sum alone: it
+checks that each row has its file, and that each outcome without a delivery has a reason.
 """
 
 from __future__ import annotations
@@ -14,20 +13,38 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, case, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, func, select
 
 from dicom_node.store import database
 from dicom_node.store.files import Spool, digest_of
-from dicom_node.store.index import SetAside
+from dicom_node.store.index import SetAsideReason
 from dicom_node.store.states import OUTCOMES, ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 
 _FATE_ORDER = ("delivered", "waiting", "skipped", "failed", "withdrawn", "set_aside", "prior")
 
 
+def _study_is_confirmed() -> ColumnElement[bool]:
+    of_study = (result.c.study_id == study.c.id) & (delivery.c.result_id == result.c.id)
+    confirmed = delivery.c.state == ResultState.CONFIRMED
+    return and_(
+        study.c.state.in_(sorted(OUTCOMES)),
+        exists().where(of_study, confirmed).correlate(study),
+        ~exists().where(of_study, ~confirmed, delivery.c.state != ResultState.WITHDRAWN).correlate(study),
+    )
+
+
+STUDY_IS_CONFIRMED = _study_is_confirmed()
+"""Condition on a row of ``study``: it is confirmed.
+
+Its analysis has ended, a destination has confirmed a result, and all its deliveries are confirmed, apart from
+those that were withdrawn.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyRow:
-    """One line of the list of studies; times in seconds since the epoch."""
+    """Row of the list of studies; times in seconds since the epoch."""
 
     id: int
     study_instance_uid: str
@@ -44,16 +61,16 @@ class StudyRow:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The conservation equation and everything that contradicts it.
+    """Result of an audit: the conservation equation and its violations.
 
     Attributes
     ----------
     received
-        Accepted instances.
+        Number of accepted instances.
     fates
-        Instances by fate: delivered, waiting, skipped, failed, withdrawn, set_aside, prior.
+        Number of instances by fate: delivered, waiting, skipped, failed, withdrawn, set_aside, prior.
     violations
-        One sentence each; empty when nothing was lost.
+        One sentence for each; empty when nothing was lost.
     """
 
     received: int
@@ -62,17 +79,17 @@ class Audit:
 
     @property
     def conserved(self) -> bool:
-        """Whether nothing was lost."""
+        """Whether there is no violation: nothing was lost."""
         return not self.violations
 
 
-class Overview:
-    """Read-only questions to the index.
+class IndexQueries:
+    """Read-only queries over the whole index.
 
     Parameters
     ----------
     engine
-        Of the index.
+        Engine of the index.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -98,32 +115,32 @@ class Overview:
         return {state: found.get(state, 0) for state in ResultState}
 
     def confirmed_studies(self) -> int:
-        """Count the studies whose every result is confirmed by every destination that is to get it."""
-        mine = (result.c.study_id == study.c.id) & (delivery.c.result_id == result.c.id)
-        confirmed = delivery.c.state == ResultState.CONFIRMED
-        query = select(func.count()).where(
-            study.c.state.in_(sorted(OUTCOMES)),
-            exists().where(mine, confirmed),
-            ~exists().where(mine, ~confirmed, delivery.c.state != ResultState.WITHDRAWN),
-        )
+        """Count the studies whose results are all confirmed, see :data:`STUDY_IS_CONFIRMED`."""
+        query = select(func.count()).select_from(study).where(STUDY_IS_CONFIRMED)
         with database.reading(self._engine) as connection:
             return int(connection.execute(query).scalar_one())
 
     def studies(self, *, offset: int = 0, limit: int = 50, state: StudyState | None = None) -> list[StudyRow]:
-        """Return studies, the last changed first."""
+        """Return one page of the studies, the last changed first.
+
+        Parameters
+        ----------
+        state
+            Only studies in this state; all when None.
+        """
         query = select(study).order_by(study.c.updated_at.desc(), study.c.id.desc())
         if state is not None:
             query = query.where(study.c.state == state)
         with database.reading(self._engine) as connection:
             rows = connection.execute(query.offset(offset).limit(limit)).mappings().all()
             ids = [row["id"] for row in rows]
-            instances: dict[int, int] = database.pairs(
+            instances: dict[int, int] = database.as_mapping(
                 connection,
                 select(instance.c.study_id, func.count())
                 .where(instance.c.study_id.in_(ids))
                 .group_by(instance.c.study_id),
             )
-            results: dict[int, int] = database.pairs(
+            results: dict[int, int] = database.as_mapping(
                 connection,
                 select(result.c.study_id, func.count())
                 .where(result.c.study_id.in_(ids))
@@ -155,37 +172,36 @@ class Overview:
         ]
 
     def audit(self, spool: Spool, results: Spool, *, read_files: bool = False) -> Audit:
-        """Prove the conservation equation, or say what contradicts it.
+        """Check the conservation equation, and the files and reasons behind it.
 
         Parameters
         ----------
         spool, results
-            Where the received and the encoded files lie.
+            Spools of the received files and of the results.
         read_files
-            Also read every file and compare its digest, which takes as long as reading the disk.
+            Whether to read each file and compare its digest too; this takes as long as to read the whole
+            disk.
         """
-        waiting_delivery = exists().where(
-            result.c.study_id == study.c.id,
-            delivery.c.result_id == result.c.id,
-            delivery.c.state == ResultState.ENCODED,
-        )
-        rejected_delivery = exists().where(
-            result.c.study_id == study.c.id,
-            delivery.c.result_id == result.c.id,
-            delivery.c.state == ResultState.REJECTED,
-        )
+
+        def has_delivery(state: ResultState) -> ColumnElement[bool]:
+            return exists().where(
+                result.c.study_id == study.c.id,
+                delivery.c.result_id == result.c.id,
+                delivery.c.state == state,
+            )
+
         withdrawn = exists().where(
             result.c.study_id == study.c.id,
             result.c.revision == study.c.revision,
             result.c.withdrawn_at.is_not(None),
         )
-        fate = case(
-            (instance.c.set_aside == SetAside.PRIOR, "prior"),
+        outcome = case(
+            (instance.c.set_aside == SetAsideReason.PRIOR, "prior"),
             (instance.c.set_aside != "", "set_aside"),
             (study.c.state.in_([StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING]), "waiting"),
-            (waiting_delivery, "waiting"),
+            (has_delivery(ResultState.ENCODED), "waiting"),
             (withdrawn, "withdrawn"),
-            (rejected_delivery, "failed"),
+            (has_delivery(ResultState.REJECTED), "failed"),
             (study.c.state == StudyState.REPORTED, "delivered"),
             (study.c.state == StudyState.SKIPPED, "skipped"),
             (study.c.state == StudyState.FAILED, "failed"),
@@ -193,23 +209,28 @@ class Overview:
         )
         with database.reading(self._engine) as connection:
             received = connection.execute(select(func.count()).select_from(instance)).scalar_one()
-            found: dict[str, int] = database.pairs(
+            found: dict[str, int] = database.as_mapping(
                 connection,
-                select(fate, func.count()).join(study, instance.c.study_id == study.c.id).group_by(fate),
+                select(outcome, func.count())
+                .join(study, instance.c.study_id == study.c.id)
+                .group_by(outcome),
             )
             violations = list(_unexplained(connection))
             kept = connection.execute(select(instance.c.file, instance.c.size, instance.c.digest)).all()
             encoded = connection.execute(select(result.c.file, result.c.size, result.c.digest)).all()
         fates = {name: found.pop(name, 0) for name in _FATE_ORDER}
         if found or sum(fates.values()) != received:
-            violations.append(f"{received} instances received, {sum(fates.values())} accounted for: {found}")
+            violations.append(
+                f"{received} instances were received, {sum(fates.values())} have a known fate; "
+                f"unknown: {found}"
+            )
         violations += _missing(spool, kept, "received instance", read_files=read_files)
         violations += _missing(results, encoded, "result", read_files=read_files)
         return Audit(received=received, fates=fates, violations=tuple(violations))
 
 
 def _unexplained(connection: Connection) -> Iterator[str]:
-    """Yield outcomes without a reason, and reports without a result or a delivery of all of them."""
+    """Yield a sentence for each outcome without a reason, report without a result, and unproved delivery."""
     silent = study.c.state.in_([StudyState.SKIPPED, StudyState.FAILED]) & (study.c.reason == "")
     for uid in connection.execute(select(study.c.study_instance_uid).where(silent)).scalars():
         yield f"study {uid} was skipped or failed without a reason"
@@ -222,12 +243,13 @@ def _unexplained(connection: Connection) -> Iterator[str]:
         yield f"delivery {key} was rejected without a reason"
     unwitnessed = (delivery.c.state == ResultState.CONFIRMED) & (delivery.c.confirmed_by == "")
     for key in connection.execute(select(delivery.c.id).where(unwitnessed)).scalars():
-        yield f"delivery {key} is confirmed by nobody"
+        yield f"delivery {key} is confirmed, but it is not recorded how"
 
 
 def _missing(
     spool: Spool, rows: Iterable[tuple[str, int, str]], noun: str, *, read_files: bool
 ) -> Iterator[str]:
+    """Yield a sentence for each file that is missing or changed; a row is (name, size in bytes, digest)."""
     for name, size, digest in rows:
         path = spool.path(name)
         try:
@@ -237,4 +259,4 @@ def _missing(
             yield f"{noun} {name}: {error.strerror}"
             continue
         if not same:
-            yield f"{noun} {name}: its bytes changed ({actual} of {size} bytes)"
+            yield f"{noun} {name}: the file has changed ({actual} of {size} bytes)"

@@ -1,8 +1,9 @@
-"""Transactions of storage commitment (PS3.4 annex J): asked by the sender, answered to an SCP process.
+"""Requests for storage commitment (PS3.4 annex J) and their answers.
 
-Only the table joins the two, by the Transaction UID. A repeated answer changes nothing; an answer that
-comes late, after the destination was asked anew or has got the result again, can still confirm, but can
-no longer say that anything is lost.
+The sender makes a request; the answer may come to another process, an SCP. Only the database joins them, by
+the Transaction UID. An answer that is repeated changes nothing. An answer that comes late, after the
+destination was asked again or was sent the result again, can still confirm a result, but cannot declare it
+lost.
 """
 
 from __future__ import annotations
@@ -16,42 +17,56 @@ from sqlalchemy import Connection, func, select, update
 
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import REASON_LENGTH
-from dicom_node.store.delivery_queue import Delivery
-from dicom_node.store.states import Confirmation, ResultState
+from dicom_node.store.delivery_queue import Delivery, apply_event
+from dicom_node.store.states import Confirmation, DeliveryEvent, ResultState
 from dicom_node.store.tables import commitment, commitment_item, delivery, result
 
 
-class Verdict(enum.Enum):
-    """What a destination says of one result that it took."""
+class CommitmentOutcome(enum.Enum):
+    """Outcome of a request for commitment, for one result."""
 
-    KEPT = "kept"
-    LOST = "lost"  # it does not have it: to be sent again
-    UNDECIDED = "undecided"  # not just now: to be asked again
-    REFUSED = "refused"  # it will never promise to keep it
+    KEPT = "kept"  # the destination keeps it
+    LOST = "lost"  # the destination does not have it: it is sent again
+    UNDECIDED = "undecided"  # the destination cannot say at present: it is asked again
+    REFUSED = "refused"  # the destination will never promise to keep it
+
+
+_EVENTS: Mapping[CommitmentOutcome, DeliveryEvent] = {
+    CommitmentOutcome.KEPT: DeliveryEvent.CONFIRMED,
+    CommitmentOutcome.LOST: DeliveryEvent.LOST,
+    CommitmentOutcome.UNDECIDED: DeliveryEvent.UNCONFIRMED,
+    CommitmentOutcome.REFUSED: DeliveryEvent.CONFIRMATION_REFUSED,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """A verdict, with the sentence that a person reads when it is not KEPT."""
+class CommitmentAnswer:
+    """Answer of a destination about one result.
 
-    verdict: Verdict
+    Attributes
+    ----------
+    text
+        Reason, as one sentence; empty when the outcome is KEPT.
+    """
+
+    outcome: CommitmentOutcome
     text: str = ""
 
 
-class Commitments(database.Records):
+class StorageCommitments(database.Repository):
     """Requests for storage commitment and their answers."""
 
-    def ask(self, transaction_uid: str, entries: Sequence[Delivery], seconds: float) -> None:
-        """Record a transaction, before the destination hears of it: the answer may come at once.
+    def record_request(self, transaction_uid: str, entries: Sequence[Delivery], seconds: float) -> None:
+        """Record a request, before it is sent: the answer may come at once.
 
         Parameters
         ----------
         transaction_uid
-            New in every try.
+            New for every request.
         entries
-            Deliveries to one destination, at least one, taken in the state SENT.
+            Deliveries to one destination, at least one, leased in the state SENT.
         seconds
-            After which those that are not answered for are due again.
+            Time after which results without an answer are due again.
         """
         now = self._clock()
         with database.writing(self._engine) as connection:
@@ -64,89 +79,73 @@ class Commitments(database.Records):
                 commitment_item.insert(),
                 [{"commitment_id": key[0], "delivery_id": entry.id} for entry in entries],  # type: ignore[index]
             )
-            connection.execute(
-                update(delivery)
-                .where(
-                    delivery.c.id.in_([entry.id for entry in entries]),
-                    delivery.c.state == ResultState.SENT,
-                )
-                .values(
-                    inquiries=delivery.c.inquiries + 1,
-                    next_try_at=now + seconds,
-                    owner=None,
-                    lease_until=None,
-                    updated_at=now,
-                )
+            apply_event(
+                connection,
+                DeliveryEvent.UNCONFIRMED,
+                delivery.c.id.in_([entry.id for entry in entries]),
+                now,
+                inquiries=delivery.c.inquiries + 1,
+                next_try_at=now + seconds,
             )
 
-    def answer(self, transaction_uid: str, statements: Mapping[str, Statement]) -> int | None:
-        """Record what a destination answered.
+    def record_answers(self, transaction_uid: str, answers: Mapping[str, CommitmentAnswer]) -> int | None:
+        """Record the answer to a request.
 
         Parameters
         ----------
         transaction_uid
-            That it names.
-        statements
-            By SOP Instance UID; those that the transaction did not ask about are ignored.
+            The one of the request.
+        answers
+            Answers by SOP Instance UID; those to results that were not in the request are ignored.
 
         Returns
         -------
         int or None
-            How many deliveries changed their state; None when the transaction is unknown.
+            Number of deliveries that changed their state; None when the transaction is unknown.
         """
         now = self._clock()
         with database.writing(self._engine) as connection:
-            asked = connection.execute(
+            request = connection.execute(
                 select(commitment).where(commitment.c.transaction_uid == transaction_uid).with_for_update()
             ).first()
-            if asked is None:
+            if request is None:
                 return None
             connection.execute(
                 update(commitment)
-                .where(commitment.c.id == asked.id, commitment.c.answered_at.is_(None))
+                .where(commitment.c.id == request.id, commitment.c.answered_at.is_(None))
                 .values(answered_at=now)
             )
-            changed = 0
-            for row in _open_items(connection, asked.id):
-                statement = statements.get(row.sop_instance_uid)
-                if statement is None:
+            count = 0
+            for row in _open_items(connection, request.id):
+                answer = answers.get(row.sop_instance_uid)
+                if answer is None:
                     continue
                 stale = (
-                    asked.answered_at is not None
-                    or row.newest != asked.id
-                    or (row.sent_at or 0) > asked.asked_at
+                    request.answered_at is not None
+                    or row.newest != request.id
+                    or (row.sent_at or 0) > request.asked_at
                 )
-                if stale and statement.verdict is not Verdict.KEPT:
+                if stale and answer.outcome is not CommitmentOutcome.KEPT:
                     continue
-                connection.execute(
-                    update(delivery)
-                    .where(delivery.c.id == row.id)
-                    .values(
-                        **_CONSEQUENCES[statement.verdict],
-                        error=statement.text[:REASON_LENGTH],
-                        updated_at=now,
-                    )
+                kept = answer.outcome is CommitmentOutcome.KEPT
+                undecided = answer.outcome is CommitmentOutcome.UNDECIDED
+                # The time of the next try stays: a destination that always answers LOST is not sent the
+                # result again and again without a pause.
+                changed = apply_event(
+                    connection,
+                    _EVENTS[answer.outcome],
+                    delivery.c.id == row.id,
+                    now,
+                    release=not undecided,
+                    error=answer.text[:REASON_LENGTH],
+                    **({"confirmed_by": Confirmation.COMMITMENT} if kept else {}),
                 )
-                changed += statement.verdict is not Verdict.UNDECIDED
-            return changed
-
-
-# What is lost or undecided stays due when it was: a destination that always says so is not flooded.
-_CONSEQUENCES: Mapping[Verdict, Mapping[str, object]] = {
-    Verdict.KEPT: {
-        "state": ResultState.CONFIRMED,
-        "confirmed_by": Confirmation.COMMITMENT,
-        "owner": None,
-        "lease_until": None,
-    },
-    Verdict.LOST: {"state": ResultState.ENCODED, "owner": None, "lease_until": None},
-    Verdict.UNDECIDED: {},
-    Verdict.REFUSED: {"state": ResultState.REJECTED, "owner": None, "lease_until": None},
-}
+                count += 0 if undecided else changed
+            return count
 
 
 def _open_items(connection: Connection, commitment_id: int) -> Sequence[Any]:
-    """Return the unconfirmed deliveries of a transaction, each with the newest transaction about it."""
+    """Return the unconfirmed deliveries of a request, each with the newest request about it."""
     item = commitment_item.alias()
     newest = (
         select(func.max(item.c.commitment_id)).where(item.c.delivery_id == delivery.c.id).scalar_subquery()

@@ -1,4 +1,4 @@
-"""The database behind the index: SQLite by default, PostgreSQL by address."""
+"""Database of the index: SQLite by default, PostgreSQL when ``database_url`` names one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, inspect, make_url, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    or_,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
@@ -17,18 +28,20 @@ from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x64696E6F  # "dino": one migration at a time per PostgreSQL database
 _NO_ROOM = ("database or disk is full", "No space left", "could not extend file")
+_CLOCK_SLACK = 60.0
+"""Seconds by which the clocks of the hosts on one database may differ."""
 
 
 def connect(address: str) -> Engine:
     """Return an engine whose commits are durable when they return.
 
-    SQLite runs in WAL mode with ``synchronous = FULL``; a writing transaction takes its lock at once
-    (``BEGIN IMMEDIATE``), so that it waits for other writers instead of failing half-way.
+    SQLite runs in WAL mode with ``synchronous = FULL``. A writing transaction takes its lock at once
+    (``BEGIN IMMEDIATE``), so that it waits for other writers and does not fail in the middle.
 
     Raises
     ------
     ConfigurationError
-        When the address cannot be understood, or its driver is not installed.
+        When the address is not valid, or its driver is not installed.
     """
     try:
         url = make_url(address)
@@ -52,7 +65,7 @@ def connect(address: str) -> Engine:
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun by _begin_sqlite alone
+    connection.isolation_level = None  # only _begin_sqlite begins transactions
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=20000", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -62,8 +75,8 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-class Clashed(StorageFailed):
-    """Another transaction entered the same key first; the same call sees it the second time."""
+class KeyConflict(StorageFailed):
+    """Insert that failed because another transaction inserted the same key first; a repeated call sees it."""
 
 
 @contextlib.contextmanager
@@ -73,33 +86,52 @@ def writing(engine: Engine) -> Iterator[Connection]:
     Raises
     ------
     StorageFull, StorageFailed
-        When the database did not take it; nothing of it is kept.
+        When the database did not commit; nothing was changed.
     """
-    with translated(), engine.begin() as connection:
+    with translated_errors(), engine.begin() as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """Run the body over one consistent snapshot that blocks no writer."""
-    with translated(), engine.connect().execution_options(reading=True) as connection:
+    options: dict[str, Any] = {"reading": True}
+    if engine.dialect.name == "postgresql":
+        options["isolation_level"] = "REPEATABLE READ"  # by default each statement has a snapshot of its own
+    with translated_errors(), engine.connect().execution_options(**options) as connection:
         yield connection
 
 
-def pairs(connection: Connection, query: Select[Any, Any]) -> dict[Any, Any]:
-    """Return the rows of a query of two columns as a mapping from the first to the second."""
+def as_mapping(connection: Connection, query: Select[Any, Any]) -> dict[Any, Any]:
+    """Return the rows of a query with two columns as a mapping from the first column to the second."""
     return {key: value for key, value in connection.execute(query)}  # noqa: C416 - a result is no sequence
 
 
-class Records:
-    """Rows of the index and the clock that dates them: what reads and writes some of its tables.
+def elapsed(column: ColumnElement[float], now: float, seconds: float) -> ColumnElement[bool]:
+    """Return the condition that at least so many seconds have passed since a time.
+
+    It is met by a time in the future too, see :func:`in_future`.
+    """
+    return or_(column <= now - seconds, in_future(column, now))
+
+
+def in_future(column: ColumnElement[float], now: float) -> ColumnElement[bool]:
+    """Return the condition that a time of something that has happened lies in the future.
+
+    Then the clock was set back: to wait until that time could take days.
+    """
+    return column > now + _CLOCK_SLACK
+
+
+class Repository:
+    """Base of the classes that read and write tables of the index.
 
     Parameters
     ----------
     engine
-        From :func:`connect`; its schema is current.
+        Engine from :func:`connect`; its schema is current.
     clock
-        Returns seconds since the epoch; another one in tests.
+        Function that returns the time in seconds since the epoch; tests pass another one.
     """
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
@@ -108,12 +140,18 @@ class Records:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn the driver's errors into the node's."""
+def translated_errors() -> Iterator[None]:
+    """Translate errors of SQLAlchemy and of the driver.
+
+    Raises
+    ------
+    StorageFull, StorageFailed
+        With the driver's sentence.
+    """
     try:
         yield
     except IntegrityError as error:
-        raise Clashed(f"database: {error.orig}") from error
+        raise KeyConflict(f"database: {error.orig}") from error
     except DBAPIError as error:
         sentence = (
             str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
@@ -125,15 +163,15 @@ def translated() -> Iterator[None]:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the schema to this version; safe to call from several processes and hosts at once.
+    """Bring the schema to this version; several processes and hosts may call it at once.
 
     Raises
     ------
     StorageFailed
-        When the database cannot be reached or is of a newer version.
+        When the database cannot be reached, or a newer version made it.
     """
-    with translated():
-        # Importing Alembic takes longer than asking whether there is anything to do.
+    with translated_errors():
+        # To import Alembic takes longer than to ask whether there is anything to do.
         if inspect(engine).has_table("alembic_version") and _version(engine) == _newest():
             return
         with _one_at_a_time(engine):
@@ -150,7 +188,7 @@ def _version(engine: Engine) -> str | None:
 
 
 def _upgrade(engine: Engine) -> None:
-    from alembic import command  # noqa: PLC0415 - half a second that a running node need not spend
+    from alembic import command  # noqa: PLC0415 - takes half a second, and most starts do not need it
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
 
@@ -160,7 +198,7 @@ def _upgrade(engine: Engine) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise StorageFailed(f"database: {error}; it was made by another version of dicom-node") from error
+        raise StorageFailed(f"database: {error}; another version of dicom-node made it") from error
 
 
 @contextlib.contextmanager
@@ -182,8 +220,8 @@ def _one_at_a_time(engine: Engine) -> Iterator[None]:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
 
 
-def reachable(engine: Engine) -> str:
-    """Return an empty string when the database answers, else one sentence that says why not."""
+def connection_error(engine: Engine) -> str:
+    """Return the reason why the database does not answer, as one sentence; empty when it answers."""
     try:
         with engine.connect().execution_options(reading=True) as connection:
             connection.execute(text("SELECT 1"))

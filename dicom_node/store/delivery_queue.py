@@ -1,32 +1,38 @@
-"""Results on their way to the destinations."""
+"""Queue of deliveries: each result that a destination is to get, and the state of its delivery."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, true, update
 
-from dicom_node.runtime.lease_owner import Owner
+from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import database
-from dicom_node.store.analysis_leases import REASON_LENGTH, lapsed
-from dicom_node.store.index import ahead
-from dicom_node.store.states import Confirmation, ResultState, result_sources
+from dicom_node.store.analysis_leases import REASON_LENGTH, lease_expired
+from dicom_node.store.states import (
+    DELIVERY_TRANSITIONS,
+    Confirmation,
+    DeliveryEvent,
+    ResultState,
+    next_delivery_state,
+)
 from dicom_node.store.tables import delivery, result, study
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One result that one destination is to get.
+    """Delivery of one result to one destination, leased for a try.
 
     Attributes
     ----------
     state
-        ENCODED: it is to be sent; SENT: it is to be confirmed.
+        ENCODED: the result is to be sent; SENT: it is to be confirmed.
     attempts
-        Tries to send it so far.
+        Number of tries to send it so far.
     inquiries
-        How often the destination was asked, since it took the result, whether it keeps it.
+        Number of times that the destination, since it took the result, was asked whether it keeps it.
     """
 
     id: int
@@ -43,18 +49,17 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
-    """What one destination still has to get.
+class DestinationBacklog:
+    """Deliveries to one destination, counted by state.
 
     Attributes
     ----------
     states
-        Deliveries by state.
+        Number of deliveries in each state.
     oldest
-        Seconds since the epoch at which the longest waiting result was made; None when none waits.
+        Time at which the oldest waiting result was made, in seconds since the epoch; None when none waits.
     error
-        Of the last failed try that is still open, be it to send or to have it confirmed; empty when there is
-        none.
+        Error of the last failed try, to send or to confirm, that is still open; empty when there is none.
     """
 
     destination: str
@@ -63,24 +68,84 @@ class Backlog:
     error: str
 
 
-class Outbox(database.Records):
-    """Deliveries, oldest result first."""
+def apply_event(
+    connection: Connection,
+    event: DeliveryEvent,
+    selected: ColumnElement[bool],
+    now: float,
+    *,
+    release: bool = True,
+    **values: Any,
+) -> int:
+    """Change the state of deliveries after an event, within the caller's transaction.
+
+    Every change of a delivery's state is made here, by :data:`dicom_node.store.states.DELIVERY_TRANSITIONS`.
+
+    Parameters
+    ----------
+    selected
+        Condition on the deliveries that the event happened to; those in a state in which it does nothing are
+        left as they are.
+    now
+        Time of the event, in seconds since the epoch.
+    release
+        Whether the lease ends.
+    values
+        Further columns of ``delivery`` to set.
+
+    Returns
+    -------
+    int
+        Number of deliveries that were changed.
+    """
+    withdrawn = exists().where(result.c.id == delivery.c.result_id, result.c.withdrawn_at.is_not(None))
+    sources = DELIVERY_TRANSITIONS[event]
+    following = case(
+        *(
+            (
+                and_(delivery.c.state == state, withdrawn if taken_back else ~withdrawn),
+                next_delivery_state(event, state, withdrawn=taken_back).value,
+            )
+            for state in sources
+            for taken_back in (False, True)
+        )
+    )
+    lease = {"owner": None, "lease_until": None} if release else {}
+    return connection.execute(
+        update(delivery)
+        .where(selected, delivery.c.state.in_(sorted(sources)))
+        .values(**{**lease, "state": following, "updated_at": now, **values})
+    ).rowcount
+
+
+class DeliveryQueue(database.Repository):
+    """Deliveries of one node, oldest result first."""
 
     def take(
         self,
         destination: str,
-        owner: Owner,
+        owner: LeaseOwner,
         lease_seconds: float,
         limit: int = 50,
         *,
         state: ResultState = ResultState.ENCODED,
     ) -> list[Delivery]:
-        """Lease the deliveries of one destination that are in a state and due."""
+        """Lease the due deliveries of one destination.
+
+        Parameters
+        ----------
+        lease_seconds
+            Time after which another process may take them over.
+        limit
+            Most deliveries to take.
+        state
+            ENCODED to send them, SENT to have them confirmed.
+        """
         now = self._clock()
         due = and_(
             delivery.c.destination == destination,
             delivery.c.state == state,
-            or_(delivery.c.next_try_at <= now, ahead(delivery.c.updated_at, now)),
+            or_(delivery.c.next_try_at <= now, database.in_future(delivery.c.updated_at, now)),
         )
         joined = delivery.join(result, delivery.c.result_id == result.c.id).join(
             study, result.c.study_id == study.c.id
@@ -107,7 +172,7 @@ class Outbox(database.Records):
                 .order_by(result.c.id)
                 .limit(limit)
             ).all()
-        free = [row for row in rows if lapsed(row.owner, row.lease_until, now)]
+        free = [row for row in rows if lease_expired(row.owner, row.lease_until, now)]
         if not free:
             return []
         taken = []
@@ -129,19 +194,19 @@ class Outbox(database.Records):
             Delivery(**{name: getattr(row, name) for name in Delivery.__dataclass_fields__}) for row in taken
         ]
 
-    def sent(self, entry: Delivery, seconds: float = 0) -> None:
-        """Record that the destination answered Success, and when to ask first whether it keeps it.
+    def mark_sent(self, entry: Delivery, seconds: float = 0) -> None:
+        """Record that the destination answered Success, and when to ask first whether it keeps the result.
 
         Parameters
         ----------
         seconds
-            At least so long from now. What was sent within so many seconds is due at the same moment, so that
-            one question asks for all of it.
+            Shortest time until then. Results that were sent within so many seconds are due at the same
+            moment, so that one question asks for all of them.
         """
         now = self._clock()
-        self._move(
+        self._apply(
             entry,
-            ResultState.SENT,
+            DeliveryEvent.TAKEN,
             error="",
             attempts=entry.attempts + 1,
             inquiries=0,
@@ -149,81 +214,82 @@ class Outbox(database.Records):
             next_try_at=(now // seconds + 2) * seconds if seconds else now,
         )
 
-    def rejected(self, entry: Delivery, error: str) -> None:
-        """Record that the destination will never take it."""
-        self._move(entry, ResultState.REJECTED, error=error[:REASON_LENGTH], attempts=entry.attempts + 1)
+    def mark_rejected(self, entry: Delivery, error: str) -> None:
+        """Record that the destination will never take the result."""
+        self._apply(entry, DeliveryEvent.REJECTED, error=error, attempts=entry.attempts + 1)
 
-    def confirmed(self, entry: Delivery, by: Confirmation) -> None:
-        """Record that the destination keeps it."""
-        self._move(entry, ResultState.CONFIRMED, error="", confirmed_by=by)
+    def mark_confirmed(self, entry: Delivery, by: Confirmation) -> None:
+        """Record that the destination keeps the result."""
+        self._apply(entry, DeliveryEvent.CONFIRMED, error="", confirmed_by=by)
 
-    def unconfirmed(self, entry: Delivery, error: str, seconds: float) -> None:
-        """Record that the destination did not say whether it keeps it, and when to ask again."""
-        self._move(
+    def mark_unconfirmed(self, entry: Delivery, error: str, seconds: float) -> None:
+        """Record that the destination did not say whether it keeps the result; ask again after `seconds`."""
+        self._apply(
             entry,
-            ResultState.SENT,
-            error=error[:REASON_LENGTH],
+            DeliveryEvent.UNCONFIRMED,
+            error=error,
             inquiries=entry.inquiries + 1,
             next_try_at=self._clock() + seconds,
         )
 
-    def postponed(self, entry: Delivery, error: str, seconds: float, *, counted: bool = True) -> None:
-        """Record a failed try, or that the destination lost what it took, and when the next is due.
+    def mark_lost(self, entry: Delivery, error: str, seconds: float) -> None:
+        """Record that the destination took the result but has it no more; send it again after `seconds`.
+
+        A result that was withdrawn is not sent again.
+        """
+        self._apply(entry, DeliveryEvent.LOST, error=error, next_try_at=self._clock() + seconds)
+
+    def postpone(self, entry: Delivery, error: str, seconds: float, *, counted: bool = True) -> None:
+        """Record a failed try to send; the next one is due after `seconds`.
 
         Parameters
         ----------
         counted
-            False when this very delivery was not tried: the destination was lost before its turn.
+            False when this delivery itself was not tried: the destination was lost before its turn.
         """
-        self._move(
+        self._apply(
             entry,
-            ResultState.ENCODED,
-            error=error[:REASON_LENGTH],
+            DeliveryEvent.POSTPONED,
+            error=error,
             attempts=entry.attempts + counted,
             next_try_at=self._clock() + seconds,
         )
 
-    def _move(self, entry: Delivery, state: ResultState, **values: object) -> None:
-        if entry.state not in result_sources(state):
-            raise ValueError(f"no transition: {entry.state} to {state}")
-        # What was withdrawn while it was on its way has arrived all the same.
-        held = [entry.state, ResultState.WITHDRAWN] if state is ResultState.SENT else [entry.state]
-        # What was withdrawn and is to be sent again is not.
-        withdrawn = exists().where(result.c.id == delivery.c.result_id, result.c.withdrawn_at.is_not(None))
-        becomes = (
-            case((withdrawn, ResultState.WITHDRAWN), else_=state) if state is ResultState.ENCODED else state
-        )
+    def _apply(self, entry: Delivery, event: DeliveryEvent, *, error: str, **values: Any) -> None:
+        next_delivery_state(event, entry.state, withdrawn=False)  # raises when there is no such transition
         with database.writing(self._engine) as connection:
-            connection.execute(
-                update(delivery)
-                .where(delivery.c.id == entry.id, delivery.c.state.in_(held))
-                .values(state=becomes, owner=None, lease_until=None, updated_at=self._clock(), **values)
+            apply_event(
+                connection,
+                event,
+                delivery.c.id == entry.id,
+                self._clock(),
+                error=error[:REASON_LENGTH],
+                **values,
             )
 
     def retry(self, destinations: Sequence[str] = ()) -> int:
-        """Make rejected deliveries, and those that wait for their next try, due now; return how many.
+        """Make rejected deliveries, and those that wait for their next try, due now; return their number.
 
-        Those that a destination took are not sent again; it is asked at once whether it keeps them.
+        Results that a destination took are not sent again; it is asked at once whether it keeps them.
+
+        Parameters
+        ----------
+        destinations
+            Names; all destinations when empty.
         """
-        condition: ColumnElement[bool] = delivery.c.state.in_([ResultState.REJECTED, ResultState.ENCODED])
-        if destinations:
-            condition = and_(condition, delivery.c.destination.in_(destinations))
+        chosen = delivery.c.destination.in_(destinations) if destinations else true()
         now = self._clock()
+        waits = or_(delivery.c.state == ResultState.REJECTED, delivery.c.next_try_at > now)
         with database.writing(self._engine) as connection:
             connection.execute(
-                update(delivery).where(delivery.c.state == ResultState.SENT).values(next_try_at=now)
+                update(delivery).where(chosen, delivery.c.state == ResultState.SENT).values(next_try_at=now)
             )
-            return connection.execute(
-                update(delivery)
-                .where(
-                    condition,
-                    or_(delivery.c.state == ResultState.REJECTED, delivery.c.next_try_at > now),
-                )
-                .values(state=ResultState.ENCODED, next_try_at=now, updated_at=now)
-            ).rowcount
+            return apply_event(
+                connection, DeliveryEvent.RETRIED, chosen & waits, now, release=False, next_try_at=now
+            )
 
-    def backlogs(self) -> list[Backlog]:
-        """Return the state of every destination that ever had a delivery, by name."""
+    def backlogs(self) -> list[DestinationBacklog]:
+        """Return the backlog of every destination that ever had a delivery, by name."""
         waiting = delivery.c.state == ResultState.ENCODED
         with database.reading(self._engine) as connection:
             counts = connection.execute(
@@ -231,15 +297,15 @@ class Outbox(database.Records):
                 .group_by(delivery.c.destination, delivery.c.state)
                 .order_by(delivery.c.destination)
             ).all()
-            oldest = database.pairs(
+            oldest = database.as_mapping(
                 connection,
                 select(delivery.c.destination, func.min(result.c.created_at))
                 .join(result, delivery.c.result_id == result.c.id)
                 .where(waiting)
                 .group_by(delivery.c.destination),
             )
-            # The last one wins: that of the latest try.
-            errors = database.pairs(
+            # Of several rows of a destination the last one wins: the latest try.
+            errors = database.as_mapping(
                 connection,
                 select(delivery.c.destination, delivery.c.error)
                 .where(delivery.c.error != "", delivery.c.state != ResultState.CONFIRMED)
@@ -249,6 +315,8 @@ class Outbox(database.Records):
         for name, state, count in counts:
             states.setdefault(name, {})[ResultState(state)] = count
         return [
-            Backlog(destination=name, states=by_state, oldest=oldest.get(name), error=errors.get(name, ""))
+            DestinationBacklog(
+                destination=name, states=by_state, oldest=oldest.get(name), error=errors.get(name, "")
+            )
             for name, by_state in states.items()
         ]

@@ -1,4 +1,4 @@
-"""Durable files under names made of their content, never of anything a peer sent."""
+"""Spool of durable DICOM files, named by their content and never by anything that a peer sent."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.errors import BadInstance, StorageFailed, StorageFull
+from dicom_node.errors import BadInstance, NodeError, StorageFailed, StorageFull
 
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CHUNK = 1 << 20
 _STALE_SECONDS = 86400.0
-# PS3.10 7.1: 128 bytes preamble, DICM, then (0002,0000) UL 4: the length of the rest of the meta group.
+# PS3.10 7.1: a preamble of 128 bytes, DICM, then (0002,0000) UL 4: the length of the rest of group 0002.
 _PREFIX = slice(128, 132)
 _GROUP_LENGTH = b"\x02\x00\x00\x00UL\x04\x00"
 _META_START = 144
@@ -26,17 +26,17 @@ _META_START = 144
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that is on disk for good.
+    """File that is durable on disk.
 
     Attributes
     ----------
     digest
-        SHA-256, lower-case hexadecimal, of the encoded data set: the bytes after the file meta information,
-        which belong to the transfer and not to the image.
+        SHA-256, lower-case hexadecimal, of the encoded data set: of all bytes after the file meta
+        information, which belongs to the transfer and not to the image.
     size
-        Of the whole file, bytes.
+        Size of the whole file, in bytes.
     name
-        Path below the spool's root.
+        Path relative to the spool's root.
     """
 
     digest: str
@@ -45,14 +45,14 @@ class StoredFile:
 
 
 class Spool:
-    """A folder of DICOM files that are either whole and durable or not there.
+    """Folder of DICOM files; each is either complete and durable, or not there.
 
     Parameters
     ----------
     root
-        The folder; made by :meth:`prepare`.
+        Folder of the spool; :meth:`prepare` makes it.
     min_free_bytes
-        Below this much free space :meth:`check_room` refuses.
+        Reserve: with less free space :meth:`check_room` refuses, in bytes.
     """
 
     def __init__(self, root: Path, min_free_bytes: int = 0) -> None:
@@ -61,17 +61,17 @@ class Spool:
         self._min_free_bytes = min_free_bytes
 
     def prepare(self, *, alone: bool = False) -> None:
-        """Make the folders and remove what an earlier process left half received.
+        """Make the folders, and remove partly received files of an earlier process.
 
         Parameters
         ----------
         alone
-            Whether no other process uses the spool; else only what is a day old is removed.
+            Whether no other process uses the spool; otherwise only files older than a day are removed.
 
         Raises
         ------
         StorageFull, StorageFailed
-            When the folder cannot be written.
+            When the folders cannot be made.
         """
         with _translated(self.root):
             self.incoming.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ class Spool:
             _sync_folder(self.root.parent)
 
     def check_room(self) -> None:
-        """Raise :class:`StorageFull` when less than the reserve is free."""
+        """Raise :class:`StorageFull` when the free space is less than the reserve."""
         with _translated(self.root):
             status = os.statvfs(self.root)
         free = status.f_bavail * status.f_frsize
@@ -97,26 +97,26 @@ class Spool:
             )
 
     def adopt(self, temporary: Path) -> StoredFile:
-        """Keep a received Part 10 file for good.
+        """Store a received Part 10 file.
 
-        The temporary file stays the caller's to remove; both names are links to the same bytes.
+        The spool gets a second link to the bytes; the caller removes the temporary one.
 
         Parameters
         ----------
         temporary
-            A whole file on the spool's filesystem.
+            Complete file on the spool's file system.
 
         Returns
         -------
         StoredFile
-            Durable when this returns: file, name and folder.
+            The stored file; its bytes, its name and its folder are durable.
 
         Raises
         ------
         BadInstance
             When the file is no DICOM Part 10 file.
         StorageFull, StorageFailed
-            When it cannot be kept; nothing is left behind.
+            When it cannot be stored; nothing is left behind.
         """
         with _translated(temporary):
             digest = digest_of(temporary)
@@ -128,14 +128,14 @@ class Spool:
             try:
                 os.link(temporary, target)
             except FileExistsError:
-                # The same data set again. An earlier crash may have come before its fsync, so make sure now.
+                # The same data set again. An earlier process may have crashed before its fsync, so do it now.
                 with target.open("rb") as stream:
                     os.fsync(stream.fileno())
             _sync_folder(target.parent)
         return StoredFile(digest=digest, size=size, name=name)
 
     def keep(self, content: bytes) -> StoredFile:
-        """Write an encoded Part 10 file for good; the same content twice is one file.
+        """Store an encoded Part 10 file; the same content twice is one file.
 
         Raises
         ------
@@ -164,12 +164,12 @@ class Spool:
 
 
 def data_set_offset(head: bytes) -> int:
-    """Return where the data set begins in a Part 10 file (PS3.10 7.1).
+    """Return the offset of the data set in a Part 10 file, in bytes (PS3.10 7.1).
 
     Parameters
     ----------
     head
-        The first 144 bytes or more.
+        First 144 bytes of the file or more.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def data_set_offset(head: bytes) -> int:
     """
     if len(head) < _META_START or head[_PREFIX] != b"DICM" or head[132:140] != _GROUP_LENGTH:
         raise BadInstance(
-            "no DICOM Part 10 file: preamble, DICM and (0002,0000) expected at its start (PS3.10 7.1)"
+            "no DICOM Part 10 file: it must begin with a preamble, DICM and (0002,0000) (PS3.10 7.1)"
         )
     return _META_START + int.from_bytes(head[140:144], "little")
 
@@ -209,10 +209,27 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def storage_error(error: OSError, where: object) -> NodeError:
+    """Return the error of the node for an error of the disk.
+
+    Parameters
+    ----------
+    where
+        File or folder, as the message is to name it.
+
+    Returns
+    -------
+    StorageFull or StorageFailed
+        StorageFull when there is no room: on the disk, in the quota, or in the largest size of a file.
+    """
+    if error.errno in _NO_ROOM:
+        return StorageFull(f"{where}: {error.strerror}; free space on its disk")
+    return StorageFailed(f"{where}: {error.strerror or error}; check the disk and its permissions")
+
+
 @contextlib.contextmanager
 def _translated(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = StorageFull if error.errno in _NO_ROOM else StorageFailed
-        raise kind(f"{where}: {error.strerror or error}; check the disk and its permissions") from error
+        raise storage_error(error, where) from error

@@ -1,6 +1,6 @@
-"""Heat maps on disk, for whoever looks at a study later and has no model.
+"""Heat map files, for processes that show a study later and have no model.
 
-A file holds all maps of one reading, as NumPy writes arrays (``.npz``), under a name made of its content.
+A file holds all maps of one analysis as NumPy arrays (``.npz``). Its name is made of its content.
 """
 
 from __future__ import annotations
@@ -18,32 +18,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import StorageFailed
+from dicom_node.store.files import storage_error
 
-Map: TypeAlias = NDArray[np.uint8]
+HeatMap: TypeAlias = NDArray[np.uint8]
 
-LONGER_SIDE: Final = 256
-"""Most rows or columns of a map that is kept: a heat map has no detail that is finer."""
+MAX_SIDE: Final = 256
+"""Largest number of rows or columns of a stored map: a heat map has no finer detail."""
 
 
 class HeatMaps:
-    """A folder of heat maps.
+    """Folder of heat map files.
 
     Parameters
     ----------
     root
-        The folder; made when it is first needed.
+        Path of the folder; it is made when the first map is stored.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def keep(self, maps: Sequence[Map]) -> str:
-        """Write the maps of one reading for good.
+    def keep(self, maps: Sequence[HeatMap]) -> str:
+        """Store the maps of one analysis; the file is durable when this returns.
 
         Parameters
         ----------
         maps
-            Each of shape (rows, columns).
+            Maps, each of shape (rows, columns).
 
         Returns
         -------
@@ -52,8 +53,8 @@ class HeatMaps:
 
         Raises
         ------
-        StorageFailed
-            When it cannot be written.
+        StorageFull, StorageFailed
+            When the file cannot be written.
         """
         if not maps:
             return ""
@@ -76,11 +77,18 @@ class HeatMaps:
                 with contextlib.suppress(FileNotFoundError):
                     Path(temporary).unlink()
         except OSError as error:
-            raise StorageFailed(f"{target}: {error.strerror}; check the disk and its permissions") from error
+            raise storage_error(error, target) from error
         return name
 
-    def read(self, name: str, number: int) -> Map:
+    def read(self, name: str, number: int) -> HeatMap:
         """Return one map of a file.
+
+        Parameters
+        ----------
+        name
+            Name of the file, from :meth:`keep`.
+        number
+            Position of the map, from 0.
 
         Raises
         ------
@@ -89,7 +97,7 @@ class HeatMaps:
         """
         try:
             with np.load(self.root / name, allow_pickle=False) as maps:
-                found: Map = maps[f"arr_{number}"]
+                found: HeatMap = maps[f"arr_{number}"]
         except (OSError, KeyError, ValueError) as error:
             raise StorageFailed(f"heat map {number} of {name} cannot be read: {error}") from error
         return found

@@ -1,4 +1,4 @@
-"""What was received: studies and their instances, up to the point where a study is ready for analysis.
+"""Index of the received studies and instances, until a study is ready for analysis.
 
 Every method is one transaction. A method that changes something returns after the change is durable.
 """
@@ -14,47 +14,56 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, Engine, and_, exists, or_, select, update
 
 from dicom_node.store import database
-from dicom_node.store.states import OUTCOMES, StudyState, sources
+from dicom_node.store.states import OUTCOMES, StudyState, study_sources
 from dicom_node.store.tables import instance, prior, prior_request, result, study
 
 _BATCH = 500
-_CLASHES = 5
-_CLOCK_SLACK = 60.0
+_CONFLICTS = 5
+"""Most tries after conflicting inserts, before the last one."""
 _PRIOR_ARRIVES = 3600.0
-"""So long after it was asked for, a study that comes is still a prior, seconds."""
+"""Time after the request in which a study that arrives is still a prior, in seconds."""
 
 
-TRIED = "try-it"
-"""Peer host of what came by the reading room to be tried out: its results go nowhere."""
+TRIAL_HOST = "try-it"
+"""Peer host of images that were uploaded on the page ``/try``: their results are sent to no destination."""
 
 
 class Admission(enum.Enum):
-    """What the index made of an instance."""
+    """Outcome of adding an instance to the index."""
 
     NEW = "new"
     REPEATED = "repeated"  # same UID, same bytes
-    SET_ASIDE = "set aside"  # kept apart, see SetAside
+    SET_ASIDE = "set aside"  # kept apart, see SetAsideReason
     PRIOR = "a prior"  # set aside because the node asked for it
 
 
-class SetAside(enum.StrEnum):
-    """Why an instance is kept but never analysed, and opens no revision of its study."""
+class SetAsideReason(enum.StrEnum):
+    """Reason why an instance is kept but not analysed, and opens no revision of its study."""
 
-    CONFLICT = "conflict"  # same UID as an earlier instance, other bytes
-    OWN_RESULT = "own result"  # written by this node or another one: analysing it would never end
-    PRIOR = "prior"  # came because the node asked for it, to compare another study with it
+    CONFLICT = "conflict"  # same UID as an earlier instance, different bytes
+    OWN_RESULT = "own result"  # written by a dicom-node: to analyse it would be an endless loop
+    PRIOR = "prior"  # fetched by the node for the comparison with another study
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedInstance:
-    """An instance whose file is already durable.
+    """Received instance whose file is already durable.
 
     Attributes
     ----------
+    digest
+        SHA-256 of its encoded data set, see :class:`dicom_node.store.files.StoredFile`.
+    size
+        Size of the file, in bytes.
+    file
+        Name in the spool.
+    calling_ae, peer_host
+        AE title and host of the sender.
     own_result
         Whether its header says that a dicom-node wrote it.
     moved_for
-        AE title of whoever asked its sender to send it (Move Originator, PS3.7 9.1.1.1); empty for nobody.
+        AE title of the node that asked the sender to send it by C-MOVE (Move Originator, PS3.7 9.1.1.1);
+        empty when the sender names none.
     """
 
     sop_instance_uid: str
@@ -72,14 +81,14 @@ class ReceivedInstance:
 
 
 class Index:
-    """The tables of studies and instances.
+    """Index of studies and instances.
 
     Parameters
     ----------
     engine
-        From :func:`dicom_node.store.database.connect`; its schema is current.
+        Engine from :func:`dicom_node.store.database.connect`; its schema is current.
     clock
-        Returns seconds since the epoch; another one in tests.
+        Function that returns the time in seconds since the epoch; tests pass another one.
     """
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
@@ -100,17 +109,17 @@ class Index:
     # -- receiving ---------------------------------------------------------------------------------
 
     def add_instance(self, received: ReceivedInstance) -> Admission:
-        """Enter a received instance; a late one opens a new revision of its study.
+        """Add a received instance; a late one opens a new revision of its study.
 
         Raises
         ------
         StorageFull, StorageFailed
-            When the database did not take it: the sender must not be told Success.
+            When the database did not commit: the sender must not be answered Success.
         """
-        # Another process may enter the same study or instance between our look and our insert (PostgreSQL
-        # only: SQLite's writers wait for each other). The next time, it is there to be seen.
-        for _ in range(_CLASHES):
-            with contextlib.suppress(database.Clashed):
+        # Another process may insert the same study or instance between our select and our insert (PostgreSQL
+        # only: the writers of SQLite wait for each other). The next try sees it.
+        for _ in range(_CONFLICTS):
+            with contextlib.suppress(database.KeyConflict):
                 return self._add_instance(received)
         return self._add_instance(received)
 
@@ -123,20 +132,22 @@ class Index:
                 )
             ).all()
             asked_for = _is_prior(connection, received, now)
-            aside: SetAside | None = None
+            aside: SetAsideReason | None = None
             if received.own_result or _is_result(connection, received.sop_instance_uid):
-                aside = SetAside.OWN_RESULT
+                aside = SetAsideReason.OWN_RESULT
             elif asked_for:
-                aside = SetAside.PRIOR
-            elif any(row.digest != received.digest and row.set_aside != SetAside.PRIOR for row in known):
-                aside = SetAside.CONFLICT
+                aside = SetAsideReason.PRIOR
+            elif any(
+                row.digest != received.digest and row.set_aside != SetAsideReason.PRIOR for row in known
+            ):
+                aside = SetAsideReason.CONFLICT
             admission = Admission.SET_ASIDE if aside else Admission.NEW
-            if aside is SetAside.PRIOR:
+            if aside is SetAsideReason.PRIOR:
                 admission = Admission.PRIOR
             for row in known:
                 if row.digest == received.digest:
-                    # What came as a prior and is now sent by somebody is as new.
-                    sent = row.set_aside == SetAside.PRIOR and not asked_for
+                    # An instance that came as a prior and is now sent by a peer counts as new.
+                    sent = row.set_aside == SetAsideReason.PRIOR and not asked_for
                     connection.execute(
                         update(instance)
                         .where(instance.c.id == row.id)
@@ -164,14 +175,22 @@ class Index:
     # -- completion and queueing ---------------------------------------------------------------------
 
     def complete_due(self, quiet_seconds: float, forced_seconds: float) -> int:
-        """Close every study that has been quiet, or open, for long enough; return how many."""
+        """Complete every study that is due; return their number.
+
+        Parameters
+        ----------
+        quiet_seconds
+            A study is complete when no instance came for so long.
+        forced_seconds
+            A study is complete at the latest so long after its first instance.
+        """
         now = self._clock()
         with database.reading(self.engine) as connection:
             due = and_(
                 study.c.state == StudyState.RECEIVING,
                 or_(
-                    older(study.c.last_received_at, now, quiet_seconds),
-                    older(study.c.first_received_at, now, forced_seconds),
+                    database.elapsed(study.c.last_received_at, now, quiet_seconds),
+                    database.elapsed(study.c.first_received_at, now, forced_seconds),
                 ),
             )
             ids = connection.execute(select(study.c.id).where(due).limit(_BATCH)).scalars().all()
@@ -185,24 +204,24 @@ class Index:
     def take_queueable(
         self, requeue_seconds: float, prior_seconds: float | None = None
     ) -> list[tuple[str, int]]:
-        """Return (Study Instance UID, revision) of complete studies to queue, and note that they were.
+        """Return (Study Instance UID, revision) of complete studies to queue, and mark them as queued.
 
-        A study that was queued and not claimed is returned again after `requeue_seconds`, so a lost
-        queue costs time and no study.
+        A study that was queued but that no worker has leased is returned again after `requeue_seconds`: a
+        lost queue costs time, but no study.
 
         Parameters
         ----------
         prior_seconds
-            How long a study waits until it is known whether it has a prior; None when none is looked for.
+            Longest time that a study waits for the search for its prior; None when no priors are looked for.
         """
         now = self._clock()
         wanted = and_(
             study.c.state == StudyState.COMPLETE,
-            or_(study.c.queued_at.is_(None), older(study.c.queued_at, now, requeue_seconds)),
+            or_(study.c.queued_at.is_(None), database.elapsed(study.c.queued_at, now, requeue_seconds)),
         )
         if prior_seconds is not None:
             known = exists().where(prior.c.study_id == study.c.id, prior.c.revision == study.c.revision)
-            wanted = and_(wanted, or_(known, older(study.c.completed_at, now, prior_seconds)))
+            wanted = and_(wanted, or_(known, database.elapsed(study.c.completed_at, now, prior_seconds)))
         columns = (study.c.study_instance_uid, study.c.revision)
         with database.reading(self.engine) as connection:
             if connection.execute(select(study.c.id).where(wanted).limit(1)).first() is None:
@@ -217,7 +236,7 @@ class Index:
         return [(row.study_instance_uid, row.revision) for row in rows]
 
     def unqueue(self, study_instance_uid: str, revision: int) -> None:
-        """Take back the note of :meth:`take_queueable`: the queue did not accept the study."""
+        """Undo the mark of :meth:`take_queueable`: the queue did not accept the study."""
         with database.writing(self.engine) as connection:
             connection.execute(
                 update(study)
@@ -226,7 +245,7 @@ class Index:
             )
 
     def complete(self, study_instance_uid: str) -> bool:
-        """Close a study of which nothing more will come; False when it is not open."""
+        """Complete a study now, because nothing more will come; False when it is not being received."""
         now = self._clock()
         with database.writing(self.engine) as connection:
             return bool(
@@ -240,19 +259,19 @@ class Index:
                 ).rowcount
             )
 
-    # -- by hand -------------------------------------------------------------------------------------
+    # -- retry ---------------------------------------------------------------------------------------
 
     def retry(self, study_instance_uids: Sequence[str] = (), *, states: Sequence[StudyState] = ()) -> int:
-        """Analyse studies again, as a new revision; return how many were taken.
+        """Have studies analysed again, as a new revision; return their number.
 
         Parameters
         ----------
         study_instance_uids
-            Which; all when empty.
+            Studies to retry; all when empty.
         states
-            Only studies in one of these outcomes; FAILED alone when empty.
+            Only studies in one of these outcomes; only FAILED when empty.
         """
-        wanted = set(states or (StudyState.FAILED,)) & set(sources(StudyState.COMPLETE)) & OUTCOMES
+        wanted = set(states or (StudyState.FAILED,)) & set(study_sources(StudyState.COMPLETE)) & OUTCOMES
         now = self._clock()
         condition: ColumnElement[bool] = study.c.state.in_(sorted(wanted))
         if study_instance_uids:
@@ -264,7 +283,7 @@ class Index:
 
 
 def _completed(now: float) -> dict[str, object]:
-    """What a study that waits for its first claim has in its row."""
+    """Return the columns of a study that waits for its analysis."""
     return {
         "state": StudyState.COMPLETE,
         "completed_at": now,
@@ -281,9 +300,9 @@ def _is_result(connection: Connection, sop_instance_uid: str) -> bool:
 
 
 def _is_prior(connection: Connection, received: ReceivedInstance, now: float) -> bool:
-    """Whether an instance comes because the node asked for its study to compare another one with it.
+    """Return whether an instance comes because the node requested its study as a prior.
 
-    The sender says for whom it sends; one that does not say so is believed to be the one that was asked.
+    A sender that names its Move Originator must name the node; another one must be the source that was asked.
     """
     asked = connection.execute(
         select(prior_request).where(prior_request.c.study_instance_uid == received.study_instance_uid)
@@ -298,6 +317,15 @@ def _is_prior(connection: Connection, received: ReceivedInstance, now: float) ->
 def _enter_study(
     connection: Connection, uid: str, now: float, *, revises: bool, asked_for: bool = False
 ) -> int:
+    """Insert the study of an instance, or update it; return its number.
+
+    Parameters
+    ----------
+    revises
+        Whether the instance is to be analysed: a study that was complete then gets a new revision.
+    asked_for
+        Whether the node requested the study as a prior.
+    """
     row = connection.execute(
         select(study.c.id, study.c.state).where(study.c.study_instance_uid == uid).with_for_update()
     ).first()
@@ -306,7 +334,7 @@ def _enter_study(
             study.insert().values(
                 study_instance_uid=uid,
                 state=StudyState.PRIOR if asked_for else StudyState.RECEIVING,
-                revision=0 if asked_for else 1,  # sent by somebody, it begins with 1 as any other
+                revision=0 if asked_for else 1,  # when a peer sends it later, it begins with 1 as usual
                 first_received_at=now,
                 last_received_at=now,
                 updated_at=now,
@@ -329,6 +357,7 @@ def _enter_study(
     return int(row.id)
 
 
+# Fields of a received instance that are columns of ``instance``.
 INSTANCE_FIELDS = (
     "sop_instance_uid",
     "sop_class_uid",
@@ -340,16 +369,3 @@ INSTANCE_FIELDS = (
     "calling_ae",
     "peer_host",
 )
-
-
-def older(column: ColumnElement[float], now: float, seconds: float) -> ColumnElement[bool]:
-    """Return the condition that a time lies at least so many seconds back."""
-    return or_(column <= now - seconds, ahead(column, now))
-
-
-def ahead(column: ColumnElement[float], now: float) -> ColumnElement[bool]:
-    """Return the condition that something happened in the future.
-
-    It means that the clock was set back: to wait for that moment could take days.
-    """
-    return column > now + _CLOCK_SLACK

@@ -1,7 +1,7 @@
-"""Which study is compared with which earlier one, and what was asked for to that end.
+"""Pairs of a study and its prior, and the requests for priors.
 
-One row for each revision of a study, written once: whoever reads or replays the revision later compares it
-with the same films. While there is no row the study waits
+There is one row for each revision of a study, written once: every analysis or replay of the revision compares
+it with the same films. While there is no row, the study waits
 (:meth:`dicom_node.store.index.Index.take_queueable`).
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, exists, select
 
 from dicom_node.store import database
-from dicom_node.store.index import TRIED, SetAside
+from dicom_node.store.index import TRIAL_HOST, SetAsideReason
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import instance, prior, prior_request, study
 
@@ -21,17 +21,17 @@ _BATCH = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Unpaired:
-    """A complete study of which nobody knows yet whether it has a prior.
+class UnpairedStudy:
+    """Complete study whose prior was not looked for yet.
 
     Attributes
     ----------
     seconds
-        That it has waited.
+        Time since it was complete.
     files
         Names in the spool of its instances that were not set aside.
-    tried
-        Whether somebody only tries the node out with it.
+    is_trial
+        Whether it was uploaded on the page ``/try``.
     """
 
     study_id: int
@@ -39,12 +39,12 @@ class Unpaired:
     revision: int
     seconds: float
     files: tuple[str, ...]
-    tried: bool
+    is_trial: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Pairing:
-    """What a study is compared with.
+class PriorPairing:
+    """Prior of a study, or the reason why it has none.
 
     Attributes
     ----------
@@ -53,9 +53,13 @@ class Pairing:
     files
         Names in the spool of the prior's films.
     reason
-        Why there is none, as one clause; empty when there is one.
-    patient, taken
-        Of the study itself, as in :class:`dicom_node.priors.matching.Examination`; empty when not known.
+        Reason why there is no prior, as one clause; empty when there is one.
+    patient
+        Key of the study's patient, see :attr:`dicom_node.priors.matching.PatientIdentity.key`; empty when not
+        known.
+    taken
+        Date and time of the study itself, see :class:`dicom_node.priors.matching.PatientStudy`; empty when
+        not known.
     """
 
     prior_uid: str = ""
@@ -65,11 +69,11 @@ class Pairing:
     taken: str = ""
 
 
-class Priors(database.Records):
-    """Pairs of studies."""
+class PriorPairs(database.Repository):
+    """Pairs of a study and its prior."""
 
-    def unpaired(self) -> list[Unpaired]:
-        """Return complete studies that wait, those that have waited longest first."""
+    def unpaired(self) -> list[UnpairedStudy]:
+        """Return complete studies that wait for the search for their prior, the longest waiting first."""
         paired = exists().where(prior.c.study_id == study.c.id, prior.c.revision == study.c.revision)
         query = (
             select(study.c.id, study.c.study_instance_uid, study.c.revision, study.c.completed_at)
@@ -87,19 +91,19 @@ class Priors(database.Records):
             ):
                 held.setdefault(study_id, []).append((name, host))
         return [
-            Unpaired(
+            UnpairedStudy(
                 study_id=row.id,
                 study_instance_uid=row.study_instance_uid,
                 revision=row.revision,
                 seconds=self._clock() - row.completed_at,
                 files=tuple(name for name, _ in held.get(row.id, ())),
-                tried=any(host == TRIED for _, host in held.get(row.id, ())),
+                is_trial=any(host == TRIAL_HOST for _, host in held.get(row.id, ())),
             )
             for row in rows
         ]
 
-    def pair(self, study_id: int, revision: int, pairing: Pairing) -> Pairing:
-        """Enter what a study is compared with; return what is entered, if somebody was quicker."""
+    def pair(self, study_id: int, revision: int, pairing: PriorPairing) -> PriorPairing:
+        """Record the prior of a study; return the pairing of another process that was faster."""
         try:
             with database.writing(self._engine) as connection:
                 connection.execute(
@@ -113,21 +117,27 @@ class Priors(database.Records):
                         reason=pairing.reason,
                     )
                 )
-        except database.Clashed:
-            return self.of(study_id, revision) or pairing
+        except database.KeyConflict:
+            return self.get(study_id, revision) or pairing
         return pairing
 
-    def of(self, study_id: int, revision: int) -> Pairing | None:
-        """Return what a revision is compared with; None when that is not known, or was never asked."""
+    def get(self, study_id: int, revision: int) -> PriorPairing | None:
+        """Return the pairing of a revision; None when there is none yet, or no prior was looked for."""
         query = select(prior).where(prior.c.study_id == study_id, prior.c.revision == revision)
         with database.reading(self._engine) as connection:
             row = connection.execute(query).first()
         if row is None:
             return None
-        return Pairing(row.prior_uid, tuple(json.loads(row.files)), row.reason, row.patient, row.taken)
+        return PriorPairing(row.prior_uid, tuple(json.loads(row.files)), row.reason, row.patient, row.taken)
 
-    def of_patient(self, patient: str) -> list[tuple[str, str]]:
-        """Return (Study Instance UID, time taken) of the studies that were entered for a patient."""
+    def studies_of_patient(self, patient: str) -> list[tuple[str, str]]:
+        """Return (Study Instance UID, date and time) of the recorded studies of a patient.
+
+        Parameters
+        ----------
+        patient
+            Key of the patient, see :attr:`PriorPairing.patient`.
+        """
         query = (
             select(study.c.study_instance_uid, prior.c.taken)
             .join(study, study.c.id == prior.c.study_id)
@@ -137,14 +147,14 @@ class Priors(database.Records):
         with database.reading(self._engine) as connection:
             return [(uid, taken) for uid, taken in connection.execute(query)]
 
-    def held(self, study_instance_uid: str) -> tuple[str, ...]:
-        """Return the names in the spool of a study's films: as it was sent, else as it came as a prior."""
+    def film_files(self, study_instance_uid: str) -> tuple[str, ...]:
+        """Return the names in the spool of the films that a peer sent of a study, else of those fetched."""
         query = (
             select(instance.c.file, instance.c.set_aside)
             .join(study, study.c.id == instance.c.study_id)
             .where(
                 study.c.study_instance_uid == study_instance_uid,
-                instance.c.set_aside.in_(["", SetAside.PRIOR]),
+                instance.c.set_aside.in_(["", SetAsideReason.PRIOR]),
             )
             .order_by(instance.c.id)
         )
@@ -153,8 +163,18 @@ class Priors(database.Records):
         sent = tuple(row.file for row in rows if not row.set_aside)
         return sent or tuple(row.file for row in rows)
 
-    def request(self, study_instance_uid: str, *, source_ae: str, move_destination: str) -> None:
-        """Note that a study is asked for as a prior, before it is: its images come as such from now on."""
+    def record_request(self, study_instance_uid: str, *, source_ae: str, move_destination: str) -> None:
+        """Record that a study is requested as a prior, before the request is sent.
+
+        From then on its images are received as a prior's.
+
+        Parameters
+        ----------
+        source_ae
+            AE title of the source.
+        move_destination
+            AE title of the node, to which the source sends them.
+        """
         with database.writing(self._engine) as connection:
             connection.execute(
                 delete(prior_request).where(prior_request.c.study_instance_uid == study_instance_uid)

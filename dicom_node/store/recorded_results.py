@@ -1,4 +1,4 @@
-"""Results that were recorded: what a new report takes the place of, and what is withdrawn."""
+"""Results that were recorded: which ones a new report replaces, and their withdrawal."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from sqlalchemy import Select, or_, select, update
 
 from dicom_node.store import database
-from dicom_node.store.analysis_leases import EncodedResult, enter_result
-from dicom_node.store.states import DELIVERED, ResultState, StudyState
+from dicom_node.store.analysis_leases import EncodedResult, insert_result
+from dicom_node.store.delivery_queue import apply_event
+from dicom_node.store.states import DELIVERED, DeliveryEvent, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 
-REJECTION = "rejection"
-"""Kind of the note that withdraws others."""
+REJECTION_NOTE = "rejection"
+"""Kind of the rejection note, the result that withdraws other results."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedResult:
-    """A result as it was written.
+    """Result as it was written.
 
     Attributes
     ----------
     file
-        Its name in the spool of results.
+        Name of its file in the spool of results.
     """
 
     id: int
@@ -37,12 +38,14 @@ class RecordedResult:
 
 @dataclass(frozen=True, slots=True)
 class RecordedStudy:
-    """A study and its results that are in force, in order.
+    """Study and its results that are in force, oldest first.
 
     Attributes
     ----------
+    completed_at
+        Time at which this revision was complete, in seconds since the epoch; None before.
     films
-        Names in the spool of the received instances that were not set aside, in order of their arrival.
+        Names in the spool of the received instances that were not set aside, in order of arrival.
     """
 
     id: int
@@ -53,11 +56,11 @@ class RecordedStudy:
     films: tuple[str, ...]
 
 
-class Results(database.Records):
-    """Recorded results."""
+class RecordedResults(database.Repository):
+    """Results that were recorded."""
 
-    def of_study(self, study_instance_uid: str) -> RecordedStudy | None:
-        """Return a study with all its results that were not withdrawn; None when it is unknown."""
+    def for_study(self, study_instance_uid: str) -> RecordedStudy | None:
+        """Return a study with its results that were not withdrawn; None when the study is unknown."""
         with database.reading(self._engine) as connection:
             row = (
                 connection.execute(select(study).where(study.c.study_instance_uid == study_instance_uid))
@@ -85,33 +88,33 @@ class Results(database.Records):
             films=tuple(films),
         )
 
-    def before(self, study_id: int, revision: int) -> dict[str, RecordedResult]:
-        """Return the last result of each kind that an earlier revision left and nobody withdrew."""
+    def before_revision(self, study_id: int, revision: int) -> dict[str, RecordedResult]:
+        """Return by kind the last result of the earlier revisions that was not withdrawn."""
         with database.reading(self._engine) as connection:
             rows = connection.execute(_in_force(study_id).where(result.c.revision < revision)).mappings()
             return {row["kind"]: RecordedResult(**row) for row in rows}
 
     def withdraw(
-        self, recorded: RecordedStudy, note: EncodedResult, among: Sequence[str]
+        self, recorded: RecordedStudy, note: EncodedResult, destinations: Sequence[str]
     ) -> tuple[int, list[str]]:
-        """Withdraw a study's results and enter the note that says so, all or nothing.
+        """Withdraw a study's results and insert the rejection note, all or nothing.
 
-        What waits to be sent is not sent any more. The note goes to the destinations that hold a result, or
-        may hold one because they were tried.
+        Results that wait to be sent are not sent any more. The note goes to the destinations that hold a
+        result, and to those that may hold one because a try was made.
 
         Parameters
         ----------
         note
-            Refers to all of `recorded.results`.
-        among
-            Names of the destinations that there are.
+            Rejection note that refers to all of `recorded.results`.
+        destinations
+            Names of the configured destinations.
 
         Returns
         -------
         int
-            How many deliveries were stopped.
+            Number of deliveries that were stopped.
         list of str
-            Where the note goes.
+            Names of the destinations that get the note.
         """
         now = self._clock()
         ids = [entry.id for entry in recorded.results]
@@ -129,16 +132,11 @@ class Results(database.Records):
                     select(delivery.c.destination).where(delivery.c.result_id.in_(ids), touched).distinct()
                 ).scalars()
             )
-            stopped = connection.execute(
-                update(delivery)
-                .where(
-                    delivery.c.result_id.in_(ids),
-                    delivery.c.state.in_([ResultState.ENCODED, ResultState.REJECTED]),
-                )
-                .values(state=ResultState.WITHDRAWN, updated_at=now)
-            ).rowcount
-            told = [name for name in among if name in holders]
-            enter_result(connection, recorded.id, recorded.revision, note, told, now)
+            stopped = apply_event(
+                connection, DeliveryEvent.WITHDRAWN, delivery.c.result_id.in_(ids), now, release=False
+            )
+            told = [name for name in destinations if name in holders]
+            insert_result(connection, recorded.id, recorded.revision, note, told, now)
         return stopped, told
 
 
@@ -146,6 +144,8 @@ def _in_force(study_id: int) -> Select[tuple[object, ...]]:
     columns = [result.c[name] for name in RecordedResult.__dataclass_fields__]
     return (
         select(*columns)
-        .where(result.c.study_id == study_id, result.c.withdrawn_at.is_(None), result.c.kind != REJECTION)
+        .where(
+            result.c.study_id == study_id, result.c.withdrawn_at.is_(None), result.c.kind != REJECTION_NOTE
+        )
         .order_by(result.c.id)
     )

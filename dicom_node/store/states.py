@@ -1,25 +1,25 @@
-"""States of a study and of a delivery, and the transitions between them: a pure table.
+"""States of a study and of a delivery, and the transitions between them: pure tables, no database.
 
 ::
 
-    RECEIVING ──quiet or forced──> COMPLETE ──claim──> ANALYSING ──> REPORTED | SKIPPED | FAILED
+    RECEIVING ──quiet or forced──> COMPLETE ──lease──> ANALYSING ──> REPORTED | SKIPPED | FAILED
         ^                             |  ^                |                      |
-        |                             |  └─lease lapsed───┤                      |
+        |                             |  └─lease expired──┤                      |
         ├───────── late image, revision + 1 ──────────────┴──────────────────────┤
         |                                ^                                       |
       PRIOR                              └──────── retry, revision + 1 ──────────┘
 
-    ENCODED ──the destination took it──> SENT ──and says that it keeps it──> CONFIRMED
+    ENCODED ──the destination took it──> SENT ──and confirms that it keeps it──> CONFIRMED
       ^  |                                | |
-      |  └──────will never take it──┐     | └──will not keep it──┐
-      |                             v     |                      v
-      ├──────────retry────────── REJECTED <──────────────────────┘
-      └──────────it has lost it───────────┘
+      |  └───will never take it─────┐     | └──will never confirm it──┐
+      |                             v     |                           v
+      ├──────────retry────────── REJECTED <───────────────────────────┘
+      └──────────has lost it──────────────┘
 
-A result that is withdrawn before it was delivered, or lost after it, becomes WITHDRAWN; if it was on its way
-just then, SENT.
+A result that was withdrawn is never sent again: where one of these transitions would lead to ENCODED or
+REJECTED, it leads to WITHDRAWN. If it was being sent at that moment and arrived, it becomes SENT.
 
-A study is PRIOR that was fetched to be compared with and that nobody sent: it is not analysed by itself.
+A study in the state PRIOR was fetched for comparison and sent by nobody: it is not analysed by itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from types import MappingProxyType
 
 
 class StudyState(enum.StrEnum):
-    """Where a study stands."""
+    """State of a study in the index."""
 
     RECEIVING = "RECEIVING"
     COMPLETE = "COMPLETE"
@@ -42,9 +42,10 @@ class StudyState(enum.StrEnum):
 
 
 class ResultState(enum.StrEnum):
-    """Where one result stands on its way to one destination.
+    """State of the delivery of one result to one destination.
 
-    That a study is confirmed is a question to these states, never a state of its own.
+    A study has no state "confirmed": it follows from the states of its deliveries
+    (:data:`dicom_node.store.audit.STUDY_IS_CONFIRMED`).
     """
 
     ENCODED = "ENCODED"
@@ -55,11 +56,25 @@ class ResultState(enum.StrEnum):
 
 
 class Confirmation(enum.StrEnum):
-    """How a destination said that it keeps a result."""
+    """Way in which a destination confirms that it keeps a result."""
 
     COMMITMENT = "commitment"  # storage commitment (PS3.4 annex J)
-    QUERY = "query"  # it found the result when asked: C-FIND or QIDO-RS
-    RESPONSE = "response"  # by setting, the answer to the result itself counts
+    QUERY = "query"  # a query finds the result: C-FIND or QIDO-RS
+    RESPONSE = "response"  # by setting, the answer to the C-STORE or STOW-RS request is enough
+
+
+class DeliveryEvent(enum.Enum):
+    """Event that changes the state of a delivery."""
+
+    TAKEN = "taken"  # the destination answered Success
+    POSTPONED = "postponed"  # not sent this time; to be tried again
+    REJECTED = "rejected"  # the destination will never take it
+    CONFIRMED = "confirmed"  # the destination keeps it
+    UNCONFIRMED = "unconfirmed"  # the destination did not say whether it keeps it; to be asked again
+    CONFIRMATION_REFUSED = "confirmation refused"  # the destination will never say that it keeps it
+    LOST = "lost"  # the destination took it, but does not have it; to be sent again
+    RETRIED = "retried"  # a person asks for another try
+    WITHDRAWN = "withdrawn"  # the node takes the result back
 
 
 _S = StudyState
@@ -74,30 +89,52 @@ STUDY_TRANSITIONS: Mapping[StudyState, frozenset[StudyState]] = MappingProxyType
         _S.PRIOR: frozenset({_S.RECEIVING, _S.PRIOR}),
     }
 )
+"""States that each state of a study may be followed by."""
 
 _R = ResultState
-RESULT_TRANSITIONS: Mapping[ResultState, frozenset[ResultState]] = MappingProxyType(
+_E = DeliveryEvent
+DELIVERY_TRANSITIONS: Mapping[DeliveryEvent, Mapping[ResultState, ResultState]] = MappingProxyType(
     {
-        _R.ENCODED: frozenset({_R.ENCODED, _R.SENT, _R.REJECTED, _R.WITHDRAWN}),
-        _R.SENT: frozenset({_R.SENT, _R.CONFIRMED, _R.ENCODED, _R.REJECTED, _R.WITHDRAWN}),
-        _R.CONFIRMED: frozenset(),
-        _R.REJECTED: frozenset({_R.ENCODED, _R.WITHDRAWN}),
-        _R.WITHDRAWN: frozenset({_R.SENT}),
+        # A result that was withdrawn while it was being sent has arrived all the same.
+        _E.TAKEN: {_R.ENCODED: _R.SENT, _R.WITHDRAWN: _R.SENT},
+        _E.POSTPONED: {_R.ENCODED: _R.ENCODED},
+        _E.REJECTED: {_R.ENCODED: _R.REJECTED},
+        _E.CONFIRMED: {_R.SENT: _R.CONFIRMED},
+        _E.UNCONFIRMED: {_R.SENT: _R.SENT},
+        _E.CONFIRMATION_REFUSED: {_R.SENT: _R.REJECTED},
+        _E.LOST: {_R.SENT: _R.ENCODED},
+        _E.RETRIED: {_R.ENCODED: _R.ENCODED, _R.REJECTED: _R.ENCODED},
+        _E.WITHDRAWN: {_R.ENCODED: _R.WITHDRAWN, _R.REJECTED: _R.WITHDRAWN},
     }
 )
+"""Next state of a delivery for each event and state; an event does nothing in a state that is not named."""
 
 OUTCOMES = frozenset({StudyState.REPORTED, StudyState.SKIPPED, StudyState.FAILED})
-"""States in which the node has said what it has to say."""
+"""States in which the analysis of a study has ended."""
 
 DELIVERED = frozenset({ResultState.SENT, ResultState.CONFIRMED})
 """States in which a destination holds the result."""
 
 
-def sources(target: StudyState) -> tuple[StudyState, ...]:
-    """Return the states from which `target` may be reached: what a compare-and-set must compare with."""
+def study_sources(target: StudyState) -> tuple[StudyState, ...]:
+    """Return the states from which `target` may be reached; a compare-and-set compares with these."""
     return tuple(state for state, targets in STUDY_TRANSITIONS.items() if target in targets)
 
 
-def result_sources(target: ResultState) -> tuple[ResultState, ...]:
-    """Return the delivery states from which `target` may be reached."""
-    return tuple(state for state, targets in RESULT_TRANSITIONS.items() if target in targets)
+def next_delivery_state(event: DeliveryEvent, state: ResultState, *, withdrawn: bool) -> ResultState:
+    """Return the state of a delivery after an event.
+
+    Parameters
+    ----------
+    withdrawn
+        Whether the result was withdrawn.
+
+    Raises
+    ------
+    ValueError
+        When the event cannot happen in this state.
+    """
+    target = DELIVERY_TRANSITIONS[event].get(state)
+    if target is None:
+        raise ValueError(f"no transition: a delivery that is {state} cannot be {event.value}")
+    return _R.WITHDRAWN if withdrawn and target in (_R.ENCODED, _R.REJECTED) else target

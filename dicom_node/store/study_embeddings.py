@@ -1,8 +1,8 @@
-"""Where the node's own studies lie for its model: an index of them, apart from that of reference cases.
+"""Embeddings of the node's own studies, for the search for similar ones; apart from the reference cases.
 
-It is of patients, so it is off unless ``retrieval.own_studies`` asks for it, is searched only by readers of
-the page, each search is written down, and it is emptied when it is turned off. There is one place for a
-reading, of the very weights that computed it.
+They are data of patients. So the search is off unless ``retrieval.own_studies`` is set, only readers who are
+logged in can search, each search is logged, and the embeddings are deleted when the setting is turned off.
+There is one embedding for each analysis, marked with the weights that computed it.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from sqlalchemy import Connection, Engine, func, select
 from dicom_node.store import database
 from dicom_node.store.tables import catalogue, place, reading
 
-#: Rows that are compared at once: some 10 MB.
 _BLOCK = 10_000
+"""Rows that are compared at once, some 10 MB."""
 
 Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KeptPlace:
-    """A place, as ``models.retrieval.embedding`` makes it, and the weights that it is of.
+class StudyEmbedding:
+    """Embedding of a study, from ``models.retrieval.embedding``, and the weights that computed it.
 
     Attributes
     ----------
+    weights_sha256
+        SHA-256 of the weights, hexadecimal.
     vector
-        Shape (width,), of unit length or shorter.
+        Shape (width,), with a length of at most 1.
     """
 
     weights_sha256: str
@@ -39,61 +41,62 @@ class KeptPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnCase:
-    """A study of the node that is like another one.
+class SimilarStudy:
+    """Study of the node that is similar to another one.
 
     Attributes
     ----------
     similarity
-        Cosine of the angle between both, in [-1, 1].
+        Cosine similarity of both embeddings, in [-1, 1].
     """
 
     study_id: int
     similarity: float
 
 
-def record(connection: Connection, reading_id: int, kept: KeptPlace) -> None:
-    """Enter the place of a reading in the caller's transaction."""
+def insert_embedding(connection: Connection, reading_id: int, embedding: StudyEmbedding) -> None:
+    """Insert the embedding of an analysis within the caller's transaction."""
     connection.execute(
         place.insert().values(
             reading_id=reading_id,
-            weights_sha256=kept.weights_sha256,
-            vector=kept.vector.astype("<f4").tobytes(),
+            weights_sha256=embedding.weights_sha256,
+            vector=embedding.vector.astype("<f4").tobytes(),
         )
     )
 
 
-class Places:
-    """The places of the node's own studies.
+class StudyEmbeddings:
+    """Embeddings of the node's own studies.
 
     Parameters
     ----------
     engine
-        Of the index.
+        Engine of the index.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def forget(self) -> int:
-        """Empty the index; returns how many places it held."""
+    def clear(self) -> int:
+        """Delete all embeddings; return their number."""
         with database.writing(self._engine) as connection:
             return connection.execute(place.delete()).rowcount
 
-    def nearest(self, study_id: int, k: int) -> list[OwnCase] | None:
-        """Find the studies of other patients that a study is most like, the most similar first.
+    def nearest(self, study_id: int, k: int) -> list[SimilarStudy] | None:
+        """Return the most similar studies of other patients, the most similar first.
 
-        Exact: every place of the same weights is measured, and equal ones stand in the order of numbers.
+        The search is exact: it compares all embeddings of the same weights. Equally similar studies are in
+        the order of their numbers.
 
         Parameters
         ----------
         k
-            How many at most.
+            Most studies to return.
 
         Returns
         -------
-        list of OwnCase or None
-            None when the latest reading of the study has no place.
+        list of SimilarStudy or None
+            None when the latest analysis of the study has no embedding.
         """
         newest = select(func.max(reading.c.id)).group_by(reading.c.study_id)
         with database.reading(self._engine) as connection:
@@ -120,18 +123,18 @@ class Places:
             return _best(_measured(connection.execute(query).partitions(), asked.vector, asked.person), k)
 
 
-def _measured(blocks: Iterator, vector: bytes, person: str | None) -> Iterator[OwnCase]:  # type: ignore[type-arg]
+def _measured(blocks: Iterator, vector: bytes, person: str | None) -> Iterator[SimilarStudy]:  # type: ignore[type-arg]
     asked = np.frombuffer(vector, "<f4").astype(np.float64)
     asked /= np.linalg.norm(asked)
     for block in blocks:
         rows = [row for row in block if person is None or row.person != person]
         vectors = np.frombuffer(b"".join(row.vector for row in rows), "<f4").reshape(-1, asked.size)
-        # Not a matrix product: its last digit depends on how many rows there are.
+        # No matrix product: its last digit depends on the number of rows.
         likeness = np.einsum("ij,j->i", vectors.astype(np.float64), asked)
         lengths = np.linalg.norm(vectors, axis=1)
         for row, value in zip(rows, (likeness / lengths).tolist(), strict=True):
-            yield OwnCase(row.study_id, min(1.0, max(-1.0, value)))
+            yield SimilarStudy(row.study_id, min(1.0, max(-1.0, value)))
 
 
-def _best(cases: Iterator[OwnCase], k: int) -> list[OwnCase]:
+def _best(cases: Iterator[SimilarStudy], k: int) -> list[SimilarStudy]:
     return heapq.nsmallest(k, cases, key=lambda case: (-case.similarity, case.study_id))

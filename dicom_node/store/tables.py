@@ -1,4 +1,4 @@
-"""The schema. Times are seconds since the epoch, UTC; migrations/ makes exactly these tables."""
+"""Tables of the database. Times are in seconds since the epoch; ``migrations`` makes exactly these tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ study = Table(
     Column("revision", Integer, nullable=False),
     Column("first_received_at", Float, nullable=False),  # of this revision
     Column("last_received_at", Float, nullable=False),
-    Column("completed_at", Float),  # of this revision; the time that its results carry
+    Column("completed_at", Float),  # of this revision; its results carry this time
     Column("queued_at", Float),
     Column("owner", String(128)),
     Column("lease_until", Float),
@@ -55,7 +55,7 @@ instance = Table(
     Column("peer_host", String(64), nullable=False),
     Column("received_at", Float, nullable=False),
     Column("receptions", Integer, nullable=False, default=1),
-    # Why it is kept apart and never analysed, see index.SetAside; empty for all others.
+    # Reason why it is not analysed, see index.SetAsideReason; empty for all others.
     Column("set_aside", String(32), nullable=False, default=""),
     UniqueConstraint("sop_instance_uid", "digest"),
 )
@@ -89,19 +89,20 @@ delivery = Table(
     Column("lease_until", Float),
     Column("error", String(1024), nullable=False, default=""),
     Column("updated_at", Float, nullable=False),
-    Column("sent_at", Float),  # when the destination last took it
-    # How often the destination was asked, since then, whether it keeps it.
+    Column("sent_at", Float),  # when the destination last answered Success
+    # Number of times that the destination was asked, since then, whether it keeps the result.
     Column("inquiries", Integer, nullable=False, default=0),
-    # How the destination said so: a Confirmation of study.py; empty until it is CONFIRMED.
+    # Way of confirmation, see states.Confirmation; empty until the state is CONFIRMED.
     Column("confirmed_by", String(16), nullable=False, default=""),
     UniqueConstraint("result_id", "destination"),
-    # Asked ten times a second, see Outbox.take: what is due, and what a clock that was set back left ahead.
+    # DeliveryQueue.take asks ten times a second: for due deliveries, and for times that a clock that was set
+    # back has left in the future.
     Index("delivery_by_state", "destination", "state", "next_try_at"),
     Index("delivery_by_change", "destination", "state", "updated_at"),
     Index("delivery_by_update", "updated_at"),
 )
 
-# -- what a reader sees of an analysis, see readings.py
+# -- records of analyses, see analysis_records.py
 
 reading = Table(
     "reading",
@@ -113,8 +114,8 @@ reading = Table(
     Column("model", String(64), nullable=False),
     Column("model_version", String(32), nullable=False),
     Column("normality", String(16), nullable=False),
-    Column("content", Text, nullable=False),  # JSON: images, maps, similar cases
-    Column("maps", String(128), nullable=False, default=""),  # file of the heat maps
+    Column("content", Text, nullable=False),  # JSON: parameters, images, maps, similar cases, prior, words
+    Column("maps", String(128), nullable=False, default=""),  # name of the heat map file
     UniqueConstraint("study_id", "revision"),
     Index("reading_by_time", "created_at"),
 )
@@ -136,7 +137,8 @@ finding = Table(
     Index("finding_by_key", "key", "presence", "reading_id"),
 )
 
-place = Table(  # empty unless the node's own studies may be searched
+# Embeddings of studies, see study_embeddings.py; empty unless the node's own studies may be searched.
+place = Table(
     "place",
     metadata,
     Column("reading_id", ForeignKey("reading.id"), primary_key=True),
@@ -144,29 +146,29 @@ place = Table(  # empty unless the node's own studies may be searched
     Column("vector", LargeBinary, nullable=False),  # float32, little endian
 )
 
-# -- what the reading room keeps: the headers of the worklist, readers and what they said and saw
+# -- tables of the web pages: headers of the worklist, accounts, feedback, access log
 
 catalogue = Table(
     "catalogue",
     metadata,
     Column("study_id", ForeignKey("study.id"), primary_key=True),
-    Column("received_at", Float, nullable=False),  # last image that was looked at
-    Column("named", Boolean, nullable=False),  # whether `patient` is a name, else a pseudonym
-    Column("person", String(64), nullable=False),  # the same for the same patient, and nobody's name
+    Column("received_at", Float, nullable=False),  # arrival of the last image whose header was read
+    Column("named", Boolean, nullable=False),  # whether `patient` is a name or a pseudonym
+    Column("person", String(64), nullable=False),  # pseudonymous key of the patient
     Column("patient", String(128), nullable=False),
     Column("description", String(128), nullable=False),
     Column("study_date", String(8), nullable=False),
     Column("manufacturer", String(64), nullable=False),
     Column("views", String(64), nullable=False),
     Column("search", String(512), nullable=False),
-    # What DICOMweb searches by; all but the modalities empty unless patients go by their names.
+    # Search keys of DICOMweb; all but the modalities are empty unless patients are shown by name.
     Column("patient_name", String(256), nullable=False, default=""),
     Column("patient_id", String(64), nullable=False, default=""),
     Column("accession_number", String(64), nullable=False, default=""),
     Column("referring_physician", String(256), nullable=False, default=""),
     Column("study_time", String(16), nullable=False, default=""),
     Column("study_identifier", String(64), nullable=False, default=""),
-    Column("modalities", String(64), nullable=False, default=""),  # of the films, each between blanks
+    Column("modalities", String(64), nullable=False, default=""),  # of the films, each between two spaces
     Index("catalogue_by_patient_id", "patient_id"),
     Index("catalogue_by_person", "person", "study_date"),
     Index("catalogue_by_patient", "patient", "study_id"),
@@ -179,7 +181,7 @@ account = Table(
     Column("id", Integer, primary_key=True),
     Column("name", String(64), nullable=False, unique=True),
     Column("role", String(16), nullable=False),
-    # Argon2id, PHC string; or ``oidc:`` and the digest of whom a provider knows; empty: comes by token alone.
+    # Argon2id (PHC string); or ``oidc:`` and a digest of the subject; empty: the account has only tokens.
     Column("password", String(256), nullable=False),
     Column("created_at", Float, nullable=False),
 )
@@ -187,7 +189,7 @@ account = Table(
 session = Table(
     "session",
     metadata,
-    Column("token", String(64), primary_key=True),  # SHA-256 of what the browser or script holds
+    Column("token", String(64), primary_key=True),  # SHA-256 of the token that the browser or script holds
     Column("account_id", ForeignKey("account.id"), nullable=False),
     Column("kind", String(16), nullable=False),  # login or token
     Column("expires_at", Float),
@@ -218,7 +220,7 @@ access = Table(
     Index("access_by_time", "at"),
 )
 
-# Requests for storage commitment (PS3.4 annex J). The sender asks, an SCP process hears the answer.
+# Requests for storage commitment (PS3.4 annex J), see commitments.py.
 commitment = Table(
     "commitment",
     metadata,
@@ -236,7 +238,7 @@ commitment_item = Table(
     Column("delivery_id", ForeignKey("delivery.id"), primary_key=True, index=True),
 )
 
-# -- previous films that studies are compared with, see priors.py
+# -- priors of studies, see prior_pairs.py
 
 prior = Table(
     "prior",
@@ -246,12 +248,12 @@ prior = Table(
     Column("patient", String(64), nullable=False),  # digest of the Patient ID; empty when there is none
     Column("taken", String(14), nullable=False),  # Study Date and Time of the study itself
     Column("prior_uid", String(64), nullable=False),  # Study Instance UID; empty when there is no prior
-    Column("files", Text, nullable=False),  # JSON: names in the spool of the prior's films
-    Column("reason", String(256), nullable=False),  # why there is none; empty when there is one
+    Column("files", Text, nullable=False),  # JSON: names of the prior's films in the spool
+    Column("reason", String(256), nullable=False),  # reason why there is none; empty when there is one
     Index("prior_by_patient", "patient", "taken"),
 )
 
-# Studies that were asked for as priors, so that their images are known when they come.
+# Studies that were requested as priors, so that their images are recognised when they arrive.
 prior_request = Table(
     "prior_request",
     metadata,

@@ -1,4 +1,4 @@
-"""What every page of the reading room is made from."""
+"""Context of the web application: settings, repositories and services that the routes use."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from sqlalchemy import Engine
 
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
-from dicom_node.store.analysis_records import Readings
 from dicom_node.store.audit import Audit
 from dicom_node.store.index import Index
-from dicom_node.web.auth.access_log import Accesses
-from dicom_node.web.auth.accounts import Accounts, Tries
+from dicom_node.web.auth.access_log import AccessLog
+from dicom_node.web.auth.accounts import Accounts, LoginThrottle
+from dicom_node.web.background.event_stream import EventStream
+from dicom_node.web.background.periodic_task import PeriodicTask
 from dicom_node.web.feedback import Feedback
-from dicom_node.web.media.films import Films
-from dicom_node.web.read_models.background_job import Repeated
-from dicom_node.web.read_models.event_stream import Changes
-from dicom_node.web.templating import Pages
+from dicom_node.web.media.films import FilmDecoder
+from dicom_node.web.templating import PageRenderer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Room:
-    """One reading room.
+class WebContext:
+    """Everything that one web application works with.
 
     Attributes
     ----------
     key
-        Secret of the node: tokens and pseudonyms are made with it.
-    audits
-        Of the whole index, in the background: no view may wait for one.
+        Secret of the node, 32 bytes; CSRF tokens, login states and pseudonyms are derived from it.
+    audit_task
+        Audit of the whole index, repeated in the background because it is slow.
     """
 
     settings: Settings
@@ -39,21 +38,20 @@ class Room:
     key: bytes
     data_dir: DataDir
     index: Index
-    readings: Readings
     accounts: Accounts
-    tries: Tries
-    accesses: Accesses
+    login_throttle: LoginThrottle
+    access_log: AccessLog
     feedback: Feedback
-    films: Films
-    changes: Changes
-    pages: Pages
-    audits: Repeated[Audit]
+    film_decoder: FilmDecoder
+    event_stream: EventStream
+    page_renderer: PageRenderer
+    audit_task: PeriodicTask[Audit]
 
 
-def room_of(request: Request) -> Room:
-    """Return the room that a request is made to."""
-    room: Room = request.app.state.room
-    return room
+def get_context(request: Request) -> WebContext:
+    """Return the context of the application that a request was sent to."""
+    context: WebContext = request.app.state.context
+    return context
 
 
-RoomOf = Annotated[Room, Depends(room_of)]
+Context = Annotated[WebContext, Depends(get_context)]

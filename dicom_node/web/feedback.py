@@ -1,4 +1,4 @@
-"""What readers say of findings: one word for each finding of each reading and reader, the last one counts."""
+"""Feedback: opinions of readers, one for each finding, analysis and reader; the last one counts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Verdict(enum.StrEnum):
-    """What a reader thinks of a finding."""
+    """Verdict of a reader on a finding."""
 
     AGREE = "agree"
     DISAGREE = "disagree"
@@ -46,7 +46,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What one reader said of one finding; `at` in seconds since the epoch."""
+    """Opinion of one reader on one finding; `at` in seconds since the epoch."""
 
     key: str
     reader: str
@@ -55,11 +55,11 @@ class Opinion:
     at: float
 
 
-class Feedback(database.Records):
-    """The table of opinions."""
+class Feedback(database.Repository):
+    """Repository of the opinions."""
 
-    def say(self, reading_id: int, key: str, reader: str, verdict: Verdict, comment: str) -> Opinion:
-        """Keep an opinion in place of an earlier one of the same reader."""
+    def record(self, reading_id: int, key: str, reader: str, verdict: Verdict, comment: str) -> Opinion:
+        """Store an opinion; it replaces an earlier one of the same reader."""
         opinion = Opinion(key, reader, verdict, comment.strip()[:COMMENT_LENGTH], self._clock())
         same = (feedback.c.reading_id == reading_id, feedback.c.key == key, feedback.c.reader == reader)
         with database.writing(self._engine) as connection:
@@ -72,8 +72,8 @@ class Feedback(database.Records):
             )
         return opinion
 
-    def of(self, reading_id: int) -> Mapping[str, list[Opinion]]:
-        """Return what was said of a reading, by finding, oldest first."""
+    def for_reading(self, reading_id: int) -> Mapping[str, list[Opinion]]:
+        """Return the opinions on an analysis, by finding, oldest first."""
         columns = [feedback.c[name] for name in Opinion.__slots__]
         found: dict[str, list[Opinion]] = {}
         with database.reading(self._engine) as connection:
@@ -84,8 +84,8 @@ class Feedback(database.Records):
                 found.setdefault(key, []).append(Opinion(key, who, Verdict(verdict), comment, at))
         return found
 
-    def csv(self) -> Iterator[str]:
-        """Yield every opinion beside what it is about, as lines of CSV (RFC 4180) under a head."""
+    def csv_lines(self) -> Iterator[str]:
+        """Yield all opinions with their findings as lines of CSV (RFC 4180), the header line first."""
         query = (
             select(
                 study.c.study_instance_uid,
@@ -111,7 +111,7 @@ class Feedback(database.Records):
         with database.reading(self._engine) as connection:
             rows = connection.execute(query).all()
         for uid, *rest, at in rows:
-            yield _line(("research use only", logs.short(uid), *rest, iso(at)))
+            yield _line(("research use only", logs.uid_hash(uid), *rest, iso(at)))
 
 
 def _line(values: tuple[object, ...]) -> str:
@@ -121,5 +121,5 @@ def _line(values: tuple[object, ...]) -> str:
 
 
 def _plain(value: object) -> object:
-    """Keep a spreadsheet from taking a reader's text for a formula."""
+    """Quote text that a spreadsheet would take for a formula (CSV injection)."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

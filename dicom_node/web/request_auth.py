@@ -1,6 +1,6 @@
-"""Who asks: by the cookie of a browser or the bearer token of a script; and whether a change is meant.
+"""Authentication of a request: the user behind a session cookie or bearer token, and the CSRF check.
 
-Where the page asks nobody to log in, it listens on the loopback and everybody there is ``local``.
+Where no login is asked for, the page listens on the loopback only, and every user is the admin ``local``.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from fastapi import Depends, HTTPException, Request
 
 from dicom_node.errors import StorageFailed
 from dicom_node.web.auth.accounts import Role
-from dicom_node.web.dependencies import Room, RoomOf
+from dicom_node.web.dependencies import Context, WebContext
 
 COOKIE: Final = "reading_room"
-CHANGE_HEADER: Final = "X-CSRF-Token"
-CHANGE_FIELD: Final = "csrf"
-LOCAL: Final = "local"
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+CSRF_HEADER: Final = "X-CSRF-Token"
+CSRF_FIELD: Final = "csrf"
+LOCAL_USER: Final = "local"
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = "application/x-www-form-urlencoded"
 
 
-class LoginNeeded(Exception):
-    """Nobody has said who they are."""
+class LoginRequired(Exception):
+    """Error of a request without a valid session or token."""
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who asks.
+class CurrentUser:
+    """User who sent a request.
 
     Attributes
     ----------
     address
-        Of the other end of the connection.
+        IP address of the other end of the connection.
     """
 
     name: str
@@ -50,21 +50,21 @@ class Visitor:
 
     @property
     def admin(self) -> bool:
-        """Whether everything is allowed."""
+        """True for an admin, who may do everything."""
         return self.role is Role.ADMIN
 
 
-def read_key(path: Path) -> bytes:
-    """Return the node's secret of 32 bytes; it is made when it is not there.
+def read_secret_key(path: Path) -> bytes:
+    """Return the node's secret of 32 bytes; the file is created if it does not exist.
 
     Raises
     ------
     StorageFailed
-        When it can neither be read nor written.
+        When the file can neither be read nor written.
     """
     try:
         if not path.exists():
-            # Whole or not there: another part of the node may make it at the same moment.
+            # Linked into place when complete: another process of the node may create it at the same moment.
             handle, temporary = tempfile.mkstemp(dir=path.parent)
             with os.fdopen(handle, "wb") as stream:
                 stream.write(secrets.token_bytes(32))
@@ -76,79 +76,97 @@ def read_key(path: Path) -> bytes:
         raise StorageFailed(f"{path}: {error.strerror}; check the disk and its permissions") from error
 
 
-def cookie_of(request: Request) -> str:
-    """Return the secret that this browser holds; a new one is sent to it with the answer."""
+def session_cookie(request: Request) -> str:
+    """Return the value of the browser's cookie; a browser without one gets a new one with the response."""
     held = request.cookies.get(COOKIE, "")
-    if 0 < len(held) < 256:  # ours has 43 characters
+    if 0 < len(held) < 256:  # a value made here has 43 characters
         return held
     if (new := getattr(request.state, "cookie", "")) == "":
         request.state.cookie = new = secrets.token_urlsafe(32)
     return str(new)
 
 
-def change_token(room: Room, cookie: str) -> str:
-    """Return what a browser must send with every change: no other site can know it."""
-    return hmac.new(room.key, b"csrf:" + cookie.encode(), hashlib.sha256).hexdigest()
+def csrf_token(context: WebContext, cookie: str) -> str:
+    """Return the token that a browser must send with every change; other sites cannot know it."""
+    return hmac.new(context.key, b"csrf:" + cookie.encode(), hashlib.sha256).hexdigest()
 
 
-def address_of(request: Request) -> str:
-    """Return the other end's address."""
+def client_address(request: Request) -> str:
+    """Return the IP address of the other end of the connection."""
     return request.client.host if request.client else ""
 
 
-def find_visitor(request: Request, room: RoomOf) -> Visitor | None:
-    """Return who asks; None when they have to log in first."""
-    address = address_of(request)
+def current_user(request: Request, context: Context) -> CurrentUser | None:
+    """Return the user of a request; None when they have to log in first."""
+    address = client_address(request)
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.casefold() == "bearer":
-        who = room.accounts.holder(token, "token")
-    elif not room.settings.login_needed:
-        return Visitor(LOCAL, Role.ADMIN, address)
+        account = context.accounts.find_by_token(token, "token")
+    elif not context.settings.login_needed:
+        return CurrentUser(LOCAL_USER, Role.ADMIN, address)
     else:
-        who = room.accounts.holder(request.cookies.get(COOKIE, ""), "login")
-    return None if who is None else Visitor(who.name, who.role, address)
+        account = context.accounts.find_by_token(request.cookies.get(COOKIE, ""), "login")
+    return None if account is None else CurrentUser(account.name, account.role, address)
 
 
-def reader(found: Annotated[Visitor | None, Depends(find_visitor)]) -> Visitor:
-    """Let anybody in who has said who they are."""
-    if found is None:
-        raise LoginNeeded
-    return found
+def require_reader(user: Annotated[CurrentUser | None, Depends(current_user)]) -> CurrentUser:
+    """Return the user, of any role.
 
-
-Reader = Annotated[Visitor, Depends(reader)]
-
-
-def admin(who: Reader) -> Visitor:
-    """Let nobody but an admin in."""
-    if not who.admin:
-        raise HTTPException(403)
-    return who
-
-
-Admin = Annotated[Visitor, Depends(admin)]
-
-
-async def unforged(request: Request, room: RoomOf) -> None:
-    """Refuse a change that a browser was talked into by another site.
-
-    A script that shows a bearer token is nobody's browser. Everybody else sends the token that stands in
-    this site's pages, as a header or a field of a form.
+    Raises
+    ------
+    LoginRequired
+        When nobody is logged in.
     """
-    if request.method in _SAFE or request.headers.get("Authorization", "").casefold().startswith("bearer "):
+    if user is None:
+        raise LoginRequired
+    return user
+
+
+Reader = Annotated[CurrentUser, Depends(require_reader)]
+
+
+def require_admin(user: Reader) -> CurrentUser:
+    """Return the user, who is an admin.
+
+    Raises
+    ------
+    HTTPException
+        403 for any other role.
+    """
+    if not user.admin:
+        raise HTTPException(403)
+    return user
+
+
+Admin = Annotated[CurrentUser, Depends(require_admin)]
+
+
+async def check_csrf(request: Request, context: Context) -> None:
+    """Refuse a change that another site has made a browser send (cross-site request forgery).
+
+    A request with a bearer token comes from a script and not from a browser. Every other request must send
+    the token of this site's pages, in a header or in a field of a form.
+
+    Raises
+    ------
+    HTTPException
+        403 when the token is missing or wrong.
+    """
+    authorization = request.headers.get("Authorization", "").casefold()
+    if request.method in _SAFE_METHODS or authorization.startswith("bearer "):
         return
-    shown = request.headers.get(CHANGE_HEADER, "")
+    shown = request.headers.get(CSRF_HEADER, "")
     if not shown and request.headers.get("Content-Type", "").startswith(_FORM):
-        shown = str((await request.form()).get(CHANGE_FIELD, ""))
+        shown = str((await request.form()).get(CSRF_FIELD, ""))
     held = request.cookies.get(COOKIE, "")
-    cross = request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
-    if cross or not held or not hmac.compare_digest(shown.encode(), change_token(room, held).encode()):
+    cross_site = request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
+    if cross_site or not held or not hmac.compare_digest(shown.encode(), csrf_token(context, held).encode()):
         raise HTTPException(403)
 
 
-async def form_of(request: Request) -> Mapping[str, str]:
-    """Return the fields of a form that are text."""
+async def form_fields(request: Request) -> Mapping[str, str]:
+    """Return the text fields of a form."""
     return {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
 
 
-Form = Annotated[Mapping[str, str], Depends(form_of)]
+Form = Annotated[Mapping[str, str], Depends(form_fields)]

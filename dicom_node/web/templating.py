@@ -1,4 +1,4 @@
-"""Templates, with everything escaped that is not said to be HTML, and how numbers are written in them."""
+"""Rendering of HTML templates, and the filters that format times and numbers in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dicom_node.results.codes import RESEARCH_USE_ONLY
 from dicom_node.runtime import logs
 from dicom_node.store.states import ResultState, StudyState
 
-HERE: Final = Path(__file__).parent
+WEB_DIR: Final = Path(__file__).parent
 
 STUDY_WORDS: Mapping[StudyState, str] = {
     StudyState.RECEIVING: "receiving",
@@ -37,32 +37,32 @@ RESULT_WORDS: Mapping[ResultState, str] = {
 }
 
 
-class Pages:
-    """Writes pages.
+class PageRenderer:
+    """Renderer of the page templates; all values are escaped unless they are marked as HTML.
 
     Parameters
     ----------
     settings
-        Of the node.
+        Settings of the node.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._environment = Environment(
-            loader=FileSystemLoader(HERE / "templates"),
+            loader=FileSystemLoader(WEB_DIR / "templates"),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
         self._environment.filters |= {
-            "short": logs.short,
+            "short": logs.uid_hash,
             "utc": utc,
             "iso": iso,
             "age": age,
             "date": date,
             "percent": percent,
-            "span": span,
-            "figure": figure,
+            "interval": interval,
+            "decimal": decimal,
         }
         self._environment.globals |= {
             "ae_title": settings.dicom.ae_title,
@@ -75,48 +75,48 @@ class Pages:
         }
 
     def render(self, template: str, status: int = HTTPStatus.OK, /, **values: object) -> HTMLResponse:
-        """Return a page.
+        """Render a page.
 
         Parameters
         ----------
         values
-            For the template; `visitor` and `csrf` are None and empty for one who has not logged in.
+            Variables of the template; `user` is None and `csrf` empty when nobody is logged in.
         """
-        values = {"visitor": None, "csrf": "", "now": time.time(), **values}
+        values = {"user": None, "csrf": "", "now": time.time(), **values}
         return HTMLResponse(self._environment.get_template(template).render(**values), status)
 
 
 def utc(seconds: float) -> str:
-    """Write a time for a person."""
+    """Format a time in UTC for people."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
 
 
 def iso(seconds: float) -> str:
-    """Write a time for a machine."""
+    """Format a time in UTC for programs (ISO 8601)."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def date(dicom: str) -> str:
-    """Write a DA value with dashes; anything else as it is."""
+    """Format a DA value with dashes; anything else stays as it is."""
     return f"{dicom[:4]}-{dicom[4:6]}-{dicom[6:]}" if len(dicom) == 8 and dicom.isdigit() else dicom
 
 
 def percent(share: float) -> str:
-    """Write a probability; one that is all but certain is never written as certain."""
+    """Format a probability; 0 % and 100 % are kept for exactly 0 and 1."""
     hundred = 100 * share
     if 0 < hundred < 1:
         return "< 1 %"
     return "> 99 %" if 99 < hundred < 100 else f"{hundred:.0f} %"
 
 
-def span(low: float, high: float) -> str:
-    """Write an interval of probabilities."""
+def interval(low: float, high: float) -> str:
+    """Format an interval of probabilities."""
     ends = percent(low), percent(high)
     return ends[0] if ends[0] == ends[1] else f"{ends[0].removesuffix(' %')}–{ends[1]}"
 
 
 def age(seconds: float) -> str:
-    """Write a duration with its two largest units."""
+    """Format a duration with its two largest units."""
     rest = max(0, int(seconds))
     parts: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
@@ -126,7 +126,7 @@ def age(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def figure(number: float) -> str:
-    """Write a number in [0, 1] with two decimals, or with one figure where these would say nothing."""
+def decimal(number: float) -> str:
+    """Format a number in [0, 1] with two decimals; a smaller one with one significant digit."""
     shown = f"{number:.2f}"
     return f"{number:.1g}" if number > 0 and shown == "0.00" else shown

@@ -1,4 +1,4 @@
-"""Pooled image and pooled text side by side under a perceptron: the plainest fusion.
+"""Concatenation of pooled image and pooled text under a perceptron: the simplest fusion.
 
 The defaults are ResNet-18 (He et al. 2016) and BioBERT.
 """
@@ -22,13 +22,13 @@ class Concatenation(TwoTowers):
     Parameters
     ----------
     outputs
-        Width of the head.
+        Number of labels, the width of the head.
     backbone, channels, options, text, pooling
-        Of the towers, as :class:`models.architectures.two_towers.TwoTowers` takes them.
+        Both towers, as :class:`models.architectures.two_towers.TwoTowers` takes them.
     hidden
         Width of the hidden layer.
     dropout
-        Probability, before and behind the hidden layer, while training.
+        Dropout probability before and behind the hidden layer.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class Concatenation(TwoTowers):
         self.head = nn.Linear(hidden, outputs)
 
     def forward(self, batch: Batch) -> Output:
-        """Run forward; the embeddings are the pooled towers, each of its own width."""
+        """Run forward; the embeddings are the pooled outputs of the towers, each of its own width."""
         features = self.image(batch.images)
         image = features.mean(dim=(2, 3))
         states, mask = self.text(batch.tokens, len(image))

@@ -1,8 +1,8 @@
-"""A convolutional network of timm with global average pooling and one linear layer.
+"""Convolutional network of timm with global average pooling and one linear layer.
 
 Because the logits are linear in the pooled features, the gradient of a logit with respect to the feature map
 is constant over it, and Grad-CAM (Selvaraju et al. 2017) is the class activation map of Zhou et al. 2016: no
-second pass is needed to explain an answer.
+second pass is needed to explain a prediction.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class ConvNet(Network):
     backbone
         Name of a timm configuration; it is built with random weights and nothing is ever downloaded.
     outputs
-        Width of the head.
+        Number of labels, the width of the head.
     channels
-        Of the input images.
+        Number of channels of the input images.
     dropout
-        Probability, before the head, while training.
+        Dropout probability before the head.
     joint
-        Width of the space that films share with reports; 0 for none. The embedding is then the film's place
-        there, at unit length, else the pooled features.
+        Width of the joint space of films and reports; 0 for none. With a joint space the image embedding lies
+        in it, at unit length; without, it is the pooled features.
     text_width
-        Of the sentence embeddings that :meth:`embed_text` brings to that space.
+        Width of the sentence embeddings that :meth:`embed_text` projects into that space.
     options
         Further arguments of the timm model, such as ``channel_multiplier`` for a tiny one.
 
@@ -68,19 +68,19 @@ class ConvNet(Network):
         self.joint = joint
 
     def forward(self, batch: Batch) -> Output:
-        """Run forward; the image embedding is the film's place in the joint space, or the pooled features."""
+        """Run forward; the image embedding is that of the joint space, or the pooled features."""
         features: Tensor = self.backbone(batch.images)
         pooled = features.mean(dim=(2, 3))
         embedding = F.normalize(self.image_projection(pooled), dim=1) if self.joint else pooled
         return Output(logits=self.head(self.dropout(pooled)), image_embedding=embedding, features=features)
 
     def embed_text(self, sentences: Tensor) -> Tensor:
-        """Places of reports in the joint space, shape (n, joint) of unit length.
+        """Embeddings of reports in the joint space, shape (n, joint), at unit length.
 
         Parameters
         ----------
         sentences
-            Shape (n, text_width), embeddings of whole reports.
+            Sentence embeddings of whole reports, shape (n, text_width).
         """
         return F.normalize(self.text_projection(sentences), dim=1)
 
@@ -90,7 +90,7 @@ class ConvNet(Network):
         return self.joint or self.head.in_features
 
     def load_imagenet(self) -> None:
-        """Start from the published weights of :mod:`models.architectures.efficientnet_lite`.
+        """Load the published weights of :mod:`models.architectures.efficientnet_lite`.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Image and text tower that attend to each other, over a joint space in which both can be compared.
+"""Cross-attention of an image and a text tower, over a joint space in which both can be compared.
 
 The defaults are the towers of MedCLIP (Wang et al. 2022): Swin-T (Liu et al. 2021) and ClinicalBERT, brought
 to a space of 512 dimensions.
@@ -17,24 +17,24 @@ from models.architectures.interface import Batch, Output
 from models.architectures.text import pool
 from models.architectures.two_towers import TwoTowers
 
-#: Neighbours that the convolution of the hybrid feed-forward network sees: one on each side.
+#: Kernel size of the convolution: each token and one neighbour on each side.
 _KERNEL = 3
 
 
 class HybridFeedForward(nn.Module):
     """A token-wise perceptron beside a depth-wise convolution along the sequence.
 
-    The perceptron mixes the features of one token and knows no order; attention reaches everywhere and has
-    no sense of nearness either. The convolution gives each feature its neighbours, words or patches of a
-    row, for ``3 * width`` weights. The two run in parallel and are added, so that neither has to pass
-    through the other; the convolution's weights start at zero, and the block as a plain feed-forward network.
+    The perceptron mixes the features of one token and knows no order, and attention knows no distance. The
+    convolution adds the neighbours of each token, words or patches of a row, for ``3 * width`` weights. The
+    two run in parallel and are added. The convolution's weights start at zero, so the block starts as a plain
+    feed-forward network.
 
     Parameters
     ----------
     width
-        Of a token.
+        Width of a token.
     dropout
-        Probability, while training.
+        Dropout probability.
     """
 
     def __init__(self, width: int, dropout: float) -> None:
@@ -47,12 +47,12 @@ class HybridFeedForward(nn.Module):
         nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Shape (n, length, width) to the same; what the mask hides reaches nobody.
+        """Tokens of shape (n, length, width) to the same shape; masked tokens influence no other.
 
         Parameters
         ----------
         mask
-            Shape (n, length), bool.
+            Shape (n, length), bool; False hides a token.
         """
         visible = tokens * mask[..., None]
         along: Tensor = self.convolution(visible.transpose(1, 2)).transpose(1, 2)
@@ -61,7 +61,7 @@ class HybridFeedForward(nn.Module):
 
 
 class _Side(nn.Module):
-    """One modality's half of a layer: it asks the other, then thinks (pre-norm, both residual)."""
+    """One modality's half of a layer: cross-attention, then feed-forward (pre-norm, both residual)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -88,16 +88,16 @@ class CrossAttention(TwoTowers):
     Parameters
     ----------
     outputs
-        Width of the head.
+        Number of labels, the width of the head.
     backbone, channels, options, text, pooling
-        Of the towers, as :class:`models.architectures.two_towers.TwoTowers` takes them; the text is pooled in
+        Both towers, as :class:`models.architectures.two_towers.TwoTowers` takes them; the text is pooled in
         the joint space.
     joint
         Width of the joint space, in which the towers are compared and attend to each other.
     layers, heads
-        Of the attention.
+        Number of layers, and of attention heads.
     dropout
-        Probability, while training.
+        Dropout probability.
 
     Raises
     ------
@@ -131,7 +131,7 @@ class CrossAttention(TwoTowers):
         self.head = nn.Linear(2 * joint, outputs)
 
     def forward(self, batch: Batch) -> Output:
-        """Run forward; the embeddings are taken before the towers attend to each other."""
+        """Run forward; the embeddings are those before cross-attention."""
         features = self.image(batch.images)
         patches = self.image_projection(features.flatten(2).transpose(1, 2))
         states, mask = self.text(batch.tokens, len(patches))

@@ -1,4 +1,4 @@
-"""DenseNet-121 (Huang et al. 2017) with one linear layer, as CheXNet (Rajpurkar et al. 2017) reads films."""
+"""DenseNet-121 (Huang et al. 2017) with one linear layer, as in CheXNet (Rajpurkar et al. 2017)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from models.architectures.convnet import ConvNet
 
 
 class DenseNet(ConvNet):
-    """A dense backbone, global average pooling, dropout, linear head; its maps have the closed form.
+    """Dense backbone, global average pooling, dropout, linear head; Grad-CAM has its closed form.
 
     Parameters
     ----------
     outputs, backbone, channels, dropout, options
-        As :class:`models.architectures.convnet.ConvNet` takes them; any other backbone of timm will do, but
-        only DenseNets can start from the weights below.
+        As :class:`models.architectures.convnet.ConvNet` takes them. Any backbone of timm is accepted, but
+        only DenseNets can start from the weights that :func:`rename_densenet` reads.
 
     Raises
     ------
@@ -41,10 +41,10 @@ class DenseNet(ConvNet):
 
 
 def rename_densenet(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names of torchvision's and TorchXRayVision's files -> timm's, without the classifier.
+    """Rename weights of torchvision and TorchXRayVision to timm's names, without the classifier.
 
-    Both write ``features.denseblock1.denselayer1.norm1``, and torchvision's older files ``norm.1``; what
-    TorchXRayVision keeps beside the weights, such as operating points, is left behind.
+    Both write ``features.denseblock1.denselayer1.norm1``, and torchvision's older files ``norm.1``; other
+    tensors of TorchXRayVision, such as operating points, are dropped.
     """
     return {
         re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", name): value

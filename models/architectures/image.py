@@ -1,4 +1,4 @@
-"""Image tower: any backbone of timm, up to its last feature map."""
+"""Image tower: a backbone of timm, up to its last feature map."""
 
 from __future__ import annotations
 
@@ -9,8 +9,21 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-#: Of a feature map as (n, channels, height, width).
+#: Dimensions of a feature map: n, channels, height, width.
 _MAP_DIMENSIONS = 4
+
+
+def check_backbone(name: str) -> None:
+    """Check that timm has a backbone of this name.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    if not timm.is_model(name):
+        # Also keeps out "hf-hub:" and "local-dir:" names, with which timm would fetch a configuration.
+        raise ValueError(f"timm has no backbone {name!r}")
 
 
 def create_backbone(
@@ -21,22 +34,20 @@ def create_backbone(
     Parameters
     ----------
     name
-        Of a timm configuration.
+        Name of a timm model.
     channels
-        Of the input images.
+        Number of channels of the input images.
     options
         Further arguments of the timm model.
     pooled
-        Whether its own pooling stays in.
+        Keep the backbone's own pooling.
 
     Raises
     ------
     ValueError
         If timm knows no such backbone or refuses an option.
     """
-    if not timm.is_model(name):
-        # Also keeps out "hf-hub:" and "local-dir:" names, with which timm would fetch a configuration.
-        raise ValueError(f"timm has no backbone {name!r}")
+    check_backbone(name)
     pooling = {} if pooled else {"global_pool": ""}
     try:
         backbone: nn.Module = timm.create_model(
@@ -48,12 +59,13 @@ def create_backbone(
 
 
 def feature_map(backbone: nn.Module, features: Tensor) -> Tensor:
-    """Bring what a backbone gives to (n, channels, height, width).
+    """Feature map of a backbone's output, shape (n, channels, height, width).
 
     Parameters
     ----------
     features
-        A map, with channels first or last, or a sequence of patches behind class and register tokens.
+        Output of the backbone: a map with channels first or last, or a sequence of patches behind class and
+        register tokens.
     """
     if features.dim() == _MAP_DIMENSIONS:
         last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
@@ -65,17 +77,17 @@ def feature_map(backbone: nn.Module, features: Tensor) -> Tensor:
 
 
 class ImageTower(nn.Module):
-    """A backbone that gives its last feature map.
+    """Backbone that returns its last feature map.
 
     Parameters
     ----------
     backbone, channels, options
-        As :func:`create_backbone` takes them.
+        Backbone, as :func:`create_backbone` takes it.
 
     Attributes
     ----------
     width
-        Channels of the map.
+        Number of channels of the map.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What every network of this package takes and gives."""
+"""Interface of all networks: input batch, output, and base class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Batch:
         Shape (n, channels, size, size), float32, as :class:`models.processing.transforms.Preprocessing`
         gives it.
     tokens
-        One row an image; None when no image has a text, or the network reads none.
+        Tokens with one row for each image; None when no image has a text, or the network reads none.
     """
 
     images: Tensor
@@ -30,20 +30,20 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Answer of a network.
+    """Output of a network.
 
     Attributes
     ----------
     logits
         Shape (n, labels); a sigmoid of each is its score.
     image_embedding
-        Shape (n, width); of the image alone, so that a film is found with and without its text.
+        Shape (n, width); it depends on the image alone, so that a film is found with and without its text.
     features
-        Shape (n, channels, height, width): the last feature map before pooling, on which maps are drawn; None
-        for a network without one.
+        Shape (n, channels, height, width): the last feature map before pooling, from which heat maps
+        are drawn; None for a network without one.
     text_embedding
-        Shape (n, width); None without a text tower, or without any text. Rows without text hold what the
-        network has learnt to put there instead.
+        Shape (n, width); None without a text tower, or without any text. A row without text holds the learnt
+        embedding of a missing text.
     """
 
     logits: Tensor
@@ -53,12 +53,12 @@ class Output:
 
 
 class Network(nn.Module):
-    """What the predictor, the bundle and the training know of an architecture.
+    """Base class of the architectures: all that predictor, bundle and training use of one.
 
     Attributes
     ----------
     head
-        Last layer, as wide as there are labels.
+        Last layer, one output for each label.
     """
 
     head: nn.Linear
@@ -74,25 +74,25 @@ class Network(nn.Module):
 
     @property
     def closed_form(self) -> bool:
-        """Whether the head is linear in the average of :attr:`Output.features` over their grid.
+        """True where the head is linear in the average of :attr:`Output.features` over their grid.
 
-        On this the closed form of :mod:`models.explain` rests.
+        Then Grad-CAM has a closed form (:mod:`models.explain.gradcam`).
         """
         return True
 
     @property
     def cam_layer(self) -> nn.Module:
-        """Layer whose output Grad-CAM weighs, a map or a sequence of patches of the image tower."""
+        """Layer whose output Grad-CAM weights: a map or a sequence of patches of the image tower."""
         return self.towers["image"]
 
     @property
     def reads_text(self) -> bool:
-        """Whether the study's text enters the answer; an image without text is read all the same."""
+        """True where the study's text is an input; an image without text is read all the same."""
         return False
 
     @property
     def text_limits(self) -> TextLimits | None:
-        """Of the text tower; None for a network without one."""
+        """Limits of the text tower; None for a network without one."""
         return None
 
     @property
@@ -102,7 +102,7 @@ class Network(nn.Module):
         return {} if backbone is None else {"image": backbone}
 
     def load_imagenet(self) -> None:
-        """Start from published ImageNet weights.
+        """Load published ImageNet weights.
 
         Raises
         ------

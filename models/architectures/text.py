@@ -1,4 +1,4 @@
-"""Text tower: BERT (Devlin et al. 2019) by configuration, and what stands in for a text that is not there."""
+"""Text tower: BERT (Devlin et al. 2019), with a learnt state for a missing text."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from models.text.tokenizer import TextLimits, Tokens
 
-#: What may be configured, by the names of Hugging Face's ``config.json``, with the values of BioBERT (Lee et
-#: al. 2020) and ClinicalBERT (Alsentzer et al. 2019): the base size, and the vocabulary that minds case.
+#: Configurable fields, by their names in Hugging Face's ``config.json``, with the values of BioBERT (Lee et
+#: al. 2020) and ClinicalBERT (Alsentzer et al. 2019): base size and a case-sensitive vocabulary.
 FIELDS: Mapping[str, int | float | str] = {
     "vocab_size": 28996,
     "hidden_size": 768,
@@ -28,6 +28,34 @@ FIELDS: Mapping[str, int | float | str] = {
 }
 
 
+def bert_config(fields: Mapping[str, Any]) -> Any:
+    """Configuration of a BERT, a ``transformers.BertConfig``.
+
+    Parameters
+    ----------
+    fields
+        Some of :data:`FIELDS`; the others keep the values there.
+
+    Raises
+    ------
+    ValueError
+        If a field is unknown, of another type, or refused by transformers.
+    """
+    from transformers import BertConfig  # noqa: PLC0415 - seconds that only networks with text pay
+
+    for name, value in fields.items():
+        if name not in FIELDS:
+            raise ValueError(f"text: unknown entry {name!r}; there are: {', '.join(FIELDS)}")
+        kind = type(FIELDS[name])
+        # An integer is accepted for a float; a bool, which Python counts among the integers, is not.
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise ValueError(f"text: {name} = {value!r} is not of type {kind.__name__}")
+    try:
+        return BertConfig(**{**FIELDS, **fields})
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"text: BERT cannot be configured so: {error}") from error
+
+
 def create_bert(fields: Mapping[str, Any]) -> nn.Module:
     """Build the encoder without a pooling layer; weights are random and nothing is downloaded.
 
@@ -41,40 +69,34 @@ def create_bert(fields: Mapping[str, Any]) -> nn.Module:
     ValueError
         If a field is unknown, of another type, or they do not fit each other.
     """
-    from transformers import BertConfig, BertModel  # noqa: PLC0415 - seconds that only readers of text pay
+    from transformers import BertModel  # noqa: PLC0415 - seconds that only networks with text pay
 
-    for name, value in fields.items():
-        if name not in FIELDS:
-            raise ValueError(f"text: unknown entry {name!r}; there are: {', '.join(FIELDS)}")
-        kind = type(FIELDS[name])
-        # A whole number will do where a real one is asked for, and True will do nowhere.
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise ValueError(f"text: {name} = {value!r} is not of type {kind.__name__}")
+    config = bert_config(fields)
     try:
-        bert: nn.Module = BertModel(BertConfig(**{**FIELDS, **fields}), add_pooling_layer=False)
+        bert: nn.Module = BertModel(config, add_pooling_layer=False)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"text: BERT cannot be built so: {error}") from error
     return bert
 
 
-def limits_of(bert: nn.Module) -> TextLimits:
-    """What an encoder can take."""
+def bert_limits(bert: nn.Module) -> TextLimits:
+    """Limits of a BERT: vocabulary and length."""
     config: Any = bert.config
     return TextLimits(vocabulary=config.vocab_size, length=config.max_position_embeddings)
 
 
 class TextTower(nn.Module):
-    """An encoder that gives one state a token, and one learnt state where there is no text.
+    """Text encoder with one state for each token, and one learnt state where there is no text.
 
     Parameters
     ----------
     fields
-        As :func:`create_bert` takes them.
+        Fields of the encoder, as :func:`create_bert` takes them.
 
     Attributes
     ----------
     width
-        Of a state.
+        Width of a state.
 
     Raises
     ------
@@ -90,14 +112,14 @@ class TextTower(nn.Module):
 
     @property
     def limits(self) -> TextLimits:
-        """What the encoder can take."""
-        return limits_of(self.encoder)
+        """Limits of the encoder: vocabulary and length."""
+        return bert_limits(self.encoder)
 
     def forward(self, tokens: Tokens | None, n: int) -> tuple[Tensor, Tensor]:
         """States of the texts of `n` images.
 
-        A text that is not there is one token with the learnt state; so a network reads an image without text
-        the same alone and in the company of others that have one.
+        A missing text is one token with the learnt state, so an image without text gives the same result
+        alone and in a batch with others that have one.
 
         Returns
         -------
@@ -113,7 +135,7 @@ class TextTower(nn.Module):
         mask = tokens.attention_mask.bool()
         there = mask.any(dim=1)
         states = torch.zeros(*mask.shape, self.width, dtype=self.no_text.dtype, device=mask.device)
-        # The encoder never sees a row without a token: a softmax over nothing is no number.
+        # The encoder never gets a row without a token: its softmax would be NaN.
         if there.any():
             read = self.encoder(
                 input_ids=tokens.input_ids[there], attention_mask=tokens.attention_mask[there]
@@ -126,12 +148,12 @@ class TextTower(nn.Module):
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """One state a text, shape (n, width): the first token's, or the mean over all of them.
+    """Pool the states of each text to one, shape (n, width): the first token's, or the mean over all.
 
     Parameters
     ----------
     states, mask
-        From :class:`TextTower`.
+        Output of :class:`TextTower`.
     pooling
         ``first`` (BERT's [CLS]) or ``mean`` (as sentence encoders are trained).
     """

@@ -1,4 +1,4 @@
-"""Two towers, one for the images and one for the text: what their families have in common."""
+"""Two-tower base class: an image tower and a text tower, common to several families."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from models.text.tokenizer import TextLimits
 
 
 class TwoTowers(Network):
-    """A network that reads images and text; what becomes of the two is the family's.
+    """A network that reads images and text; subclasses combine the two.
 
     Parameters
     ----------
     backbone, channels, options
-        Of the image tower, as :func:`models.architectures.image.create_backbone` takes them.
+        Image tower, as :func:`models.architectures.image.create_backbone` takes it.
     text
         Fields of the text tower (:data:`models.architectures.text.FIELDS`).
     pooling
-        Of the text: ``first`` or ``mean``.
+        Pooling of the text: ``first`` or ``mean``.
 
     Raises
     ------
@@ -49,17 +49,17 @@ class TwoTowers(Network):
 
     @property
     def closed_form(self) -> bool:
-        """Whether maps have a closed form: no, more than an average stands between the map and the head."""
+        """Closed form of Grad-CAM: False, because more than an average lies between map and head."""
         return False
 
     @property
     def reads_text(self) -> bool:
-        """Whether the study's text enters the answer: yes."""
+        """Text input: True."""
         return True
 
     @property
     def text_limits(self) -> TextLimits:
-        """Of the text tower."""
+        """Limits of the text tower."""
         return self.text.limits
 
     @property

@@ -1,4 +1,4 @@
-"""Model bundles: format, verification, weights and predictor, beside the shipped bundles.
+"""Model bundles: file format, verification, weights, lookup and predictor, beside the shipped bundles.
 
-Imports architectures and below.
+Imports architectures, data and below.
 """

@@ -1,12 +1,12 @@
-"""A model on disk: everything that is needed to get the same answer again, and nothing that could run code.
+"""Bundle: a model on disk, with everything that a prediction depends on and nothing that could run code.
 
 ::
 
     <name>-<version>/
-      bundle.toml          what it is, how it is built and fed, and the sha256 of every other file
-      labels.toml          ordered keys into the vocabulary
+      bundle.toml          name, architecture, inputs, outputs, and the sha256 of every other file
+      labels.toml          keys of the vocabulary, in the order of the outputs
       calibration.json     per label: curve, threshold, what it was fitted to
-      tokenizer.json       how text becomes ids; only for a network with a text tower
+      tokenizer.json       tokenizer of the text; only for a network with a text tower
       weights.safetensors  float16, single numbers and vectors float32; never a pickle
       maps.json            which heat maps are withheld; without it, those that are flat
       metrics.json         evaluation
@@ -26,10 +26,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.architectures import Network, build
-from models.bundles.manifest import ADDED, read_file, read_table, read_verified, sha256_of, toml, verify
-from models.bundles.shipped import NAME, find_folder
-from models.bundles.weights import WEIGHTS, load_weights, packed
+from models.architectures.interface import Network
+from models.architectures.registry import build_network
+from models.bundles.lookup import BUNDLE_NAME, find_bundle_folder
+from models.bundles.manifest import (
+    AMENDABLE,
+    file_hashes,
+    read_file,
+    read_table,
+    read_verified,
+    to_toml,
+    verify_folder,
+)
+from models.bundles.weights import WEIGHTS, load_weights, pack_weights
 from models.errors import BundleError, VocabularyError
 from models.labels.calibration import Calibration, parse_calibration
 from models.labels.vocabulary import Label, load_vocabulary
@@ -45,7 +54,7 @@ TOKENIZER = "tokenizer.json"
 MAPS = "maps.json"
 
 REQUIRED = (LABELS, CALIBRATION, WEIGHTS)
-OPTIONAL = (TOKENIZER, MAPS, *ADDED)
+OPTIONAL = (TOKENIZER, MAPS, *AMENDABLE)
 
 TEXT_INPUTS = ("none", "optional", "required")
 EXPLANATIONS = ("gradcam", "none")
@@ -53,26 +62,26 @@ EXPLANATIONS = ("gradcam", "none")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What ``bundle.toml`` says, without the hashes.
+    """Contents of ``bundle.toml`` without the hashes.
 
     Attributes
     ----------
     name, version, summary
-        Of the bundle; the summary is one line for a person.
+        Name, version and a summary of one line for a person.
     architecture
-        Name of a builder.
+        Name of the architecture (:data:`models.architectures.registry.BUILDERS`).
     arguments
-        Of the builder.
+        Arguments of the architecture.
     text
-        Whether the network reads text: none, optional or required.
+        Text input of the network: none, optional or required.
     preprocessing
-        Of the films.
+        Preprocessing of the films.
     embedding
         Width of the image embedding.
     explanation
         Method of the heat maps that go with a report; ``none`` for none.
     tokens
-        How texts are cut and filled up; None for a bundle without a tokenizer. A network that reads no text
+        Truncation and padding of texts; None for a bundle without a tokenizer. A network that reads no text
         of a study may still have one, for prompts.
     """
 
@@ -88,7 +97,7 @@ class Manifest:
     tokens: TextFormat | None = None
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.folder):
+        if not BUNDLE_NAME.fullmatch(self.folder):
             raise ValueError(f"bundle {self.folder!r}: a name is like openi-findings, a version like 0.1.0")
         if self.text not in TEXT_INPUTS:
             raise ValueError(f"inputs.text {self.text!r} is none of {', '.join(TEXT_INPUTS)}")
@@ -110,9 +119,9 @@ class Manifest:
         Raises
         ------
         BundleError
-            If there is no such architecture, or it does not do what the manifest says.
+            If there is no such architecture, or it does not fit the manifest.
         """
-        network = build(
+        network = build_network(
             self.architecture,
             outputs=outputs,
             channels=self.preprocessing.channels,
@@ -128,22 +137,22 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle whose files were all there and unaltered when it was read.
+    """A bundle that was complete and unaltered when it was read.
 
     Attributes
     ----------
     path
-        Its folder.
+        Folder of the bundle.
     manifest
-        What it is.
+        Contents of ``bundle.toml``.
     labels
-        What its outputs are, in order.
+        Labels of the outputs, in order.
     calibration
-        Of those labels.
+        Calibration of these labels.
     hashes
-        Of the other files, by name: sha256 in lower-case hexadecimal.
+        Hashes of the other files by name, sha256 in lower-case hexadecimal.
     map_check
-        Of the heat maps.
+        Check that withholds implausible heat maps.
     """
 
     path: Path
@@ -155,12 +164,12 @@ class Bundle:
 
     @property
     def weights_sha256(self) -> str:
-        """Of the weights file."""
+        """Sha256 of the weights file."""
         return self.hashes[WEIGHTS]
 
     @property
     def identity(self) -> Identity:
-        """Enough to find the very same weights and parameters again."""
+        """Identity of the exact weights and parameters, as it is written into results."""
         return Identity(
             name=self.manifest.name,
             version=self.manifest.version,
@@ -170,7 +179,7 @@ class Bundle:
         )
 
     def _preprocessing(self) -> str:
-        """Short hash of what happens before the network: to films and, where it has a tokenizer, to text."""
+        """Short hash of the preprocessing of films and, for a bundle with a tokenizer, of text."""
         digest = self.manifest.preprocessing.digest()
         if self.manifest.tokens is None:
             return digest
@@ -183,7 +192,7 @@ class Bundle:
         Raises
         ------
         BundleError
-            If the file is no tokenizer, or does not suit the manifest.
+            If the file is no tokenizer, or does not fit the manifest.
         """
         if self.manifest.tokens is None:
             return None
@@ -259,7 +268,9 @@ def read_bundle(path: Path) -> Bundle:
         if left:
             raise BundleError(f"bundle {path}: {MANIFEST} has an unknown entry {next(iter(left))}")
     tokenizer = {TOKENIZER} if manifest.tokens is not None else set()
-    verify(path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional={MAPS, *ADDED})
+    verify_folder(
+        path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional={MAPS, *AMENDABLE}
+    )
     labels = read_table(path, LABELS)
     if set(labels) != {"keys"} or not labels["keys"]:
         raise BundleError(f"bundle {path}: {LABELS} must hold keys and nothing else")
@@ -283,7 +294,7 @@ def _map_check(path: Path, hashes: Mapping[str, str]) -> MapCheck:
 
 
 def _text_format(inputs: dict[str, Any]) -> TextFormat | None:
-    """Take what ``[inputs]`` says of texts: both entries or neither."""
+    """Take the text entries out of ``[inputs]``: both or neither."""
     names = ("max_length", "pad_id")
     if not any(name in inputs for name in names):
         return None
@@ -304,21 +315,21 @@ def write_bundle(
     Parameters
     ----------
     path
-        Folder to write; one that is there is replaced.
+        Folder to write; an existing one is replaced.
     network
-        With one output a key.
+        Trained network with one output for each key.
     tokenizer
-        Contents of ``tokenizer.json``; asked for when the manifest says how texts are cut.
+        Contents of ``tokenizer.json``; required when the manifest has a text format.
 
     Raises
     ------
     BundleError
-        If what was written would not load again.
+        If the written bundle would not load again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as draft:
         folder = Path(draft)
-        (folder / WEIGHTS).write_bytes(packed(network))
+        (folder / WEIGHTS).write_bytes(pack_weights(network))
         (folder / LABELS).write_text(f"keys = {json.dumps(list(keys), indent=4)}\n", encoding="utf-8")
         (folder / CALIBRATION).write_text(calibration.dump(), encoding="utf-8")
         if tokenizer is not None:
@@ -332,10 +343,16 @@ def write_bundle(
 
 
 def amend_bundle(bundle: Bundle, files: Mapping[str, str]) -> Bundle:
-    """Write what no score depends on, and the manifest that covers it."""
+    """Write files on which no score depends, and the manifest with their new hashes.
+
+    Raises
+    ------
+    BundleError
+        If a file is not one that may be added.
+    """
     for name, text in files.items():
-        if name not in (MAPS, *ADDED):
-            raise BundleError(f"bundle {bundle.path}: {name} is not one of {', '.join((MAPS, *ADDED))}")
+        if name not in (MAPS, *AMENDABLE):
+            raise BundleError(f"bundle {bundle.path}: {name} is not one of {', '.join((MAPS, *AMENDABLE))}")
         (bundle.path / name).write_text(text, encoding="utf-8")
     _write_manifest(bundle.path, bundle.manifest)
     return read_bundle(bundle.path)
@@ -349,11 +366,11 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
         "inputs": {"text": manifest.text, **(asdict(manifest.tokens) if manifest.tokens else {})},
         "preprocessing": manifest.preprocessing.table(),
         "outputs": {"embedding": manifest.embedding, "explanation": manifest.explanation},
-        "sha256": sha256_of(folder, (*REQUIRED, *OPTIONAL)),
+        "sha256": file_hashes(folder, (*REQUIRED, *OPTIONAL)),
     }
-    (folder / MANIFEST).write_text(toml(entries, tables), encoding="utf-8")
+    (folder / MANIFEST).write_text(to_toml(entries, tables), encoding="utf-8")
 
 
 def find_bundle(name_or_path: str | Path) -> Path:
-    """Folder of a bundle, as :func:`models.bundles.shipped.find_folder` finds it."""
-    return find_folder(name_or_path, MANIFEST)
+    """Folder of a bundle, as :func:`models.bundles.lookup.find_bundle_folder` finds it."""
+    return find_bundle_folder(name_or_path, MANIFEST)

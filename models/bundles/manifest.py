@@ -1,7 +1,6 @@
-"""A folder that is exactly what its manifest says: how one is read, verified and written.
+"""Manifest of a folder: a TOML file with the sha256 of every other file, and how a folder is verified.
 
-The manifest is a TOML file that holds the sha256 of every other file in the folder. Nothing is guessed or
-repaired: a folder with a file too many, too few or altered is refused.
+Nothing is guessed or repaired: a folder with an extra, missing or altered file is refused.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from models.errors import BundleError
 
 METRICS = "metrics.json"
 CARD = "README.md"
-ADDED = (METRICS, CARD)
-"""May be written after the folder, for no answer depends on them."""
+AMENDABLE = (METRICS, CARD)
+"""Files that may be added to a finished bundle, because no prediction depends on them."""
 
 
 def read_file(path: Path, name: str) -> bytes:
@@ -27,7 +26,7 @@ def read_file(path: Path, name: str) -> bytes:
     Raises
     ------
     BundleError
-        If it cannot be read.
+        If the file cannot be read.
     """
     try:
         return (path / name).read_bytes()
@@ -36,12 +35,12 @@ def read_file(path: Path, name: str) -> bytes:
 
 
 def read_verified(path: Path, name: str, sha256: str) -> bytes:
-    """Read one file again and hash it: what is loaded is what was verified, even if the folder changed.
+    """Read one file and check its hash, so that what is loaded is what was verified.
 
     Raises
     ------
     BundleError
-        If it cannot be read or is another one by now.
+        If the file cannot be read or was altered since.
     """
     raw = read_file(path, name)
     if hashlib.sha256(raw).hexdigest() != sha256:
@@ -55,7 +54,7 @@ def read_table(path: Path, name: str) -> dict[str, Any]:
     Raises
     ------
     BundleError
-        If it cannot be read or is not TOML.
+        If the file cannot be read or is not TOML.
     """
     try:
         return tomllib.loads(read_file(path, name).decode("utf-8"))
@@ -63,7 +62,7 @@ def read_table(path: Path, name: str) -> dict[str, Any]:
         raise BundleError(f"bundle {path}: {name} is not TOML: {error}") from error
 
 
-def verify(
+def verify_folder(
     path: Path, manifest: str, hashes: Mapping[str, str], *, required: set[str], optional: set[str]
 ) -> None:
     """Check that a folder holds the files that its manifest names, unaltered, and no other.
@@ -71,16 +70,16 @@ def verify(
     Parameters
     ----------
     manifest
-        Name of the manifest.
+        File name of the manifest.
     hashes
-        That it holds: sha256 in lower-case hexadecimal, by file.
+        Hashes in the manifest by file name, sha256 in lower-case hexadecimal.
     required, optional
-        Files that must be named, and those that may be.
+        Names of the files that must be listed, and of those that may be.
 
     Raises
     ------
     BundleError
-        If not.
+        If a file is missing, extra or altered.
     """
     here = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()} - {manifest}
     named = set(hashes)
@@ -96,8 +95,8 @@ def verify(
             raise BundleError(f"bundle {path}: {name} was altered, its sha256 is not the one in {manifest}")
 
 
-def sha256_of(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
-    """Sha256 of those of the files that are there, by name."""
+def file_hashes(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """Sha256 of the files that exist, by name."""
     return {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in names
@@ -105,15 +104,15 @@ def sha256_of(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
     }
 
 
-def toml(entries: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> str:
+def to_toml(entries: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> str:
     """Write entries and tables as TOML.
 
     Parameters
     ----------
     entries
-        At the top.
+        Top-level entries.
     tables
-        By name; a dot in a name makes a table within a table.
+        Tables by name; a dot in a name makes a nested table.
     """
     lines = _entries(entries)
     for name, table in tables.items():
@@ -132,5 +131,5 @@ def _key(name: str) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(_entries(value)) + " }"
-    # What JSON writes of strings, numbers, truth values and lists is TOML.
+    # JSON strings, numbers, booleans and lists are written the same way in TOML.
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""A loaded bundle, and the one way in which every study is read.
+"""Predictor: a loaded bundle that reads studies, the same way for every caller.
 
 Importing this module imports torch and timm; training libraries stay out.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.architectures import Batch, Network
+from models.architectures.interface import Batch, Network
 from models.bundles.bundle import Bundle, find_bundle, read_bundle
 from models.errors import BundleError, PredictionError
 from models.labels.calibration import LabelCalibration
@@ -21,20 +21,20 @@ from models.labels.vocabulary import Label
 from models.processing.types import Film, FindingScore, FloatArray, Identity, Prediction, Study
 from models.text.tokenizer import Tokens
 
-#: Films that go through the network together: beyond this a CPU gains nothing and memory grows.
+#: Largest number of films in one forward pass: more gains nothing on a CPU and takes memory.
 _FILMS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
-    """A prediction, and what is needed to explain it without another pass.
+class TracedPrediction:
+    """A prediction with what its explanation needs, so that no second forward pass is made.
 
     Attributes
     ----------
     study
-        What was read.
+        The study that was read.
     prediction
-        What was said of it.
+        The prediction for it.
     features
         Shape (films, channels, height, width), float32: the last feature maps before pooling; None for a
         network without them.
@@ -51,18 +51,18 @@ class Predictor:
     Parameters
     ----------
     bundle
-        Verified.
+        The verified bundle.
     device
-        Of torch.
+        Device of torch, such as ``cpu`` or ``cuda:0``.
 
     Attributes
     ----------
     identity
-        Of the bundle.
+        Identity of the bundle.
     labels
-        In the order of the predictions' findings.
+        Labels, in the order of the predictions' findings.
     text
-        Whether the bundle reads text: none, optional or required.
+        Text input of the bundle: none, optional or required.
     """
 
     def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
@@ -78,7 +78,7 @@ class Predictor:
             network = bundle.network().to(self.device)
         except (RuntimeError, AssertionError) as error:
             raise BundleError(f"bundle {bundle.path} cannot be put on device {device!r}: {error}") from error
-        # Nothing here is trained; what is explained by gradients asks for those of activations.
+        # Nothing is trained here. Explanations by gradients ask for gradients of activations only.
         self.network: Network = network.to(memory_format=torch.channels_last).requires_grad_(False)
 
     @classmethod
@@ -90,14 +90,14 @@ class Predictor:
         name_or_path
             As :func:`models.bundles.bundle.find_bundle` takes it.
         device
-            Of torch, such as ``cpu`` or ``cuda:0``.
+            Device of torch, such as ``cpu`` or ``cuda:0``.
         threads
-            Of torch in this process; None leaves its choice.
+            Number of threads of torch in this process; None keeps its default.
 
         Raises
         ------
         BundleError
-            If the bundle is not there, not whole, or does not fit the device.
+            If the bundle is missing or incomplete, or cannot be put on the device.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -129,17 +129,17 @@ class Predictor:
             raise BundleError(f"bundle {self.bundle.path}: the image embedding is not {wanted} numbers wide")
 
     def predict(self, studies: Sequence[Study]) -> list[Prediction]:
-        """Say what is seen in each study.
+        """Predict the findings of each study.
 
         Raises
         ------
         PredictionError
             If the network gives a value that is not a number, or the bundle requires text that a study lacks.
         """
-        return [reading.prediction for reading in self.read(studies)]
+        return [traced.prediction for traced in self.trace(studies)]
 
-    def read(self, studies: Sequence[Study]) -> list[Reading]:
-        """As :meth:`predict`, with what :func:`models.explain.heatmaps` needs.
+    def trace(self, studies: Sequence[Study]) -> list[TracedPrediction]:
+        """Predict as :meth:`predict` does, and keep what :func:`models.explain.methods.draw_heatmaps` needs.
 
         A study's score is the mean over its films, and so is its embedding, brought to unit length. Films of
         several studies share passes through the network, which changes no study's result beyond rounding.
@@ -162,17 +162,19 @@ class Predictor:
             study_of = [row for row, study in enumerate(studies) for _ in study.films]
             tokens = None if texts is None else texts.rows(study_of)
         scores, embeddings, features = self._forward(films, tokens)
-        readings = []
+        traced = []
         start = 0
         for study in studies:
             films_of = slice(start, start + len(study.films))
             start = films_of.stop
             prediction = self._prediction(scores[films_of], embeddings[films_of])
-            readings.append(Reading(study, prediction, None if features is None else features[films_of]))
-        return readings
+            traced.append(
+                TracedPrediction(study, prediction, None if features is None else features[films_of])
+            )
+        return traced
 
     def batch(self, study: Study, films: Sequence[int]) -> Batch:
-        """Some films of a study as the network takes them, each with the study's text.
+        """Network input of some films of a study, each with the study's text.
 
         Parameters
         ----------
@@ -189,7 +191,7 @@ class Predictor:
     def _forward(
         self, films: Sequence[Film], tokens: Tokens | None
     ) -> tuple[FloatArray, FloatArray, Tensor | None]:
-        """Scores, embeddings and feature maps, one row a film; so many rows have the tokens."""
+        """Scores, embeddings and feature maps, one row a film; `tokens` has one row a film, too."""
         outputs = []
         for start in range(0, len(films), _FILMS_AT_ONCE):
             rows = range(start, min(start + _FILMS_AT_ONCE, len(films)))

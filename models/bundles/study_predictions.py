@@ -1,4 +1,4 @@
-"""Predictions of labelled studies: what a bundle says of a data set's films, read from their files."""
+"""Predictions of a bundle for the labelled studies of a data set, read from their files."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from models.text.study_text import readable
 
 Progress = Callable[[int, int], None]
 
-#: Studies that are read at a time: enough to fill the processor, few enough to keep in memory.
+#: Number of studies predicted together: enough to use the processor, few enough for memory.
 _STUDIES_AT_ONCE = 8
 
 
-def predict_all(
+def predict_studies(
     predictor: Predictor,
     studies: tuple[LabelledStudy, ...],
     progress: Progress = lambda _done, _all: None,
     *,
     text: str = "none",
 ) -> list[Prediction]:
-    """Read every study from its files, in order.
+    """Predict every study, in order; films are read from their files.
 
     Parameters
     ----------
     text
-        Of :data:`models.text.study_text.TEXTS`: what is read beside the films.
+        Kind of text read beside the films, one of :data:`models.text.study_text.TEXTS`.
 
     Raises
     ------
@@ -46,10 +46,10 @@ def predict_all(
     return predictions
 
 
-def text_of(study: LabelledStudy, text: str) -> str | None:
-    """What a model reads of a labelled study beside its films; None where there is nothing."""
+def text_input(study: LabelledStudy, text: str) -> str | None:
+    """Text of a labelled study that the model reads beside its films; None where there is none."""
     return readable(text, indication=study.indication, report=study.report, vocabulary=load_vocabulary())
 
 
 def _load(study: LabelledStudy, text: str) -> Study:
-    return replace(study.load(), text=text_of(study, text))
+    return replace(study.load(), text=text_input(study, text))

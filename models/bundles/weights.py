@@ -1,4 +1,4 @@
-"""The weights of a network on disk: a safetensors file, matrices in half precision; never a pickle."""
+"""Weights file of a bundle: safetensors, matrices in half precision, never a pickle."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from models.errors import BundleError
 WEIGHTS = "weights.safetensors"
 
 
-def packed(network: nn.Module) -> bytes:
-    """Weights as the bytes of a safetensors file."""
+def pack_weights(network: nn.Module) -> bytes:
+    """Weights of a network as the bytes of a safetensors file."""
     state = {
         # Matrices in half precision; norms and biases are few, and their range does not suit it.
         name: value.detach().cpu().to(torch.float16 if value.dim() > 1 else torch.float32).contiguous()
@@ -26,26 +26,26 @@ def packed(network: nn.Module) -> bytes:
     return save(state)
 
 
-def unpacked(raw: bytes) -> dict[str, Tensor]:
+def unpack_weights(raw: bytes) -> dict[str, Tensor]:
     """Weights of a safetensors file by name, float32.
 
     Raises
     ------
     SafetensorError
-        If it is none.
+        If the bytes are no safetensors file.
     """
     return {name: value.float() for name, value in load(raw).items()}
 
 
 def load_weights(network: nn.Module, path: Path, sha256: str) -> None:
-    """Give a network the weights of a folder.
+    """Load the weights of a bundle folder into a network.
 
     Parameters
     ----------
     path
-        The folder, which was verified.
+        Verified folder.
     sha256
-        Of its weights, in lower-case hexadecimal.
+        Hash of its weights file, in lower-case hexadecimal.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def load_weights(network: nn.Module, path: Path, sha256: str) -> None:
         are not finite.
     """
     try:
-        state = unpacked(read_verified(path, WEIGHTS, sha256))
+        state = unpack_weights(read_verified(path, WEIGHTS, sha256))
     except SafetensorError as error:
         raise BundleError(f"bundle {path}: {WEIGHTS} is not a safetensors file: {error}") from error
     _check(path, network.state_dict(), state)
@@ -62,7 +62,7 @@ def load_weights(network: nn.Module, path: Path, sha256: str) -> None:
 
 
 def _check(path: Path, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Check that weights fit a network and are numbers."""
+    """Check that the weights fit the network and are finite."""
     shapes = {name: tuple(value.shape) for name, value in _kept(wanted).items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     for name in sorted(shapes.keys() | found.keys()):
@@ -76,5 +76,5 @@ def _check(path: Path, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
 
 
 def _kept(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights that a bundle keeps of a network's state: all but the counters of batches."""
+    """Entries of a network's state that a bundle keeps: all but integer counters of batches."""
     return {name: value for name, value in state.items() if value.is_floating_point()}

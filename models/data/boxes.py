@@ -1,4 +1,4 @@
-"""Where ChestX-ray14 films show what they show: boxes that radiologists drew (Wang et al. 2017)."""
+"""Bounding boxes of findings on ChestX-ray14 films, drawn by radiologists (Wang et al. 2017)."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from models.data.tables import read_table
 from models.errors import DatasetError, VocabularyError
 from models.labels.vocabulary import Vocabulary, load_vocabulary
 
-#: The collection's own file, and the one beside an ``index.csv``.
+#: File of boxes as the collection distributes it, and the one beside an ``index.csv``.
 OFFICIAL, INDEXED = "BBox_List_2017.csv", "bbox.csv"
 
-#: Of the collection's films as they are distributed, which its boxes are drawn on. The sizes in its table of
-#: labels are those before the films were made smaller.
+#: Side of the distributed films in pixels, on which the boxes are drawn. The sizes in the table of labels
+#: are those of the original, larger films.
 OFFICIAL_SIDE = 1024.0
 
 #: The name of its only column of coordinates, ``Bbox [x,y,w,h]``, holds commas without quotes.
 _OFFICIAL_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
 _INDEXED_COLUMNS = ("file", "label", "x", "y", "w", "h")
 
-#: The file of boxes to the table of labels.
+#: Spelling in the file of boxes -> spelling in the table of labels.
 _SPELLINGS = {"Infiltrate": "Infiltration"}
 
-#: What a sum of shares may be wrong by.
+#: Rounding error that a sum of shares may have.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One finding's place on a film.
+    """Bounding box of one finding on a film.
 
     Attributes
     ----------
     key
-        Of the vocabulary.
+        Key of the label in the vocabulary.
     x, y
         Upper left corner, as shares of the film's width and height, in [0, 1].
     width, height
-        As such shares; the box lies within the film.
+        Shares of the film's width and height; the box lies within the film.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def read_boxes(root: Path, vocabulary: Vocabulary | None = None) -> dict[str, tu
         Folder with ``BBox_List_2017.csv``, or with ``bbox.csv`` and the ``index.csv`` that says how wide and
         high the films were that the boxes were drawn on.
     vocabulary
-        Whose keys are given; the package's own when absent.
+        Vocabulary of the keys; the package's own when absent.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How much a data set holds: studies, patients, films, what is known of them, and every label, by split."""
+"""Counts of a data set by split: studies, patients, films, known metadata and every label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training and evaluation ask of a data set of labelled films."""
+"""Data sets of labelled films, as training and evaluation use them."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ def read_film(path: Path) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class LabelledStudy:
-    """One patient's study with what its report says.
+    """One patient's study with the labels from its report.
 
     Attributes
     ----------
     identifier
-        Of the study, unique in the data set.
+        Identifier of the study, unique in the data set.
     patient
-        Of the patient, unique in the data set; the unit of splits and of the bootstrap.
+        Identifier of the patient, unique in the data set; the unit of splits and of the bootstrap.
     films
         Image files.
     keys
-        Labels of the vocabulary that are true.
+        Keys of the labels that are true.
     headings
         Raw headings of the report, for auxiliary outputs; None where there is no report.
     known
-        Labels that the data set speaks of; None for all. What is not among them is neither true nor false.
+        Keys of the labels that the data set covers; None for all. Other labels are neither true nor false.
     views
         ``frontal``, ``lateral`` or empty for each film; empty where nothing is known.
     report
-        Findings and impression: what the labels were made from; empty where there is none.
+        Findings and impression, from which the labels were made; empty where there is none.
     indication
-        What was known before the films were read; empty where there is none.
+        Indication or history, known before the films were read; empty where there is none.
     facts
-        Of the patient and the equipment, such as ``sex``, for the figures of subgroups; what is unknown is
-        left out.
+        Metadata of the patient and the equipment, such as ``sex``, for the figures of subgroups; unknown
+        values are left out.
     read
         Reads one of the films: float32 in [0, 1], lungs dark, shape (rows, columns).
     """
@@ -78,7 +78,7 @@ class LabelledStudy:
     read: Callable[[Path], FloatArray] = field(default=read_film, repr=False, compare=False)
 
     def knows(self, key: str) -> bool:
-        """Whether the data set says of this study if a label is true."""
+        """Return True if the data set tells for this study whether a label is true."""
         return self.known is None or key in self.known
 
     def load(self) -> Study:
@@ -93,13 +93,13 @@ class FilmDataset:
     Attributes
     ----------
     name
-        Short, as the command line takes it.
+        Short name, as on the command line.
     title, terms
-        For the model card: what it is and under which terms.
+        Full name and terms of use, for the model card.
     studies
-        By split: those of :data:`SPLITS`, and any further that the set names.
+        Studies by split: those of :data:`SPLITS`, and any other that the set names.
     notes
-        Sentences on what the folder lacks and where the splits come from, for a person.
+        Sentences for the user: files that are missing, and the source of the splits.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What is known of a patient and the equipment: what figures are split by."""
+"""Metadata of patient and equipment, by which the figures of subgroups are split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import date
 
-#: Years. The tables hold ages above it (ChestX-ray14 up to 414), which are slips of the pen.
+#: Largest plausible age, in years. The tables hold higher ones (ChestX-ray14 up to 414), which are errors.
 _OLDEST = 120
 
 _AGE = re.compile(r"0*(\d+)([YMWD]?)")
@@ -37,18 +37,18 @@ def whole_years_on(birth: str, study: str) -> str:
 
 
 def sex(value: str) -> str:
-    """``M``, ``F``, or empty for anything else, of what a table says."""
+    """Sex from a table's value: ``M``, ``F``, or empty for anything else."""
     return _SEXES.get(value.strip().casefold(), "")
 
 
 def sex_named_in(text: str) -> str:
-    """``M`` or ``F`` where a text names one of both and not the other, else empty."""
+    """Sex named in a text: ``M`` or ``F`` where it names exactly one, else empty."""
     named = [value for value, words in _WORDS.items() if words.search(text)]
     return named[0] if len(named) == 1 else ""
 
 
 def agreed(facts: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """What some say and none contradicts; an empty value says nothing."""
+    """Merge metadata: values that are given and not contradicted; an empty value counts as not given."""
     found: dict[str, set[str]] = {}
     for entry in facts:
         for name, value in entry.items():

@@ -162,7 +162,7 @@ def _entries(root: Path) -> Path:
 
 
 def _entry_facts(root: Path) -> dict[str, dict[str, str]]:
-    """What the table knows of each film's patient and view, by the film's name without its ending."""
+    """Metadata of each film's patient and view from the table, by the film's name without its extension."""
     if not next(root.glob(ENTRIES), None):
         return {}
     facts = {}

@@ -18,7 +18,7 @@ from models.data import openi_reports
 from models.data.dataset import SPLITS, FilmDataset, LabelledStudy, read_film
 from models.data.metadata import agreed, sex_named_in
 from models.data.openi_headers import HEADERS, read_headers
-from models.data.openi_reports import Report, film_name, read_reports
+from models.data.openi_reports import OpeniReport, film_name, read_reports
 from models.data.splits import derived_split
 from models.data.tables import read_table
 from models.errors import DatasetError
@@ -94,7 +94,7 @@ def find_films(root: Path) -> tuple[Path, dict[str, Path]]:
 
 
 class _Collection:
-    """What lies beside the films, and the studies that are made of it."""
+    """Tables and reports beside the films, and the studies built from them."""
 
     def __init__(
         self,
@@ -199,5 +199,5 @@ def _by_reports(collection: _Collection, folder: Path) -> dict[str, tuple[Labell
 def _present(collection: _Collection) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Numbers of the reports in their order, each with the names of its films that are there."""
     for number in sorted(collection.reports, key=lambda number: (len(number), number)):
-        report: Report = collection.reports[number]
+        report: OpeniReport = collection.reports[number]
         yield number, tuple(name for name in report.films if name in collection.films)

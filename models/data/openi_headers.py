@@ -23,7 +23,7 @@ def read_headers(path: Path) -> dict[str, dict[str, str]]:
     Parameters
     ----------
     path
-        Of the table; nothing is known when it is not there.
+        Path of the table; the result is empty when it does not exist.
 
     Returns
     -------

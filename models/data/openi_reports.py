@@ -1,4 +1,4 @@
-"""The reports of the Open-i collection: one XML file a report, packed or unpacked."""
+"""Reports of the Open-i collection: one XML file per report, in the archive or unpacked."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _FILM = re.compile(r"(?:CXR)?(\d+)_(?:\1_)?(.+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What one report says.
+class OpeniReport:
+    """One report of the Open-i collection.
 
     Attributes
     ----------
     number
-        Of the report, and in this collection also of the patient.
+        Number of the report; in this collection also of the patient.
     films
         Names of its films as :func:`film_name` writes them.
     majors
@@ -38,7 +38,7 @@ class Report:
     text
         Findings and impression; empty where there is neither.
     indication
-        What was known before the films were read; empty where it is not told.
+        Indication or history, known before the films were read; empty where there is none.
     """
 
     number: str
@@ -49,7 +49,7 @@ class Report:
 
 
 def film_name(name: str) -> str:
-    """One spelling of a film's name, without its ending.
+    """Uniform spelling of a film's name, without its extension.
 
     The reports write ``CXR1000_IM-0003-1001`` (and of report 1 ``CXR1_1_IM-0001-3001``), the headers
     ``1000_IM-0003-1001``.
@@ -59,8 +59,8 @@ def film_name(name: str) -> str:
     return f"{match[1]}_{match[2]}" if match else stem
 
 
-def read_reports(root: Path) -> dict[str, Report]:
-    """Read all reports by number: of the archive, or else of the unpacked folder; none where both are absent.
+def read_reports(root: Path) -> dict[str, OpeniReport]:
+    """Read all reports by number, from the archive or else the unpacked folder; none where both are absent.
 
     Raises
     ------
@@ -96,12 +96,12 @@ def _files(root: Path) -> Iterator[tuple[str, bytes]]:
         raise DatasetError(f"reports {place} cannot be read: {error}") from error
 
 
-def _report(number: str, xml: bytes) -> Report:
+def _report(number: str, xml: bytes) -> OpeniReport:
     root = fromstring(xml)
     sections = {
         text.get("Label", ""): " ".join(text.text.split()) for text in root.iter("AbstractText") if text.text
     }
-    return Report(
+    return OpeniReport(
         number=number,
         films=tuple(film_name(image.get("id", "")) for image in root.iter("parentImage")),
         majors=tuple(" ".join(major.text.split()) for major in root.iter("major") if major.text),

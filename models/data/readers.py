@@ -1,4 +1,4 @@
-"""The data sets that a recipe and the command line can name."""
+"""Readers of the data sets that a recipe and the command line can name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.processing.types import FloatArray
 
 
 class Reader(Protocol):
-    """Reads a folder as a data set."""
+    """Reader of a folder as a data set."""
 
     def __call__(
         self, root: Path, vocabulary: Vocabulary, read: Callable[[Path], FloatArray] = ...
@@ -37,13 +37,13 @@ def read_dataset(
     Parameters
     ----------
     read
-        Reads one film, shape (rows, columns), float32 in [0, 1], lungs dark. That of the command line reads
-        DICOM too, which nothing here knows of.
+        Function that reads one film, shape (rows, columns), float32 in [0, 1], lungs dark. The one of the
+        command line reads DICOM files too.
 
     Raises
     ------
     UsageError
-        If there is none of that name.
+        If no data set has that name.
     DatasetError
         If it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Splits by patient for collections that come without any: a hash decides, the same way everywhere."""
+"""Splits by patient for collections that define none, derived from a hash."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def derived_split(collection: str, patient: str, shares: Mapping[str, int]) -> s
     collection
         Name of the collection, so that numbers of patients in two of them are drawn independently.
     patient
-        As the collection spells it, always in the same way.
+        Identifier of the patient as the collection spells it.
     shares
-        Split to its share; they need not add up to 100.
+        Share of each split; they need not add up to 100.
     """
     digest = hashlib.sha256(f"{collection}:{patient}".encode()).digest()
     place = int.from_bytes(digest[:8], "big") * sum(shares.values()) >> 64

@@ -1,4 +1,4 @@
-"""Tables that come with films: CSV files, plain or compressed, of which a few columns matter."""
+"""Tables that come with films: selected columns of CSV files, plain or gzip-compressed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def read_table(
     Parameters
     ----------
     path
-        Of the file; one that ends in ``.gz`` is unpacked as it is read.
+        Path of the file; a name that ends in ``.gz`` is decompressed.
     columns
-        That every row must have.
+        Names of the required columns.
     optional
-        That a table may lack; their values are then empty.
+        Names of columns that may be missing; their values are then empty.
 
     Yields
     ------

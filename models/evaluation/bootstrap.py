@@ -1,7 +1,7 @@
-"""How much a figure depends on which patients were drawn: the bootstrap (Efron & Tibshirani 1993).
+"""Bootstrap over patients (Efron & Tibshirani 1993), for the intervals of all metrics.
 
-Whole patients are drawn with replacement, since a patient's studies resemble one another. One set of drawings
-serves every figure of a split, so that figures may be compared drawing by drawing.
+Whole patients are drawn with replacement, since a patient's studies resemble one another. One set of
+resamplings serves every metric of a split, so that metrics may be compared resampling by resampling.
 """
 
 from __future__ import annotations
@@ -13,31 +13,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation import metrics
-from models.evaluation.metrics import BoolArray, Curve, ScoreArray, Values, Weights
+from models.evaluation.metrics import BoolArray, ScoreArray, ThresholdCurve, Values, Weights
 
+#: Number of resamplings.
 RESAMPLINGS = 1000
 
-#: Of the drawing; fixed, so that the same bundle and films give the same intervals.
+#: Random seed; fixed, so that the same bundle and films give the same intervals.
 SEED = 0
 
-#: Numbers that are worked on at a time: beyond it memory grows and nothing gets faster.
+#: Array elements processed at a time: more takes memory and gains no speed.
 _BLOCK = 4_000_000
 
 
-def draw(patients: NDArray[np.intp], *, seed: int = SEED, resamplings: int = RESAMPLINGS) -> Weights:
-    """Draw as many patients as there are, again and again.
+def resampling_weights(
+    patients: NDArray[np.intp], *, seed: int = SEED, resamplings: int = RESAMPLINGS
+) -> Weights:
+    """Weights of the bootstrap: in each resampling as many patients are drawn as there are.
 
     Parameters
     ----------
     patients
         Shape (studies,): number of each study's patient, from 0.
     seed
-        Of the drawing.
+        Random seed.
 
     Returns
     -------
     numpy.ndarray
-        Shape (studies, resamplings), float32: how often each study is in each drawing.
+        Shape (studies, resamplings), float32: number of times that each study is in each resampling.
     """
     generator = np.random.default_rng(seed)
     count = int(patients.max()) + 1
@@ -48,40 +51,42 @@ def draw(patients: NDArray[np.intp], *, seed: int = SEED, resamplings: int = RES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
-    """Figures of one label in every drawing, each of shape (resamplings,)."""
+class ResampledMetrics:
+    """Metrics of one label in every resampling, each of shape (resamplings,)."""
 
     auc: Values
     ap: Values
     f1: Values
 
 
-def resample(truth: BoolArray, scores: ScoreArray, present: BoolArray, weights: Weights) -> Drawn:
-    """Measure one label in every drawing.
+def resample_metrics(
+    truth: BoolArray, scores: ScoreArray, present: BoolArray, weights: Weights
+) -> ResampledMetrics:
+    """Compute the metrics of one label in every resampling.
 
     Parameters
     ----------
     truth, scores, present
         Shape (studies,).
     weights
-        As :func:`draw` gives them.
+        Result of :func:`resampling_weights`.
     """
-    auc, ap = follow(truth, scores, weights, Curve.auc, Curve.average_precision)
-    return Drawn(auc, ap, metrics.f1_drawn(truth, present, weights))
+    auc, ap = resample_curve(truth, scores, weights, ThresholdCurve.auc, ThresholdCurve.average_precision)
+    return ResampledMetrics(auc, ap, metrics.f1_resampled(truth, present, weights))
 
 
-def follow(
-    truth: BoolArray, scores: ScoreArray, weights: Weights, *measures: Callable[[Curve], Values]
+def resample_curve(
+    truth: BoolArray, scores: ScoreArray, weights: Weights, *measures: Callable[[ThresholdCurve], Values]
 ) -> tuple[Values, ...]:
-    """Figures that are read off the curve, of every drawing; each of shape (resamplings,)."""
+    """Metrics of the threshold curve in every resampling, each of shape (resamplings,)."""
     blocks = np.array_split(weights, max(1, weights.size // _BLOCK), axis=1)
-    curves = (metrics.curve(truth, scores, block) for block in blocks)
+    curves = (metrics.threshold_curve(truth, scores, block) for block in blocks)
     parts = [[measure(curve) for measure in measures] for curve in curves]
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
 
-def mean_known(drawn: Values) -> Values:
-    """Mean of each drawing over the labels that it could measure; NaN where it could measure none."""
+def mean_ignoring_nan(drawn: Values) -> Values:
+    """Mean over labels in each resampling, without NaN; NaN where all labels are NaN."""
     known = ~np.isnan(drawn)
     total = np.where(known, drawn, 0).sum(axis=1)
     means: Values = np.full(len(drawn), np.nan)
@@ -89,8 +94,8 @@ def mean_known(drawn: Values) -> Values:
     return means
 
 
-def interval(values: Values, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval, ignoring drawings without a value; NaN when more than half are without one."""
+def percentile_interval(values: Values, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval, ignoring NaN; NaN when more than half of the values are NaN."""
     known = values[~np.isnan(values)]
     if 2 * known.size < values.size or not known.size:
         return float("nan"), float("nan")

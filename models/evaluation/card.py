@@ -1,4 +1,4 @@
-"""The model card of a bundle, in Markdown, from the bundle and its ``metrics.json`` alone."""
+"""Model card of a bundle, in Markdown, made from the bundle and its ``metrics.json`` alone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from models.bundles.bundle import Bundle, amend_bundle
 from models.bundles.manifest import CARD, METRICS
 from models.errors import BundleError
 from models.evaluation import explanations, retrieval_tables, tables
-from models.evaluation.tables import Figures, Table, number
+from models.evaluation.tables import Metrics, Table, format_number
 from models.labels.calibration import FEWEST_POSITIVES, LabelCalibration
 
-#: By the short name of a data set: where its labels come from, and what that means for the figures.
+#: Source of the labels by short name of the data set, and its consequences for the metrics.
 _LABELS_FROM = {
     "openi": """Labels come from the radiologists' reports through their major MeSH headings, not from a
         second reading of the films: a finding that a report left out counts as absent. Reports that were
@@ -36,38 +36,43 @@ _HEATMAP = "A heat map shows what spoke for a finding in the network. It is not 
 _TEXT = """The text is what was known before the films were read. A model that reads it can repeat the
     question that the films were to answer; its figures stand apart from those of the films alone."""
 
-_SHORT: tuple[Callable[[Figures], Table | None], ...] = (tables.overall, tables.accuracy, tables.abnormal)
+_SHORT: tuple[Callable[[Metrics], Table | None], ...] = (
+    tables.macro_table,
+    tables.accuracy_table,
+    tables.abnormality_table,
+)
 _ALL = (
     *_SHORT,
-    tables.labels,
-    tables.rare,
-    tables.operating,
-    tables.calibration,
-    tables.subgroups,
+    tables.label_table,
+    tables.rare_label_table,
+    tables.operating_point_table,
+    tables.calibration_table,
+    tables.subgroup_table,
 )
-#: Entries of ``metrics.json`` for what is measured beside the answers: figures by what they are of.
+#: Entries of ``metrics.json`` for explanations and retrieval: metrics by data set or split.
 EXPLANATIONS, RETRIEVAL = "explanations", "retrieval"
-#: Entries of ``metrics.json`` that have a place of their own in the card, or none.
+#: Entries of ``metrics.json`` with a section of their own in the card, or with none.
 _NAMED = ("dataset", "recipe", "val", "test", EXPLANATIONS, RETRIEVAL)
 
 
 def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
-    """Write the card.
+    """Text of the model card.
 
     Parameters
     ----------
     bundle
-        Read and verified.
+        Verified bundle.
     metrics
-        Contents of its ``metrics.json``: ``dataset``, ``val`` and ``test``; what else was measured, such as
-        the same split with another text, follows ``test`` in short. ``recipe`` is the name of the
+        Contents of its ``metrics.json``: ``dataset``, ``val`` and ``test``; any other evaluation, such as
+        the same split with another text, follows ``test`` with fewer tables. ``recipe`` is the name of the
         recipe where that is not the bundle's. :data:`EXPLANATIONS` and :data:`RETRIEVAL` are entered by
-        :func:`keep`.
+        :func:`record_metrics`.
 
     Returns
     -------
     str
-        The same text for the same bundle and figures. What an older ``metrics.json`` lacks is left out.
+        Markdown, always the same for the same bundle and metrics. A metric missing in an older
+        ``metrics.json`` is left out.
     """
     manifest = bundle.manifest
     sections = [
@@ -79,33 +84,33 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
         _results(metrics["test"], _ALL),
         *(_results(found, _SHORT) for name, found in metrics.items() if name not in _NAMED),
         _calibration(bundle),
-        *(heat_maps(found) for found in metrics.get(EXPLANATIONS, {}).values()),
+        *(heatmap_section(found) for found in metrics.get(EXPLANATIONS, {}).values()),
         *(_similar(manifest.folder, found) for found in metrics.get(RETRIEVAL, {}).values()),
-        "## Limits\n\n" + tables.bullets(_limits(bundle, metrics["dataset"]["name"])),
+        "## Limits\n\n" + tables.bullet_list(_limits(bundle, metrics["dataset"]["name"])),
         _commands(metrics.get("recipe", manifest.name), metrics["test"]),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def keep(bundle: Bundle, entry: str, name: str, figures: Mapping[str, Any]) -> Bundle:
-    """Enter figures in the bundle's ``metrics.json`` and write its card anew.
+def record_metrics(bundle: Bundle, entry: str, name: str, figures: Mapping[str, Any]) -> Bundle:
+    """Record metrics in the bundle's ``metrics.json`` and write its card again.
 
     Parameters
     ----------
     entry
         :data:`EXPLANATIONS` or :data:`RETRIEVAL`.
     name
-        What the figures are of: a data set, or a split of references. Earlier ones of that name are replaced.
+        Data set, or split of references, of the metrics. Earlier metrics of that name are replaced.
 
     Raises
     ------
     BundleError
-        If the bundle has no figures of its own yet, or cannot be written.
+        If the bundle has no ``metrics.json`` yet, or cannot be written.
     """
     path = bundle.path / METRICS
     if not path.exists():
         raise BundleError(
-            f"bundle {bundle.path} has no {METRICS} to enter figures in: train and release it first"
+            f"bundle {bundle.path} has no {METRICS} to record metrics in: train and release it first"
         )
     metrics = json.loads(path.read_text(encoding="utf-8"))
     metrics[entry] = {**metrics.get(entry, {}), name: figures}
@@ -117,25 +122,25 @@ def keep(bundle: Bundle, entry: str, name: str, figures: Mapping[str, Any]) -> B
         raise BundleError(f"bundle {bundle.path} cannot be written: {error.strerror}") from error
 
 
-def heat_maps(figures: Mapping[str, Any]) -> str:
-    """Write the section of a card that says how far heat maps can be trusted, with its command."""
+def heatmap_section(figures: Mapping[str, Any]) -> str:
+    """Section of the card on the reliability of heat maps, with its command."""
     asked = "".join((f" --maps {figures['n_maps']}", *(f" --method {name}" for name in figures["methods"])))
     command = (
         f"dicom-node evaluate {figures['bundle'].replace(' ', '-')} --explanations "
         f"--dataset {figures['dataset']} --root FOLDER --split {figures['split']}{asked}"
     )
     command = _section(f"Heat maps on {figures['dataset']}", f"```\n{command}\n```")
-    return f"{command}\n\n{explanations.markdown(figures)}".rstrip("\n")
+    return f"{command}\n\n{explanations.explanations_markdown(figures)}".rstrip("\n")
 
 
 def _similar(name: str, figures: Mapping[str, Any]) -> str:
     asked, held = figures["queries"], figures["references"]
     command = (
-        f"dicom-node index evaluate {name} --dataset {figures['dataset']} --root FOLDER --queries {asked}"
+        f"dicom-node cases evaluate {name} --dataset {figures['dataset']} --root FOLDER --queries {asked}"
     )
     if held != asked:
         command += f" --references {held}"
-    table = retrieval_tables.summary(figures)
+    table = retrieval_tables.summary_table(figures)
     return _section(
         f"Similar cases, {asked} to {held}",
         f"""{figures["n_queries"]} queries of {figures["dataset"]} {asked},
@@ -186,16 +191,16 @@ def _data(bundle: Bundle, dataset: Mapping[str, Any], split: str) -> str:
     )
 
 
-def _results(test: Mapping[str, Any], shown: Sequence[Callable[[Figures], Table | None]]) -> str:
+def _results(test: Mapping[str, Any], shown: Sequence[Callable[[Metrics], Table | None]]) -> str:
     parts = [
         f"{test['n_studies']} studies of {test['n_patients']} patients, measured by",
-        f"```\n{tables.command(test)}\n```",
-        *(f"**Caution:** {remark}" for remark in tables.remarks(test)),
+        f"```\n{tables.evaluation_command(test)}\n```",
+        *(f"**Caution:** {remark}" for remark in tables.caveats(test)),
     ]
     for table in (make(test) for make in shown):
         if table is not None and table.rows:
             parts += [f"### {table.title}", table.markdown(), *([table.note] if table.note else [])]
-    return _section(f"Results on {tables.source(test)}", *parts)
+    return _section(f"Results on {tables.measured_on(test)}", *parts)
 
 
 def _calibration(bundle: Bundle) -> str:
@@ -204,8 +209,8 @@ def _calibration(bundle: Bundle) -> str:
         (
             key,
             str(label.n_positive),
-            tables.NOTHING if label.method == "none" else f"{label.slope:.3f}, {label.intercept:.3f}",
-            f"{number(label.threshold)} {'score' if label.method == 'none' else 'probability'}",
+            tables.DASH if label.method == "none" else f"{label.slope:.3f}, {label.intercept:.3f}",
+            f"{format_number(label.threshold)} {'score' if label.method == 'none' else 'probability'}",
             _interval(label),
         )
         for key, label in calibration.labels.items()
@@ -225,9 +230,9 @@ def _calibration(bundle: Bundle) -> str:
 
 def _interval(label: LabelCalibration) -> str:
     if label.covariance is None:
-        return tables.NOTHING
+        return tables.DASH
     low, high = label.interval(label.score(label.threshold)) or (0.0, 1.0)
-    return f"{number(low)} to {number(high)}"
+    return f"{format_number(low)} to {format_number(high)}"
 
 
 def _limits(bundle: Bundle, dataset: str) -> Sequence[str]:
@@ -243,7 +248,8 @@ def _limits(bundle: Bundle, dataset: str) -> Sequence[str]:
 def _commands(recipe: str, test: Mapping[str, Any]) -> str:
     return _section(
         "Commands that produced it",
-        f"```\ndicom-node train models/recipes/{recipe}.toml --data FOLDER\n{tables.command(test)}\n```",
+        f"```\ndicom-node train models/recipes/{recipe}.toml --data FOLDER\n"
+        f"{tables.evaluation_command(test)}\n```",
     )
 
 
@@ -252,4 +258,4 @@ def _count(number_: int, noun: str) -> str:
 
 
 def _section(title: str, *parts: str) -> str:
-    return f"## {title}\n\n{tables.paragraphs(parts)}"
+    return f"## {title}\n\n{tables.join_paragraphs(parts)}"

@@ -1,4 +1,4 @@
-"""Measure a bundle on a labelled split: one table for JSON, from which every document is written."""
+"""Evaluation of a bundle on a labelled split: one table for JSON, from which every document is made."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from models.bundles.predictor import Predictor
-from models.bundles.study_predictions import Progress, predict_all, text_of
+from models.bundles.study_predictions import Progress, predict_studies, text_input
 from models.data.dataset import FilmDataset, LabelledStudy
 from models.errors import UsageError
-from models.evaluation.bootstrap import draw
-from models.evaluation.metrics_summary import figures
-from models.evaluation.predictions import Sample, join
-from models.evaluation.report_text_statistics import count_words
-from models.evaluation.subgroups import subgroups
+from models.evaluation.bootstrap import resampling_weights
+from models.evaluation.metrics_summary import summarize_metrics
+from models.evaluation.predictions import LabelledPredictions, join_predictions
+from models.evaluation.report_text_statistics import summarize_report_text
+from models.evaluation.subgroups import subgroup_metrics
 from models.processing.types import Prediction
 from models.text.study_text import TEXTS
 
@@ -26,27 +26,27 @@ _FITTED_ELSEWHERE = "Calibration and thresholds were fitted to {}: they may not 
 _TRAINED_HERE = "The bundle may have been trained on these films: the figures say nothing of others."
 
 
-def measure(
+def evaluate_with_predictions(
     predictor: Predictor,
     dataset: FilmDataset,
     *,
     split: str,
     text: str = "none",
     progress: Progress = lambda _done, _all: None,
-) -> tuple[Sample, dict[str, Any]]:
-    """As :func:`evaluate`, with the sample that the figures come from."""
-    check_text(predictor, text)
+) -> tuple[LabelledPredictions, dict[str, Any]]:
+    """Evaluate as :func:`evaluate` does; return the labelled predictions, too."""
+    check_text_input(predictor, text)
     studies = dataset.split(split)
-    reading = tuple(study for study in studies if text == "none" or text_of(study, text))
-    if not reading:
+    readable = tuple(study for study in studies if text == "none" or text_input(study, text))
+    if not readable:
         raise UsageError(f"--text {text}: no study of {dataset.name} {split} has such a text")
     if predictor.text != "required":
-        reading = studies
-    predictions = predict_all(predictor, reading, progress, text=text)
-    return measure_predictions(predictor, dataset, reading, predictions, split=split, text=text)
+        readable = studies
+    predictions = predict_studies(predictor, readable, progress, text=text)
+    return evaluate_predictions(predictor, dataset, readable, predictions, split=split, text=text)
 
 
-def measure_predictions(
+def evaluate_predictions(
     predictor: Predictor,
     dataset: FilmDataset,
     studies: tuple[LabelledStudy, ...],
@@ -54,25 +54,25 @@ def measure_predictions(
     *,
     split: str,
     text: str = "none",
-) -> tuple[Sample, dict[str, Any]]:
-    """As :func:`measure`, of predictions that are there already.
+) -> tuple[LabelledPredictions, dict[str, Any]]:
+    """Evaluate existing predictions; return as :func:`evaluate_with_predictions` does.
 
     Parameters
     ----------
     studies
-        Of the split, those that were read.
+        Studies of the split that were predicted.
     predictions
-        One a study.
+        One prediction for each study.
 
     Raises
     ------
     DatasetError
-        If there is no study, or the data set knows none of the labels.
+        If there is no study, or the data set has none of the labels.
     """
     whole = dataset.split(split)
     keys = tuple(label.key for label in predictor.labels)
-    sample = join(keys, studies, predictions)
-    weights = draw(sample.patients)
+    sample = join_predictions(keys, studies, predictions)
+    weights = resampling_weights(sample.patients)
     return sample, {
         "bundle": f"{predictor.identity.name} {predictor.identity.version}",
         "weights_sha256": predictor.identity.weights_sha256,
@@ -81,10 +81,10 @@ def measure_predictions(
         "text": text,
         "warnings": list(_warnings(predictor, dataset.name, split, text)),
         "n_left_out": len(whole) - len(studies),
-        "n_without_text": sum(text != "none" and not text_of(study, text) for study in whole),
-        **figures(sample, weights),
-        "subgroups": subgroups(sample, weights),
-        "words": count_words(sample),
+        "n_without_text": sum(text != "none" and not text_input(study, text) for study in whole),
+        **summarize_metrics(sample, weights),
+        "subgroups": subgroup_metrics(sample, weights),
+        "words": summarize_report_text(sample),
     }
 
 
@@ -96,37 +96,36 @@ def evaluate(
     text: str = "none",
     progress: Progress = lambda _done, _all: None,
 ) -> dict[str, Any]:
-    """Measure a bundle.
+    """Evaluate a bundle.
 
     Parameters
     ----------
     split
-        Of the data set.
+        Split of the data set.
     text
-        Of :data:`models.text.study_text.TEXTS`: what the model reads beside the films; named in every table.
+        Kind of text read beside the films, one of :data:`models.text.study_text.TEXTS`; named in every table.
     progress
-        Called with studies read and studies in all.
+        Called with the number of studies predicted and the number in all.
 
     Returns
     -------
     dict
-        As :func:`models.evaluation.metrics_summary.figures` describes it, with ``bundle``, ``dataset``,
-        ``split``, ``text`` and ``warnings``; ``n_left_out`` studies that a bundle which requires
-        text could not read;
-        ``subgroups`` and ``words`` of their modules.
+        As :func:`models.evaluation.metrics_summary.summarize_metrics` describes it, with ``bundle``,
+        ``dataset``, ``split``, ``text`` and ``warnings``; ``n_left_out`` studies that a bundle which requires
+        text could not read; ``subgroups`` and ``words`` of their modules.
 
     Raises
     ------
     UsageError
-        If the bundle does not read such a text, or requires one, or no study has it.
+        If the bundle does not read this kind of text, or requires another, or no study has it.
     DatasetError
-        If there is no such split, a film cannot be read, or the data set knows none of the labels.
+        If there is no such split, a film cannot be read, or the data set has none of the labels.
     """
-    return measure(predictor, dataset, split=split, text=text, progress=progress)[1]
+    return evaluate_with_predictions(predictor, dataset, split=split, text=text, progress=progress)[1]
 
 
-def check_text(predictor: Predictor, text: str) -> None:
-    """Refuse a text that the bundle cannot take.
+def check_text_input(predictor: Predictor, text: str) -> None:
+    """Check that the bundle accepts a kind of text.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Measure the heat maps of a bundle: one table for JSON, and the same as Markdown."""
+"""Evaluation of the heat maps of a bundle: one table for JSON, and the same as Markdown."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from models.bundles.bundle import MAPS, Bundle, amend_bundle
-from models.bundles.predictor import Predictor, Reading
+from models.bundles.predictor import Predictor, TracedPrediction
 from models.data.dataset import FilmDataset, LabelledStudy
 from models.evaluation import faithfulness
-from models.evaluation.localization import cases_of, mean, measure_places
-from models.explain import heatmaps, methods_of
-from models.explain.targets import best_film, reported
+from models.evaluation.localization import boxed_findings, mean_with_interval, measure_localization
+from models.explain.methods import available_methods, draw_heatmaps
+from models.explain.targets import best_film, reported_findings
 from models.processing.lungs import find_lungs
 from models.processing.map_check import MapCheck, coarse, fit_map_check, region_of, share_inside
 
 Progress = Callable[[int, int], None]
 
-#: Maps of a study that are looked at for the check, as many as a node sends by default.
+#: Largest number of maps of a study for fitting the check, as many as a node sends by default.
 _MAPS_OF_A_STUDY = 8
 RANDOM = "random order"
 EVEN = "even map"
@@ -37,35 +37,36 @@ def measure_explanations(
     maps: int = 30,
     progress: Progress = lambda _done, _all: None,
 ) -> dict[str, Any]:
-    """Measure a bundle's maps.
+    """Evaluate the heat maps of a bundle.
 
     Parameters
     ----------
     root
-        Folder of the data set; boxes are looked for there, in all splits.
+        Folder of the data set, with the boxes of all splits.
     split
-        Whose reported findings give the maps that need no boxes.
+        Split whose reported findings give the maps that need no boxes.
     methods
-        Of :data:`models.explain.METHODS`; all that the bundle has when empty.
+        Names from :data:`models.explain.methods.METHODS`; all that suit the bundle when empty.
     maps
-        So many studies with a reported finding, spread over the split; of each the most certain finding on
-        the film that shows it best.
+        Number of studies with a reported finding, spread over the split; the map is that of the most certain
+        finding, on the film that scores highest for it.
     progress
-        Called with steps done and steps in all.
+        Called with the number of steps done and the number in all.
 
     Returns
     -------
     dict
         ``bundle``, ``weights_sha256``, ``dataset``, ``split``, ``methods``, ``n_maps``, ``n_lateral``;
-        ``boxes`` (:func:`models.evaluation.localization.measure_places`), None without boxes;
-        ``agreement``: by pair of methods (:func:`models.evaluation.faithfulness.compare`);
-        ``faithfulness``: by method and :data:`RANDOM`, ``deletion`` and ``insertion``; ``lungs``: on frontal films by
-        method and :data:`EVEN`, the share of energy in the ``lungs`` and on the ``chest``; ``randomised``: by stage the
-        correlation with the bundle's own map; ``check``: how many of these maps are ``withheld`` and why.
-        Figures are tables of ``mean`` and its 95 % interval over patients, ``low`` and ``high``.
+        ``boxes`` (:func:`models.evaluation.localization.measure_localization`), None without boxes;
+        ``agreement``: by pair of methods (:func:`models.evaluation.faithfulness.compare_maps`);
+        ``faithfulness``: by method and :data:`RANDOM`, ``deletion`` and ``insertion``; ``lungs``: on frontal
+        films by method and :data:`EVEN`, the share of energy in the ``lungs`` and on the ``chest``;
+        ``randomised``: by stage the correlation with the bundle's own map; ``check``: how many of these maps
+        are ``withheld`` and why. Each metric is a table of ``mean`` and its 95 % interval over patients,
+        ``low`` and ``high``.
     """
-    chosen = tuple(methods) or methods_of(predictor)
-    cases = cases_of(dataset, root)
+    chosen = tuple(methods) or available_methods(predictor)
+    cases = boxed_findings(dataset, root)
     asked = sum(case.key in {label.key for label in predictor.labels} for case in cases)
     subjects = tuple(_subjects(predictor, dataset.split(split), maps))
     steps = asked + len(subjects)
@@ -76,16 +77,16 @@ def measure_explanations(
         done += 1
         progress(done, steps)
 
-    boxes = measure_places(predictor, cases, chosen, step) if cases else None
-    spoilt = {stage: faithfulness.randomised(predictor, stage) for stage in faithfulness.STAGES}
+    boxes = measure_localization(predictor, cases, chosen, step) if cases else None
+    spoilt = {stage: faithfulness.randomise_weights(predictor, stage) for stage in faithfulness.STAGES}
     rows: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
     patients: list[str] = []
     frontal: list[str] = []
     reasons: list[str] = []
-    for study, reading, key, film, view in subjects:
-        _measure(predictor, spoilt, reading, (key, film, view), chosen, rows, reasons)
+    for study, traced, key, film, view in subjects:
+        _measure(predictor, spoilt, traced, (key, film, view), chosen, rows, reasons)
         patients.append(study.patient)
         if view == "frontal":
             frontal.append(study.patient)
@@ -120,25 +121,28 @@ def measure_explanations(
 def _measure(
     predictor: Predictor,
     spoilt: Mapping[str, Predictor],
-    reading: Reading,
+    traced: TracedPrediction,
     subject: tuple[str, int, str],
     methods: Sequence[str],
     rows: Mapping[str, Mapping[str, Mapping[str, list[float]]]],
     reasons: list[str],
 ) -> None:
-    """All figures of one finding on one film."""
+    """Measure one finding on one film; append to `rows` and `reasons`."""
     key, film, view = subject
-    pixels = reading.study.films[film].pixels
+    pixels = traced.study.films[film].pixels
     drawn = {
-        method: heatmaps(predictor, reading, [key], films=[film], method=method)[0].values
+        method: draw_heatmaps(predictor, traced, [key], films=[film], method=method)[0].values
         for method in methods
     }
-    for pair, agreement in faithfulness.compare(drawn).items():
+    for pair, agreement in faithfulness.compare_maps(drawn).items():
         _add(rows["agreement"][pair], agreement)
     column = [label.key for label in predictor.labels].index(key)
     orders = {**drawn, RANDOM: faithfulness.random_order(len(reasons))}
     for name, order in orders.items():
-        _add(rows["faithfulness"][name], faithfulness.curves(predictor, reading, column, film, order))
+        _add(
+            rows["faithfulness"][name],
+            faithfulness.deletion_insertion(predictor, traced, column, film, order),
+        )
     if view == "frontal":
         anatomy = find_lungs(pixels)
         for name, values in {**drawn, EVEN: np.ones_like(pixels)}.items():
@@ -150,7 +154,7 @@ def _measure(
                 {place: float(cells[mask].sum()) / total for place, mask in inside.items()},
             )
     for stage, other in spoilt.items():
-        found = faithfulness.similarity(predictor, other, reading, key, film, methods[0])
+        found = faithfulness.similarity_after_randomising(predictor, other, traced, key, film, methods[0])
         _add(rows["randomised"][stage], {"pearson": found})
     reasons.append(predictor.bundle.map_check.objection(drawn[methods[0]], region_of(pixels, view), view))
 
@@ -161,53 +165,53 @@ def _add(row: Mapping[str, list[float]], figures: Mapping[str, float]) -> None:
 
 
 def _mean(values: Sequence[float], patients: Sequence[str]) -> dict[str, float | None]:
-    """Mean over the maps that have the figure: a flat map correlates with nothing."""
+    """Mean over the maps that have the metric: a constant map has no correlation."""
     known = [row for row, value in enumerate(values) if not np.isnan(value)]
     if not known:
         return {"mean": None, "low": None, "high": None, "n": 0}
-    found = mean([values[row] for row in known], [patients[row] for row in known])
+    found = mean_with_interval([values[row] for row in known], [patients[row] for row in known])
     return {**found, "n": len(known)}
 
 
 def _subjects(
     predictor: Predictor, studies: tuple[LabelledStudy, ...], maps: int
-) -> Iterator[tuple[LabelledStudy, Reading, str, int, str]]:
-    """Most certain finding of studies spread over a split, on the film that shows it best, and its view."""
+) -> Iterator[tuple[LabelledStudy, TracedPrediction, str, int, str]]:
+    """Most certain finding of studies spread over a split, its best film, and the film's view."""
     left = maps
-    # Every so many first, then those between: half of the studies may have no finding.
+    # First every n-th study, then those between: half of the studies may have no finding.
     stride = max(1, len(studies) // max(1, 2 * maps))
     for start in range(stride):
         for study in studies[start::stride]:
             if not left:
                 return
-            (reading,) = predictor.read([study.load()])
-            for key in reported(reading.prediction, 1):
-                film = best_film(reading.prediction, key)
+            (traced,) = predictor.trace([study.load()])
+            for key in reported_findings(traced.prediction, 1):
+                film = best_film(traced.prediction, key)
                 view = study.views[film] if study.views else ""
-                yield study, reading, key, film, view
+                yield study, traced, key, film, view
                 left -= 1
 
 
-def fit_check(
+def fit_bundle_map_check(
     predictor: Predictor,
     dataset: FilmDataset,
     *,
     split: str = "val",
     progress: Progress = lambda _done, _all: None,
 ) -> Bundle:
-    """Fit which maps are withheld, on the maps that a node would send, and write it into the bundle."""
+    """Fit the check that withholds maps, on the maps that a node would send, and write it into the bundle."""
     studies = dataset.split(split)
 
     def shares() -> Iterator[tuple[str, float]]:
         for number, study in enumerate(studies):
-            (reading,) = predictor.read([study.load()])
+            (traced,) = predictor.trace([study.load()])
             regions = {}
-            for key in reported(reading.prediction, _MAPS_OF_A_STUDY):
-                film = best_film(reading.prediction, key)
+            for key in reported_findings(traced.prediction, _MAPS_OF_A_STUDY):
+                film = best_film(traced.prediction, key)
                 view = study.views[film] if study.views else ""
                 if film not in regions:
-                    regions[film] = region_of(reading.study.films[film].pixels, view)
-                (one,) = heatmaps(predictor, reading, [key], films=[film])
+                    regions[film] = region_of(traced.study.films[film].pixels, view)
+                (one,) = draw_heatmaps(predictor, traced, [key], films=[film])
                 if one.values.any():
                     yield view, share_inside(one.values, regions[film])
             progress(number + 1, len(studies))
@@ -216,8 +220,8 @@ def fit_check(
     return amend_bundle(predictor.bundle, {MAPS: found.dump()})
 
 
-def markdown(figures: Mapping[str, Any]) -> str:
-    """Figures as tables of a document."""
+def explanations_markdown(figures: Mapping[str, Any]) -> str:
+    """Metrics as Markdown tables."""
     head = f"`{figures['bundle']}` on {figures['dataset']}"
     parts = []
     boxes = figures["boxes"]

@@ -1,4 +1,4 @@
-"""Whether heat maps follow the network: agreement of methods, deletion and insertion, randomised weights."""
+"""Faithfulness of heat maps: agreement of methods, deletion and insertion, randomised weights."""
 
 from __future__ import annotations
 
@@ -12,54 +12,56 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from models.architectures import Batch, Network
-from models.bundles.predictor import Predictor, Reading
-from models.evaluation.localization import highest, overlap
-from models.explain import heatmaps
+from models.architectures.interface import Batch, Network
+from models.bundles.predictor import Predictor, TracedPrediction
+from models.evaluation.localization import highest_pixels, intersection_over_union
+from models.explain.methods import draw_heatmaps
 from models.processing.types import FloatArray
 
-#: Shares of the highest pixels that are compared.
-TOPS = (0.05, 0.2)
-#: Maps are compared at this side: none of them shows more.
+#: Shares of the highest pixels whose overlap is measured.
+TOP_SHARES = (0.05, 0.2)
+#: Side of the compared maps, in pixels: no method is finer.
 _SIDE = 224
-#: Steps from the whole film to none of it.
+#: Steps of deletion and insertion.
 _STEPS = 14
-#: Pixels go in squares, of which so many cover a side: single ones would be noise.
+#: Number of squares along a side; squares are deleted, because single pixels would be noise.
 _SQUARES = 28
 _SEED = 0
 
-#: What is randomised, from the answer backwards (Adebayo et al. 2018), as a share of the weights' tensors.
+#: Share of the weight tensors that is randomised, from the output backwards (Adebayo et al. 2018).
 STAGES: Mapping[str, float] = {"head": 0.0, "last half": 0.5, "all": 1.0}
 
 
-def compare(maps: Mapping[str, FloatArray]) -> dict[str, dict[str, float]]:
+def compare_maps(maps: Mapping[str, FloatArray]) -> dict[str, dict[str, float]]:
     """Agreement of each pair of methods on one film and finding.
 
     Parameters
     ----------
     maps
-        By method, of one shape; each divided by its maximum, which changes none of the figures.
+        Maps by method, of one shape; each divided by its maximum, which changes none of the metrics.
 
     Returns
     -------
     dict
-        By pair, such as ``gradcam / ig``: ``pearson`` over all pixels, NaN where a map is even; ``iou_5``
-        and ``iou_20`` of the highest 5 and 20 % of the pixels, as far as they are above 0.
+        Metrics by pair, such as ``gradcam / ig``: ``pearson`` over all pixels, NaN where a map is constant;
+        ``iou_5`` and ``iou_20`` of the highest 5 and 20 % of the pixels, as far as they are above 0.
     """
     small = {method: _small(values) for method, values in maps.items()}
     found = {}
     for one, other in itertools.combinations(small, 2):
         first, second = small[one], small[other]
         figures = {"pearson": pearson(first, second)}
-        for top in TOPS:
+        for top in TOP_SHARES:
             count = round(top * first.size)
-            figures[f"iou_{100 * top:.0f}"] = overlap(highest(first, count), highest(second, count))
+            figures[f"iou_{100 * top:.0f}"] = intersection_over_union(
+                highest_pixels(first, count), highest_pixels(second, count)
+            )
         found[f"{one} / {other}"] = figures
     return found
 
 
 def pearson(one: FloatArray, other: FloatArray) -> float:
-    """Correlation over all pixels; NaN where one of them is even."""
+    """Pearson correlation over all pixels; NaN where one map is constant."""
     if min(float(np.ptp(one)), float(np.ptp(other))) <= 0:
         return float("nan")
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
@@ -72,24 +74,24 @@ def _small(values: FloatArray) -> FloatArray:
     return small
 
 
-def curves(
-    predictor: Predictor, reading: Reading, column: int, film: int, order: FloatArray
+def deletion_insertion(
+    predictor: Predictor, traced: TracedPrediction, column: int, film: int, order: FloatArray
 ) -> dict[str, float]:
     """Areas under the curves of deletion and insertion (Petsiuk et al. 2018).
 
-    Squares of the film are blurred beyond recognition one after the other, highest first, or come back so.
+    Squares of the film are blurred one after the other, highest first (deletion), or restored (insertion).
 
     Parameters
     ----------
     order
-        Shape (rows, columns): squares with high values go first.
+        Map of shape (rows, columns); squares with high values go first.
 
     Returns
     -------
     dict
-        ``deletion``: mean score on the way, the lower the better; ``insertion``: the higher the better.
+        ``deletion``: mean score over the steps, the lower the better; ``insertion``: the higher the better.
     """
-    given = predictor.batch(reading.study, [film])
+    given = predictor.batch(traced.study, [film])
     side = given.images.shape[-1]
     sigma = side / 16
     blurred = gaussian_blur(given.images, 2 * round(2 * sigma) + 1, sigma)
@@ -116,19 +118,19 @@ def _area(scores: Tensor) -> float:
 
 
 def random_order(seed: int) -> FloatArray:
-    """Squares in any order: what a map must be better than."""
+    """Random order of the squares: the baseline of deletion and insertion."""
     return np.random.default_rng(seed).random((_SQUARES, _SQUARES), np.float32)
 
 
-def randomised(predictor: Predictor, stage: str) -> Predictor:
-    """The bundle with weights that know nothing, from the head backwards.
+def randomise_weights(predictor: Predictor, stage: str) -> Predictor:
+    """Copy of a predictor with randomised weights, from the head backwards.
 
-    The values of each tensor of weights are drawn in another order, so that their spread stays.
+    The values of each weight tensor are permuted, so that their distribution stays.
 
     Parameters
     ----------
     stage
-        Of :data:`STAGES`.
+        One of :data:`STAGES`.
     """
     network: Network = copy.deepcopy(predictor.network)
     generator = torch.Generator().manual_seed(_SEED)
@@ -144,11 +146,11 @@ def randomised(predictor: Predictor, stage: str) -> Predictor:
     return spoilt
 
 
-def similarity(
-    predictor: Predictor, spoilt: Predictor, reading: Reading, key: str, film: int, method: str
+def similarity_after_randomising(
+    predictor: Predictor, spoilt: Predictor, traced: TracedPrediction, key: str, film: int, method: str
 ) -> float:
-    """Correlation of a map with that of the randomised network; NaN where one is even."""
-    (whole,) = heatmaps(predictor, reading, [key], films=[film], method=method)
-    (again,) = spoilt.read([reading.study])
-    (other,) = heatmaps(spoilt, again, [key], films=[film], method=method)
+    """Correlation of a map with that of the randomised network; NaN where one is constant."""
+    (whole,) = draw_heatmaps(predictor, traced, [key], films=[film], method=method)
+    (again,) = spoilt.trace([traced.study])
+    (other,) = draw_heatmaps(spoilt, again, [key], films=[film], method=method)
     return pearson(_small(whole.values), _small(other.values))

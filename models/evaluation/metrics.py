@@ -1,8 +1,8 @@
-"""Figures of merit for rare labels, of one sample or of many resampled ones at once.
+"""Metrics for rare labels, of one sample or of many resampled ones at once.
 
 Truth tables are bool and scores float, both of shape (studies, labels), or (studies,) for a single label.
-Everything that depends on the order of the scores is read off a :class:`Curve`, so that a figure and its
-bootstrap interval are the same computation.
+All metrics of the order of scores come from a :class:`ThresholdCurve`, so that a metric and its bootstrap
+interval are the same computation.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ BoolArray = NDArray[np.bool_]
 ScoreArray = NDArray[np.float32] | NDArray[np.float64]
 Values = NDArray[np.float64]
 
-#: How often each study is in each sample, shape (studies, samples).
+#: Number of times that each study is in each sample, shape (studies, samples).
 Weights = NDArray[np.float32]
 
-#: A label with fewer positives in a split is left out of the macro averages: its figure is mostly chance.
+#: Positives that a label needs in a split to be in the macro averages: with fewer its metric is mostly
+#: chance.
 FEWEST_POSITIVES = 5
 
-#: Bins of the expected calibration error.
+#: Number of bins of the expected calibration error.
 BINS = 10
 
-#: Slack when a share is compared with a wanted one: 1 - 0.8 is not 0.2 in binary.
+#: Tolerance when two shares are compared: 1 - 0.8 is not 0.2 in binary.
 _SLACK = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Curve:
-    """What has been reported while the threshold falls from above the highest score to the lowest.
+class ThresholdCurve:
+    """Cumulative reports while the threshold falls from above the highest score to the lowest.
 
     Attributes
     ----------
     positives, negatives
         Shape (steps + 1, samples): true and false reports so far, from 0 to all of them. Equal scores are one
-        step, for no order among them is better than another; so are negatives with no positive between them,
-        for nothing that is measured here changes among those.
+        step, because their order is arbitrary; so are negatives with no positive between them, because no
+        metric here changes among those.
     """
 
     positives: Values
@@ -54,10 +55,10 @@ class Curve:
     def average_precision(self) -> Values:
         """Area under the precision-recall curve as a step function; NaN without a positive.
 
-        Its value for a random order is the prevalence, which must stand beside it.
+        Its baseline, a random order, is the prevalence.
         """
         reported = (self.positives + self.negatives)[1:]
-        # A resampling may hold none of the highest scores: a step of nothing gains nothing.
+        # A resampling may lack the highest scores; such an empty step contributes 0.
         precision = np.divide(self.positives[1:], reported, out=np.zeros_like(reported), where=reported > 0)
         return _ratio((precision * np.diff(self.positives, axis=0)).sum(axis=0), self.positives[-1])
 
@@ -74,15 +75,15 @@ class Curve:
         return np.where(self.positives[-1] > 0, 1 - _ratio(false, self.negatives[-1]), np.nan)
 
 
-def curve(truth: BoolArray, scores: ScoreArray, weights: Weights | None = None) -> Curve:
-    """Follow the threshold down.
+def threshold_curve(truth: BoolArray, scores: ScoreArray, weights: Weights | None = None) -> ThresholdCurve:
+    """Threshold curve of scores.
 
     Parameters
     ----------
     truth, scores
         Shape (studies,).
     weights
-        Shape (studies, samples): how often each study is in each sample; None for one sample of all.
+        Shape (studies, samples): number of times each study is in each sample; None for one sample of all.
     """
     order = np.argsort(-scores, kind="stable")
     hits = truth[order]
@@ -94,28 +95,28 @@ def curve(truth: BoolArray, scores: ScoreArray, weights: Weights | None = None) 
         drawn[~hits] = 0
         np.add.reduceat(drawn, first, axis=0, out=steps[1, 1:])
     reported, positives = steps.cumsum(axis=1)
-    return Curve(positives, reported - positives)
+    return ThresholdCurve(positives, reported - positives)
 
 
 def _steps(hits: BoolArray, ranked: ScoreArray) -> NDArray[np.intp]:
-    """Where the steps of a curve begin, of studies in falling order of their scores."""
+    """Positions where the steps of a curve begin, for studies in falling order of their scores."""
     if not ranked.size:
         return np.empty(0, np.intp)
     tied = np.append(0, np.cumsum(ranked[1:] != ranked[:-1]))
     some = np.bincount(tied, weights=hits) > 0
-    # A tie without a positive goes on with the one before, if that has none either.
+    # A tie without a positive joins the tie before, if that has none either.
     begins = np.append(True, some[1:] | some[:-1])
     return np.flatnonzero(np.append(True, np.diff(tied) > 0) & begins[tied])
 
 
 def auc(truth: BoolArray, scores: ScoreArray) -> float:
-    """See :meth:`Curve.auc`."""
-    return float(curve(truth, scores).auc()[0])
+    """Area under the ROC curve of one sample, see :meth:`ThresholdCurve.auc`."""
+    return float(threshold_curve(truth, scores).auc()[0])
 
 
 def average_precision(truth: BoolArray, scores: ScoreArray) -> float:
-    """See :meth:`Curve.average_precision`."""
-    return float(curve(truth, scores).average_precision()[0])
+    """Average precision of one sample, see :meth:`ThresholdCurve.average_precision`."""
+    return float(threshold_curve(truth, scores).average_precision()[0])
 
 
 def f1(truth: BoolArray, present: BoolArray) -> float:
@@ -124,8 +125,8 @@ def f1(truth: BoolArray, present: BoolArray) -> float:
     return 2 * int((truth & present).sum()) / reported if reported else 0.0
 
 
-def f1_drawn(truth: BoolArray, present: BoolArray, weights: Weights) -> Values:
-    """:func:`f1` of every sample, shape (samples,); NaN where a sample holds no positive."""
+def f1_resampled(truth: BoolArray, present: BoolArray, weights: Weights) -> Values:
+    """F1 of every sample (:func:`f1`), shape (samples,); NaN where a sample has no positive."""
     hits, positives, reported = (
         np.asarray(column.astype(np.float32) @ weights, dtype=np.float64)
         for column in (truth & present, truth, present)
@@ -135,14 +136,14 @@ def f1_drawn(truth: BoolArray, present: BoolArray, weights: Weights) -> Values:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """Probabilities in bins of equal width, beside what was observed there; empty bins are left out.
+    """Reliability of probabilities in bins of equal width; empty bins are left out.
 
     Attributes
     ----------
     predicted, observed
-        Shape (bins,): mean probability, and share of positives.
+        Shape (bins,): mean probability, and observed share of positives.
     count
-        Shape (bins,): studies.
+        Shape (bins,): number of studies.
     """
 
     predicted: Values
@@ -150,8 +151,8 @@ class Reliability:
     count: NDArray[np.intp]
 
 
-def wilson(share: Values, count: NDArray[np.intp]) -> tuple[Values, Values]:
-    """95 % interval of shares that were counted, low and high (Wilson 1927); shapes as of `share`."""
+def wilson_interval(share: Values, count: NDArray[np.intp]) -> tuple[Values, Values]:
+    """95 % interval of proportions, low and high (Wilson 1927); shapes as `share`."""
     squared = SIDE_95**2
     middle = (share + squared / (2 * count)) / (1 + squared / count)
     side = SIDE_95 * np.sqrt(share * (1 - share) / count + squared / (4 * count**2)) / (1 + squared / count)
@@ -159,7 +160,7 @@ def wilson(share: Values, count: NDArray[np.intp]) -> tuple[Values, Values]:
 
 
 def reliability(truth: BoolArray, probabilities: ScoreArray, bins: int = BINS) -> Reliability:
-    """Compare probabilities with what was observed, in bins of [0, 1]."""
+    """Compare probabilities with the observed shares, in bins of [0, 1]."""
     place = np.minimum((probabilities * bins).astype(int), bins - 1)
     count = np.bincount(place, minlength=bins)
     filled = count > 0
@@ -176,15 +177,15 @@ def calibration_error(truth: BoolArray, probabilities: ScoreArray, bins: int = B
     return float((np.abs(found.predicted - found.observed) * found.count).sum() / len(truth))
 
 
-def brier(truth: BoolArray, probabilities: ScoreArray) -> float:
+def brier_score(truth: BoolArray, probabilities: ScoreArray) -> float:
     """Mean squared distance of probability and outcome (Brier 1950).
 
-    Whoever always says the prevalence p scores p (1 - p), which must stand beside it.
+    Its baseline, always predicting the prevalence p, is p (1 - p).
     """
     return float(np.square(probabilities - truth).mean())
 
 
-def counted(truth: BoolArray, fewest: int = FEWEST_POSITIVES) -> NDArray[np.intp]:
+def measurable_columns(truth: BoolArray, fewest: int = FEWEST_POSITIVES) -> NDArray[np.intp]:
     """Columns with enough positives, and at least one negative, to be averaged."""
     positives = truth.sum(axis=0)
     return np.flatnonzero((positives >= fewest) & (positives < len(truth)))
@@ -192,7 +193,7 @@ def counted(truth: BoolArray, fewest: int = FEWEST_POSITIVES) -> NDArray[np.intp
 
 def macro_auc(truth: BoolArray, scores: ScoreArray, fewest: int = FEWEST_POSITIVES) -> float:
     """Mean AUC over the columns that :func:`counted` names; NaN when there is none."""
-    columns = counted(truth, fewest)
+    columns = measurable_columns(truth, fewest)
     if not columns.size:
         return float("nan")
     return float(np.mean([auc(truth[:, column], scores[:, column]) for column in columns]))

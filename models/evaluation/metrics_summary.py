@@ -1,6 +1,6 @@
-"""From a sample to everything that is reported of it, as one table that JSON can hold.
+"""Summary of all metrics of labelled predictions, as one table for JSON.
 
-What cannot be measured is None. Each figure has its baseline beside it, and those that are headlined their
+A metric that cannot be measured is None. Each metric has its baseline beside it, and the main ones their 95 %
 interval.
 """
 
@@ -13,25 +13,31 @@ from typing import Any
 import numpy as np
 
 from models.evaluation import metrics
-from models.evaluation.bootstrap import Drawn, follow, interval, mean_known, resample
-from models.evaluation.metrics import FEWEST_POSITIVES, BoolArray, Curve, ScoreArray, Values, Weights
-from models.evaluation.predictions import Column, Sample
+from models.evaluation.bootstrap import (
+    ResampledMetrics,
+    mean_ignoring_nan,
+    percentile_interval,
+    resample_curve,
+    resample_metrics,
+)
+from models.evaluation.metrics import FEWEST_POSITIVES, BoolArray, ScoreArray, ThresholdCurve, Values, Weights
+from models.evaluation.predictions import LabelColumn, LabelledPredictions
 from models.labels.vocabulary import load_vocabulary
 
 #: Operating points: sensitivity is given at each of these specificities, and the other way round.
 OPERATING_POINTS = (0.80, 0.90, 0.95)
 
-#: Share of the normal studies that must be kept while the abnormal ones are counted.
+#: Recall of the normal studies at which the recall of the abnormal ones is given.
 NORMAL_RECALL = 0.86
 
 
-def figures(sample: Sample, weights: Weights) -> dict[str, Any]:
-    """Measure a sample.
+def summarize_metrics(sample: LabelledPredictions, weights: Weights) -> dict[str, Any]:
+    """Compute all metrics of a sample.
 
     Parameters
     ----------
     weights
-        Of the bootstrap, shape (studies, resamplings).
+        Weights of the bootstrap, shape (studies, resamplings).
 
     Returns
     -------
@@ -44,7 +50,7 @@ def figures(sample: Sample, weights: Weights) -> dict[str, Any]:
         it.
     """
     drawn = {
-        column.key: resample(column.truth, column.scores, column.present, weights[column.rows])
+        column.key: resample_metrics(column.truth, column.scores, column.present, weights[column.rows])
         for column in sample.columns
     }
     labels = {column.key: _label(column, drawn[column.key]) for column in sample.columns}
@@ -53,28 +59,30 @@ def figures(sample: Sample, weights: Weights) -> dict[str, Any]:
         "n_studies": len(sample.studies),
         "n_patients": int(sample.patients.max()) + 1,
         "resamplings": weights.shape[1],
-        "macro": _macro(labels, drawn, enough(sample.columns, fewest)),
-        "macro_all": _macro(labels, drawn, enough(sample.columns, 1)),
+        "macro": _macro(labels, drawn, measurable_labels(sample.columns, fewest)),
+        "macro_all": _macro(labels, drawn, measurable_labels(sample.columns, 1)),
         "accuracy": _accuracy(sample.columns),
-        "abnormal": abnormality(sample, weights),
+        "abnormal": abnormality_metrics(sample, weights),
         "rare": [column.key for column in sample.columns if column.truth.sum() < fewest],
-        "not_in_dataset": list(sample.unspoken),
+        "not_in_dataset": list(sample.unknown_labels),
         "labels": labels,
     }
 
 
-def enough(columns: Iterable[Column], fewest: int = FEWEST_POSITIVES) -> list[str]:
-    """Keys of the labels with so many positives and a negative."""
+def measurable_labels(columns: Iterable[LabelColumn], fewest: int = FEWEST_POSITIVES) -> list[str]:
+    """Keys of the labels with at least `fewest` positives and one negative."""
     return [column.key for column in columns if fewest <= column.truth.sum() < len(column.truth)]
 
 
-def abnormality(sample: Sample, weights: Weights, chosen: BoolArray | None = None) -> dict[str, Any] | None:
-    """How well abnormal studies are told from normal ones; None for a bundle that does not say.
+def abnormality_metrics(
+    sample: LabelledPredictions, weights: Weights, chosen: BoolArray | None = None
+) -> dict[str, Any] | None:
+    """Metrics of abnormal against normal studies; None for a bundle without such a label.
 
     Parameters
     ----------
     chosen
-        Shape (studies,): a part of the sample; None for all.
+        Subset of the sample, shape (studies,); None for all.
 
     Returns
     -------
@@ -93,38 +101,38 @@ def abnormality(sample: Sample, weights: Weights, chosen: BoolArray | None = Non
     if direct is None:
         truth, scores = ~truth, 1 - scores
 
-    def recall(curve: Curve) -> Values:
+    def recall(curve: ThresholdCurve) -> Values:
         return curve.sensitivity_at(NORMAL_RECALL)
 
-    curve = metrics.curve(truth, scores)
-    drawn_auc, drawn_recall = follow(truth, scores, weights[column.rows], Curve.auc, recall)
+    curve = metrics.threshold_curve(truth, scores)
+    drawn_auc, drawn_recall = resample_curve(truth, scores, weights[column.rows], ThresholdCurve.auc, recall)
     return {
         "score": vocabulary.contrary if direct else f"1 - {vocabulary.sole}",
         "n_abnormal": int(truth.sum()),
         "n_normal": int((~truth).sum()),
-        **measured("auc", float(curve.auc()[0]), drawn_auc),
+        **with_interval("auc", float(curve.auc()[0]), drawn_auc),
         "auc_random": 0.5,
         "normal_recall": NORMAL_RECALL,
-        **measured("recall", float(recall(curve)[0]), drawn_recall),
+        **with_interval("recall", float(recall(curve)[0]), drawn_recall),
         "recall_random": 1 - NORMAL_RECALL,
     }
 
 
-def _label(column: Column, drawn: Drawn) -> dict[str, Any]:
+def _label(column: LabelColumn, drawn: ResampledMetrics) -> dict[str, Any]:
     truth, present = column.truth, column.present
     some = bool(truth.any())
     prevalence = float(truth.mean())
-    curve = metrics.curve(truth, column.scores)
+    curve = metrics.threshold_curve(truth, column.scores)
     probabilities = column.probabilities
     return {
         "n_studies": len(truth),
         "n_positive": int(truth.sum()),
         "prevalence": prevalence,
-        **measured("auc", float(curve.auc()[0]), drawn.auc),
+        **with_interval("auc", float(curve.auc()[0]), drawn.auc),
         "auc_random": 0.5,
-        **measured("ap", float(curve.average_precision()[0]), drawn.ap),
+        **with_interval("ap", float(curve.average_precision()[0]), drawn.ap),
         "ap_random": prevalence,
-        **measured("f1", metrics.f1(truth, present) if some else math.nan, drawn.f1),
+        **with_interval("f1", metrics.f1(truth, present) if some else math.nan, drawn.f1),
         "f1_always": metrics.f1(truth, np.ones_like(truth)) if some else None,
         "accuracy": float((truth == present).mean()),
         "accuracy_nothing": 1 - prevalence,
@@ -136,15 +144,15 @@ def _label(column: Column, drawn: Drawn) -> dict[str, Any]:
         "calibrated": probabilities is not None,
         "ece": None if probabilities is None else metrics.calibration_error(truth, probabilities),
         "reliability": None if probabilities is None else _reliability(truth, probabilities),
-        "brier": None if probabilities is None else metrics.brier(truth, probabilities),
+        "brier": None if probabilities is None else metrics.brier_score(truth, probabilities),
         "brier_prevalence": prevalence * (1 - prevalence),
     }
 
 
 def _reliability(truth: BoolArray, probabilities: ScoreArray) -> list[dict[str, float]]:
-    """What was observed where the model was so certain, with its 95 % interval."""
+    """Observed share of positives in each bin of probability, with its 95 % interval."""
     found = metrics.reliability(truth, probabilities)
-    low, high = metrics.wilson(found.observed, found.count)
+    low, high = metrics.wilson_interval(found.observed, found.count)
     columns = {"predicted": found.predicted, "observed": found.observed, "low": low, "high": high}
     return [
         {"count": int(count), **{name: float(values[place]) for name, values in columns.items()}}
@@ -162,37 +170,37 @@ def _confusion(truth: BoolArray, present: BoolArray) -> dict[str, int]:
 
 
 def _points(measure: Callable[[float], Values]) -> dict[str, float | None]:
-    return {f"{point:.2f}": known(float(measure(point)[0])) for point in OPERATING_POINTS}
+    return {f"{point:.2f}": nan_to_none(float(measure(point)[0])) for point in OPERATING_POINTS}
 
 
 def _macro(
-    labels: Mapping[str, Mapping[str, Any]], drawn: Mapping[str, Drawn], keys: Sequence[str]
+    labels: Mapping[str, Mapping[str, Any]], drawn: Mapping[str, ResampledMetrics], keys: Sequence[str]
 ) -> dict[str, Any]:
     chosen = [labels[key] for key in keys]
     calibrated = [label for label in chosen if label["calibrated"]]
     columns = [drawn[key] for key in keys]
     return {
         "n_labels": len(chosen),
-        **measured("auc", _mean(chosen, "auc"), macro([column.auc for column in columns])),
+        **with_interval("auc", _mean(chosen, "auc"), macro_mean([column.auc for column in columns])),
         "auc_random": 0.5,
-        **measured("ap", _mean(chosen, "ap"), macro([column.ap for column in columns])),
-        "ap_random": known(_mean(chosen, "ap_random")),
-        **measured("f1", _mean(chosen, "f1"), macro([column.f1 for column in columns])),
-        "f1_always": known(_mean(chosen, "f1_always")),
+        **with_interval("ap", _mean(chosen, "ap"), macro_mean([column.ap for column in columns])),
+        "ap_random": nan_to_none(_mean(chosen, "ap_random")),
+        **with_interval("f1", _mean(chosen, "f1"), macro_mean([column.f1 for column in columns])),
+        "f1_always": nan_to_none(_mean(chosen, "f1_always")),
         "n_calibrated": len(calibrated),
-        "ece": known(_mean(calibrated, "ece")),
-        "brier": known(_mean(calibrated, "brier")),
-        "brier_prevalence": known(_mean(calibrated, "brier_prevalence")),
+        "ece": nan_to_none(_mean(calibrated, "ece")),
+        "brier": nan_to_none(_mean(calibrated, "brier")),
+        "brier_prevalence": nan_to_none(_mean(calibrated, "brier_prevalence")),
     }
 
 
-def macro(drawn: Sequence[Values]) -> Values:
-    """Mean over labels of every drawing, shape (resamplings,); empty for no label."""
-    return mean_known(np.stack(drawn, axis=1)) if drawn else np.empty(0)
+def macro_mean(drawn: Sequence[Values]) -> Values:
+    """Mean over labels in each resampling, shape (resamplings,); empty for no label."""
+    return mean_ignoring_nan(np.stack(drawn, axis=1)) if drawn else np.empty(0)
 
 
-def _accuracy(columns: Sequence[Column]) -> dict[str, float]:
-    """Of all answers, label by label; the most common answer is that of this very split."""
+def _accuracy(columns: Sequence[LabelColumn]) -> dict[str, float]:
+    """Accuracy over all labels of all studies; the most common answers are those of this split."""
     answers = sum(len(column.truth) for column in columns)
     right = {
         "model": sum(int((column.truth == column.present).sum()) for column in columns),
@@ -202,10 +210,10 @@ def _accuracy(columns: Sequence[Column]) -> dict[str, float]:
     return {name: count / answers for name, count in right.items()}
 
 
-def measured(name: str, value: float, drawn: Values) -> dict[str, float | None]:
-    """A figure and its 95 % interval over the drawings; what is NaN is None."""
-    low, high = interval(drawn)
-    return {name: known(value), f"{name}_low": known(low), f"{name}_high": known(high)}
+def with_interval(name: str, value: float, drawn: Values) -> dict[str, float | None]:
+    """Value of a metric with its 95 % interval over the resamplings; NaN becomes None."""
+    low, high = percentile_interval(drawn)
+    return {name: nan_to_none(value), f"{name}_low": nan_to_none(low), f"{name}_high": nan_to_none(high)}
 
 
 def _mean(labels: Sequence[Mapping[str, Any]], name: str) -> float:
@@ -213,6 +221,6 @@ def _mean(labels: Sequence[Mapping[str, Any]], name: str) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def known(value: float) -> float | None:
-    """None for NaN, which JSON does not have."""
+def nan_to_none(value: float) -> float | None:
+    """Value, or None for NaN, which JSON does not have."""
     return None if math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""Pictures of a sample: one panel a label with enough positives, as PNG.
+"""Plots of labelled predictions as PNG: one panel for each label with enough positives.
 
 Importing this module imports matplotlib, which training and evaluation need and a node does not.
 """
@@ -16,33 +16,33 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from models.evaluation import metrics
-from models.evaluation.metrics_summary import enough
-from models.evaluation.predictions import Column, Sample
-from models.evaluation.tables import source
+from models.evaluation.metrics_summary import measurable_labels
+from models.evaluation.predictions import LabelColumn, LabelledPredictions
+from models.evaluation.tables import measured_on
 
 _ACROSS = 6
 _PANEL_INCHES = 2.1
 _DPI = 100
 _BINS = 20
 _LINE, _BASELINE = "tab:blue", "0.6"
-#: Of a row; beyond it numbers are written in white.
+#: Share of a row above which numbers are written in white.
 _DARK = 0.5
 
 
-def plots(sample: Sample, figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bytes]]:
-    """Draw them.
+def draw_plots(sample: LabelledPredictions, figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bytes]]:
+    """Draw all plots.
 
     Parameters
     ----------
     figures
-        Of the sample; they name what was measured, in every picture.
+        Metrics of the sample; they give data set, split and text for the titles.
 
     Yields
     ------
     tuple of str, str and bytes
-        File name, title and PNG; what there is no label for is not drawn.
+        File name, title and PNG; a plot without any label is left out.
     """
-    keys = enough(sample.columns)
+    keys = measurable_labels(sample.columns)
     for name, (title, panel) in PLOTS.items():
         columns = [
             column
@@ -50,10 +50,10 @@ def plots(sample: Sample, figures: Mapping[str, Any]) -> Iterator[tuple[str, str
             if column.key in keys and (panel is not _reliability or column.probabilities is not None)
         ]
         if columns:
-            yield name, title, _grid(f"{title}\n{source(figures)}; RESEARCH USE ONLY", panel, columns)
+            yield name, title, _grid(f"{title}\n{measured_on(figures)}; RESEARCH USE ONLY", panel, columns)
 
 
-def _grid(title: str, panel: Callable[[Axes, Column], None], columns: Sequence[Column]) -> bytes:
+def _grid(title: str, panel: Callable[[Axes, LabelColumn], None], columns: Sequence[LabelColumn]) -> bytes:
     across = min(_ACROSS, len(columns))
     down = math.ceil(len(columns) / across)
     size = (max(6.0, across * _PANEL_INCHES), down * (_PANEL_INCHES + 0.25) + 0.7)
@@ -67,7 +67,7 @@ def _grid(title: str, panel: Callable[[Axes, Column], None], columns: Sequence[C
     for axes in panels[len(columns) :]:
         axes.set_axis_off()
     picture = io.BytesIO()
-    # Without the name of the program, the same figures give the same bytes.
+    # Without the name of the program, the same metrics give the same bytes.
     FigureCanvasAgg(figure).print_png(picture, metadata={"Software": None})
     return picture.getvalue()
 
@@ -78,8 +78,8 @@ def _square(axes: Axes) -> None:
     axes.set_aspect("equal")
 
 
-def _roc(axes: Axes, column: Column) -> None:
-    curve = metrics.curve(column.truth, column.scores)
+def _roc(axes: Axes, column: LabelColumn) -> None:
+    curve = metrics.threshold_curve(column.truth, column.scores)
     false, true = (counts[:, 0] / counts[-1, 0] for counts in (curve.negatives, curve.positives))
     axes.plot([0, 1], [0, 1], color=_BASELINE, linestyle=":")
     axes.plot(false, true, color=_LINE, linewidth=1.2)
@@ -87,8 +87,8 @@ def _roc(axes: Axes, column: Column) -> None:
     _square(axes)
 
 
-def _precision_recall(axes: Axes, column: Column) -> None:
-    curve = metrics.curve(column.truth, column.scores)
+def _precision_recall(axes: Axes, column: LabelColumn) -> None:
+    curve = metrics.threshold_curve(column.truth, column.scores)
     positives, negatives = curve.positives[1:, 0], curve.negatives[1:, 0]
     prevalence = float(column.truth.mean())
     axes.axhline(prevalence, color=_BASELINE, linestyle=":")
@@ -103,7 +103,7 @@ def _precision_recall(axes: Axes, column: Column) -> None:
     _square(axes)
 
 
-def _reliability(axes: Axes, column: Column) -> None:
+def _reliability(axes: Axes, column: LabelColumn) -> None:
     assert column.probabilities is not None
     found = metrics.reliability(column.truth, column.probabilities)
     axes.plot([0, 1], [0, 1], color=_BASELINE, linestyle=":")
@@ -113,7 +113,7 @@ def _reliability(axes: Axes, column: Column) -> None:
     _square(axes)
 
 
-def _confusion(axes: Axes, column: Column) -> None:
+def _confusion(axes: Axes, column: LabelColumn) -> None:
     counts = np.zeros((2, 2), dtype=int)
     np.add.at(counts, (column.truth.astype(int), column.present.astype(int)), 1)
     shares = counts / counts.sum(axis=1, keepdims=True)
@@ -128,7 +128,7 @@ def _confusion(axes: Axes, column: Column) -> None:
     axes.set_yticks([0, 1], ["-", "+"])
 
 
-def _scores(axes: Axes, column: Column) -> None:
+def _scores(axes: Axes, column: LabelColumn) -> None:
     edges = np.linspace(0, 1, _BINS + 1)
     for truth, colour in ((False, _BASELINE), (True, _LINE)):
         values = column.values[column.truth == truth]
@@ -143,8 +143,8 @@ def _note(axes: Axes, text: str, x: float, y: float, side: str) -> None:
     axes.text(x, y, text, transform=axes.transAxes, ha=side, fontsize=6)
 
 
-#: File name -> title and how one panel is drawn.
-PLOTS: dict[str, tuple[str, Callable[[Axes, Column], None]]] = {
+#: File name -> title and function that draws one panel.
+PLOTS: dict[str, tuple[str, Callable[[Axes, LabelColumn], None]]] = {
     "roc.png": ("ROC: sensitivity over 1 - specificity", _roc),
     "precision-recall.png": ("Precision over recall", _precision_recall),
     "reliability.png": ("Reliability: observed share over probability", _reliability),

@@ -1,4 +1,7 @@
-"""A split with a bundle's answers beside its labels: what every figure and every plot is made from."""
+"""Labelled predictions: the studies of a split with their labels and a bundle's predictions.
+
+Every metric and every plot is made from them.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,23 @@ from models.processing.types import Prediction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Column:
-    """One label over the studies of which the data set says whether it is true.
+class LabelColumn:
+    """One label over the studies for which the data set knows it.
 
     Attributes
     ----------
     key
-        Of the label.
+        Key of the label.
     rows
-        Shape (n,): which studies of the sample these are.
+        Shape (n,): row numbers of these studies in the sample.
     truth, present
-        Shape (n,): what the data set says, and what is reported.
+        Shape (n,): label in the data set, and label reported by the bundle.
     scores
         Shape (n,), in [0, 1].
     probabilities
         Shape (n,), in [0, 1]; None for a label without a calibration.
     threshold
-        Of reporting, on the scale of the probability when there is one, else of the score.
+        Threshold of reporting, on the scale of the probability when there is one, else of the score.
     """
 
     key: str
@@ -44,16 +47,16 @@ class Column:
 
     @property
     def values(self) -> Values:
-        """What the threshold is compared with."""
+        """Values that the threshold is compared with: probabilities, or scores without a calibration."""
         return self.scores if self.probabilities is None else self.probabilities
 
-    def within(self, chosen: BoolArray) -> Column:
-        """The same label over some of the studies.
+    def within(self, chosen: BoolArray) -> LabelColumn:
+        """Same label over a subset of the studies.
 
         Parameters
         ----------
         chosen
-            Shape (studies of the sample,).
+            Subset, shape (studies of the sample,).
         """
         kept = chosen[self.rows]
         return replace(
@@ -67,61 +70,61 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """All of it.
+class LabelledPredictions:
+    """Studies of a split with labels and predictions.
 
     Attributes
     ----------
     studies
-        In the order of the rows.
+        Studies in the order of the rows.
     patients
         Shape (studies,): number of each study's patient, from 0; the unit of the bootstrap.
     columns
-        One a label, in the bundle's order, without the labels that the data set never speaks of.
-    unspoken
-        Keys of those.
+        Columns of the labels, in the bundle's order, without labels that the data set does not have.
+    unknown_labels
+        Keys of the labels that the data set does not have.
 
     Raises
     ------
     DatasetError
-        If there is no study, or the data set speaks of none of the labels.
+        If there is no study, or the data set has none of the labels.
     """
 
     studies: tuple[LabelledStudy, ...]
     patients: NDArray[np.intp]
-    columns: tuple[Column, ...]
-    unspoken: tuple[str, ...]
+    columns: tuple[LabelColumn, ...]
+    unknown_labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if not self.studies:
-            raise DatasetError("there is no study to measure")
+            raise DatasetError("there is no study to evaluate")
         if not self.columns:
             raise DatasetError(
-                f"the data set speaks of none of the bundle's labels ({', '.join(self.unspoken)}): "
-                "measure the bundle on another one"
+                f"the data set has none of the bundle's labels ({', '.join(self.unknown_labels)}): "
+                "evaluate the bundle on another one"
             )
 
-    def column(self, key: str) -> Column | None:
+    def column(self, key: str) -> LabelColumn | None:
         """Column of a label; None when it is not measured here."""
         return next((column for column in self.columns if column.key == key), None)
 
 
-def join(
+def join_predictions(
     keys: tuple[str, ...], studies: tuple[LabelledStudy, ...], predictions: Sequence[Prediction]
-) -> Sample:
-    """Put answers beside labels.
+) -> LabelledPredictions:
+    """Join predictions with labels.
 
     Parameters
     ----------
     keys
-        Of the bundle, in the order of the predictions' findings.
+        Keys of the bundle, in the order of the predictions' findings.
     predictions
-        One a study.
+        One prediction for each study.
 
     Raises
     ------
     DatasetError
-        As :class:`Sample` does.
+        If there is no study, or the data set has none of the labels.
     """
     numbers = {patient: number for number, patient in enumerate({study.patient: None for study in studies})}
     known = np.array([[study.knows(key) for key in keys] for study in studies], bool).reshape(-1, len(keys))
@@ -132,26 +135,26 @@ def join(
         if known[:, number].any()
     )
     measured = {column.key for column in columns}
-    return Sample(
+    return LabelledPredictions(
         studies=studies,
         patients=np.array([numbers[study.patient] for study in studies], dtype=np.intp),
         columns=columns,
-        unspoken=tuple(key for key in keys if key not in measured),
+        unknown_labels=tuple(key for key in keys if key not in measured),
     )
 
 
 def _column(
     key: str, number: int, rows: NDArray[np.intp], truth: BoolArray, predictions: Sequence[Prediction]
-) -> Column:
+) -> LabelColumn:
     findings = [predictions[row].findings[number] for row in rows]
     probabilities = [finding.probability for finding in findings if finding.probability is not None]
-    return Column(
+    return LabelColumn(
         key=key,
         rows=rows,
         truth=truth[rows],
         present=np.array([finding.present for finding in findings], dtype=bool),
         scores=np.array([finding.score for finding in findings], dtype=np.float64),
-        # A bundle calibrates a label or does not; no study of it is treated differently.
+        # A bundle calibrates a label for all studies or for none.
         probabilities=np.array(probabilities) if len(probabilities) == len(findings) else None,
         threshold=findings[0].threshold,
     )

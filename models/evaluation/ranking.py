@@ -1,7 +1,7 @@
-"""How good a ranking is: precision, average precision, reciprocal rank, discounted gain.
+"""Ranking metrics: precision, average precision, reciprocal rank, discounted cumulative gain.
 
-Every measure takes gains in the order of the ranking, shape (queries, ranks), and gives one number a query. A
-query for which nothing is relevant scores 0.
+Every metric takes gains in the order of the ranking, shape (queries, ranks), and returns one number for each
+query. A query without a relevant case scores 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def average_precision(relevant: Gains) -> PerQuery:
     Parameters
     ----------
     relevant
-        Of 0 and 1.
+        Gains of 0 and 1.
     """
     found = np.cumsum(relevant, axis=1)
     ranks = np.arange(1, relevant.shape[1] + 1)

@@ -1,4 +1,4 @@
-"""A folder with everything that was measured: for programs, for the model card, and for a reader."""
+"""Evaluation report: a folder with metrics as JSON, tables as Markdown, and a page with plots."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.evaluation import tables
-from models.evaluation.predictions import Sample
+from models.evaluation.predictions import LabelledPredictions
 
 METRICS = "metrics.json"
 TABLE = "table.md"
@@ -35,67 +35,67 @@ code { background: #eef1f4; padding: .1rem .3rem }
 
 def write_report(
     folder: Path,
-    sample: Sample,
+    sample: LabelledPredictions,
     figures: Mapping[str, Any],
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> None:
-    """Write figures, tables and pictures.
+    """Write metrics, tables and plots.
 
     Parameters
     ----------
     folder
-        Made when it is not there; files of an earlier report are replaced.
+        Folder, made when it does not exist; files of an earlier report are replaced.
     progress
-        Called with pictures drawn and pictures in all.
+        Called with the number of plots drawn and the number in all.
 
     Raises
     ------
     OSError
         If the folder cannot be written.
     """
-    from models.evaluation.plots import PLOTS, plots  # noqa: PLC0415 - matplotlib takes a second to load
+    from models.evaluation.plots import PLOTS, draw_plots  # noqa: PLC0415 - matplotlib takes a second to load
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / METRICS).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (folder / TABLE).write_text(markdown(figures), encoding="utf-8")
+    (folder / TABLE).write_text(report_markdown(figures), encoding="utf-8")
     for name in PLOTS:
         (folder / name).unlink(missing_ok=True)
     pictures = []
-    for number, (name, title, png) in enumerate(plots(sample, figures), start=1):
+    for number, (name, title, png) in enumerate(draw_plots(sample, figures), start=1):
         (folder / name).write_bytes(png)
         pictures.append((title, png))
         progress(number, len(PLOTS))
-    (folder / PAGE).write_text(page(figures, pictures), encoding="utf-8")
+    (folder / PAGE).write_text(report_page(figures, pictures), encoding="utf-8")
 
 
-def markdown(figures: Mapping[str, Any]) -> str:
-    """Tables for a model card or a document, each named and with its note."""
-    parts = [f"**{RESEARCH}.** {figures['bundle']} on {tables.source(figures)}, {_counts(figures)}."]
-    parts += [f"**Caution:** {remark}" for remark in tables.remarks(figures)]
-    parts.append(f"```\n{tables.command(figures)}\n```")
-    for table in tables.every(figures):
+def report_markdown(figures: Mapping[str, Any]) -> str:
+    """All tables as Markdown, each with its title and note."""
+    parts = [f"**{RESEARCH}.** {figures['bundle']} on {tables.measured_on(figures)}, {_counts(figures)}."]
+    parts += [f"**Caution:** {remark}" for remark in tables.caveats(figures)]
+    parts.append(f"```\n{tables.evaluation_command(figures)}\n```")
+    for table in tables.all_tables(figures):
         parts += [f"### {table.title}", table.markdown(), *([table.note] if table.note else [])]
     return "\n\n".join(parts) + "\n"
 
 
-def page(figures: Mapping[str, Any], pictures: Sequence[tuple[str, bytes]]) -> str:
-    """The same with pictures as one HTML file that needs no other: nothing is fetched and nothing runs.
+def report_page(figures: Mapping[str, Any], pictures: Sequence[tuple[str, bytes]]) -> str:
+    """All tables and plots as one HTML file, without scripts and external files.
 
     Parameters
     ----------
     pictures
-        Title and PNG of each.
+        Title and PNG of each plot.
     """
-    title = html.escape(f"{figures['bundle']} on {tables.source(figures)}")
-    remarks = "".join(f'<p class="remark">{html.escape(text)}</p>\n' for text in tables.remarks(figures))
+    title = html.escape(f"{figures['bundle']} on {tables.measured_on(figures)}")
+    remarks = "".join(f'<p class="remark">{html.escape(text)}</p>\n' for text in tables.caveats(figures))
     drawn = "".join(_figure(name, png) for name, png in pictures)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
         f"<style>{_STYLE}</style></head>\n<body>\n"
         f'<p class="research">{RESEARCH}: not a medical device, never for diagnosis</p>\n'
         f"<h1>{title}</h1>\n<p>{html.escape(_counts(figures))}; measured again by "
-        f"<code>{html.escape(tables.command(figures))}</code></p>\n"
-        f"{remarks}{''.join(table.html() for table in tables.every(figures))}{drawn}</body></html>\n"
+        f"<code>{html.escape(tables.evaluation_command(figures))}</code></p>\n"
+        f"{remarks}{''.join(table.html() for table in tables.all_tables(figures))}{drawn}</body></html>\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the reports of a split talk about: lengths and frequent words, by label; counts and no sentence."""
+"""Text statistics of the reports of a split: lengths and frequent words, by label; no sentences."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from models.evaluation.metrics_summary import enough
-from models.evaluation.predictions import Sample
+from models.evaluation.metrics_summary import measurable_labels
+from models.evaluation.predictions import LabelledPredictions
 
-#: Words that are listed of each group of reports.
+#: Number of words listed for each group of reports.
 LISTED = 20
 
-#: A word of fewer reports is not listed: a rare word may tell whose report it is.
+#: Number of reports from which a word is listed: a rare word may identify a patient.
 FEWEST_REPORTS = 2
 
-# At least three letters; what was blackened for privacy is written XXXX and is no word.
+# At least three letters; XXXX stands for text removed for privacy and is no word.
 _WORD = re.compile(r"(?!x+\b)[a-z][a-z'-]*[a-z]{2}\b")
 
 _STOP_WORDS = frozenset(
@@ -32,20 +32,20 @@ _STOP_WORDS = frozenset(
 )
 
 
-def words(report: str) -> list[str]:
-    """Words of a report in lower case, without stop words and without what was blackened."""
+def content_words(report: str) -> list[str]:
+    """Words of a report in lower case, without stop words and removed text."""
     return [word for word in _WORD.findall(report.casefold()) if word not in _STOP_WORDS]
 
 
-def count_words(sample: Sample) -> dict[str, Any] | None:
-    """Count the words of the reports; None where the data set has none.
+def summarize_report_text(sample: LabelledPredictions) -> dict[str, Any] | None:
+    """Count the words of the reports; None where the data set has no reports.
 
     Returns
     -------
     dict
         ``all``, and ``labels`` by key for the labels with enough positives: ``n_reports``; ``words_mean`` and
-        ``words_median``, of all words of a report; ``terms``: the :data:`LISTED` most frequent words and how
-        often they are there, most frequent first.
+        ``words_median``, of all words of a report; ``terms``: the :data:`LISTED` most frequent words with
+        their counts, most frequent first.
     """
     reports = [study.report for study in sample.studies]
     if not any(reports):
@@ -53,7 +53,7 @@ def count_words(sample: Sample) -> dict[str, Any] | None:
     positive = {
         column.key: [reports[row] for row in column.rows[column.truth]]
         for column in sample.columns
-        if column.key in enough(sample.columns)
+        if column.key in measurable_labels(sample.columns)
     }
     return {
         "all": _count(reports),
@@ -64,7 +64,7 @@ def count_words(sample: Sample) -> dict[str, Any] | None:
 def _count(reports: Sequence[str]) -> dict[str, Any]:
     there = [report for report in reports if report]
     lengths = [len(report.split()) for report in there]
-    told = [words(report) for report in there]
+    told = [content_words(report) for report in there]
     total = Counter(word for report in told for word in report)
     spread = Counter(word for report in told for word in set(report))
     frequent = sorted(

@@ -1,12 +1,12 @@
-"""How well similar cases are found: ranked references beside what the query's own report says.
+"""Evaluation of the retrieval of similar cases, by the disease groups of query and reference.
 
 A case is relevant by one of three rules over the disease groups, ``groups`` of the vocabulary:
 
-- ``share_one_group``: both have a group in common, ``normal`` included; the rule of published figures.
-- ``same_set``: both have the very same groups.
-- ``jaccard``: graded, the share of the groups of either that both have.
+- ``share_one_group``: both have a group in common, ``normal`` included; the rule of published results.
+- ``same_set``: both have exactly the same groups.
+- ``jaccard``: graded, the Jaccard index of the two sets of groups.
 
-A query without any group has no relevant case and scores 0; how the others score stands beside each figure.
+A query without any group has no relevant case and scores 0; the score without these queries is given, too.
 """
 
 from __future__ import annotations
@@ -20,44 +20,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundles.predictor import Predictor
-from models.bundles.study_predictions import predict_all
+from models.bundles.study_predictions import predict_studies
 from models.data.dataset import FilmDataset, LabelledStudy, targets
 from models.evaluation import ranking
-from models.evaluation.bootstrap import SEED, draw, interval
+from models.evaluation.bootstrap import SEED, percentile_interval, resampling_weights
 from models.evaluation.metrics import BoolArray, Weights
-from models.evaluation.metrics_summary import known
+from models.evaluation.metrics_summary import nan_to_none
 from models.labels.vocabulary import load_vocabulary
 from models.processing.types import FloatArray, Prediction
-from models.retrieval.build import Progress, build_index, read_reports
-from models.retrieval.embedding import embeddings_of, expected_of, place, places
-from models.retrieval.index import Index, Side
-from models.retrieval.search import Searcher, opinion
+from models.retrieval.build import Progress, build_index, embed_and_label_reports
+from models.retrieval.embedding import embed_studies, image_embeddings, label_probabilities, study_embeddings
+from models.retrieval.index import CaseIndex, Side
+from models.retrieval.search import Searcher, neighbour_agreement
 
-Query = Literal["films", "report", "films and report"]
+QueryContent = Literal["films", "report", "films and report"]
 
-LIST = "groups"
+GROUP_LIST = "groups"
 NEIGHBOURS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """What of a query is compared with what of a reference, and what to know of the figure."""
+class Comparison:
+    """Comparison of one part of a query with one part of a reference, and a note on its metrics."""
 
-    query: Query
+    query: QueryContent
     reference: Side
     note: str
 
 
-WAYS: Mapping[str, Way] = {
-    "image_only": Way(
+COMPARISONS: Mapping[str, Comparison] = {
+    "image_only": Comparison(
         "films", "known", "The query is its films; of a reference, films and labels are known."
     ),
-    "image_to_image": Way("films", "films", "Films on both sides; nothing else is known of a reference."),
-    "image_to_report": Way("films", "reports", "Films find reports; labels are read off those."),
-    "text_to_image": Way(
+    "image_to_image": Comparison(
+        "films", "films", "Films on both sides; nothing else is known of a reference."
+    ),
+    "image_to_report": Comparison("films", "reports", "Films find reports; labels are read off those."),
+    "text_to_image": Comparison(
         "report", "films", "Reports find films; the query is the very report that made the query's labels."
     ),
-    "image_and_report": Way(
+    "image_and_report": Comparison(
         "films and report",
         "known",
         """The published protocol: the query contains the very report that made its labels. It says nothing of
@@ -85,18 +87,21 @@ RULES: Mapping[str, Mapping[str, Measure]] = {
     "jaccard": _GRADED,
 }
 
+#: Number of timed queries, and queries in a batch.
 _TIMED = 200
 _BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Studies of one split.
+class DatasetSplit:
+    """Split of a data set.
 
     Attributes
     ----------
-    dataset, split
-        Where they are from.
+    dataset
+        Data set.
+    split
+        Name of the split.
     """
 
     dataset: FilmDataset
@@ -104,43 +109,43 @@ class Part:
 
     @property
     def studies(self) -> tuple[LabelledStudy, ...]:
-        """Of the split."""
+        """Studies of the split."""
         return self.dataset.split(self.split)
 
 
 def evaluate_retrieval(
     predictor: Predictor,
-    queries: Part,
-    references: Part | None = None,
+    queries: DatasetSplit,
+    references: DatasetSplit | None = None,
     *,
     progress: Progress = lambda _what, _done, _all: None,
 ) -> dict[str, Any]:
-    """Measure how well a bundle finds similar cases.
+    """Evaluate how well a bundle finds similar cases.
 
     Parameters
     ----------
     references
-        Among which cases are looked for; the queries themselves when absent, each without its patient's own.
+        Studies to find; the queries themselves when absent, each without those of its own patient.
     progress
-        As :func:`models.retrieval.build.build_index` calls it.
+        Called as :func:`models.retrieval.build.build_index` does.
 
     Returns
     -------
     dict
-        ``ways`` by name of :data:`WAYS`, of those that the bundle can: ``rules`` by name, and of each measure
-        ``value`` with its 95 % interval over the queries' patients, ``with_a_group`` of the queries that have
-        one, and ``random`` and ``most_common``: what an order by chance scores, and one that puts the cases
-        of the most frequent set of groups first. ``second_opinion`` and ``milliseconds`` beside.
+        ``ways`` by name of :data:`COMPARISONS`, those that the bundle supports: ``rules`` by name, and for
+        each measure ``value`` with its 95 % interval over the queries' patients, ``with_a_group`` for queries
+        that have one, and the baselines ``random`` and ``most_common``: a random order, and one with the
+        cases of the most frequent set of groups first. ``second_opinion`` and ``milliseconds`` beside.
 
     Raises
     ------
     DatasetError
-        If a split is not there, or a film cannot be read.
+        If a split does not exist, or a film cannot be read.
     """
-    predictions = predict_all(
+    predictions = predict_studies(
         predictor, queries.studies, lambda done, total: progress("queries", done, total)
     )
-    asked = _places(predictor, queries.studies, predictions)
+    asked = _query_embeddings(predictor, queries.studies, predictions)
     found = references or queries
     held = _index(predictor, found, progress, predictions if references is None else None)
     truth = _Truth(queries, found)
@@ -151,7 +156,7 @@ def evaluate_retrieval(
             "note": " ".join(way.note.split()),
             "rules": truth.figures(asked[way.query], held.vectors(way.reference)),
         }
-        for name, way in WAYS.items()
+        for name, way in COMPARISONS.items()
         if way.query in asked and way.reference in held.tensors()
     }
     return {
@@ -170,8 +175,11 @@ def evaluate_retrieval(
 
 
 def _index(
-    predictor: Predictor, part: Part, progress: Progress, predictions: Sequence[Prediction] | None = None
-) -> Index:
+    predictor: Predictor,
+    part: DatasetSplit,
+    progress: Progress,
+    predictions: Sequence[Prediction] | None = None,
+) -> CaseIndex:
     return build_index(
         predictor,
         part.dataset.name,
@@ -182,23 +190,28 @@ def _index(
     )
 
 
-def _places(
+def _query_embeddings(
     predictor: Predictor, studies: Sequence[LabelledStudy], predictions: Sequence[Prediction]
-) -> dict[Query, FloatArray]:
-    """Places of queries by what is known of them; by films alone where there are no reports."""
-    seen = embeddings_of(predictions)
-    found: dict[Query, FloatArray] = {"films": place(seen, expected_of(predictions))}
+) -> dict[QueryContent, FloatArray]:
+    """Study embeddings of the queries by their content; films alone where there are no reports."""
+    seen = image_embeddings(predictions)
+    found: dict[QueryContent, FloatArray] = {
+        "films": study_embeddings(seen, label_probabilities(predictions))
+    }
     if any(study.report for study in studies):
-        embedded, said = read_reports(predictor, [study.report for study in studies])
-        found |= {"report": place(embedded, said), "films and report": place(seen, said)}
+        embedded, said = embed_and_label_reports(predictor, [study.report for study in studies])
+        found |= {
+            "report": study_embeddings(embedded, said),
+            "films and report": study_embeddings(seen, said),
+        }
     return found
 
 
 class _Truth:
-    """Which references are relevant to which queries."""
+    """Relevance of each reference to each query."""
 
-    def __init__(self, queries: Part, references: Part) -> None:
-        keys = load_vocabulary().keys(LIST)
+    def __init__(self, queries: DatasetSplit, references: DatasetSplit) -> None:
+        keys = load_vocabulary().keys(GROUP_LIST)
         self.queries, self.references = queries.studies, references.studies
         asked, held = targets(self.queries, keys), targets(self.references, keys)
         both = asked.astype(np.float64) @ held.T.astype(np.float64)
@@ -211,17 +224,19 @@ class _Truth:
         }
         patients = np.array([study.patient for study in self.references])
         own = np.array([study.patient for study in self.queries])[:, None] == patients
-        # A patient's own studies are no similar cases of another's.
+        # Studies of the query's own patient do not count as similar cases.
         same = queries.dataset.name == references.dataset.name
         self.own: BoolArray = np.asarray(own & same)
         numbers = {name: number for number, name in enumerate(dict.fromkeys(s.patient for s in self.queries))}
-        self._weights: Weights = draw(np.array([numbers[study.patient] for study in self.queries]))
+        self._weights: Weights = resampling_weights(
+            np.array([numbers[study.patient] for study in self.queries])
+        )
         _, place, counts = np.unique(held, axis=0, return_inverse=True, return_counts=True)
         self._commonest: BoolArray = place.ravel() == counts.argmax()
         self._baselines: dict[str, dict[str, dict[str, float]]] | None = None
 
     def figures(self, asked: FloatArray, held: FloatArray) -> dict[str, Any]:
-        """Every measure of every rule, of the order by inner product."""
+        """Every measure of every rule, for the order by inner product."""
         likeness = asked.astype(np.float64) @ held.astype(np.float64).T
         baselines = self.baselines()
         return {
@@ -233,7 +248,7 @@ class _Truth:
         }
 
     def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Mean of each measure for orders that ask no model, by rule and measure."""
+        """Mean of each measure for orders without a model, by rule and measure."""
         if self._baselines is None:
             shape = self.own.shape
             chance = np.random.default_rng(SEED).random(shape)
@@ -262,28 +277,28 @@ class _Truth:
 
     def _figure(self, values: ranking.PerQuery) -> dict[str, Any]:
         drawn = values @ self._weights / self._weights.sum(axis=0)
-        low, high = interval(drawn)
+        low, high = percentile_interval(drawn)
         return {
             "value": float(values.mean()),
-            "low": known(low),
-            "high": known(high),
-            "with_a_group": known(float(values[self.grouped].mean())) if self.grouped.any() else None,
+            "low": nan_to_none(low),
+            "high": nan_to_none(high),
+            "with_a_group": nan_to_none(float(values[self.grouped].mean())) if self.grouped.any() else None,
         }
 
 
 def _second_opinion(
-    predictions: Sequence[Prediction], queries: Part, held: Index, truth: _Truth
+    predictions: Sequence[Prediction], queries: DatasetSplit, held: CaseIndex, truth: _Truth
 ) -> dict[str, Any]:
-    """Whether the model is more often wrong where the cases disagree with it.
+    """Accuracy of the model where the found cases disagree with it, and elsewhere.
 
-    Right is the share (Jaccard) of the labels that the model reports or the study has, that are both.
+    The accuracy of a study is the Jaccard index of its reported and its true labels.
     """
     searcher = Searcher(held)
     spare = int(truth.own.sum(axis=1).max(initial=0))
     flagged, right = [], []
     names = [f"{queries.dataset.name}:{study.identifier}" for study in truth.references]
     for row, (prediction, found) in enumerate(
-        zip(predictions, searcher.nearest(places(predictions), NEIGHBOURS + spare), strict=True)
+        zip(predictions, searcher.nearest(embed_studies(predictions), NEIGHBOURS + spare), strict=True)
     ):
         own = {names[place] for place in np.flatnonzero(truth.own[row])}
         neighbours = [entry for entry in found if entry.case.identifier not in own][:NEIGHBOURS]
@@ -292,7 +307,7 @@ def _second_opinion(
         keys = {finding.key for finding in prediction.findings}
         said = {finding.key for finding in prediction.findings if finding.present}
         true = truth.queries[row].keys & keys
-        flagged.append(opinion(prediction, neighbours).disagrees)
+        flagged.append(neighbour_agreement(prediction, neighbours).disagrees)
         right.append(len(said & true) / len(said | true) if said | true else 1.0)
     marked, share = np.array(flagged, dtype=bool), np.array(right)
     return {
@@ -304,8 +319,8 @@ def _second_opinion(
     }
 
 
-def _milliseconds(queries: FloatArray, held: Index) -> dict[str, float]:
-    """Median time of a query for five cases with the exact engine, alone and in a batch."""
+def _milliseconds(queries: FloatArray, held: CaseIndex) -> dict[str, float]:
+    """Median time of a query for five cases with the exact engine, alone and in a batch, in ms."""
     searcher = Searcher(held)
     one = [queries[number % len(queries)][None] for number in range(_TIMED)]
     many = [np.roll(queries, number, axis=0)[:_BATCH] for number in range(_TIMED // 10)]

@@ -1,11 +1,11 @@
-"""The tables of retrieval figures, from their JSON alone: for the terminal and for documents."""
+"""Tables of retrieval metrics, from their JSON alone, for the terminal and for documents."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from models.evaluation.tables import Table, number
+from models.evaluation.tables import Table, format_number
 
 _RULES = {
     "share_one_group": "share one group",
@@ -23,7 +23,7 @@ _MEASURES = {
 }
 
 
-#: Rule and measure -> name, of what a card shows.
+#: Rule and measure -> name in the model card.
 _SUMMARY = {
     ("share_one_group", "p_at_5"): "share one group: P@5",
     ("share_one_group", "mrr"): "share one group: MRR",
@@ -32,15 +32,15 @@ _SUMMARY = {
 }
 
 
-def summary(figures: Mapping[str, Any]) -> Table:
-    """The most used measures of every way of asking, in one table."""
+def summary_table(figures: Mapping[str, Any]) -> Table:
+    """Table of the main measures of every comparison."""
     ways = {name.replace("_", " "): way["rules"] for name, way in figures["ways"].items()}
     some = next(iter(ways.values()))
     rows = tuple(
         (
             title,
             *(_ranged(rules[rule][of]) for rules in ways.values()),
-            f"{number(some[rule][of]['random'])}, {number(some[rule][of]['most_common'])}",
+            f"{format_number(some[rule][of]['random'])}, {format_number(some[rule][of]['most_common'])}",
         )
         for (rule, of), title in _SUMMARY.items()
     )
@@ -50,16 +50,16 @@ def summary(figures: Mapping[str, Any]) -> Table:
     return Table("", ("rule: measure", *ways, "random, most common"), rows, " ".join(note.split()))
 
 
-def tables(figures: Mapping[str, Any]) -> Iterator[Table]:
-    """One table for each way of asking."""
+def comparison_tables(figures: Mapping[str, Any]) -> Iterator[Table]:
+    """Table of all measures, for each comparison."""
     for name, way in figures["ways"].items():
         rows = tuple(
             (
                 f"{_RULES[rule]}: {_MEASURES[measure]}",
                 _ranged(found),
-                number(found["with_a_group"]),
-                number(found["random"]),
-                number(found["most_common"]),
+                format_number(found["with_a_group"]),
+                format_number(found["random"]),
+                format_number(found["most_common"]),
             )
             for rule, measures in way["rules"].items()
             for measure, found in measures.items()
@@ -70,4 +70,6 @@ def tables(figures: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def _ranged(found: Mapping[str, Any]) -> str:
-    return f"{number(found['value'])} ({number(found['low'])} to {number(found['high'])})"
+    return (
+        f"{format_number(found['value'])} ({format_number(found['low'])} to {format_number(found['high'])})"
+    )

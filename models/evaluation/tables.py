@@ -1,7 +1,7 @@
-"""The tables that figures are shown in: once for the terminal, the report and the model card.
+"""Tables of evaluation metrics, for the terminal, the report and the model card.
 
-They are made from the contents of ``metrics.json`` alone. What an older file lacks is shown as a dash, or the
-table is left out.
+They are made from the contents of ``metrics.json`` alone. A metric missing in an older file is shown as a
+dash, or its table is left out.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Any
 
 from models.evaluation.metrics import FEWEST_POSITIVES
 
-Figures = Mapping[str, Any]
+Metrics = Mapping[str, Any]
 
-NOTHING = "-"
+DASH = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells, the first of each row and column being its name.
+    """A table with row and column names.
 
     Attributes
     ----------
     title
-        What it shows.
+        Title of the table.
     header
-        Names of the columns.
+        Names of the columns; the first column holds the names of the rows.
     rows
-        Each as long as the header.
+        Cells of each row, as many as the header has.
     note
-        How to read it; may be empty.
+        Explanation below the table; may be empty.
     """
 
     title: str
@@ -40,14 +40,14 @@ class Table:
     note: str = ""
 
     def markdown(self) -> str:
-        """As a Markdown table, without title and note; numbers are set to the right."""
+        """Markdown of the table, without title and note; numbers are right-aligned."""
         lines = [self.header, ["---", *["---:"] * (len(self.header) - 1)], *self.rows]
         return "\n".join(
             "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
         )
 
     def html(self) -> str:
-        """As an HTML table with caption and note."""
+        """HTML of the table with caption and note."""
         note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
         head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in self.header)
         body = "".join(
@@ -62,13 +62,13 @@ class Table:
         )
 
 
-def source(figures: Figures) -> str:
-    """What was measured on what, with which text: named in every title."""
+def measured_on(figures: Metrics) -> str:
+    """Data set, split and text of an evaluation, for every title."""
     return f"{figures['dataset']} {figures['split']}, text: {figures['text']}"
 
 
-def command(figures: Figures) -> str:
-    """The command that measures it again."""
+def evaluation_command(figures: Metrics) -> str:
+    """Command that repeats the evaluation."""
     name = "-".join(figures["bundle"].split()) if "bundle" in figures else "BUNDLE"
     return (
         f"dicom-node evaluate {name} --dataset {figures['dataset']} --root FOLDER "
@@ -76,8 +76,8 @@ def command(figures: Figures) -> str:
     )
 
 
-def overall(figures: Figures) -> Table:
-    """Macro averages, with a row for what is reached without looking."""
+def macro_table(figures: Metrics) -> Table:
+    """Table of macro averages, with a row for baselines without a model."""
     names = {
         "macro": f"labels with {FEWEST_POSITIVES} or more positives",
         "macro_all": "all labels with a positive",
@@ -88,21 +88,21 @@ def overall(figures: Figures) -> Table:
         rows += [
             (
                 f"{name} ({macro['n_labels']})",
-                *(ranged(macro, measure) for measure in ("auc", "ap", "f1")),
-                number(macro.get("brier")),
-                number(macro["ece"]),
+                *(format_with_interval(macro, measure) for measure in ("auc", "ap", "f1")),
+                format_number(macro.get("brier")),
+                format_number(macro["ece"]),
             ),
             (
                 "baseline",
                 "0.500",
-                number(macro["ap_random"]),
-                number(macro["f1_always"]),
-                number(macro.get("brier_prevalence")),
-                NOTHING,
+                format_number(macro["ap_random"]),
+                format_number(macro["f1_always"]),
+                format_number(macro.get("brier_prevalence")),
+                DASH,
             ),
         ]
     return Table(
-        f"Macro averages on {source(figures)}",
+        f"Macro averages on {measured_on(figures)}",
         ("", "AUC (95 % interval)", "AP (95 % interval)", "F1 (95 % interval)", "Brier", "ECE"),
         tuple(rows),
         "Baselines: a random order (AUC 0.5, AP = prevalence), reporting every study (F1), always saying the "
@@ -111,8 +111,8 @@ def overall(figures: Figures) -> Table:
     )
 
 
-def accuracy(figures: Figures) -> Table:
-    """Share of right answers, beside those of two answers that need no film."""
+def accuracy_table(figures: Metrics) -> Table:
+    """Table of the accuracy, beside that of two answers that need no film."""
     found = figures["accuracy"]
     names = {
         "model": "the model",
@@ -120,36 +120,36 @@ def accuracy(figures: Figures) -> Table:
         "most_common": "the most common answer of each label",
     }
     return Table(
-        f"Label-wise accuracy on {source(figures)}",
+        f"Label-wise accuracy on {measured_on(figures)}",
         ("", "right answers"),
-        tuple((name, number(found[key])) for key, name in names.items() if key in found),
+        tuple((name, format_number(found[key])) for key, name in names.items() if key in found),
         "With rare labels accuracy says little: compare it with the answers that need no film.",
     )
 
 
-def labels(figures: Figures) -> Table:
-    """Label by label, those that the macro averages count."""
+def label_table(figures: Metrics) -> Table:
+    """Table by label, for the labels in the macro averages."""
     note = "In brackets: the interval of the AUC, whose baseline is 0.5, and the baselines of the others."
-    return _by_label(f"By label on {source(figures)}", _labels(figures, rare=False), note)
+    return _by_label(f"By label on {measured_on(figures)}", _labels(figures, rare=False), note)
 
 
-def rare(figures: Figures) -> Table:
-    """The other labels, apart."""
-    title = f"Labels with fewer than {FEWEST_POSITIVES} positives on {source(figures)}"
+def rare_label_table(figures: Metrics) -> Table:
+    """Table by label, for the labels with few positives."""
+    title = f"Labels with fewer than {FEWEST_POSITIVES} positives on {measured_on(figures)}"
     return _by_label(title, _labels(figures, rare=True), "These figures are mostly chance.")
 
 
-def _by_label(title: str, chosen: Figures, note: str) -> Table:
+def _by_label(title: str, chosen: Metrics, note: str) -> Table:
     rows = [
         (
             key,
             str(label["n_positive"]),
-            ranged(label, "auc"),
-            f"{number(label['ap'])} ({number(label['prevalence'])})",
-            f"{number(label['f1'])} ({number(label['f1_always'])})",
-            f"{number(label.get('accuracy'))} ({number(1 - label['prevalence'])})",
+            format_with_interval(label, "auc"),
+            f"{format_number(label['ap'])} ({format_number(label['prevalence'])})",
+            f"{format_number(label['f1'])} ({format_number(label['f1_always'])})",
+            f"{format_number(label.get('accuracy'))} ({format_number(1 - label['prevalence'])})",
             str(label["n_reported"]),
-            f"{number(label['threshold'])} {'probability' if label['calibrated'] else 'score'}",
+            f"{format_number(label['threshold'])} {'probability' if label['calibrated'] else 'score'}",
         )
         for key, label in chosen.items()
     ]
@@ -170,8 +170,8 @@ def _by_label(title: str, chosen: Figures, note: str) -> Table:
     )
 
 
-def operating(figures: Figures) -> Table | None:
-    """Sensitivity at fixed specificities and the other way round; None where it was not measured."""
+def operating_point_table(figures: Metrics) -> Table | None:
+    """Table of sensitivity at fixed specificities and the reverse; None where it was not measured."""
     chosen = {
         key: label
         for key, label in _labels(figures, rare=False).items()
@@ -183,14 +183,14 @@ def operating(figures: Figures) -> Table | None:
     rows = [
         (
             key,
-            *(number(label["sensitivity_at_specificity"][point]) for point in points),
-            *(number(label["specificity_at_sensitivity"][point]) for point in points),
+            *(format_number(label["sensitivity_at_specificity"][point]) for point in points),
+            *(format_number(label["specificity_at_sensitivity"][point]) for point in points),
         )
         for key, label in chosen.items()
     ]
-    baseline = tuple(number(1 - float(point)) for point in points)
+    baseline = tuple(format_number(1 - float(point)) for point in points)
     return Table(
-        f"Operating points on {source(figures)}",
+        f"Operating points on {measured_on(figures)}",
         (
             "label",
             *(f"sensitivity at specificity {point}" for point in points),
@@ -201,16 +201,21 @@ def operating(figures: Figures) -> Table | None:
     )
 
 
-def calibration(figures: Figures) -> Table | None:
-    """How far probabilities are from what was observed; None where no label is calibrated."""
+def calibration_table(figures: Metrics) -> Table | None:
+    """Table of calibration errors; None where no label is calibrated."""
     rows = [
-        (key, number(label.get("brier")), number(label.get("brier_prevalence")), number(label["ece"]))
+        (
+            key,
+            format_number(label.get("brier")),
+            format_number(label.get("brier_prevalence")),
+            format_number(label["ece"]),
+        )
         for key, label in _labels(figures, rare=False).items()
         if label["calibrated"]
     ]
     return (
         Table(
-            f"Probabilities on {source(figures)}",
+            f"Probabilities on {measured_on(figures)}",
             ("label", "Brier", "Brier of the prevalence", "ECE"),
             tuple(rows),
             "Labels without a calibration give a score, and a score is not a probability.",
@@ -220,46 +225,46 @@ def calibration(figures: Figures) -> Table | None:
     )
 
 
-def abnormal(figures: Figures) -> Table | None:
-    """Abnormal studies told from normal ones; None for a bundle that does not say."""
+def abnormality_table(figures: Metrics) -> Table | None:
+    """Table of abnormal against normal studies; None for a bundle without such a label."""
     found = figures.get("abnormal")
     if not found:
         return None
     kept = f"{found['normal_recall']:.2f}"
     return Table(
-        f"Abnormal or normal on {source(figures)}",
+        f"Abnormal or normal on {measured_on(figures)}",
         ("score", "abnormal", "normal", "AUC (95 % interval)", f"abnormal recall at normal recall {kept}"),
         (
             (
                 found["score"],
                 str(found["n_abnormal"]),
                 str(found["n_normal"]),
-                ranged(found, "auc"),
-                ranged(found, "recall"),
+                format_with_interval(found, "auc"),
+                format_with_interval(found, "recall"),
             ),
-            ("baseline", "", "", number(found["auc_random"]), number(found["recall_random"])),
+            ("baseline", "", "", format_number(found["auc_random"]), format_number(found["recall_random"])),
         ),
         "Baseline: a random order.",
     )
 
 
-def subgroups(figures: Figures) -> Table | None:
-    """Macro AUC and abnormal or normal by subgroup; None where none is known."""
+def subgroup_table(figures: Metrics) -> Table | None:
+    """Table of the macro AUC and the abnormal AUC by subgroup; None where no subgroup is known."""
     rows = [
         (
             f"{division}: {group}",
             str(found["n_studies"]),
             str(found["macro"]["n_labels"]),
-            ranged(found["macro"], "auc"),
-            number(found["macro"]["auc_everyone"]),
-            ranged(found["abnormal"], "auc") if found["abnormal"] else NOTHING,
+            format_with_interval(found["macro"], "auc"),
+            format_number(found["macro"]["auc_everyone"]),
+            format_with_interval(found["abnormal"], "auc") if found["abnormal"] else DASH,
         )
         for division, groups in figures.get("subgroups", {}).items()
         for group, found in groups.items()
     ]
     return (
         Table(
-            f"Subgroups on {source(figures)}",
+            f"Subgroups on {measured_on(figures)}",
             (
                 "subgroup",
                 "studies",
@@ -277,14 +282,14 @@ def subgroups(figures: Figures) -> Table | None:
     )
 
 
-def words(figures: Figures) -> Table | None:
-    """Frequent words of the reports by label; None where there are no reports."""
+def report_text_table(figures: Metrics) -> Table | None:
+    """Table of frequent words of the reports by label; None where there are no reports."""
     found = figures.get("words")
     if not found:
         return None
     groups = {"all reports": found["all"], **found["labels"]}
     return Table(
-        f"Words of the reports of {source(figures)}",
+        f"Words of the reports of {measured_on(figures)}",
         ("reports", "number", "words (mean)", "most frequent terms"),
         tuple(
             (
@@ -299,24 +304,24 @@ def words(figures: Figures) -> Table | None:
     )
 
 
-def every(figures: Figures) -> list[Table]:
-    """All tables, in the order of a reader's questions."""
+def all_tables(figures: Metrics) -> list[Table]:
+    """All tables of an evaluation that are not empty, from the summary to details."""
     tables = (
-        overall(figures),
-        accuracy(figures),
-        abnormal(figures),
-        labels(figures),
-        rare(figures),
-        operating(figures),
-        calibration(figures),
-        subgroups(figures),
-        words(figures),
+        macro_table(figures),
+        accuracy_table(figures),
+        abnormality_table(figures),
+        label_table(figures),
+        rare_label_table(figures),
+        operating_point_table(figures),
+        calibration_table(figures),
+        subgroup_table(figures),
+        report_text_table(figures),
     )
     return [table for table in tables if table is not None and table.rows]
 
 
-def remarks(figures: Figures) -> list[str]:
-    """What a reader must know before any figure: warnings, and what was left out."""
+def caveats(figures: Metrics) -> list[str]:
+    """Warnings to read before the metrics, and what was left out."""
     found = list(figures.get("warnings", ()))
     if absent := figures.get("not_in_dataset"):
         found.append(f"The data set does not speak of {', '.join(absent)}: nothing is measured of them.")
@@ -327,7 +332,7 @@ def remarks(figures: Figures) -> list[str]:
     return found
 
 
-def _labels(figures: Figures, *, rare: bool) -> dict[str, Figures]:
+def _labels(figures: Metrics, *, rare: bool) -> dict[str, Metrics]:
     return {
         key: label
         for key, label in figures["labels"].items()
@@ -335,24 +340,26 @@ def _labels(figures: Figures, *, rare: bool) -> dict[str, Figures]:
     }
 
 
-def ranged(figures: Figures, name: str) -> str:
-    """A figure with its interval."""
+def format_with_interval(figures: Metrics, name: str) -> str:
+    """Metric with its interval as text."""
     value, low, high = (figures.get(f"{name}{end}") for end in ("", "_low", "_high"))
     return (
-        number(value) if low is None or high is None else f"{number(value)} ({number(low)} to {number(high)})"
+        format_number(value)
+        if low is None or high is None
+        else f"{format_number(value)} ({format_number(low)} to {format_number(high)})"
     )
 
 
-def number(value: float | None) -> str:
-    """Three decimals, or a dash for what could not be measured."""
-    return NOTHING if value is None else f"{value:.3f}"
+def format_number(value: float | None) -> str:
+    """Number with three decimals, or a dash for None."""
+    return DASH if value is None else f"{value:.3f}"
 
 
-def paragraphs(texts: Iterable[str]) -> str:
-    """Texts of any line length as paragraphs; tables and code keep their lines."""
+def join_paragraphs(texts: Iterable[str]) -> str:
+    """Join texts as Markdown paragraphs of one line; tables and code keep their lines."""
     return "\n\n".join(text if text.startswith(("|", "```")) else " ".join(text.split()) for text in texts)
 
 
-def bullets(items: Sequence[str]) -> str:
-    """A Markdown list."""
+def bullet_list(items: Sequence[str]) -> str:
+    """Markdown list of the items."""
     return "\n".join(f"- {' '.join(item.split())}" for item in items)

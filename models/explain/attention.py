@@ -1,11 +1,11 @@
-"""Attention rollout (Abnar & Zuidema 2020): which patches the answer of a transformer is mixed from.
+"""Attention rollout (Abnar & Zuidema 2020): how much each patch contributes to a transformer's output.
 
-It is followed backwards, as a row of weights over the patches and not as a product of matrices: from the
+It is computed backwards, as a row of weights over the patches and not as a product of matrices: from the
 class token or the average of the last patches, half by the residual path and half by attention, averaged
-over the heads, block by block. Swin's windows and their shifts are followed as they are, and a merged patch
-is handed on to the four that it was made from.
+over the heads, block by block. Swin's shifted windows are followed exactly, and the weight of a merged patch
+is split among the four that it was made from.
 
-The map knows nothing of the finding: it is the same for all.
+The map does not depend on the finding: it is the same for all.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ from timm.models.swin_transformer import (
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from models.architectures import Network
-from models.bundles.predictor import Predictor, Reading
+from models.architectures.interface import Network
+from models.bundles.predictor import Predictor, TracedPrediction
 
 
 def is_transformer(network: Network) -> bool:
-    """Whether the image tower is one whose attention can be followed."""
+    """True where the image tower is a transformer whose attention can be followed."""
     return isinstance(network.towers["image"], SwinTransformer | VisionTransformer)
 
 
-def draw(predictor: Predictor, reading: Reading, columns: Sequence[int], films: Sequence[int]) -> Tensor:
+def draw(
+    predictor: Predictor, traced: TracedPrediction, columns: Sequence[int], films: Sequence[int]
+) -> Tensor:
     """Maps of shape (findings, films, height, width), equal for all findings."""
     network = predictor.network
     tower = network.towers["image"]
     with torch.inference_mode(), _recorded(tower) as attentions:
-        patches = network(predictor.batch(reading.study, films)).features
+        patches = network(predictor.batch(traced.study, films)).features
     assert patches is not None
     if isinstance(tower, SwinTransformer):
         mixed = _swin(tower, attentions, patches)
@@ -61,7 +63,7 @@ def _recorded(tower: nn.Module) -> Iterator[dict[nn.Module, Tensor]]:
 
         hooks.append(block.attn.attn_drop.register_forward_pre_hook(keep))  # type: ignore[union-attr]
 
-    # Fused kernels never write the weights down.
+    # Fused kernels do not expose the attention weights.
     fused = [block.attn.fused_attn for block in blocks]
     try:
         for block in blocks:
@@ -104,12 +106,12 @@ def _swin(tower: SwinTransformer, attentions: dict[nn.Module, Tensor], patches: 
 
 
 def _attended(block: SwinTransformerBlock, attention: Tensor, weights: Tensor) -> Tensor:
-    """What the patches of a block hand on to those that they attended to."""
+    """Weights of a block's patches, passed on to the patches that they attended to."""
     down, across = block.shift_size
     _, rows, columns, _ = weights.shape
     height, width = block.window_size
     shifted = torch.roll(weights, (-down, -across), (1, 2))
-    # As the block itself does where its windows do not fit: what is added has no weight.
+    # Padding as in the block itself, where its windows do not fit; padded cells have weight 0.
     padded = nn.functional.pad(shifted, (0, 0, 0, -columns % width, 0, -rows % height))
     windows = window_partition(padded, (height, width)).flatten(1)
     windows = torch.einsum("wi,wij->wj", windows, attention).view(-1, height, width, 1)

@@ -1,6 +1,6 @@
 """Integrated Gradients (Sundararajan et al. 2017) and occlusion (Zeiler & Fergus 2014), both by captum.
 
-captum is imported when a map is drawn: a worker needs none of it.
+captum is imported when a map is drawn: a worker does not need it.
 """
 
 from __future__ import annotations
@@ -12,30 +12,31 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from models.architectures import Batch
-from models.bundles.predictor import Predictor, Reading
+from models.architectures.interface import Batch
+from models.bundles.predictor import Predictor, TracedPrediction
 from models.errors import UsageError
 
-#: Steps on the way from a black film to the film.
+#: Integration steps from a black film to the film.
 _STEPS = 32
-#: Films of a step's path that go through the network together.
+#: Images in one forward pass.
 _TOGETHER = 16
-#: A window covers this share of the film's side, and moves by half of itself.
+#: Side of the occlusion window as a share of the image side; it moves by half its side.
 _WINDOW = 1 / 7
-#: Spread of the smoothing of Integrated Gradients, as share of the side: single pixels have no meaning.
+#: Standard deviation of the smoothing of Integrated Gradients, as a share of the image side: single pixels
+#: have no meaning.
 _SMOOTHING = 1 / 56
 
 
-def captum() -> ModuleType:
-    """The library's attributions.
+def import_captum() -> ModuleType:
+    """Import the attributions of captum.
 
     Raises
     ------
     UsageError
-        If it is not installed.
+        If captum is not installed.
     """
     try:
-        import captum.attr  # noqa: PLC0415 - not for those who only read films
+        import captum.attr  # noqa: PLC0415 - of an extra
     except ImportError as error:
         raise UsageError(
             "Integrated Gradients, occlusion and the weights of words need captum: install "
@@ -45,13 +46,13 @@ def captum() -> ModuleType:
     return library
 
 
-def answer(predictor: Predictor, given: Batch, columns: Sequence[int]) -> Callable[[Tensor], Tensor]:
-    """Function from variants of one image to the logits of some findings, the text staying as it is.
+def logit_function(predictor: Predictor, given: Batch, columns: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Function from variants of one image to the logits of some findings, with the text unchanged.
 
     Parameters
     ----------
     given
-        Of one row.
+        Input of one row.
     """
 
     def logits(images: Tensor) -> Tensor:
@@ -63,20 +64,21 @@ def answer(predictor: Predictor, given: Batch, columns: Sequence[int]) -> Callab
 
 
 def integrated_gradients(
-    predictor: Predictor, reading: Reading, columns: Sequence[int], films: Sequence[int]
+    predictor: Predictor, traced: TracedPrediction, columns: Sequence[int], films: Sequence[int]
 ) -> Tensor:
-    """Maps of shape (findings, films, size, size): what each pixel adds to the logit, from a black film on.
+    """Maps of shape (findings, films, size, size): contribution of each pixel to the logit.
 
-    Summed over the channels, smoothed, and without what speaks against the finding.
+    The baseline is a black film. Contributions are summed over the channels and smoothed; negative ones are
+    set to 0.
     """
-    library = captum()
+    library = import_captum()
     size = predictor.preprocessing.size
     maps = torch.zeros(len(columns), len(films), size, size)
     black = -predictor.preprocessing.mean / predictor.preprocessing.std
     for place, film in enumerate(films):
-        given = predictor.batch(reading.study, [film])
+        given = predictor.batch(traced.study, [film])
         for row, column in enumerate(columns):
-            method = library.IntegratedGradients(answer(predictor, given, [column]))
+            method = library.IntegratedGradients(logit_function(predictor, given, [column]))
             with torch.enable_grad():
                 found = method.attribute(
                     given.images, black, target=0, n_steps=_STEPS, internal_batch_size=_TOGETHER
@@ -87,19 +89,21 @@ def integrated_gradients(
     return blurred.clamp(min=0)
 
 
-def occlusion(predictor: Predictor, reading: Reading, columns: Sequence[int], films: Sequence[int]) -> Tensor:
-    """Maps of shape (findings, films, size, size): how far the logit falls when a pixel is covered.
+def occlusion(
+    predictor: Predictor, traced: TracedPrediction, columns: Sequence[int], films: Sequence[int]
+) -> Tensor:
+    """Maps of shape (findings, films, size, size): drop of the logit when a pixel is covered.
 
     The cover is a square of the film's mean grey; a pixel gets the mean over the squares that cover it.
     """
-    library = captum()
+    library = import_captum()
     maps = []
     for film in films:
-        given = predictor.batch(reading.study, [film])
+        given = predictor.batch(traced.study, [film])
         images = given.images.contiguous()
         side = max(1, round(_WINDOW * images.shape[-1]))
         with torch.inference_mode():
-            found = library.Occlusion(answer(predictor, given, columns)).attribute(
+            found = library.Occlusion(logit_function(predictor, given, columns)).attribute(
                 images,
                 (images.shape[1], side, side),
                 (images.shape[1], max(1, side // 2), max(1, side // 2)),

@@ -1,17 +1,17 @@
-"""What is explained of a study: which findings, and on which of its films."""
+"""Targets of an explanation: the findings of a study, and the film for each."""
 
 from __future__ import annotations
 
 from models.processing.types import FindingScore, Prediction
 
-#: No finding that has a place on the film.
+#: Key of normality, which has no location on a film.
 NORMAL = "normal"
 
 
-def reported(prediction: Prediction, limit: int) -> tuple[str, ...]:
+def reported_findings(prediction: Prediction, limit: int) -> tuple[str, ...]:
     """Return the keys of the findings that get a heat map: the present ones, most certain first.
 
-    Normality is no finding that has a place on the film; abnormality is where the model saw it.
+    Normality has no location and gets none; abnormality gets one.
     """
     present = [entry for entry in prediction.findings if entry.present and entry.key != NORMAL]
     present.sort(key=_certainty, reverse=True)

@@ -1,6 +1,6 @@
-"""Which words of the text speak for a finding: Integrated Gradients from a text without words.
+"""Word attribution: contribution of each word of the text to a finding, by Integrated Gradients.
 
-For the networks that read a text beside the films.
+It suits the networks that read a text beside the films. The baseline is a text of padding alone.
 """
 
 from __future__ import annotations
@@ -11,30 +11,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.architectures import Batch
-from models.bundles.predictor import Predictor, Reading
+from models.architectures.interface import Batch
+from models.bundles.predictor import Predictor, TracedPrediction
 from models.errors import PredictionError, UsageError
-from models.explain.attribution import captum
+from models.explain.attribution import import_captum
 from models.text.tokenizer import Tokens
 
+#: Integration steps.
 _STEPS = 32
+#: Texts in one forward pass.
 _TOGETHER = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """One word of a text, and what it adds.
+class WordAttribution:
+    """One word of a text with its contribution.
 
     Attributes
     ----------
     text
-        As it stands in the text.
+        Word as it is written in the text.
     start, end
-        Its place in the text, in characters.
+        Position in the text, in characters; `end` is exclusive.
     weight
-        What it adds to the finding's logit; below zero it speaks against the finding. The words and what
-        stands around them (the network's own tokens) add up to the logit's distance from that of a text of
-        padding alone.
+        Contribution to the finding's logit; below zero it speaks against the finding. Words and special
+        tokens together add up to the difference from the logit of a text of padding alone.
     """
 
     text: str
@@ -43,7 +44,9 @@ class Word:
     weight: float
 
 
-def words(predictor: Predictor, reading: Reading, key: str, *, film: int = 0) -> tuple[Word, ...]:
+def attribute_words(
+    predictor: Predictor, traced: TracedPrediction, key: str, *, film: int = 0
+) -> tuple[WordAttribution, ...]:
     """Weigh the words of a study's text for a finding on one of its films.
 
     Parameters
@@ -54,11 +57,11 @@ def words(predictor: Predictor, reading: Reading, key: str, *, film: int = 0) ->
     Raises
     ------
     PredictionError
-        If the key is none of the bundle's.
+        If the bundle has no such finding.
     UsageError
         If the bundle reads no text, the study has none, or captum is not installed.
     """
-    text = (reading.study.text or "").strip()
+    text = (traced.study.text or "").strip()
     if predictor.text == "none" or predictor.tokenizer is None:
         raise UsageError(f"bundle {predictor.identity.name} reads films alone: there are no words to weigh")
     if not text:
@@ -66,12 +69,12 @@ def words(predictor: Predictor, reading: Reading, key: str, *, film: int = 0) ->
     columns = {label.key: column for column, label in enumerate(predictor.labels)}
     if key not in columns:
         raise PredictionError(f"bundle {predictor.identity.name} has no finding {key} to explain")
-    given = predictor.batch(reading.study, [film])
+    given = predictor.batch(traced.study, [film])
     assert given.tokens is not None
     weights = _of_tokens(predictor, given, columns[key])
     found = []
     for start, end, tokens in predictor.tokenizer.words(text):
-        found.append(Word(text[start:end], start, end, float(weights[tokens].sum())))
+        found.append(WordAttribution(text[start:end], start, end, float(weights[tokens].sum())))
     return tuple(found)
 
 
@@ -87,7 +90,7 @@ def _of_tokens(predictor: Predictor, given: Batch, column: int) -> Tensor:
         return found
 
     tower: Any = network.towers["text"]
-    method = captum().LayerIntegratedGradients(logit, tower.get_input_embeddings())
+    method = import_captum().LayerIntegratedGradients(logit, tower.get_input_embeddings())
     padding = torch.full_like(given.tokens.input_ids, predictor.tokenizer.layout.pad_id)
     with torch.enable_grad():
         found = method.attribute(

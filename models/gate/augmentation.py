@@ -30,7 +30,7 @@ def vary(film: FloatArray, generator: Generator) -> FloatArray:
     Returns
     -------
     numpy.ndarray
-        Of nearly the same shape, float32 in [0, 1].
+        Film of nearly the same shape, float32 in [0, 1].
     """
     changed = _exposed(_framed(_moved(film, generator), generator), generator)
     if _coin(generator, 0.3):

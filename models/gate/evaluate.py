@@ -1,4 +1,4 @@
-"""How often the gate errs: chest films that it turns away, other pictures that it lets through."""
+"""Error rates of the gate: chest films that it refuses, other pictures that it accepts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from models.bundles.weights import WEIGHTS
 from models.data.dataset import FilmDataset, LabelledStudy
 from models.gate.augmentation import corner, invert, turn, vary
-from models.gate.model import Gate, GateVerdict, Objection
+from models.gate.model import Gate, GateResult, RefusalReason
 from models.gate.negatives import Negatives
 from models.gate.synthetic_negatives import HELD_OUT, draw
 from models.processing.types import Film, FloatArray
@@ -62,7 +62,7 @@ def measure_gate(
         If there is no such split, or a picture cannot be read.
     """
     films: dict[str, Any] = {}
-    others: dict[str, list[GateVerdict]] = {}
+    others: dict[str, list[GateResult]] = {}
     for dataset in datasets:
         studies = dataset.split(split)
         films[dataset.name] = _films(gate, studies, progress)
@@ -112,8 +112,8 @@ def _films(
             reasons[str(plain.reason)] += 1
         found["kept"].append(plain.reason is None)
         found["kept_varied"].append(varied.reason is None)
-        found["inverted"].append(inverted.reason is Objection.INVERTED)
-        found["rotated"].append(turned.reason is Objection.ROTATED)
+        found["inverted"].append(inverted.reason is RefusalReason.INVERTED)
+        found["rotated"].append(turned.reason is RefusalReason.ROTATED)
         progress(number + 1, len(listed))
     shares = {name: share(sum(hits), len(hits)) for name, hits in found.items()}
     return {**shares, "view": share(right, views), "refused_for": dict(sorted(reasons.items()))}
@@ -126,8 +126,8 @@ def _corners(studies: tuple[LabelledStudy, ...]) -> Iterator[FloatArray]:
             yield corner(study.read(study.films[0]), generator)
 
 
-def _judge(gate: Gate, pictures: Iterable[FloatArray]) -> list[GateVerdict]:
-    verdicts: list[GateVerdict] = []
+def _judge(gate: Gate, pictures: Iterable[FloatArray]) -> list[GateResult]:
+    verdicts: list[GateResult] = []
     waiting: list[Film] = []
     for picture in pictures:
         waiting.append(Film(str(len(verdicts) + len(waiting)), picture))
@@ -137,7 +137,7 @@ def _judge(gate: Gate, pictures: Iterable[FloatArray]) -> list[GateVerdict]:
     return verdicts + gate.judge(waiting)
 
 
-def _refusals(verdicts: list[GateVerdict]) -> dict[str, Any]:
+def _refusals(verdicts: list[GateResult]) -> dict[str, Any]:
     reasons = Counter(str(verdict.reason) for verdict in verdicts if verdict.reason is not None)
     return {
         "refused": share(reasons.total(), len(verdicts)),

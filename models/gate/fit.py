@@ -1,4 +1,4 @@
-"""How the gate is fitted: features once, answers by logistic regression, a Gaussian for each view."""
+"""Fitting of the gate: features once, logistic regressions on them, and a Gaussian for each view."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
 
-from models.bundles.weights import packed, unpacked
+from models.bundles.weights import pack_weights, unpack_weights
 from models.data.dataset import FilmDataset
 from models.errors import RecipeError
 from models.gate.augmentation import corner, invert, part, turn, vary
@@ -37,19 +37,19 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """What a picture shows.
+class PictureKind:
+    """Kind of a picture: what it shows and how it was made.
 
     Attributes
     ----------
     split
         ``train`` or ``val``.
     view
-        Of :data:`VIEWS`; empty for a picture that is no chest film.
+        One of :data:`VIEWS`; empty for a picture that is no chest film.
     film
-        Number of the chest film that it was made from.
+        Index of the chest film that it was made from, or -1.
     varied, inverted, rotated
-        What was done to it.
+        Changes that were made to the film.
     """
 
     split: str = "train"
@@ -60,23 +60,25 @@ class Kind:
     rotated: bool = False
 
 
-Picture = tuple[Kind, FloatArray]
+Picture = tuple[PictureKind, FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PictureFeatures:
     """Features of pictures, shape (n, width), and what the pictures show."""
 
     features: NDArray[np.float32]
-    kinds: list[Kind]
+    kinds: list[PictureKind]
 
-    def where(self, holds: Callable[[Kind], bool]) -> Mask:
-        """Which pictures are of a kind."""
+    def where(self, holds: Callable[[PictureKind], bool]) -> Mask:
+        """Mask of the pictures whose kind meets a condition."""
         return np.array([holds(kind) for kind in self.kinds], dtype=bool)
 
-    def only(self, mask: Mask) -> Seen:
-        """Some of them."""
-        return Seen(self.features[mask], [kind for kind, kept in zip(self.kinds, mask, strict=True) if kept])
+    def only(self, mask: Mask) -> PictureFeatures:
+        """Selection of the pictures by a mask."""
+        return PictureFeatures(
+            self.features[mask], [kind for kind, kept in zip(self.kinds, mask, strict=True) if kept]
+        )
 
 
 def fit_gate(
@@ -155,7 +157,7 @@ def _films(
         if view in VIEWS
     ]
     for number, (split, view, path, read) in enumerate(listed):
-        film, kind = read(path), Kind(split, view, number)
+        film, kind = read(path), PictureKind(split, view, number)
         yield kind, film
         # So few films give the thresholds that each is varied more often.
         for _ in range(1 if split == "train" else 3):
@@ -166,19 +168,19 @@ def _films(
             turned = turn(vary(film, generator), 1 + int(generator.integers(3)))
             yield replace(kind, rotated=True, varied=True), turned
         if number % _CORNERS == 0:
-            yield Kind(split), corner(film, generator)
+            yield PictureKind(split), corner(film, generator)
         progress(number + 1, len(listed))
 
 
 def _others(pictures: Iterable[FloatArray], generator: Generator) -> Iterator[Picture]:
     """Pictures that are no chest films as they are, varied and in part, some of them inverted."""
     for picture in pictures:
-        yield Kind(), picture
+        yield PictureKind(), picture
         for changed in (vary(picture, generator), vary(part(picture, generator), generator)):
-            yield Kind(varied=True), invert(changed) if generator.integers(3) == 0 else changed
+            yield PictureKind(varied=True), invert(changed) if generator.integers(3) == 0 else changed
 
 
-def _see(gate: Gate, pictures: Iterable[Picture]) -> Seen:
+def _see(gate: Gate, pictures: Iterable[Picture]) -> PictureFeatures:
     """Features of all pictures; none is kept longer than it takes."""
     kinds, features, waiting = [], [], []
     for kind, picture in pictures:
@@ -189,10 +191,10 @@ def _see(gate: Gate, pictures: Iterable[Picture]) -> Seen:
             waiting.clear()
     if waiting:
         features.append(gate.features(torch.stack(waiting)).numpy())
-    return Seen(np.concatenate(features), kinds)
+    return PictureFeatures(np.concatenate(features), kinds)
 
 
-def _standardise(network: GateNetwork, seen: Seen) -> None:
+def _standardise(network: GateNetwork, seen: PictureFeatures) -> None:
     plain = seen.features[
         seen.where(lambda kind: kind.split == "train" and _ordinary(kind) and not kind.varied)
     ]
@@ -201,8 +203,8 @@ def _standardise(network: GateNetwork, seen: Seen) -> None:
     network.spread.copy_(torch.from_numpy(plain.std(axis=0) + 1e-3))
 
 
-def _ordinary(kind: Kind) -> bool:
-    """Whether it is a chest film that ought to pass."""
+def _ordinary(kind: PictureKind) -> bool:
+    """Return True for a chest film that the gate should accept."""
     return bool(kind.view) and not kind.inverted and not kind.rotated
 
 
@@ -212,7 +214,7 @@ def _standardised(network: GateNetwork, features: NDArray[np.float32]) -> NDArra
 
 
 #: Which pictures each answer is fitted to, and for which of them it is yes.
-_QUESTIONS: dict[str, tuple[Callable[[Kind], bool], Callable[[Kind], bool]]] = {
+_QUESTIONS: dict[str, tuple[Callable[[PictureKind], bool], Callable[[PictureKind], bool]]] = {
     "lateral": (lambda kind: bool(kind.view), lambda kind: kind.view == "lateral"),
     "inverted": (lambda kind: bool(kind.view), lambda kind: kind.inverted),
     "rotated": (lambda kind: bool(kind.view), lambda kind: kind.rotated),
@@ -220,7 +222,7 @@ _QUESTIONS: dict[str, tuple[Callable[[Kind], bool], Callable[[Kind], bool]]] = {
 }
 
 
-def _answer(network: GateNetwork, seen: Seen) -> None:
+def _answer(network: GateNetwork, seen: PictureFeatures) -> None:
     """Fit the linear answers to the train split."""
     features = _standardised(network, seen.features)
     train = seen.where(lambda kind: kind.split == "train")
@@ -233,7 +235,7 @@ def _answer(network: GateNetwork, seen: Seen) -> None:
         network.answers.bias[row] = float(model.intercept_[0])
 
 
-def _upright(network: GateNetwork, seen: Seen) -> Seen:
+def _upright(network: GateNetwork, seen: PictureFeatures) -> PictureFeatures:
     """Leave out, with all its variants, each film that is found lying on its side as it came."""
     scores, _ = network.judge(torch.from_numpy(seen.features))
     lying = scores[:, ANSWERS.index("rotated")].numpy() >= 0.5  # noqa: PLR2004 - the likelier of two
@@ -242,7 +244,7 @@ def _upright(network: GateNetwork, seen: Seen) -> Seen:
     return seen.only(seen.where(lambda kind: kind.film not in odd))
 
 
-def _place(network: GateNetwork, seen: Seen) -> None:
+def _place(network: GateNetwork, seen: PictureFeatures) -> None:
     """A Gaussian for each view, its covariance shrunk (Ledoit & Wolf 2004)."""
     features = _standardised(network, seen.features).astype(np.float64)
     fitted = seen.where(lambda kind: kind.split == "train" and _ordinary(kind))
@@ -257,11 +259,11 @@ def _place(network: GateNetwork, seen: Seen) -> None:
 def _rounded(network: GateNetwork) -> GateNetwork:
     """The network as it will be read again."""
     again = GateNetwork(backbone=network.name, channels=network.channels)
-    again.load_state_dict(unpacked(packed(network)), strict=False)
+    again.load_state_dict(unpack_weights(pack_weights(network)), strict=False)
     return again.requires_grad_(False).eval()
 
 
-def _thresholds(network: GateNetwork, seen: Seen, kept: float) -> Thresholds:
+def _thresholds(network: GateNetwork, seen: PictureFeatures, kept: float) -> Thresholds:
     """Thresholds that cost no more than the share ``1 - kept`` of the varied films of ``val`` each."""
     val = seen.only(seen.where(lambda kind: kind.split == "val" and _ordinary(kind)))
     scores, distances = network.judge(torch.from_numpy(val.features))

@@ -1,12 +1,12 @@
-"""The gate in front of the models: is a picture a chest film, frontal or lateral, upright, lungs dark.
+"""Gate in front of the models: accepts chest films, frontal or lateral, upright, with dark lungs.
 
 ::
 
     <name>-<version>/
-      gate.toml            what it is, its thresholds, and the sha256 of every other file
-      weights.safetensors  of its network
-      metrics.json         how often it errs
-      README.md            card, generated from metrics.json
+      gate.toml            description, thresholds, and the SHA-256 of every other file
+      weights.safetensors  weights of the network
+      metrics.json         error rates
+      README.md            model card, generated from metrics.json
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.bundles.manifest import ADDED, read_table, sha256_of, toml, verify
-from models.bundles.shipped import find_folder
-from models.bundles.weights import WEIGHTS, load_weights, packed
+from models.bundles.lookup import find_bundle_folder
+from models.bundles.manifest import AMENDABLE, file_hashes, read_table, to_toml, verify_folder
+from models.bundles.weights import WEIGHTS, load_weights, pack_weights
 from models.errors import BundleError, PredictionError
 from models.gate.network import VIEWS, GateNetwork
 from models.processing.transforms import Preprocessing
 from models.processing.types import Film, FloatArray
 
 MANIFEST = "gate.toml"
-"""Unlike that of a bundle of findings, so that neither is taken for the other."""
+"""Name of the manifest; differs from that of a bundle of findings, so that neither is taken for the other."""
 
 #: Films that go through the network together.
 _FILMS_AT_ONCE = 16
 
 
-class Objection(enum.StrEnum):
-    """Why a film is not fit for the models; the worker finds the coded reason under the same key."""
+class RefusalReason(enum.StrEnum):
+    """Reason why a film is refused; the worker finds the coded reason under the same key."""
 
     BLANK = "blank"
     NOT_CHEST = "not_chest"
@@ -48,16 +48,16 @@ class Objection(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Where a score becomes an objection.
+    """Thresholds at which a score refuses a film.
 
     Attributes
     ----------
     chest
-        A film with a lower chest score is none.
+        Smallest chest score of an accepted film.
     inverted, rotated
-        A film with this score or more is.
+        Scores from which a film counts as inverted or rotated.
     distance
-        A film that lies farther from the chest films of both views is unlike them.
+        Largest distance of an accepted film from the chest films of either view.
     """
 
     chest: float
@@ -73,23 +73,23 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class GateVerdict:
-    """What the gate says of one film. Its scores are no probabilities: they are not calibrated.
+class GateResult:
+    """Result of the gate for one film. The scores are not calibrated, hence no probabilities.
 
     Attributes
     ----------
     film
-        Identifier.
+        Identifier of the film.
     view
         ``frontal`` or ``lateral``; without meaning when the film is refused.
     view_score
-        Of that view, in [0.5, 1].
+        Score of that view, in [0.5, 1].
     chest_score, inverted_score, rotated_score
-        In [0, 1].
+        Scores in [0, 1].
     distance
-        To the nearest of the places of the views, about 1 for an ordinary film.
+        Distance to the nearer centre of the two views; about 1 for an ordinary film.
     reason
-        Why the film is not fit for the models; None when it is.
+        Reason why the film is refused; None when it is accepted.
     """
 
     film: str
@@ -99,25 +99,25 @@ class GateVerdict:
     inverted_score: float
     rotated_score: float
     distance: float
-    reason: Objection | None
+    reason: RefusalReason | None
 
 
 @dataclass(frozen=True, slots=True)
 class GateManifest:
-    """What ``gate.toml`` says, without the hashes.
+    """Content of ``gate.toml``, without the hashes.
 
     Attributes
     ----------
     name, version, summary
-        Of the gate.
+        Name, version and summary of the gate.
     fitted_to
-        Data sets of films and sources of other pictures that it has seen.
+        Data sets of films and sources of other pictures that the gate was fitted to.
     backbone
         Name of a timm configuration.
     preprocessing
-        Of the films.
+        Preprocessing of the films.
     thresholds
-        Of its objections.
+        Thresholds of refusal.
     """
 
     name: str
@@ -134,7 +134,7 @@ class GateManifest:
         return f"{self.name}-{self.version}"
 
     def dump(self, hashes: Mapping[str, str]) -> str:
-        """As the text of ``gate.toml``."""
+        """Text of ``gate.toml``."""
         entries = {"name": self.name, "version": self.version, "summary": self.summary}
         tables: dict[str, Mapping[str, Any]] = {
             "architecture": {"backbone": self.backbone},
@@ -142,7 +142,7 @@ class GateManifest:
             "thresholds": {field.name: getattr(self.thresholds, field.name) for field in fields(Thresholds)},
             "sha256": hashes,
         }
-        return toml({**entries, "fitted_to": list(self.fitted_to)}, tables)
+        return to_toml({**entries, "fitted_to": list(self.fitted_to)}, tables)
 
 
 class Gate:
@@ -151,9 +151,9 @@ class Gate:
     Parameters
     ----------
     path
-        Its folder.
+        Folder of the gate.
     device
-        Of torch.
+        Torch device.
 
     Raises
     ------
@@ -185,7 +185,7 @@ class Gate:
         BundleError
             If it is not there, not whole, or does not fit the device.
         """
-        gate = cls(find_folder(name_or_path, MANIFEST), device=device)
+        gate = cls(find_bundle_folder(name_or_path, MANIFEST), device=device)
         side = gate.manifest.preprocessing.grid
         gate.judge([Film("first", np.eye(side, dtype=np.float32))])
         return gate
@@ -196,15 +196,15 @@ class Gate:
         return f"{self.manifest.name} {self.manifest.version} {self.hashes[WEIGHTS][:12]}"
 
     @torch.inference_mode()
-    def judge(self, films: Sequence[Film]) -> list[GateVerdict]:
-        """Say of each film what it shows, and whether the models may read it.
+    def judge(self, films: Sequence[Film]) -> list[GateResult]:
+        """Judge each film: its view, and whether the models may read it.
 
         Raises
         ------
         PredictionError
             If the network gives a value that is not a number.
         """
-        verdicts: list[GateVerdict] = []
+        verdicts: list[GateResult] = []
         for start in range(0, len(films), _FILMS_AT_ONCE):
             some = films[start : start + _FILMS_AT_ONCE]
             standard = torch.stack([self.standardise(film.pixels) for film in some])
@@ -220,8 +220,7 @@ class Gate:
     def standardise(self, pixels: FloatArray) -> Tensor:
         """Bring one film to the square grid, shape (grid, grid).
 
-        Of a film with many pixels some are passed over: the network sees a fraction of them anyway, and to
-        average them all takes longer than the network does.
+        Pixels of a large film are skipped: averaging all of them would take longer than the network.
         """
         grid = self.manifest.preprocessing.grid
         rows, columns = (max(1, side // (2 * grid)) for side in pixels.shape)
@@ -233,17 +232,17 @@ class Gate:
         images = self.manifest.preprocessing.tensor(standard)
         return self.network.features(images.to(self.device)).float()
 
-    def _verdict(self, film: str, scores: Sequence[float], distance: float, *, blank: bool) -> GateVerdict:
+    def _verdict(self, film: str, scores: Sequence[float], distance: float, *, blank: bool) -> GateResult:
         lateral, inverted, rotated, chest = scores
         thresholds = self.manifest.thresholds
         objections = {
-            Objection.BLANK: blank,
-            Objection.NOT_CHEST: chest < thresholds.chest,
-            Objection.INVERTED: inverted >= thresholds.inverted,
-            Objection.ROTATED: rotated >= thresholds.rotated,
-            Objection.OUT_OF_DISTRIBUTION: distance > thresholds.distance,
+            RefusalReason.BLANK: blank,
+            RefusalReason.NOT_CHEST: chest < thresholds.chest,
+            RefusalReason.INVERTED: inverted >= thresholds.inverted,
+            RefusalReason.ROTATED: rotated >= thresholds.rotated,
+            RefusalReason.OUT_OF_DISTRIBUTION: distance > thresholds.distance,
         }
-        return GateVerdict(
+        return GateResult(
             film=film,
             view=VIEWS[lateral >= 0.5],  # noqa: PLR2004 - the likelier of two
             view_score=max(lateral, 1 - lateral),
@@ -261,9 +260,9 @@ def read_manifest(path: Path) -> tuple[GateManifest, Mapping[str, str]]:
     Returns
     -------
     GateManifest
-        What it says of itself.
+        Content of the manifest.
     Mapping
-        Sha256 of its other files, in lower-case hexadecimal, by name.
+        SHA-256 of the other files, in lower-case hexadecimal, by name.
 
     Raises
     ------
@@ -286,7 +285,7 @@ def read_manifest(path: Path) -> tuple[GateManifest, Mapping[str, str]]:
         raise BundleError(f"gate {path}: {MANIFEST}: {error}") from error
     if architecture:
         raise BundleError(f"gate {path}: {MANIFEST} has an unknown entry {next(iter(architecture))}")
-    verify(path, MANIFEST, hashes, required={WEIGHTS}, optional=set(ADDED))
+    verify_folder(path, MANIFEST, hashes, required={WEIGHTS}, optional=set(AMENDABLE))
     return manifest, hashes
 
 
@@ -299,9 +298,9 @@ def write_gate(path: Path, manifest: GateManifest, network: GateNetwork) -> Gate
         If what was written would not load again.
     """
     path.mkdir(parents=True, exist_ok=True)
-    for name in ADDED:
+    for name in AMENDABLE:
         (path / name).unlink(missing_ok=True)
-    (path / WEIGHTS).write_bytes(packed(network))
+    (path / WEIGHTS).write_bytes(pack_weights(network))
     return amend_gate(path, manifest, {})
 
 
@@ -309,7 +308,7 @@ def amend_gate(path: Path, manifest: GateManifest, files: Mapping[str, str]) -> 
     """Write figures and card, on which no verdict depends, and the manifest that covers them."""
     for name, text in files.items():
         (path / name).write_text(text, encoding="utf-8")
-    hashes = sha256_of(path, (WEIGHTS, *ADDED))
+    hashes = file_hashes(path, (WEIGHTS, *AMENDABLE))
     (path / MANIFEST).write_text(manifest.dump(hashes), encoding="utf-8")
     return Gate(path)
 

@@ -24,7 +24,7 @@ class Negatives:
     sources: dict[str, tuple[Path, ...]]
 
     def counts(self) -> dict[str, int]:
-        """How many pictures each source has."""
+        """Number of pictures by source."""
         return {source: len(files) for source, files in self.sources.items()}
 
     def split(self, held_out: tuple[str, ...]) -> tuple[Negatives, Negatives]:

@@ -34,7 +34,7 @@ class GateNetwork(nn.Module):
     backbone
         Name of a timm configuration with stages; it is built with random weights and nothing is downloaded.
     channels
-        Of the input images.
+        Number of channels of the input images.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class GateNetwork(nn.Module):
     whitening: Tensor
 
     def features(self, images: Tensor) -> Tensor:
-        """What is kept of images of shape (n, channels, size, size), shape (n, width)."""
+        """Features of images of shape (n, channels, size, size); shape (n, width)."""
         stages: list[Tensor] = self.backbone.forward_intermediates(
             images, indices=self.STAGES, intermediates_only=True, stop_early=True
         )

@@ -48,13 +48,13 @@ class LabelCalibration:
     method
         ``platt``: probability = sigmoid(slope * logit(score) + intercept). ``none``: there is no probability.
     slope, intercept
-        Of the curve; 1 and 0, and without meaning, when the method is ``none``.
+        Parameters of the curve; 1 and 0, without meaning, when the method is ``none``.
     threshold
         Reported when reached; on the scale of the probability when there is one, else of the score.
     n_positive
         Positive studies that it was fitted to.
     covariance
-        How uncertain the fit left slope and intercept; None where there is no curve, or nobody noted it.
+        Uncertainty of the fitted slope and intercept; None where there is no curve, or it was not recorded.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class LabelCalibration:
         return float(_sigmoid(self.slope * _logit(np.float64(score)) + self.intercept))
 
     def interval(self, score: float) -> tuple[float, float] | None:
-        """Where the calibrated probability of a score lies with 95 % confidence, given what the curve saw.
+        """Confidence interval (95 %) of the calibrated probability of a score, given the data of the fit.
 
         By the delta method: the logit is a weighted sum of slope and intercept, so its variance follows from
         theirs. It speaks of the curve alone, which few positives place badly; it knows nothing of films that
@@ -126,14 +126,14 @@ class LabelCalibration:
         return float(_sigmoid((_logit(np.float64(probability)) - self.intercept) / self.slope))
 
     def present(self, score: float) -> bool:
-        """Whether a score is reported."""
+        """Return True if a score reaches the threshold and is reported."""
         probability = self.probability(score)
         return (score if probability is None else probability) >= self.threshold
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """All labels of a bundle.
+    """Calibration of all labels of a bundle.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ def parse_calibration(text: str, keys: Sequence[str]) -> Calibration:
     Parameters
     ----------
     keys
-        Of the bundle; exactly these must be calibrated, in any order.
+        Keys of the bundle; exactly these must be calibrated, in any order.
 
     Raises
     ------
@@ -232,7 +232,7 @@ def _calibrate_label(truth: np.ndarray, scores: np.ndarray) -> LabelCalibration:
 
 
 def _shift_to(scores: np.ndarray, prevalence: float) -> float:
-    """What must be added to the logits so that the mean of their sigmoids is a prevalence, by bisection."""
+    """Offset of the logits with which the mean of their sigmoids equals a prevalence, by bisection."""
     low, high = -30.0, 30.0
     while high - low > _CONVERGED:
         middle = (low + high) / 2

@@ -35,7 +35,7 @@ _PERMUTATION = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
 
 
 def verhoeff(digits: str) -> bool:
-    """Whether a string of decimal digits ends with its Verhoeff check digit."""
+    """Return True if a string of decimal digits ends with its Verhoeff check digit."""
     if not (digits.isascii() and digits.isdecimal()):
         return False
     check = 0
@@ -102,7 +102,7 @@ class MeshRule:
         return cls(heading, qualifiers[0] if qualifiers else None)
 
     def matches(self, parts: Sequence[str]) -> bool:
-        """Whether the rule covers a heading that was split into folded parts."""
+        """Return True if the rule covers a heading, given as its case-folded parts."""
         return self.heading in ("*", parts[0]) and (self.qualifier is None or self.qualifier in parts[1:])
 
 
@@ -142,7 +142,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """All labels, and the lists of them that models predict.
+    """Vocabulary of labels, and the lists of them that models predict.
 
     Attributes
     ----------
@@ -197,7 +197,7 @@ class Vocabulary:
         return self.lists[name]
 
     def indexed(self, mesh_majors: Sequence[str]) -> bool:
-        """Whether a report was indexed at all; one that was not is left out of every data set."""
+        """Return True if a report was indexed; others are left out of every data set."""
         headings = [_parts(major)[0] for major in mesh_majors]
         return any(headings) and self.excluded.isdisjoint(headings)
 

@@ -1,8 +1,8 @@
-"""Published encoders on disk, in the layouts in which hubs keep them.
+"""Published encoders on disk, in the layouts of the model hubs.
 
-Nothing here reaches a network: files are brought by ``dicom-node models pull`` or by hand, into a folder of
-the cache that carries their hashes. No file is ever able to run code: weights are safetensors or, where an
-encoder is published in no other way, pickles of which torch takes tensors alone.
+Nothing here uses the network: ``dicom-node models pull`` or a person puts the files into a folder of the
+cache, with their hashes. No file can run code: weights are safetensors or, where an encoder is published in
+no other way, pickles from which torch loads tensors only.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from torch import Tensor
 from models.architectures.text import FIELDS
 from models.errors import EncoderError
 
-#: Hashes of the files beside it, as ``sha256sum`` writes and checks them.
-SUMS = "SHA256SUMS"
+#: File with the hashes of the files beside it, in the format of ``sha256sum``.
+CHECKSUMS = "SHA256SUMS"
 TOKENIZER = "tokenizer.json"
 VOCABULARY = "vocab.txt"
 
-Kind = Literal["open_clip", "bert", "timm", "bare"]
+EncoderKind = Literal["open_clip", "bert", "timm", "bare"]
 
-#: Configuration -> the weights that go with it, the safer first.
+#: Configuration file -> possible weights files, the safer first.
 _LAYOUTS = {
     "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
     "config.json": ("model.safetensors", "pytorch_model.bin"),
 }
 _BARE = (".pth", ".pt")
 
-#: What a tower needs, for a person who brings it.
+#: Files that a tower needs, for messages.
 _FILES = {
     "clip": "open_clip_config.json, open_clip_model.safetensors or open_clip_pytorch_model.bin, "
     "and tokenizer.json or vocab.txt",
@@ -58,23 +58,23 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """A published encoder whose files are there; the weights are not loaded yet.
+    """A published encoder whose files exist; its weights are not loaded yet.
 
     Attributes
     ----------
     path
-        Its folder.
+        Folder of the encoder.
     kind
-        Who can read it: ``open_clip``, ``bert`` (of Hugging Face's transformers), ``timm``, or ``bare`` for
-        weights of torchvision and TorchXRayVision, which come without a configuration.
+        Library of the encoder: ``open_clip``, ``bert`` (of Hugging Face's transformers), ``timm``, or
+        ``bare`` for weights of torchvision and TorchXRayVision, which come without a configuration.
     config
-        What its configuration says; empty for bare weights.
+        Contents of its configuration file; empty for bare weights.
     files
-        That belong to it; the weights first.
+        Names of its files, the weights first.
     """
 
     path: Path
-    kind: Kind
+    kind: EncoderKind
     config: Mapping[str, Any]
     files: tuple[str, ...]
 
@@ -84,7 +84,7 @@ class Encoder:
         Raises
         ------
         EncoderError
-            If the file is none of weights, could run code, or holds values that are not finite.
+            If the file holds no weights, could run code, or has values that are not finite.
         """
         state = _read_weights(self.path / self.files[0])
         for name, value in state.items():
@@ -93,12 +93,12 @@ class Encoder:
         return state
 
     def tokenizer(self) -> str | None:
-        """Contents of ``tokenizer.json``, made from ``vocab.txt`` where only that is there; None for neither.
+        """Contents of ``tokenizer.json``, made from ``vocab.txt`` where only that exists; None for neither.
 
         Raises
         ------
         EncoderError
-            If the vocabulary is none of a BERT model.
+            If the vocabulary is not that of a BERT model.
         """
         if TOKENIZER in self.files:
             return _read_text(self.path / TOKENIZER)
@@ -112,7 +112,7 @@ class Encoder:
         Raises
         ------
         EncoderError
-            If it is no text encoder, or its configuration lacks a field.
+            If this is no text encoder, or its configuration lacks a field.
         """
         if self.kind != "bert":
             raise EncoderError(f"{self.path}: {self.kind} is no text encoder")
@@ -121,24 +121,37 @@ class Encoder:
         except KeyError as error:
             raise EncoderError(f"{self.path}: config.json has no {error.args[0]}") from error
 
+    def text_config(self) -> Mapping[str, Any] | None:
+        """Configuration of the text tower of a CLIP, where the folder has it; None where only a hub has.
 
-def encoders_folder() -> Path:
-    """Folder of the encoders that were pulled, one folder each."""
+        Raises
+        ------
+        EncoderError
+            If the file is no JSON table.
+        """
+        named = self.config.get("model_cfg", {}).get("text_cfg", {}).get("hf_model_name") or "."
+        # The name may be a folder beside the configuration; an address on a hub is none.
+        found = (self.path / folder / "config.json" for folder in (named, "."))
+        return next((_read_config(file) for file in found if file.is_file()), None)
+
+
+def encoder_cache() -> Path:
+    """Cache folder of the pulled encoders, with one folder for each."""
     return Path.home() / ".cache" / "dicom-node" / "encoders"
 
 
-def folder_of(name: str, cache: Path) -> Path:
+def encoder_folder(name: str, cache: Path) -> Path:
     """Folder of an encoder in the cache.
 
     Parameters
     ----------
     name
-        On the hub, such as ``emilyalsentzer/Bio_ClinicalBERT``.
+        Name on the hub, such as ``emilyalsentzer/Bio_ClinicalBERT``.
 
     Raises
     ------
     EncoderError
-        If it is no such name.
+        If this is no such name.
     """
     if not _NAME.fullmatch(name):
         raise EncoderError(f"{name!r} is no name on the Hugging Face hub: it is like OWNER/NAME")
@@ -146,7 +159,7 @@ def folder_of(name: str, cache: Path) -> Path:
 
 
 @functools.cache
-def recommended() -> Mapping[str, str]:
+def recommended_encoders() -> Mapping[str, str]:
     """Encoders of the hub that the shipped recipes start from: name -> ``recipe: tower``."""
     found = {}
     for recipe in sorted((Path(str(resources.files("models"))) / "recipes").glob("*.toml")):
@@ -157,9 +170,9 @@ def recommended() -> Mapping[str, str]:
     return found
 
 
-def files_to_bring(name: str) -> str:
-    """Say which files belong to an encoder, for a person who brings them; of an unknown one, what may."""
-    tower = recommended().get(name, "").partition(": ")[2]
+def describe_required_files(name: str) -> str:
+    """Sentence that lists the files of an encoder; for an unknown one, those of every kind."""
+    tower = recommended_encoders().get(name, "").partition(": ")[2]
     return _FILES.get(tower) or "; or ".join(f"for {tower} {files}" for tower, files in _FILES.items())
 
 
@@ -170,19 +183,19 @@ def cached_names(cache: Path) -> list[str]:
 
 
 def choose_files(names: Collection[str], place: str) -> tuple[str, ...]:
-    """Choose what an encoder needs of all that is published with it: weights, configuration, tokenizer.
+    """Choose the files of an encoder that are used: weights, configuration, tokenizer.
 
     Parameters
     ----------
     names
-        Of the files, relative to the encoder's folder.
+        File names, relative to the encoder's folder.
     place
-        Where they are, for the error.
+        Name of that folder, for error messages.
 
     Raises
     ------
     EncoderError
-        If the layout is unknown or something is missing.
+        If the layout is unknown or a file is missing.
     """
     for config, candidates in _LAYOUTS.items():
         if config in names:
@@ -193,17 +206,17 @@ def choose_files(names: Collection[str], place: str) -> tuple[str, ...]:
             return (weights, config, *tokenizer)
     bare = [name for name in names if name.endswith(_BARE)]
     if len(bare) != 1:
-        raise EncoderError(f"{place} is no encoder in a known layout: {files_to_bring('')}")
+        raise EncoderError(f"{place} is no encoder in a known layout: {describe_required_files('')}")
     return tuple(bare)
 
 
 def read_encoder(path: Path) -> Encoder:
-    """Look at a folder, or at one file of bare weights, and verify its hashes where it has some.
+    """Read an encoder from its folder, or from one file of bare weights; verify its hashes if it has any.
 
     Raises
     ------
     EncoderError
-        If it is not there, of an unknown layout, incomplete or altered.
+        If it is missing, of an unknown layout, incomplete or altered.
     """
     if path.is_file():
         return Encoder(path.parent, "bare", {}, choose_files([path.name], str(path)))
@@ -212,15 +225,15 @@ def read_encoder(path: Path) -> Encoder:
     except OSError as error:
         raise EncoderError(f"encoder {path}: {error.strerror}") from error
     files = choose_files(names, str(path))
-    if SUMS in names:
-        check_sums(path)
+    if CHECKSUMS in names:
+        verify_checksums(path)
     if len(files) == 1:
         return Encoder(path, "bare", {}, files)
     config = _read_config(path / files[1])
     return Encoder(path, _kind(path, files[1], config), config, files)
 
 
-def _kind(path: Path, name: str, config: Mapping[str, Any]) -> Kind:
+def _kind(path: Path, name: str, config: Mapping[str, Any]) -> EncoderKind:
     if name == "open_clip_config.json":
         return "open_clip"
     if config.get("model_type") == "bert":
@@ -231,22 +244,22 @@ def _kind(path: Path, name: str, config: Mapping[str, Any]) -> Kind:
     raise EncoderError(f"encoder {path}: config.json is {what}; what can be read here is bert and timm's own")
 
 
-def adopt(source: Path, name: str, cache: Path) -> Encoder:
-    """Copy an encoder into the cache and write down its hashes; the folder appears whole or not at all.
+def add_to_cache(source: Path, name: str, cache: Path) -> Encoder:
+    """Copy an encoder into the cache with its hashes; the folder appears complete or not at all.
 
     Parameters
     ----------
     source
-        Folder with its files; others beside them stay behind.
+        Folder with its files; other files in it are not copied.
     name
-        On the hub.
+        Name on the hub.
 
     Raises
     ------
     EncoderError
-        If the encoder cannot be read, or the cache not be written.
+        If the encoder cannot be read, or the cache cannot be written.
     """
-    folder = folder_of(name, cache)
+    folder = encoder_folder(name, cache)
     found = read_encoder(source)
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -258,7 +271,7 @@ def adopt(source: Path, name: str, cache: Path) -> Encoder:
             encoder = read_encoder(copy)
             encoder.state()
             encoder.tokenizer()
-            write_sums(copy)
+            write_checksums(copy)
             if folder.exists():
                 shutil.rmtree(folder)
             copy.rename(folder)
@@ -267,34 +280,38 @@ def adopt(source: Path, name: str, cache: Path) -> Encoder:
     return read_encoder(folder)
 
 
-def write_sums(folder: Path) -> None:
-    """Write the hashes of all files of a folder beside them."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
+def write_checksums(folder: Path) -> None:
+    """Write the hashes of all files of a folder into it."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != CHECKSUMS)
     lines = [f"{_sha256(file)}  {file.name}\n" for file in files]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def check_sums(folder: Path) -> None:
+def verify_checksums(folder: Path) -> None:
     """Verify the hashes of a folder.
 
     Raises
     ------
     EncoderError
-        If a file is missing, altered, or not among them.
+        If a file is missing, altered, or not listed.
     """
     wanted = {}
-    for line in _read_text(folder / SUMS).splitlines():
+    for line in _read_text(folder / CHECKSUMS).splitlines():
         digest, separator, name = line.partition("  ")
         if not separator or "/" in name:
-            raise EncoderError(f"encoder {folder}: {SUMS} has the line {line!r}, which is no hash and name")
+            raise EncoderError(
+                f"encoder {folder}: {CHECKSUMS} has the line {line!r}, which is no hash and name"
+            )
         wanted[name] = digest
-    here = {file.name for file in folder.iterdir()} - {SUMS}
+    here = {file.name for file in folder.iterdir()} - {CHECKSUMS}
     for name in sorted(here ^ wanted.keys()):
         what = "is not among the hashes" if name in here else "is missing"
         raise EncoderError(f"encoder {folder}: {name} {what}; pull it again")
     for name, digest in wanted.items():
         if _sha256(folder / name) != digest:
-            raise EncoderError(f"encoder {folder}: {name} was altered, its sha256 is not the one in {SUMS}")
+            raise EncoderError(
+                f"encoder {folder}: {name} was altered, its sha256 is not the one in {CHECKSUMS}"
+            )
 
 
 def _sha256(file: Path) -> str:
@@ -322,7 +339,7 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
         published = published["state_dict"]
     if not (isinstance(published, dict) and published and all(map(torch.is_tensor, published.values()))):
         raise EncoderError(f"{file} is no state dict: it must hold tensors by name and nothing else")
-    # Counters of batches and positions are whole numbers, and no network here keeps them.
+    # Integer tensors count batches and positions; no network here keeps them.
     return {name: value.float() for name, value in published.items() if value.is_floating_point()}
 
 
@@ -346,10 +363,10 @@ def _read_text(file: Path) -> str:
 
 
 def _tokenizer_of(file: Path) -> str:
-    """A BERT tokenizer from its list of words.
+    """Make a BERT tokenizer from its vocabulary file.
 
-    Whether it minds case is read off the words: ClinicalBERT and BioBERT do, and are published without the
-    setting that would say so.
+    Case sensitivity is derived from the words: ClinicalBERT and BioBERT are case-sensitive, and are published
+    without the setting for it.
     """
     words = _read_text(file).splitlines()
     if missing := [word for word in _SPECIAL if word not in words]:

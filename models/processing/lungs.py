@@ -1,9 +1,9 @@
-"""Where the lungs are on a frontal film: an estimate by darkness and place, for figures and checks.
+"""Lung regions of a frontal film: an estimate by darkness and position, for figures and checks.
 
-No outline of a radiologist went into it, and none is replaced by it. A lung is what is dark for its side of
-the film and hangs together with the place where a lung always is; a side on which that comes out too small or
-too large, such as a white lung, gets the place where lungs usually are. It tends to take in what lies above
-the clavicle, and to leave out what is white in the lung and what lies behind the heart.
+The estimate uses no outline drawn by a radiologist, and replaces none. A lung is the region that is dark for
+its side of the film and connected to the core position, where every lung lies. If that region is too small or
+too large, as with a white lung, the usual position stands in for it. The estimate tends to include the area
+above the clavicle, and to leave out white parts of the lung and the part behind the heart.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from models.processing.types import FloatArray
 
 BoolArray: TypeAlias = NDArray[np.bool_]
 
-#: Cells across and down.
+#: Side of the grid, in cells.
 GRID = 64
-#: How a film is brought to the grid, whatever a bundle's own preprocessing is.
+#: Preprocessing of a film to the grid; independent of a bundle's own.
 _STANDARD = Preprocessing(grid=GRID, size=GRID)
 
 #: Air around the patient is darker than this, and reaches the film's edge.
 _AIR = 0.12
-#: Of the film, that a lung of an upright adult covers.
+#: Smallest and largest share of the film that one lung of an upright adult covers.
 _LEAST, _MOST = 0.05, 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Anatomy:
-    """What is where on a frontal film.
+    """Anatomical regions of a frontal film.
 
     Attributes
     ----------
@@ -40,9 +40,9 @@ class Anatomy:
         Shape (GRID, GRID), bool; cell (i, j) covers the rows from ``i / GRID`` of the film on, and so for
         columns.
     chest
-        The lungs and, row by row, what is between them, and one cell around.
+        The lungs, the cells between them row by row, and a margin of one cell; same shape.
     guessed
-        Sides, 0 to 2, on which nothing like a lung was found and the usual place stands for it.
+        Number of sides, 0 to 2, on which no lung was found and the usual position stands in for it.
     """
 
     lungs: BoolArray
@@ -51,7 +51,7 @@ class Anatomy:
 
 
 def find_lungs(pixels: FloatArray) -> Anatomy:
-    """Estimate where the lungs of a frontal film are, in some milliseconds.
+    """Estimate the lung regions of a frontal film, in a few milliseconds.
 
     Parameters
     ----------
@@ -75,12 +75,12 @@ def find_lungs(pixels: FloatArray) -> Anatomy:
 
 
 def find_body(pixels: FloatArray) -> BoolArray:
-    """Where on a film, frontal or lateral, there is more than air; shape (GRID, GRID), bool."""
+    """Find the body on a film of any view: all but the surrounding air; shape (GRID, GRID), bool."""
     return ~_around(_standard(pixels))
 
 
 def thinned(values: FloatArray) -> FloatArray:
-    """Every so many pixels: four times :data:`GRID` or more are left, of which the cells are averages."""
+    """Subsample a film by whole steps; at least four times :data:`GRID` pixels are left on each axis."""
     rows, columns = (max(1, side // (4 * GRID)) for side in values.shape)
     return np.ascontiguousarray(values[::rows, ::columns])
 
@@ -114,7 +114,7 @@ def _split(values: FloatArray) -> float:
 
 
 def _grown(mask: BoolArray, cells: int = 1) -> BoolArray:
-    """By so many cells in every direction, diagonals included."""
+    """Dilate a mask by a number of cells in every direction, diagonals included."""
     for _axis in (0, 1):
         grown = mask.copy()
         for shift in range(1, cells + 1):
@@ -129,7 +129,7 @@ def _shrunk(mask: BoolArray, cells: int = 1) -> BoolArray:
 
 
 def _connected(seed: BoolArray, mask: BoolArray) -> BoolArray:
-    """What of a mask hangs together with the seed, side by side.
+    """Part of a mask that is connected to the seed by shared sides (4-connectivity).
 
     A run of the mask along a row or a column is reached as a whole when one of its cells is.
     """
@@ -148,16 +148,16 @@ def _connected(seed: BoolArray, mask: BoolArray) -> BoolArray:
 def _places(
     above: float, below: float, inner: float, top: float, bottom: float
 ) -> tuple[BoolArray, BoolArray]:
-    """Place of each lung, apex near the midline and base far from it, in shares of the film's sides.
+    """Position of each lung, apex near the midline and base far from it, in shares of the film's sides.
 
     Parameters
     ----------
     above, below
-        Half of its width at the apex and at the base.
+        Half the width of a lung at the apex and at the base.
     inner
-        Its least distance from the midline.
+        Smallest distance of a lung from the midline.
     top, bottom
-        Where it begins and ends.
+        Upper and lower end of a lung.
     """
     centres = (np.arange(GRID) + 0.5) / GRID
     down, across = centres[:, None], centres[None] - 0.5
@@ -173,8 +173,8 @@ def _places(
 
 
 _WIDE = _places(0.13, 0.22, 0.035, 0.06, 0.88)
-"""Where a lung may be."""
+"""Largest region in which each lung may lie."""
 _CORE = _places(0.05, 0.07, 0.05, 0.2, 0.6)
-"""Where it is on every film."""
+"""Core position of each lung, part of it on every film."""
 _USUAL = _places(0.09, 0.13, 0.04, 0.12, 0.72)
-"""Where it is on most."""
+"""Usual position of each lung."""

@@ -1,8 +1,7 @@
-"""Whether a heat map may be shown: one that is flat, or that lies beside the patient's chest, is withheld.
+"""Check of heat maps before they are shown: a flat map, or one beside the patient's chest, is withheld.
 
-How much of a map lies on the chest depends on the network, so that the least share is fitted for each bundle:
-it is what all but one in a hundred of the maps reach that it draws on films that no choice was made on but
-calibration, ``val``. It travels in the bundle.
+The share of a map on the chest depends on the network, so the smallest accepted share is fitted for each
+bundle: all but 1 % of its maps on ``val``, the split of the calibration, reach it. The bundle stores it.
 """
 
 from __future__ import annotations
@@ -18,26 +17,27 @@ from models.processing.lungs import GRID, BoolArray, find_body, find_lungs, thin
 from models.processing.transforms import resample
 from models.processing.types import FloatArray
 
-#: Of the maps of ``val``, that may fall short.
+#: Share of the maps of ``val`` that may fall short.
 QUANTILE = 0.01
-#: A map between whose highest and lowest values lies less than this says nothing.
+#: A map whose highest and lowest values differ by less than this is flat.
 _FLAT = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class MapCheck:
-    """Least shares, and what they were fitted to.
+    """Smallest accepted shares of a heat map, and the films that they were fitted to.
 
     Attributes
     ----------
     dataset, split
-        Of the films; empty for a bundle whose maps were never looked at.
+        Data set and split of the films; empty for a bundle without fitted shares.
     n_frontal, n_lateral
-        Maps of each view.
+        Number of maps of each view.
     frontal
-        Least share of a map, in [0, 1], on the chest (:func:`models.processing.lungs.find_lungs`).
+        Smallest share of a map, in [0, 1), on the chest (:func:`models.processing.lungs.find_lungs`).
     lateral
-        Least share on the body: on a lateral film, or one of unknown view, there is no such estimate.
+        Smallest share on the body, in [0, 1), for a lateral film or an unknown view, which get no estimate of
+        lungs.
 
     Raises
     ------
@@ -65,9 +65,9 @@ class MapCheck:
         Parameters
         ----------
         heat
-            Shape (rows, columns) of the film.
+            Heat map, shape (rows, columns) of the film.
         region
-            Of the film, from :func:`region_of` with the same view.
+            Region of the film, from :func:`region_of` with the same view.
         view
             ``frontal``, ``lateral`` or empty.
         """
@@ -84,7 +84,7 @@ class MapCheck:
         )
 
     def dump(self) -> str:
-        """As the text of ``maps.json``."""
+        """Text of ``maps.json``."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
@@ -94,7 +94,7 @@ def parse_map_check(text: str) -> MapCheck:
     Raises
     ------
     ValueError
-        If it is no such text, or an entry is missing, unknown or wrong.
+        If the text is not valid JSON, or an entry is missing, unknown or wrong.
     """
     try:
         return MapCheck(**json.loads(text))
@@ -114,7 +114,7 @@ def share_inside(heat: FloatArray, region: BoolArray) -> float:
 
 
 def coarse(heat: FloatArray) -> FloatArray:
-    """A map on the grid of :mod:`models.processing.lungs`, each cell the mean of what it covers."""
+    """Heat map on the grid of :mod:`models.processing.lungs`; each cell is the mean of its pixels."""
     cells: FloatArray = resample(torch.from_numpy(thinned(heat))[None, None], (GRID, GRID))[0, 0].numpy()
     return cells
 
@@ -131,7 +131,7 @@ def fit_map_check(shares: Iterable[tuple[str, float]], *, dataset: str, split: s
     for view, share in shares:
         found["frontal" if view == "frontal" else "lateral"].append(share)
     least = {
-        # To four places: what is written is what is compared with.
+        # Rounded to four decimals, so that the value in the file is the value that is used.
         view: min(0.9999, float(np.floor(1e4 * np.quantile(values, QUANTILE)) / 1e4)) if values else 0.0
         for view, values in found.items()
     }

@@ -1,54 +1,55 @@
-"""The one way from a film's pixels to a network's input, and back from the network's grid to the film.
+"""Preprocessing from a film's pixels to a network's input, and the way back from its grid to the film.
 
-Training, evaluation and serving call the same :class:`Preprocessing`, whose parameters travel in the bundle:
+Training, evaluation and serving call the same :class:`Preprocessing`, whose parameters travel in the bundle.
+It runs two chains of MONAI transforms (:mod:`models.processing.film_transforms`):
 
-1. :meth:`~Preprocessing.standardise`: any rows x columns -> square ``grid``, by area averaging so that a
-   film of 10 megapixels costs milliseconds; then the percentile window, so that a film without a DICOM window
-   looks like one with it.
+1. :meth:`~Preprocessing.standardise`: rows x columns -> square ``grid``, by area averaging so that a film of
+   10 megapixels costs milliseconds; then the percentile window, so that a film without a DICOM window looks
+   like one with it.
 2. :meth:`~Preprocessing.tensor`: a batch of those -> ``size``, normalised, ``channels`` deep.
 
-The square shape squashes the aspect, as the films that the bundles are trained on do. The arithmetic is
-MONAI's ``Resize(mode="area")``, ``ScaleIntensityRangePercentiles`` and ``NormalizeIntensity``, and a test
-holds it to them; it is written in torch because importing MONAI doubles the time that a worker needs to
-become ready.
+The square does not keep the aspect ratio; neither do the films that the bundles are trained on.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
+import torch.nn.functional as F  # noqa: N812 - the usual name
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.processing.monai_loading import load_monai
 from models.processing.types import FloatArray
 
-#: Films with less spread than this between the two percentiles are blank and become zeros.
-_BLANK = 1e-6
+if TYPE_CHECKING:
+    from monai.transforms import Compose
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """Parameters of the preprocessing, and the preprocessing itself.
+    """Preprocessing of films, and its parameters.
 
     Attributes
     ----------
     grid
-        Side of the square that every film is brought to first, in pixels.
+        Side of the square that every film is resized to first, in pixels.
     low, high
-        Percentiles that become 0 and 1.
+        Percentiles of the film's values that become 0 and 1.
     size
-        Side of the network's input, in pixels; at most `grid`.
+        Side of the network's input, in pixels; 8 to `grid`.
     channels
-        1, or 3 equal ones.
+        Number of channels of the network's input: 1, or 3 equal ones.
     mean, std
-        Of the normalisation, on the scale [0, 1].
+        Mean and standard deviation of the normalisation, on the scale [0, 1].
 
     Raises
     ------
@@ -90,14 +91,14 @@ class Preprocessing:
             odd = ", ".join(sorted(set(table) ^ set(expected)))
             raise ValueError(f"preprocessing: missing or unknown {odd}")
         for name, kind in expected.items():
-            # A whole number will do where a real one is asked for, and True will do nowhere.
+            # An integer is accepted for a real number; a bool never is.
             if type(table[name]) not in (kind, int):
                 raise ValueError(f"preprocessing: {name} = {table[name]!r} is not of type {kind.__name__}")
         values: dict[str, Any] = {name: kind(table[name]) for name, kind in expected.items()}
         return cls(**values)
 
     def table(self) -> dict[str, int | float]:
-        """All parameters, for the bundle's ``[preprocessing]``; real ones are written as such."""
+        """Parameters as the bundle's ``[preprocessing]`` table; real numbers are written as such."""
         return {name: kind(getattr(self, name)) for name, kind in self._kinds().items()}
 
     @classmethod
@@ -109,7 +110,7 @@ class Preprocessing:
         return hashlib.sha256(json.dumps(self.table(), sort_keys=True).encode()).hexdigest()[:16]
 
     def resized(self, size: int) -> Preprocessing:
-        """The same for another input size."""
+        """Copy of this preprocessing with another input size."""
         return replace(self, size=size)
 
     def standardise(self, pixels: FloatArray) -> Tensor:
@@ -124,18 +125,23 @@ class Preprocessing:
         -------
         torch.Tensor
             Shape (grid, grid), float32 in [0, 1]; zeros for a blank film.
+
+        Raises
+        ------
+        ValueError
+            If a value is not finite.
         """
         # A copy only where torch asks for one: it takes neither read-only nor negatively strided arrays.
         if not pixels.flags.writeable or min(pixels.strides) < 0:
             pixels = pixels.copy()
-        square = resample(torch.from_numpy(pixels)[None, None], (self.grid, self.grid))[0, 0].numpy()
-        if not np.isfinite(square).all():
-            raise ValueError("a film holds values that are not finite")
-        # In NumPy, on one thread: for so few values, torch would spend its time on waking the others.
-        low, high = np.percentile(square, (self.low, self.high)).astype(np.float32)
-        if high - low < _BLANK:
-            return torch.zeros(square.shape)
-        return torch.from_numpy(np.clip((square - low) / (high - low), 0, 1))
+        try:
+            film: Tensor = _standardisation(self.grid, self.low, self.high)(torch.from_numpy(pixels)[None])[0]
+        except RuntimeError as error:
+            # MONAI's Compose wraps what a transform raises.
+            if isinstance(error.__cause__, ValueError):
+                raise error.__cause__ from None
+            raise
+        return film
 
     def tensor(self, films: Tensor) -> Tensor:
         """Bring a batch of standardised films to the network's size, scale and channels.
@@ -150,15 +156,31 @@ class Preprocessing:
         torch.Tensor
             Shape (n, channels, size, size), float32, channels last in memory.
         """
-        batch = films[:, None]
-        if films.shape[-1] != self.size:
-            batch = F.interpolate(batch, (self.size, self.size), mode="bilinear", antialias=True)
-        batch = (batch - self.mean) / self.std
-        return batch.expand(-1, self.channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        flat: Tensor = _network_input(self.size, self.channels, self.mean, self.std)(films)
+        batch = flat.reshape(len(films), self.channels, self.size, self.size)
+        return batch.contiguous(memory_format=torch.channels_last)
 
     def __call__(self, films: list[FloatArray]) -> Tensor:
-        """Both steps: films of any shapes -> network input, shape (n, channels, size, size)."""
+        """Run both steps: films of any shapes -> network input, shape (n, channels, size, size)."""
         return self.tensor(torch.stack([self.standardise(film) for film in films]))
+
+
+@lru_cache(maxsize=8)
+def _standardisation(grid: int, low: float, high: float) -> Compose:
+    chain: Compose = _film_transforms().standardisation(grid, low, high)
+    return chain
+
+
+@lru_cache(maxsize=8)
+def _network_input(size: int, channels: int, mean: float, std: float) -> Compose:
+    chain: Compose = _film_transforms().network_input(size, channels, mean, std)
+    return chain
+
+
+def _film_transforms() -> ModuleType:
+    """Import the transforms, and MONAI with them, when the first film is prepared."""
+    load_monai()
+    return importlib.import_module("models.processing.film_transforms")
 
 
 def resample(batch: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -173,7 +195,7 @@ def resample(batch: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def to_source(grid: Tensor | NDArray[np.float32], shape: tuple[int, int]) -> FloatArray:
-    """Inverse of the geometry: a map on the network's grid -> the film's rows and columns, bilinear.
+    """Resize a map on the network's grid to the film's rows and columns, bilinearly: the inverse geometry.
 
     Parameters
     ----------
@@ -191,15 +213,15 @@ def to_source(grid: Tensor | NDArray[np.float32], shape: tuple[int, int]) -> Flo
     cells = torch.as_tensor(grid, dtype=torch.float32)
     rows, columns = (_weights(*sides) for sides in zip(cells.shape, shape, strict=True))
     film = (rows @ cells) @ columns.T
-    # Rounding may carry a value past those that it lies between.
+    # Rounding may carry a value beyond the range of the grid's values.
     values: FloatArray = film.clamp_(cells.min(), cells.max()).numpy()
     return values
 
 
 @lru_cache(maxsize=8)
 def _weights(cells: int, pixels: int) -> Tensor:
-    """What each cell of a line adds to each pixel of it, shape (pixels, cells): bilinear interpolation.
+    """Weights of each cell in each pixel along one axis, shape (pixels, cells), for linear interpolation.
 
-    Two products with them take a fifth of the time of interpolating a map to the size of a film.
+    Two matrix products with them take a fifth of the time of ``F.interpolate`` to the size of a film.
     """
     return F.interpolate(torch.eye(cells)[None], pixels, mode="linear", align_corners=False)[0].T.contiguous()

@@ -1,4 +1,4 @@
-"""What goes into a model and what comes out, in the models' own vocabulary.
+"""Input and output types of the models, in the models' own vocabulary.
 
 Nothing here knows DICOM: a :class:`Film` is an array with a name that its caller chose, and a
 :class:`Prediction` holds numbers by vocabulary key. ``worker/report.py`` is the only place that
@@ -71,14 +71,14 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which model said it: enough to find the very same weights again.
+    """Identity of a bundle: enough to find exactly the same weights again.
 
     Attributes
     ----------
     name, version
-        Of the bundle.
+        Name and version of the bundle.
     weights_sha256
-        Of ``weights.safetensors``, in lower-case hexadecimal.
+        SHA-256 of ``weights.safetensors``, in lower-case hexadecimal.
     preprocessing
         Short hash of the ``[preprocessing]`` table.
     calibration
@@ -94,12 +94,12 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class FindingScore:
-    """One label's answer for one study.
+    """Score of one label for one study.
 
     Attributes
     ----------
     key
-        Into the vocabulary.
+        Key of the label in the vocabulary.
     score
         Uncalibrated sigmoid output in [0, 1], the mean over the study's films.
     probability
@@ -108,11 +108,11 @@ class FindingScore:
     threshold
         On the same scale as `probability` when there is one, else on that of `score`.
     present
-        Whether that value reaches the threshold.
+        True when that value reaches the threshold.
     film_scores
         The uncalibrated score of each film, in the order of the study's films.
     interval
-        Of 95 % around `probability`, low and high
+        Confidence interval of `probability` at 95 %, low and high
         (:meth:`models.labels.calibration.LabelCalibration.interval`); None where the calibration gives none.
     """
 
@@ -127,7 +127,7 @@ class FindingScore:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What one bundle says of one study.
+    """Prediction of one bundle for one study.
 
     Attributes
     ----------

@@ -1,1 +1,4 @@
-"""Similar cases: index, search engines, report labeler. Imports bundles, data and below."""
+"""Retrieval of similar cases: study embeddings, the case index, search, and the report labeler.
+
+Imports bundles, data and below.
+"""

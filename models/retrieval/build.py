@@ -1,4 +1,4 @@
-"""Indexes of labelled studies: films through the bundle, reports through the encoder of sentences."""
+"""Construction of a case index: films embedded by the bundle, reports by the sentence encoder."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 
 from models.architectures.convnet import ConvNet
 from models.bundles.predictor import Predictor
-from models.bundles.study_predictions import predict_all
+from models.bundles.study_predictions import predict_studies
 from models.data.dataset import LabelledStudy, targets
 from models.errors import RetrievalError, UsageError
 from models.processing.types import FloatArray, Prediction
-from models.retrieval.embedding import embeddings_of, place, places
-from models.retrieval.index import Case, Index, Origin, words, words_of
-from models.retrieval.report_labeler import SAID, load_reader
+from models.retrieval.embedding import embed_studies, image_embeddings, study_embeddings
+from models.retrieval.index import CaseIndex, EmbeddingOrigin, ReferenceCase, report_words, split_words
+from models.retrieval.report_labeler import PRESENT_THRESHOLD, load_labeler
 from models.text.sentence_encoder import embed_texts, encoder_identity
 
 Progress = Callable[[str, int, int], None]
@@ -29,62 +29,63 @@ def build_index(
     name: str,
     predictions: Sequence[Prediction] | None = None,
     progress: Progress = lambda _what, _done, _all: None,
-) -> Index:
-    """Make an index of studies.
+) -> CaseIndex:
+    """Build an index of studies.
 
     Parameters
     ----------
     dataset
-        Short name of the data set; the cases are called by it and the study's identifier.
+        Short name of the data set; with the study's identifier it is the name of a case.
     name
-        Of the index.
+        Name of the index.
     predictions
-        Of the studies, where they were read before.
+        Predictions of the studies, where they exist already.
     progress
-        Called with what is being read, how many are done and how many there are.
+        Called with the kind of item, the number done and the number in all.
 
     Raises
     ------
     DatasetError
         If a film cannot be read.
     UsageError
-        If there are reports and their encoder is not installed.
+        If there are reports and the sentence encoder is not installed.
     """
     if predictions is None:
-        predictions = predict_all(
+        predictions = predict_studies(
             predictor, tuple(studies), lambda done, total: progress("studies", done, total)
         )
     told = any(study.report for study in studies)
     reports = None
     if told:
-        embedded, expected = read_reports(
+        embedded, expected = embed_and_label_reports(
             predictor,
             [study.report for study in studies],
             lambda done, total: progress("sentences", done, total),
         )
         there = np.array([bool(study.report) for study in studies])[:, None]
-        reports = place(embedded, (expected >= SAID).astype(np.float32)) * there
+        reports = study_embeddings(embedded, (expected >= PRESENT_THRESHOLD).astype(np.float32)) * there
     keys = tuple(label.key for label in predictor.labels)
     known = targets(tuple(studies), keys).astype(np.float32)
-    return Index(
+    return CaseIndex(
         name,
-        Origin.of(predictor.identity, encoder_identity() if told else ""),
+        EmbeddingOrigin.of(predictor.identity, encoder_identity() if told else ""),
         tuple(
-            Case(f"{dataset}:{study.identifier}", frozenset(study.keys), study.report) for study in studies
+            ReferenceCase(f"{dataset}:{study.identifier}", frozenset(study.keys), study.report)
+            for study in studies
         ),
-        films=places(predictions),
-        known=place(embeddings_of(predictions), known),
+        films=embed_studies(predictions),
+        known=study_embeddings(image_embeddings(predictions), known),
         reports=reports,
     )
 
 
 @torch.inference_mode()
-def read_reports(
+def embed_and_label_reports(
     predictor: Predictor,
     texts: Sequence[str],
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Embed reports, and read which of the bundle's labels they speak of.
+    """Embed reports and label them with the bundle's labels.
 
     Returns
     -------
@@ -95,38 +96,38 @@ def read_reports(
     Raises
     ------
     RetrievalError
-        If the reader of reports is of another encoder.
+        If the report labeler was trained with another encoder.
     UsageError
-        If the encoder of sentences is not installed.
+        If the sentence encoder is not installed.
     """
-    reader = load_reader()
+    labeler = load_labeler()
     sentences = embed_texts(texts, progress)
-    expected = reader.probabilities(sentences, [label.key for label in predictor.labels])
+    expected = labeler.probabilities(sentences, [label.key for label in predictor.labels])
     network = predictor.network
     if isinstance(network, ConvNet) and network.joint:
         return network.embed_text(sentences.to(predictor.device)).float().cpu().numpy(), expected
     return np.zeros((len(texts), predictor.bundle.manifest.embedding), np.float32), expected
 
 
-def embed_query(predictor: Predictor, index: Index, text: str) -> tuple[FloatArray, list[str]]:
-    """Place of words that a person wrote, such as "left pleural effusion".
+def embed_query(predictor: Predictor, index: CaseIndex, text: str) -> tuple[FloatArray, list[str]]:
+    """Study embedding of a text query, such as "left pleural effusion".
 
     Returns
     -------
     tuple
-        The place, shape (1, width), and those of the words that no report of the index uses.
+        The embedding, shape (1, width), and the words of the query that no report of the index uses.
 
     Raises
     ------
     UsageError
-        If the reports use no more than half of the words: what is not their language has no place among them.
+        If the reports use no more than half of the words: the encoder knows only their language.
     RetrievalError
-        If the index has no reports, or another encoder read them.
+        If the index has no reports, or another encoder embedded them.
     """
     if index.reports is None:
         raise RetrievalError(f"index {index.name!r} holds no reports: it can be asked for films alone")
-    asked = list(dict.fromkeys(words(text)))
-    known = words_of(index.cases)
+    asked = list(dict.fromkeys(split_words(text)))
+    known = report_words(index.cases)
     odd = [word for word in asked if word not in known]
     if 2 * len(odd) >= len(asked):
         raise UsageError(
@@ -136,7 +137,7 @@ def embed_query(predictor: Predictor, index: Index, text: str) -> tuple[FloatArr
     if (encoder := encoder_identity()) != index.origin.text_encoder:
         raise RetrievalError(
             f"the reports of index {index.name!r} were embedded by {index.origin.text_encoder}, and "
-            f"{encoder} is installed: build it anew with dicom-node index build"
+            f"{encoder} is installed: build it anew with dicom-node cases build"
         )
-    embedded, expected = read_reports(predictor, [text])
-    return place(embedded, expected), odd
+    embedded, expected = embed_and_label_reports(predictor, [text])
+    return study_embeddings(embedded, expected), odd

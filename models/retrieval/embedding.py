@@ -1,11 +1,11 @@
-"""Where a study lies: what its films look like, and what it is expected to show.
+"""Study embedding: one vector for the appearance of a study's films and for its labels.
 
-A place is two parts in one vector, so that an inner product compares both at once:
+The vector has two parts, so that an inner product compares both at once:
 
-- the embedding of the bundle, of unit length: its joint space with reports where it has one;
-- the square roots of the labels' probabilities, brought to unit length. Between two of these the inner
-  product is the Bhattacharyya coefficient (1943) of what is expected of the labels. Of a reference case the
-  labels are known: they are 0 or 1 instead.
+- the image embedding of the bundle, of unit length: that of its joint space with reports where it has one;
+- the square roots of the labels' probabilities, scaled to unit length. The inner product of two of these is
+  the Bhattacharyya coefficient (1943) of the label distributions. A reference case has known labels: 0 or 1
+  instead of probabilities.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import numpy as np
 from models.errors import RetrievalError
 from models.processing.types import FloatArray, Prediction
 
-#: Share of the labels in the similarity; the rest is the embedding's. Chosen on Open-i val.
+#: Share of the labels in the similarity; the rest is that of the image embedding. Chosen on Open-i val.
 LABEL_SHARE = 0.9
 
 
-def place(embeddings: FloatArray, expected: FloatArray) -> FloatArray:
-    """Join both parts.
+def study_embeddings(embeddings: FloatArray, expected: FloatArray) -> FloatArray:
+    """Join image or report embeddings with label probabilities.
 
     Parameters
     ----------
     embeddings
         Shape (n, width), of unit length, or zero where there is none.
     expected
-        Shape (n, labels), in [0, 1].
+        Label probabilities, shape (n, labels), in [0, 1].
 
     Returns
     -------
     numpy.ndarray
-        Shape (n, width + labels), float32: of unit length, and shorter where a part is zero.
+        Shape (n, width + labels), float32, of unit length, or shorter where a part is zero.
     """
     roots = np.sqrt(expected)
     lengths = np.linalg.norm(roots, axis=1, keepdims=True)
@@ -43,13 +43,13 @@ def place(embeddings: FloatArray, expected: FloatArray) -> FloatArray:
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def embeddings_of(predictions: Sequence[Prediction]) -> FloatArray:
-    """Embeddings of studies, shape (n, width).
+def image_embeddings(predictions: Sequence[Prediction]) -> FloatArray:
+    """Image embeddings of predictions, shape (n, width).
 
     Raises
     ------
     RetrievalError
-        If the bundle gives none.
+        If the bundle has no image embedding.
     """
     found = [prediction.embedding for prediction in predictions if prediction.embedding is not None]
     if len(found) < len(predictions):
@@ -57,8 +57,8 @@ def embeddings_of(predictions: Sequence[Prediction]) -> FloatArray:
     return np.stack(found)
 
 
-def expected_of(predictions: Sequence[Prediction]) -> FloatArray:
-    """What the model expects of studies, shape (n, labels): probabilities, or scores where uncalibrated."""
+def label_probabilities(predictions: Sequence[Prediction]) -> FloatArray:
+    """Label probabilities of predictions, shape (n, labels); scores for labels without a calibration."""
     return np.array(
         [
             [entry.score if entry.probability is None else entry.probability for entry in prediction.findings]
@@ -68,6 +68,6 @@ def expected_of(predictions: Sequence[Prediction]) -> FloatArray:
     )
 
 
-def places(predictions: Sequence[Prediction]) -> FloatArray:
-    """Places of studies that a bundle has read, from their films alone."""
-    return place(embeddings_of(predictions), expected_of(predictions))
+def embed_studies(predictions: Sequence[Prediction]) -> FloatArray:
+    """Study embeddings of predictions, from the films alone."""
+    return study_embeddings(image_embeddings(predictions), label_probabilities(predictions))

@@ -1,4 +1,4 @@
-"""Index of reference cases: their embeddings (:mod:`models.retrieval.embedding`) and labels.
+"""Case index: embeddings (:mod:`models.retrieval.embedding`), labels and reports of reference cases.
 
 ::
 
@@ -6,9 +6,9 @@
       index.safetensors  "known", "films", and "reports" where there are any: float32, shape (cases, width)
       index.jsonl        one case a line: identifier, labels, report
 
-The metadata of ``index.safetensors`` say which weights computed the vectors, and hold the sha256 of both
-parts and of the metadata themselves: an index that is not what was written is refused, and so is one of other
-weights. Reports are copied from the data set: an index is under its terms, and is never shipped.
+The metadata of ``index.safetensors`` name the weights that computed the vectors, and hold the sha256 of both
+files and of the metadata: an altered index is refused, and so is one of other weights. Reports are copied
+from the data set: an index is under its terms of use, and is never shipped.
 """
 
 from __future__ import annotations
@@ -36,24 +36,26 @@ CASES = "index.jsonl"
 FORMAT = "1"
 KNOWN, FILMS, REPORTS = "known", "films", "reports"
 
-#: How much longer than 1 a vector may be.
+#: Tolerance of a vector's length above 1.
 _LENGTH_TOLERANCE = 1e-3
 
+#: Vectors of the cases: image embedding with ``known`` labels, with the labels predicted from the ``films``,
+#: or embedding and labels of the ``reports``.
 Side = Literal["known", "films", "reports"]
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """What is known of a reference case.
+class ReferenceCase:
+    """Reference case: a study with known labels.
 
     Attributes
     ----------
     identifier
         Data set and study, such as ``openi:1234``.
     labels
-        Keys of the vocabulary that are true of it.
+        Keys of its labels in the vocabulary.
     report
-        Findings and impression; empty where there is none.
+        Findings and impression of its report; empty where there is none.
     """
 
     identifier: str
@@ -61,18 +63,18 @@ class Case:
     report: str = ""
 
     def line(self) -> str:
-        """As a line of ``index.jsonl``."""
+        """Line of ``index.jsonl`` for this case."""
         table = asdict(self) | {"labels": sorted(self.labels)}
         return json.dumps(table, ensure_ascii=False) + "\n"
 
     @classmethod
-    def parse(cls, line: str) -> Case:
-        """Read what :meth:`line` wrote.
+    def parse(cls, line: str) -> ReferenceCase:
+        """Case from a line that :meth:`line` wrote.
 
         Raises
         ------
         ValueError
-            If it is something else, or names a label that the vocabulary does not hold.
+            If the line is something else, or names a label that the vocabulary does not have.
         """
         table = json.loads(line)
         if not isinstance(table, dict) or set(table) != {"identifier", "labels", "report"}:
@@ -83,17 +85,17 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """What computed the vectors.
+class EmbeddingOrigin:
+    """Origin of an index's vectors: the bundle and the text encoder that computed them.
 
     Attributes
     ----------
     bundle
-        Name and version, as its folder is called.
+        Name and version of the bundle, as in the name of its folder.
     weights_sha256, preprocessing
-        Of the bundle.
+        Hashes of the bundle's weights and preprocessing.
     text_encoder
-        Of the sentences of reports; empty for an index without them.
+        Identity of the sentence encoder of the reports; empty for an index without reports.
     """
 
     bundle: str
@@ -102,32 +104,32 @@ class Origin:
     text_encoder: str = ""
 
     @classmethod
-    def of(cls, identity: Identity, text_encoder: str = "") -> Origin:
+    def of(cls, identity: Identity, text_encoder: str = "") -> EmbeddingOrigin:
         """Origin of vectors that a bundle computes."""
         bundle = f"{identity.name}-{identity.version}"
         return cls(bundle, identity.weights_sha256, identity.preprocessing, text_encoder)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Index:
-    """An index in memory.
+class CaseIndex:
+    """A case index in memory.
 
     Attributes
     ----------
     name
-        Shown to a person, such as ``openi train``.
+        Name shown to a person, such as ``openi train``.
     origin
-        What computed the vectors.
+        Bundle and text encoder that computed the vectors.
     cases
-        In the order of the rows; their identifiers differ.
+        Cases in the order of the rows; identifiers are unique.
     films
-        Shape (cases, width), float32: places by what the model sees on the films.
+        Study embeddings of the predictions from the films, shape (cases, width), float32.
     known
-        The same by the films' embedding and the labels that are known.
+        Study embeddings of the films with the known labels, same shape.
     reports
-        The same by what the reports say, zero where a case has none; None where no case has one.
+        Study embeddings of the reports, same shape, zero where a case has none; None where no case has one.
     digest
-        Sha256 that stands for all of it, in lower-case hexadecimal; empty until it is written.
+        Sha256 of the whole index, in lower-case hexadecimal; empty until it is written.
 
     Raises
     ------
@@ -136,8 +138,8 @@ class Index:
     """
 
     name: str
-    origin: Origin
-    cases: tuple[Case, ...]
+    origin: EmbeddingOrigin
+    cases: tuple[ReferenceCase, ...]
     films: FloatArray
     known: FloatArray
     reports: FloatArray | None = None
@@ -153,7 +155,7 @@ class Index:
         for vectors in self.tensors().values():
             self._check(vectors)
         if not (self.films.any(axis=1) & self.known.any(axis=1)).all():
-            raise RetrievalError(f"index {self.name!r}: a case has no place")
+            raise RetrievalError(f"index {self.name!r}: a case has no embedding")
 
     def _check(self, vectors: FloatArray) -> None:
         if vectors.dtype != np.float32 or vectors.shape != (len(self.cases), self.width):
@@ -162,27 +164,27 @@ class Index:
                 f"{(len(self.cases), self.width)}"
             )
         lengths = np.linalg.norm(vectors, axis=1)
-        # NaN fails the comparison, so this also refuses values that are not numbers.
+        # NaN fails the comparison, so NaN is refused, too.
         if not (lengths <= 1 + _LENGTH_TOLERANCE).all():
             raise RetrievalError(f"index {self.name!r}: a vector is longer than 1, or holds no numbers")
 
     def tensors(self) -> dict[str, FloatArray]:
-        """All vectors, by the name that they have on disk."""
+        """Vectors by their name on disk."""
         found = {KNOWN: self.known, FILMS: self.films}
         return found if self.reports is None else found | {REPORTS: self.reports}
 
     @property
     def width(self) -> int:
-        """Of the vectors."""
+        """Width of the vectors."""
         return int(self.films.shape[1])
 
     def vectors(self, side: Side) -> FloatArray:
-        """What queries are compared with, shape (cases, width).
+        """Vectors that queries are compared with, shape (cases, width).
 
         Parameters
         ----------
         side
-            Of a case: what is ``known``, what is seen on its ``films``, or what its ``reports`` say.
+            One of :data:`Side`.
 
         Raises
         ------
@@ -194,8 +196,8 @@ class Index:
             raise RetrievalError(f"index {self.name!r} holds no {side}: search another side of its cases")
         return found[side]
 
-    def extended(self, more: Index) -> Index:
-        """Index of these cases and, behind them, the cases of another that it does not hold yet.
+    def extended(self, more: CaseIndex) -> CaseIndex:
+        """Index of these cases, followed by the cases of another index that are not in it yet.
 
         Raises
         ------
@@ -224,14 +226,14 @@ class Index:
         )
 
     def check_origin(self, identity: Identity) -> None:
-        """Refuse the vectors of other weights.
+        """Check that a bundle computed the vectors.
 
         Raises
         ------
         RetrievalError
             If the bundle did not build this index.
         """
-        asked = Origin.of(identity, self.origin.text_encoder)
+        asked = EmbeddingOrigin.of(identity, self.origin.text_encoder)
         if (asked.weights_sha256, asked.preprocessing) != (
             self.origin.weights_sha256,
             self.origin.preprocessing,
@@ -239,25 +241,25 @@ class Index:
             raise RetrievalError(
                 f"index {self.name!r} was built by {self.origin.bundle} (weights "
                 f"{self.origin.weights_sha256[:12]}), not by {asked.bundle} ({asked.weights_sha256[:12]}): "
-                "build it anew with dicom-node index build"
+                "build it anew with dicom-node cases build"
             )
 
 
 def is_index(path: Path) -> bool:
-    """Whether a folder holds an index, whole or not."""
+    """True where a folder holds an index, complete or not."""
     return (path / VECTORS).is_file()
 
 
-def read_index(path: Path) -> Index:
+def read_index(path: Path) -> CaseIndex:
     """Read and verify an index.
 
     Raises
     ------
     RetrievalError
-        If there is none, or it was altered, or its parts do not fit each other.
+        If there is no index, or it was altered, or its parts do not fit each other.
     """
     if not is_index(path):
-        raise RetrievalError(f"there is no index in {path}: make one with dicom-node index build")
+        raise RetrievalError(f"there is no index in {path}: make one with dicom-node cases build")
     try:
         with safe_open(path / VECTORS, framework="numpy") as file:
             said = dict(file.metadata() or {})
@@ -275,16 +277,22 @@ def read_index(path: Path) -> Index:
     ):
         raise RetrievalError(f"index {path}: the vectors in {VECTORS} were altered: build it anew")
     try:
-        # Not splitlines: a report may hold what Unicode calls a line separator.
-        cases = tuple(Case.parse(line) for line in lines.decode("utf-8").removesuffix("\n").split("\n"))
+        # Not splitlines: a report may contain Unicode line separators.
+        cases = tuple(
+            ReferenceCase.parse(line) for line in lines.decode("utf-8").removesuffix("\n").split("\n")
+        )
     except (TypeError, ValueError) as error:
         raise RetrievalError(f"index {path}: {CASES}: {error}") from error
-    origin = Origin(said["bundle"], said["weights_sha256"], said["preprocessing"], said["text_encoder"])
-    return Index(said["name"], origin, cases, tensors[FILMS], tensors[KNOWN], tensors.get(REPORTS), digest)
+    origin = EmbeddingOrigin(
+        said["bundle"], said["weights_sha256"], said["preprocessing"], said["text_encoder"]
+    )
+    return CaseIndex(
+        said["name"], origin, cases, tensors[FILMS], tensors[KNOWN], tensors.get(REPORTS), digest
+    )
 
 
-def write_index(path: Path, index: Index) -> Index:
-    """Write an index; the folder appears whole or not at all, and replaces one that is there.
+def write_index(path: Path, index: CaseIndex) -> CaseIndex:
+    """Write an index; the folder appears complete or not at all, and replaces an existing index.
 
     Returns
     -------
@@ -294,7 +302,7 @@ def write_index(path: Path, index: Index) -> Index:
     Raises
     ------
     RetrievalError
-        If the folder cannot be written, or holds something else than an index.
+        If the folder cannot be written, or holds other files than an index.
     """
     if path.exists() and {entry.name for entry in path.iterdir()} - {VECTORS, CASES}:
         raise RetrievalError(f"{path} holds other files than an index: name an empty or a new folder")
@@ -336,11 +344,11 @@ def _sha256_of_vectors(tensors: Mapping[str, FloatArray]) -> str:
     return digest.hexdigest()
 
 
-def words_of(cases: Iterable[Case]) -> frozenset[str]:
-    """Words that the reports use, in lower case."""
-    return frozenset(word for case in cases for word in words(case.report))
+def report_words(cases: Iterable[ReferenceCase]) -> frozenset[str]:
+    """Words of the reports of cases, in lower case."""
+    return frozenset(word for case in cases for word in split_words(case.report))
 
 
-def words(text: str) -> Sequence[str]:
+def split_words(text: str) -> Sequence[str]:
     """Words of a text in lower case: runs of letters of any script."""
     return "".join(letter if letter.isalpha() else " " for letter in text.casefold()).split()

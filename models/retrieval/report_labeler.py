@@ -1,8 +1,8 @@
-"""Which labels a report speaks of: a logistic regression over the vectors of its sentences.
+"""Report labeler: labels of a report, by a logistic regression over its sentence embeddings.
 
-It is learnt from the reports of a training split and their MeSH-derived labels, for every label of the
-vocabulary at once, and serves every bundle. Reports are read where they are the query or what is searched;
-labels that a reference case is known to have are taken as they are.
+It is trained on the reports of a training split and their MeSH-derived labels, for every label of the
+vocabulary at once, and serves every bundle. It labels reports that are a query or are searched; the known
+labels of a reference case are used as they are.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from models.text.sentence_encoder import embed_texts, encoder_identity
 
 FILE = "report_labeler.safetensors"
 
-#: Probability from which a report counts as saying a label.
-SAID = 0.5
+#: Probability from which a label counts as present in a report.
+PRESENT_THRESHOLD = 0.5
 
-#: Of the squared weights, beside the mean loss of a report; chosen on Open-i val.
+#: Weight of the L2 penalty, beside the mean loss of a report; chosen on Open-i val.
 _PENALTY = 1e-4
+#: Iterations of L-BFGS.
 _STEPS = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReportReader:
-    """The regression.
+class ReportLabeler:
+    """Logistic regression from report embeddings to labels.
 
     Attributes
     ----------
     text_encoder
-        Whose vectors it reads.
+        Identity of the encoder whose embeddings it takes.
     keys
         Labels of the vocabulary, in the order of the columns.
     weight, bias
@@ -74,15 +75,15 @@ class ReportReader:
         return found
 
 
-def fit_reader(studies: Sequence[LabelledStudy]) -> ReportReader:
-    """Learn from labelled reports; the same reports give the same weights.
+def fit_labeler(studies: Sequence[LabelledStudy]) -> ReportLabeler:
+    """Train a labeler on labelled reports; the same reports give the same weights.
 
     Raises
     ------
     RetrievalError
         If no study has a report.
     UsageError
-        If the encoder of sentences is not installed.
+        If the sentence encoder is not installed.
     """
     told = [study for study in studies if study.report]
     if not told:
@@ -110,42 +111,44 @@ def fit_reader(studies: Sequence[LabelledStudy]) -> ReportReader:
 
     optimizer.step(loss)
     with torch.no_grad():
-        # What was standardised is multiplied out, so that a reader is one matrix and one vector.
+        # The standardisation is folded into the weights, so that a labeler is one matrix and one vector.
         plain = weight / scale
         shift = bias - mean @ plain
     keys = tuple(every[column] for column in chosen)
-    return ReportReader(encoder_identity(), keys, plain.numpy(), shift.numpy())
+    return ReportLabeler(encoder_identity(), keys, plain.numpy(), shift.numpy())
 
 
-def write_reader(path: Path, reader: ReportReader) -> None:
-    """Write a reader; a file that is there is replaced."""
-    said = {"text_encoder": reader.text_encoder, "keys": json.dumps(reader.keys)}
-    save_file({"weight": reader.weight, "bias": reader.bias}, path, metadata=said)
+def write_labeler(path: Path, labeler: ReportLabeler) -> None:
+    """Write a labeler; an existing file is replaced."""
+    said = {"text_encoder": labeler.text_encoder, "keys": json.dumps(labeler.keys)}
+    save_file({"weight": labeler.weight, "bias": labeler.bias}, path, metadata=said)
 
 
 @functools.cache
-def load_reader(path: Path | None = None) -> ReportReader:
-    """Read a reader; the one that comes with the package when no file is named.
+def load_labeler(path: Path | None = None) -> ReportLabeler:
+    """Read a labeler; the one of the package when no file is named.
 
     Raises
     ------
     RetrievalError
-        If it cannot be read, or reads vectors of another encoder than is installed.
+        If it cannot be read, or was trained with another encoder than the installed one.
     UsageError
-        If the encoder of sentences is not installed.
+        If the sentence encoder is not installed.
     """
     path = path or Path(str(resources.files("models.retrieval"))) / FILE
     try:
         with safe_open(path, framework="numpy") as file:
             said = file.metadata() or {}
-            reader = ReportReader(
+            labeler = ReportLabeler(
                 said["text_encoder"],
                 tuple(json.loads(said["keys"])),
                 file.get_tensor("weight"),
                 file.get_tensor("bias"),
             )
     except (KeyError, OSError, SafetensorError, ValueError) as error:
-        raise RetrievalError(f"{path} cannot be read: {error}; make it anew with index learn") from error
-    if (encoder := encoder_identity()) != reader.text_encoder:
-        raise RetrievalError(f"{path} reads vectors of {reader.text_encoder}, and {encoder} is installed")
-    return reader
+        raise RetrievalError(f"{path} cannot be read: {error}; make it anew with cases learn") from error
+    if (encoder := encoder_identity()) != labeler.text_encoder:
+        raise RetrievalError(
+            f"{path} was trained on embeddings of {labeler.text_encoder}, and {encoder} is installed"
+        )
+    return labeler

@@ -1,4 +1,4 @@
-"""Search of an index, and the second opinion that the neighbours of a study give."""
+"""Search of a case index, and agreement of the found cases with a prediction."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from models.errors import PredictionError, UsageError
 from models.processing.types import FloatArray, Prediction
-from models.retrieval.engines import Rows, open_engine
-from models.retrieval.index import Case, Index, Side
+from models.retrieval.engines.interface import RowNumbers
+from models.retrieval.engines.registry import open_engine
+from models.retrieval.index import CaseIndex, ReferenceCase, Side
 
-#: Below it, the cases bear out too little of what the model says to pass over in silence: on average fewer
-#: than one of five cases has a label that the model reports.
+#: Agreement below which cases and prediction disagree: on average fewer than one of five cases has a label
+#: that the model reports.
 DISAGREEMENT = 0.2
 
 
@@ -26,23 +27,23 @@ class Neighbour:
     Attributes
     ----------
     case
-        Of the index.
+        Case of the index.
     similarity
         Cosine of the angle between query and case, in [-1, 1].
     """
 
-    case: Case
+    case: ReferenceCase
     similarity: float
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
-    """What the neighbours of a study say together, beside what the model says.
+class NeighbourAgreement:
+    """Agreement of the neighbours' labels with the prediction for a study.
 
     Attributes
     ----------
     neighbours
-        Most similar first.
+        Neighbours, the most similar first.
     support
         Share of the neighbours that have a label, by the keys of the model's labels.
     agreement
@@ -56,37 +57,37 @@ class Opinion:
 
     @property
     def disagrees(self) -> bool:
-        """Whether too little of what the model says is borne out."""
+        """True where the agreement is below :data:`DISAGREEMENT`."""
         return self.agreement < DISAGREEMENT
 
 
 class Searcher:
-    """An index that is ready to be searched.
+    """A case index with an open search engine.
 
     Parameters
     ----------
     index
-        Read and verified.
+        Verified index.
     side
-        What of a case is compared with a query.
+        Vectors of the cases that are compared with a query, one of :data:`models.retrieval.index.Side`.
     engine
-        Of :data:`models.retrieval.engines.ENGINES`.
+        One of :data:`models.retrieval.engines.registry.ENGINES`.
     url
-        Of the database, for ``pgvector``.
+        Address of the database, for ``pgvector`` only.
 
     Raises
     ------
     UsageError
         If there is no such engine.
     RetrievalError
-        If the index has no such side, or the engine cannot be opened.
+        If the index has no such vectors, or the engine cannot be opened.
     """
 
     def __init__(
-        self, index: Index, *, side: Side = "known", engine: str = "exact", url: str | None = None
+        self, index: CaseIndex, *, side: Side = "known", engine: str = "exact", url: str | None = None
     ) -> None:
         vectors = index.vectors(side)
-        # A case without a report has no place among reports.
+        # A case without a report has no vector among the reports.
         self._rows = np.flatnonzero(vectors.any(axis=1))
         self._vectors = vectors if len(self._rows) == len(vectors) else vectors[self._rows]
         self._engine = open_engine(engine, self._vectors, url)
@@ -104,14 +105,14 @@ class Searcher:
         self.close()
 
     def close(self) -> None:
-        """Let go of the engine."""
+        """Close the engine."""
         self._engine.close()
 
     def nearest(self, queries: FloatArray, k: int) -> list[tuple[Neighbour, ...]]:
         """Find the `k` nearest cases of each query, or all where there are fewer.
 
         The same query gives the same neighbours in every run: cases are ordered by the similarity in double
-        precision, and equal ones by their place in the index.
+        precision, and equal ones by their position in the index.
 
         Parameters
         ----------
@@ -133,31 +134,33 @@ class Searcher:
             for rows, found in self.rows(queries, k)
         ]
 
-    def rows(self, queries: FloatArray, k: int) -> list[tuple[Rows, np.ndarray]]:
-        """As :meth:`nearest`, as row numbers of the index and similarities."""
+    def rows(self, queries: FloatArray, k: int) -> list[tuple[RowNumbers, np.ndarray]]:
+        """Find neighbours as :meth:`nearest` does, as row numbers of the index and similarities."""
         if k < 1:
             raise UsageError(f"{k} neighbours cannot be found: ask for 1 or more")
         if queries.ndim != 2 or queries.shape[1] != self._vectors.shape[1]:
             raise UsageError(
-                f"queries of shape {queries.shape} do not suit the index, which is "
+                f"queries of shape {queries.shape} do not fit the index, which is "
                 f"{self._vectors.shape[1]} numbers wide"
             )
-        # Infinite and NaN sums tell of such values; zero is no direction.
+        # The sum is infinite or NaN if a value is; a zero vector has no direction.
         lengths = np.einsum("ij,ij->i", queries, queries)
         if not (np.isfinite(lengths).all() and (lengths > 0).all()):
             raise PredictionError("a query holds values that are not numbers, or only zeros")
         asked = min(k, len(self._rows))
         candidates = self._engine.candidates(queries, asked)
         found = (
-            ordered(self._vectors, query, rows, asked)
+            rank_candidates(self._vectors, query, rows, asked)
             for query, rows in zip(queries, candidates, strict=True)
         )
         return [(self._rows[rows], likeness) for rows, likeness in found]
 
 
-def ordered(vectors: FloatArray, query: FloatArray, rows: Rows, k: int) -> tuple[Rows, np.ndarray]:
-    """Measure candidates in double precision: the `k` nearest with their similarities, nearest first."""
-    # Sorted first, so that equal cases stay in the order of the index.
+def rank_candidates(
+    vectors: FloatArray, query: FloatArray, rows: RowNumbers, k: int
+) -> tuple[RowNumbers, np.ndarray]:
+    """Rank candidates in double precision: the `k` nearest with their similarities, nearest first."""
+    # Sorted first, so that equally similar cases stay in the order of the index.
     rows = np.sort(rows)
     # Not a matrix product: its last digit depends on how many candidates there are.
     likeness = np.einsum("ij,j->i", vectors[rows].astype(np.float64), query.astype(np.float64))
@@ -165,13 +168,13 @@ def ordered(vectors: FloatArray, query: FloatArray, rows: Rows, k: int) -> tuple
     return rows[first], likeness[first]
 
 
-def opinion(prediction: Prediction, neighbours: Sequence[Neighbour]) -> Opinion:
-    """Put the neighbours' labels beside the model's answers.
+def neighbour_agreement(prediction: Prediction, neighbours: Sequence[Neighbour]) -> NeighbourAgreement:
+    """Compare the neighbours' labels with the model's prediction.
 
     Parameters
     ----------
     neighbours
-        At least one.
+        At least one neighbour.
     """
     keys = [finding.key for finding in prediction.findings]
     count = len(neighbours)
@@ -181,4 +184,4 @@ def opinion(prediction: Prediction, neighbours: Sequence[Neighbour]) -> Opinion:
         agreement = sum(support[key] for key in present) / len(present)
     else:
         agreement = sum(entry.case.labels.isdisjoint(keys) for entry in neighbours) / count
-    return Opinion(tuple(neighbours), support, agreement)
+    return NeighbourAgreement(tuple(neighbours), support, agreement)

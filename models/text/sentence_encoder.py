@@ -1,4 +1,4 @@
-"""What texts say, as vectors: the sentence encoder all-MiniLM-L6-v2 (Wang et al. 2020; Apache-2.0)."""
+"""Sentence embeddings of texts: the encoder all-MiniLM-L6-v2 (Wang et al. 2020; Apache-2.0)."""
 
 from __future__ import annotations
 

@@ -71,9 +71,9 @@ def readable(kind: str, *, indication: str, report: str, vocabulary: Vocabulary)
     Parameters
     ----------
     kind
-        Of :data:`TEXTS`.
+        One of :data:`TEXTS`.
     indication, report
-        Of the study; empty where there is none.
+        Texts of the study; empty where there is none.
     vocabulary
         Whose labels a report is freed of.
 
@@ -96,7 +96,7 @@ def scrub(text: str, vocabulary: Vocabulary) -> str:
     Parameters
     ----------
     text
-        Of a report, in English.
+        Text of a report, in English.
     vocabulary
         Whose labels are not to be read.
 

@@ -54,7 +54,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class TextLimits:
-    """What a text tower can take.
+    """Limits of the input of a text tower.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class TextLimits:
 
 @dataclass(frozen=True, slots=True)
 class TextFormat:
-    """How texts are cut and filled up: a part of ``[inputs]`` in ``bundle.toml``.
+    """Truncation and padding of texts: a part of ``[inputs]`` in ``bundle.toml``.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class Tokenizer:
 
     @property
     def limits(self) -> TextLimits:
-        """What a network must be able to take."""
+        """Limits that a network must support."""
         ids = self._vocabulary.get_vocab(with_added_tokens=True).values()
         return TextLimits(vocabulary=max(ids) + 1, length=self.layout.max_length)
 

@@ -1,6 +1,6 @@
-"""From a trained network to a bundle: drop auxiliary outputs, calibrate on ``val``, measure on ``test``.
+"""Export of a trained network as a bundle: drop auxiliary outputs, calibrate on ``val``, measure on ``test``.
 
-Which heat maps are withheld is fitted to ``val`` too.
+The check of heat maps is fitted to ``val`` too.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.architectures import Network
+from models.architectures.interface import Network
 from models.bundles.bundle import Bundle, Manifest, amend_bundle, write_bundle
 from models.bundles.manifest import CARD, METRICS
 from models.bundles.predictor import Predictor
-from models.bundles.study_predictions import predict_all
+from models.bundles.study_predictions import predict_studies
 from models.data.dataset import FilmDataset, targets
 from models.evaluation.card import write_card
 from models.evaluation.evaluate import evaluate
-from models.evaluation.explanations import fit_check
+from models.evaluation.explanations import fit_bundle_map_check
 from models.labels.calibration import Calibration, LabelCalibration, calibrate
 from models.labels.vocabulary import load_vocabulary
 from models.training.fit import Trained
-from models.training.recipe import Also, Recipe
+from models.training.recipe import ExtraBundle, Recipe
 
-#: Splits in ``metrics.json``: the one that thresholds were chosen on, and the one that no choice has seen.
+#: Splits in ``metrics.json``: the one that thresholds were chosen on, and the one kept for measuring only.
 MEASURED = ("val", "test")
 
 
-def release(
+def export_bundle(
     recipe: Recipe,
     trained: Trained,
     dataset: FilmDataset,
     *,
     path: Path,
-    also: Also | None = None,
+    also: ExtraBundle | None = None,
     calibration_set: FilmDataset | None = None,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Bundle:
@@ -50,13 +50,13 @@ def release(
     Parameters
     ----------
     dataset
-        That the bundle is measured on, and calibrated on where it has a ``val``.
+        Data set for the metrics, and for the calibration where it has a ``val``.
     path
-        Folder of the bundle; one that is there is replaced.
+        Folder of the bundle; an existing one is replaced.
     also
-        Which of the recipe's bundles; the first when absent.
+        One of the recipe's bundles; the first when absent.
     calibration_set
-        Whose ``val`` is used for a data set that has none; it must speak of the same labels.
+        Data set whose ``val`` is used when `dataset` has none; it must cover the same labels.
 
     Raises
     ------
@@ -85,11 +85,11 @@ def release(
     )
     asked = dataset if dataset.studies.get("val") else calibration_set or dataset
     val = asked.split("val")
-    predictions = predict_all(draft, val, progress)
+    predictions = predict_studies(draft, val, progress)
     scores = np.array([[finding.score for finding in prediction.findings] for prediction in predictions])
     calibration = calibrate(keys, targets(val, keys), scores, dataset=asked.name, split="val")
     predictor = Predictor(write_bundle(path, manifest, keys, network, calibration, tokenizer=definition))
-    predictor.bundle = fit_check(predictor, asked, progress=progress)
+    predictor.bundle = fit_bundle_map_check(predictor, asked, progress=progress)
     return measure(predictor, dataset, recipe, progress=progress)
 
 
@@ -129,7 +129,7 @@ def measure(
 
 
 def narrowed(network: Network, outputs: list[int]) -> Network:
-    """A copy with some outputs of the head, in that order."""
+    """Copy of a network with selected outputs of the head, in that order."""
     copied = copy.deepcopy(network)
     wide = network.head
     copied.head = nn.Linear(wide.in_features, len(outputs))
@@ -140,6 +140,6 @@ def narrowed(network: Network, outputs: list[int]) -> Network:
 
 
 def uncalibrated(keys: tuple[str, ...], dataset: str) -> Calibration:
-    """No probabilities, and a threshold in the middle: what a bundle has before its calibration."""
+    """Placeholder before the calibration: no probabilities, thresholds of 0.5."""
     middle = LabelCalibration("none", 1.0, 0.0, 0.5, 0)
     return Calibration(dataset, "val", 0, dict.fromkeys(keys, middle))

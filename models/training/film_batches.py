@@ -1,11 +1,12 @@
-"""Training films in memory, and how they are varied."""
+"""Training films in memory: cache, batches of whole studies, augmentation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
+from monai.data import set_track_meta
+from monai.transforms import Compose, RandAdjustContrast, RandAffine, RandShiftIntensity, ScaleIntensityRange
 from monai.utils import set_determinism
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -14,11 +15,14 @@ from models.data.dataset import LabelledStudy
 from models.processing.transforms import Preprocessing
 from models.training.recipe import AugmentationTable
 
+# Films carry no metadata; tracking it costs more time than the changes.
+set_track_meta(False)
+
 
 class CachedFilms(Dataset[tuple[Tensor, int]]):
-    """All films of some studies, standardised once and kept as float16 (128 KiB each).
+    """Films of a set of studies, standardised once and kept as float16 (128 KiB each).
 
-    An item is the film, shape (grid, grid), float32 in [0, 1], and the number of its study.
+    An item is the film, shape (grid, grid), float32 in [0, 1], and the index of its study.
 
     Raises
     ------
@@ -49,18 +53,18 @@ class CachedFilms(Dataset[tuple[Tensor, int]]):
 
 
 class StudyBatches(Sampler[list[int]]):
-    """Batches in which the films of a study stand together, in an order that each epoch draws anew.
+    """Batches that keep the films of a study together, in a new random order each epoch.
 
     Parameters
     ----------
     study_of
-        Number of each film's study.
+        Index of each film's study, shape (films,).
     films
-        A batch holds about so many; as studies are not torn, it may be a few more or less.
+        Approximate number of films in a batch; as a study is never split, it may be a few more or less.
     seed
-        Asked for the seed of the order whenever an epoch begins.
+        Function that returns the seed of an epoch's order; called when the epoch begins.
     rank, world
-        This process takes every `world`-th batch, from number `rank`.
+        Index of this process and number of processes; it takes every `world`-th batch, from `rank` on.
     """
 
     def __init__(
@@ -83,7 +87,7 @@ class StudyBatches(Sampler[list[int]]):
         before = 0
         order = torch.Generator().manual_seed(self.seed())
         for number in torch.randperm(len(self.studies), generator=order).tolist():
-            # What would begin the batch after the last one is left out, as it would be too small.
+            # The studies that would begin one more batch are left out: it would be too small.
             if before // self.films < self.count:
                 batches[before // self.films] += self.studies[number]
             before += len(self.studies[number])
@@ -91,50 +95,68 @@ class StudyBatches(Sampler[list[int]]):
 
 
 class Augmentation:
-    """Small affine changes, contrast and brightness; never a mirror image (situs is a finding).
+    """Random changes of training films by MONAI: small affine ones, contrast and brightness.
 
-    Each film of a batch is changed by its own draw. MONAI's transforms do the same one film at a time, which
-    takes longer than the network's own step on two cores.
+    Never a mirror image: the side of the heart is a finding. Each film of a batch gets its own draw.
 
     Parameters
     ----------
     table
-        How much of each.
+        Probability and largest extent of each change.
     """
 
     def __init__(self, table: AugmentationTable) -> None:
         self.table = table
-        self.generator = torch.Generator()
+        self._seed: int | None = None
+        self._chains: dict[int, Compose] = {}
 
     def seed(self, value: int) -> None:
-        """Start the random sequence anew, so that an epoch after a resume is the epoch it would have been."""
-        self.generator.manual_seed(value)
+        """Restart the random sequence: an epoch after a resume then equals the epoch of a run without one."""
+        self._seed = value
+        for chain in self._chains.values():
+            chain.set_random_state(value)
 
     def __call__(self, films: Tensor) -> Tensor:
-        """Change a batch of films, shape (n, grid, grid) in [0, 1]; the result is of the same kind."""
-        table, count = self.table, len(films)
-        changed = F.grid_sample(films[:, None], self._grid(films), padding_mode="zeros", align_corners=False)[
-            :, 0
+        """Change a batch of films.
+
+        Parameters
+        ----------
+        films
+            Shape (n, side, side), float32 in [0, 1].
+
+        Returns
+        -------
+        torch.Tensor
+            The same shape, type and range.
+        """
+        side = films.shape[-1]
+        if side not in self._chains:
+            self._chains[side] = _random_changes(self.table, side)
+            if self._seed is not None:
+                self._chains[side].set_random_state(self._seed)
+        return torch.stack([self._chains[side](film[None])[0] for film in films])
+
+
+def _random_changes(table: AugmentationTable, side: int) -> Compose:
+    """Build the random changes of one film of shape (1, side, side)."""
+    return Compose(
+        [
+            RandAffine(
+                prob=table.probability,
+                rotate_range=table.rotate,
+                # MONAI takes pixels, the recipe shares of the film.
+                translate_range=(table.translate * side, table.translate * side),
+                scale_range=(table.scale, table.scale),
+                spatial_size=(side, side),
+                mode="bilinear",
+                padding_mode="zeros",
+                cache_grid=True,
+            ),
+            RandAdjustContrast(prob=table.probability, gamma=(1 - table.gamma, 1 + table.gamma)),
+            RandShiftIntensity(prob=table.probability, offsets=table.brightness),
+            ScaleIntensityRange(0, 1, 0, 1, clip=True),
         ]
-        gamma = 1 + self._draw(count, table.gamma).to(films.device)
-        offset = self._draw(count, table.brightness).to(films.device)
-        return (changed.clamp(0, 1) ** gamma[:, None, None] + offset[:, None, None]).clamp(0, 1)
-
-    def _grid(self, films: Tensor) -> Tensor:
-        """Where each pixel comes from: rotation (radians), zoom and shift about the middle of the film."""
-        table, count = self.table, len(films)
-        angle = self._draw(count, table.rotate)
-        zoom = 1 + self._draw(count, table.scale)
-        cos, sin = zoom * angle.cos(), zoom * angle.sin()
-        # affine_grid's coordinates run from -1 to 1, so a shift by the whole film is 2.
-        right, down = self._draw(count, 2 * table.translate), self._draw(count, 2 * table.translate)
-        rows = torch.stack((torch.stack((cos, -sin, right), 1), torch.stack((sin, cos, down), 1)), 1)
-        return F.affine_grid(rows.to(films.device), [count, 1, *films.shape[1:]], align_corners=False)
-
-    def _draw(self, count: int, spread: float) -> Tensor:
-        """Uniform within plus or minus `spread`, or 0 for the films that this change passes over."""
-        chosen = torch.rand(count, generator=self.generator) < self.table.probability
-        return (2 * torch.rand(count, generator=self.generator) - 1) * spread * chosen
+    )
 
 
 def seed_everything(seed: int) -> None:

@@ -18,15 +18,15 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from models.architectures import Network
+from models.architectures.interface import Network
 from models.data.dataset import FilmDataset
 from models.errors import RecipeError, TrainingError
 from models.labels.vocabulary import Vocabulary
 from models.text.tokenizer import Tokenizer
 from models.training.film_batches import Augmentation, CachedFilms, StudyBatches, seed_everything
 from models.training.history import History
-from models.training.initial_weights import start
-from models.training.label_plan import Plan, lessons_of, plan, tokens_of
+from models.training.initial_weights import initial_network
+from models.training.label_plan import LabelPlan, plan_labels, tokens_of, training_targets
 from models.training.module import FindingsModule
 from models.training.recipe import Recipe
 
@@ -63,33 +63,33 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training leaves.
+    """Result of a training.
 
     Attributes
     ----------
     network
-        On the CPU, evaluating, with the averaged or the best weights and still with its auxiliary outputs.
+        Network on the CPU in evaluation mode, with the averaged or best weights and all auxiliary outputs.
     outputs
-        What those are.
+        Label plan of the outputs.
     tokenizer
-        Of the texts; None for a network that reads none.
+        Tokenizer of the texts; None for a network that reads none.
     """
 
     network: Network
-    outputs: Plan
+    outputs: LabelPlan
     tokenizer: Tokenizer | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Where a training runs; it changes no lesson.
+    """Hardware and precision of a training.
 
     Attributes
     ----------
     accelerator, devices, nodes, precision
         As Lightning's Trainer takes them.
     threads
-        Of torch; None leaves its choice.
+        Number of torch threads; None leaves the default.
     """
 
     accelerator: str = "cpu"
@@ -117,13 +117,13 @@ def fit(
     run
         Folder for the checkpoint and the logs of the losses (CSV and TensorBoard); made when it is not there.
     further
-        As the recipe's ``further`` names them; their ``train`` is learnt from too.
+        Data sets named by the recipe's ``further``; their ``train`` is used too.
     engine
-        One process on the CPU when absent.
+        Hardware; one process on the CPU when absent.
     callbacks
         Further Lightning callbacks, such as a progress bar.
     caching
-        Called with films read and films in all.
+        Function called with the number of films read and the total.
 
     Raises
     ------
@@ -140,16 +140,16 @@ def fit(
     if engine.threads:
         torch.set_num_threads(engine.threads)
     seed_everything(recipe.seed)
-    outputs = plan(recipe, dataset, vocabulary)
+    outputs = plan_labels(recipe, dataset, vocabulary)
     _claim(run, recipe, outputs)
-    started = start(recipe, outputs.width)
+    started = initial_network(recipe, outputs.width)
     augmentation = Augmentation(recipe.augmentation)
     val = dataset.split("val")
     learnt = tuple(study for each in (dataset, *further) for study in each.split("train"))
     module = FindingsModule(
         started.network,
         recipe,
-        lessons=lessons_of(recipe, outputs, learnt, started.tokenizer),
+        targets=training_targets(recipe, outputs, learnt, started.tokenizer),
         truth_val=outputs.truth(val),
         tokens_val=tokens_of(recipe, val, started.tokenizer),
         findings=len(outputs.keys),
@@ -248,7 +248,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             part.unlink(missing_ok=True)
 
 
-def _claim(run: Path, recipe: Recipe, outputs: Plan) -> None:
+def _claim(run: Path, recipe: Recipe, outputs: LabelPlan) -> None:
     """Write down what the run folder holds, or check that it is the same."""
     wanted = json.dumps(
         {

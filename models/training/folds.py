@@ -1,8 +1,8 @@
-"""How long to train, found by cross-validation over the patients.
+"""Number of training epochs, found by cross-validation over the patients.
 
 Each fold of ``train`` and ``val`` is left out once, a network is trained on the rest, and its AUC on the fold
-is noted epoch by epoch. The epoch with the highest mean is how long the bundle is trained; ``test`` is not
-touched.
+is recorded after each epoch. The bundle is trained up to the epoch with the highest mean AUC; ``test`` is not
+used.
 """
 
 from __future__ import annotations
@@ -68,21 +68,21 @@ def search_epochs(
     say: Callable[[str], None] = lambda _line: None,
     **options: Any,
 ) -> int:
-    """Train every fold and pick the epoch; a search that was interrupted goes on where it was.
+    """Train every fold and pick the epoch; an interrupted search is resumed.
 
     Parameters
     ----------
     run
-        Folder for the folds' runs and for ``folds.json``, which says what was found.
+        Folder for the runs of the folds and for the result, ``folds.json``.
     say
-        Told the outcome of each fold.
+        Function that receives a line on the outcome of each fold.
     options
         Further arguments of :func:`models.training.fit.fit`.
 
     Returns
     -------
     int
-        Epochs, from 1 to those of the recipe.
+        Number of epochs, from 1 to that of the recipe.
 
     Raises
     ------

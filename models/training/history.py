@@ -1,4 +1,4 @@
-"""What each epoch of a run came to, kept beside its checkpoint."""
+"""History of a run: losses and AUC of each epoch, stored beside its checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Epoch:
     epoch
         From 1.
     loss
-        Of the last batch of training.
+        Training loss of the last batch.
     val_loss, val_auc
         On ``val``, with the averaged weights.
     """

@@ -1,4 +1,4 @@
-"""The network of a recipe before its first step: built, and with the weights that it starts from."""
+"""Initial network of a recipe: built, with the weights that training starts from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from models.architectures import Network, build
+from models.architectures.interface import Network
+from models.architectures.registry import build_network
 from models.bundles.bundle import find_bundle, read_bundle
 from models.errors import RecipeError
 from models.pretrained import weight_sources
@@ -19,22 +20,22 @@ _PRIOR = -3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """A network to be trained.
+class InitialNetwork:
+    """Network before its first training step.
 
     Attributes
     ----------
     network
-        With its starting weights, channels last.
+        Network with its initial weights, channels last in memory.
     tokenizer
-        Of its text tower; None for a network that reads no text.
+        Tokenizer of its text tower; None for a network that reads no text.
     """
 
     network: Network
     tokenizer: Tokenizer | None = None
 
 
-def start(recipe: Recipe, width: int) -> Start:
+def initial_network(recipe: Recipe, width: int) -> InitialNetwork:
     """Build the network of a recipe, `width` outputs wide.
 
     Raises
@@ -43,7 +44,7 @@ def start(recipe: Recipe, width: int) -> Start:
         If the weights to start from are not there or do not fit.
     """
     table = recipe.architecture
-    network = build(
+    network = build_network(
         table.name, outputs=width, channels=recipe.preprocessing.channels, arguments=table.arguments
     )
     if table.start == "imagenet":
@@ -51,8 +52,8 @@ def start(recipe: Recipe, width: int) -> Start:
     elif table.start.startswith("bundle:"):
         _load_trunk(network, table.start.removeprefix("bundle:"))
     nn.init.constant_(network.head.bias, _PRIOR)
-    weight_sources.start(network, table.towers, preprocessing=recipe.preprocessing.build())
-    return Start(network.to(memory_format=torch.channels_last), _tokenizer(recipe, network))
+    weight_sources.load_towers(network, table.towers, preprocessing=recipe.preprocessing.build())
+    return InitialNetwork(network.to(memory_format=torch.channels_last), _tokenizer(recipe, network))
 
 
 def _tokenizer(recipe: Recipe, network: Network) -> Tokenizer | None:

@@ -1,4 +1,4 @@
-"""What a run learns: the order of the outputs, and the truth about every study."""
+"""Label plan of a training run: the order of the outputs, and the truth for every study."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from models.labels.vocabulary import Vocabulary, load_vocabulary
 from models.text.sentence_encoder import embed_texts
 from models.text.study_text import readable
 from models.text.tokenizer import Tokenizer, Tokens
-from models.training.module import Lessons
+from models.training.module import TrainingTargets
 from models.training.recipe import Recipe
 from models.training.report_similarity import likeness
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run learns: the order of its outputs.
+class LabelPlan:
+    """Order of the outputs of a training run.
 
     Attributes
     ----------
     keys
-        Of the bundle, in the order of the vocabulary's list.
+        Labels of the bundle, in the order of the vocabulary's list.
     beside
-        Labels of further lists.
+        Labels of the other lists, learnt in addition.
     auxiliary
-        Headings that are learnt beside, most frequent first.
+        Report headings that are learnt in addition, most frequent first.
     """
 
     keys: tuple[str, ...]
@@ -41,7 +41,7 @@ class Plan:
 
     @property
     def width(self) -> int:
-        """Of the head while training."""
+        """Number of outputs of the head while training."""
         return len(self.keys) + len(self.beside) + len(self.auxiliary)
 
     def places(self, keys: tuple[str, ...]) -> list[int]:
@@ -56,7 +56,7 @@ class Plan:
         return tuple(slice(start, end) for start, end in pairwise(ends) if end > start)
 
     def truth(self, studies: tuple[LabelledStudy, ...]) -> Tensor:
-        """0, 1, or NaN where the data set does not speak of a label; float32, shape (studies, width)."""
+        """Truth table, shape (studies, width), float32: 0, 1, or NaN where a label is not covered."""
         rows = [
             [float(key in study.keys) if study.knows(key) else math.nan for key in (*self.keys, *self.beside)]
             + [
@@ -68,7 +68,7 @@ class Plan:
         return torch.tensor(rows, dtype=torch.float32)
 
 
-def plan(recipe: Recipe, dataset: FilmDataset, vocabulary: Vocabulary) -> Plan:
+def plan_labels(recipe: Recipe, dataset: FilmDataset, vocabulary: Vocabulary) -> LabelPlan:
     """Choose the outputs; the headings are counted in ``train`` only."""
     counts = Counter(heading for study in dataset.split("train") for heading in study.headings or ())
     enough = recipe.auxiliary_reports or len(dataset.split("train")) + 1
@@ -78,7 +78,7 @@ def plan(recipe: Recipe, dataset: FilmDataset, vocabulary: Vocabulary) -> Plan:
     keys = vocabulary.keys(recipe.list)
     lists = (vocabulary.keys(name) for name in recipe.beside)
     beside = dict.fromkeys(key for found in lists for key in found if key not in keys)
-    return Plan(keys, tuple(beside), tuple(auxiliary))
+    return LabelPlan(keys, tuple(beside), tuple(auxiliary))
 
 
 def tokens_of(
@@ -96,13 +96,13 @@ def tokens_of(
     )
 
 
-def lessons_of(
+def training_targets(
     recipe: Recipe,
-    outputs: Plan,
+    outputs: LabelPlan,
     studies: tuple[LabelledStudy, ...],
     tokenizer: Tokenizer | None = None,
-) -> Lessons:
-    """Gather what is to be learnt; the reports are embedded here, which takes a minute for thousands.
+) -> TrainingTargets:
+    """Gather the training targets; embedding the reports takes a minute for thousands.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def lessons_of(
     """
     truth, tokens = outputs.truth(studies), tokens_of(recipe, studies, tokenizer)
     if recipe.alignment is None:
-        return Lessons(truth, outputs.columns, tokens=tokens)
+        return TrainingTargets(truth, outputs.columns, tokens=tokens)
     reported = [number for number, study in enumerate(studies) if study.report]
     if not reported:
         raise RecipeError("[alignment] needs reports, and the data set has none: take the table out")
@@ -124,4 +124,4 @@ def lessons_of(
     target = (likeness(reports, named) / recipe.alignment.softness).softmax(dim=1)
     report_of = torch.full((len(studies),), -1)
     report_of[reported] = torch.arange(len(reported))
-    return Lessons(truth, outputs.columns, reports, target, report_of, tokens)
+    return TrainingTargets(truth, outputs.columns, reports, target, report_of, tokens)

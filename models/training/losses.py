@@ -1,4 +1,4 @@
-"""What a wrong answer costs."""
+"""Training losses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LabelLoss:
     Parameters
     ----------
     table
-        Which form.
+        Form of the loss.
     truth
         Shape (studies, outputs): 0, 1 or NaN; class weights are counted here.
     columns

@@ -16,8 +16,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Beta
 
-from models.architectures import Batch, Network, Output
 from models.architectures.convnet import ConvNet
+from models.architectures.interface import Batch, Network, Output
 from models.evaluation.metrics import macro_auc
 from models.text.tokenizer import Tokens
 from models.training.losses import LabelLoss
@@ -28,19 +28,19 @@ MIXED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
-    """What is to be learnt of the training studies.
+class TrainingTargets:
+    """Training targets: labels, reports and texts of the training studies.
 
     Attributes
     ----------
     truth
-        Shape (studies, outputs): 0, 1, or NaN where nothing is known.
+        Shape (studies, outputs): 0, 1, or NaN where unknown.
     columns
         Ranges of outputs; the loss is averaged within each, and they count alike.
     reports
         Shape (reports, width): embeddings of reports; None without alignment.
     target
-        Shape (reports, reports): to which reports a film of each belongs, rows summing to 1.
+        Shape (reports, reports): share of each report in a film's target; rows sum to 1.
     report_of
         Shape (studies,): row of a study's report, or -1.
     tokens
@@ -61,19 +61,19 @@ class FindingsModule(lightning.LightningModule):
     Parameters
     ----------
     network
-        Its head is as wide as the truth.
+        Network whose head is as wide as the truth.
     recipe
         Schedule and preprocessing.
-    lessons
-        Of the training studies.
+    targets
+        Labels, reports and texts of the training studies.
     truth_val
         Shape (studies, outputs), 0 or 1.
     tokens_val
         Texts of the validation studies.
     findings
-        How many of the columns, from the first, the bundle will predict.
+        Number of columns, from the first, that the bundle predicts.
     augment
-        Varies a batch of standardised films.
+        Augmentation of a batch of standardised films.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class FindingsModule(lightning.LightningModule):
         network: Network,
         recipe: Recipe,
         *,
-        lessons: Lessons,
+        targets: TrainingTargets,
         truth_val: Tensor,
         tokens_val: Tokens | None = None,
         findings: int,
@@ -93,17 +93,17 @@ class FindingsModule(lightning.LightningModule):
         self.findings = findings
         self.augment = augment
         self.preprocessing = recipe.preprocessing.build()
-        # Not buffers: what a study is labelled with is no part of a checkpoint.
-        self.lessons = lessons
+        # Not buffers: the labels of the studies are no part of a checkpoint.
+        self.targets = targets
         self.truth_val = truth_val
         self.tokens_val = tokens_val
-        self.label_loss = LabelLoss(recipe.loss, lessons.truth, lessons.columns)
+        self.label_loss = LabelLoss(recipe.loss, targets.truth, targets.columns)
         self.seen: list[tuple[Tensor, Tensor]] = []
-        # Of the softmax over reports, learnt as in CLIP (Radford et al. 2021).
+        # Inverse temperature (log) of the softmax over reports, learnt as in CLIP (Radford et al. 2021).
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def answer(self, films: Tensor, size: int, tokens: Tokens | None = None) -> Output:
-        """Answer to standardised films, read at an input size beside their studies' texts."""
+        """Output of the network for standardised films at an input size, with their studies' texts."""
         images = self.preprocessing.resized(size).tensor(films)
         return cast("Output", self.network(Batch(images, tokens)))
 
@@ -111,7 +111,7 @@ class FindingsModule(lightning.LightningModule):
         """Loss of one batch of films, each labelled as its study."""
         films, study = batch
         size = self.recipe.size_at(self.current_epoch)
-        # Small before it is varied: a quarter of the pixels to move.
+        # Resized before the augmentation, which then has fewer pixels to move.
         small = F.interpolate(films[:, None], (size, size), mode="bilinear", antialias=True)[:, 0]
         varied = self.augment(small)
         mixup = self.recipe.augmentation.mixup
@@ -124,7 +124,7 @@ class FindingsModule(lightning.LightningModule):
         return loss
 
     def _mixed_loss(self, films: Tensor, study: Tensor, size: int, share: float) -> Tensor:
-        """Loss of films laid over one another (mixup, Zhang et al. 2018): they are of two studies each."""
+        """Loss of films blended in pairs of two studies (mixup, Zhang et al. 2018)."""
         other = torch.randperm(len(films), device=films.device)
         output = self.answer(share * films + (1 - share) * films[other], size)
         return share * self.loss_of(output, study) + (1 - share) * self.loss_of(output, study[other])
@@ -139,7 +139,7 @@ class FindingsModule(lightning.LightningModule):
         study_weight
             Share that is measured on the mean over a study's films.
         """
-        truth = self.lessons.truth.to(study.device)
+        truth = self.targets.truth.to(study.device)
         scores = output.logits.float().sigmoid()
         loss = (1 - study_weight) * self.label_loss(scores, truth[study])
         if study_weight:
@@ -153,22 +153,22 @@ class FindingsModule(lightning.LightningModule):
 
     def text_of(self, study: Tensor) -> Tokens | None:
         """Texts of some studies, some of them withheld; None where the network reads none."""
-        if self.lessons.tokens is None:
+        if self.targets.tokens is None:
             return None
-        tokens = self.lessons.tokens.rows(study.tolist())
+        tokens = self.targets.tokens.rows(study.tolist())
         told = torch.rand(len(study), 1) >= self.recipe.text_dropout
         return Tokens(tokens.input_ids, tokens.attention_mask * told).to(study.device)
 
     def alignment_loss(self, embedding: Tensor, study: Tensor) -> Tensor:
-        """Cross-entropy of each film's likeness to all reports, against where it belongs."""
-        lessons = self.lessons
-        assert lessons.reports is not None  # made with the recipe's [alignment]
-        assert lessons.target is not None
-        assert lessons.report_of is not None
-        row = lessons.report_of.to(study.device)[study]
-        places = cast("ConvNet", self.network).embed_text(lessons.reports.to(study.device))
+        """Cross-entropy of each film's similarity to all reports, against its target."""
+        targets = self.targets
+        assert targets.reports is not None  # made with the recipe's [alignment]
+        assert targets.target is not None
+        assert targets.report_of is not None
+        row = targets.report_of.to(study.device)[study]
+        places = cast("ConvNet", self.network).embed_text(targets.reports.to(study.device))
         logits = embedding[row >= 0] @ places.T * self.log_scale.clamp(max=math.log(100)).exp()
-        return F.cross_entropy(logits, lessons.target.to(study.device)[row[row >= 0]])
+        return F.cross_entropy(logits, targets.target.to(study.device)[row[row >= 0]])
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
         """Collect scores at the size at which the bundle will serve."""

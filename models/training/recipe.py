@@ -1,4 +1,4 @@
-"""How a bundle is trained, or the gate: what a recipe says, as frozen models that know every key."""
+"""Recipe of a training, of a bundle or the gate: frozen models of the TOML tables that know every key."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class ArchitectureTable(_Table):
     Attributes
     ----------
     name
-        Of :data:`models.architectures.BUILDERS`.
+        Key of :data:`models.architectures.registry.BUILDERS`.
     start
-        Where the weights come from: ``imagenet``, ``random``, or ``bundle:NAME`` for all but the head.
+        Source of the initial weights: ``imagenet``, ``random``, or ``bundle:NAME`` for all but the head.
     towers
         Published encoders that towers start from, by the tower's name
         (:mod:`models.pretrained.weight_sources`).
     arguments
-        Of the builder.
+        Keyword arguments of the builder.
     """
 
     name: str
@@ -53,11 +53,11 @@ class OptimizerTable(_Table):
     name
         ``adamw`` (Loshchilov & Hutter 2019) or ``adam`` (Kingma & Ba 2015).
     batch_size
-        Films a step.
+        Films per step.
     learning_rate
-        Highest of the schedule.
+        Highest learning rate of the schedule.
     weight_decay
-        Not applied to biases and norms.
+        Weight decay; not applied to biases and norms.
     schedule
         ``one_cycle`` (Smith 2018), ``cosine`` down to 0, ``plateau``: a tenth after two epochs in which the
         validation loss did not fall, or ``constant``.
@@ -66,7 +66,7 @@ class OptimizerTable(_Table):
     clip
         Largest norm of the gradient; 0 for any.
     average_decay
-        Of the exponential moving average of the weights, which is what is released; 0 releases the last ones.
+        Decay of the exponential moving average of the weights, which is exported; 0 exports the last weights.
     """
 
     name: Literal["adamw", "adam"] = "adamw"
@@ -79,32 +79,32 @@ class OptimizerTable(_Table):
     average_decay: Probability = 0.995
 
 
-class Further(_Table):
-    """One of ``[[further]]``: a second data set whose ``train`` is learnt from too.
+class ExtraDataset(_Table):
+    """One of ``[[further]]``: another data set whose ``train`` is used for training too.
 
     Attributes
     ----------
     dataset
-        Its short name.
+        Short name of the data set.
     folder
-        Relative to that of the first.
+        Folder of the data set, relative to that of the first.
     """
 
     dataset: str
     folder: str
 
 
-class Also(_Table):
+class ExtraBundle(_Table):
     """One of ``[[also]]``: a further bundle of the same training, with other outputs of the same network.
 
     Attributes
     ----------
     name, summary
-        Of the bundle; its version is the recipe's.
+        Name and summary of the bundle; its version is the recipe's.
     list
-        Of the vocabulary, among ``list`` and ``beside`` of the recipe.
+        List of the vocabulary, among ``list`` and ``beside`` of the recipe.
     dataset
-        That it is calibrated and measured on: the first, or one of ``further``; the first when absent.
+        Data set for calibration and metrics: the first, or one of ``further``; the first when absent.
     """
 
     name: Name
@@ -114,15 +114,15 @@ class Also(_Table):
 
 
 class AlignmentTable(_Table):
-    """``[alignment]``: images and reports are brought to one space (as in ConVIRT, Zhang et al. 2020).
+    """``[alignment]``: images and reports share an embedding space (as in ConVIRT, Zhang et al. 2020).
 
-    A film is compared with every report of ``train`` at once. A report that says much the same is no wrong
-    answer, so the target is soft: by the likeness of the reports' sentences and of their headings.
+    A film is compared with every report of ``train`` at once. A similar report is not a wrong answer, so the
+    target is soft: it follows the similarity of the reports' sentences and headings.
 
     Attributes
     ----------
     weight
-        Of this loss beside that of the labels.
+        Weight of this loss relative to that of the labels.
     softness
         Temperature of the targets.
     """
@@ -140,9 +140,9 @@ class LossTable(_Table):
         ``bce`` for binary cross-entropy, ``focal`` for its focal form (Lin et al. 2017), or ``both`` for
         their sum.
     alpha, gamma
-        Of the focal form: weight of what is present, and how far the well answered counts less.
+        Parameters of the focal form: weight of present labels, and how strongly easy examples are discounted.
     class_weights
-        Whether a label's positives weigh as much as its negatives together, up to twenty times each.
+        True weights a label's positives as much in total as its negatives, at most twenty times each.
     """
 
     kind: Literal["bce", "focal", "both"] = "bce"
@@ -152,15 +152,15 @@ class LossTable(_Table):
 
 
 class FoldsTable(_Table):
-    """``[folds]``: how long to train is found by cross-validation over the patients of train and val.
+    """``[folds]``: the number of epochs is found by cross-validation over the patients of train and val.
 
-    The mean validation AUC of the folds picks the epoch; the bundle is then trained on ``train`` for so many
-    epochs, and the stages are the longest that is looked at.
+    The epoch with the highest mean validation AUC is chosen, and the bundle is trained on ``train`` up to it;
+    the stage gives the largest number that is tried.
 
     Attributes
     ----------
     count
-        Of folds.
+        Number of folds.
     """
 
     count: Annotated[int, Field(ge=2)] = 5
@@ -172,18 +172,18 @@ class AugmentationTable(_Table):
     Attributes
     ----------
     probability
-        Of each of the changes.
+        Probability of each of the three changes: the affine one, contrast and brightness.
     rotate
         Largest angle, in radians.
     translate, scale
-        Largest shift and change of size, as a share of the film.
+        Largest shift on each axis and largest relative change of size, as a share of the film.
     gamma
         Largest relative change of contrast.
     brightness
-        Largest change of the pixel values, which range over [0, 1].
+        Largest offset of the pixel values, which lie in [0, 1].
     mixup
-        Parameter of the Beta distribution from which films of half the batches are laid over one another; 0
-        for never. Their text is withheld then.
+        Parameter of the Beta distribution that gives the share of each film when films of half the batches
+        are blended in pairs, without their text; 0 for never.
     """
 
     probability: Probability = 0.9
@@ -212,38 +212,38 @@ class PreprocessingTable(_Table):
 
 
 class Recipe(_Table):
-    """All of it.
+    """Recipe for training a bundle.
 
     Attributes
     ----------
     name, version, summary
-        Of the bundle that results.
+        Name, version and summary of the bundle.
     dataset
-        What it is trained on, by its short name.
+        Short name of the first data set.
     list
-        Of the vocabulary: what the bundle predicts, in order.
+        List of the vocabulary: the labels that the bundle predicts, in order.
     beside
-        Further lists of the vocabulary that are learnt beside; the released bundle drops them.
+        Other lists of the vocabulary that are learnt in addition; the exported bundle drops them.
     auxiliary_reports
-        Headings with so many training reports are learnt beside; 0 for none.
+        Smallest number of training reports with which a heading is learnt in addition; 0 for none.
     study_weight
         Share of the loss that is measured on the mean over a study's films, as the bundle scores; the rest is
         measured film by film.
     seed
-        Of everything random.
+        Random seed.
     further
-        Data sets beside the first.
+        Other data sets for training.
     also
-        Further bundles of this training.
+        Other bundles of the same training.
     alignment
-        Of images with reports; None for none.
+        Alignment of images with reports; None for none.
     text
-        What the network reads beside the films: nothing, the indication, or the report without the terms of
-        its labels. The last is for research on text: no node has it when a film comes in.
+        Text that the network reads with the films: none, the indication, or the report without the terms of
+        its labels. The last is for research on text: a node has no report when a film arrives.
     text_dropout
         Share of the studies whose text is withheld in each step, so that films are read without text too.
     max_length
-        Of a text, in tokens.
+        Largest length of a text, in tokens.
     patience
         Training ends when the validation AUC has not risen for so many epochs, and the best epoch is
         released; 0 trains to the end and releases the last.
@@ -260,8 +260,8 @@ class Recipe(_Table):
     auxiliary_reports: Annotated[int, Field(ge=0)] = 0
     study_weight: Probability = 0.0
     seed: Annotated[int, Field(ge=0)] = 0
-    further: tuple[Further, ...] = Field(default=(), strict=False)
-    also: tuple[Also, ...] = Field(default=(), strict=False)
+    further: tuple[ExtraDataset, ...] = Field(default=(), strict=False)
+    also: tuple[ExtraBundle, ...] = Field(default=(), strict=False)
     alignment: AlignmentTable | None = None
     text: Literal["none", "indication", "report"] = "none"
     text_dropout: Probability = 0.5
@@ -299,13 +299,13 @@ class Recipe(_Table):
         return self
 
     @property
-    def bundles(self) -> tuple[Also, ...]:
-        """All bundles of the training, the first one first."""
-        return (Also(name=self.name, summary=self.summary, list=self.list), *self.also)
+    def bundles(self) -> tuple[ExtraBundle, ...]:
+        """Bundles of the training, the first one first."""
+        return (ExtraBundle(name=self.name, summary=self.summary, list=self.list), *self.also)
 
     @property
     def epochs(self) -> int:
-        """Of all stages together."""
+        """Number of epochs of all stages together."""
         return sum(stage.epochs for stage in self.stages)
 
     def lasting(self, epochs: int) -> Recipe:
@@ -331,9 +331,9 @@ class NegativesTable(_Table):
     folder
         One folder of image files for each source; relative to that of the first data set.
     held_out
-        Sources that nothing is fitted to: the gate is measured on them.
+        Sources kept for measuring the gate; nothing is fitted to them.
     drawings
-        How many are drawn of each family of :mod:`models.gate.synthetic_negatives`.
+        Number of pictures drawn of each family of :mod:`models.gate.synthetic_negatives`.
     """
 
     folder: str
@@ -349,16 +349,16 @@ class GateArchitecture(_Table):
 
 
 class GateRecipe(_Table):
-    """How a gate is fitted; the file says ``kind = "gate"``.
+    """Recipe for fitting a gate; the file has ``kind = "gate"``.
 
     Attributes
     ----------
     name, version, summary
-        Of the gate.
+        Name, version and summary of the gate.
     dataset, further
         Chest films, as in :class:`Recipe`.
     seed
-        Of everything random.
+        Random seed.
     kept
         Share of the varied ``val`` films that each of the thresholds, which are chosen there, must let pass.
     """
@@ -368,7 +368,7 @@ class GateRecipe(_Table):
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     summary: str
     dataset: str
-    further: tuple[Further, ...] = Field(default=(), strict=False)
+    further: tuple[ExtraDataset, ...] = Field(default=(), strict=False)
     seed: Annotated[int, Field(ge=0)] = 0
     kept: Annotated[float, Field(gt=0.5, lt=1)] = 0.998
     negatives: NegativesTable

@@ -1,4 +1,4 @@
-"""How much reports say the same: the text side of the alignment of films with reports."""
+"""Similarity of reports: the text side of the alignment of films with reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def likeness(reports: Tensor, headings: Tensor) -> Tensor:
-    """How much any two reports say the same, shape (n, n), at most 1.
+    """Similarity of any two reports, shape (n, n), at most 1.
 
     Half of it is the cosine of their sentences about the mean report, half the share of headings that both
     have among those that either has (Jaccard).

@@ -1,7 +1,7 @@
-"""What heat maps add to the time of reading a film, for the default bundle on the machine's processors.
+"""Time that heat maps add to the analysis of a film, with the default bundle on the CPU.
 
-The peer is the reading itself, from pixels to scores, in the same process; maps are those that the node would
-draw, checked as it checks them.
+The baseline is the analysis itself, from pixels to scores, in the same process; the maps are those that the
+node draws, with the same checks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from dicom_node.config.sections import ResultSettings, WorkerSettings
 from models.bundles.predictor import Predictor
-from models.explain import heatmaps
+from models.explain.methods import draw_heatmaps
 from models.processing.map_check import region_of
 from models.processing.types import Film, Study
 from tests.support import factories
@@ -28,7 +28,7 @@ TARGET = 0.25
 
 
 def median(work: Callable[[], object], runs: int = RUNS) -> float:
-    """Seconds of a run, after one that warms up."""
+    """Median seconds of a run, after one warm-up run."""
     work()
     seconds = []
     for _ in range(runs):
@@ -43,15 +43,15 @@ def test_maps_beside_reading(name: str) -> None:
     predictor = Predictor.load(WorkerSettings().bundle)
     study = Study((Film("film", np.array(factories.chest(*SIDES[name]))),))
     keys = [label.key for label in predictor.labels][1 : 1 + ResultSettings().saliency_limit]
-    (reading,) = predictor.read([study])
+    (reading,) = predictor.trace([study])
     pixels = study.films[0].pixels
 
     def draw() -> None:
         region = region_of(pixels, "frontal")
-        for one in heatmaps(predictor, reading, keys):
-            predictor.bundle.map_check.objection(one.looked_at, region, "frontal")
+        for one in draw_heatmaps(predictor, reading, keys):
+            predictor.bundle.map_check.objection(one.preview, region, "frontal")
 
-    read, drawn = median(lambda: predictor.read([study])), median(draw)
+    read, drawn = median(lambda: predictor.trace([study])), median(draw)
     print(
         f"\n{name}: read {1000 * read:.1f} ms, {len(keys)} maps {1000 * drawn:.1f} ms, "
         f"ratio {drawn / read:.2f}, target {TARGET}"
@@ -64,7 +64,7 @@ def test_slow_methods_beside_reading(method: str, count: int) -> None:
     predictor = Predictor.load(WorkerSettings().bundle)
     study = Study((Film("film", np.array(factories.chest(2048, 2048))),))
     keys = [label.key for label in predictor.labels][1 : 1 + count]
-    (reading,) = predictor.read([study])
-    read = median(lambda: predictor.read([study]))
-    drawn = median(lambda: heatmaps(predictor, reading, keys, method=method), FEW)
+    (reading,) = predictor.trace([study])
+    read = median(lambda: predictor.trace([study]))
+    drawn = median(lambda: draw_heatmaps(predictor, reading, keys, method=method), FEW)
     print(f"\n{method}, {count} maps of a film: {drawn:.2f} s, ratio to reading {drawn / read:.0f}")

@@ -1,7 +1,7 @@
-"""Images per second of each family at its published size, in training and in reading films.
+"""Images per second of each model family at its published size, in training and in inference.
 
-The peer is the plain loop in the same process: the same network in eager float32 as torch builds it, without
-channels last, one film at a time for reading, one batch at a time for training.
+The baseline is the plain loop in the same process: the same network in eager float32 as torch builds it,
+without channels last, one film at a time for inference, one batch at a time for training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 
-from models.architectures import Batch, Network, build
+from models.architectures.interface import Batch, Network
+from models.architectures.registry import build_network
 from models.bundles.bundle import Manifest, write_bundle
 from models.bundles.predictor import Predictor
 from models.labels.vocabulary import load_vocabulary
@@ -25,7 +26,7 @@ from models.processing.types import Film, Study
 from models.text.tokenizer import TextFormat
 from models.training.export import uncalibrated
 from tests.support.model_families import make_tokenizer
-from tests.unit.models.conftest import MANIFEST
+from tests.support.tiny_bundle import MANIFEST
 
 FAMILIES = {
     "convnet": {"backbone": "tf_efficientnet_lite0"},
@@ -41,7 +42,7 @@ KEYS = load_vocabulary().keys("findings")
 
 
 def best(work: Callable[[], object]) -> float:
-    """Seconds of the quickest of some runs, after one that warms up."""
+    """Seconds of the fastest of several runs, after one warm-up run."""
     work()
     seconds = []
     for _ in range(RUNS):
@@ -68,7 +69,7 @@ def step(network: Network, images: torch.Tensor) -> Callable[[], None]:
 def test_images_per_second(family: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     preprocessing = Preprocessing(grid=256, size=224, channels=3)
-    network = build(family, outputs=len(KEYS), channels=3, arguments=FAMILIES[family]).eval()
+    network = build_network(family, outputs=len(KEYS), channels=3, arguments=FAMILIES[family]).eval()
     random = np.random.default_rng(0)
     films = [random.random((256, 256), dtype=np.float32) for _ in range(FILMS)]
     manifest = manifest_of(family, network, preprocessing)
@@ -91,7 +92,7 @@ def test_images_per_second(family: str, tmp_path: Path) -> None:
 
     ours, theirs = FILMS / best(lambda: predictor.predict(studies)), FILMS / best(plain)
     images = preprocessing(films[:TRAINED])
-    quick = build(family, outputs=len(KEYS), channels=3, arguments=FAMILIES[family]).train()
+    quick = build_network(family, outputs=len(KEYS), channels=3, arguments=FAMILIES[family]).train()
     trained = TRAINED / best(step(quick.to(memory_format=torch.channels_last), images))
     slow = TRAINED / best(step(network.train(), images.contiguous()))
     print(

@@ -1,8 +1,8 @@
 """C-STORE receive rate of the node, of DCMTK's storescp and of Orthanc, in the same run.
 
-The sender writes messages that were encoded before, one process an association, so that it costs the
-same for every receiver. Only the node syncs every file before it answers; Orthanc does by default too,
-storescp does not.
+The sender writes messages that were encoded before, with one process per association, so that its cost is the
+same for every receiver. The node and, by default, Orthanc sync every file before they answer; storescp does
+not.
 """
 
 from __future__ import annotations
@@ -24,8 +24,16 @@ import pytest
 from orthanc.harness import Orthanc
 from tests.support import factories
 from tests.support.peers import free_port, listening, until
+from tests.support.raw_association import (
+    ASSOCIATE_AC,
+    CR,
+    EXPLICIT,
+    RawAssociation,
+    data_set_of,
+    message,
+    store_rq,
+)
 from tests.support.scp_processes import ScpProcesses
-from tests.support.wire import ASSOCIATE_AC, CR, EXPLICIT, Wire, data_set_of, message, store_rq
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "6"))
 SIZES = {"10 MB": (2236, 2236), "0.5 MB": (512, 488)}
@@ -75,9 +83,9 @@ RECEIVERS = {"dicom-node": node, "storescp": storescp, "Orthanc": orthanc}
 
 
 def send(port: int, ae_title: str, data_set: bytes, uid: bytes, worker: int, ready, results) -> None:
-    """Send one film after another, each with its own UID, until the time is over."""
+    """Send films one after another, each with its own UID, until the time is over."""
     request_at = data_at = 0
-    with Wire(port, seconds=60) as wire:
+    with RawAssociation(port, seconds=60) as wire:
         kind, body = wire.associate([(1, CR, [EXPLICIT])], called=ae_title, calling=f"BENCH{worker}")
         assert kind == ASSOCIATE_AC, body
         place = body.rfind(b"\x51\x00\x00\x04")
@@ -101,7 +109,7 @@ def send(port: int, ae_title: str, data_set: bytes, uid: bytes, worker: int, rea
 
 
 def peak_rss(pids: list[int]) -> float:
-    """MiB, the largest of the processes."""
+    """Peak resident memory of the largest process, MiB."""
     peaks = [0.0]
     for pid in pids:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -111,7 +119,7 @@ def peak_rss(pids: list[int]) -> float:
 
 
 def rate(receiver: Receiver, film: Path, uid: str, associations: int) -> float:
-    """Films a second."""
+    """Films per second."""
     context = multiprocessing.get_context("fork")
     ready, results = context.Event(), context.Queue()
     senders = [

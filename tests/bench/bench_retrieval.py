@@ -1,4 +1,4 @@
-"""Search of large sets: milliseconds a query and recall against the exact engine, one size after another.
+"""Search of large sets: milliseconds per query, and recall against the exact engine, by size.
 
 The vectors are drawn, 512 wide: ten thousand clusters in 48 dimensions of a random basis, with noise in all
 of them, since embeddings of films fill few of their dimensions. ``DICOM_NODE_BENCH_CASES`` takes other sizes,
@@ -14,8 +14,8 @@ import time
 import numpy as np
 import pytest
 
-from models.retrieval.engines import open_engine
-from models.retrieval.search import ordered
+from models.retrieval.engines.registry import open_engine
+from models.retrieval.search import rank_candidates
 
 WIDTH, CLUSTERS, DIMENSIONS = 512, 10_000, 48
 QUERIES, K = 100, 10
@@ -51,7 +51,7 @@ def test_milliseconds_and_recall(size: int) -> None:
         for query in queries:
             began = time.perf_counter()
             (rows,) = engine.candidates(query[None], K)
-            found.append(set(ordered(vectors, query, rows, K)[0].tolist()))
+            found.append(set(rank_candidates(vectors, query, rows, K)[0].tolist()))
             taken.append(1000 * (time.perf_counter() - began))
         truth = truth or found
         recall = np.mean([len(one & two) / K for one, two in zip(found, truth, strict=True)])

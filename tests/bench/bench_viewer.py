@@ -1,4 +1,4 @@
-"""A film of 2560 x 2048 pixels (10 MB) from a click in the worklist until Chromium has drawn it."""
+"""Seconds from a click in the worklist until Chromium has drawn a film of 2560 x 2048 pixels (10 MB)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from playwright.sync_api import Browser, expect
 
 from dicom_node.store.states import StudyState
 from dicom_node.web.app import create_app
-from tests.integration.web.test_browser import chromium, served  # noqa: F401 - a fixture
 from tests.support.factories import film
-from tests.support.web_node import StillNode
+from tests.support.offline_node import OfflineNode
+from tests.support.web_server import served
 
 STUDIES = 4
 LIMIT_SECONDS = 1.0
@@ -20,8 +20,8 @@ SHOWN = "performance.timeOrigin + performance.getEntriesByName('film shown')[0].
 """When Chromium had drawn it, by its own clock, which is the one of this program."""
 
 
-def test_a_film_is_seen_within_a_second_of_the_click(tmp_path: Path, chromium: Browser) -> None:  # noqa: F811
-    node = StillNode(tmp_path / "data")
+def test_a_film_is_seen_within_a_second_of_the_click(tmp_path: Path, chromium: Browser) -> None:
+    node = OfflineNode(tmp_path / "data")
     for number in range(1, STUDIES + 1):
         ds = film(rows=2560, columns=2048, study=number, seed=number)
         node.finish(number, StudyState.REPORTED, films=[ds])

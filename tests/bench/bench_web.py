@@ -1,4 +1,4 @@
-"""The worklist of 100,000 studies: first page, hundredth, a search that finds nothing; and QIDO-RS."""
+"""Worklist of 100,000 studies: first page, hundredth page, a search without matches; and QIDO-RS."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from dicom_node.dicomweb.server.objects import Objects
-from dicom_node.dicomweb.server.qido import parse_search, read_found
+from dicom_node.dicomweb.server.objects import ObjectStore
+from dicom_node.dicomweb.server.qido import parse_search, run_search
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import catalogue, delivery, finding, instance, reading, result, study
 from dicom_node.web.app import create_app
-from dicom_node.web.read_models.study_headers import Catalogue
-from dicom_node.web.read_models.worklist import Query, Sort, read_worklist
+from dicom_node.web.read_models.study_headers import StudyHeaders
+from dicom_node.web.read_models.worklist import Sort, WorklistQuery, read_worklist
 from tests.support.factories import encoded, film
-from tests.support.web_node import StillNode
+from tests.support.offline_node import OfflineNode
 
 STUDIES = 100_000
 FINDINGS = 35
@@ -26,8 +26,8 @@ LIMIT_SECONDS = 0.2
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillNode]:
-    node = StillNode(tmp_path_factory.mktemp("full"))
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfflineNode]:
+    node = OfflineNode(tmp_path_factory.mktemp("full"))
     with node.index.engine.begin() as connection:
         for first in range(1, STUDIES + 1, 5000):
             ids = range(first, first + 5000)
@@ -113,18 +113,18 @@ def _median(call: object) -> float:
     return statistics.median(times)
 
 
-def test_pages_of_100000_studies(full: StillNode) -> None:
+def test_pages_of_100000_studies(full: OfflineNode) -> None:
     engine = full.index.engine
-    hundredth = Query()
+    hundredth = WorklistQuery()
     for _ in range(99):
-        hundredth = Query(after=read_worklist(engine, hundredth).next)
+        hundredth = WorklistQuery(after=read_worklist(engine, hundredth).next)
     queries = {
-        "first": Query(),
+        "first": WorklistQuery(),
         "hundredth": hundredth,
-        "by patient": Query(sort=Sort.PATIENT),
-        "failed": Query(state=StudyState.FAILED),
-        "one finding": Query(finding="k3"),
-        "no such words": Query(text="nowhere to be found"),
+        "by patient": WorklistQuery(sort=Sort.PATIENT),
+        "failed": WorklistQuery(state=StudyState.FAILED),
+        "one finding": WorklistQuery(finding="k3"),
+        "no such words": WorklistQuery(text="nowhere to be found"),
     }
     for name, query in queries.items():
         print(
@@ -138,11 +138,11 @@ def test_pages_of_100000_studies(full: StillNode) -> None:
     assert seconds < LIMIT_SECONDS
 
 
-def test_searches_for_studies_and_series_by_dicomweb(full: StillNode) -> None:
+def test_searches_for_studies_and_series_by_dicomweb(full: OfflineNode) -> None:
     ds = film(rows=64, columns=64)
     for spool in (full.data_dir.spool, full.data_dir.results):
         spool.path("x").write_bytes(encoded(ds))
-    objects = Objects(full.index.engine, full.data_dir, films=True)
+    objects = ObjectStore(full.index.engine, full.data_dir, films=True)
     last = _header(77)
     searches = {
         "first": ("study", {}),
@@ -159,12 +159,12 @@ def test_searches_for_studies_and_series_by_dicomweb(full: StillNode) -> None:
     for name, (level, words) in searches.items():
         search = parse_search(level, list(words.items()))
         began = time.perf_counter()
-        answer = read_found(full.index.engine, objects, search)
+        answer = run_search(full.index.engine, objects, search)
         seconds = time.perf_counter() - began
         print(f"\nQIDO-RS, {name}: {1000 * seconds:.0f} ms, {len(answer.found)} found", end="")
         assert seconds < 5
 
 
-def test_the_catalogue_is_made_again(full: StillNode) -> None:
-    enter = Catalogue(full.index.engine, full.data_dir.spool, b"k" * 32, named=False)
+def test_the_catalogue_is_made_again(full: OfflineNode) -> None:
+    enter = StudyHeaders(full.index.engine, full.data_dir.spool, b"k" * 32, named=False)
     print(f"\nlook for what is not catalogued: {1000 * _median(lambda: enter.stale(None)):.0f} ms")

@@ -1,10 +1,10 @@
-"""Writes the figures of docs/explanations.md anew, each under the command that prints it.
+"""Measure the tables of docs/explanations.md again and write them into it, each under its command.
 
     .venv/bin/python tests/bench/explanation_tables.py --data FOLDER [--maps 30] [--quick]
 
-FOLDER holds ``openi/`` and ``nih/``. What stands between the two marks of the page is replaced, part by part
-as it is measured. ``--quick`` measures Grad-CAM alone, in a minute or two; the other methods run the network
-some two hundred times a map.
+FOLDER holds ``openi/`` and ``nih/``. The text between the two marks of the page is replaced, part by part.
+``--quick`` measures Grad-CAM alone, in a minute or two; the other methods run the network some two hundred
+times per map.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 
 from models.bundles.predictor import Predictor
 from models.data.readers import read_dataset
-from models.evaluation.explanations import markdown, measure_explanations
-from models.explain import methods_of
+from models.evaluation.explanations import explanations_markdown, measure_explanations
+from models.explain.methods import available_methods
 from models.labels.vocabulary import load_vocabulary
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanations.md"
@@ -27,7 +27,7 @@ RUNS = (("nih-findings", "nih"), ("openi-findings", "nih"), ("openi-findings", "
 
 
 def main() -> None:
-    """Measure, and write after each part."""
+    """Measure each part and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--maps", type=int, default=30)
@@ -38,7 +38,7 @@ def main() -> None:
     parts: list[str] = []
     for bundle, name in RUNS:
         predictor = Predictor.load(bundle)
-        methods = ["gradcam"] if asked.quick else list(methods_of(predictor))
+        methods = ["gradcam"] if asked.quick else list(available_methods(predictor))
         root = asked.data / name
         figures = measure_explanations(
             predictor,
@@ -55,7 +55,7 @@ def main() -> None:
             f"dicom-node evaluate {bundle} --explanations --dataset {name} --root FOLDER/{name} --maps "
             f"{asked.maps}" + "".join(f" --method {method}" for method in methods)
         )
-        parts.append(f"```\n{command}\n```\n\n{markdown(figures)}")
+        parts.append(f"```\n{command}\n```\n\n{explanations_markdown(figures)}")
         page = PAGE.read_text(encoding="utf-8")
         before, after = page.split(BEGIN)[0], page.split(END)[-1]
         PAGE.write_text(before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""How often the interval of a certainty holds the true probability.
+"""Coverage of the 95 % interval of a certainty: how often it holds the true probability.
 
-Scores are drawn, and truths from a known curve over them; each calibration sees as many studies as Open-i
+Scores are drawn, and truths from a known curve over them; each calibration has as many studies as Open-i
 `val`. Run by ``python -m tests.bench.interval_coverage``.
 """
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.labels.calibration import calibrate
-from tests.unit.models.labels.test_calibration import sample
+from tests.support.prediction_samples import calibration_sample
 
 STUDIES = 302
 CALIBRATIONS = 800
@@ -28,7 +28,7 @@ def main() -> None:
         held = np.zeros(len(SCORES))
         positives = []
         for seed in range(CALIBRATIONS):
-            truth, scores = sample(STUDIES, slope, intercept, seed)
+            truth, scores = calibration_sample(STUDIES, slope, intercept, seed)
             positives.append(int(truth.sum()))
             found = calibrate(("normal",), truth[:, None], scores[:, None], dataset="drawn", split="val")
             for place, score in enumerate(SCORES):

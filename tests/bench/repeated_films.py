@@ -1,4 +1,4 @@
-"""How often findings would be new or gone between two frontal films of one study, where nothing changed.
+"""Rate of false changes: findings called new or gone between two frontal films of one study.
 
     .venv/bin/python tests/bench/repeated_films.py BUNDLE --data FOLDER_OF_OPEN_I
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dicom_node.results.report import Change
 from models.bundles.predictor import Predictor
-from models.bundles.study_predictions import predict_all
+from models.bundles.study_predictions import predict_studies
 from models.data.readers import read_dataset
 from models.labels.vocabulary import load_vocabulary
 from models.processing.types import FindingScore, Prediction
@@ -41,7 +41,7 @@ def main() -> None:
         frontal = [film for film, view in views if view == "frontal"]
         if len(frontal) > 1:
             pairs.append([replace(study, films=(film,), views=("frontal",)) for film in frontal[:2]])
-    one, other = (predict_all(predictor, tuple(films)) for films in zip(*pairs, strict=True))
+    one, other = (predict_studies(predictor, tuple(films)) for films in zip(*pairs, strict=True))
     same, different = _answers(one, other), _answers(one, [*other[1:], other[0]])
     print(f"{len(pairs)} studies; answers: {len(same)} of one patient, {len(different)} of two\n")
     print("| odds ratio | changed, one patient | changed, two patients |\n|---|---|---|")
@@ -55,12 +55,12 @@ def _answers(one: Sequence[Prediction], other: Sequence[Prediction]) -> list[Ans
         pair
         for first, second in zip(one, other, strict=True)
         for pair in zip(first.findings, second.findings, strict=True)
-        if prior_comparison.compare(*pair) is not None
+        if prior_comparison.compare_finding(*pair) is not None
     ]
 
 
 def _changed(answers: Sequence[Answers]) -> str:
-    compared = [prior_comparison.compare(*pair) for pair in answers]
+    compared = [prior_comparison.compare_finding(*pair) for pair in answers]
     changed = sum(each is not None and each.change is not Change.UNCHANGED for each in compared)
     return f"{changed} ({changed / len(answers):.0%})"
 

@@ -1,6 +1,6 @@
-"""Draw the pictures of docs/reading-room.md: ``python -m tests.bench.web_screenshots FOLDER``.
+"""Draw the pictures of docs/reading-context.md: ``python -m tests.bench.web_screenshots FOLDER``.
 
-Films are drawn and answers invented; pages, model card and figures are the real ones.
+Films are drawn and analyses invented; pages, model card and metrics are real.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from pydicom.dataset import Dataset
 
 from dicom_node.config.sections import RetrievalSettings
 from dicom_node.store.analysis_records import (
-    KeptCase,
-    KeptChange,
-    KeptFinding,
-    KeptImage,
-    KeptMap,
-    KeptPrior,
-    KeptReading,
-    KeptSimilar,
-    KeptWords,
+    AnalysisRecord,
+    FindingChangeRecord,
+    FindingRecord,
+    HeatMapRecord,
+    ImageRecord,
+    PriorComparisonRecord,
+    SimilarCaseRecord,
+    SimilarCasesRecord,
+    WordWeightsRecord,
 )
 from dicom_node.store.states import StudyState
 from dicom_node.web.app import create_app
 from dicom_node.web.auth.accounts import Accounts, Role
 from dicom_node.web.feedback import Verdict
 from models.bundles.bundle import Bundle, find_bundle, read_bundle
-from tests.integration.web.test_browser import FLAGS, served
+from tests.support.browser import FLAGS
 from tests.support.factories import chest, film, uid
-from tests.support.web_node import StillNode
+from tests.support.offline_node import OfflineNode
+from tests.support.web_server import served
 
 BUNDLE = "openi-findings-0.2.0"
 STUDIES = 16
@@ -61,7 +62,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         reference = Path(scratch) / "reference"
         draw_reference(reference)
-        node = StillNode(Path(scratch) / "data")
+        node = OfflineNode(Path(scratch) / "data")
         fill(node, read_bundle(find_bundle(BUNDLE)))
         node.settings = node.settings.model_copy(update={"retrieval": RetrievalSettings(films=reference)})
         login = node.settings.web.model_copy(update={"login": True})
@@ -94,8 +95,8 @@ def draw_reference(folder: Path) -> None:
             picture.save(folder / f"{case}_IM-{number}.jpg")
 
 
-def fill(node: StillNode, bundle: Bundle) -> None:
-    """Let studies come to every outcome."""
+def fill(node: OfflineNode, bundle: Bundle) -> None:
+    """Fill the node with studies of every outcome."""
     shutil.copytree(bundle.path, node.data_dir.cards / BUNDLE, ignore=shutil.ignore_patterns("*.safetensors"))
     chance = np.random.default_rng(4)
     today = node.now
@@ -116,7 +117,7 @@ def fill(node: StillNode, bundle: Bundle) -> None:
 
 
 def drawn(study: int, view: str, instance: int) -> Dataset:
-    """One film of a study; the first and the last are of one patient."""
+    """Draw one film of a study; the first and the last study are of one patient."""
     patient = 1 if study == STUDIES else study
     return film(
         pixels=chest(1024, 896, seed=study, view=view),
@@ -132,8 +133,8 @@ def drawn(study: int, view: str, instance: int) -> Dataset:
     )
 
 
-def read(node: StillNode, bundle: Bundle, study: int, chance: np.random.Generator) -> KeptReading:
-    """Invent what the model says of a study; the last one is the one that is looked at."""
+def read(node: OfflineNode, bundle: Bundle, study: int, chance: np.random.Generator) -> AnalysisRecord:
+    """Invent the analysis of a study; the last study is the one that is shown."""
     looked_at = study == STUDIES
     findings = []
     for label in bundle.labels:
@@ -142,7 +143,7 @@ def read(node: StillNode, bundle: Bundle, study: int, chance: np.random.Generato
         low, high = curve.interval(score) or (None, None)
         presence = "present" if curve.present(score) else "absent"
         findings.append(
-            KeptFinding(
+            FindingRecord(
                 label.key, label.name, curve.probability(score), score, curve.threshold, presence, low, high
             )
         )
@@ -153,26 +154,26 @@ def read(node: StillNode, bundle: Bundle, study: int, chance: np.random.Generato
     ]
     keys = ("cardiomegaly", "pleural_effusion")
     cases = [
-        KeptCase(f"openi:{case}", 0.93 - 0.03 * rank, labels, report)
+        SimilarCaseRecord(f"openi:{case}", 0.93 - 0.03 * rank, labels, report)
         for rank, (case, labels, report) in enumerate(CASES)
     ]
     changes = (
-        KeptChange("pleural_effusion", 0.04, 0.05, "absent", "new"),
-        KeptChange("cardiomegaly", 0.6, 0.7, "present", "unchanged"),
+        FindingChangeRecord("pleural_effusion", 0.04, 0.05, "absent", "new"),
+        FindingChangeRecord("cardiomegaly", 0.6, 0.7, "present", "unchanged"),
     )
     name, version = BUNDLE.rsplit("-", 1)
-    return KeptReading(
+    return AnalysisRecord(
         model=name,
         model_version=version,
         parameters=(f"weights_sha256={bundle.identity.weights_sha256}",),
         normality="absent" if any(each.presence == "present" for each in findings) else "present",
         findings=tuple(findings),
-        images=(KeptImage(uid(study, 1), "frontal", "", ""), KeptImage(uid(study, 2), "lateral", "", "")),
-        maps=tuple(KeptMap(key, uid(study, 1), "Grad-CAM") for key in keys) if looked_at else (),
+        images=(ImageRecord(uid(study, 1), "frontal", "", ""), ImageRecord(uid(study, 2), "lateral", "", "")),
+        maps=tuple(HeatMapRecord(key, uid(study, 1), "Grad-CAM") for key in keys) if looked_at else (),
         maps_file=node.data_dir.maps.keep(spots) if looked_at else "",
-        similar=KeptSimilar("openi train", tuple(cases), 0.78, disagrees=False),
-        prior=KeptPrior("1.2.3", "20260102", "", changes) if looked_at else None,
-        words=(KeptWords("pleural_effusion", WORDS),) if looked_at else (),
+        similar=SimilarCasesRecord("openi train", tuple(cases), 0.78, disagrees=False),
+        prior=PriorComparisonRecord("1.2.3", "20260102", "", changes) if looked_at else None,
+        words=(WordWeightsRecord("pleural_effusion", WORDS),) if looked_at else (),
     )
 
 
@@ -183,7 +184,7 @@ def draw(
     then: Callable[[Page], None] = lambda _page: None,
     size: tuple[int, int] = (1280, 800),
 ) -> None:
-    """Draw one page."""
+    """Take the picture of one page."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})
     page.goto(address)
     page.wait_for_load_state("networkidle")
@@ -194,7 +195,7 @@ def draw(
 
 
 def in_view(page: Page) -> None:
-    """Wait for the pictures in view."""
+    """Wait until all pictures in view are loaded."""
     page.wait_for_function(
         "[...document.images].every(each => each.loading === 'lazy' ? true : each.complete)"
     )
@@ -202,7 +203,7 @@ def in_view(page: Page) -> None:
 
 
 def with_heat(page: Page) -> None:
-    """Agree with a finding, and lay its heat map over the film."""
+    """Agree with a finding and show its heat map over the film."""
     page.locator('.film[aria-busy="false"]').wait_for()
     page.get_by_role("button", name=f"{Verdict.AGREE}: Cardiomegaly", exact=True).click()
     page.get_by_role("button", name="heat map of Cardiomegaly").click()

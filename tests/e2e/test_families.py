@@ -1,4 +1,4 @@
-"""Each family is trained from its recipe, and training, ``analyze`` and the node score a study alike."""
+"""Model families: training, ``analyze`` and the node give a study the same scores."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ import numpy as np
 import pytest
 import torch
 from pydicom import dcmread
+from pydicom.uid import Comprehensive3DSRStorage
 
 import models
 from dicom_node.imaging.pixels import read_film
-from models.architectures import Batch
+from models.architectures.interface import Batch
 from models.data.dataset import FilmDataset
 from models.data.openi import read_openi
 from models.labels.vocabulary import load_vocabulary
-from models.training.export import release
+from models.training.export import export_bundle
 from models.training.fit import Trained, fit
 from models.training.recipe import Recipe, Stage
 from models.training.recipe_file import read_recipe
-from tests.e2e.conftest import SR, openi_films, scores, storescu
+from tests.support.dicom_tools import storescu
+from tests.support.film_file import write_openi_films
 from tests.support.model_families import FAMILIES, TEXT, make_tokenizer
 from tests.support.peers import Node, StoreSCP
+from tests.support.sr_content import scores
 
 pytestmark = [pytest.mark.films, pytest.mark.filterwarnings("ignore")]
 
@@ -30,7 +33,7 @@ RECIPES = Path(models.__file__).parent / "recipes"
 
 
 def encoder(folder: Path) -> Path:
-    """A text encoder in the hub's layout, with the smallest of weights."""
+    """Write a tiny text encoder in the layout of the model hub."""
     from safetensors.torch import save_file
     from transformers import BertConfig, BertModel
 
@@ -43,7 +46,7 @@ def encoder(folder: Path) -> Path:
 
 
 def small(recipe: Recipe, folder: Path) -> Recipe:
-    """The shipped recipe with towers that train in seconds; losses, schedule and text are its own."""
+    """Shipped recipe with encoders that train in seconds; losses, schedule and text stay."""
     arguments = dict(FAMILIES[recipe.name][3])
     towers = {"text": f"dir:{encoder(folder / 'bert')}"} if recipe.text != "none" else {}
     architecture = recipe.architecture.model_copy(update={"arguments": arguments, "towers": towers})
@@ -73,7 +76,7 @@ def trained_on_real_films(recipe: Recipe, films_root: Path, run: Path) -> tuple[
 
 
 def training_scores(trained: Trained, recipe: Recipe, film: Path) -> dict[str, float]:
-    """What the network of the training says, with its weights rounded as the bundle's file rounds them."""
+    """Scores of the trained network, with its weights rounded to half precision as in a bundle."""
     with torch.inference_mode():
         for parameter in trained.network.parameters():
             if parameter.dim() > 1:
@@ -90,8 +93,8 @@ def test_a_family_says_the_same_in_training_in_analyze_and_in_the_node(
 ) -> None:
     recipe = small(read_recipe(RECIPES / f"{family}.toml"), tmp_path)
     trained, few = trained_on_real_films(recipe, films_root, tmp_path / "run")
-    bundle = release(recipe, trained, few, path=tmp_path / "bundle")
-    (film,) = openi_films(films_root, tmp_path / "films", 1)
+    bundle = export_bundle(recipe, trained, few, path=tmp_path / "bundle")
+    (film,) = write_openi_films(films_root, tmp_path / "films", 1)
     wanted = training_scores(trained, recipe, film)
 
     with (
@@ -104,7 +107,7 @@ def test_a_family_says_the_same_in_training_in_analyze_and_in_the_node(
         analysed = {key: entry["score"] for key, entry in study["findings"].items()}
         assert storescu(node.port, [film]).returncode == 0
         assert node.settled(1, seconds=120)["studies"]["REPORTED"] == 1
-        (report,) = [ds for ds in map(dcmread, pacs.files()) if ds.SOPClassUID == SR]
+        (report,) = [ds for ds in map(dcmread, pacs.files()) if ds.SOPClassUID == Comprehensive3DSRStorage]
     certainties = {
         key: entry["score"] if entry["certainty"] is None else entry["certainty"]
         for key, entry in study["findings"].items()

@@ -1,4 +1,4 @@
-"""Films posted to a real Orthanc come back with results in their own studies, without a loop."""
+"""Orthanc forwards films to the node and gets results into the same studies, without a loop."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
 from orthanc.harness import NodeAddress, Orthanc
-from tests.e2e.conftest import SC, SR, by_study, dciodvfy, openi_films, scores
+from tests.support.dicom_tools import dciodvfy
+from tests.support.film_file import read_by_study, write_openi_films
 from tests.support.peers import Node, free_port, until
+from tests.support.sr_content import scores
 
 
 @pytest.mark.films
 @pytest.mark.timeout(900)
 def test_fifty_films_through_orthanc_and_back(films_root: Path, tmp_path: Path) -> None:
-    films = openi_films(films_root, tmp_path / "films", 50)
+    films = write_openi_films(films_root, tmp_path / "films", 50)
     port = free_port()
     with Orthanc(tmp_path / "orthanc", node=NodeAddress("DICOM_NODE", port)) as orthanc:
         pacs = {
@@ -50,7 +53,7 @@ def _reports(orthanc: Orthanc) -> dict[str, dict[str, float]]:
     found = {}
     for study in orthanc.studies():
         for instance in orthanc.instances(study):
-            if orthanc.tags(instance).get("SOPClassUID") == SR:
+            if orthanc.tags(instance).get("SOPClassUID") == Comprehensive3DSRStorage:
                 ds = dcmread(io.BytesIO(orthanc.file(instance)))
                 found[str(ds.StudyInstanceUID)] = scores(ds)
     return found
@@ -62,8 +65,8 @@ def _same_scores_as_analyze(
     done = node.cli("analyze", "--json", "--out", str(folder / "analyze"), *map(str, films))
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["studies"]) == 50
-    alone = by_study(sorted((folder / "analyze").rglob("*-sr.dcm")))
-    assert set(alone) == set(reports) == set(by_study(films))
+    alone = read_by_study(sorted((folder / "analyze").rglob("*-sr.dcm")))
+    assert set(alone) == set(reports) == set(read_by_study(films))
     for uid, (sr,) in alone.items():
         assert scores(sr) == reports[uid]
         assert len(reports[uid]) == 35
@@ -72,9 +75,10 @@ def _same_scores_as_analyze(
 def _valid(orthanc: Orthanc, folder: Path) -> None:
     for study in orthanc.studies()[:10]:
         for instance in orthanc.instances(study):
-            if orthanc.tags(instance).get("SOPClassUID") in {SR, SC} and "AI" in str(
-                orthanc.tags(instance).get("SeriesDescription")
-            ):
+            if orthanc.tags(instance).get("SOPClassUID") in {
+                Comprehensive3DSRStorage,
+                SecondaryCaptureImageStorage,
+            } and "AI" in str(orthanc.tags(instance).get("SeriesDescription")):
                 path = folder / f"{instance}.dcm"
                 path.write_bytes(orthanc.file(instance))
                 # The data set's own UIDs begin with 9999, which no UID may; a result has to repeat them.

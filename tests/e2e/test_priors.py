@@ -1,4 +1,4 @@
-"""A film that goes into a node is compared with the patient's previous one, which the PACS alone has."""
+"""Comparison with the patient's previous film, which only the PACS (Orthanc) has."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.results import codes
 from dicom_node.results.structure import descendants, name_of
 from orthanc.harness import Orthanc
-from tests.e2e.conftest import SR, dciodvfy, films, scores, storescu, text_of
 from tests.support import factories
+from tests.support.dicom_tools import dciodvfy, storescu
+from tests.support.film_file import write_films
 from tests.support.peers import Node, StoreSCP, free_port
+from tests.support.sr_content import scores, text_of
 
 
 @pytest.mark.films
@@ -58,7 +61,7 @@ def test_a_film_is_compared_with_the_one_that_orthanc_holds(films_root: Path, tm
 
 
 def test_an_archive_that_says_nothing_holds_no_study_up(tmp_path: Path) -> None:
-    (film,) = films(tmp_path / "films", 1)
+    (film,) = write_films(tmp_path / "films", 1)
     with socket.create_server(("127.0.0.1", 0)) as mute, StoreSCP(tmp_path / "pacs") as pacs:
         archive = {"name": "archive", "ae_title": "ARCHIVE", "host": "127.0.0.1"}
         archive["port"] = mute.getsockname()[1]
@@ -72,12 +75,14 @@ def test_an_archive_that_says_nothing_holds_no_study_up(tmp_path: Path) -> None:
             status = node.settled(1, seconds=20)
             assert status["audit"]["conserved"], status
             assert status["studies"]["REPORTED"] == 1
-        (report,) = [ds for path in pacs.files() if (ds := dcmread(path)).SOPClassUID == SR]
+        (report,) = [
+            ds for path in pacs.files() if (ds := dcmread(path)).SOPClassUID == Comprehensive3DSRStorage
+        ]
         assert "prior: not available: " in text_of(report)
 
 
 def _pair(films_root: Path, folder: Path) -> tuple[Path, Path]:
-    """A normal frontal film and one with findings, as two studies of one patient."""
+    """Write a normal frontal film and one with findings, as two studies of one patient."""
     headers = factories.openi_headers(films_root)
     with (films_root / "openi" / "index.csv").open(newline="") as stream:
         rows = [
@@ -106,12 +111,13 @@ def _reports(orthanc: Orthanc) -> list[Dataset]:
         dcmread(io.BytesIO(orthanc.file(instance)))
         for study in orthanc.studies()
         for instance in orthanc.instances(study)
-        if (tags := orthanc.tags(instance)).get("SOPClassUID") == SR and tags.get("SeriesNumber") == "9901"
+        if (tags := orthanc.tags(instance)).get("SOPClassUID") == Comprehensive3DSRStorage
+        and tags.get("SeriesNumber") == "9901"
     ]
 
 
 def _as_analyze_says(node: Node, report: Dataset, prior: Path, folder: Path) -> None:
-    """Compare what the report says of the prior with the prior read alone."""
+    """Assert that a report has the same scores of the prior as an analysis of the prior alone."""
     done = node.cli("analyze", "--json", "--out", str(folder / "alone"), str(prior))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["studies"][0]["state"] == "REPORTED"

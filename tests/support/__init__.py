@@ -1,1 +1,1 @@
-"""Test support: drawn films, peers, nodes and models that several tests share."""
+"""Code that several tests share: drawn films, peers, nodes, tiny models."""

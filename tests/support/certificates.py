@@ -1,4 +1,4 @@
-"""Certificates of an authority that exists for one test."""
+"""Certification authority for one test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Identity:
 
 
 class Authority:
-    """Issues certificates into a folder."""
+    """Certification authority that writes its certificates into a folder."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ class Authority:
         self._ca.cert_pem.write_to_path(str(self.path))
 
     def issue(self, name: str, host: str = "127.0.0.1") -> Identity:
-        """A certificate for an address."""
+        """Issue a certificate for an address."""
         issued = self._ca.issue_cert(host)
         identity = Identity(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         issued.private_key_pem.write_to_path(str(identity.key))

@@ -41,7 +41,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from orthanc import films
+from orthanc import openi_dicom
 
 NAMESPACE = uuid.UUID("6f1c3a52-6a0e-4c0a-9d0b-2f5c2f0f7a11")
 IMPLEMENTATION = UID("2.25.244612342153021364210764533425432120641")
@@ -60,7 +60,7 @@ def uid(*parts: object) -> str:
 
 @functools.lru_cache(maxsize=32)
 def chest(rows: int = 512, columns: int = 448, *, seed: int = 0, view: str = "PA") -> np.ndarray:
-    """Draw a chest-like picture: dark lungs in a bright body on a black ground.
+    """Draw a picture like a chest film: dark lungs in a bright body on a black ground.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def chest(rows: int = 512, columns: int = 448, *, seed: int = 0, view: str = "PA
 
 
 def put(ds: Dataset, elements: Mapping[str, Any]) -> Dataset:
-    """Set elements by keyword without any check of their values; None deletes."""
+    """Set elements by keyword without checking their values; None deletes an element."""
     for keyword, value in elements.items():
         tag = tag_for_keyword(keyword)
         assert tag is not None, keyword
@@ -105,7 +105,7 @@ def put(ds: Dataset, elements: Mapping[str, Any]) -> Dataset:
         vr = "US" if vr == "US or SS" else vr
         try:
             ds[tag] = DataElement(tag, vr, value, validation_mode=config.IGNORE)
-        except (ArithmeticError, ValueError):  # no number: as it would stand in a file
+        except (ArithmeticError, ValueError):  # not a number: encoded as text, as in a file
             text = "\\".join(value) if isinstance(value, list) else str(value)
             data = text.encode() + b" " * (len(text) % 2)
             ds[tag] = RawDataElement(Tag(tag), vr, len(data), data, 0, False, True)
@@ -137,7 +137,7 @@ def film(
     seed: int = 0,
     **elements: Any,
 ) -> Dataset:
-    """Make one film, with file meta information, ready for :func:`write` or a C-STORE.
+    """Make one film with file meta information, ready for :func:`write` or a C-STORE.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def film(
     window
         Window Center and Width; none when absent.
     study, series, instance
-        What the UIDs are made from; same study, same Study Instance UID.
+        Values that the UIDs are derived from; the same study gives the same Study Instance UID.
     elements
         Further elements by keyword, set last and unchecked; None deletes.
     """
@@ -267,7 +267,7 @@ def _dcmtk(ds: Dataset, *command: str) -> Dataset:
 
 
 def encoded(ds: Dataset) -> bytes:
-    """Part 10 bytes of a data set, bad values and all."""
+    """Encode a data set as a Part 10 file; invalid values are kept."""
     stream = io.BytesIO()
     syntax = ds.file_meta.TransferSyntaxUID
     with disable_value_validation(), warnings.catch_warnings():
@@ -283,13 +283,13 @@ def encoded(ds: Dataset) -> bytes:
 
 
 def write(ds: Dataset, path: Path) -> Path:
-    """Write a data set as a Part 10 file, bad values and all."""
+    """Write a data set as a Part 10 file; invalid values are kept."""
     path.write_bytes(encoded(ds))
     return path
 
 
 def header(ds: Dataset) -> Dataset:
-    """Copy a film without its pixel data, as the node keeps it of a source."""
+    """Copy a film without its pixel data, as a report keeps its source."""
     return ds[:0x7FE00000]
 
 
@@ -299,23 +299,23 @@ def header(ds: Dataset) -> Dataset:
 @functools.lru_cache(maxsize=1)
 def openi_headers(films_root: Path) -> Mapping[str, Mapping[str, str]]:
     """Read the original Open-i headers: name of the JPEG file -> column -> value."""
-    rows = films.read_headers(films_root / "openi" / films.HEADERS)
+    rows = openi_dicom.read_headers(films_root / "openi" / openi_dicom.HEADERS_FILE)
     return {f"{name}.jpg": row for name, row in rows.items()}
 
 
 def openi_film(
     row: Mapping[str, str], image: Path | np.ndarray, *, longer_side: int = 512, **elements: Any
 ) -> Dataset:
-    """Wrap a real Open-i picture in DICOM with the header that it was taken from, as :func:`films.wrap` does.
+    """Make a DICOM film of an Open-i picture and its original header, see :func:`films.wrap`.
 
     Parameters
     ----------
     row
-        Of :func:`openi_headers`.
+        Row of :func:`openi_headers`.
     image
         Path of the JPEG file, or its 8-bit pixels.
     longer_side
-        The picture is stretched to the original's aspect ratio with this longer side.
+        Longer side of the film in pixels; its aspect ratio is that of the original.
     """
-    grey = films.read_grey(image) if isinstance(image, Path) else image
-    return films.wrap(row, films.stretched(row, grey, longer_side), **elements)
+    grey = openi_dicom.read_grey(image) if isinstance(image, Path) else image
+    return openi_dicom.to_dicom(row, openi_dicom.restore_aspect_ratio(row, grey, longer_side), **elements)

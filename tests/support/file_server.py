@@ -1,4 +1,4 @@
-"""A web server of one folder on a free port: with ranges or without, and with connections that break."""
+"""HTTP server of one folder: with or without byte ranges, and with connections that break."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from pathlib import Path
 
 
 @dataclass
-class Web:
-    """What the server does, and what it was asked.
+class FileServer:
+    """Behaviour of the server, and the requests that it got.
 
     Attributes
     ----------
     cuts
-        After how many bytes each of the next answers breaks off.
+        Number of bytes after which each of the next answers breaks off.
     refusals
-        Statuses of the next answers.
+        Error statuses of the next answers.
+    moved
+        New paths by the old ones, to which the server redirects.
     asked
         Path and Range header of each request.
     """
@@ -31,18 +33,24 @@ class Web:
     content_type: str = "application/octet-stream"
     cuts: list[int] = field(default_factory=list)
     refusals: list[int] = field(default_factory=list)
+    moved: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Web]:
+def serving(folder: Path) -> Iterator[FileServer]:
     """Serve a folder until the end of the block."""
-    web = Web(folder)
+    web = FileServer(folder)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked = self.headers.get("Range", "")
             web.asked.append((self.path, asked))
+            if self.path in web.moved:
+                self.send_response(302)
+                self.send_header("Location", web.moved[self.path])
+                self.end_headers()
+                return
             path = web.folder / self.path.lstrip("/")
             if web.refusals:
                 self.send_error(web.refusals.pop(0))

@@ -1,4 +1,4 @@
-"""A tiny bundle of each family, with random weights, and a tokenizer of a few words."""
+"""Tiny bundle of each model family with random weights, and a tokenizer of a few words."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from models.architectures import Network
+from models.architectures.interface import Network
 from models.bundles.bundle import Bundle, Manifest, write_bundle
 from models.processing.transforms import Preprocessing
 from models.text.tokenizer import TextFormat
-from tests.unit.models.conftest import CALIBRATION, KEYS
+from tests.support.tiny_bundle import CALIBRATION, KEYS
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = (
@@ -53,7 +53,7 @@ READERS = ("crossattention", "concatenation")
 
 
 def make_tokenizer(vocabulary: tuple[str, ...] = VOCABULARY, *, lowercase: bool = True) -> str:
-    """Contents of a ``tokenizer.json`` such as BERT models have."""
+    """Content of the ``tokenizer.json`` of a BERT model."""
     made = Tokenizer(
         models.WordPiece({word: number for number, word in enumerate(vocabulary)}, unk_token="[UNK]")
     )
@@ -64,7 +64,7 @@ def make_tokenizer(vocabulary: tuple[str, ...] = VOCABULARY, *, lowercase: bool 
 
 
 def make_manifest(family: str, **changes: Any) -> Manifest:
-    """What the tiny bundle of a family says of itself."""
+    """Manifest of the tiny bundle of a family."""
     text, explanation, embedding, arguments = FAMILIES[family]
     manifest = Manifest(
         name=f"tiny-{family}",
@@ -82,7 +82,7 @@ def make_manifest(family: str, **changes: Any) -> Manifest:
 
 
 def make_family(manifest: Manifest) -> Network:
-    """The same random network every time, with answers that differ between films and between texts."""
+    """Network with fixed random weights; its scores differ between films and between texts."""
     torch.manual_seed(11)
     network = manifest.network(len(KEYS)).eval()
     for parameter in network.parameters():

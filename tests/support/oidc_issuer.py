@@ -1,4 +1,4 @@
-"""An identity provider that tests can make lie: discovery, authorization, token, keys, UserInfo, logout."""
+"""OpenID Connect provider whose answers a test can falsify."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ CLIENT, SECRET = "reading-room", "not-so-secret"
 
 
 class Issuer:
-    """Lets everybody in as `claims` say, and proves the code verifier and the client's secret.
+    """Provider that logs everybody in, and checks the code verifier and the client secret.
 
     Attributes
     ----------
     claims
-        Of the next ID token, over the right ones; None leaves one out.
+        Claims that replace the right ones in the next ID token; None removes one.
     info
-        Of UserInfo, over the right subject.
+        Claims that UserInfo answers, beside the right subject.
     named
-        Further endpoints of the discovery document; ``/info`` is UserInfo, ``/end`` the logout.
+        Further endpoints for the discovery document: ``/info`` is UserInfo, ``/end`` the logout.
     ended
-        What browsers came to the logout with.
+        Query parameters of each request to the logout endpoint.
     key
-        That signs it; `published` are the keys that it says it has.
+        Key that signs ID tokens; `published` are the keys in the key set.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Real peers on free ports: a node, DCMTK's storescp, Redis, PostgreSQL. Each is a context manager."""
+"""Real peers on free ports: a node, DCMTK's storescp, Redis, PostgreSQL; each is a context manager."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def listening(port: int) -> bool:
 
 
 class Process:
-    """A program, its output, and its end."""
+    """Running program and its output."""
 
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         program = shutil.which(argv[0]) or argv[0]
@@ -74,7 +74,7 @@ class Process:
         return "\n".join(self.lines)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 35) -> int:
-        """End it; return its exit code."""
+        """End the program with a signal; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
@@ -100,7 +100,7 @@ class Process:
 def cli(
     *words: str, environment: Mapping[str, str] | None = None, seconds: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``dicom-node`` to its end."""
+    """Run a command of ``dicom-node`` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "dicom_node", *words],
         env={**os.environ, **(environment or {})},
@@ -112,7 +112,7 @@ def cli(
 
 
 class Node(Process):
-    """``dicom-node serve`` (or a part of it), started and ready."""
+    """Running ``dicom-node serve``, or a part of it, that has printed its ready line."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Node(Process):
             "DICOM_NODE_WEB__PORT": "0",
             "DICOM_NODE_STUDY__QUIET_SECONDS": "0.5",
             "DICOM_NODE_DICOM__MIN_FREE_BYTES": "0",
-            # To the gate drawn films are rightly no chest films; for real ones say worker__gate="gate".
+            # The gate rightly refuses drawn films; tests with real films pass worker__gate="gate".
             "DICOM_NODE_WORKER__GATE": "",
             "DICOM_NODE_DESTINATIONS": json.dumps(list(destinations)),
             **{f"DICOM_NODE_{name.upper()}": value for name, value in settings.items()},
@@ -156,13 +156,13 @@ class Node(Process):
         return cli(*words, environment=self.environment)
 
     def status(self, *options: str) -> dict[str, Any]:
-        """``dicom-node status --json``."""
+        """Output of ``dicom-node status --json``."""
         answer = self.cli("status", "--json", *options)
         assert answer.returncode in (0, 1), answer.stderr
         return dict(json.loads(answer.stdout))
 
     def settled(self, studies: int, seconds: float = 60) -> dict[str, Any]:
-        """Wait until so many studies have an outcome and every delivery of theirs is done."""
+        """Wait until so many studies have an outcome and no result waits; returns the status."""
 
         def done() -> dict[str, Any] | None:
             status = self.status("--audit")
@@ -204,7 +204,7 @@ def _children_of(pid: int) -> list[int]:
 
 
 class StoreSCP(Process):
-    """DCMTK's storescp, which keeps what it gets in a folder."""
+    """DCMTK's storescp, which writes received objects into a folder."""
 
     def __init__(self, folder: Path, ae_title: str = "PACS", port: int | None = None) -> None:
         self.folder = folder
@@ -229,6 +229,7 @@ class StoreSCP(Process):
 
     @property
     def destination(self) -> dict[str, Any]:
+        """Destination of this peer, as in the settings."""
         return {
             "name": self.ae_title.lower(),
             "kind": "dicom",
@@ -238,10 +239,11 @@ class StoreSCP(Process):
         }
 
     def files(self) -> list[Path]:
+        """Received files, by name."""
         return sorted(self.folder.glob("*.dcm"))
 
     def receptions(self) -> int:
-        """How many C-STORE requests it answered, repeats included."""
+        """Number of C-STORE requests that it answered, repeats included."""
         return sum("storing DICOM file" in line for line in self.lines)
 
 
@@ -272,7 +274,7 @@ class Redis(Process):
 
 @contextlib.contextmanager
 def postgresql(folder: Path, programs: Path | None = None) -> Iterator[str]:
-    """PostgreSQL with an empty database, Debian's unless other programs are named; yields its address."""
+    """Run PostgreSQL with an empty database; yields its address. Debian's programs are the default."""
     programs = programs or max(Path("/usr/lib/postgresql").glob("*/bin"))
     port = free_port()
     # initdb refuses to run as root: then its own user runs it, over a folder that this user may enter.

@@ -1,4 +1,4 @@
-"""Samples with given truths and scores, for the tests of figures."""
+"""Samples with given truths and scores, for the tests of metrics."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from models.data.dataset import LabelledStudy
-from models.evaluation.predictions import Column, Sample
+from models.evaluation.predictions import LabelColumn, LabelledPredictions
 
 
 def labelled_study(number: int, keys: Sequence[str] = (), **facts) -> LabelledStudy:
-    """A study without films; every one of another patient."""
+    """Study without film files; each is of another patient."""
     return LabelledStudy(
         identifier=str(number),
         patient=str(number),
@@ -23,7 +23,7 @@ def labelled_study(number: int, keys: Sequence[str] = (), **facts) -> LabelledSt
     )
 
 
-def sample(
+def labelled_predictions(
     truth: Mapping[str, Sequence[bool]],
     scores: Mapping[str, Sequence[float]],
     *,
@@ -32,14 +32,14 @@ def sample(
     studies: Sequence[LabelledStudy] | None = None,
     patients: Sequence[int] | None = None,
     rows: Mapping[str, Sequence[int]] | None = None,
-) -> Sample:
-    """A sample of the labels that are given; a calibrated one has its score for a probability."""
+) -> LabelledPredictions:
+    """Sample of the given labels; a calibrated label has its scores as probabilities."""
     count = max(len(column) for column in truth.values())
     columns = []
     for key, column in truth.items():
         values = np.array(scores[key], dtype=float)
         columns.append(
-            Column(
+            LabelColumn(
                 key=key,
                 rows=np.array((rows or {}).get(key, range(count)), dtype=np.intp),
                 truth=np.array(column, dtype=bool),
@@ -49,9 +49,19 @@ def sample(
                 threshold=threshold,
             )
         )
-    return Sample(
+    return LabelledPredictions(
         studies=tuple(studies or (labelled_study(number) for number in range(count))),
         patients=np.array(range(count) if patients is None else patients, dtype=np.intp),
         columns=tuple(columns),
-        unspoken=(),
+        unknown_labels=(),
     )
+
+
+def calibration_sample(
+    n: int, slope: float, intercept: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Truths and scores of `n` studies: P(truth) = sigmoid(slope * logit(score) + intercept)."""
+    random = np.random.default_rng(seed)
+    logit = random.normal(-2, 1.5, n)
+    truth = random.random(n) < 1 / (1 + np.exp(-(slope * logit + intercept)))
+    return truth, 1 / (1 + np.exp(-logit))

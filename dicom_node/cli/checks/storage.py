@@ -1,4 +1,4 @@
-"""Where things are kept: the data directory and the database."""
+"""Checks of the storage: the data directory and the database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from dicom_node.cli.checks import Check
+from dicom_node.cli.checks.check import Check
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
@@ -17,13 +17,15 @@ _SLOW_FSYNC_SECONDS = 0.1
 
 
 def data_dir(settings: Settings) -> Iterator[Check]:
-    """See that films can be kept, how quickly, and how many."""
+    """Check that films can be stored, how fast, and for how much there is space."""
     root = settings.data_dir.absolute()
     folder = next(each for each in (root, *root.parents) if each.exists())
-    state = "in use by a node" if DataDir(settings).in_use else "free" if folder == root else "will be made"
+    state = (
+        "in use by a node" if DataDir(settings).in_use else "free" if folder == root else "will be created"
+    )
     try:
         began = time.monotonic()
-        # The file has no name: nothing is left behind.
+        # A temporary file has no name, so nothing is left behind.
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0" * 4096)
             probe.flush()
@@ -38,11 +40,11 @@ def data_dir(settings: Settings) -> Iterator[Check]:
         )
         return
     found = f"{root}: {state}, writable, fsync in {1000 * took:.1f} ms"
-    slow = "every film waits for a few of these: put data_dir on a local SSD"
+    slow = "each received film waits for several of these: put data_dir on a local SSD"
     yield Check("data_dir", *((True, found) if took < _SLOW_FSYNC_SECONDS else (None, found, slow)))
     status = os.statvfs(folder)
     free, reserve = status.f_bavail * status.f_frsize, settings.dicom.min_free_bytes
-    words = f"{free // _MIB} MiB, of which {reserve // _MIB} MiB are kept free (dicom.min_free_bytes)"
+    words = f"{free // _MIB} MiB, of which {reserve // _MIB} MiB stay free (dicom.min_free_bytes)"
     if free <= reserve:
         remedy = "free space, or lower dicom.min_free_bytes; until then C-STORE is answered A700"
         yield Check("free space", ok=False, found=words, remedy=remedy)
@@ -51,20 +53,20 @@ def data_dir(settings: Settings) -> Iterator[Check]:
 
 
 def database(settings: Settings) -> Iterator[Check]:
-    """See that the index answers, or will be made."""
+    """Check that the database answers, or will be created."""
     from sqlalchemy import make_url
 
-    from dicom_node.store.database import connect, reachable
+    from dicom_node.store.database import connect, connection_error
 
     if settings.database_url is None and not (settings.data_dir / "index.sqlite").exists():
-        yield Check("database", ok=True, found="SQLite in data_dir; will be made")
+        yield Check("database", ok=True, found="SQLite in data_dir; will be created")
         return
     try:
         engine = connect(settings.database)
     except ConfigurationError as error:
         yield Check("database", ok=False, found=str(error), remedy="correct database_url")
         return
-    sentence = reachable(engine)
+    sentence = connection_error(engine)
     engine.dispose()
     address = make_url(settings.database).render_as_string(hide_password=True)
     if sentence:

@@ -1,1 +1,1 @@
-"""Contents of QIDO-RS and WADO-RS answers; their routes are in dicom_node.web.api."""
+"""DICOMweb server: contents of QIDO-RS and WADO-RS responses; their routes are in dicom_node.web.api."""

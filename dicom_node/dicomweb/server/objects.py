@@ -1,6 +1,6 @@
-"""Which objects DICOMweb hands out, and what their headers say in the DICOM JSON model (PS3.18 annex F).
+"""DICOM objects that DICOMweb serves, and their headers in the DICOM JSON model (PS3.18 annex F).
 
-These are the node's own results that are in force, and the received films while their files are in the spool.
+These are the node's results that are not withdrawn, and the received films while the spool has their files.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from dicom_node.errors import NodeError, NotAnalysable
 from dicom_node.imaging import attributes
 from dicom_node.imaging.pixels import read_header
 from dicom_node.store import database
-from dicom_node.store.recorded_results import REJECTION
+from dicom_node.store.recorded_results import REJECTION_NOTE
 from dicom_node.store.tables import instance, result, study
 
 _LOG = logging.getLogger(__name__)
 
 Json = Mapping[str, Any]
-"""An element: ``vr``, and ``Value``, ``InlineBinary`` or ``BulkDataURI``."""
+"""Element in the DICOM JSON model: ``vr``, and ``Value``, ``InlineBinary`` or ``BulkDataURI``."""
 
 FILM: Final = "film"
-MODALITIES: Mapping[str, str] = MappingProxyType(
+RESULT_MODALITIES: Mapping[str, str] = MappingProxyType(
     {
         "sr": "SR",
         "similar": "SR",
@@ -46,7 +46,7 @@ MODALITIES: Mapping[str, str] = MappingProxyType(
         "pm": "OT",
     }
 )
-"""Of each kind of result."""
+"""Modality of each kind of result."""
 
 STUDY_KEYS: Final = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "TimezoneOffsetFromUTC",
@@ -62,29 +62,29 @@ INSTANCE_KEYS: Final = (
     "ContentDate", "ContentTime", "ConceptNameCodeSequence",
 )  # fmt: skip
 _INLINE_BYTES: Final = 1024
-"""A longer binary value is bulk data."""
+"""Longest binary value in the JSON; a longer one is bulk data."""
 _BINARY: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 
 def tag_of(keyword: str) -> str:
-    """Return the tag of a keyword as DICOM JSON writes it."""
+    """Return the tag of a keyword as DICOM JSON writes it, such as ``0020000D``."""
     return f"{tag_for_keyword(keyword):08X}"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """One object.
+class StoredObject:
+    """One DICOM object of a study.
 
     Attributes
     ----------
     kind
         ``film``, or the kind of result.
     path
-        Of its file, which never changes.
+        Path of its file, whose contents never change.
     digest
-        Of what is in the file.
-    filed
-        UID of its series where the index knows it, else empty.
+        SHA-256 of the file.
+    stored_series_uid
+        Series Instance UID if the index has it, else empty.
     """
 
     study_id: int
@@ -94,36 +94,36 @@ class Held:
     kind: str
     path: Path
     digest: str
-    filed: str
+    stored_series_uid: str
 
     @property
-    def heading(self) -> Mapping[str, Json]:
-        """What a search says of it, by tag; empty when its header cannot be read."""
-        return _heading(self.path)
+    def header(self) -> Mapping[str, Json]:
+        """Elements that a search returns, by tag; empty when the header cannot be read."""
+        return _cached_header(self.path)
 
     @property
-    def frames(self) -> int:
-        """How many pictures it holds, as far as its header can be read."""
-        count = first(self.heading, "NumberOfFrames")
+    def frame_count(self) -> int:
+        """Number of frames; 1 when the header cannot be read."""
+        count = first_value(self.header, "NumberOfFrames")
         return count if isinstance(count, int) and count > 0 else 1
 
     @property
     def series_instance_uid(self) -> str:
-        """UID of its series."""
-        return self.filed or str(first(self.heading, "SeriesInstanceUID"))
+        """Series Instance UID, from the index or from the header."""
+        return self.stored_series_uid or str(first_value(self.header, "SeriesInstanceUID"))
 
 
-class Objects:
-    """The objects of a node.
+class ObjectStore:
+    """Objects that a node serves.
 
     Parameters
     ----------
     engine
-        Of the index.
+        Database of the index.
     data_dir
-        Where the files are.
+        Folders of the files.
     films
-        Whether received films are among them.
+        True to serve received films too.
     """
 
     def __init__(self, engine: Engine, data_dir: DataDir, *, films: bool) -> None:
@@ -131,13 +131,13 @@ class Objects:
         self._data_dir = data_dir
         self.films = films
 
-    def any_of(self, kinds: Iterable[str]) -> ColumnElement[bool]:
-        """Say, of a row of ``study``, whether it has a result in force of one of these kinds."""
+    def has_result_of(self, kinds: Iterable[str]) -> ColumnElement[bool]:
+        """Return the SQL condition that a study has a result of one of these kinds that is not withdrawn."""
         found = exists().where(result.c.study_id == study.c.id, _in_force, result.c.kind.in_(sorted(kinds)))
         return found.correlate(study)
 
-    def any_with(self, column: str, wanted: Iterable[str]) -> ColumnElement[bool]:
-        """Say, of a row of ``study``, whether it has an object with one of these values of a column."""
+    def has_object_with(self, column: str, wanted: Iterable[str]) -> ColumnElement[bool]:
+        """Return the SQL condition that a study has an object with one of these values in a column."""
         tables = (instance, result) if self.films else (result,)
         found = (
             exists().where(table.c.study_id == study.c.id, table.c[column].in_(sorted(wanted)))
@@ -146,14 +146,18 @@ class Objects:
         return or_(*(each.correlate(study) for each in found))
 
     @property
-    def shown(self) -> ColumnElement[bool]:
-        """Say, of a row of ``study``, whether it has anything to hand out."""
+    def has_objects(self) -> ColumnElement[bool]:
+        """SQL condition that a study has any object to serve."""
         films = exists().where(instance.c.study_id == study.c.id, instance.c.set_aside == "").correlate(study)
-        return or_(films, self.any_of(MODALITIES)) if self.films else self.any_of(MODALITIES)
+        return (
+            or_(films, self.has_result_of(RESULT_MODALITIES))
+            if self.films
+            else self.has_result_of(RESULT_MODALITIES)
+        )
 
-    def of_studies(self, study_ids: Sequence[int]) -> dict[int, list[Held]]:
-        """Return the objects of studies, films first, each in the order in which they came."""
-        found: dict[int, list[Held]] = {key: [] for key in study_ids}
+    def of_studies(self, study_ids: Sequence[int]) -> dict[int, list[StoredObject]]:
+        """Return the objects of studies by study number, films first, each in the order of their arrival."""
+        found: dict[int, list[StoredObject]] = {key: [] for key in study_ids}
         sources = [(result, _in_force, self._data_dir.results)]
         if self.films:
             sources.insert(0, (instance, instance.c.set_aside == "", self._data_dir.spool))
@@ -166,7 +170,7 @@ class Objects:
                     .order_by(table.c.id)
                 )
                 for row in rows:
-                    held = Held(
+                    stored = StoredObject(
                         study_id=row.study_id,
                         study_instance_uid=row.study_instance_uid,
                         sop_instance_uid=row.sop_instance_uid,
@@ -174,14 +178,14 @@ class Objects:
                         kind=getattr(row, "kind", FILM),
                         path=spool.path(row.file),
                         digest=row.digest,
-                        filed=getattr(row, "series_instance_uid", ""),
+                        stored_series_uid=getattr(row, "series_instance_uid", ""),
                     )
-                    if held.path.exists():
-                        found[row.study_id].append(held)
+                    if stored.path.exists():
+                        found[row.study_id].append(stored)
         return found
 
-    def find(self, study_uid: str, series_uid: str = "", instance_uid: str = "") -> list[Held]:
-        """Return the objects of a study, of one of its series, or one of them; none when there is none."""
+    def find(self, study_uid: str, series_uid: str = "", instance_uid: str = "") -> list[StoredObject]:
+        """Return the objects of a study, of one series, or the one instance; empty when there are none."""
         query = select(study.c.id).where(study.c.study_instance_uid == study_uid)
         with database.reading(self._engine) as connection:
             key = connection.execute(query).scalar_one_or_none()
@@ -193,23 +197,26 @@ class Objects:
         ]
 
 
-_in_force: Final = and_(result.c.withdrawn_at.is_(None), result.c.kind != REJECTION)
+_in_force: Final = and_(result.c.withdrawn_at.is_(None), result.c.kind != REJECTION_NOTE)
 
 
 @lru_cache(maxsize=8192)
-def _heading(path: Path) -> Mapping[str, Json]:
-    return heading(path, [tag_of(key) for key in (*STUDY_KEYS, *SERIES_KEYS, *INSTANCE_KEYS)])
+def _cached_header(path: Path) -> Mapping[str, Json]:
+    return header_elements(path, [tag_of(key) for key in (*STUDY_KEYS, *SERIES_KEYS, *INSTANCE_KEYS)])
 
 
-def heading(path: Path, tags: Iterable[str] | None) -> dict[str, Json]:
-    """Return elements of a header by tag, all when `tags` is None; bulk data never.
+def header_elements(path: Path, tags: Iterable[str] | None) -> dict[str, Json]:
+    """Return elements of a header by tag, without bulk data; empty when the header cannot be read.
 
-    A header that cannot be read says nothing.
+    Parameters
+    ----------
+    tags
+        Tags of the elements; None for all.
     """
     try:
         ds = read_header(path)
     except (NotAnalysable, NodeError) as error:
-        _LOG.warning("a header: %s", error)
+        _LOG.warning("a header cannot be read: %s", error)
         return {}
     chosen = ds.keys() if tags is None else [int(tag, 16) for tag in tags]
     return {
@@ -219,30 +226,30 @@ def heading(path: Path, tags: Iterable[str] | None) -> dict[str, Json]:
     }
 
 
-def metadata(one: Held, bulk_data: str) -> dict[str, Json]:
-    """Return all of an object but its bulk data, which is named by its address.
+def read_metadata(stored: StoredObject, bulk_data: str) -> dict[str, Json]:
+    """Return all elements of an object, bulk data as addresses.
 
-    Of one that cannot be read, what the index knows.
+    If the file cannot be read, only the UIDs from the index.
 
     Parameters
     ----------
     bulk_data
-        Address below which bulk data of this object is found by tag.
+        Address of the object's bulk data; the tag of an element is appended.
     """
     found: dict[str, Json | None] = {}
     try:
         with attributes.tolerance():
-            ds = dcmread(one.path, defer_size=_INLINE_BYTES)
+            ds = dcmread(stored.path, defer_size=_INLINE_BYTES)
             found = {f"{int(tag):08X}": _element(ds, int(tag), bulk_data) for tag in sorted(ds.keys())}
     except (*attributes.MALFORMED, OSError) as error:
         _LOG.warning("an object cannot be read: %s", type(error).__name__)
     known = {
-        "SOPClassUID": one.sop_class_uid,
-        "SOPInstanceUID": one.sop_instance_uid,
-        "StudyInstanceUID": one.study_instance_uid,
+        "SOPClassUID": stored.sop_class_uid,
+        "SOPInstanceUID": stored.sop_instance_uid,
+        "StudyInstanceUID": stored.study_instance_uid,
     }
-    said = {tag: element for tag, element in found.items() if element is not None}
-    return {tag_of(key): {"vr": "UI", "Value": [uid]} for key, uid in known.items()} | said
+    present = {tag: element for tag, element in found.items() if element is not None}
+    return {tag_of(key): {"vr": "UI", "Value": [uid]} for key, uid in known.items()} | present
 
 
 def _element(ds: Dataset, tag: int, bulk_data: str | None) -> Json | None:
@@ -264,7 +271,7 @@ def _element(ds: Dataset, tag: int, bulk_data: str | None) -> Json | None:
 
 
 def _long_binary(ds: Dataset, tag: int) -> str | None:
-    """Return the VR of an element that is bulk data, without reading what was left on disk; else None."""
+    """Return the VR of an element that is bulk data, else None; the deferred value is not read."""
     raw: Any = ds.get_item(tag)
     if isinstance(raw, RawDataElement) and raw.value is None and raw.length > _INLINE_BYTES:
         vr, length = raw.VR or dictionary_VR(tag), raw.length
@@ -276,13 +283,13 @@ def _long_binary(ds: Dataset, tag: int) -> str | None:
 
 
 def _without_bulk(ds: Dataset, element: DataElement) -> None:
-    """Drop a long binary value of an item, which has no address of its own."""
+    """Remove a long binary value of an item, which has no address of its own."""
     if element.VR in _BINARY and len(element.value or b"") > _INLINE_BYTES:
         del ds[element.tag]
 
 
 def _finite(value: Any) -> Any:
-    """Write numbers that JSON has not as it is told to (PS3.18 F.2.5)."""
+    """Replace numbers that JSON does not have by strings (PS3.18 F.2.5)."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -292,8 +299,8 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def values(found: Mapping[str, Json], keyword: str) -> list[Any]:
-    """Return the values of an element; a person's name as it is written in letters."""
+def element_values(found: Mapping[str, Json], keyword: str) -> list[Any]:
+    """Return the values of an element; of a person's name the alphabetic group."""
     element = found.get(tag_of(keyword), {})
     return [
         each.get("Alphabetic", "") if isinstance(each, dict) and element.get("vr") == "PN" else each
@@ -301,14 +308,16 @@ def values(found: Mapping[str, Json], keyword: str) -> list[Any]:
     ]
 
 
-def first(found: Mapping[str, Json], keyword: str) -> Any:
-    """Return the first value of an element; empty when there is none."""
-    return next(iter(values(found, keyword)), "")
+def first_value(found: Mapping[str, Json], keyword: str) -> Any:
+    """Return the first value of an element; an empty string when there is none."""
+    return next(iter(element_values(found, keyword)), "")
 
 
-def grouped(held: Iterable[Held], key: Callable[[Held], str]) -> dict[str, list[Held]]:
-    """Return objects by what is the same of them, in order."""
-    groups: dict[str, list[Held]] = {}
-    for each in held:
+def group_by(
+    objects: Iterable[StoredObject], key: Callable[[StoredObject], str]
+) -> dict[str, list[StoredObject]]:
+    """Group objects by a key, in the order of their first members."""
+    groups: dict[str, list[StoredObject]] = {}
+    for each in objects:
         groups.setdefault(key(each), []).append(each)
     return groups

@@ -1,7 +1,7 @@
-"""What is searched for by QIDO-RS (PS3.18 10.6), and whether an object is it.
+"""QIDO-RS searches (PS3.18 10.6): parameters, matching, results.
 
-What concerns studies is asked of the index. Series and instances are few in a study: there the headers
-decide.
+Studies are searched in the index. Series and instances, of which a study has few, are matched by their
+headers.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from sqlalchemy import ColumnElement, Engine, Select, and_, or_, select, true
 
 from dicom_node.dicomweb.server.objects import (
     INSTANCE_KEYS,
-    MODALITIES,
+    RESULT_MODALITIES,
     SERIES_KEYS,
     STUDY_KEYS,
-    Held,
     Json,
-    Objects,
-    first,
-    grouped,
-    heading,
+    ObjectStore,
+    StoredObject,
+    element_values,
+    first_value,
+    group_by,
+    header_elements,
     tag_of,
-    values,
 )
 from dicom_node.store import database
 from dicom_node.store.tables import catalogue, study
 
-MOST: Final = 1000
-"""Results of one answer."""
-DEFAULT: Final = 100
-WALK: Final = 5000
-"""Studies that a search for series or instances looks into."""
+MAX_RESULTS: Final = 1000
+"""Largest number of results in one response."""
+DEFAULT_LIMIT: Final = 100
+MAX_STUDIES: Final = 5000
+"""Largest number of studies whose headers a search for series or instances reads."""
 _BATCH: Final = 50
 _LARGEST: Final = 2**31 - 1
 
@@ -51,99 +51,99 @@ _COLUMNS: Final = {
     "StudyID": catalogue.c.study_identifier,
 }
 _NARROWING: Final = {"SOPInstanceUID": "sop_instance_uid", "SOPClassUID": "sop_class_uid"}
-"""Keys of instances that tell which studies are worth a look."""
+"""Keys of instances that the index has too, with their columns; they exclude most studies early."""
 _MATCHED: Final = {
     "series": ("Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Manufacturer",
                "BodyPartExamined", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
     "instance": ("SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "ContentDate",
                  "ContentTime"),
 }  # fmt: skip
-"""What is searched by at the levels below the study; of a study ``_COLUMNS`` and ModalitiesInStudy."""
+"""Keys of a search at the levels below the study; at study level ``_COLUMNS`` and ModalitiesInStudy."""
 _RETURNED: Final = {"study": STUDY_KEYS, "series": SERIES_KEYS, "instance": INSTANCE_KEYS}
 LEVELS: Final = ("study", "series", "instance")
 _RANGES: Final = frozenset({"DA", "TM", "DT"})
-_WILD: Final = frozenset("*?")
-_UNMATCHED: Final = frozenset({"UI", "DA", "TM", "DT", "IS", "US", "UL", "DS"})
-"""VRs whose values are taken as they are (PS3.4 C.2.2.2.4)."""
+_WILDCARDS: Final = frozenset("*?")
+_NO_WILDCARD: Final = frozenset({"UI", "DA", "TM", "DT", "IS", "US", "UL", "DS"})
+"""VRs without wildcard matching (PS3.4 C.2.2.2.4)."""
 
 
-class BadQuery(ValueError):
-    """A search that cannot be understood; the text is one sentence."""
+class InvalidQuery(ValueError):
+    """Error of a search that is not valid; its text is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search.
+    """Parameters of one search.
 
     Attributes
     ----------
     level
         ``study``, ``series`` or ``instance``.
     keys
-        Values by keyword.
+        Search values by keyword.
     include
-        Tags that are wanted beside the usual ones; None for all.
+        Tags to return in addition to the usual ones; None for all.
     fuzzy
-        Whether names that sound alike were asked for.
+        True when fuzzy matching of names was asked for.
     """
 
     level: str
     keys: Mapping[str, str]
     include: tuple[str, ...] | None = ()
-    limit: int = DEFAULT
+    limit: int = DEFAULT_LIMIT
     offset: int = 0
     fuzzy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One result: the objects of a study, of a series, or one object."""
+class QueryMatch:
+    """One match of a search: the objects of a study or a series, or one instance."""
 
-    held: Sequence[Held]
-    whole: Sequence[Held]  # of its study
+    objects: Sequence[StoredObject]
+    study_objects: Sequence[StoredObject]  # all objects of its study
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What was found.
+class QueryResult:
+    """Result of a search.
 
     Attributes
     ----------
     more
-        Whether the search ended before everything was found.
+        True when there may be further matches.
     """
 
-    found: Sequence[Found]
+    matches: Sequence[QueryMatch]
     more: bool
 
 
 def parse_search(level: str, words: Sequence[tuple[str, str]], **known: str) -> Search:
-    """Understand the query of a search.
+    """Parse the query parameters of a search.
 
     Parameters
     ----------
     words
-        Names and values as they stand in the address.
+        Names and values of the query parameters.
     known
-        Keys that the path holds.
+        Keys from the path.
 
     Raises
     ------
-    BadQuery
-        When a name is unknown, or nothing that is searched by at this level, or a value is none.
+    InvalidQuery
+        When a name is unknown or not a search key at this level, or a value is not valid.
     """
     keys: dict[str, str] = dict(known)
     include: list[str] = []
-    numbers = {"limit": DEFAULT, "offset": 0}
+    numbers = {"limit": DEFAULT_LIMIT, "offset": 0}
     fuzzy, everything = False, False
     for name, value in words:
         if name in numbers:
             if not re.fullmatch(r"[0-9]{1,10}", value) or int(value) > _LARGEST:
-                raise BadQuery(f"{name} is a number, 0 or more.")
+                raise InvalidQuery(f"{name} must be a number, 0 or more.")
             numbers[name] = int(value)
         elif name == "fuzzymatching":
             if value not in ("true", "false"):
-                raise BadQuery("fuzzymatching is true or false.")
+                raise InvalidQuery("fuzzymatching must be true or false.")
             fuzzy = value == "true"
         elif name == "includefield":
             fields = value.split(",")
@@ -152,9 +152,9 @@ def parse_search(level: str, words: Sequence[tuple[str, str]], **known: str) -> 
         elif name != "accept":
             keyword = _keyword(name)
             if keyword not in _searchable(level):
-                raise BadQuery(f"Nothing is searched by {keyword} here.")
+                raise InvalidQuery(f"{keyword} is not a search key at this level.")
             if keyword in keys:
-                raise BadQuery(f"{keyword} stands twice.")
+                raise InvalidQuery(f"{keyword} is given twice.")
             if value not in ("", "*"):
                 keys[keyword] = _checked(keyword, value)
     return Search(
@@ -170,14 +170,14 @@ def _searchable(level: str) -> set[str]:
 def _keyword(name: str) -> str:
     keyword = keyword_for_tag(int(name, 16)) if re.fullmatch(r"[0-9a-fA-F]{8}", name) else name
     if not keyword or not re.fullmatch(r"[A-Za-z0-9]+", keyword) or tag_for_keyword(keyword) is None:
-        raise BadQuery("A name in the query is neither a keyword nor a tag of an attribute.")
+        raise InvalidQuery("A name in the query is neither a keyword nor a tag of an attribute.")
     return keyword
 
 
 def _checked(keyword: str, value: str) -> str:
     vr = _vr(keyword)
     if "\0" in value or len(value) > 1024:
-        raise BadQuery(f"{keyword} cannot have this value.")
+        raise InvalidQuery(f"{keyword} cannot have this value.")
     pattern = {
         "UI": r"[0-9.]{1,64}(?:[\\,][0-9.]{1,64})*",
         "DA": r"(?=.*\d)(?:\d{8})?-?(?:\d{8})?",
@@ -186,7 +186,7 @@ def _checked(keyword: str, value: str) -> str:
         "US": r"\d{1,5}",
     }.get(vr)
     if pattern is not None and not re.fullmatch(pattern, value):
-        raise BadQuery(f"{keyword} cannot have this value.")
+        raise InvalidQuery(f"{keyword} cannot have this value.")
     return value
 
 
@@ -196,44 +196,46 @@ def _vr(keyword: str) -> str:
     return dictionary_VR(tag)
 
 
-# -- in the index
+# -- search in the index
 
 
-def read_found(engine: Engine, objects: Objects, search: Search) -> Answer:
-    """Search.
+def run_search(engine: Engine, objects: ObjectStore, search: Search) -> QueryResult:
+    """Run a search.
 
     Raises
     ------
     StorageFailed
         When the database does not answer.
     """
-    limit = min(search.limit, MOST)
+    limit = min(search.limit, MAX_RESULTS)
     if search.level == "study":
         query = _studies(objects, search).limit(limit).offset(search.offset)
         with database.reading(engine) as connection:
             ids = list(connection.execute(query).scalars())
         whole = objects.of_studies(ids)
-        return Answer([Found(whole[key], whole[key]) for key in ids if whole[key]], len(ids) == MOST)
-    found: list[Found] = []
+        return QueryResult(
+            [QueryMatch(whole[key], whole[key]) for key in ids if whole[key]], len(ids) == MAX_RESULTS
+        )
+    found: list[QueryMatch] = []
     if limit == 0:
-        return Answer(found, more=False)
-    walked = passed = 0
-    for held in _walk(engine, objects, search):
-        walked += 1
-        for each in _below(held, search):
-            passed += 1
-            if passed > search.offset:
+        return QueryResult(found, more=False)
+    studies_read = matched = 0
+    for study_objects in _walk_studies(engine, objects, search):
+        studies_read += 1
+        for each in _matches_below(study_objects, search):
+            matched += 1
+            if matched > search.offset:
                 found.append(each)
             if len(found) >= limit:
-                return Answer(found, limit < search.limit)
-    return Answer(found, walked >= WALK)
+                return QueryResult(found, limit < search.limit)
+    return QueryResult(found, studies_read >= MAX_STUDIES)
 
 
-def _walk(engine: Engine, objects: Objects, search: Search) -> Iterator[list[Held]]:
-    """Yield the objects of one study after another, as far as a search goes."""
+def _walk_studies(engine: Engine, objects: ObjectStore, search: Search) -> Iterator[list[StoredObject]]:
+    """Yield the objects of each candidate study, the newest first, up to `MAX_STUDIES` studies."""
     query = _studies(objects, search)
     last = _LARGEST
-    for _ in range(WALK // _BATCH):
+    for _ in range(MAX_STUDIES // _BATCH):
         with database.reading(engine) as connection:
             ids = list(connection.execute(query.where(study.c.id < last).limit(_BATCH)).scalars())
         whole = objects.of_studies(ids)
@@ -243,34 +245,34 @@ def _walk(engine: Engine, objects: Objects, search: Search) -> Iterator[list[Hel
         last = ids[-1]
 
 
-def _studies(objects: Objects, search: Search) -> Select[Any]:
-    """Ask for the numbers of studies, the newest first."""
+def _studies(objects: ObjectStore, search: Search) -> Select[Any]:
+    """Return the query for the numbers of the studies that match, the newest first."""
     joined = study.outerjoin(catalogue, catalogue.c.study_id == study.c.id)
-    query = select(study.c.id).select_from(joined).where(objects.shown).order_by(study.c.id.desc())
+    query = select(study.c.id).select_from(joined).where(objects.has_objects).order_by(study.c.id.desc())
     for keyword, value in search.keys.items():
         if keyword in _COLUMNS:
             query = query.where(_matches(_COLUMNS[keyword], _vr(keyword), value))
         elif keyword in ("ModalitiesInStudy", "Modality"):
             query = query.where(_has_modality(objects, value))
         elif keyword in _NARROWING:
-            query = query.where(objects.any_with(_NARROWING[keyword], _listed(value)))
+            query = query.where(objects.has_object_with(_NARROWING[keyword], _listed(value)))
     return query
 
 
-def _has_modality(objects: Objects, value: str) -> ColumnElement[bool]:
-    """Say whether a study has films or results of one of these modalities."""
+def _has_modality(objects: ObjectStore, value: str) -> ColumnElement[bool]:
+    """Return the SQL condition that a study has films or results of one of these modalities."""
     conditions: list[ColumnElement[bool]] = []
     for wanted in _listed(value):
-        kinds = [kind for kind, modality in MODALITIES.items() if _same(modality, "CS", wanted)]
-        conditions.append(objects.any_of(kinds))
+        kinds = [kind for kind, modality in RESULT_MODALITIES.items() if _same(modality, "CS", wanted)]
+        conditions.append(objects.has_result_of(kinds))
         if objects.films:
-            pattern = _like(wanted) if _WILD & {*wanted} else _escaped(wanted)
+            pattern = _like(wanted) if _WILDCARDS & {*wanted} else _escaped(wanted)
             conditions.append(catalogue.c.modalities.ilike(f"% {pattern} %", escape="!"))
     return or_(*conditions)
 
 
 def _matches(column: Any, vr: str, value: str) -> ColumnElement[bool]:
-    """Match a column as PS3.4 C.2.2.2 says; wildcards and names do so whatever the case."""
+    """Return the SQL condition of PS3.4 C.2.2.2; wildcards and names ignore case."""
     if vr == "UI":
         return or_(*(column == each for each in _listed(value)))
     if vr in _RANGES and "-" in value:
@@ -279,7 +281,7 @@ def _matches(column: Any, vr: str, value: str) -> ColumnElement[bool]:
         if high:
             conditions.append(column <= _end(high))
         return and_(column != "", *conditions)
-    if vr == "PN" or (vr not in _UNMATCHED and _WILD & {*value}):
+    if vr == "PN" or (vr not in _NO_WILDCARD and _WILDCARDS & {*value}):
         pattern = value.rstrip("^") if vr == "PN" else value
         return true() if set(pattern) == {"*"} else column.ilike(_like(pattern), escape="!")
     equal: ColumnElement[bool] = column == value
@@ -287,15 +289,15 @@ def _matches(column: Any, vr: str, value: str) -> ColumnElement[bool]:
 
 
 def _end(high: str) -> str:
-    """Return the last that an end of a range means: a time may be less exact, and 12 ends with 12:59:59.
+    """Return the upper limit of a range: a time may have fewer digits, and 12 includes 12:59:59.
 
-    In digits alone, which every database puts in the same order.
+    It is padded with digits only, because every database sorts digits in the same order.
     """
     return f"{high}{'9' * 8}"
 
 
 def _listed(value: str) -> list[str]:
-    """Return the values of a list."""
+    """Return the values of a list, separated by backslash or comma."""
     return re.split(r"[\\,]", value)
 
 
@@ -307,28 +309,28 @@ def _like(pattern: str) -> str:
     return _escaped(pattern).replace("*", "%").replace("?", "_")
 
 
-# -- below the study
+# -- series and instances
 
 
-def _below(held: Sequence[Held], search: Search) -> Iterator[Found]:
-    """Yield the series or instances of a study that are searched for."""
+def _matches_below(study_objects: Sequence[StoredObject], search: Search) -> Iterator[QueryMatch]:
+    """Yield the series or instances of a study that match."""
     wanted = {key: value for key, value in search.keys.items() if key not in _COLUMNS}
     wanted.pop("ModalitiesInStudy", None)
     of_series = {key: value for key, value in wanted.items() if key in _MATCHED["series"]}
     of_instance = {key: value for key, value in wanted.items() if key in _MATCHED["instance"]}
-    for series in grouped(held, lambda each: each.series_instance_uid).values():
-        if not matches(series[0].heading, of_series):
+    for series in group_by(study_objects, lambda each: each.series_instance_uid).values():
+        if not matches(series[0].header, of_series):
             continue
         if search.level == "series":
-            yield Found(series, held)
+            yield QueryMatch(series, study_objects)
             continue
-        yield from (Found([each], held) for each in series if matches(each.heading, of_instance))
+        yield from (QueryMatch([each], study_objects) for each in series if matches(each.header, of_instance))
 
 
 def matches(header: Mapping[str, Json], keys: Mapping[str, str]) -> bool:
-    """Whether a header has these values (PS3.4 C.2.2.2)."""
+    """Return True when a header matches all keys (PS3.4 C.2.2.2)."""
     return all(
-        any(_same(str(each), _vr(keyword), value) for each in values(header, keyword))
+        any(_same(str(each), _vr(keyword), value) for each in element_values(header, keyword))
         for keyword, value in keys.items()
     )
 
@@ -341,51 +343,51 @@ def _same(value: str, vr: str, wanted: str) -> bool:
     if vr in _RANGES and "-" in wanted:
         low, high = wanted.split("-", 1)
         return low <= value and (not high or value <= _end(high))
-    if vr in _UNMATCHED or not _WILD & {*wanted}:
+    if vr in _NO_WILDCARD or not _WILDCARDS & {*wanted}:
         return value == wanted
     parts = (".*" if each == "*" else "." if each == "?" else re.escape(each) for each in wanted)
     return re.fullmatch("".join(parts), value, re.IGNORECASE | re.DOTALL) is not None
 
 
-# -- what is answered
+# -- results
 
 
-def result_of(found: Found, search: Search, studies: str) -> dict[str, Json]:
-    """Write one result.
+def match_to_json(match: QueryMatch, search: Search, studies: str) -> dict[str, Json]:
+    """Return one match as DICOM JSON.
 
     Parameters
     ----------
     studies
-        Address of all studies.
+        Address of the ``/studies`` resource.
     """
-    one = found.held[0]
+    stored = match.objects[0]
     levels = LEVELS[: LEVELS.index(search.level) + 1]
     wanted = {tag_of(key) for level in levels for key in _RETURNED[level]}
-    result = {tag: element for tag, element in one.heading.items() if tag in wanted}
-    result |= _included(one, search)
-    address = f"{studies}/{one.study_instance_uid}"
-    modalities = sorted({str(first(each.heading, "Modality")) for each in found.whole} - {""})
-    series = grouped(found.whole, lambda each: each.series_instance_uid)
-    result |= _element("StudyInstanceUID", one.study_instance_uid)
+    result = {tag: element for tag, element in stored.header.items() if tag in wanted}
+    result |= _included(stored, search)
+    address = f"{studies}/{stored.study_instance_uid}"
+    modalities = sorted({str(first_value(each.header, "Modality")) for each in match.study_objects} - {""})
+    series = group_by(match.study_objects, lambda each: each.series_instance_uid)
+    result |= _element("StudyInstanceUID", stored.study_instance_uid)
     result |= _element("ModalitiesInStudy", *modalities)
     result |= _element("NumberOfStudyRelatedSeries", len(series))
-    result |= _element("NumberOfStudyRelatedInstances", len(found.whole))
+    result |= _element("NumberOfStudyRelatedInstances", len(match.study_objects))
     result |= _element("InstanceAvailability", "ONLINE")
     if search.level != "study":
-        address += f"/series/{one.series_instance_uid}"
-        result |= _element("NumberOfSeriesRelatedInstances", len(series[one.series_instance_uid]))
+        address += f"/series/{stored.series_instance_uid}"
+        result |= _element("NumberOfSeriesRelatedInstances", len(series[stored.series_instance_uid]))
     if search.level == "instance":
-        address += f"/instances/{one.sop_instance_uid}"
+        address += f"/instances/{stored.sop_instance_uid}"
     return dict(sorted((result | _element("RetrieveURL", address)).items()))
 
 
-def _included(one: Held, search: Search) -> dict[str, Json]:
-    """Return what was asked for beside the usual: of one object whatever it has, else nothing from below."""
+def _included(stored: StoredObject, search: Search) -> dict[str, Json]:
+    """Return the elements of ``includefield``; at study and series level none of the levels below."""
     if search.include is None:
-        return heading(one.path, None) if search.level == "instance" else {}
+        return header_elements(stored.path, None) if search.level == "instance" else {}
     below = {tag_of(key) for each in LEVELS[LEVELS.index(search.level) + 1 :] for key in _RETURNED[each]}
     wanted = [tag for tag in search.include if tag not in below]
-    return heading(one.path, wanted) if wanted else {}
+    return header_elements(stored.path, wanted) if wanted else {}
 
 
 def _element(keyword: str, *content: object) -> dict[str, Json]:

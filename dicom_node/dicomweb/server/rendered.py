@@ -1,7 +1,7 @@
-"""Pictures that WADO-RS draws for a client (PS3.18 8.3.5, 10.4.1.1.3, 10.4.1.1.5).
+"""Rendered pictures of WADO-RS (PS3.18 8.3.5, 10.4.1.1.3, 10.4.1.1.5).
 
-Each says in its pixels that it is for research, though the standard wants none but the annotations that are
-asked for: it leaves the node without header and banner.
+Each picture is marked RESEARCH USE ONLY in its pixels, because it leaves the node without a header. The
+standard allows only annotations that the client asks for; this is a deliberate deviation.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageOps
 
-from dicom_node.dicomweb.server.wado import Range
-from dicom_node.imaging.grayscale import Windowing
-from dicom_node.imaging.rendering import Picture
+from dicom_node.dicomweb.server.wado import MediaRange
+from dicom_node.imaging.grayscale import VoiWindow
+from dicom_node.imaging.rendering import RenderedFrame
 from dicom_node.results.codes import RESEARCH_USE_ONLY
 from dicom_node.results.image.overlay import fitting
 
-KINDS: Mapping[str, str] = MappingProxyType({"image/jpeg": "JPEG", "image/gif": "GIF", "image/png": "PNG"})
-"""Media types of a picture, the usual one first, and what Pillow calls them."""
-MOST_SIDE: Final = 4096
-"""Of a viewport."""
-QUALITY: Final = 90
-"""Unless asked for; Pillow's, from 1 to 100."""
+PICTURE_TYPES: Mapping[str, str] = MappingProxyType(
+    {"image/jpeg": "JPEG", "image/gif": "GIF", "image/png": "PNG"}
+)
+"""Media types of a picture, the default first, and the names of their formats in Pillow."""
+MAX_SIDE: Final = 4096
+"""Largest width and height of a viewport, in pixels."""
+DEFAULT_QUALITY: Final = 90
+"""Default quality of a JPEG, on the scale 1 to 100 of Pillow."""
 
 _FUNCTIONS: Final = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
 _ANNOTATIONS: Final = frozenset({"patient", "technique"})
@@ -35,137 +37,137 @@ _WHOLE: Final = (None, None, None, None)
 WITHOUT_PIXELS: Final = frozenset({"sr", "similar", "pdf", "ko", "pr"})
 
 
-class BadView(Exception):
-    """A parameter cannot be followed; its text is one sentence."""
+class InvalidRendering(Exception):
+    """Error of a rendering parameter that is not valid; its text is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """How a picture is asked for.
+class RenderingParameters:
+    """Parameters of a rendered picture.
 
     Attributes
     ----------
     viewport
-        Most columns and rows; None for those of the picture.
+        Largest number of columns and rows; None for the size of the picture.
     region
-        Left, top, width and height of what is shown, in pixels of the picture, which is flipped where one of
-        the latter is negative; None for what was not said.
+        Left, top, width and height of the shown region, in pixels of the picture; a negative width or height
+        flips the picture; None for a value that was not given.
     windowing
-        None for what the header says.
+        VOI window; None for the one of the header.
     annotations
-        That were asked for, and are not drawn.
+        Annotations that were asked for; they are not drawn.
     """
 
     viewport: tuple[int, int] | None = None
     region: tuple[float | None, ...] = _WHOLE
-    windowing: Windowing | None = None
-    quality: int = QUALITY
+    windowing: VoiWindow | None = None
+    quality: int = DEFAULT_QUALITY
     annotations: tuple[str, ...] = ()
 
 
-def parse_view(asked: Mapping[str, str], *, thumbnail: bool) -> View:
-    """Understand the parameters of a query; a thumbnail has none but its viewport.
+def parse_rendering(query: Mapping[str, str], *, thumbnail: bool) -> RenderingParameters:
+    """Parse the query parameters of a rendered picture; a thumbnail has only a viewport.
 
     Raises
     ------
-    BadView
-        When one is not what the standard allows, or not offered.
+    InvalidRendering
+        When a value is not valid by the standard, or not supported.
     """
     viewport: tuple[int, int] | None = None
     region: tuple[float | None, ...] = _WHOLE
-    if "viewport" in asked:
-        viewport, region = _viewport(asked["viewport"], thumbnail=thumbnail)
+    if "viewport" in query:
+        viewport, region = _viewport(query["viewport"], thumbnail=thumbnail)
     if thumbnail:
-        return View(viewport, region)
-    if asked.get("iccprofile", "no") != "no":
-        raise BadView("iccprofile can only be no: colours are sRGB, and no profile stands in the picture.")
-    return View(
+        return RenderingParameters(viewport, region)
+    if query.get("iccprofile", "no") != "no":
+        raise InvalidRendering("iccprofile must be no: colours are sRGB, and pictures contain no profile.")
+    return RenderingParameters(
         viewport,
         region,
-        _windowing(asked["window"]) if "window" in asked else None,
-        _quality(asked.get("quality", str(QUALITY))),
-        _annotations(asked["annotation"]) if "annotation" in asked else (),
+        _windowing(query["window"]) if "window" in query else None,
+        _quality(query.get("quality", str(DEFAULT_QUALITY))),
+        _annotations(query["annotation"]) if "annotation" in query else (),
     )
 
 
-def _viewport(said: str, *, thumbnail: bool) -> tuple[tuple[int, int], tuple[float | None, ...]]:
-    values = said.split(",")
+def _viewport(text: str, *, thumbnail: bool) -> tuple[tuple[int, int], tuple[float | None, ...]]:
+    values = text.split(",")
     form = "w,h" if thumbnail else "w,h,sx,sy,sw,sh"
     try:
         width, height = (int(each) for each in values[:2])
         region = [float(each) if each else None for each in values[2:]]
     except ValueError:
-        raise BadView(
-            f"viewport is numbers with commas between, the first two of them whole: {form}."
+        raise InvalidRendering(
+            f"viewport must be numbers separated by commas, the first two whole numbers: {form}."
         ) from None
     if len(values) > form.count(",") + 1 or not all(math.isfinite(each or 0) for each in region):
-        raise BadView(f"viewport has no more than this: {form}.")
-    if not (1 <= width <= MOST_SIDE and 1 <= height <= MOST_SIDE):
-        raise BadView(f"Width and height of viewport are from 1 to {MOST_SIDE} pixels.")
+        raise InvalidRendering(f"viewport must have the form {form}.")
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise InvalidRendering(f"Width and height of viewport must be from 1 to {MAX_SIDE} pixels.")
     return (width, height), (*region, *_WHOLE[len(region) :])
 
 
-def _windowing(said: str) -> Windowing:
+def _windowing(text: str) -> VoiWindow:
     try:
-        center, width, function = said.split(",")
-        return Windowing(float(center), float(width), _FUNCTIONS[function.strip().casefold()])
+        center, width, function = text.split(",")
+        return VoiWindow(float(center), float(width), _FUNCTIONS[function.strip().casefold()])
     except (KeyError, ValueError):
-        raise BadView(
-            "window is a center, a width and linear, linear-exact or sigmoid: c,w,linear; "
-            "the width is more than 0, and 1 or more if linear."
+        raise InvalidRendering(
+            "window must be center, width and function (linear, linear-exact or sigmoid): c,w,linear; "
+            "the width must be more than 0, and at least 1 if linear."
         ) from None
 
 
-def _quality(said: str) -> int:
-    if not re.fullmatch("[0-9]{1,3}", said) or not 1 <= int(said) <= 100:
-        raise BadView("quality is a whole number from 1 to 100.")
-    return int(said)
+def _quality(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= 100:
+        raise InvalidRendering("quality must be a whole number from 1 to 100.")
+    return int(text)
 
 
-def _annotations(said: str) -> tuple[str, ...]:
-    words = tuple(said.split(","))
+def _annotations(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
     if not _ANNOTATIONS.issuperset(words):
-        raise BadView("annotation is patient, technique, or both with a comma between.")
+        raise InvalidRendering("annotation must be patient, technique, or both separated by a comma.")
     return words
 
 
-def picture_kind(accepted: Iterable[Range], *, several: bool) -> tuple[str, bool] | None:
-    """Return the media type in which pictures come, and whether in parts; None when none is taken."""
+def choose_media_type(accepted: Iterable[MediaRange], *, several: bool) -> tuple[str, bool] | None:
+    """Choose the media type of pictures, and whether multipart; None when the client accepts none."""
     for each in accepted:
-        for kind in KINDS:
-            if each.takes(kind) and not (several and each.whole):
-                return kind, several or not (each.whole or each.kind == "*/*")
+        for media_type in PICTURE_TYPES:
+            if each.includes(media_type) and not (several and each.single_part):
+                return media_type, several or not (each.single_part or each.media_type == "*/*")
     return None
 
 
-def drawn(picture: Picture, view: View, kind: str) -> bytes:
-    """Crop, flip and scale a picture, mark it, and write it.
+def encode_picture(picture: RenderedFrame, parameters: RenderingParameters, media_type: str) -> bytes:
+    """Crop, flip, scale and mark a picture, and encode it.
 
     Raises
     ------
-    BadView
-        When the region lies outside of it.
+    InvalidRendering
+        When the region lies outside the picture.
     """
     image = Image.fromarray(picture)
-    if view.viewport is not None:
-        image = _scaled(image, view.viewport, view.region)
+    if parameters.viewport is not None:
+        image = _scaled(image, parameters.viewport, parameters.region)
     _mark(image)
     stream = io.BytesIO()
-    if kind == "image/jpeg":
-        image.save(stream, KINDS[kind], quality=view.quality, subsampling=0)
+    if media_type == "image/jpeg":
+        image.save(stream, PICTURE_TYPES[media_type], quality=parameters.quality, subsampling=0)
     else:
-        image.save(stream, KINDS[kind])
+        image.save(stream, PICTURE_TYPES[media_type])
     return stream.getvalue()
 
 
 def _scaled(image: Image.Image, viewport: tuple[int, int], region: tuple[float | None, ...]) -> Image.Image:
-    """Show a region as large as a viewport lets it be, undistorted (PS3.18 8.3.5.1.3)."""
+    """Scale a region to the largest size that fits the viewport, undistorted (PS3.18 8.3.5.1.3)."""
     left, top = (abs(each or 0) for each in region[:2])
     width = image.width - left if region[2] is None else abs(region[2])
     height = image.height - top if region[3] is None else abs(region[3])
     if min(width, height) < 1 or left + width > image.width or top + height > image.height:
         whole = f"{image.width} x {image.height} pixels"
-        raise BadView(f"The region is less than a pixel, or lies outside of the picture of {whole}.")
+        raise InvalidRendering(f"The region is smaller than one pixel, or outside the picture of {whole}.")
     scale = min(viewport[0] / width, viewport[1] / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     box = (left, top, left + width, top + height)
@@ -175,7 +177,7 @@ def _scaled(image: Image.Image, viewport: tuple[int, int], region: tuple[float |
 
 
 def _mark(image: Image.Image) -> None:
-    """Write at the bottom that the picture is for research, bright with a dark rim."""
+    """Draw RESEARCH USE ONLY at the bottom, bright with a dark outline."""
     size = max(10, min(image.size) / 40)
     font = fitting(RESEARCH_USE_ONLY, size, max(1, image.width - 4))
     bright, dark = (255, 0) if image.mode == "L" else ((255, 255, 255), (0, 0, 0))

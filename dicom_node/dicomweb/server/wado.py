@@ -1,4 +1,4 @@
-"""What WADO-RS hands out (PS3.18 10.4): media types, parts, frames and bulk data of one object."""
+"""WADO-RS responses (PS3.18 10.4): media types, multipart bodies, frames and bulk data of one object."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pydicom.uid import (
 from python_multipart.multipart import parse_options_header
 
 from dicom_node.imaging import attributes
-from dicom_node.imaging.pixels import ENCAPSULATED
+from dicom_node.imaging.transfer_syntaxes import ENCAPSULATED
 
 DICOM: Final = "application/dicom"
 DICOM_JSON: Final = "application/dicom+json"
@@ -60,69 +60,73 @@ _FRAME_TYPES: Final = {
 _PIXEL_KEYWORDS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
-class NotThere(Exception):
-    """An object has no such part."""
+class PartNotFound(Exception):
+    """Error of a frame or bulk data value that the object does not have."""
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """One of the media types that a client takes.
+class MediaRange:
+    """Media range of an Accept header (RFC 9110 12.5.1, PS3.18 8.7.5).
 
     Attributes
     ----------
-    kind
-        Of one part of the answer; ``*/*`` for any.
-    whole
-        Whether it stands alone, without parts.
-    syntax
-        UID of the transfer syntax; ``*`` for any; empty when nothing was said.
+    media_type
+        Media type of one part of the response; ``*/*`` for any.
+    single_part
+        True when the response must not be multipart.
+    transfer_syntax
+        UID of the transfer syntax; ``*`` for any; empty when none was given.
     """
 
-    kind: str
-    whole: bool
-    syntax: str
+    media_type: str
+    single_part: bool
+    transfer_syntax: str
 
-    def takes(self, kind: str) -> bool:
-        """Whether a media type is in it."""
-        return self.kind in (kind, "*/*", f"{kind.partition('/')[0]}/*")
+    def includes(self, media_type: str) -> bool:
+        """Return True when a media type is in the range."""
+        return self.media_type in (media_type, "*/*", f"{media_type.partition('/')[0]}/*")
 
 
-def parse_accept(header: str) -> list[Range]:
-    """Understand an Accept header; what is no media type is left out, nothing at all means any."""
+def parse_accept(header: str) -> list[MediaRange]:
+    """Parse an Accept header; an empty one means any media type, and quality 0 excludes a type."""
     ranges = []
     for each in parse_http_list(header) or ["*/*"]:
-        kind, options = parse_options_header(each)
-        said = {key.decode("latin-1"): value.decode("latin-1") for key, value in options.items()}
-        if said.get("q") in ("0", "0.0"):
+        media_type, options = parse_options_header(each)
+        parameters = {key.decode("latin-1"): value.decode("latin-1") for key, value in options.items()}
+        if parameters.get("q") in ("0", "0.0"):
             continue
-        name = kind.decode("latin-1").casefold()
+        name = media_type.decode("latin-1").casefold()
         whole = name not in (_MULTIPART, "multipart/*", "*/*")
         if not whole:
-            name = said.get("type", "*/*").casefold()
-        ranges.append(Range(name, whole, said.get("transfer-syntax", "")))
+            name = parameters.get("type", "*/*").casefold()
+        ranges.append(MediaRange(name, whole, parameters.get("transfer-syntax", "")))
     return ranges
 
 
-def takes_whole(accepted: Iterable[Range], *kinds: str) -> bool:
-    """Whether an answer of one of these media types, without parts, is taken."""
-    return any(each.takes(kind) and (each.whole or each.kind == "*/*") for each in accepted for kind in kinds)
+def accepts_single_part(accepted: Iterable[MediaRange], *media_types: str) -> bool:
+    """Return True when a client accepts one of these media types as a single part."""
+    return any(
+        each.includes(media_type) and (each.single_part or each.media_type == "*/*")
+        for each in accepted
+        for media_type in media_types
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of an answer; of a file its path, else what is in it."""
+    """Part of a multipart response; `content` is a path when the part is a file."""
 
-    kind: str
+    media_type: str
     content: bytes | Path
 
 
-def multipart(parts: Iterable[Part], kind: str) -> tuple[Iterator[bytes], str]:
-    """Return a body of several parts (RFC 2387), made while it is sent, and its media type."""
+def multipart(parts: Iterable[Part], media_type: str) -> tuple[Iterator[bytes], str]:
+    """Return a multipart/related body (RFC 2387), generated while it is sent, and its Content-Type."""
     boundary = secrets.token_hex(16)
 
     def body() -> Iterator[bytes]:
         for part in parts:
-            yield f"--{boundary}\r\nContent-Type: {part.kind}\r\n\r\n".encode()
+            yield f"--{boundary}\r\nContent-Type: {part.media_type}\r\n\r\n".encode()
             if isinstance(part.content, bytes):
                 yield part.content
             else:
@@ -132,11 +136,11 @@ def multipart(parts: Iterable[Part], kind: str) -> tuple[Iterator[bytes], str]:
             yield b"\r\n"
         yield f"--{boundary}--\r\n".encode()
 
-    return body(), f'{_MULTIPART}; type="{kind}"; boundary={boundary}'
+    return body(), f'{_MULTIPART}; type="{media_type}"; boundary={boundary}'
 
 
-def syntax_of(path: Path) -> UID:
-    """Return the transfer syntax of a file; empty when it cannot be read."""
+def transfer_syntax_of(path: Path) -> UID:
+    """Return the transfer syntax of a file; empty when the file cannot be read."""
     try:
         with attributes.tolerance():
             return UID(attributes.text(read_file_meta_info(path), "TransferSyntaxUID"))
@@ -144,36 +148,39 @@ def syntax_of(path: Path) -> UID:
         return UID("")
 
 
-def takes_file(accepted: Iterable[Range], syntax: str) -> bool:
-    """Whether a file of a transfer syntax is taken as it is; it is when none is named."""
-    return any(each.takes(DICOM) and not each.whole and each.syntax in ("", "*", syntax) for each in accepted)
+def accepts_file(accepted: Iterable[MediaRange], syntax: str) -> bool:
+    """Return True when a client accepts a file in this transfer syntax; every client does that names none."""
+    return any(
+        each.includes(DICOM) and not each.single_part and each.transfer_syntax in ("", "*", syntax)
+        for each in accepted
+    )
 
 
-def frame_kind(accepted: Sequence[Range], syntax: UID) -> str | None:
-    """Return the media type in which frames of a transfer syntax are handed out; None when none is taken.
+def frame_media_type(accepted: Sequence[MediaRange], syntax: UID) -> str | None:
+    """Return the media type for frames of a transfer syntax; None when the client accepts none.
 
-    Bytes are in Explicit VR Little Endian unless another transfer syntax is asked for (PS3.18 8.7.3.3);
-    compressed frames come as they are where that is taken.
+    Uncompressed frames are in Explicit VR Little Endian unless another transfer syntax is asked for
+    (PS3.18 8.7.3.3); compressed frames are sent unchanged to a client that accepts them.
     """
     image = _FRAME_TYPES.get(syntax, BYTES)
     for each in accepted:
-        if each.whole:
+        if each.single_part:
             continue
-        if syntax in ENCAPSULATED and each.syntax in ("*", syntax) and each.takes(BYTES):
+        if syntax in ENCAPSULATED and each.transfer_syntax in ("*", syntax) and each.includes(BYTES):
             return f"{BYTES}; transfer-syntax={syntax}"
-        if each.syntax in ("", "*", syntax) and each.takes(image) and image != BYTES:
+        if each.transfer_syntax in ("", "*", syntax) and each.includes(image) and image != BYTES:
             return f"{image}; transfer-syntax={syntax}"
-        if each.syntax in ("", "*", ExplicitVRLittleEndian) and each.takes(BYTES):
+        if each.transfer_syntax in ("", "*", ExplicitVRLittleEndian) and each.includes(BYTES):
             return f"{BYTES}; transfer-syntax={ExplicitVRLittleEndian}"
     return None
 
 
 def read_frames(path: Path, numbers: Sequence[int]) -> list[bytes]:
-    """Return frames, counted from 1, little endian.
+    """Return frames by number, from 1, in little endian or compressed as stored.
 
     Raises
     ------
-    NotThere
+    PartNotFound
         When the object has no such frame.
     """
     try:
@@ -181,16 +188,16 @@ def read_frames(path: Path, numbers: Sequence[int]) -> list[bytes]:
             ds = dcmread(path)
             keyword = next((each for each in _PIXEL_KEYWORDS if each in ds), None)
             if keyword is None:
-                raise NotThere
+                raise PartNotFound
             count = int(ds.get("NumberOfFrames") or 1)
             if not all(1 <= number <= count for number in numbers):
-                raise NotThere
+                raise PartNotFound
             if ds.file_meta.TransferSyntaxUID in ENCAPSULATED:
                 data = ds[keyword].value
                 return [get_frame(data, number - 1, number_of_frames=count) for number in numbers]
             return [_native(ds, keyword, number - 1) for number in numbers]
     except attributes.MALFORMED:
-        raise NotThere from None
+        raise PartNotFound from None
 
 
 def _native(ds: Dataset, keyword: str, index: int) -> bytes:
@@ -203,27 +210,27 @@ def _native(ds: Dataset, keyword: str, index: int) -> bytes:
         length = cells * allocated // 8
         found = data[index * length : (index + 1) * length]
         if len(found) != length:
-            raise NotThere
+            raise PartNotFound
     if ds.file_meta.TransferSyntaxUID == ExplicitVRBigEndian and allocated > 8:
         found = np.frombuffer(found, f">u{allocated // 8}").astype(f"<u{allocated // 8}").tobytes()
     return bytes(found)
 
 
 def read_bulk(path: Path, tag: int) -> tuple[bytes, str]:
-    """Return the value of an element of the data set, and its media type when it is a document.
+    """Return the binary value of an element, and its media type: that of a document, else bytes.
 
     Raises
     ------
-    NotThere
-        When it is missing or no bytes.
+    PartNotFound
+        When the element is missing or its value is not binary.
     """
     try:
         with attributes.tolerance():
             ds = dcmread(path, defer_size=_CHUNK)
             value: Any = ds[tag].value if tag in ds else None
     except attributes.MALFORMED:
-        raise NotThere from None
+        raise PartNotFound from None
     if not isinstance(value, bytes):
-        raise NotThere
+        raise PartNotFound
     is_document = tag == 0x00420011 and attributes.text(ds, "MIMETypeOfEncapsulatedDocument") == PDF
     return value, PDF if is_document else BYTES

@@ -1,4 +1,4 @@
-"""A DICOM application that the node turns to, and the Verification SCU, which asks whether it is there."""
+"""Peer: a DICOM application that the node opens associations with, and its Verification SCU (C-ECHO)."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ _MAX_PDU_BYTES = 131072
 
 @dataclass(eq=False)
 class Peer:
-    """A DICOM application that the node opens associations with.
+    """DICOM application that the node opens associations with.
 
     Attributes
     ----------
     ae_title
         Called AE title.
     host, port
-        Where it listens.
+        Name or address, and TCP port, on which it listens.
     calling_ae
-        Our AE title.
+        AE title of the node.
     connect_seconds
-        For the TCP connection, and for the peer to answer the association request.
+        Most seconds for the TCP connection, and for the answer to the association request.
     response_seconds
-        For the answer to a request, and for each PDU.
+        Most seconds for the answer to a request, and for each PDU.
     tls
-        What to speak TLS with; None for none.
+        TLS context; None for a connection without TLS.
     """
 
     ae_title: str
@@ -83,13 +83,13 @@ class Peer:
         self._ae.connection_timeout = self.connect_seconds
         self._ae.acse_timeout = self.connect_seconds
         self._ae.dimse_timeout = self.response_seconds
-        self._ae.network_timeout = None  # an idle association is ours to end
+        self._ae.network_timeout = None  # the node itself ends idle associations
         self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
 
     @property
     def name(self) -> str:
-        """How it stands in messages."""
+        """Label of the peer for logs and errors."""
         return f"{self.ae_title}@{self.host}:{self.port}"
 
     def associate(
@@ -100,9 +100,9 @@ class Peer:
         Parameters
         ----------
         contexts
-            To propose.
+            Presentation contexts to propose.
         handlers
-            Of what the peer may send on its own account, as pynetdicom has them.
+            Event handlers of pynetdicom for requests that the peer may send.
 
         Raises
         ------
@@ -122,7 +122,9 @@ class Peer:
                 tls_args=None if self.tls is None else (self.tls, self.host),
             )
         except OSError as error:
-            raise PeerUnavailable(f"{self.name}: {error.strerror or error}; check host and network") from None
+            raise PeerUnavailable(
+                f"{self.name}: {error.strerror or error}; check the host and the network"
+            ) from None
         if association.is_established:
             return association
         connection = cast("_RequestorSocket", association.dul.socket)
@@ -140,12 +142,12 @@ class Peer:
         raise PeerUnavailable(f"{self.name}: the association was aborted before it was accepted")
 
     def echo(self) -> float:
-        """Ask whether the peer is there (C-ECHO); return the seconds to its answer.
+        """Verify that the peer answers (C-ECHO), and return the seconds until its answer.
 
         Raises
         ------
         PeerUnavailable, PeerRejected
-            When it is not, or does not offer Verification.
+            When it does not answer, or does not offer Verification.
         """
         association = self.associate([build_context(Verification)])
         try:
@@ -163,14 +165,14 @@ class Peer:
 
 def _why(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}; see tls_ca"
+        return f"its certificate is not trusted: {error.verify_message}; check tls_ca of the destination"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason or error}"
     return f"{error.strerror or 'no answer in time'}; is it running?"
 
 
 class _RequestorSocket(DeadlineSocket):
-    """Remembers why it could not connect."""
+    """Socket of a requestor, which keeps the error of a failed connection and connects by TLS."""
 
     error: OSError | None = None
     tls: tuple[ssl.SSLContext, str] | None = None
@@ -198,7 +200,7 @@ class _RequestorSocket(DeadlineSocket):
 
 
 class _ApplicationEntity(ApplicationEntity):
-    """Opens associations whose every PDU has a deadline."""
+    """Application entity whose associations have a deadline for every PDU."""
 
     def __init__(self, ae_title: str, pdu_seconds: float) -> None:
         super().__init__(ae_title)
@@ -210,7 +212,7 @@ class _ApplicationEntity(ApplicationEntity):
         address: AddressInformation,
         tls_args: tuple[ssl.SSLContext, str] | None,
     ) -> DeadlineSocket:
-        assoc.dul.daemon = True  # a program that is interrupted ends, whatever the peer does
+        assoc.dul.daemon = True  # an interrupted program must end, whatever the peer does
         connection = _RequestorSocket(assoc, self._pdu_seconds, address=address)
         connection.tls = tls_args
         return connection

@@ -1,4 +1,4 @@
-"""Query/Retrieve SCU (PS3.4 annex C, Study Root): finds studies of a patient, has series sent to the node."""
+"""Query/Retrieve SCU (PS3.4 annex C, Study Root): finds a patient's studies, moves series to the node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dicom_node.dimse.status import meaning_of
 from dicom_node.errors import PeerRejected, PeerUnavailable
 
 SERVICES: Final = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove)
-"""What is proposed to a source of priors."""
+"""SOP classes that are proposed to the source of priors."""
 STUDY_KEYS: Final = (
     "StudyInstanceUID",
     "PatientID",
@@ -32,7 +32,7 @@ STUDY_KEYS: Final = (
     "StudyDescription",
     "ModalitiesInStudy",
 )
-"""Matching and return keys of a query for studies; also of QIDO-RS."""
+"""Keywords of the matching and return keys of a query for studies, by C-FIND and by QIDO-RS."""
 SERIES_KEYS: Final = (
     "SeriesInstanceUID",
     "Modality",
@@ -40,20 +40,20 @@ SERIES_KEYS: Final = (
     "ProtocolName",
     "SeriesDescription",
 )
-"""Of a query for the series of a study."""
+"""Keywords of the return keys of a query for the series of a study."""
 _PENDING: Final = (0xFF00, 0xFF01)  # (PS3.4 tables C.4-1, C.4-2)
 _SOME_FAILED: Final = 0xB000
 _UNKNOWN_DESTINATION: Final = 0xA801
 
 
 @dataclass(eq=False)
-class Retrieval(Peer):
-    """Questions to one archive over one association, not for several threads at once.
+class QueryRetrieveSession(Peer):
+    """Queries and moves at one archive over one association; to be used by one thread at a time.
 
     Attributes
     ----------
     deadline
-        Of the monotonic clock: what is not answered by then is given up.
+        Moment of the monotonic clock, in seconds, after which a request is given up.
     """
 
     deadline: float = field(kw_only=True)
@@ -68,22 +68,29 @@ class Retrieval(Peer):
         self._association = None
 
     def check(self) -> None:
-        """See whether the peer offers both services.
+        """Check that the peer offers both services.
 
         Raises
         ------
         PeerUnavailable, PeerRejected
-            When it does not.
+            When the peer cannot be reached, or does not offer them.
         """
         self._associated()
 
     def studies(self, patient_id: str, first: str, last: str) -> list[Dataset]:
-        """Return what the peer has of a patient between two days (C-FIND, level STUDY).
+        """Return the studies of a patient between two days (C-FIND, level STUDY).
+
+        Parameters
+        ----------
+        patient_id
+            Patient ID, matched exactly.
+        first, last
+            First and last Study Date, YYYYMMDD.
 
         Raises
         ------
         PeerUnavailable, PeerRejected
-            When it gives no whole answer in time.
+            When the peer gives no complete answer in time.
         """
         identifier = _identifier("STUDY", STUDY_KEYS)
         identifier.PatientID = patient_id
@@ -91,18 +98,23 @@ class Retrieval(Peer):
         return self._find(identifier)
 
     def series(self, study_instance_uid: str) -> list[Dataset]:
-        """Return the series of a study (C-FIND, level SERIES); raises as :meth:`studies`."""
+        """Return the series of a study (C-FIND, level SERIES); raises as :meth:`studies` does."""
         identifier = _identifier("SERIES", SERIES_KEYS)
         identifier.StudyInstanceUID = study_instance_uid
         return self._find(identifier)
 
     def fetch(self, study_instance_uid: str, series_instance_uids: Sequence[str]) -> Iterator[bytes]:
-        """Have series sent to the node (C-MOVE, level SERIES); nothing is returned: they come by C-STORE.
+        """Move series to the node (C-MOVE, level SERIES).
+
+        Returns
+        -------
+        Iterator of bytes
+            Empty: the instances arrive at the node's SCP by C-STORE.
 
         Raises
         ------
         PeerUnavailable, PeerRejected
-            When the peer does not send them in time. Part of them may have come.
+            When the peer does not send them in time; some may have arrived.
         """
         identifier = Dataset()
         identifier.QueryRetrieveLevel = "SERIES"
@@ -135,7 +147,7 @@ class Retrieval(Peer):
         association: Association,
         answers: Iterator[tuple[Dataset, Dataset | None]],
     ) -> list[Dataset]:
-        """Return the identifiers of the pending answers, when the last one says that there were all."""
+        """Return the identifiers of the pending responses; raise unless the final one reports completion."""
         found = []
         code: int | None = None
         for status, identifier in answers:
@@ -151,8 +163,8 @@ class Retrieval(Peer):
             raise PeerUnavailable(f"{self.name}: no answer to {operation} in time")
         if code == _UNKNOWN_DESTINATION:
             raise PeerRejected(
-                f"{self.name}: C-MOVE answered {code:04X}: it does not know where {self.calling_ae} listens; "
-                "enter the node there"
+                f"{self.name}: C-MOVE answered {code:04X}: the archive does not know the address of "
+                f"{self.calling_ae}; add host and port of the node to its settings"
             )
         if code not in (0, _SOME_FAILED):
             raise PeerUnavailable(f"{self.name}: {operation} answered {code:04X}: {meaning_of(code).text}")

@@ -1,1 +1,1 @@
-"""Acceptor of associations: Storage SCP, Verification SCP and answers to storage commitment."""
+"""Server: Storage SCP, Verification SCP, and receiver of the answers about storage commitment."""

@@ -1,4 +1,4 @@
-"""Who may open an association."""
+"""Admission of peers: decides whether a peer may open an association."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dicom_node.config.sections import DicomSettings
 
 
 class Rejection(enum.Enum):
-    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+    """Rejection of an association: result, source and reason of the A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 
     CALLING_AE = (1, 1, 3)
     CALLED_AE = (1, 1, 7)
@@ -17,7 +17,7 @@ class Rejection(enum.Enum):
 
     @property
     def text(self) -> str:
-        """The standard's words."""
+        """Words of the standard, for the log."""
         return _TEXTS[self]
 
 
@@ -28,18 +28,22 @@ _TEXTS = {
 }
 
 
-def judge(settings: DicomSettings, *, called_ae: str, calling_ae: str, host: str) -> Rejection | None:
-    """Return why an association must be rejected, or None when it may be opened.
+def find_rejection(
+    settings: DicomSettings, *, called_ae: str, calling_ae: str, host: str
+) -> Rejection | None:
+    """Return the rejection of an association request; None when the association may be opened.
 
-    An AE title is no proof of identity, so a known peer may be tied to its address, and without known
-    peers only this host is let in.
+    An AE title is no proof of identity. Therefore a known peer may be tied to its address, and without known
+    peers only this host is admitted.
 
     Parameters
     ----------
+    settings
+        DICOM section of the settings.
     called_ae, calling_ae
         AE titles of the request.
     host
-        IP address that it came from.
+        IP address of the peer.
     """
     if settings.require_called_ae and called_ae.strip() != settings.ae_title:
         return Rejection.CALLED_AE
@@ -55,7 +59,7 @@ def judge(settings: DicomSettings, *, called_ae: str, calling_ae: str, host: str
 
 
 def _plain(host: str) -> str:
-    """Return an address in one spelling: an IPv4 peer of an IPv6 socket is the IPv4 peer."""
+    """Return an address in one spelling; an IPv4 address that an IPv6 socket reports becomes plain."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

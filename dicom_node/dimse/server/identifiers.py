@@ -1,8 +1,8 @@
-"""What a received data set is filed under, read without trusting a byte of it.
+"""Identifiers of a received data set, read without trusting any byte of it.
 
 A peer may send anything: a billion elements, sequences nested without end, lengths beyond the file. The
-walk over the data set (PS3.5 7.1, 7.5) therefore keeps no value but the UIDs, does not recurse, and stops
-at fixed limits, so that time and memory do not depend on what was sent.
+walk over the data set (PS3.5 7.1, 7.5) therefore keeps only the UIDs, does not recurse, and stops at fixed
+limits, so that time and memory are bounded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from dicom_node.store.index import ReceivedInstance
 Buffer: TypeAlias = bytes | bytearray | memoryview | mmap.mmap
 
 MAX_ELEMENTS = 100_000
+"""Most elements of a data set, those of nested items included."""
 MAX_DEPTH = 64
+"""Deepest nesting of sequences and items of undefined length."""
 
 _MODEL_NAME = MODEL_NAME.encode()
 _UID = re.compile(rb"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
@@ -34,20 +36,20 @@ _MAX_UID_BYTES = 64
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _FIRST_DATA_SET = 0x00080000  # below are commands, file meta information and media directories
-_FIRST_PIXEL_DATA = 0x7FE00008  # float, double and integer pixel data close what a film is read for
+_FIRST_PIXEL_DATA = 0x7FE00008  # float, double or integer pixel data: nothing after it is needed
 _LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 
 
-class Unacceptable(BadInstance):
-    """A data set that is refused at the door.
+class RefusedInstance(BadInstance):
+    """Error for a received instance that is refused.
 
     Parameters
     ----------
     status
-        What the peer is answered.
+        Status of the answer to the peer.
     text
-        Why, in at most 64 characters: it is the Error Comment (0000,0902) LO. Never with a value of the
-        data set in it.
+        Reason in at most 64 characters: it is the Error Comment (0000,0902), of VR LO. It must not contain a
+        value of the data set.
     """
 
     def __init__(self, status: Status, text: str) -> None:
@@ -57,12 +59,13 @@ class Unacceptable(BadInstance):
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
-    """Valid UIDs (PS3.5 9.1), and whose work the instance is.
+    """Identifiers of an instance: its UIDs, all valid (PS3.5 9.1).
 
     Attributes
     ----------
     own_result
-        Whether a dicom-node wrote it, this one or another: analysing that would never end.
+        True when a dicom-node wrote the instance, this one or another. It is never analysed, or analysis
+        would never end.
     """
 
     sop_class_uid: str
@@ -80,18 +83,18 @@ class Identifiers:
         peer_host: str,
         moved_for: str = "",
     ) -> ReceivedInstance:
-        """Return the instance as the index takes it, once its file is durable.
+        """Return the record for the index; call it when the file is durable.
 
         Parameters
         ----------
         stored
-            Its file.
+            Stored file of the instance.
         transfer_syntax_uid
-            That the file is encoded in.
+            Transfer syntax of the file.
         calling_ae, peer_host
-            Whom it came from.
+            AE title and IP address of the sender.
         moved_for
-            As for :class:`ReceivedInstance`.
+            Move originator, as for :class:`ReceivedInstance`.
         """
         return ReceivedInstance(
             sop_instance_uid=self.sop_instance_uid,
@@ -110,7 +113,7 @@ class Identifiers:
 
 
 _MANUFACTURER_MODEL_NAME = 0x00081090
-# In the order of the fields above.
+# In the order of the fields of Identifiers.
 _KEYWORDS = {
     0x00080016: "SOPClassUID",
     0x00080018: "SOPInstanceUID",
@@ -120,30 +123,30 @@ _KEYWORDS = {
 
 
 def read_identifiers(data: Buffer, start: int, transfer_syntax: UID) -> Identifiers:
-    """Walk an encoded data set up to the end of its pixel data and return what it is filed under.
+    """Walk an encoded data set up to the end of its pixel data, and return its identifiers.
 
     Parameters
     ----------
     data
-        Holds the data set.
+        Buffer that holds the data set, up to its end.
     start
-        Where in it the data set begins, bytes; it ends with `data`.
+        Offset of the data set in `data`, in bytes.
     transfer_syntax
-        That it is encoded in.
+        Transfer syntax of the data set.
 
     Raises
     ------
-    Unacceptable
+    RefusedInstance
         TRUNCATED, NOT_A_DATA_SET, TOO_COMPLEX, MISSING_UID or INVALID_UID.
     """
     found: dict[str, bytes] = {}
     own_result = False
     for tag, begin, end in elements(data, start, transfer_syntax):
         if tag < _FIRST_DATA_SET:
-            raise Unacceptable(Status.NOT_A_DATA_SET, "elements that belong to no data set (PS3.5 7.1)")
+            raise RefusedInstance(Status.NOT_A_DATA_SET, "elements that belong to no data set (PS3.5 7.1)")
         if keyword := _KEYWORDS.get(tag):
             if keyword in found:
-                raise Unacceptable(Status.NOT_A_DATA_SET, f"{keyword} stands twice in the data set")
+                raise RefusedInstance(Status.NOT_A_DATA_SET, f"{keyword} stands twice in the data set")
             found[keyword] = bytes(data[begin : min(end, begin + _MAX_UID_BYTES + 2)])
         elif tag == _MANUFACTURER_MODEL_NAME:
             own_result = bytes(data[begin : min(end, begin + _MAX_UID_BYTES)]).rstrip(b"\0 ") == _MODEL_NAME
@@ -152,30 +155,30 @@ def read_identifiers(data: Buffer, start: int, transfer_syntax: UID) -> Identifi
 
 
 def uid_of(value: bytes) -> str:
-    """Return the UID in an encoded UI value, or an empty string when it is none (PS3.5 6.2, 9.1)."""
+    """Return the UID of an encoded UI value, or an empty string when it is not valid (PS3.5 6.2, 9.1)."""
     value = value.removesuffix(b"\0").rstrip(b" ")
     return value.decode("ascii") if len(value) <= _MAX_UID_BYTES and _UID.fullmatch(value) else ""
 
 
 def _checked(keyword: str, found: dict[str, bytes]) -> str:
     if not found.get(keyword, b"").rstrip(b"\0 "):
-        raise Unacceptable(Status.MISSING_UID, f"{keyword} is missing or empty")
+        raise RefusedInstance(Status.MISSING_UID, f"{keyword} is missing or empty")
     if not (uid := uid_of(found[keyword])):
-        raise Unacceptable(Status.INVALID_UID, f"{keyword} is no valid UID (PS3.5 9.1)")
+        raise RefusedInstance(Status.INVALID_UID, f"{keyword} is no valid UID (PS3.5 9.1)")
     return uid
 
 
 def elements(data: Buffer, start: int, transfer_syntax: UID) -> Iterator[tuple[int, int, int]]:
-    """Walk the top level of a data set; sequences and encapsulated frames are stepped over.
+    """Walk the top level of a data set, and skip the content of sequences and encapsulated frames.
 
     Yields
     ------
     tuple of int
-        Tag, and where its value begins and ends in `data`. Pixel data is the last.
+        Tag, and the offsets in `data` at which its value begins and ends. Pixel data is the last.
 
     Raises
     ------
-    Unacceptable
+    RefusedInstance
         TRUNCATED, NOT_A_DATA_SET or TOO_COMPLEX.
     """
     walk = _Walk(data, "<" if transfer_syntax.is_little_endian else ">")
@@ -191,14 +194,14 @@ def elements(data: Buffer, start: int, transfer_syntax: UID) -> Iterator[tuple[i
 
 
 class _Walk:
-    """Reads element headers and counts them.
+    """Reader of element headers, which counts them.
 
     Parameters
     ----------
     data
-        To walk over.
+        Buffer to walk over.
     order
-        Byte order, as `struct` writes it.
+        Byte order, ``<`` or ``>`` as for `struct`.
     """
 
     def __init__(self, data: Buffer, order: str) -> None:
@@ -210,10 +213,10 @@ class _Walk:
         self._long = struct.Struct(order + "L")
 
     def header(self, position: int, *, implicit: bool) -> tuple[int, bytes, int, int]:
-        """Return tag, VR (empty when implicit), length and the position of the value."""
+        """Return tag, VR (empty when implicit), length and position of the value."""
         self._left -= 1
         if self._left < 0:
-            raise Unacceptable(Status.TOO_COMPLEX, f"more than {MAX_ELEMENTS} elements")
+            raise RefusedInstance(Status.TOO_COMPLEX, f"more than {MAX_ELEMENTS} elements")
         try:
             if implicit:
                 group, element, length = self._implicit.unpack_from(self._data, position)
@@ -225,35 +228,35 @@ class _Walk:
                 (length,) = self._long.unpack_from(self._data, position + 8)
                 return group << 16 | element, vr, length, position + 12
         except struct.error:
-            raise Unacceptable(Status.TRUNCATED, "the data set ends inside an element's header") from None
+            raise RefusedInstance(Status.TRUNCATED, "the data set ends inside an element's header") from None
         return group << 16 | element, vr, length, position + 8
 
     def advance(self, begin: int, length: int) -> int:
         """Return the position after a value."""
         if begin + length > self.end:
-            raise Unacceptable(Status.TRUNCATED, "the data set ends inside an element's value")
+            raise RefusedInstance(Status.TRUNCATED, "the data set ends inside an element's value")
         return begin + length
 
     def after_undefined(self, position: int, *, implicit: bool) -> int:
-        """Return the position after a value of undefined length: items up to a delimiter.
+        """Return the position after a value of undefined length: its items and their delimiter.
 
         The value of a UN element is implicit VR, whatever is around it (PS3.5 6.2.2).
         """
-        # What encloses the position, innermost last: (whether it is an item, whether its VRs are implicit).
+        # Sequences and items around the position, innermost last: (is an item, has implicit VRs).
         enclosing = [(False, implicit)]
         while enclosing:
             in_item, implicit = enclosing[-1]
             if position == self.end and not in_item and len(enclosing) == 1:
-                return position  # only the last delimiter is missing; nothing of the frames is
+                return position  # only the last delimiter is missing, no frame
             tag, vr, length, position = self.header(position, implicit=implicit)
             if tag == (_ITEM_END if in_item else _SEQUENCE_END):
                 enclosing.pop()
             elif (tag >> 16 == 0xFFFE) if in_item else (tag != _ITEM):
-                raise Unacceptable(Status.NOT_A_DATA_SET, "a sequence holds something that is no item")
+                raise RefusedInstance(Status.NOT_A_DATA_SET, "a sequence holds something that is no item")
             elif length != _UNDEFINED:
                 position = self.advance(position, length)
             elif len(enclosing) >= MAX_DEPTH:
-                raise Unacceptable(Status.TOO_COMPLEX, f"nested deeper than {MAX_DEPTH}")
+                raise RefusedInstance(Status.TOO_COMPLEX, f"nested deeper than {MAX_DEPTH}")
             else:
                 enclosing.append((not in_item, implicit or vr == b"UN"))
         return position

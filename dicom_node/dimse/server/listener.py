@@ -1,4 +1,4 @@
-"""Accepts connections, lets the right peers associate, and ends associations in order."""
+"""Listener: accepts connections, admits peers, and ends associations in order."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from dicom_node.dimse.contexts import (
 )
 from dicom_node.dimse.server import admission
 from dicom_node.dimse.server.admission import Rejection
-from dicom_node.dimse.server.messages import Messages, Request
+from dicom_node.dimse.server.messages import DimseRequest, MessageExchange
 from dicom_node.dimse.server.upper_layer import UpperLayer
 from dicom_node.dimse.tls import server_context
 from dicom_node.dimse.transport import AcceptedSocket
 
 _LOG = logging.getLogger(__name__)
 
-# Connections that have not asked for an association yet have a budget of their own: silent ones must not
-# keep peers out. A peer asks at once, so the oldest of a full house gives way after this long.
+# Connections without an association request have a limit of their own, so that silent ones cannot keep peers
+# out. A peer sends its request at once; when the limit is reached, the oldest one is closed after this long.
 _MAX_SILENT = 32
 _SILENT_SECONDS = 1.0
-# A full process lets its siblings be quicker.
+# A process at its limit waits this long, so that its siblings accept first.
 _YIELD_SECONDS = 0.005
 _ACCEPT_POLL_SECONDS = 0.25
 _STOP_POLL_SECONDS = 0.02
@@ -45,16 +45,16 @@ _CUT_SECONDS = 1.0
 
 
 class AcceptedAssociation(Association):
-    """One association of which the node is the acceptor.
+    """Association that the node accepted.
 
     Parameters
     ----------
     listener
-        That accepted it.
+        Listener that accepted the connection.
     client_socket
-        Its connection.
+        Socket of the connection.
     address
-        Of the peer.
+        Address of the peer.
     """
 
     def __init__(self, listener: Listener, client_socket: socket.socket, address: tuple[Any, ...]) -> None:
@@ -70,12 +70,12 @@ class AcceptedAssociation(Association):
         self.dul: UpperLayer = UpperLayer(
             self, max_pdu_bytes=settings.max_pdu_bytes, pdu_seconds=settings.pdu_seconds
         )
-        self.dimse: Messages = listener.messages(self, self.dul.refuse)
+        self.dimse: MessageExchange = listener.message_exchange(self, self.dul.refuse)
         self.acse_timeout = settings.association_seconds
         self.network_timeout = settings.idle_seconds
         if listener.tls is not None:
-            # The handshake happens in this association's own thread, with the deadline of its first PDU: a
-            # peer that is slow or silent holds up nobody else.
+            # The handshake runs in the thread of this association, with the deadline of its first PDU: a slow
+            # or silent peer delays nobody else.
             client_socket = listener.tls.wrap_socket(
                 client_socket, server_side=True, do_handshake_on_connect=False
             )
@@ -88,12 +88,12 @@ class AcceptedAssociation(Association):
         self.acceptor.supported_contexts = listener.contexts
         self.requestor.address_info = AddressInformation.from_tuple(address)
 
-    def judge(self) -> Rejection | None:
-        """Return why the request that has arrived must be rejected; None when it need not be."""
+    def find_rejection(self) -> Rejection | None:
+        """Return the rejection of the association request that arrived; None when it is admitted."""
         request = cast("A_ASSOCIATE", self.requestor.primitive)
         self.calling_ae = request.calling_ae_title.strip()
         self.name = f"{self.calling_ae}@{self.name}"
-        rejection = admission.judge(
+        rejection = admission.find_rejection(
             self._listener.settings,
             called_ae=request.called_ae_title,
             calling_ae=self.calling_ae,
@@ -102,17 +102,17 @@ class AcceptedAssociation(Association):
         return rejection or (None if self._listener.admit(self) else Rejection.LIMIT)
 
     def run_reactor(self) -> None:
-        """Run until the association is over, and leave nothing of it behind."""
+        """Run until the association has ended, then clean up."""
         try:
             super().run_reactor()
-        except Exception as error:  # noqa: BLE001 - the edge to the peer
+        except Exception as error:  # noqa: BLE001 - whatever a peer triggers must end only its association
             _LOG.error("%s: %s: %s; closed", self.name, type(error).__name__, error)
         finally:
             self.dul.kill_dul()
             self.dul.peer.cut()
             self.dul.join()
-            # A film that arrived whole is kept, even if its sender did not wait for the answer.
-            for request in self.dimse.whole():
+            # A film that arrived completely is kept, even if its sender did not wait for the answer.
+            for request in self.dimse.unserved():
                 self._listener.serve(self, request)
             self.dimse.discard_unfinished()
             self._listener.forget(self)
@@ -121,15 +121,15 @@ class AcceptedAssociation(Association):
         self._listener.serve(self, msg)
 
 
-Serve: TypeAlias = Callable[[AcceptedAssociation, Request], None]
+Serve: TypeAlias = Callable[[AcceptedAssociation, DimseRequest], None]
 
 
 class _Acceptance(ACSE):
-    """Negotiates only what may be opened at all."""
+    """Association control that rejects peers before it negotiates."""
 
     def negotiate_association(self) -> None:
         association = cast("AcceptedAssociation", self.assoc)
-        if (rejection := association.judge()) is None:
+        if (rejection := association.find_rejection()) is None:
             super().negotiate_association()
             _LOG.info("%s: associated", association.name)
             return
@@ -139,16 +139,16 @@ class _Acceptance(ACSE):
 
 
 class Listener(AssociationServer):
-    """Accepts from a listening socket that other processes may share.
+    """Association server on a listening socket that other processes may share.
 
     Parameters
     ----------
     settings
-        Limits and peers.
+        DICOM section of the settings: limits and known peers.
     listening
-        From :func:`dicom_node.dimse.transport.bind`; it stays the caller's, this keeps a duplicate.
+        Socket from :func:`dicom_node.dimse.transport.bind`; the listener keeps a duplicate.
     serve
-        Called in the association's thread with every request; answers it and never raises.
+        Called in the association's thread with every request; it answers the request and never raises.
     folder, check_room
         As for :class:`dicom_node.dimse.server.messages.IncomingFile`.
     """
@@ -182,20 +182,20 @@ class Listener(AssociationServer):
         """Take the listening socket instead of binding another."""
         cast("socket.socket", self.socket).close()
         self.socket = self._listening.dup()
-        # A socket made from an inherited descriptor takes itself for a blocking one, and its duplicate makes
-        # that true for all processes: one whose sibling is quicker would wait in accept, and not end.
+        # Python takes a socket from an inherited descriptor for a blocking one, and a duplicate would make it
+        # blocking for all processes: one whose sibling accepted first would wait in accept, and not end.
         self.socket.setblocking(False)
         self.server_address = self.socket.getsockname()
 
     def server_activate(self) -> None:
-        """It listens already."""
+        """Do nothing: the socket listens already."""
 
     def server_close(self) -> None:
-        """Close this process's end; the siblings go on accepting."""
+        """Close the duplicate of this process; siblings go on accepting."""
         cast("socket.socket", self.socket).close()
 
     def service_actions(self) -> None:
-        """Nothing to do between two connections."""
+        """Do nothing between two connections."""
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection."""
@@ -204,7 +204,7 @@ class Listener(AssociationServer):
         return super().get_request()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
-        """Wait until there is room for one more silent connection, making it if need be."""
+        """Wait until one more connection without a request is allowed; close the oldest if need be."""
         while len(self._silent) >= _MAX_SILENT:
             with self._lock:
                 oldest = next(iter(self._silent), None)
@@ -228,14 +228,16 @@ class Listener(AssociationServer):
         association.start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Log what befell a connection; called while the exception is handled."""
+        """Log the exception of a connection; called while it is handled."""
         _LOG.exception("%s: the connection was dropped", client_address[0])
 
     # -- associations ------------------------------------------------------------------------------
 
-    def messages(self, association: AcceptedAssociation, refuse: Callable[[str], None]) -> Messages:
-        """Return what receives an association's requests."""
-        return Messages(
+    def message_exchange(
+        self, association: AcceptedAssociation, refuse: Callable[[str], None]
+    ) -> MessageExchange:
+        """Return the message exchange of a new association."""
+        return MessageExchange(
             association,
             folder=self._folder,
             check_room=self._check_room,
@@ -244,7 +246,7 @@ class Listener(AssociationServer):
         )
 
     def admit(self, association: AcceptedAssociation) -> bool:
-        """Count an association in; False when the process has its fill."""
+        """Count an association in; return False when the process is at its limit."""
         with self._lock:
             self._silent.pop(association, None)
             if len(self._admitted) >= self.settings.max_associations:
@@ -261,16 +263,16 @@ class Listener(AssociationServer):
     # -- life --------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to accept."""
+        """Begin to accept connections."""
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Accept no more, let every association finish the request that it is at, and end it.
+        """Accept no more connections, finish the current request of each association, and end it.
 
         Parameters
         ----------
         seconds
-            After which the rest is cut off; what was cut off was not acknowledged.
+            Time limit; associations that are still busy then are cut off without an answer.
         """
         deadline = time.monotonic() + seconds
         TCPServer.shutdown(self)

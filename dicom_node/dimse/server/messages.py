@@ -1,8 +1,8 @@
-"""DIMSE messages of the services that the node offers, as the acceptor of an association sees them.
+"""DIMSE messages of an accepted association: requests are assembled, answers are encoded.
 
-Commands are tiny and read here (PS3.7 6.3.1, E.1). The data set of a C-STORE request goes from the PDU
-into a Part 10 file as it came; it is never decoded and never in memory as a whole. What an N-EVENT-REPORT
-tells is small and kept in memory.
+Commands are small and are read here (PS3.7 6.3.1, E.1). The data set of a C-STORE request goes from the PDU
+unchanged into a Part 10 file; it is never decoded, and never in memory as a whole. The Event Information of
+an N-EVENT-REPORT is small and kept in memory.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from pynetdicom.pdu_primitives import P_DATA
 from dicom_node.dimse.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.server.identifiers import elements, uid_of
 from dicom_node.errors import BadInstance, NodeError, StorageFailed, StorageFull
+from dicom_node.store.files import storage_error
 
 _MAX_COMMAND_BYTES = 1 << 16
-# Some 150 bytes an instance; the node asks about some dozens at once.
+# About 150 bytes for each instance; the node asks about some dozens at once.
 _MAX_INFORMATION_BYTES = 1 << 20
 # Without an asynchronous operations window a peer has one request open (PS3.7 D.3.3.3).
 _MAX_WAITING = 8
@@ -49,23 +50,23 @@ class Operation(enum.IntEnum):
 
 
 class _ProtocolError(Exception):
-    """A peer broke the rules of DIMSE."""
+    """Error for a message that violates DIMSE; the association is aborted."""
 
 
 class IncomingFile:
-    """The data set of one C-STORE request on its way into a Part 10 file.
+    """Part 10 file into which the data set of one C-STORE request is written.
 
-    A disk that fails is remembered in `error` and the rest of the data set is passed over: the peer gets
-    its answer when it has sent everything.
+    When the disk fails, `error` keeps the reason and the rest of the data set is discarded: the peer gets its
+    answer when it has sent everything.
 
     Parameters
     ----------
     folder
-        Where the temporary file is made.
+        Folder of the temporary file.
     meta
-        Preamble, prefix and file meta information. When empty nothing is kept.
+        Preamble, prefix and file meta information, encoded. When empty, nothing is written.
     check_room
-        Raises :class:`StorageFull` when there is too little.
+        Called before writing; raises :class:`StorageFull` when the disk has too little room.
     """
 
     def __init__(self, folder: Path, meta: bytes, check_room: Callable[[], None]) -> None:
@@ -97,45 +98,45 @@ class IncomingFile:
             self._fail(error)
 
     def close(self) -> None:
-        """End writing; the file stays."""
+        """Close the file, and keep it."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def discard(self) -> None:
-        """Remove the file; more than once does no harm."""
+        """Remove the file; harmless when it is already removed."""
         self.close()
         if self.path is not None:
             self.path.unlink(missing_ok=True)
             self.path = None
 
     def _fail(self, error: OSError) -> None:
-        self.error = StorageFull(f"spool: {error.strerror}; free space on its disk")
+        self.error = storage_error(error, "spool")
         self.discard()
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A whole request.
+class DimseRequest:
+    """Complete DIMSE request.
 
     Attributes
     ----------
     operation
-        Command Field; not necessarily an :class:`Operation`.
+        Command Field (0000,0100); not necessarily an :class:`Operation`.
     message_id
-        Named in the answer.
+        Message ID, which the answer repeats.
     context_id, abstract_syntax, transfer_syntax
-        Presentation context that it came in.
+        Presentation context of the request.
     sop_class_uid, sop_instance_uid
-        Of the command; empty when absent or no valid UID.
+        Affected SOP Class and Instance UID of the command; empty when absent or not valid.
     incoming
-        The data set of a C-STORE.
+        File with the data set of a C-STORE.
     event_type
         Event Type ID of an N-EVENT-REPORT; 0 when absent.
     information
         Event Information of an N-EVENT-REPORT, encoded.
     moved_for
-        Move Originator Application Entity Title of a C-STORE that a C-MOVE led to; empty for any other.
+        Move Originator Application Entity Title of a C-STORE that a C-MOVE caused; empty for any other.
     """
 
     operation: int
@@ -151,22 +152,22 @@ class Request:
     moved_for: str = ""
 
 
-class Messages(DIMSEServiceProvider):
-    """Puts the fragments of one association's requests together, and sends the answers.
+class MessageExchange(DIMSEServiceProvider):
+    """Message exchange of one association: assembles requests from fragments, and sends the answers.
 
-    Two threads call it: the association's upper layer delivers (`receive_primitive`), the association
-    serves (`get_msg`, `answer`).
+    Two threads call it: the upper layer delivers fragments (`receive_primitive`), the association serves
+    requests (`get_msg`, `answer`).
 
     Parameters
     ----------
     assoc
-        The association.
+        Association of the exchange.
     folder, check_room
         As for :class:`IncomingFile`.
     max_instance_bytes
-        Of one data set; a larger one aborts the association.
+        Largest data set, in bytes; a larger one aborts the association.
     refuse
-        Aborts the association, given the reason.
+        Aborts the association, with the reason for the log.
     """
 
     def __init__(
@@ -184,33 +185,33 @@ class Messages(DIMSEServiceProvider):
         self._check_room = check_room
         self._max_instance_bytes = max_instance_bytes
         self._command = bytearray()
-        self._request: Request | None = None
+        self._request: DimseRequest | None = None
         self._size = 0
-        # Each is counted by one thread alone, so that comparing them needs no lock.
+        # Each counter is written by one thread only, so that comparing them needs no lock.
         self._begun = 0
         self._answered = 0
 
     @property
     def busy(self) -> bool:
-        """Whether a request has begun that is not yet answered."""
+        """True while a request has begun and is not yet answered."""
         return self._begun != self._answered
 
     def discard_unfinished(self) -> None:
-        """Remove what was received of a request that will not be completed; its thread has ended."""
+        """Remove the file of an incomplete request; call it when the upper layer's thread has ended."""
         if self._request is not None and self._request.incoming is not None:
             self._request.incoming.discard()
 
-    def whole(self) -> Iterator[Request]:
-        """Yield the requests that were completed and not yet served, for an association that is over."""
+    def unserved(self) -> Iterator[DimseRequest]:
+        """Yield the complete requests that were not served before the association ended."""
         while not self.msg_queue.empty():
             request: Any = self.msg_queue.get_nowait()[1]
             if request is not None:
                 yield request
 
-    # -- the upper layer's thread ------------------------------------------------------------------
+    # -- called by the upper layer's thread ------------------------------------------------------------------
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take the fragments of one P-DATA; what is no part of a rightful request aborts the association."""
+        """Take the fragments of one P-DATA; a fragment that violates DIMSE aborts the association."""
         try:
             for context_id, fragment in primitive.presentation_data_value_list:
                 self._receive(context_id, memoryview(fragment))
@@ -255,8 +256,8 @@ class Messages(DIMSEServiceProvider):
             else:
                 self._request = request
 
-    def _open(self, command: _Command, context_id: int) -> Request:
-        # The public list of contexts is sorted anew at every look.
+    def _open(self, command: _Command, context_id: int) -> DimseRequest:
+        # The public list of contexts is sorted anew at every access.
         context = self.assoc._accepted_cx.get(context_id)  # noqa: SLF001
         if context is None:
             raise _ProtocolError(f"presentation context {context_id} was not accepted")
@@ -267,7 +268,7 @@ class Messages(DIMSEServiceProvider):
         if operation == Operation.C_STORE:
             meta = _file_meta(sop_class, sop_instance, syntax) if sop_class and sop_instance else b""
             incoming = IncomingFile(self._folder, meta, self._check_room)
-        return Request(
+        return DimseRequest(
             operation=operation,
             message_id=command.number(0x00000110, 0),
             context_id=context_id,
@@ -281,7 +282,7 @@ class Messages(DIMSEServiceProvider):
             moved_for=command.ae_title(0x00001030),
         )
 
-    def _complete(self, request: Request) -> None:
+    def _complete(self, request: DimseRequest) -> None:
         self._request = None
         self._size = 0
         if request.incoming is not None:
@@ -290,34 +291,34 @@ class Messages(DIMSEServiceProvider):
         if self.msg_queue.qsize() > _MAX_WAITING:
             raise _ProtocolError(f"more than {_MAX_WAITING} requests wait for their answer")
 
-    # -- the association's thread ------------------------------------------------------------------
+    # -- called by the association's thread ------------------------------------------------------------------
 
     def get_msg(self, block: bool = False) -> Any:  # noqa: ARG002, FBT001, FBT002 - pynetdicom's signature
-        """Return the next (context id, request), or (None, None) after a while without one.
+        """Return the next (context ID, request), or (None, None) after 0.25 s without one.
 
-        The association asks in a loop; to wait here, where a request wakes it at once, spares it from
-        asking a thousand times a second.
+        The association asks in a loop. Waiting here, where a request wakes it at once, replaces polling a
+        thousand times a second.
         """
         try:
             return self.msg_queue.get(timeout=_WAIT_SECONDS)
         except queue.Empty:
             return None, None
 
-    def answer(self, request: Request, status: int, comment: str = "") -> None:
-        """Send the response to a request, and forget what is left of its file.
+    def answer(self, request: DimseRequest, status: int, comment: str = "") -> None:
+        """Send the response to a request, and remove its file unless it was adopted.
 
         Parameters
         ----------
         request
             From :meth:`get_msg`.
         status
-            (0000,0900); see :class:`~dicom_node.dimse.status.Status`.
+            Status (0000,0900); see :class:`~dicom_node.dimse.status.Status`.
         comment
             Error Comment (0000,0902); cut to 64 characters.
         """
         if request.incoming is not None:
             request.incoming.discard()
-        # A response has no response (PS3.7 E.1), and C-CANCEL has none either.
+        # Responses (PS3.7 E.1) and C-CANCEL have no response.
         if not request.operation & _RESPONSE and request.operation != _C_CANCEL:
             primitive = P_DATA()
             fragment = bytes([_COMMAND | _LAST]) + _response(request, status, comment)
@@ -327,7 +328,7 @@ class Messages(DIMSEServiceProvider):
 
 
 class _Command:
-    """A received command set: implicit VR little endian, group 0000 (PS3.7 6.3.1)."""
+    """Received command set: implicit VR little endian, group 0000 (PS3.7 6.3.1)."""
 
     def __init__(self, encoded: bytes) -> None:
         self._values = {
@@ -344,7 +345,7 @@ class _Command:
         return number
 
     def uid(self, tag: int) -> str:
-        """Return a UI value, or an empty string when it is absent or no valid UID."""
+        """Return a UI value, or an empty string when it is absent or not valid."""
         return uid_of(self._values.get(tag, b""))
 
     def ae_title(self, tag: int) -> str:
@@ -357,7 +358,7 @@ def _even(text: str, padding: bytes) -> bytes:
     return value + padding * (len(value) % 2)
 
 
-def _response(request: Request, status: int, comment: str) -> bytes:
+def _response(request: DimseRequest, status: int, comment: str) -> bytes:
     """Encode a C-STORE-RSP, C-ECHO-RSP or N-EVENT-REPORT-RSP (PS3.7 tables 9.3-2, 9.3-13, 10.3-2)."""
     values = {
         0x0002: _even(request.sop_class_uid, b"\0"),

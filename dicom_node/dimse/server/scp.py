@@ -1,16 +1,15 @@
-"""Verification, Storage, answers about storage commitment: what arrives is durable before it is acknowledged.
+"""Storage SCP and Verification SCP, which also receives the answers about storage commitment.
 
-What the node answers to a C-STORE:
+An instance is durable before it is acknowledged. Answers to a C-STORE:
 
-* Success when the file is on disk and the index has committed it, and only then. The same instance again
-  is Success too, and nothing is done twice. The same SOP Instance UID with other bytes is kept apart and
-  flagged as a conflict, and is Success as well: the bytes are safe, and a sender that is refused would send
-  them again for ever without anybody at the node having seen them.
-* A data set that is no DICOM, or ends too early, or lacks a valid UID, is refused in the C000 range; it is
-  not kept. Pixels are not looked at here: whether a film can be read is told later, with a reason.
-* A7xx when it cannot be kept just now.
+* Success only when the file is on disk and the index has committed it. The same instance again is Success
+  too, and nothing is done twice. The same SOP Instance UID with other bytes is kept apart and flagged as a
+  conflict, and is Success as well: the bytes are safe, and a refused sender would send them again for ever.
+* Cxxx for a data set that is not DICOM, ends too early, or lacks a valid UID; it is not kept. Pixels are not
+  checked here: whether a film can be read is decided later, with a reason.
+* A7xx when the instance cannot be kept at the moment.
 
-An N-EVENT-REPORT of storage commitment is Success when the index has recorded it, also when it comes again.
+An N-EVENT-REPORT of storage commitment is Success when the index has recorded it, also when it is repeated.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.sections import DicomSettings
 from dicom_node.config.settings import Settings
-from dicom_node.dimse.commitment import EventType, decode_report
-from dicom_node.dimse.server.identifiers import Identifiers, Unacceptable, read_identifiers
+from dicom_node.dimse.commitment import EventType, decode_event_information
+from dicom_node.dimse.server.identifiers import Identifiers, RefusedInstance, read_identifiers
 from dicom_node.dimse.server.listener import AcceptedAssociation, Listener
-from dicom_node.dimse.server.messages import IncomingFile, Operation, Request
+from dicom_node.dimse.server.messages import DimseRequest, IncomingFile, Operation
 from dicom_node.dimse.status import Status
 from dicom_node.errors import BadInstance, StorageFailed, StorageFull
 from dicom_node.runtime import logs, readiness
-from dicom_node.store.commitments import Commitments
+from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Admission, Index
 
@@ -47,31 +46,31 @@ _OPEN_FILES = 4096
 
 
 class StorageSCP:
-    """Receives films into the spool and the index.
+    """Storage SCP, which receives films into the spool and the index.
 
     Parameters
     ----------
     settings
-        The DICOM section.
+        DICOM section of the settings.
     spool
-        Prepared.
+        Prepared spool.
     index
-        Open.
+        Open index.
     listening
-        From :func:`dicom_node.dimse.transport.bind`; may be shared with other processes.
+        Socket from :func:`dicom_node.dimse.transport.bind`; other processes may share it.
     """
 
     def __init__(self, settings: DicomSettings, spool: Spool, index: Index, listening: socket.socket) -> None:
         self._spool = spool
         self._index = index
-        self._commitments = Commitments(index.engine)
+        self._commitments = StorageCommitments(index.engine)
         self._listener = Listener(
             settings, listening, serve=self._serve, folder=spool.incoming, check_room=spool.check_room
         )
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that it listens on."""
+        """Host and port of the listening socket."""
         host, port, *_ = self._listener.server_address
         return str(host), int(port)
 
@@ -80,19 +79,19 @@ class StorageSCP:
         self._listener.start()
 
     def stop(self, seconds: float = _STOP_SECONDS) -> None:
-        """Accept no more, finish the requests at hand and end.
+        """Accept no more associations, finish the current requests and end.
 
         Parameters
         ----------
         seconds
-            Most that the requests at hand may take.
+            Most seconds for the current requests.
         """
         self._listener.stop(seconds)
 
-    def _serve(self, association: AcceptedAssociation, request: Request) -> None:
+    def _serve(self, association: AcceptedAssociation, request: DimseRequest) -> None:
         try:
             status, comment = self._answer(association, request)
-        except Unacceptable as error:
+        except RefusedInstance as error:
             status, comment = error.status, str(error)
         except BadInstance:
             status, comment = Status.NOT_A_DATA_SET, "the data set cannot be kept"
@@ -102,20 +101,20 @@ class StorageSCP:
         except StorageFailed as error:
             status, comment = Status.STORAGE_FAILED, "storage failed; send again later"
             _LOG.error("%s", error)
-        except Exception:  # noqa: BLE001 - the edge to the peer
+        except Exception:  # noqa: BLE001 - every request must be answered, and the association goes on
             status, comment = Status.INTERNAL_ERROR, "internal error; send again later"
             _LOG.exception("%s: a request failed", association.name)
-        if request.operation == Operation.N_EVENT_REPORT and status in _OF_STORAGE:
+        if request.operation == Operation.N_EVENT_REPORT and status in _STORAGE_STATUSES:
             status = Status.PROCESSING_FAILURE
         if status != Status.SUCCESS:
             _LOG.warning("%s: answered %04X: %s", association.name, status, comment)
         association.dimse.answer(request, status, comment)
 
-    def _answer(self, association: AcceptedAssociation, request: Request) -> tuple[Status, str]:
+    def _answer(self, association: AcceptedAssociation, request: DimseRequest) -> tuple[Status, str]:
         if request.operation == Operation.C_ECHO:
             return Status.SUCCESS, ""
         if request.information is not None and request.abstract_syntax == StorageCommitmentPushModel:
-            return self._hear(association, request)
+            return self._record_commitment(association, request)
         if request.incoming is None:
             return Status.UNRECOGNISED_OPERATION, "only C-ECHO, C-STORE, N-EVENT-REPORT are served"
         identifiers = _identify(request, request.incoming)
@@ -134,34 +133,36 @@ class StorageSCP:
                 _LEVELS[admission],
                 "%s: instance %s is %s, %d bytes",
                 association.name,
-                logs.short(identifiers.sop_instance_uid),
+                logs.uid_hash(identifiers.sop_instance_uid),
                 admission.value,
                 stored.size,
             )
         return Status.SUCCESS, ""
 
-    def _hear(self, association: AcceptedAssociation, request: Request) -> tuple[Status, str]:
-        """Record what a peer says of the results that it was asked to keep."""
+    def _record_commitment(
+        self, association: AcceptedAssociation, request: DimseRequest
+    ) -> tuple[Status, str]:
+        """Record a peer's answer to a request for storage commitment."""
         if request.event_type not in list(EventType):
             return Status.NO_SUCH_EVENT_TYPE, f"event type {request.event_type} is not 1 or 2"
         try:
-            report = decode_report(request.information or b"", request.transfer_syntax)
+            report = decode_event_information(request.information or b"", request.transfer_syntax)
         except BadInstance as error:
             return Status.INVALID_ARGUMENT, str(error)
-        changed = self._commitments.answer(report.transaction_uid, report.statements)
+        changed = self._commitments.record_answers(report.transaction_uid, report.answers)
         if changed is None:
             return Status.INVALID_ARGUMENT, "a transaction that this node did not begin"
         _LOG.info(
             "%s: storage commitment answered for %d, %d changed",
             association.name,
-            len(report.statements),
+            len(report.answers),
             changed,
         )
         return Status.SUCCESS, ""
 
 
-# What these say is of a data set to be stored (PS3.4 table B.2-1).
-_OF_STORAGE = frozenset(
+# Statuses of C-STORE alone (PS3.4 table B.2-1); an N-EVENT-REPORT is answered "processing failure" instead.
+_STORAGE_STATUSES = frozenset(
     {Status.NOT_A_DATA_SET, Status.OUT_OF_RESOURCES, Status.STORAGE_FAILED, Status.INTERNAL_ERROR}
 )
 _LEVELS = {
@@ -174,16 +175,16 @@ _LEVELS = {
 
 def _path(incoming: IncomingFile) -> Path:
     if incoming.path is None:
-        raise incoming.error or Unacceptable(
+        raise incoming.error or RefusedInstance(
             Status.INVALID_UID, "AffectedSOPClassUID or InstanceUID is no valid UID"
         )
     return incoming.path
 
 
-def _identify(request: Request, incoming: IncomingFile) -> Identifiers:
-    """Read what the data set is, and check that command and context say the same."""
+def _identify(request: DimseRequest, incoming: IncomingFile) -> Identifiers:
+    """Read the identifiers of a data set, and check that command and context match them."""
     if request.sop_class_uid != request.abstract_syntax:
-        raise Unacceptable(Status.DATA_SET_DOES_NOT_MATCH, "AffectedSOPClassUID is not the context's")
+        raise RefusedInstance(Status.DATA_SET_DOES_NOT_MATCH, "AffectedSOPClassUID is not the context's")
     with (
         _path(incoming).open("rb") as stream,
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
@@ -194,17 +195,17 @@ def _identify(request: Request, incoming: IncomingFile) -> Identifiers:
         ("SOPInstanceUID", request.sop_instance_uid, identifiers.sop_instance_uid),
     ):
         if of_command != of_data_set:
-            raise Unacceptable(Status.DATA_SET_DOES_NOT_MATCH, f"{keyword} is not the one of the command")
+            raise RefusedInstance(Status.DATA_SET_DOES_NOT_MATCH, f"{keyword} is not the one of the command")
     return identifiers
 
 
 def run_scp(settings: Settings, listen_fd: int) -> None:
-    """Receive until SIGTERM: the body of an SCP process.
+    """Run an SCP process until SIGTERM.
 
     Parameters
     ----------
     settings
-        Of the node; its data directory is prepared.
+        Settings of the node; its data directory is prepared.
     listen_fd
         Descriptor of the listening socket, inherited from the process that bound it.
     """
@@ -217,7 +218,7 @@ def run_scp(settings: Settings, listen_fd: int) -> None:
     with socket.socket(fileno=listen_fd) as listening:
         scp = StorageSCP(settings.dicom, DataDir(settings).spool, index, listening)
         scp.start()
-        readiness.ready()
+        readiness.notify_ready()
         stop.wait()
         scp.stop()
     index.close()

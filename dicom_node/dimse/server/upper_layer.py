@@ -1,4 +1,4 @@
-"""The upper layer of an accepted association (PS3.8 9): no peer can flood or fill it."""
+"""Upper layer of an accepted association (PS3.8 9), with limits on the size and duration of PDUs."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from dicom_node.dimse.pdu import (
     HEADER,
     MAX_ASSOCIATE_BYTES,
     P_DATA_TF,
-    Data,
-    Malformed,
-    check_associate,
+    DataPDU,
+    MalformedPDU,
+    check_associate_request,
 )
 from dicom_node.dimse.transport import AcceptedSocket
 
 _LOG = logging.getLogger(__name__)
 
-# PS3.8 D.1.1 counts the PDVs alone; some peers count the header as well.
+# The maximum length does not count the header of the PDU (PS3.8 D.1.1), but peers count differently.
 _SLACK_BYTES = 1024
 _DRAIN_BYTES = 1 << 20
 
 
 class UpperLayer(DULServiceProvider):
-    """Reads PDUs within limits (PS3.8 9.3).
+    """Upper layer that enforces limits on received PDUs (PS3.8 9.3).
 
     Parameters
     ----------
     assoc
-        That it serves.
+        Association that it serves.
     max_pdu_bytes
-        Announced to the peer, and enforced.
+        Maximum PDU length that is announced to the peer, and enforced.
     pdu_seconds
-        For a PDU that has begun.
+        Most seconds for a PDU to arrive once it has begun.
     """
 
     def __init__(self, assoc: Association, *, max_pdu_bytes: int, pdu_seconds: float) -> None:
@@ -60,7 +60,7 @@ class UpperLayer(DULServiceProvider):
 
     @property
     def peer(self) -> AcceptedSocket:
-        """The connection."""
+        """Socket of the connection."""
         return cast("AcceptedSocket", self.socket)
 
     def send_pdu(self, primitive: Any) -> None:
@@ -72,14 +72,14 @@ class UpperLayer(DULServiceProvider):
         """Run until the connection is closed, whatever the peer does."""
         try:
             super().run_reactor()
-        except Exception as error:  # noqa: BLE001 - the edge to the peer
+        except Exception as error:  # noqa: BLE001 - whatever a peer triggers must end only its association
             _LOG.error("%s: %s: %s; closed", self.assoc.name, type(error).__name__, error)
         finally:
             self.peer.end()
-            self.to_user_queue.put(None)  # whoever waits for a primitive need not wait for its time-out
+            self.to_user_queue.put(None)  # a thread that waits for a primitive stops waiting
 
     def refuse(self, reason: str) -> None:
-        """Abort the association for something that the peer did."""
+        """Abort the association because the peer violated the protocol; the reason is logged."""
         _LOG.warning("%s: %s; aborting", self.assoc.name, reason)
         self.event_queue.put("Evt19")  # invalid PDU: A-ABORT (PS3.8 table 9-10)
 
@@ -90,23 +90,23 @@ class UpperLayer(DULServiceProvider):
         try:
             kind, body = self._receive_pdu()
             if kind == P_DATA_TF:
-                self._take(Data(body), "Evt10")
+                self._take(DataPDU(body), "Evt10")
                 return
             if kind == ASSOCIATE_RQ:
-                check_associate(body)
+                check_associate_request(body)
             self._take(*self._decode_pdu(bytearray(HEADER.pack(kind, len(body))) + body))
         except EOFError:
             self.event_queue.put("Evt17")  # connection closed
         except TimeoutError:
-            self.refuse("a PDU did not come to its end in time")
+            self.refuse("a PDU was not complete in time")
         except ssl.SSLError as error:  # the handshake is part of the first read
             _LOG.warning("%s: TLS failed: %s; closed", self.assoc.name, error.reason or error)
             self.event_queue.put("Evt17")
         except OSError:
             self.event_queue.put("Evt17")
-        except Malformed as error:
+        except MalformedPDU as error:
             self.refuse(str(error))
-        except Exception as error:  # noqa: BLE001 - pynetdicom raises what it likes on a PDU that it cannot decode
+        except Exception as error:  # noqa: BLE001 - pynetdicom's decoder raises any type of error
             self.refuse(f"a PDU of type {kind:02X} cannot be decoded ({type(error).__name__})")
 
     def _take(self, pdu: Any, event: str) -> None:
@@ -123,10 +123,10 @@ class UpperLayer(DULServiceProvider):
             raise EOFError
         kind, length = HEADER.unpack(header)
         if kind not in self._longest:
-            raise Malformed(f"unknown PDU type {kind:02X}")
+            raise MalformedPDU(f"unknown PDU type {kind:02X}")
         if length > self._longest[kind]:
-            raise Malformed(
-                f"a PDU of type {kind:02X} announces {length} bytes, allowed are {self._longest[kind]}"
+            raise MalformedPDU(
+                f"a PDU of type {kind:02X} announces {length} bytes; {self._longest[kind]} are allowed"
             )
         body = self.peer.receive(length, deadline)
         if len(body) < length:
@@ -134,14 +134,14 @@ class UpperLayer(DULServiceProvider):
         return kind, body
 
     def _discard(self) -> None:
-        # Sta13 waits for the peer to close, so that it can read our A-ABORT; not for ever.
+        # In Sta13 the node waits for the peer to read the A-ABORT and to close, but not for ever.
         self._drained += 1 << 16
         if not self.peer.drain() or self._drained > _DRAIN_BYTES:
             self.peer.close()
 
 
 class _MonotonicTimer(Timer):
-    """A timer that no change of the clock moves."""
+    """Timer on the monotonic clock, which changes of the system time do not affect."""
 
     def start(self) -> None:
         self._start_time, self._end_time = time.monotonic(), None
@@ -159,7 +159,7 @@ class _MonotonicTimer(Timer):
 
 
 class _WakingQueue(queue.Queue[Any]):
-    """Tells somebody about every item."""
+    """Queue that calls a function after every item."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         super().__init__()

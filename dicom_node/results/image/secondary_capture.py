@@ -11,7 +11,7 @@ from dicom_node import MODEL_NAME
 from dicom_node.errors import EncodingFailed
 from dicom_node.imaging import attributes
 from dicom_node.results import codes
-from dicom_node.results.encoding import composite
+from dicom_node.results.encoding import composite, highdicom_parts
 from dicom_node.results.encoding.part10 import code_item, dataset, put
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.image import overlay
@@ -59,6 +59,8 @@ def write_sc(
     EncodingFailed
         When heat map and report do not belong together, or a value cannot be written.
     """
+    from highdicom.sc import SCImage  # noqa: PLC0415 - takes 0.2 s that only the worker needs to spend
+
     source = report.source(saliency.sop_instance_uid)
     if source is None or report.algorithm is None:
         raise EncodingFailed(f"the heat map of {finding.key} does not belong to a film of this report")
@@ -99,20 +101,17 @@ def write_sc(
         caption=f"{saliency.method}: where the model looked, not where disease is. Not for clinical use.",
         longer_side=columns,
     )
-    data = picture.tobytes()
-    put(
-        ds,
-        SamplesPerPixel=3,
-        PhotometricInterpretation="RGB",
-        PlanarConfiguration=0,
-        Rows=picture.shape[0],
-        Columns=picture.shape[1],
-        BitsAllocated=8,
-        BitsStored=8,
-        HighBit=7,
-        PixelRepresentation=0,
-        PixelData=data + b"\0" * (len(data) % 2),
+    written = SCImage.from_ref_dataset(
+        highdicom_parts.source_image(source, report.study_instance_uid),
+        picture,
+        "RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        # highdicom takes no picture of unknown orientation; what it writes of it is not adopted.
+        patient_orientation=("L", "F"),
+        **highdicom_parts.identity(ds),
     )
+    highdicom_parts.adopt(ds, written)
     return composite.finish(ds, report, kind="sc", key=f"{finding.key}/{saliency.sop_instance_uid}")
 
 

@@ -2,7 +2,7 @@
 
 A film has no Frame of Reference, so the segments refer to it by Derivation Image and lie on its matrix. What
 is filed under Segmentation Fractional Type PROBABILITY is a heat map between 0 and 1, and no probability
-that disease is there; description and label say so.
+that disease is there; description and label say so. highdicom writes it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from dicom_node.results import codes, uids
-from dicom_node.results.encoding import composite
-from dicom_node.results.encoding.part10 import code_item, dataset, put
+from dicom_node.results.encoding import composite, highdicom_parts
+from dicom_node.results.encoding.part10 import code_item, put
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.image import multiframe
 from dicom_node.results.image.multiframe import FilmMaps
-from dicom_node.results.report import Algorithm, Finding, Report, Saliency
+from dicom_node.results.report import Report
 
 SERIES_NUMBER: Final = 9903
 SERIES_DESCRIPTION: Final = f"AI saliency segments - {codes.RESEARCH_USE_ONLY}"
@@ -35,14 +35,15 @@ def write_seg(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datase
     Parameters
     ----------
     film
-        Of :func:`dicom_node.results.image.multiframe.film_maps`.
+        Film and its maps, from :func:`dicom_node.results.image.multiframe.film_maps`.
 
     Raises
     ------
     EncodingFailed
         When a value cannot be written.
     """
-    assert report.algorithm is not None
+    from highdicom.seg import Segmentation  # noqa: PLC0415 - see highdicom_parts
+
     ds = composite.begin(
         report,
         equipment,
@@ -55,60 +56,56 @@ def write_seg(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datase
     )
     put(
         ds,
-        ImageType=["DERIVED", "PRIMARY"],
         BodyPartExamined="CHEST",
         PatientOrientation=composite.orientation(film.source.header),
-        ContentLabel="AI_SALIENCY",
-        ContentDescription=f"Where the model looked, not where disease is. {codes.RESEARCH_USE_ONLY}",
         ContentCreatorName="",
-        SegmentationType="FRACTIONAL",
-        SegmentationFractionalType="PROBABILITY",
-        MaximumFractionalValue=_FULL,
         SegmentsOverlap="YES",
-        SegmentSequence=[
-            _segment(report, report.algorithm, number, *shown) for number, shown in enumerate(film.maps, 1)
-        ],
     )
-    pixels = [(values * _FULL + 0.5).astype(np.uint8).tobytes() for values in film.frames()]
-    multiframe.put_pixels(ds, film, bits=8, data=b"".join(pixels))
-    multiframe.put_dimension(ds, "SegmentIdentificationSequence", "ReferencedSegmentNumber")
-    multiframe.put_common_reference(ds, film.source)
-    multiframe.put_functional_groups(
-        ds,
-        Dataset(),
-        [
-            dataset(
-                FrameContentSequence=[dataset(DimensionIndexValues=[number])],
-                SegmentIdentificationSequence=[dataset(ReferencedSegmentNumber=number)],
-                DerivationImageSequence=multiframe.derivation(film.source),
-            )
-            for number in range(1, len(film.maps) + 1)
-        ],
+    written = Segmentation(
+        [highdicom_parts.source_image(film.source, report.study_instance_uid)],
+        np.stack([np.round(values * _FULL) / _FULL for values in film.frames()], axis=-1)[np.newaxis],
+        "FRACTIONAL",
+        _segments(report, film),
+        max_fractional_value=_FULL,
+        omit_empty_frames=False,
+        content_label="AI_SALIENCY",
+        content_description=f"Where the model looked, not where disease is. {codes.RESEARCH_USE_ONLY}",
+        **highdicom_parts.identity(ds),
     )
+    highdicom_parts.adopt(ds, written)
+    # What differs from run to run, and how a heat map comes from its film.
+    organization = uids.derived_uid("dimension", ds.SeriesInstanceUID, ds.InstanceNumber)
+    for item in (*ds.DimensionOrganizationSequence, *ds.DimensionIndexSequence):
+        put(item, DimensionOrganizationUID=organization)
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        for derivation in frame.DerivationImageSequence:
+            put(derivation, DerivationCodeSequence=[code_item(codes.GRADIENT_CLASS_ACTIVATION)])
+    multiframe.put_lossiness(ds, film.source)
     return composite.finish(ds, report, kind="seg", key=film.source.sop_instance_uid)
 
 
-def _segment(
-    report: Report, algorithm: Algorithm, number: int, finding: Finding, saliency: Saliency
-) -> Dataset:
-    """Segment description (PS3.3 C.8.20.4)."""
-    return dataset(
-        SegmentNumber=number,
-        SegmentLabel=finding.name[:64],
-        SegmentDescription=f"{saliency.method} of {finding.name}: attention of a model, not a contour",
-        SegmentAlgorithmType="AUTOMATIC",
-        SegmentAlgorithmName=algorithm.name[:64],
-        SegmentationAlgorithmIdentificationSequence=[
-            dataset(
-                AlgorithmFamilyCodeSequence=[code_item(codes.ARTIFICIAL_INTELLIGENCE)],
-                AlgorithmName=algorithm.name[:64],
-                AlgorithmVersion=algorithm.version[:64],
-                AlgorithmParameters="\r\n".join(algorithm.parameters),
-            )
-        ],
-        SegmentedPropertyCategoryCodeSequence=[code_item(codes.ABNORMAL_STRUCTURE)],
-        SegmentedPropertyTypeCodeSequence=[code_item(finding.code)],
-        RecommendedDisplayCIELabValue=list(_COLOURS[(number - 1) % len(_COLOURS)]),
-        TrackingID=f"{algorithm.name}/{finding.key}"[:64],
-        TrackingUID=uids.tracking_uid(report.study_instance_uid, algorithm.name, finding.key),
-    )
+def _segments(report: Report, film: FilmMaps) -> list[Dataset]:
+    """Segment descriptions (PS3.3 C.8.20.4)."""
+    from highdicom.seg import SegmentDescription  # noqa: PLC0415 - as above
+
+    algorithm = report.algorithm
+    assert algorithm is not None
+    segments = []
+    for number, (finding, saliency) in enumerate(film.maps, 1):
+        segment = SegmentDescription(
+            number,
+            finding.name[:64],
+            highdicom_parts.concept(codes.ABNORMAL_STRUCTURE),
+            highdicom_parts.concept(finding.code),
+            "AUTOMATIC",
+            highdicom_parts.algorithm_identification(algorithm, codes.ARTIFICIAL_INTELLIGENCE),
+            tracking_uid=uids.tracking_uid(report.study_instance_uid, algorithm.name, finding.key),
+            tracking_id=f"{algorithm.name}/{finding.key}"[:64],
+        )
+        put(
+            segment,
+            SegmentDescription=f"{saliency.method} of {finding.name}: attention of a model, not a contour",
+            RecommendedDisplayCIELabValue=list(_COLOURS[(number - 1) % len(_COLOURS)]),
+        )
+        segments.append(segment)
+    return segments

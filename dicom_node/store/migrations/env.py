@@ -1,4 +1,4 @@
-"""Run by Alembic, with the engine that ``database.migrate`` hands over."""
+"""Environment script of Alembic; ``database.migrate`` passes the engine."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""REST API: routes and schemas, administration, DICOMweb."""
+"""REST API: routes, parameters and response models, uploads, administration, DICOMweb."""

@@ -1,58 +1,51 @@
-"""What the routes of the API share: its address, parameters and refusals, and what it says of a study."""
+"""Response models of the REST API: a study, its images, findings and results, and the error response."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Final, Self
-
-from fastapi import HTTPException, Path
+from typing import Any, Final, Self
 
 from dicom_node.runtime import logs
 from dicom_node.store.analysis_records import (
-    KeptChange,
-    KeptFinding,
-    KeptImage,
-    KeptPrior,
-    KeptReading,
-    KeptSimilar,
-    KeptWords,
-    StoredReading,
+    AnalysisRecord,
+    FindingChangeRecord,
+    FindingRecord,
+    ImageRecord,
+    PriorComparisonRecord,
+    SimilarCasesRecord,
+    StoredAnalysisRecord,
+    WordWeightsRecord,
 )
 from dicom_node.store.states import ResultState, StudyState
-from dicom_node.web.dependencies import Room
-from dicom_node.web.read_models.study import Image, Sent, StudyView, read_study
-from dicom_node.web.read_models.worklist import Line
+from dicom_node.web.read_models.study import Image, SentResult, StudyView
+from dicom_node.web.read_models.worklist import WorklistRow
 
 VERSION: Final = "v1"
 PREFIX: Final = f"/api/{VERSION}"
 INTENDED_USE: Final = "research use only"
 
-LARGEST_NUMBER: Final = 2**31 - 1
-"""Of an integer column of PostgreSQL."""
-StudyNumber = Annotated[int, Path(ge=1, le=LARGEST_NUMBER, description="number of the study in this node")]
-
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Every answer that is no success.
+    """Error response.
 
     Attributes
     ----------
     error
-        One sentence.
+        Reason, in one sentence.
     """
 
     error: str
 
 
-def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return how the API says that these answers may come."""
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of error responses: those of every route, and the given ones."""
     return {status: {"model": Refused} for status in (400, 401, 403, 429, 503, *statuses)}
 
 
-# What list and single study say alike.
-_ANY_STUDY: Final = (
+# Fields of both StudyLine and StudyOut.
+_COMMON_FIELDS: Final = (
     *("id", "patient", "description", "study_date", "state", "confirmed", "reason", "revision"),
     *("first_received_at", "last_received_at", "updated_at"),
 )
@@ -60,9 +53,9 @@ _ANY_STUDY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class FindingOut:
-    """One finding; `certainty` is a calibrated probability, `score` is none.
+    """One finding; `certainty` is a calibrated probability, `score` is not a probability.
 
-    `low` and `high` are the ends of the 95 % interval around the certainty that the calibration leaves.
+    `low` and `high` are the limits of the 95 % interval of the certainty.
     """
 
     key: str
@@ -75,8 +68,8 @@ class FindingOut:
     high: float | None
 
     @classmethod
-    def of(cls, entry: KeptFinding) -> Self:
-        """Say what is kept of one."""
+    def of(cls, entry: FindingRecord) -> Self:
+        """Convert a stored finding."""
         return cls(**asdict(entry))
 
 
@@ -102,19 +95,19 @@ class StudyLine:
     updated_at: float
 
     @classmethod
-    def of(cls, line: Line) -> Self:
-        """Say what the worklist shows of one."""
+    def of(cls, row: WorklistRow) -> Self:
+        """Convert a row of the worklist."""
         return cls(
-            **{name: getattr(line, name) for name in (*_ANY_STUDY, "normality", "deliveries")},
-            study=line.digest,
-            images=line.instances,
-            findings=[FindingOut.of(entry) for entry in line.findings],
+            **{name: getattr(row, name) for name in (*_COMMON_FIELDS, "normality", "deliveries")},
+            study=row.digest,
+            images=row.instances,
+            findings=[FindingOut.of(entry) for entry in row.findings],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class StudyList:
-    """One page of the worklist; `next` and `previous` are for `after` and `before`, empty at the ends."""
+    """One page of the worklist; pass `next` as `after`, `previous` as `before`; empty at the ends."""
 
     intended_use: str
     states: Mapping[StudyState, int]
@@ -125,7 +118,7 @@ class StudyList:
 
 @dataclass(frozen=True, slots=True)
 class ImageOut:
-    """One received image, and what became of it."""
+    """One received image, and the outcome of its checks."""
 
     id: int
     view: str
@@ -135,13 +128,13 @@ class ImageOut:
     pixels: str
 
     @classmethod
-    def of(cls, image: Image, verdict: KeptImage | None) -> Self:
-        """Say what is known of one; nobody has looked at it without a verdict."""
+    def of(cls, image: Image, record: ImageRecord | None) -> Self:
+        """Convert an image; `record` is None when it has not been analysed."""
         return cls(
             id=image.id,
-            view="" if verdict is None else verdict.view,
-            reason="" if verdict is None else verdict.reason,
-            exclusion="" if verdict is None else verdict.exclusion,
+            view="" if record is None else record.view,
+            reason="" if record is None else record.reason,
+            exclusion="" if record is None else record.exclusion,
             received_at=image.received_at,
             pixels=f"{PREFIX}/studies/{image.study_id}/images/{image.id}/pixels",
         )
@@ -149,7 +142,7 @@ class ImageOut:
 
 @dataclass(frozen=True, slots=True)
 class SentOut:
-    """One result on its way to one destination."""
+    """Delivery of one result to one destination."""
 
     kind: str
     revision: int
@@ -162,30 +155,30 @@ class SentOut:
     withdrawn: bool
 
     @classmethod
-    def of(cls, sent: Sent) -> Self:
-        """Say what became of one."""
+    def of(cls, sent: SentResult) -> Self:
+        """Convert a delivery."""
         return cls(**{name: getattr(sent, name) for name in cls.__slots__})
 
 
 @dataclass(frozen=True, slots=True)
 class PriorOut:
-    """What the study was compared with, or in `reason` why with nothing; `study` as in a list."""
+    """Comparison with the prior study, or in `reason` why there is none; `study` as in a list."""
 
     study: str
     study_date: str
     reason: str
-    changes: Sequence[KeptChange]
+    changes: Sequence[FindingChangeRecord]
 
     @classmethod
-    def of(cls, prior: KeptPrior) -> Self:
-        """Say what is kept of one, its UID left out: it may name a patient elsewhere."""
+    def of(cls, prior: PriorComparisonRecord) -> Self:
+        """Convert a comparison; without the UID, which may identify a patient elsewhere."""
         uid = prior.study_instance_uid
-        return cls(logs.short(uid) if uid else "", prior.study_date, prior.reason, prior.changes)
+        return cls(logs.uid_hash(uid) if uid else "", prior.study_date, prior.reason, prior.changes)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingOut:
-    """What a model said."""
+    """Answers of a model: one analysis of a study."""
 
     revision: int
     created_at: float
@@ -194,14 +187,14 @@ class ReadingOut:
     parameters: Sequence[str]
     normality: str
     findings: Sequence[FindingOut]
-    similar: KeptSimilar | None
+    similar: SimilarCasesRecord | None
     prior: PriorOut | None
-    words: Sequence[KeptWords]
+    words: Sequence[WordWeightsRecord]
 
     @classmethod
-    def of(cls, reading: StoredReading) -> Self:
-        """Say what is kept of one."""
-        kept: KeptReading = reading.kept
+    def of(cls, reading: StoredAnalysisRecord) -> Self:
+        """Convert a stored analysis."""
+        kept: AnalysisRecord = reading.record
         return cls(
             revision=reading.revision,
             created_at=reading.created_at,
@@ -239,27 +232,14 @@ class StudyOut:
 
     @classmethod
     def of(cls, view: StudyView) -> Self:
-        """Say what the study's page shows."""
+        """Convert a study."""
         reading = view.reading
-        verdicts = {} if reading is None else {each.sop_instance_uid: each for each in reading.kept.images}
+        records = {} if reading is None else {each.sop_instance_uid: each for each in reading.record.images}
         return cls(
-            **{name: getattr(view, name) for name in _ANY_STUDY},
+            **{name: getattr(view, name) for name in _COMMON_FIELDS},
             intended_use=INTENDED_USE,
             study=view.digest,
-            images=[ImageOut.of(image, verdicts.get(image.sop_instance_uid)) for image in view.images],
+            images=[ImageOut.of(image, records.get(image.sop_instance_uid)) for image in view.images],
             reading=None if reading is None else ReadingOut.of(reading),
             results=[SentOut.of(each) for each in view.sent],
         )
-
-
-def study_or_404(room: Room, study_id: int) -> StudyView:
-    """Return a study.
-
-    Raises
-    ------
-    HTTPException
-        404 when there is none of that number.
-    """
-    if (found := read_study(room.engine, study_id)) is None:
-        raise HTTPException(404)
-    return found

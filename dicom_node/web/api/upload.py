@@ -1,4 +1,4 @@
-"""Files that come by the page: into the same spool and index as those that come by C-STORE."""
+"""Storage of uploaded files in the same spool and index as the files that come by C-STORE."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
@@ -18,29 +19,29 @@ from starlette.requests import Request
 from dicom_node.dimse.server.identifiers import read_identifiers
 from dicom_node.errors import BadInstance, StorageFailed
 from dicom_node.imaging import attributes
-from dicom_node.imaging.pixels import TRANSFER_SYNTAXES
-from dicom_node.imaging.selection import ANALYSED_SOP_CLASSES
+from dicom_node.imaging.radiographs import ANALYSED_SOP_CLASSES
+from dicom_node.imaging.transfer_syntaxes import TRANSFER_SYNTAXES
 from dicom_node.store.files import data_set_offset
-from dicom_node.store.index import TRIED
-from dicom_node.web.dependencies import Room
-from dicom_node.web.media.trial_films import as_instance
+from dicom_node.store.index import TRIAL_HOST
+from dicom_node.web.dependencies import WebContext
+from dicom_node.web.media.trial_films import convert_to_dicom
 
-CALLED = "READING_ROOM"
-"""What stands in the index for the calling AE."""
+CALLING_AE_TITLE: Final = "READING_ROOM"
+"""Calling AE title that the index has for uploaded files."""
 
 
 @contextlib.asynccontextmanager
-async def received(request: Request, room: Room) -> AsyncIterator[Path]:
-    """Yield the body of a request as a file on the spool's disk; it is gone afterwards.
+async def body_as_file(request: Request, context: WebContext) -> AsyncIterator[Path]:
+    """Write the body of a request to a temporary file on the disk of the spool, and yield its path.
 
     Raises
     ------
     StorageFull, StorageFailed
-        When there is no room, or the disk does not take it.
+        When the disk is full, or the file cannot be written.
     """
-    room.data_dir.spool.check_room()
+    context.data_dir.spool.check_room()
     try:
-        handle, name = tempfile.mkstemp(".part", dir=room.data_dir.spool.incoming)
+        handle, name = tempfile.mkstemp(".part", dir=context.data_dir.spool.incoming)
         try:
             with os.fdopen(handle, "wb") as stream:
                 async for chunk in request.stream():
@@ -49,58 +50,60 @@ async def received(request: Request, room: Room) -> AsyncIterator[Path]:
         finally:
             Path(name).unlink(missing_ok=True)
     except OSError as error:
-        raise StorageFailed(f"{room.data_dir.spool.incoming}: {error.strerror}") from error
+        raise StorageFailed(f"{context.data_dir.spool.incoming}: {error.strerror}") from error
 
 
-def take(room: Room, path: Path, address: str) -> str:
-    """Take a DICOM file as if it had come by C-STORE; return its Study Instance UID.
+def store_instance(context: WebContext, path: Path, address: str) -> str:
+    """Store a DICOM file as if it had come by C-STORE, and return its Study Instance UID.
 
     Parameters
     ----------
     path
-        On the spool's disk.
+        File on the disk of the spool; it is moved into the spool.
     address
-        Whom it came from.
+        IP address of the sender.
 
     Raises
     ------
     BadInstance
-        When it is no instance that a model may read.
+        When it is not a DICOM file that a model may read.
     StorageFull, StorageFailed
-        When it cannot be kept.
+        When it cannot be stored.
     """
     try:
         with path.open("rb") as stream:
             start = data_set_offset(stream.read(144))
         syntax = UID(attributes.text(read_file_meta_info(path), "TransferSyntaxUID"))
     except (InvalidDicomError, *attributes.MALFORMED) as error:
-        raise BadInstance("the file is no DICOM Part 10 file") from error
+        raise BadInstance("the file is not a DICOM Part 10 file") from error
     if syntax not in TRANSFER_SYNTAXES:
-        raise BadInstance(f"the transfer syntax {syntax.name or 'of the file'} is not taken")
+        raise BadInstance(f"the transfer syntax {syntax.name or 'of the file'} is not supported")
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         identifiers = read_identifiers(data, start, syntax)
     if identifiers.sop_class_uid not in ANALYSED_SOP_CLASSES:
-        raise BadInstance(f"{UID(identifiers.sop_class_uid).name} is no radiograph")
-    stored = room.data_dir.spool.adopt(path)
-    room.index.add_instance(identifiers.received(stored, syntax, calling_ae=CALLED, peer_host=address))
+        raise BadInstance(f"{UID(identifiers.sop_class_uid).name} is not a radiograph")
+    stored = context.data_dir.spool.adopt(path)
+    context.index.add_instance(
+        identifiers.received(stored, syntax, calling_ae=CALLING_AE_TITLE, peer_host=address)
+    )
     return identifiers.study_instance_uid
 
 
-def try_out(room: Room, path: Path) -> str:
-    """Take one film of any kind as a study of its own that goes nowhere; return its Study Instance UID.
+def store_trial(context: WebContext, path: Path) -> str:
+    """Store one film of any supported format as a study without destinations; return its Study Instance UID.
 
     Raises
     ------
     BadInstance
-        When it is no film.
+        When the file is not a film that can be read.
     StorageFull, StorageFailed
-        When it cannot be kept.
+        When it cannot be stored.
     """
     film = path.with_suffix(".dcm")
     try:
-        as_instance(path, film, room.settings.worker.max_pixels)
-        uid = take(room, film, TRIED)
+        convert_to_dicom(path, film, context.settings.worker.max_pixels)
+        uid = store_instance(context, film, TRIAL_HOST)
     finally:
         film.unlink(missing_ok=True)
-    room.index.complete(uid)
+    context.index.complete(uid)
     return uid

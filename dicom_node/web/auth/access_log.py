@@ -1,4 +1,4 @@
-"""Who looked at what, and when: one row for each view and each change."""
+"""Access log: one row for each view and each change, with user, address and time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dicom_node.store.tables import access
 _LOG = logging.getLogger(__name__)
 
 SAME_SECONDS: Final = 60.0
-"""A page that keeps itself current is one view a minute, not one a second."""
+"""Interval in which equal views count once: an open page reloads itself with every change."""
 _REMEMBERED: Final = 10_000
 
 
@@ -32,13 +32,13 @@ class Access:
     study_id: int | None
 
 
-class Accesses(database.Records):
-    """The table of accesses.
+class AccessLog(database.Repository):
+    """Repository of the access log.
 
     Parameters
     ----------
     engine, clock
-        As for :class:`dicom_node.store.database.Records`.
+        As for :class:`dicom_node.store.database.Repository`.
     """
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
@@ -47,18 +47,18 @@ class Accesses(database.Records):
         self._seen: dict[tuple[str, str, str, int | None], float] = {}
 
     def record(
-        self, reader: str, address: str, action: str, study_id: int | None = None, *, repeats: bool = False
+        self, reader: str, address: str, action: str, study_id: int | None = None, *, always: bool = False
     ) -> None:
-        """Record an access; durable when this returns.
+        """Write an access to the database, and to the log.
 
         Parameters
         ----------
-        repeats
-            Whether the same within a minute is another one, as for a change; a view is not.
+        always
+            True to record it even if an equal access was recorded within the last minute: for changes.
         """
         now, key = self._clock(), (reader, address, action, study_id)
         with self._lock:
-            if not repeats and now - self._seen.get(key, 0) < SAME_SECONDS:
+            if not always and now - self._seen.get(key, 0) < SAME_SECONDS:
                 return
             if len(self._seen) >= _REMEMBERED:
                 self._seen.clear()

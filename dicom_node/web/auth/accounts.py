@@ -1,6 +1,6 @@
-"""Readers and what they hold: accounts with Argon2 passwords, sessions of browsers, tokens of scripts.
+"""Accounts of readers: Argon2 passwords, sessions of browsers, tokens of scripts, limit of login attempts.
 
-The database holds digests only; whoever reads it can log in as nobody.
+The database holds digests only: with its contents nobody can log in.
 """
 
 from __future__ import annotations
@@ -23,106 +23,106 @@ from dicom_node.store import database
 from dicom_node.store.tables import account, session
 
 NAME_LENGTH: Final = 64
-LEAST_PASSWORD: Final = 12
-"""Characters of a password (NIST SP 800-63B, rev. 4, asks for 15 where it stands alone, 8 beside another)."""
+MIN_PASSWORD_LENGTH: Final = 12
+"""Least length of a password (NIST SP 800-63B, rev. 4: 15 as the only factor, 8 with a second one)."""
 
-LOGINS_A_MINUTE: Final = 5
-"""Of one address for one name; ten times as many of one address for all names."""
+LOGINS_PER_MINUTE: Final = 5
+"""Login attempts of one address with one name; with all names together ten times as many."""
 
-_VOUCHED: Final = "oidc:"
+_OIDC_PREFIX: Final = "oidc:"
 _HASHER = PasswordHasher()
-_NOBODY = _HASHER.hash(secrets.token_hex())
+_DUMMY_HASH = _HASHER.hash(secrets.token_hex())
 
 
 class Role(enum.StrEnum):
-    """What a reader may do."""
+    """Role of an account."""
 
-    READER = "reader"  # look, judge, try a film
-    ADMIN = "admin"  # also upload, retry, and see who looked
+    READER = "reader"  # view, give feedback, try a film
+    ADMIN = "admin"  # also upload, retry, withdraw, read the access log
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody who may come in."""
+    """Account of a reader."""
 
     id: int
     name: str
     role: Role
 
 
-class NameTaken(NodeError):
-    """Nobody can be called so: it is somebody else's name, or none."""
+class InvalidName(NodeError):
+    """Error of a name that is not valid, or belongs to another account."""
 
 
-class Accounts(database.Records):
-    """Accounts and their sessions."""
+class Accounts(database.Repository):
+    """Repository of accounts, sessions and tokens."""
 
     def add(self, name: str, role: Role, password: str | None) -> Account:
-        """Enter an account.
+        """Create an account.
 
         Parameters
         ----------
         password
-            None for one who comes by a token alone.
+            Password; None for an account that only uses tokens.
 
         Raises
         ------
         NodeError
-            When the name is taken or no name, or the password is too short.
+            When the name is taken or not valid, or the password is too short.
         """
-        return self._enter(name, role, "" if password is None else _hashed(password))
+        return self._insert(name, role, "" if password is None else _hashed(password))
 
-    def vouched(self, subject: str, name: str, role: Role) -> Account:
-        """Return the account of somebody whom an identity provider vouches for; made when they first come.
+    def sign_in_oidc(self, subject: str, name: str, role: Role) -> Account:
+        """Return the account of a user of an identity provider; it is created at the first login.
 
         Parameters
         ----------
         subject
-            What the provider never calls anybody else.
+            Issuer and subject: the identifier that the provider gives to nobody else.
         name
-            For a new account; one that is there keeps its own.
+            Name for a new account; an existing account keeps its name.
         role
-            That the provider gives now.
+            Role that the provider gives now; it replaces the stored one.
 
         Raises
         ------
-        NameTaken
-            When the name is no name, or somebody else's.
+        InvalidName
+            When the name is not valid, or belongs to another account.
         """
-        held = self._of(subject)
+        held = self._find_oidc(subject)
         if held is None:
-            return self._enter(name, role, _credential(subject))
+            return self._insert(name, role, _credential(subject))
         if held.role is not role:
             with database.writing(self._engine) as connection:
                 connection.execute(update(account).where(account.c.id == held.id).values(role=role))
         return Account(held.id, held.name, role)
 
-    def disown(self, subject: str) -> None:
-        """End sessions and tokens of somebody whom an identity provider does not vouch for any more."""
-        if (held := self._of(subject)) is not None:
+    def revoke_oidc(self, subject: str) -> None:
+        """End the sessions and tokens of a user to whom the identity provider gives no role any more."""
+        if (held := self._find_oidc(subject)) is not None:
             with database.writing(self._engine) as connection:
                 connection.execute(delete(session).where(session.c.account_id == held.id))
 
-    def _of(self, subject: str) -> Account | None:
+    def _find_oidc(self, subject: str) -> Account | None:
         query = select(account).where(account.c.password == _credential(subject))
         with database.reading(self._engine) as connection:
             row = connection.execute(query).first()
         return None if row is None else Account(row.id, row.name, Role(row.role))
 
-    def _enter(self, name: str, role: Role, credential: str) -> Account:
+    def _insert(self, name: str, role: Role, credential: str) -> Account:
         name = name.strip()
         if not 0 < len(name) <= NAME_LENGTH or not name.isprintable():
-            raise NameTaken(f"a reader's name has 1 to {NAME_LENGTH} printable characters")
+            raise InvalidName(f"the name of a reader must have 1 to {NAME_LENGTH} printable characters")
         row = {"name": name, "role": role, "password": credential, "created_at": self._clock()}
         try:
             with database.writing(self._engine) as connection:
                 key = connection.execute(account.insert().values(**row)).inserted_primary_key
-        except database.Clashed:
-            raise NameTaken(f"there is an account {name!r} already") from None
+        except database.KeyConflict:
+            raise InvalidName(f"an account {name!r} already exists") from None
         return Account(int(key[0]), name, role)  # type: ignore[index]
 
     def change(self, name: str, *, role: Role | None = None, password: str | None = None) -> None:
-        """Give an account another role or password; its sessions and tokens end.
+        """Change the role or password of an account, and end its sessions and tokens.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class Accounts(database.Records):
             connection.execute(delete(session).where(session.c.account_id == key))
 
     def remove(self, name: str) -> None:
-        """Remove an account, its sessions and tokens; what the reader said stays.
+        """Remove an account, its sessions and tokens; the reader's feedback stays.
 
         Raises
         ------
@@ -157,28 +157,28 @@ class Accounts(database.Records):
         with database.reading(self._engine) as connection:
             return [Account(row.id, row.name, Role(row.role)) for row in connection.execute(query)]
 
-    def check(self, name: str, password: str) -> Account | None:
-        """Return whose name and password these are; it takes as long when they are nobody's."""
+    def authenticate(self, name: str, password: str) -> Account | None:
+        """Return the account of a name and password, or None; both take equally long (no timing leak)."""
         with database.reading(self._engine) as connection:
             row = connection.execute(select(account).where(account.c.name == name)).first()
-        known = row is not None and bool(row.password) and not row.password.startswith(_VOUCHED)
+        known = row is not None and bool(row.password) and not row.password.startswith(_OIDC_PREFIX)
         try:
-            _HASHER.verify(row.password if row is not None and known else _NOBODY, password)
+            _HASHER.verify(row.password if row is not None and known else _DUMMY_HASH, password)
         except (Argon2Error, InvalidHashError):
             return None
         return Account(row.id, row.name, Role(row.role)) if row is not None and known else None
 
-    def named(self, name: str) -> Account | None:
-        """Return the account of a name that somebody else has checked."""
+    def find(self, name: str) -> Account | None:
+        """Return the account of a name, without a password check; None when there is none."""
         return next((each for each in self.all() if each.name == name), None)
 
-    def begin(self, who: Account, seconds: float | None) -> str:
-        """Begin a session, or hand out a token that does not end; return what its holder shows.
+    def begin_session(self, who: Account, seconds: float | None) -> str:
+        """Start a session, or create a token without expiry; return the secret for its holder.
 
         Parameters
         ----------
         seconds
-            Until a session ends; None for a token.
+            Length of the session; None for a token.
         """
         token, now = secrets.token_urlsafe(32), self._clock()
         with database.writing(self._engine) as connection:
@@ -193,8 +193,8 @@ class Accounts(database.Records):
             )
         return token
 
-    def holder(self, token: str, kind: str) -> Account | None:
-        """Return who holds a session (``login``) or a ``token``; None when it has ended."""
+    def find_by_token(self, token: str, kind: str) -> Account | None:
+        """Return the account of a session (kind ``login``) or ``token``; None when it has ended."""
         query = (
             select(account.c.id, account.c.name, account.c.role, session.c.expires_at)
             .join(session, session.c.account_id == account.c.id)
@@ -206,31 +206,31 @@ class Accounts(database.Records):
             return None
         return Account(row.id, row.name, Role(row.role))
 
-    def end(self, token: str) -> bool:
-        """End a session; return whether it was of somebody whom an identity provider vouches for."""
+    def end_session(self, token: str) -> bool:
+        """End a session; return True when its user came from an identity provider."""
         this = session.c.token == _digest(token)
         whose = select(account.c.password).join(session, session.c.account_id == account.c.id).where(this)
         with database.writing(self._engine) as connection:
             credential = connection.execute(whose).scalar_one_or_none() or ""
             connection.execute(delete(session).where(this))
-        return credential.startswith(_VOUCHED)
+        return credential.startswith(_OIDC_PREFIX)
 
 
-class Tries:
-    """Counts who tried to log in."""
+class LoginThrottle:
+    """Limit of login attempts per minute, counted in memory."""
 
     def __init__(self) -> None:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
     def allowed(self, address: str, name: str) -> bool:
-        """Count one more try; False when it is one too many in this minute."""
-        here = self._limiter.hit(RateLimitItemPerMinute(10 * LOGINS_A_MINUTE), "all", address)
-        return here and self._limiter.hit(RateLimitItemPerMinute(LOGINS_A_MINUTE), "one", address, name)
+        """Count one attempt; return False when the limit of this minute is exceeded."""
+        here = self._limiter.hit(RateLimitItemPerMinute(10 * LOGINS_PER_MINUTE), "all", address)
+        return here and self._limiter.hit(RateLimitItemPerMinute(LOGINS_PER_MINUTE), "one", address, name)
 
 
 def _hashed(password: str) -> str:
-    if len(password) < LEAST_PASSWORD:
-        raise NodeError(f"a password has {LEAST_PASSWORD} or more characters")
+    if len(password) < MIN_PASSWORD_LENGTH:
+        raise NodeError(f"a password must have at least {MIN_PASSWORD_LENGTH} characters")
     return _HASHER.hash(password)
 
 
@@ -242,8 +242,8 @@ def _key(connection: Connection, name: str) -> int:
 
 
 def _credential(subject: str) -> str:
-    """Return what stands in place of a password for somebody whom an identity provider vouches for."""
-    return f"{_VOUCHED}{_digest(subject)}"
+    """Return the mark that is stored instead of a password for a user of an identity provider."""
+    return f"{_OIDC_PREFIX}{_digest(subject)}"
 
 
 def _digest(token: str) -> str:

@@ -1,8 +1,9 @@
-"""An identity provider: OpenID Connect, the authorization code flow with PKCE.
+"""OpenID Connect client: authorization code flow with PKCE. Needs dicom-node[oidc].
 
-Nothing is kept between the way there and the way back. The state holds the time and where to go, sealed with
-the node's key for one browser's cookie; nonce and code verifier are made from it. Discovery document and keys
-are asked for at each login, so that a provider may change its keys. Needs dicom-node[oidc].
+The node stores nothing between the redirect to the provider and the callback. The state parameter contains
+the time and the target page, signed with the node's key for the cookie of one browser; nonce and code
+verifier are derived from it. Discovery document and keys are fetched at each login, so that the provider may
+change its keys.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ from dicom_node.config.sections import OidcSettings, is_confidential
 from dicom_node.errors import ConfigurationError
 from dicom_node.web.auth.accounts import Role
 
-BACK: Final = "/login/oidc/back"
-"""Where it sends a browser back to."""
+CALLBACK_PATH: Final = "/login/oidc/back"
+"""Path of the redirect URI, where the provider sends the browser back to."""
 STATE_SECONDS: Final = 600
-"""A reader has so long to log in at the provider."""
+"""Time that a reader has to log in at the provider."""
 _LEEWAY: Final = 60
-_ANSWER_SECONDS: Final = 10
-# Signatures that only the provider can make: no shared secret, and not none.
+_TIMEOUT_SECONDS: Final = 10
+# Asymmetric signatures only: neither a shared secret (HS256) nor "none".
 _ALGORITHMS: Final = (
     "RS256",
     "RS384",
@@ -53,19 +54,19 @@ _ALGORITHMS: Final = (
     "EdDSA",
 )
 
-_AWAY = "The identity provider does not answer; try again later, or log in with a password."
-_STALE = "This login began elsewhere or too long ago; begin again."
-_REFUSED = "The identity provider did not let you in."
-_FORGED = "What the identity provider said cannot be trusted; tell whoever runs the node."
+_UNREACHABLE = "The identity provider does not answer; try again later, or log in with a password."
+_STALE = "This login was started in another browser or too long ago; start again."
+_REFUSED = "The identity provider refused the login."
+_UNTRUSTED = "The answer of the identity provider cannot be trusted; tell the administrator of the node."
 
 
 class LoginFailed(Exception):
-    """Nobody came in; the text is one sentence for the login page.
+    """Failed login; its text is one sentence for the login page.
 
     Attributes
     ----------
     status
-        Of the answer.
+        HTTP status of the response.
     """
 
     def __init__(self, sentence: str, status: int = 401) -> None:
@@ -74,17 +75,17 @@ class LoginFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Vouched:
-    """Somebody whom the provider knows.
+class OidcIdentity:
+    """User whom the provider has identified.
 
     Attributes
     ----------
     subject
-        Issuer and subject, which are nobody else's and stay.
+        Issuer and subject, which together identify one user for ever.
     name
-        What they are called.
+        Name from the claim that the settings choose.
     role
-        None when they have none here.
+        Role in this node; None when the provider gives none.
     """
 
     subject: str
@@ -92,22 +93,22 @@ class Vouched:
     role: Role | None
 
 
-class Provider:
-    """One identity provider.
+class OidcClient:
+    """Client of one identity provider.
 
     Parameters
     ----------
     settings
-        Say where it is and whom it lets in.
+        Settings of OpenID Connect.
     key
-        Secret of the node.
+        Secret of the node, 32 bytes.
     clock
-        Returns seconds since the epoch; another one in tests.
+        Returns the time in seconds since the epoch; tests replace it.
 
     Raises
     ------
     ConfigurationError
-        When the secret cannot be read.
+        When the file of the client secret cannot be read.
     """
 
     def __init__(self, settings: OidcSettings, key: bytes, clock: Callable[[], float] = time.time) -> None:
@@ -123,76 +124,76 @@ class Provider:
                 reason = getattr(error, "strerror", None) or "not UTF-8"
                 raise ConfigurationError(f"oidc.client_secret_file {file}: {reason}") from None
 
-    # -- the way there
+    # -- redirect to the provider
 
-    def begin(self, cookie: str, target: str) -> str:
-        """Return where a browser is sent to log in.
+    def authorization_url(self, cookie: str, target: str) -> str:
+        """Return the address of the provider where a browser logs in.
 
         Parameters
         ----------
         cookie
-            That the browser holds; it has to come back with the same.
+            Session cookie of the browser; the callback must come with the same one.
         target
-            Path of this page to go to after the login.
+            Path on this node to go to after the login.
 
         Raises
         ------
         LoginFailed
             When the provider does not answer.
         """
-        place = base64.urlsafe_b64encode(target.encode()).decode()
-        body = f"{int(self._clock())}.{secrets.token_urlsafe(16)}.{place}"
-        state = f"{body}.{self._sealed(cookie, body)}"
-        with _asking(), self._session() as session:
+        target_part = base64.urlsafe_b64encode(target.encode()).decode()
+        body = f"{int(self._clock())}.{secrets.token_urlsafe(16)}.{target_part}"
+        state = f"{body}.{self._seal(cookie, body)}"
+        with _provider_errors(), self._session() as session:
             address, _ = session.create_authorization_url(
                 self._metadata(session)["authorization_endpoint"],
                 state=state,
-                nonce=self._made("nonce", state),
-                code_verifier=self._made("verifier", state),
+                nonce=self._derive("nonce", state),
+                code_verifier=self._derive("verifier", state),
             )
         return str(address)
 
-    # -- the way back
+    # -- callback
 
-    def target(self, cookie: str, state: str) -> str:
-        """Return where the login that a state belongs to goes to.
+    def read_target(self, cookie: str, state: str) -> str:
+        """Return the target path in a state parameter, after a check of its signature and age.
 
         Raises
         ------
         LoginFailed
-            When the state was not made here, for this browser, a moment ago.
+            When the state was not made here for this browser, or is older than `STATE_SECONDS`.
         """
         body, _, seal = state.rpartition(".")
-        if not hmac.compare_digest(seal.encode(), self._sealed(cookie, body).encode()):
+        if not hmac.compare_digest(seal.encode(), self._seal(cookie, body).encode()):
             raise LoginFailed(_STALE)
-        began, _, place = body.split(".")
+        began, _, target_part = body.split(".")
         if self._clock() - int(began) > STATE_SECONDS:
             raise LoginFailed(_STALE)
         try:
-            return base64.urlsafe_b64decode(place).decode()
+            return base64.urlsafe_b64decode(target_part).decode()
         except (binascii.Error, UnicodeDecodeError):
             return "/"
 
-    def finish(self, state: str, answer: Mapping[str, str]) -> Vouched:
-        """Return who came back.
+    def identify(self, state: str, answer: Mapping[str, str]) -> OidcIdentity:
+        """Return the user of a callback.
 
         Parameters
         ----------
         state
-            That :meth:`target` has understood.
+            State parameter that :meth:`read_target` has checked.
         answer
-            Query of the address that the provider sent the browser back to.
+            Query parameters of the callback.
 
         Raises
         ------
         LoginFailed
-            When the provider refuses, does not answer, or what it says cannot be trusted.
+            When the provider refuses or does not answer, or its answer cannot be trusted.
         """
         if answer.get("iss", self._issuer) != self._issuer:  # RFC 9207
-            raise LoginFailed(_FORGED)
+            raise LoginFailed(_UNTRUSTED)
         if "error" in answer or not answer.get("code"):
             raise LoginFailed(_REFUSED)
-        with _asking(), self._session() as session:
+        with _provider_errors(), self._session() as session:
             metadata = self._metadata(session)
             if self._secret is not None:
                 offered = metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
@@ -201,25 +202,25 @@ class Provider:
             token = session.fetch_token(
                 metadata["token_endpoint"],
                 code=answer["code"],
-                code_verifier=self._made("verifier", state),
+                code_verifier=self._derive("verifier", state),
             )
             keys = self._get(session, metadata["jwks_uri"])
-            claims = self._claims(token, keys, self._made("nonce", state))
-            sought = (self._settings.name_claim, self._settings.role_claim)
-            told = [claims]
-            if "userinfo_endpoint" in metadata and any(_claim(path, claims) is None for path in sought):
-                told.append(self._user_info(session, metadata["userinfo_endpoint"], claims["sub"]))
-        return self._vouched(*told)
+            claims = self._claims(token, keys, self._derive("nonce", state))
+            names = (self._settings.name_claim, self._settings.role_claim)
+            sources = [claims]
+            if "userinfo_endpoint" in metadata and any(_claim(name, claims) is None for name in names):
+                sources.append(self._user_info(session, metadata["userinfo_endpoint"], claims["sub"]))
+        return self._identity(*sources)
 
     def _user_info(self, session: Any, address: str, subject: str) -> Mapping[str, Any]:
-        """Ask, with the access token, what else there is to know of somebody (OpenID Connect Core 5.3)."""
-        claims = self._get(session, _trusted(address), withhold_token=False)
-        if claims.get("sub") != subject:  # 5.3.2: else they are somebody else's
-            raise LoginFailed(_FORGED)
+        """Fetch further claims from the UserInfo endpoint (OpenID Connect Core 5.3)."""
+        claims = self._get(session, _checked_url(address), withhold_token=False)
+        if claims.get("sub") != subject:  # 5.3.2: the claims of another user
+            raise LoginFailed(_UNTRUSTED)
         return claims
 
     def _claims(self, token: Mapping[str, Any], keys: Any, nonce: str) -> Mapping[str, Any]:
-        """Return what the ID token claims, once it is proved (OpenID Connect Core 3.1.3.7)."""
+        """Return the claims of the ID token after its validation (OpenID Connect Core 3.1.3.7)."""
         try:
             registry = JWSRegistry(algorithms=list(_ALGORITHMS), strict_check_header=False)
             proved = jwt.decode(token["id_token"], KeySet.import_key_set(keys), registry=registry)
@@ -231,36 +232,36 @@ class Provider:
             known = {"nonce": nonce, "client_id": client, "access_token": token.get("access_token")}
             CodeIDToken(proved.claims, proved.header, options, known).validate(leeway=_LEEWAY)
         except (JoseError, AuthlibBaseError, LookupError, TypeError, ValueError, AttributeError):
-            raise LoginFailed(_FORGED) from None
+            raise LoginFailed(_UNTRUSTED) from None
         return proved.claims
 
-    def _vouched(self, *told: Mapping[str, Any]) -> Vouched:
-        subject = str(told[0]["sub"])
-        name = _claim(self._settings.name_claim, *told)
-        roles = _claim(self._settings.role_claim, *told)
+    def _identity(self, *sources: Mapping[str, Any]) -> OidcIdentity:
+        subject = str(sources[0]["sub"])
+        name = _claim(self._settings.name_claim, *sources)
+        roles = _claim(self._settings.role_claim, *sources)
         held = {each for each in (roles if isinstance(roles, list) else [roles]) if isinstance(each, str)}
         role = Role.READER if held & {*self._settings.readers} else None
         if held & {*self._settings.admins}:
             role = Role.ADMIN
-        return Vouched(f"{self._issuer}\n{subject}", name if isinstance(name, str) else subject, role)
+        return OidcIdentity(f"{self._issuer}\n{subject}", name if isinstance(name, str) else subject, role)
 
-    # -- the way out
+    # -- logout
 
-    def end_session(self) -> str | None:
-        """Return where a browser is sent to log out (OpenID Connect RP-Initiated Logout 1.0).
+    def logout_url(self) -> str | None:
+        """Return the address of the provider's logout (OpenID Connect RP-Initiated Logout 1.0).
 
         Returns
         -------
         str or None
-            None when the provider has no such address. No ID token goes with the browser, for none is kept:
-            the provider may ask the reader whether they mean it.
+            None when the provider has no logout. The node stores no ID token to send along, so the provider
+            may ask the reader to confirm.
 
         Raises
         ------
         LoginFailed
             When the provider does not answer, or its address cannot be trusted.
         """
-        with _asking(), self._session() as session:
+        with _provider_errors(), self._session() as session:
             address = self._metadata(session).get("end_session_endpoint")
             if address is None:
                 return None
@@ -268,9 +269,9 @@ class Provider:
                 "client_id": self._settings.client_id,
                 "post_logout_redirect_uri": f"{self._page_url}/login",
             }
-            return str(add_params_to_uri(_trusted(address), known.items()))
+            return str(add_params_to_uri(_checked_url(address), known.items()))
 
-    # -- what is asked of it
+    # -- requests to the provider
 
     def _session(self) -> Any:
         session = OAuth2Session(
@@ -278,23 +279,23 @@ class Provider:
             self._secret,
             token_endpoint_auth_method="none" if self._secret is None else None,
             scope=" ".join(self._settings.scopes),
-            redirect_uri=f"{self._page_url}{BACK}",
+            redirect_uri=f"{self._page_url}{CALLBACK_PATH}",
             code_challenge_method="S256",
-            default_timeout=_ANSWER_SECONDS,
+            default_timeout=_TIMEOUT_SECONDS,
         )
-        session.trust_env = False  # the settings alone say who is trusted
+        session.trust_env = False  # no proxy or certificates from the environment
         session.max_redirects = 0
         paths = ssl.get_default_verify_paths()
         session.verify = str(self._settings.tls_ca or paths.cafile or paths.capath or True)
         return session
 
     def _metadata(self, session: Any) -> Mapping[str, Any]:
-        """Ask for the discovery document."""
+        """Fetch the discovery document."""
         found = self._get(session, f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
         if found["issuer"] != self._issuer:
-            raise LoginFailed(_FORGED)
+            raise LoginFailed(_UNTRUSTED)
         for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
-            _trusted(found[name])
+            _checked_url(found[name])
         return found
 
     def _get(self, session: Any, address: str, *, withhold_token: bool = True) -> dict[str, Any]:
@@ -302,39 +303,39 @@ class Provider:
         answer.raise_for_status()
         found = answer.json()
         if not isinstance(found, dict):
-            raise TypeError("no object")
+            raise TypeError("not a JSON object")
         return found
 
-    # -- what is made with the key
+    # -- values derived from the key
 
-    def _sealed(self, cookie: str, body: str) -> str:
-        return self._made(f"state:{cookie}", body)
+    def _seal(self, cookie: str, body: str) -> str:
+        return self._derive(f"state:{cookie}", body)
 
-    def _made(self, what: str, of: str) -> str:
-        return hmac.new(self._key, f"oidc {what}:{of}".encode(), hashlib.sha256).hexdigest()
+    def _derive(self, purpose: str, text: str) -> str:
+        return hmac.new(self._key, f"oidc {purpose}:{text}".encode(), hashlib.sha256).hexdigest()
 
 
 @contextmanager
-def _asking() -> Iterator[None]:
-    """Say in one sentence what came of asking the provider."""
+def _provider_errors() -> Iterator[None]:
+    """Turn errors of the provider and the network into LoginFailed."""
     try:
         yield
-    except AuthlibBaseError:  # the provider does not take the code
+    except AuthlibBaseError:  # the provider refuses the code
         raise LoginFailed(_REFUSED) from None
     except (requests.RequestException, LookupError, TypeError, ValueError):
-        raise LoginFailed(_AWAY, 503) from None
+        raise LoginFailed(_UNREACHABLE, 503) from None
 
 
-def _trusted(address: object) -> str:
-    """Return an address of the discovery document, which speaks https or is on this machine."""
+def _checked_url(address: object) -> str:
+    """Return an address of the discovery document, which must be https or on this machine."""
     if not is_confidential(str(address)):
-        raise LoginFailed(_FORGED)
+        raise LoginFailed(_UNTRUSTED)
     return str(address)
 
 
-def _claim(path: str, *told: Mapping[str, Any]) -> Any:
-    """Return a claim of the first that has it: by its name, else by dots into it; None when none has it."""
-    for claims in told:
+def _claim(path: str, *sources: Mapping[str, Any]) -> Any:
+    """Return a claim from the first source that has it: by name, else by a dotted path; else None."""
+    for claims in sources:
         found: Any = claims.get(path)
         if found is None:
             found = claims

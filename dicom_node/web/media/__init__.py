@@ -1,1 +1,1 @@
-"""Films for the browser, and films that come from it."""
+"""Films for the browser, and conversion of uploaded films."""

@@ -1,7 +1,7 @@
-"""Films for a person: full depth for the viewer, small pictures for the worklist.
+"""Films for the browser: full depth for the viewer, thumbnails for the worklist.
 
-Every film is decoded by a limited child process (:mod:`dicom_node.imaging.decoder`). Small pictures are kept
-on disk under the digest of their film; they are made again when they are not there.
+A child process with limits decodes every film (:mod:`dicom_node.imaging.decoder`). Thumbnails are cached on
+disk under the digest of their film, and made again when they are missing.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ from PIL import Image
 from dicom_node.config.sections import WorkerSettings
 from dicom_node.errors import NotAnalysable
 from dicom_node.imaging.decoder import Decoder
-from dicom_node.imaging.grayscale import Window, Windowing
+from dicom_node.imaging.grayscale import DisplayWindow, VoiWindow
 from dicom_node.imaging.pixels import FloatArray
-from dicom_node.imaging.rendering import Picture
+from dicom_node.imaging.rendering import RenderedFrame
 
 THUMBNAIL_SIDE: Final = 160
 WHITE: Final = 65535
-_KEPT = 4
+_MAX_CACHED = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GreyFilm:
-    """One film in its full depth.
+class DecodedFilm:
+    """One decoded film in its full depth.
 
     Attributes
     ----------
     values
-        Shape (Rows, Columns), uint16: 0 is the film's least value, 65535 its greatest, lungs dark.
+        Grey values, shape (Rows, Columns), uint16: 0 is the least value of the film, 65535 the greatest;
+        lungs are dark.
     center, width
-        The window to begin with, on the same scale.
+        Initial window on the same scale.
     """
 
     values: NDArray[np.uint16]
@@ -49,33 +50,33 @@ class GreyFilm:
     width: float
 
 
-class Films:
-    """Decodes films; the films in view do not wait for the small pictures.
+class FilmDecoder:
+    """Decoder of films, with one process for films in view and another one for thumbnails.
 
     Parameters
     ----------
     settings
         Limits of the decoder.
     thumbnails
-        Folder of small pictures.
+        Folder of the thumbnails.
     """
 
     def __init__(self, settings: WorkerSettings, thumbnails: Path) -> None:
         self._folder = thumbnails
-        self._films, self._small = (_Lane(settings) for _ in range(2))
-        self._latest: OrderedDict[Path, GreyFilm] = OrderedDict()
+        self._films, self._small = (_DecoderThread(settings) for _ in range(2))
+        self._cache: OrderedDict[Path, DecodedFilm] = OrderedDict()
 
     def warm(self) -> None:
-        """Start the decoder of films in view, without waiting for it, so that the first film need not."""
+        """Start the process for films in view, without waiting for it, so that the first film is fast."""
         self._films.warm()
 
     def close(self) -> None:
-        """End the decoders."""
+        """Stop the processes."""
         self._films.close()
         self._small.close()
 
-    def film(self, path: Path) -> GreyFilm:
-        """Return one film; the last few are kept at hand.
+    def decode(self, path: Path) -> DecodedFilm:
+        """Return one film; the last few stay in memory.
 
         Raises
         ------
@@ -83,50 +84,50 @@ class Films:
             As :meth:`dicom_node.imaging.decoder.Decoder.decode`.
         """
         with contextlib.suppress(KeyError):
-            self._latest.move_to_end(path)
-            return self._latest[path]
-        pixels, window = self._films.depth(path)
+            self._cache.move_to_end(path)
+            return self._cache[path]
+        pixels, window = self._films.decode(path)
         values = np.round(pixels * WHITE).astype("<u2")
-        found = GreyFilm(values, window.center * WHITE, window.width * WHITE)
-        self._latest[path] = found
-        while len(self._latest) > _KEPT:
+        found = DecodedFilm(values, window.center * WHITE, window.width * WHITE)
+        self._cache[path] = found
+        while len(self._cache) > _MAX_CACHED:
             with contextlib.suppress(KeyError):
-                self._latest.popitem(last=False)
+                self._cache.popitem(last=False)
         return found
 
-    def cells(self, path: Path) -> bytes:
-        """Return the pixel cells of a film, row by row, little endian.
+    def stored_pixels(self, path: Path) -> bytes:
+        """Return the stored pixel values of a film, row by row, little endian.
 
         Raises
         ------
         NotAnalysable, StorageFailed, NodeError
             As :meth:`dicom_node.imaging.decoder.Decoder.decode_cells`.
         """
-        cells = self._films.cells(path)
+        cells = self._films.stored_pixels(path)
         return cells.astype(cells.dtype.newbyteorder("<")).tobytes()
 
-    def picture(self, path: Path, number: int = 1, windowing: Windowing | None = None) -> Picture:
-        """Return one frame of any object as it is displayed.
+    def render_frame(self, path: Path, number: int = 1, windowing: VoiWindow | None = None) -> RenderedFrame:
+        """Return one frame of any image object as it is displayed; `number` counts from 1.
 
         Raises
         ------
         NotAnalysable, StorageFailed, NodeError
-            As :meth:`dicom_node.imaging.decoder.Decoder.decode_picture`.
+            As :meth:`dicom_node.imaging.decoder.Decoder.render_frame`.
         """
-        return self._films.picture(path, number, windowing)
+        return self._films.render_frame(path, number, windowing)
 
     def thumbnail(self, path: Path, digest: str) -> bytes:
-        """Return a small PNG of a film; a grey plate when nothing of it can be shown.
+        """Return a thumbnail of a film as PNG; a grey square when the film cannot be decoded.
 
         Raises
         ------
         StorageFailed, NodeError
             As :meth:`dicom_node.imaging.decoder.Decoder.decode`.
         """
-        return self.small(path, digest) or _PLATE
+        return self.thumbnail_or_empty(path, digest) or _PLACEHOLDER
 
-    def small(self, path: Path, digest: str) -> bytes:
-        """Return a small PNG of an object's first frame as it is displayed; empty when it cannot be.
+    def thumbnail_or_empty(self, path: Path, digest: str) -> bytes:
+        """Return a thumbnail of an object's first frame as PNG; empty when it cannot be decoded.
 
         Raises
         ------
@@ -137,12 +138,12 @@ class Films:
         with contextlib.suppress(OSError):
             return kept.read_bytes()
         try:
-            picture = Image.fromarray(self._small.picture(path, 1, None))
+            picture = Image.fromarray(self._small.render_frame(path, 1, None))
             picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
             content = _png(picture)
         except NotAnalysable:
             content = b""
-        with contextlib.suppress(OSError):  # a picture that cannot be kept is made again
+        with contextlib.suppress(OSError):  # a thumbnail that cannot be stored is made again
             kept.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=kept.parent)
             with os.fdopen(handle, "wb") as file:
@@ -157,11 +158,11 @@ def _png(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-_PLATE: Final = _png(Image.new("L", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), 24))
+_PLACEHOLDER: Final = _png(Image.new("L", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), 24))
 
 
-class _Lane:
-    """One decoder and the one thread that it lives with."""
+class _DecoderThread:
+    """One decoder process, and the only thread that talks to it."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._decoder = Decoder(
@@ -172,16 +173,16 @@ class _Lane:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="films")
 
     def warm(self) -> None:
-        # One that does not start says so to whoever asks for a film, so nobody looks at the outcome here.
+        # The result is ignored: if the process does not start, the next request for a film gets the error.
         self._thread.submit(self._decoder.warm)
 
-    def depth(self, path: Path) -> tuple[FloatArray, Window]:
-        return self._thread.submit(self._decoder.decode_depth, path).result()
+    def decode(self, path: Path) -> tuple[FloatArray, DisplayWindow]:
+        return self._thread.submit(self._decoder.decode_full_range, path).result()
 
-    def picture(self, path: Path, number: int, windowing: Windowing | None) -> Picture:
-        return self._thread.submit(self._decoder.decode_picture, path, number, windowing).result()
+    def render_frame(self, path: Path, number: int, windowing: VoiWindow | None) -> RenderedFrame:
+        return self._thread.submit(self._decoder.render_frame, path, number, windowing).result()
 
-    def cells(self, path: Path) -> NDArray[np.unsignedinteger[Any]]:
+    def stored_pixels(self, path: Path) -> NDArray[np.unsignedinteger[Any]]:
         return self._thread.submit(self._decoder.decode_cells, path).result()
 
     def close(self) -> None:

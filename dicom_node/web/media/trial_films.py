@@ -1,8 +1,8 @@
-"""A film that somebody tries out -> a DICOM instance of a study of its own.
+"""Trial films: conversion of a PNG, JPEG or DICOM file to a DICOM instance in a study of its own.
 
-PNG, JPEG and DICOM alike. Decoders are foreign code on foreign bytes, so this runs as a program of its own
-under limits: ``python -m dicom_node.web.media.trial_films SOURCE TARGET MAX_PIXELS``. What it cannot use it
-says in one line and ends with 1.
+The decoders work on files from outside, so the conversion runs as a separate program with limits:
+``python -m dicom_node.web.media.trial_films SOURCE TARGET MAX_PIXELS``. It prints the reason of a failure as
+one line, and ends with status 1.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from dicom_node.errors import BadInstance
 from dicom_node.imaging import attributes
 from dicom_node.results.uids import IMPLEMENTATION_CLASS_UID, derived_uid
 
-DESCRIPTION: Final = "Tried in the reading room"
-"""Study Description of what was tried."""
-SECONDS: Final = 30
+TRIAL_DESCRIPTION: Final = "Tried in the reading room"
+"""Study Description of trial films."""
+TIMEOUT_SECONDS: Final = 30
 _BYTES = 4 * 2**30
-_TAKEN = ("PNG", "JPEG")
+_PICTURE_FORMATS = ("PNG", "JPEG")
 _GREY_16 = ("I;16", "I;16B", "I")
 _IDENTIFYING = (
     "PatientBirthDate",
@@ -43,18 +43,18 @@ _IDENTIFYING = (
 )
 
 
-def as_instance(source: Path, target: Path, max_pixels: int) -> None:
-    """Write a film that is tried out as a DICOM file; the same film gives the same file.
+def convert_to_dicom(source: Path, target: Path, max_pixels: int) -> None:
+    """Convert a trial film to a DICOM file; the same film always gives the same file.
 
     Raises
     ------
     BadInstance
-        With one sentence for whoever tried.
+        When the file cannot be converted; the text is one sentence for the reader.
     """
     program = [sys.executable, "-m", "dicom_node.web.media.trial_films"]
     command = [*program, str(source), str(target), str(max_pixels)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise BadInstance("the picture took too long to read") from None
     if done.returncode:
@@ -64,22 +64,22 @@ def as_instance(source: Path, target: Path, max_pixels: int) -> None:
 def _instance(source: Path, max_pixels: int) -> Dataset:
     content = source.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    ds = dcmread(source) if content[128:132] == b"DICM" else _captured(source, max_pixels)
+    ds = dcmread(source) if content[128:132] == b"DICM" else _secondary_capture(source, max_pixels)
     for keyword in _IDENTIFYING:
         if keyword in ds:
             del ds[keyword]
     ds.remove_private_tags()
     ds.PatientName, ds.PatientID = "Tried^Film", f"try-{digest[:12]}"
-    ds.StudyDescription = DESCRIPTION
+    ds.StudyDescription = TRIAL_DESCRIPTION
     ds.StudyInstanceUID = derived_uid("try study", digest)
     ds.SeriesInstanceUID = derived_uid("try series", digest)
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(derived_uid("try", digest))
     return ds
 
 
-def _captured(source: Path, max_pixels: int) -> Dataset:
-    """Put a picture into a Secondary Capture (PS3.3 A.8.1)."""
-    with Image.open(source, formats=_TAKEN) as opened:
+def _secondary_capture(source: Path, max_pixels: int) -> Dataset:
+    """Convert a PNG or JPEG picture to a Secondary Capture (PS3.3 A.8.1)."""
+    with Image.open(source, formats=_PICTURE_FORMATS) as opened:
         if opened.width * opened.height > max_pixels:
             raise BadInstance(f"{opened.width} x {opened.height} pixels are more than {max_pixels}")
         deep = opened.mode in _GREY_16
@@ -99,7 +99,7 @@ def _captured(source: Path, max_pixels: int) -> Dataset:
         "BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": 0,
         "PixelData": data + b"\0" * (len(data) % 2),
     }  # fmt: skip
-    if not deep:  # all of its greys, not those between its percentiles
+    if not deep:  # the full range, instead of a window from percentiles
         values |= {"WindowCenter": "128", "WindowWidth": "256"}
     for keyword, value in values.items():
         setattr(ds, keyword, value)
@@ -112,7 +112,7 @@ def _main(source: str, target: str, max_pixels: str) -> int:
         with attributes.tolerance():
             _instance(Path(source), int(max_pixels)).save_as(target, enforce_file_format=True)
     except UnidentifiedImageError:
-        sys.stdout.write("the file is no DICOM, PNG or JPEG picture\n")
+        sys.stdout.write("the file is not a DICOM, PNG or JPEG picture\n")
     except (BadInstance, MemoryError, OSError, *attributes.MALFORMED) as error:
         sys.stdout.write(f"the picture cannot be read: {' '.join(str(error).split())[:150]}\n")
     else:

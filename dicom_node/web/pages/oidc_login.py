@@ -1,89 +1,95 @@
-"""Readers whom an identity provider vouches for: the addresses of their login and logout."""
+"""Login and logout through an identity provider (OpenID Connect)."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
-from dicom_node.web.auth.accounts import Account, NameTaken
-from dicom_node.web.auth.oidc_client import BACK, LoginFailed, Provider, Vouched
-from dicom_node.web.dependencies import Room, RoomOf
-from dicom_node.web.pages.routes import PROVIDER_LOGOUT, own_path, page
-from dicom_node.web.request_auth import address_of, cookie_of
+from dicom_node.web.auth.accounts import Account, InvalidName
+from dicom_node.web.auth.oidc_client import CALLBACK_PATH, LoginFailed, OidcClient, OidcIdentity
+from dicom_node.web.dependencies import Context, WebContext
+from dicom_node.web.pages.login import OIDC_LOGOUT_PATH, local_path
+from dicom_node.web.pages.rendering import render_page
+from dicom_node.web.request_auth import client_address, session_cookie
 
-_STILL_THERE = (
-    "You are logged out here, but may still be logged in at the identity provider: it could not be asked."
+_LOGOUT_INCOMPLETE = (
+    "You are logged out here. The identity provider could not be reached: you may still be logged in there."
 )
 
 
-def _account(room: Room, who: Vouched) -> Account:
-    """Return the account of somebody who came back.
+def routes(provider: OidcClient) -> APIRouter:
+    """Return the routes of login and logout through a provider."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/login/oidc")
+    def start_login(request: Request, context: Context) -> Response:
+        """Send a browser to the provider."""
+        cookie, target = session_cookie(request), local_path(request.query_params.get("next", "/"))
+        _check_throttle(request, context, f"oidc {cookie}")
+        try:
+            return RedirectResponse(provider.authorization_url(cookie, target), 303)
+        except LoginFailed as error:
+            return _failed(request, context, error, target)
+
+    @router.get(CALLBACK_PATH)
+    def finish_login(request: Request, context: Context) -> Response:
+        """Start the session of a user whom the provider has identified, or show why not."""
+        cookie, answer, target = session_cookie(request), dict(request.query_params), "/"
+        _check_throttle(request, context, f"oidc back {cookie}")
+        try:
+            state = answer.get("state", "")
+            target = local_path(provider.read_target(cookie, state))
+            account = _sign_in(context, provider.identify(state, answer))
+        except LoginFailed as error:
+            return _failed(request, context, error, target)
+        context.access_log.record(account.name, client_address(request), "login", always=True)
+        # A new session for each login, so that nobody can have planted its cookie before (session fixation).
+        seconds = context.settings.web.session_hours * 3600
+        request.state.cookie = context.accounts.begin_session(account, seconds)
+        return RedirectResponse(target, 303)
+
+    @router.get(OIDC_LOGOUT_PATH)
+    def finish_logout(request: Request, context: Context) -> Response:
+        """Send a browser whose session has ended here to the provider's logout.
+
+        By a page that redirects by itself: Chromium applies the policy ``form-action`` to redirects after a
+        form, and no provider is listed there.
+        """
+        _check_throttle(request, context, f"oidc out {session_cookie(request)}")
+        try:
+            address = provider.logout_url()
+        except LoginFailed:
+            return render_page(request, context, "login.html", None, failed=_LOGOUT_INCOMPLETE, target="/")
+        if address is None:
+            return RedirectResponse("/login", 303)
+        return render_page(request, context, "logout.html", None, address=address)
+
+    return router
+
+
+def _check_throttle(request: Request, context: WebContext, name: str) -> None:
+    if not context.login_throttle.allowed(client_address(request), name):
+        raise HTTPException(429)
+
+
+def _failed(request: Request, context: WebContext, error: LoginFailed, target: str) -> Response:
+    """Record a failed login, and show the login form with the reason."""
+    context.access_log.record("(oidc)", client_address(request), "login refused", always=True)
+    return render_page(request, context, "login.html", None, error.status, failed=str(error), target=target)
+
+
+def _sign_in(context: WebContext, user: OidcIdentity) -> Account:
+    """Return the account of a user whom the provider has identified.
 
     Raises
     ------
     LoginFailed
-        When they have no role, or are called as somebody else is.
+        When the user has no role here, or their name is not valid or belongs to another account.
     """
-    if who.role is None:
-        room.accounts.disown(who.subject)
+    if user.role is None:
+        context.accounts.revoke_oidc(user.subject)
         raise LoginFailed("The identity provider gives you no role in this reading room.", 403)
     try:
-        return room.accounts.vouched(who.subject, who.name, who.role)
-    except NameTaken as error:
-        raise LoginFailed(f"You cannot come in: {error}.", 403) from None
-
-
-def routes(provider: Provider) -> APIRouter:
-    """Return the addresses of login and logout through a provider."""
-    router = APIRouter(include_in_schema=False)
-
-    def failed(request: Request, room: Room, error: LoginFailed, target: str = "/") -> Response:
-        room.accesses.record("(oidc)", address_of(request), "login refused", repeats=True)
-        return page(request, room, "login.html", None, error.status, failed=str(error), target=target)
-
-    @router.get("/login/oidc")
-    def go(request: Request, room: RoomOf) -> Response:
-        """Send a browser to the provider."""
-        cookie, target = cookie_of(request), own_path(request.query_params.get("next", "/"))
-        if not room.tries.allowed(address_of(request), f"oidc {cookie}"):
-            raise HTTPException(429)
-        try:
-            return RedirectResponse(provider.begin(cookie, target), 303)
-        except LoginFailed as error:
-            return failed(request, room, error, target)
-
-    @router.get(BACK)
-    def back(request: Request, room: RoomOf) -> Response:
-        """Begin the session of somebody whom the provider vouches for, or say why not."""
-        cookie, answer, target = cookie_of(request), dict(request.query_params), "/"
-        if not room.tries.allowed(address_of(request), f"oidc back {cookie}"):
-            raise HTTPException(429)
-        try:
-            state = answer.get("state", "")
-            target = own_path(provider.target(cookie, state))
-            account = _account(room, provider.finish(state, answer))
-        except LoginFailed as error:
-            return failed(request, room, error, target)
-        room.accesses.record(account.name, address_of(request), "login", repeats=True)
-        # A session that began before the login ends with it: nobody can have planted this one.
-        request.state.cookie = room.accounts.begin(account, room.settings.web.session_hours * 3600)
-        return RedirectResponse(target, 303)
-
-    @router.get(PROVIDER_LOGOUT)
-    def out(request: Request, room: RoomOf) -> Response:
-        """Send a browser whose session has ended here on to the provider's logout.
-
-        By a page that goes on by itself: Chromium holds redirections after a form to ``form-action``, where
-        no provider stands.
-        """
-        if not room.tries.allowed(address_of(request), f"oidc out {cookie_of(request)}"):
-            raise HTTPException(429)
-        try:
-            address = provider.end_session()
-        except LoginFailed:
-            return page(request, room, "login.html", None, failed=_STILL_THERE, target="/")
-        if address is None:
-            return RedirectResponse("/login", 303)
-        return page(request, room, "logout.html", None, address=address)
-
-    return router
+        return context.accounts.sign_in_oidc(user.subject, user.name, user.role)
+    except InvalidName as error:
+        raise LoginFailed(f"You cannot log in: {error}.", 403) from None

@@ -1,7 +1,7 @@
-"""Scripts, styles and the viewer: compressed, and asked for again only when they have changed.
+"""Static files: scripts, styles and the viewer, compressed, and revalidated by the browser before each use.
 
-They are public and hold no secret, so that their compression tells nobody anything; pages and answers of the
-API are neither compressed nor kept.
+Pages and API responses are neither compressed nor cached: compression can reveal secrets in a response
+(BREACH attack), and static files contain none.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ class _Revalidated(StaticFiles):
 
 
 def assets(folder: Path) -> ASGIApp:
-    """Serve the files of a folder."""
+    """Return an application that serves the files of a folder."""
     return GZipMiddleware(_Revalidated(directory=folder), minimum_size=1024, compresslevel=6)

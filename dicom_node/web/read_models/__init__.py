@@ -1,1 +1,1 @@
-"""Read models: the queries behind each page, and what tells browsers that one changed."""
+"""Read models: the database queries behind each page."""

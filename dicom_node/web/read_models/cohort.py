@@ -1,6 +1,6 @@
-"""All readings together: how scores are spread, how they drift, whom readers agree with, how long it takes.
+"""Cohort statistics over all analyses: distribution and drift of scores, agreement of readers, turnaround.
 
-What was tried out by the page is left out.
+Films that were tried on the page are left out.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from sqlalchemy import Connection, Engine, Integer, Select, case, cast, func, se
 from dicom_node.store import database
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import catalogue, feedback, finding, reading, study
-from dicom_node.web.media.trial_films import DESCRIPTION
-from dicom_node.web.read_models.worklist import read_findings
+from dicom_node.web.media.trial_films import TRIAL_DESCRIPTION
+from dicom_node.web.read_models.worklist import read_finding_names
 
 BINS: Final = 20
 _WEEK: Final = 7 * 86400
 _MONDAY: Final = 4 * 86400
-"""1970-01-05 was a Monday."""
+"""Seconds from the epoch to its first Monday, 1970-01-05."""
 _MOST_TURNAROUNDS: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Readings that have something in common.
+    """Analyses of one week, manufacturer or view.
 
     Attributes
     ----------
     mean
-        Of the finding's certainty, or of its score where it is not calibrated.
+        Mean certainty of the finding; mean score where it is not calibrated.
     present
-        Share in which the finding is present.
+        Share of analyses in which the finding is present.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What readers said of one finding."""
+    """Opinions of readers on one finding."""
 
     name: str
     agree: int
@@ -56,16 +56,16 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """All readings of the last days.
+    """Statistics over the analyses of the last days.
 
     Attributes
     ----------
     findings
         Name of each finding by key.
     histogram
-        Readings by the finding's certainty or score, from 0 to 1 in `BINS` steps.
+        Number of analyses by certainty or score of the finding, from 0 to 1 in `BINS` bins.
     turnaround
-        Seconds from the last image to the report: name of the quantile and its value.
+        Seconds from the last image to the report, by name of the quantile.
     """
 
     finding: str
@@ -82,40 +82,44 @@ class Cohort:
 
     @property
     def name(self) -> str:
-        """Of the finding that is shown."""
+        """Name of the finding that is shown."""
         return self.findings.get(self.finding, self.finding)
 
 
 def read_cohort(engine: Engine, key: str, days: int) -> Cohort:
-    """Ask the index.
+    """Query the statistics.
 
     Parameters
     ----------
     key
-        Of the finding whose scores are shown; the first of all when it is empty.
+        Key of the finding; empty for the first of all.
+    days
+        Largest age of an analysis.
     """
-    findings = read_findings(engine)
+    findings = read_finding_names(engine)
     key = key or next(iter(findings), "")
     since = time.time() - days * 86400
     value = func.coalesce(finding.c.certainty, finding.c.score)
-    scores = _of_patients(
+    scores = _without_trials(
         select(finding.c.id, reading.c.created_at, value.label("value"), finding.c.presence)
         .add_columns(catalogue.c.manufacturer, catalogue.c.views)
         .join(reading, finding.c.reading_id == reading.c.id)
         .where(finding.c.key == key, reading.c.created_at >= since)
     ).subquery()
     with database.reading(engine) as connection:
-        place = _floor(connection, scores.c.value * BINS)
+        bin_number = _floor(connection, scores.c.value * BINS)
         week = _floor(connection, (scores.c.created_at - _MONDAY) / _WEEK)
-        bins: dict[int, int] = database.pairs(connection, select(place, func.count()).group_by(place))
+        bins: dict[int, int] = database.as_mapping(
+            connection, select(bin_number, func.count()).group_by(bin_number)
+        )
         return Cohort(
             finding=key,
             days=days,
             findings=findings,
             states=_states(connection, since),
-            normality=database.pairs(
+            normality=database.as_mapping(
                 connection,
-                _of_patients(select(reading.c.normality, func.count()).select_from(reading))
+                _without_trials(select(reading.c.normality, func.count()).select_from(reading))
                 .where(reading.c.created_at >= since, reading.c.model != "")
                 .group_by(reading.c.normality),
             ),
@@ -136,15 +140,16 @@ def read_cohort(engine: Engine, key: str, days: int) -> Cohort:
         )
 
 
-def _of_patients(query: Select[Any]) -> Select[Any]:
-    """Leave out what was tried."""
+def _without_trials(query: Select[Any]) -> Select[Any]:
+    """Leave out films that were tried on the page."""
     return query.join(catalogue, catalogue.c.study_id == reading.c.study_id).where(
-        catalogue.c.description != DESCRIPTION
+        catalogue.c.description != TRIAL_DESCRIPTION
     )
 
 
 def _floor(connection: Connection, number: Any) -> Any:
-    # SQLite is often built without floor, and cuts where PostgreSQL rounds; no number here is negative.
+    # SQLite is often built without floor(), but its cast truncates, that of PostgreSQL rounds. No number here
+    # is negative, so truncation equals floor.
     return cast(number if connection.dialect.name == "sqlite" else func.floor(number), Integer)
 
 
@@ -163,28 +168,28 @@ def _states(connection: Connection, since: float) -> dict[StudyState, int]:
     query = (
         select(study.c.state, func.count()).where(study.c.last_received_at >= since).group_by(study.c.state)
     )
-    found = database.pairs(connection, query)
+    found = database.as_mapping(connection, query)
     return {state: found.get(state, 0) for state in StudyState}
 
 
 def _agreements(connection: Connection, findings: Mapping[str, str], since: float) -> list[Agreement]:
-    said: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for key, verdict, count in connection.execute(
         select(feedback.c.key, feedback.c.verdict, func.count())
         .where(feedback.c.at >= since)
         .group_by(feedback.c.key, feedback.c.verdict)
     ):
-        said.setdefault(key, {})[verdict] = count
+        counts.setdefault(key, {})[verdict] = count
     return [
-        Agreement(findings.get(key, key), counts.get("agree", 0), counts.get("disagree", 0))
-        for key, counts in sorted(said.items())
+        Agreement(findings.get(key, key), each.get("agree", 0), each.get("disagree", 0))
+        for key, each in sorted(counts.items())
     ]
 
 
 def _turnaround(connection: Connection, since: float) -> dict[str, float]:
     seconds = (
         connection.execute(
-            _of_patients(
+            _without_trials(
                 select(reading.c.created_at - study.c.last_received_at)
                 .select_from(reading)
                 .join(study, study.c.id == reading.c.study_id)

@@ -1,7 +1,4 @@
-"""Whether the node can work: what waits, where, how old it is, and how much room there is.
-
-The same as a page and as Prometheus metrics.
-"""
+"""Health of the node: backlog, age of the oldest study, disk space, versions; also as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -25,26 +22,28 @@ from dicom_node.config.settings import Settings
 from dicom_node.store import database
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import study
-from dicom_node.web.read_models.worklist import Overall, read_overall
+from dicom_node.web.read_models.node_summary import NodeSummary, read_node_summary
 
 _OPEN: Final = (StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING)
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The state of a node; times in seconds.
+    """Health of a node.
 
     Attributes
     ----------
     oldest_open
-        Since when the longest unfinished study waits; None when none does.
-    free_bytes, reserve_bytes
-        On the disk of the data directory, and below which no film is taken.
+        Time since which the oldest unfinished study waits, in seconds since the epoch; None without one.
+    free_bytes, total_bytes
+        Free space and size of the disk of the data directory.
+    reserve_bytes
+        Free space below which films are refused.
     versions
-        By name.
+        Version or value of each component, by name.
     """
 
-    overall: Overall
+    summary: NodeSummary
     oldest_open: float | None
     free_bytes: int
     total_bytes: int
@@ -53,17 +52,17 @@ class Health:
 
     @property
     def waiting(self) -> int:
-        """Studies that a worker is still to read."""
-        return self.overall.studies[StudyState.COMPLETE]
+        """Number of studies that wait for a worker."""
+        return self.summary.studies[StudyState.COMPLETE]
 
     @property
     def full(self) -> bool:
-        """Whether films are refused for want of room."""
+        """True when films are refused because the disk is full."""
         return self.free_bytes < self.reserve_bytes
 
 
 def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health:
-    """Ask the index and the disk.
+    """Query the index and the disk.
 
     Raises
     ------
@@ -76,7 +75,7 @@ def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health
         ).scalar_one()
     disk = os.statvfs(data_dir.root)
     return Health(
-        overall=read_overall(engine, settings.destinations),
+        summary=read_node_summary(engine, settings.destinations),
         oldest_open=oldest,
         free_bytes=disk.f_bavail * disk.f_frsize,
         total_bytes=disk.f_blocks * disk.f_frsize,
@@ -88,14 +87,14 @@ def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health
             "model": settings.worker.bundle,
             "gate": settings.worker.gate or "none",
             "device": settings.worker.device,
-            # Better than what is set: what was found.
+            # The device that the worker found replaces the one in the settings.
             **_runs_on(data_dir.runs_on),
         },
     )
 
 
 def _runs_on(path: Path) -> dict[str, str]:
-    """Return what the worker that started last runs on; empty before the first, and while it writes."""
+    """Return device and versions of the worker that started last; empty if none has, or while it writes."""
     try:
         return dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError):
@@ -107,29 +106,34 @@ class _Metrics(Collector):
         self._health = health
 
     def collect(self) -> list[Metric]:
-        health, overall = self._health, self._health.overall
+        health, summary = self._health, self._health.summary
         studies = GaugeMetricFamily("dicom_node_studies", "Studies by state", labels=["state"])
-        for state, count in overall.studies.items():
+        for state, count in summary.studies.items():
             studies.add_metric([state], count)
         results = GaugeMetricFamily(
             "dicom_node_results", "Results by destination and state", labels=["destination", "state"]
         )
         oldest = GaugeMetricFamily(
-            "dicom_node_oldest_waiting_result_seconds", "Age of the oldest", labels=["destination"]
+            "dicom_node_oldest_waiting_result_seconds",
+            "Age of the oldest waiting result",
+            labels=["destination"],
         )
-        for line in overall.destinations:
-            for each, count in line.states.items():
-                results.add_metric([line.name, each], count)
-            oldest.add_metric([line.name], 0 if line.oldest is None else time.time() - line.oldest)
-        waits = 0 if health.oldest_open is None else time.time() - health.oldest_open
+        for destination in summary.destinations:
+            for each, count in destination.states.items():
+                results.add_metric([destination.name, each], count)
+            oldest.add_metric([destination.name], _age(destination.oldest))
         return [
             studies,
             results,
             oldest,
-            GaugeMetricFamily("dicom_node_queue_depth", "Studies that a worker is to read", health.waiting),
-            GaugeMetricFamily("dicom_node_oldest_open_study_seconds", "Age of the oldest", waits),
-            GaugeMetricFamily("dicom_node_disk_free_bytes", "Of the data directory", health.free_bytes),
-            GaugeMetricFamily("dicom_node_disk_total_bytes", "Of the data directory", health.total_bytes),
+            GaugeMetricFamily("dicom_node_queue_depth", "Studies that wait for a worker", health.waiting),
+            GaugeMetricFamily(
+                "dicom_node_oldest_open_study_seconds",
+                "Age of the oldest unfinished study",
+                _age(health.oldest_open),
+            ),
+            GaugeMetricFamily("dicom_node_disk_free_bytes", "Free space on the disk", health.free_bytes),
+            GaugeMetricFamily("dicom_node_disk_total_bytes", "Size of the disk", health.total_bytes),
             InfoMetricFamily(
                 "dicom_node_build",
                 "Versions. RESEARCH USE ONLY",
@@ -138,8 +142,12 @@ class _Metrics(Collector):
         ]
 
 
-def metrics(health: Health) -> bytes:
-    """Write a node's health in Prometheus' text format."""
+def _age(since: float | None) -> float:
+    return 0 if since is None else time.time() - since
+
+
+def prometheus_text(health: Health) -> bytes:
+    """Return the health of a node in the text format of Prometheus."""
     registry = CollectorRegistry()
     registry.register(_Metrics(health))
     return generate_latest(registry)

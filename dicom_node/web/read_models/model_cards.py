@@ -1,4 +1,4 @@
-"""Model cards and reliability diagrams, as the worker left them beside its readings."""
+"""Model cards and reliability diagrams of the bundles that the worker has used."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ CARD: Final = "README.md"
 CALIBRATION: Final = "calibration.json"
 METRICS: Final = "metrics.json"
 
-# HTML in a card stays text, and an image or a link leads nowhere by script.
+# HTML in a card stays text; images are off, and a link cannot run a script.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "html_inline"])
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What became of the studies of which the model was about equally certain.
+    """One point of a reliability diagram: test studies with about the same certainty.
 
     Attributes
     ----------
     predicted
-        Mean of their certainties.
+        Mean certainty.
     observed, low, high
-        Share of them that have the finding, with the ends of its 95 % interval.
+        Share of the studies that have the finding, with the limits of its 95 % interval.
     count
-        How many there are.
+        Number of studies.
     """
 
     predicted: float
@@ -44,18 +44,18 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How far the certainty of one finding can be believed.
+    """Reliability of the certainty of one finding.
 
     Attributes
     ----------
     points
-        On studies that the calibration has not seen, from little certainty to much; empty when not measured.
+        Points from low to high certainty, on studies not used for the calibration; empty when not measured.
     threshold
-        On the scale of the certainty.
+        Threshold on the scale of the certainty.
     positives
-        Studies of the calibration that have the finding.
+        Number of calibration studies that have the finding.
     error
-        Expected calibration error on the studies of `points`; None when it is not known.
+        Expected calibration error on the studies of `points`; None when not measured.
     """
 
     key: str
@@ -67,14 +67,14 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What is known of one bundle; empty where the worker left nothing.
+    """Model card and calibration of one bundle; empty where the worker has left no file.
 
     Attributes
     ----------
     text
-        Markdown.
+        Text in Markdown.
     reliabilities
-        Of the calibrated findings.
+        Reliability of each calibrated finding.
     """
 
     name: str
@@ -83,37 +83,39 @@ class Card:
 
     @property
     def html(self) -> Markup:
-        """The text, rendered."""
+        """Text rendered as HTML."""
         tokens = _MARKDOWN.parse(self.text)
         for token in tokens:
-            if "style" in token.attrs:  # how a column is aligned; the page's policy allows no style inline
+            if (
+                "style" in token.attrs
+            ):  # alignment of a column; the content security policy forbids inline styles
                 right = token.attrs["style"] == "text-align:right"
                 token.attrs = {"class": "number"} if right else {}
-        # Rendered from Markdown without HTML: nothing in it is markup but what the renderer writes.
+        # Safe: the parser does not pass HTML through, so all markup comes from the renderer.
         return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S704
 
 
 def read_card(folder: Path, name: str) -> Card | None:
-    """Return the card of a bundle; None when no worker ever used one of that name.
+    """Return the card of a bundle; None when no worker has used a bundle of that name.
 
     Parameters
     ----------
     folder
-        That the worker keeps cards in.
+        Folder where the worker stores the cards.
     name
-        Name and version, such as ``openi-findings-0.2.0``.
+        Name and version of the bundle, such as ``openi-findings-0.2.0``.
     """
-    place = folder / name
-    if not _NAME.fullmatch(name) or not place.is_dir():
+    bundle_dir = folder / name
+    if not _NAME.fullmatch(name) or not bundle_dir.is_dir():
         return None
-    card = place / CARD
+    card = bundle_dir / CARD
     text = card.read_text("utf-8") if card.exists() else ""
-    return Card(name, text, _reliabilities(place))
+    return Card(name, text, _reliabilities(bundle_dir))
 
 
-def _reliabilities(place: Path) -> list[Reliability]:
-    calibration = _json(place / CALIBRATION).get("labels", {})
-    tested = _json(place / METRICS).get("test", {}).get("labels", {})
+def _reliabilities(bundle_dir: Path) -> list[Reliability]:
+    calibration = _json(bundle_dir / CALIBRATION).get("labels", {})
+    tested = _json(bundle_dir / METRICS).get("test", {}).get("labels", {})
     return [
         Reliability(
             key=key,

@@ -1,4 +1,4 @@
-"""One study: its images, what was said of it, what was sent, and its patient's study before."""
+"""Details of one study: its images, its latest analysis, its deliveries, the images of the prior study."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from sqlalchemy import Connection, Engine, select, tuple_
 
 from dicom_node.runtime import logs
 from dicom_node.store import database
-from dicom_node.store.analysis_records import Readings, StoredReading
-from dicom_node.store.index import SetAside
-from dicom_node.store.recorded_results import REJECTION
+from dicom_node.store.analysis_records import AnalysisRecords, StoredAnalysisRecord
+from dicom_node.store.audit import STUDY_IS_CONFIRMED
+from dicom_node.store.index import SetAsideReason
+from dicom_node.store.recorded_results import REJECTION_NOTE
 from dicom_node.store.states import ResultState, StudyState
 from dicom_node.store.tables import catalogue, delivery, instance, result, study
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One received image of a study; those set aside are none, but for a study that came as a prior."""
+    """One received image of a study; images that were set aside count only in a study fetched as a prior."""
 
     id: int
     study_id: int
@@ -30,15 +31,15 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """One result on its way to one destination.
+class SentResult:
+    """Delivery of one result to one destination.
 
     Attributes
     ----------
     destination
-        Empty when it goes nowhere.
+        Name of the destination; empty when the result is sent nowhere.
     state
-        None when it goes nowhere.
+        State of the delivery; None when the result is sent nowhere.
     """
 
     result_id: int
@@ -57,14 +58,18 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """Everything of one study; times in seconds since the epoch.
+    """Details of one study; times in seconds since the epoch.
 
     Attributes
     ----------
     digest
-        What the study is called in the log.
+        Hash of the Study Instance UID, which names the study in the log.
     prior
-        Images of the same patient's study before this one; none when there is no such study here.
+        Images of the same patient's previous study; empty when this node has none.
+    sent
+        Deliveries of its results, the newest revision first.
+    reading
+        Latest analysis; None when there is none.
     """
 
     id: int
@@ -82,28 +87,24 @@ class StudyView:
     last_received_at: float
     completed_at: float | None
     updated_at: float
+    confirmed: bool
     images: Sequence[Image]
     prior: Sequence[Image]
-    sent: Sequence[Sent]
-    reading: StoredReading | None
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether every destination confirmed every result."""
-        return bool(self.sent) and all(each.state is ResultState.CONFIRMED for each in self.sent)
+    sent: Sequence[SentResult]
+    reading: StoredAnalysisRecord | None
 
     @property
     def in_force(self) -> bool:
-        """Whether it has results that were not withdrawn."""
-        return any(not each.withdrawn and each.kind != REJECTION for each in self.sent)
+        """True when it has results that are not withdrawn."""
+        return any(not each.withdrawn and each.kind != REJECTION_NOTE for each in self.sent)
 
     def image(self, sop_instance_uid: str) -> Image | None:
-        """Return one of its images."""
+        """Return the image with a SOP Instance UID; None when there is none."""
         return next((each for each in self.images if each.sop_instance_uid == sop_instance_uid), None)
 
 
 def read_study(engine: Engine, study_id: int) -> StudyView | None:
-    """Return one study; None when there is none of that number."""
+    """Return the study with a number; None when there is none."""
     headers = (
         catalogue.c.person,
         catalogue.c.patient,
@@ -114,7 +115,7 @@ def read_study(engine: Engine, study_id: int) -> StudyView | None:
     with database.reading(engine) as connection:
         row = (
             connection.execute(
-                select(study, *headers)
+                select(study, *headers, STUDY_IS_CONFIRMED.label("confirmed"))
                 .outerjoin(catalogue, catalogue.c.study_id == study.c.id)
                 .where(study.c.id == study_id)
             )
@@ -123,13 +124,13 @@ def read_study(engine: Engine, study_id: int) -> StudyView | None:
         )
         if row is None:
             return None
-        before = _before(connection, study_id, row["person"], row["study_date"])
+        prior_id = _prior_study(connection, study_id, row["person"], row["study_date"])
         images = _images(connection, study_id)
-        prior = [] if before is None else _images(connection, before)
+        prior = [] if prior_id is None else _images(connection, prior_id)
         sent = _sent(connection, study_id)
     return StudyView(
         **{name: row[name] for name in _COLUMNS},
-        digest=logs.short(row["study_instance_uid"]),
+        digest=logs.uid_hash(row["study_instance_uid"]),
         state=StudyState(row["state"]),
         patient=row["patient"] or "",
         description=row["description"] or "",
@@ -138,7 +139,7 @@ def read_study(engine: Engine, study_id: int) -> StudyView | None:
         images=images,
         prior=prior,
         sent=sent,
-        reading=Readings(engine).latest(study_id),
+        reading=AnalysisRecords(engine).latest(study_id),
     )
 
 
@@ -152,25 +153,26 @@ _COLUMNS = (
     "last_received_at",
     "completed_at",
     "updated_at",
+    "confirmed",
 )
 
 
 def study_number(engine: Engine, study_instance_uid: str) -> int:
-    """Return the number of a study that is in the index."""
+    """Return the number of a study, which must be in the index."""
     query = select(study.c.id).where(study.c.study_instance_uid == study_instance_uid)
     with database.reading(engine) as connection:
         return int(connection.execute(query).scalar_one())
 
 
 def read_image(engine: Engine, study_id: int, image_id: int) -> Image | None:
-    """Return one image of a study; None when it has none of that number."""
+    """Return the image of a study with a number; None when there is none."""
     with database.reading(engine) as connection:
         return next((each for each in _images(connection, study_id) if each.id == image_id), None)
 
 
 def _images(connection: Connection, study_id: int) -> list[Image]:
     columns = [instance.c[name] for name in Image.__slots__]
-    fetched = (study.c.state == StudyState.PRIOR) & (instance.c.set_aside == SetAside.PRIOR)
+    fetched = (study.c.state == StudyState.PRIOR) & (instance.c.set_aside == SetAsideReason.PRIOR)
     rows = connection.execute(
         select(*columns)
         .join(study, study.c.id == instance.c.study_id)
@@ -180,20 +182,22 @@ def _images(connection: Connection, study_id: int) -> list[Image]:
     return [Image(*row) for row in rows]
 
 
-def _before(connection: Connection, study_id: int, person: str | None, study_date: str | None) -> int | None:
+def _prior_study(
+    connection: Connection, study_id: int, person: str | None, study_date: str | None
+) -> int | None:
     if person is None:
         return None
-    place = tuple_(catalogue.c.study_date, catalogue.c.study_id)
+    order = tuple_(catalogue.c.study_date, catalogue.c.study_id)
     found: int | None = connection.execute(
         select(catalogue.c.study_id)
-        .where(catalogue.c.person == person, place < tuple_(study_date, study_id))
+        .where(catalogue.c.person == person, order < tuple_(study_date, study_id))
         .order_by(catalogue.c.study_date.desc(), catalogue.c.study_id.desc())
         .limit(1)
     ).scalar_one_or_none()
     return found
 
 
-def _sent(connection: Connection, study_id: int) -> list[Sent]:
+def _sent(connection: Connection, study_id: int) -> list[SentResult]:
     rows = connection.execute(
         select(
             result.c.id,
@@ -214,7 +218,7 @@ def _sent(connection: Connection, study_id: int) -> list[Sent]:
         .order_by(result.c.revision.desc(), result.c.id, delivery.c.destination)
     )
     return [
-        Sent(
+        SentResult(
             *row[:6],
             destination=row.destination or "",
             state=None if row.state is None else ResultState(row.state),

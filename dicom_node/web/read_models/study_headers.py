@@ -1,8 +1,8 @@
-"""What the worklist shows of the headers: read from the spool, kept to be searched and sorted.
+"""Study headers: a table with the searchable DICOM headers of each study, filled from the files in the spool.
 
-It can be made again from the spool at any time. A patient goes by a pseudonym, made with the node's key
-from the Patient ID, unless the settings ask for the name; then, and only then, the name, the Patient ID and
-the Accession Number are kept.
+It can be rebuilt from the spool at any time. A patient is shown by a pseudonym, derived from the Patient ID
+with the node's key, unless the settings ask for names. Then, and only then, patient name, Patient ID and
+Accession Number are stored.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from dicom_node.store.tables import catalogue, instance, study
 _LOG = logging.getLogger(__name__)
 _BATCH = 100
 _HEADERS: Final = 8
-"""Of one study: views beyond these are not named."""
+"""Headers read of one study; the views of further images are not listed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What the headers of one study say.
+class HeaderEntry:
+    """Row of the table: headers of one study.
 
     Attributes
     ----------
     person
-        The same for the same patient; nobody's name.
+        Keyed hash of the Patient ID, equal for all studies of one patient.
     patient
-        Name or pseudonym.
+        Name or pseudonym of the patient.
     study_date
-        DA, or empty.
+        Study Date as DA value, or empty.
     views
-        Such as ``PA, LL``.
+        View Positions, such as ``PA, LL``.
     search
-        All that it may be found by, case folded.
+        Searchable text, case folded.
     patient_name, patient_id, accession_number, referring_physician, study_time, study_identifier
-        As they stand in the header; empty unless patients go by their names.
+        Values of the header; empty unless patients are shown by name.
     modalities
-        Of the films, each between blanks, such as `` CR DX ``.
+        Modalities of the films, each between spaces, such as `` CR DX ``.
     """
 
     person: str
@@ -77,22 +77,22 @@ _IDENTITY: Mapping[str, tuple[str, int]] = {
     "study_time": ("StudyTime", 16),
     "study_identifier": ("StudyID", 64),
 }
-"""Attributes that are kept as they are, and how much of them."""
+"""Attribute and greatest length of each field that identifies a patient."""
 
 
-class Catalogue:
-    """The table of headers.
+class StudyHeaders:
+    """Repository of the study headers.
 
     Parameters
     ----------
     engine
-        Of the index.
+        Database of the index.
     spool
-        Where the received files are.
+        Folder of the received files.
     key
-        Secret of the node.
+        Secret of the node, 32 bytes.
     named
-        Whether patients go by their names.
+        True to show patients by name, False by pseudonym.
     """
 
     def __init__(self, engine: Engine, spool: Spool, key: bytes, *, named: bool) -> None:
@@ -101,13 +101,13 @@ class Catalogue:
         self._key = key
         self._named = named
 
-    def stale(self, below: int | None) -> list[int]:
-        """Return the newest studies that are not entered as they are now.
+    def outdated(self, below: int | None) -> list[int]:
+        """Return the numbers of studies whose row is missing or outdated, the newest first, at most 100.
 
         Parameters
         ----------
         below
-            Only studies with lower numbers; None for all.
+            Upper limit: only studies with lower numbers; None for all.
         """
         query = (
             select(study.c.id)
@@ -127,8 +127,8 @@ class Catalogue:
         with database.reading(self._engine) as connection:
             return list(connection.execute(query).scalars())
 
-    def enter(self, study_ids: Sequence[int]) -> None:
-        """Read the headers of studies and enter what they say; those that are current are left alone."""
+    def update(self, study_ids: Sequence[int]) -> None:
+        """Read the headers of studies and write their rows; rows that are up to date are not touched."""
         with database.reading(self._engine) as connection:
             studies = connection.execute(
                 select(study.c.id, study.c.study_instance_uid, study.c.last_received_at)
@@ -154,7 +154,7 @@ class Catalogue:
         rows = []
         for row in studies:
             entry = self._entry(row.study_instance_uid, files.get(row.id, [])[:_HEADERS])
-            fields = {name: getattr(entry, name) for name in Entry.__slots__}
+            fields = {name: getattr(entry, name) for name in HeaderEntry.__slots__}
             rows.append(
                 {"study_id": row.id, "received_at": row.last_received_at, "named": self._named, **fields}
             )
@@ -162,21 +162,21 @@ class Catalogue:
             connection.execute(delete(catalogue).where(catalogue.c.study_id.in_([row.id for row in studies])))
             connection.execute(catalogue.insert(), rows)
 
-    def _entry(self, study_instance_uid: str, files: Sequence[str]) -> Entry:
+    def _entry(self, study_instance_uid: str, files: Sequence[str]) -> HeaderEntry:
         headers = []
         for name in files:
             try:
                 headers.append(read_header(self._spool.path(name)))
             except (NotAnalysable, NodeError) as error:
-                _LOG.warning("a header of study %s: %s", logs.short(study_instance_uid), error)
+                _LOG.warning("a header of study %s: %s", logs.uid_hash(study_instance_uid), error)
         first = headers[0] if headers else Dataset()
         patient_id = attributes.text(first, "PatientID")
         issuer = attributes.text(first, "IssuerOfPatientID")
-        # Without an ID nothing says that two studies are of one patient.
-        whose = f"patient:{issuer}:{patient_id}" if patient_id else f"study:{study_instance_uid}"
-        person = hmac.new(self._key, whose.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+        # Without a Patient ID it is unknown whether two studies belong to one patient.
+        subject = f"patient:{issuer}:{patient_id}" if patient_id else f"study:{study_instance_uid}"
+        person = hmac.new(self._key, subject.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
         patient = f"P-{person[:10]}"
-        found_by = [logs.short(study_instance_uid), patient]
+        found_by = [logs.uid_hash(study_instance_uid), patient]
         if self._named:
             name = attributes.text(first, "PatientName")
             patient = _clean(", ".join(part for part in name.split("=")[0].split("^")[:2] if part)) or "–"
@@ -187,7 +187,7 @@ class Catalogue:
         modalities = [found for each in headers if (found := _clean(attributes.text(each, "Modality")))]
         views = [view for each in headers if (view := _clean(attributes.text(each, "ViewPosition")))]
         found_by += [description, study_date, manufacturer]
-        return Entry(
+        return HeaderEntry(
             person=person,
             patient=patient[:128],
             description=description[:128],
@@ -202,10 +202,10 @@ class Catalogue:
     @staticmethod
     def _identity(header: Dataset) -> dict[str, str]:
         found = {name: (attributes.text(header, key), most) for name, (key, most) in _IDENTITY.items()}
-        # Of a person's name the group that is written in letters; empty components at its end say nothing.
+        # The alphabetic group of a person's name, without empty components at its end.
         return {name: _clean(text.split("=")[0].rstrip("^"))[:most] for name, (text, most) in found.items()}
 
 
 def _clean(text: str) -> str:
-    """Drop what cannot be printed, such as a zero byte, which PostgreSQL does not take."""
+    """Remove characters that cannot be printed, such as a zero byte, which PostgreSQL refuses."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

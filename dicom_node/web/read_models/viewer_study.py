@@ -1,6 +1,6 @@
-"""What the film viewer is told of a study: its images, their windows, its heat maps.
+"""Data for the film viewer: images of a study, their windows and heat maps.
 
-The contract between the page and ``static/viewer``. Addresses are those of the API.
+This is the interface between the API and the viewer in ``static/viewer``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dicom_node.errors import NodeError, NotAnalysable
 from dicom_node.store.files import Spool
-from dicom_node.web.media.films import Films
+from dicom_node.web.media.films import FilmDecoder
 from dicom_node.web.read_models.study import Image, StudyView
 
 _LOG = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ _INVERTED = "inverted"
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What of the greys 0 to 65535 is shown at first."""
+    """Initial window on the scale of the grey values, 0 to 65535 (PS3.3 C.11.2.1.2)."""
 
     center: float
     width: float
@@ -33,16 +33,16 @@ class ViewerImage:
     Attributes
     ----------
     view
-        ``frontal`` or ``lateral`` where a gate looked, else the header's View Position; may be empty.
+        ``frontal`` or ``lateral`` if the gate has checked the image, else the View Position; may be empty.
     pixels
-        Address of its greys: 16 bits, little endian, row by row, in the film's full depth and the
-        MONOCHROME2 sense of its header.
+        Address of its grey values: 16 bits, little endian, row by row, full depth, as MONOCHROME2 by its
+        header.
     window
-        None when there is none: show 0 to 65535.
+        Initial window; None for the full range 0 to 65535.
     inverted
-        Whether the gate found bright lungs, so that the film has to be shown the other way round.
+        True when the gate has found the image inverted (bright lungs), so that the viewer inverts it.
     prior
-        Whether it is of the same patient's study before this one.
+        True for an image of the same patient's previous study.
     """
 
     id: int
@@ -62,13 +62,13 @@ class ViewerMap:
     Attributes
     ----------
     finding, name
-        Key and name of what was looked for.
+        Key and name of the finding.
     method
-        Such as ``Grad-CAM``.
+        Method, such as ``Grad-CAM``.
     image
-        Number of the image that it lies on.
+        Number of the image.
     map
-        Address of its values: 8 bits, row by row, over the whole image; its rows and columns come with it.
+        Address of its values: 8 bits, row by row, over the whole image; the size is in the response headers.
     """
 
     finding: str
@@ -80,26 +80,26 @@ class ViewerMap:
 
 @dataclass(frozen=True, slots=True)
 class ViewerStudy:
-    """All that the viewer shows."""
+    """All films and heat maps of a study for the viewer."""
 
     images: Sequence[ViewerImage]
     maps: Sequence[ViewerMap]
 
 
-def viewer_study(films: Films, spool: Spool, view: StudyView) -> ViewerStudy:
-    """Return what the viewer is told; an image that cannot be decoded is left out.
+def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> ViewerStudy:
+    """Return the films and heat maps of a study; an image that cannot be decoded is left out.
 
     Raises
     ------
     StorageFailed
-        When a file is not there.
+        When a file is missing.
     """
     reading = view.reading
-    said = {} if reading is None else {each.sop_instance_uid: each for each in reading.kept.images}
+    records = {} if reading is None else {each.sop_instance_uid: each for each in reading.record.images}
     images = []
     for image, prior in [*((each, False) for each in view.images), *((each, True) for each in view.prior)]:
         try:
-            film = films.film(spool.path(image.file))
+            film = films.decode(spool.path(image.file))
         except NotAnalysable as error:
             _LOG.info("image %d is not shown: %s", image.id, error)
             continue
@@ -107,33 +107,33 @@ def viewer_study(films: Films, spool: Spool, view: StudyView) -> ViewerStudy:
             if not prior:
                 raise
             continue
-        verdict = said.get(image.sop_instance_uid)
+        record = records.get(image.sop_instance_uid)
         rows, columns = film.values.shape
         images.append(
             ViewerImage(
                 id=image.id,
-                view="" if verdict is None else verdict.view,
+                view="" if record is None else record.view,
                 columns=columns,
                 rows=rows,
-                pixels=pixels_address(image),
+                pixels=pixels_url(image),
                 window=Window(film.center, film.width),
-                inverted=verdict is not None and verdict.reason == _INVERTED,
+                inverted=record is not None and record.reason == _INVERTED,
                 prior=prior,
             )
         )
     return ViewerStudy(images, list(_maps(view)))
 
 
-def pixels_address(image: Image) -> str:
-    """Return where an image's greys are."""
+def pixels_url(image: Image) -> str:
+    """Return the address of an image's grey values."""
     return f"/api/v1/studies/{image.study_id}/images/{image.id}/pixels"
 
 
 def _maps(view: StudyView) -> Iterator[ViewerMap]:
     if view.reading is None:
         return
-    names = {entry.key: entry.name for entry in view.reading.kept.findings}
-    for number, each in enumerate(view.reading.kept.maps):
+    names = {entry.key: entry.name for entry in view.reading.record.findings}
+    for number, each in enumerate(view.reading.record.maps):
         if (image := view.image(each.sop_instance_uid)) is not None:
             yield ViewerMap(
                 finding=each.key,

@@ -1,16 +1,16 @@
-// Keeps a page current, and lets the keyboard do what the mouse does.
+// Live updates, search, keyboard shortcuts and file upload.
 "use strict";
 
 const SETTLE_MS = 300;
 const PLACE = { target: "#live", select: "#live", swap: "outerHTML" };
 
-// -- live: the node tells which studies changed, the page fetches itself and puts the new part in place
+// -- live updates: on an event of the node the page fetches itself and replaces the changed part
 
 const listened = document.getElementById("live");
 const word = document.getElementById("live-state");
 let waiting = 0;
 
-// What a reader is writing, has written and not sent, or has just sent, is not taken away.
+// No update while the reader writes or selects text, or a form is being sent.
 function held() {
   const here = document.getElementById("live");
   if (document.querySelector(".htmx-request:not(body)")) return true;
@@ -57,18 +57,18 @@ if (listened && listened.dataset.live) {
   addEventListener("pagehide", () => events.close());
 }
 
-// An answer to what the reader sent is dropped when the part that sent it was replaced meanwhile.
+// htmx drops the answer to a form that was replaced meanwhile: fetch the page again.
 document.addEventListener("htmx:afterRequest", (event) => {
   if (listened && event.detail.requestConfig?.verb === "post") soon();
 });
 
-// What was open stays open when the new part is put in place, and pressed the button of the heat map that is shown.
+// Open details stay open after an update, and the button of the shown heat map stays pressed.
 let open = [];
 let mapped = null;
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.target.id !== "live") return;
   if (event.detail.requestConfig.elt === document.body && held()) {
-    // The page fetched itself, and a reader has begun to write since it asked.
+    // The reader has started to write since the page fetched itself.
     event.detail.shouldSwap = false;
     soon();
     return;
@@ -84,16 +84,16 @@ document.addEventListener("htmx:afterSwap", (event) => {
   document.getElementById("viewer")?.dispatchEvent(new CustomEvent("study-changed"));
 });
 
-// -- search: its words may name a patient, so they go in the body of a request, and stay in this tab
+// -- search: the words may name a patient, so they are sent in a request body and stored in this tab only
 
 const words = document.getElementById("q");
 const KEPT = "words of the search";
 
-// `place` is the part of an address behind the question mark: what else the list is asked for.
+// `place` is the query string of an address: the other conditions of the list.
 function search(place) {
   const asked = Object.fromEntries(new URLSearchParams(place));
   words.form.elements.state.value = asked.state ?? "";
-  // From the form, so that of what it asks and of what is asked here the last holds.
+  // With the form as source, the values given here replace those of its fields.
   htmx.ajax("POST", "/", { ...PLACE, source: words.form, values: { ...asked, q: words.value } });
 }
 
@@ -105,13 +105,13 @@ if (words) {
     event.preventDefault();
     search(link.search);
   });
-  // Who comes back to the list finds it as it was.
+  // Restore the search when the reader returns to the list.
   words.value ||= sessionStorage.getItem(KEPT) ?? "";
   if (words.value) search(location.search);
 }
 document.querySelector('form[action="/logout"]')?.addEventListener("submit", () => sessionStorage.removeItem(KEPT));
 
-// -- keyboard: j and k go through the list, Enter opens, / searches
+// -- keyboard: j and k move through the list, Enter opens a study, / searches
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -130,7 +130,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// -- files: dropped or chosen, sent one after the other, each with its progress
+// -- upload: dropped or chosen files, sent one after the other, each with a progress bar
 
 function send(file, address, item) {
   return new Promise((done) => {
@@ -146,7 +146,7 @@ function send(file, address, item) {
       try { answer = JSON.parse(request.responseText); } catch { answer = { error: "The node does not answer." }; }
       bar.remove();
       const said = document.createElement(answer.study ? "a" : "span");
-      said.textContent = answer.study ? "open" : answer.error || "not taken";
+      said.textContent = answer.study ? "open" : answer.error || "not accepted";
       if (answer.study) said.href = `/studies/${answer.study}`;
       else said.className = "failed";
       item.append(" ", said);

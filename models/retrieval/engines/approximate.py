@@ -1,8 +1,8 @@
 """Approximate engines of FAISS (Douze et al. 2024), for sets beyond some hundred thousand cases.
 
-- ``hnsw``: a graph of near rows (Malkov & Yashunin 2018); fastest, and the vectors stay in memory.
-- ``ivfpq``: lists of near rows whose vectors are cut into quantised pieces (Jegou et al. 2011); a fraction of
-  the memory. Its candidates are several times k, because the search measures them again.
+- ``hnsw``: a graph of near rows (Malkov & Yashunin 2018); fastest, with all vectors in memory.
+- ``ivfpq``: lists of near rows with product-quantised vectors (Jegou et al. 2011); a fraction of the memory.
+  It returns several times k candidates, because the search measures them again.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ import numpy as np
 
 from models.errors import RetrievalError
 from models.processing.types import FloatArray
-from models.retrieval.engines.interface import Rows
+from models.retrieval.engines.interface import RowNumbers
 
 _SEED = 1234
 
-#: HNSW: neighbours a row keeps, and rows that are looked at while the graph is built and searched.
+#: HNSW: neighbours kept for each row (M), and breadth of the search while building and searching (ef).
 _LINKS, _BUILD_BREADTH, _SEARCH_BREADTH = 32, 80, 128
 
-#: IVF-PQ: numbers that a byte stands for, share of the lists that is searched, candidates a neighbour,
-#: rows that a list is trained on.
+#: IVF-PQ: vector components in one byte, share of the lists that is searched, candidates for each neighbour,
+#: training rows for each list.
 _PIECE, _SEARCHED, _REFINED, _TRAINED = 4, 1 / 32, 20, 64
 
 
-class Faiss:
-    """A FAISS index.
+class FaissEngine:
+    """Engine over a FAISS index.
 
     Parameters
     ----------
     index
-        Of inner products; filled.
+        FAISS index of inner products, with the vectors in it.
     refined
-        Candidates that are asked for a neighbour.
+        Number of candidates for each neighbour.
     """
 
     def __init__(self, index: Any, refined: int = 1) -> None:
         self.index = index
         self._refined = refined
 
-    def candidates(self, queries: FloatArray, k: int) -> Sequence[Rows]:
-        """As :meth:`models.retrieval.engines.Engine.candidates`."""
+    def candidates(self, queries: FloatArray, k: int) -> Sequence[RowNumbers]:
+        """Find candidates as :meth:`models.retrieval.engines.interface.Engine.candidates` does."""
         asked = min(k * self._refined, self.index.ntotal)
         _, rows = self.index.search(np.ascontiguousarray(queries), asked)
-        # Where it found fewer than asked for, FAISS fills up with -1.
+        # FAISS fills up with -1 where it finds fewer rows.
         return [found[found >= 0].astype(np.intp) for found in rows]
 
     def close(self) -> None:
-        """Nothing was opened."""
+        """Do nothing: no resource is held."""
 
 
-def hnsw(vectors: FloatArray) -> Faiss:
-    """Build a graph over the vectors, on one thread: with several it would be another graph each time."""
+def build_hnsw(vectors: FloatArray) -> FaissEngine:
+    """Build the HNSW graph, on one thread: several threads would give another graph each time."""
     faiss = _faiss()
     index = faiss.IndexHNSWFlat(vectors.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = _BUILD_BREADTH
@@ -65,16 +65,16 @@ def hnsw(vectors: FloatArray) -> Faiss:
         index.add(np.ascontiguousarray(vectors))
     finally:
         faiss.omp_set_num_threads(threads)
-    return Faiss(index, refined=2)
+    return FaissEngine(index, refined=2)
 
 
-def ivfpq(vectors: FloatArray) -> Faiss:
-    """Cut the vectors into quantised pieces, in about 4 sqrt(n) lists.
+def build_ivfpq(vectors: FloatArray) -> FaissEngine:
+    """Build the IVF-PQ index, with about 4 sqrt(n) lists.
 
     Raises
     ------
     RetrievalError
-        If there are too few rows to learn the pieces from.
+        If there are too few rows to train the quantiser.
     """
     faiss = _faiss()
     count, width = vectors.shape
@@ -93,7 +93,7 @@ def ivfpq(vectors: FloatArray) -> Faiss:
     chosen = np.random.default_rng(_SEED).permutation(count)[: max(lists * _TRAINED, 1 << 16)]
     index.train(np.ascontiguousarray(vectors[np.sort(chosen)]))
     index.add(np.ascontiguousarray(vectors))
-    return Faiss(index, refined=_REFINED)
+    return FaissEngine(index, refined=_REFINED)
 
 
 def _faiss() -> Any:

@@ -1,7 +1,7 @@
-"""The engine of several hosts: a table of PostgreSQL with the extension pgvector.
+"""Engine for several hosts: a PostgreSQL table with the extension pgvector.
 
-A set of vectors is a table that is named for their sha256: the first host that opens it writes it, in one
-transaction, and the others find it there. PostgreSQL compares a query with every row unless ``CREATE INDEX
+A set of vectors is a table named after their sha256: the first host that opens it writes it, in one
+transaction, and the others use it. PostgreSQL compares a query with every row unless ``CREATE INDEX
 ... USING hnsw (place vector_ip_ops)`` was given; then it is approximate, and ``hnsw.ef_search`` sets how far.
 """
 
@@ -16,23 +16,24 @@ import numpy as np
 
 from models.errors import RetrievalError
 from models.processing.types import FloatArray
-from models.retrieval.engines.interface import Rows
+from models.retrieval.engines.interface import RowNumbers
 
-#: Neighbours whose order single precision leaves open come as further candidates.
+#: Further candidates, because the database orders near-equal neighbours in single precision.
 _SPARE = 16
 
+#: Timeout of a connection, in seconds.
 _SECONDS = 10
 
 
-class Table:
-    """A table of vectors.
+class PgvectorEngine:
+    """Engine over a table of vectors.
 
     Parameters
     ----------
     vectors
-        That it holds; they are written unless they are there.
+        Vectors of the table; they are written unless the table exists.
     url
-        Of the database, as libpq takes it.
+        Address of the database, in the form of libpq.
 
     Raises
     ------
@@ -53,13 +54,13 @@ class Table:
                 self._connection.close()
                 raise
 
-    def candidates(self, queries: FloatArray, k: int) -> Sequence[Rows]:
-        """As :meth:`models.retrieval.engines.Engine.candidates`.
+    def candidates(self, queries: FloatArray, k: int) -> Sequence[RowNumbers]:
+        """Find candidates as :meth:`models.retrieval.engines.interface.Engine.candidates` does.
 
         Raises
         ------
         RetrievalError
-            If the database does not answer; the next call connects anew.
+            If the database does not answer; the next call connects again.
         """
         asked = min(k + _SPARE, self._count)
         # <#> is the negative inner product; only operators of the extension can use its indexes.
@@ -71,17 +72,17 @@ class Table:
         return [np.array([row for (row,) in rows], dtype=np.intp) for rows in found]
 
     def close(self) -> None:
-        """Leave the database."""
+        """Close the connection."""
         self._connection.close()
 
 
-def open_table(vectors: FloatArray, url: str | None) -> Table:
-    """Check the address and what is installed, and open the table.
+def open_pgvector(vectors: FloatArray, url: str | None) -> PgvectorEngine:
+    """Open the table, after a check of the address and the installed packages.
 
     Parameters
     ----------
     url
-        As libpq takes it, or as SQLAlchemy does.
+        Address of the database, in the form of libpq or SQLAlchemy.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def open_table(vectors: FloatArray, url: str | None) -> Table:
         raise RetrievalError(
             "this engine needs psycopg and pgvector: install dicom-node[retrieval]"
         ) from error
-    return Table(vectors, url.replace("postgresql+psycopg://", "postgresql://", 1))
+    return PgvectorEngine(vectors, url.replace("postgresql+psycopg://", "postgresql://", 1))
 
 
 def _connect(url: str) -> Any:
@@ -115,7 +116,7 @@ def _connect(url: str) -> Any:
 
 def _fill(connection: Any, name: str, vectors: FloatArray) -> None:
     with connection.transaction():
-        # Two hosts that start together: the second waits, and finds the table.
+        # Two hosts may start together: the second waits, and then finds the table.
         connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (name,))
         if connection.execute("SELECT to_regclass(%s)", (name,)).fetchone() != (None,):
             return
@@ -128,7 +129,7 @@ def _fill(connection: Any, name: str, vectors: FloatArray) -> None:
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Turn the driver's errors into the models'."""
+    """Turn errors of the driver into a RetrievalError of one sentence."""
     import psycopg  # noqa: PLC0415
 
     try:

@@ -1,4 +1,4 @@
-"""The exact engine: one matrix product in this process."""
+"""Exact engine: one matrix product in this process."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.processing.types import FloatArray
-from models.retrieval.engines.interface import Rows
+from models.retrieval.engines.interface import RowNumbers
 
-#: Single precision orders rows that lie closer together than this by chance: they are all candidates.
+#: Rounding error of single precision: rows closer than this to the k-th are candidates, too.
 _ROUNDING = 1e-5
 
 
-class Exact:
-    """Compares a query with every row.
+class ExactEngine:
+    """Engine that compares a query with every row.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ class Exact:
     def __init__(self, vectors: FloatArray) -> None:
         self._vectors = np.ascontiguousarray(vectors)
 
-    def candidates(self, queries: FloatArray, k: int) -> Sequence[Rows]:
-        """As :meth:`models.retrieval.engines.Engine.candidates`."""
+    def candidates(self, queries: FloatArray, k: int) -> Sequence[RowNumbers]:
+        """Find candidates as :meth:`models.retrieval.engines.interface.Engine.candidates` does."""
         likeness = queries @ self._vectors.T
         kth = likeness.shape[1] - k
         least = np.partition(likeness, kth, axis=1)[:, kth] - _ROUNDING
         return [np.flatnonzero(row >= bound) for row, bound in zip(likeness, least, strict=True)]
 
     def close(self) -> None:
-        """Nothing was opened."""
+        """Do nothing: no resource is held."""

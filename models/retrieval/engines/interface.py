@@ -1,4 +1,4 @@
-"""What every engine gives."""
+"""Interface of the search engines."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from numpy.typing import NDArray
 
 from models.processing.types import FloatArray
 
-Rows: TypeAlias = NDArray[np.intp]
+RowNumbers: TypeAlias = NDArray[np.intp]
 
 
 class Engine(Protocol):
-    """Finds the rows that lie nearest to a query by inner product."""
+    """Search engine: finds the rows nearest to a query by inner product."""
 
-    def candidates(self, queries: FloatArray, k: int) -> Sequence[Rows]:
-        """Rows among which the k nearest of each query are looked for.
+    def candidates(self, queries: FloatArray, k: int) -> Sequence[RowNumbers]:
+        """Candidate rows for the k nearest of each query.
 
-        The search measures candidates itself, in double precision, and orders them. So every engine gives
-        the same neighbours wherever its candidates hold them, whatever arithmetic it found them with.
+        The search measures and orders the candidates itself, in double precision. So all engines whose
+        candidates contain the true neighbours give the same result, whatever their arithmetic.
 
         Parameters
         ----------
         queries
             Shape (m, width), float32.
         k
-            At least 1, at most as many as there are rows.
+            Number of neighbours, from 1 to the number of rows.
 
         Returns
         -------
         sequence of numpy.ndarray
-            One a query: row numbers in any order, each once; `k` or more of them, unless an approximate
-            engine found fewer.
+            Row numbers for each query, in any order and without repetition; `k` or more, unless an
+            approximate engine found fewer.
         """
         ...
 
     def close(self) -> None:
-        """Let go of what was opened."""
+        """Release connections and files."""
         ...

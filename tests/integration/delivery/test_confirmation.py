@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -14,12 +15,17 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
+from sqlalchemy import update
 
+from dicom_node.store import database
+from dicom_node.store.recorded_results import REJECTION_NOTE, RecordedResults
+from dicom_node.store.tables import delivery
 from orthanc.harness import NodeAddress, Orthanc
-from tests.integration.dimse.conftest import Receiver
-from tests.support.archives import Archive
-from tests.support.outgoing import SC, SR, Outgoing
+from tests.support.archive import Archive
+from tests.support.delivery_harness import SC, SR, DeliveryHarness
+from tests.support.index_records import encoded_result
 from tests.support.peers import until
+from tests.support.receiver import Receiver
 
 SECONDS = 20
 DAY = 86_400
@@ -33,11 +39,11 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def outgoing(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..., Outgoing]]:
-    made: list[Outgoing] = []
+def outgoing(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..., DeliveryHarness]]:
+    made: list[DeliveryHarness] = []
 
-    def make(destination: dict[str, Any], **settings: Any) -> Outgoing:
-        made.append(Outgoing(tmp_path / "outgoing", receiver.index, destination, **settings))
+    def make(destination: dict[str, Any], **settings: Any) -> DeliveryHarness:
+        made.append(DeliveryHarness(tmp_path / "outgoing", receiver.index, destination, **settings))
         return made[-1]
 
     yield make
@@ -51,7 +57,7 @@ def archive(receiver: Receiver, **options: Any) -> Archive:
 
 @pytest.mark.parametrize("way", ["the same", "a new", "a new without roles"])
 def test_a_report_on_any_association_confirms(
-    receiver: Receiver, outgoing: Callable[..., Outgoing], way: str
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness], way: str
 ) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination) as node:
         pacs.answering = {
@@ -76,7 +82,7 @@ def test_a_report_on_any_association_confirms(
 
 @pytest.mark.parametrize("commitment", [True, False])
 def test_an_archive_that_serves_one_association_at_a_time_is_asked_on_the_only_one(
-    receiver: Receiver, outgoing: Callable[..., Outgoing], commitment: bool
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness], commitment: bool
 ) -> None:
     with archive(receiver, commitment=commitment) as pacs, outgoing(pacs.destination) as node:
         assert node.send() == 2
@@ -86,7 +92,7 @@ def test_an_archive_that_serves_one_association_at_a_time_is_asked_on_the_only_o
 
 
 def test_what_the_archive_lost_is_sent_again_and_asked_for_with_a_new_transaction(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination, commitment_seconds=60) as node:
         pacs.answering, pacs.failed = pacs.on_a_new, {SC: 0x0112}
@@ -110,7 +116,7 @@ def test_what_the_archive_lost_is_sent_again_and_asked_for_with_a_new_transactio
     [(0x0110, "SENT"), (0x0213, "SENT"), (0x0122, "REJECTED"), (0x0131, "SENT")],
 )
 def test_each_reason_for_failure_has_its_consequence(
-    receiver: Receiver, outgoing: Callable[..., Outgoing], reason: int, state: str
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness], reason: int, state: str
 ) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination) as node:
         pacs.answering, pacs.failed = pacs.on_the_same, {SC: reason}
@@ -123,7 +129,7 @@ def test_each_reason_for_failure_has_its_consequence(
 
 
 def test_a_question_that_is_never_answered_is_asked_anew_and_a_late_answer_counts(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver, query=False) as pacs, outgoing(pacs.destination) as node:
         node.send()
@@ -141,7 +147,7 @@ def test_a_question_that_is_never_answered_is_asked_anew_and_a_late_answer_count
 
 
 def test_an_archive_that_leaves_questions_unanswered_is_queried(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination) as node:
         node.send()
@@ -154,8 +160,43 @@ def test_an_archive_that_leaves_questions_unanswered_is_queried(
         assert len(pacs.requests) == 3
 
 
+def test_a_result_whose_questions_were_not_answered_is_queried_beside_new_ones(
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
+) -> None:
+    with archive(receiver) as pacs, outgoing(pacs.destination) as node:
+        node.send()
+        with database.writing(receiver.index.engine) as connection:
+            connection.execute(update(delivery).where(delivery.c.id == 1).values(inquiries=3))
+        assert node.ask() == 2
+        assert node.counts == {"CONFIRMED": 1, "SENT": 1}
+        assert len(pacs.requests) == 1
+
+
+@pytest.mark.parametrize("way", ["commitment", "query"])
+def test_a_withdrawn_result_that_the_archive_lost_is_not_sent_again(
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness], way: str
+) -> None:
+    with archive(receiver, commitment=way == "commitment") as pacs, outgoing(pacs.destination) as node:
+        pacs.answering = pacs.on_the_same
+        pacs.failed = {SC: 0x0112, SR: 0x0112}
+        node.send()
+        sent = [*pacs.stored]
+        pacs.stored.clear()
+        results = RecordedResults(receiver.index.engine)
+        recorded = results.for_study("1.2")
+        assert recorded is not None
+        note = replace(encoded_result("2.25.3"), kind=REJECTION_NOTE)
+        assert results.withdraw(recorded, note, []) == (0, [])
+        for _ in range(3):
+            node.ask()
+            node.clock.now += 2 * DAY
+        until(lambda: node.counts == {"WITHDRAWN": 2}, SECONDS, "both are taken back")
+        assert len(sent) == 2
+        assert (node.send(), node.ask(), pacs.stored) == (0, 0, [])
+
+
 def test_answers_that_come_twice_change_nothing(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination) as node:
         pacs.answering, pacs.failed = partial(pacs.on_the_same, times=3), {SC: 0x0112}
@@ -172,7 +213,7 @@ def test_answers_that_come_twice_change_nothing(
 
 
 def test_answers_that_cross_a_further_request_are_heard(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination) as node:
         held: list[tuple[Any, Any]] = []
@@ -189,7 +230,7 @@ def test_answers_that_cross_a_further_request_are_heard(
 
 
 def test_an_archive_without_commitment_is_queried(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver, commitment=False) as pacs, outgoing(pacs.destination) as node:
         node.send()
@@ -198,7 +239,7 @@ def test_an_archive_without_commitment_is_queried(
 
 
 def test_what_a_query_does_not_find_is_sent_again_in_the_end(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver, commitment=False) as pacs, outgoing(pacs.destination) as node:
         node.send()
@@ -212,7 +253,9 @@ def test_what_a_query_does_not_find_is_sent_again_in_the_end(
         assert node.counts == {"CONFIRMED": 2}
 
 
-def test_a_query_that_is_not_offered_is_said(receiver: Receiver, outgoing: Callable[..., Outgoing]) -> None:
+def test_a_query_that_is_not_offered_is_said(
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
+) -> None:
     with (
         archive(receiver, query=False) as pacs,
         outgoing({**pacs.destination, "confirm": "query"}) as node,
@@ -224,7 +267,7 @@ def test_a_query_that_is_not_offered_is_said(receiver: Receiver, outgoing: Calla
 
 
 def test_an_archive_that_refuses_to_commit_is_queried(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination) as node:
         pacs.action_status = 0x0124
@@ -234,7 +277,7 @@ def test_an_archive_that_refuses_to_commit_is_queried(
 
 
 def test_an_archive_that_can_be_asked_nothing_leaves_its_results_sent(
-    receiver: Receiver, outgoing: Callable[..., Outgoing], caplog: pytest.LogCaptureFixture
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness], caplog: pytest.LogCaptureFixture
 ) -> None:
     with archive(receiver, commitment=False, query=False) as pacs, outgoing(pacs.destination) as node:
         node.send()
@@ -251,7 +294,7 @@ def test_an_archive_that_can_be_asked_nothing_leaves_its_results_sent(
 
 
 def test_by_setting_the_answer_to_the_result_itself_counts(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with (
         archive(receiver, commitment=False, query=False) as pacs,
@@ -264,7 +307,7 @@ def test_by_setting_the_answer_to_the_result_itself_counts(
 
 
 def test_an_archive_that_is_away_when_it_is_asked_is_asked_later(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination, connect_seconds=1) as node:
         node.send()
@@ -280,7 +323,9 @@ def test_an_archive_that_is_away_when_it_is_asked_is_asked_later(
         until(lambda: node.counts == {"CONFIRMED": 2}, SECONDS, "both are confirmed")
 
 
-def test_the_reports_of_strangers_are_refused(receiver: Receiver, outgoing: Callable[..., Outgoing]) -> None:
+def test_the_reports_of_strangers_are_refused(
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
+) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination) as node:
         node.send()
         node.ask()
@@ -295,7 +340,7 @@ def test_the_reports_of_strangers_are_refused(receiver: Receiver, outgoing: Call
 
 
 def test_an_archive_that_rejects_the_report_keeps_the_picture(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination) as node:
         pacs.store_status, pacs.answering = {SR: 0xC000}, pacs.on_the_same
@@ -308,14 +353,14 @@ def test_an_archive_that_rejects_the_report_keeps_the_picture(
         assert node.overview.confirmed_studies() == 0
         assert node.conserved()
         pacs.store_status = {}
-        assert node.outbox.retry() == 1
+        assert node.delivery_queue.retry() == 1
         assert (node.send(), node.ask()) == (1, 1)
         until(lambda: node.counts == {"CONFIRMED": 2}, SECONDS, "the report is confirmed as well")
         assert sorted(pacs.stored) == sorted(node.uids.values())
 
 
 def test_an_archive_that_is_down_for_an_hour_gets_everything_once(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     """The hour is the clock's; tries get rarer, and none is lost."""
     pacs = archive(receiver)
@@ -338,14 +383,14 @@ def test_an_archive_that_is_down_for_an_hour_gets_everything_once(
 
 
 def test_an_archive_that_is_down_for_a_while_gets_everything_once(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     """In real time, by the sender's own loop."""
     pacs, stop = archive(receiver), threading.Event()
     with outgoing(
         pacs.destination, connect_seconds=1, backoff_seconds=0.2, backoff_cap_seconds=1, idle_seconds=0.5
     ) as node:
-        node.outbox._clock = node.sender._confirmer._commitments._clock = time.time
+        node.delivery_queue._clock = node.sender._confirmer._commitments._clock = time.time
         loop = threading.Thread(target=node.sender.run, args=(stop,))
         loop.start()
         try:
@@ -364,7 +409,7 @@ def test_an_archive_that_is_down_for_a_while_gets_everything_once(
 
 
 def test_an_association_that_is_refused_is_tried_again(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination) as node:
         pacs._ae.require_calling_aet = ["SOMEBODY_ELSE"]
@@ -379,7 +424,7 @@ def test_an_association_that_is_refused_is_tried_again(
 
 
 def test_an_archive_that_answers_duplicate_has_it(
-    receiver: Receiver, outgoing: Callable[..., Outgoing]
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with archive(receiver) as pacs, outgoing(pacs.destination) as node:
         pacs.store_status = {SR: 0x0111, SC: 0x0111}
@@ -394,7 +439,7 @@ def test_an_archive_that_answers_duplicate_has_it(
 
 @pytest.mark.peer
 def test_orthanc_commits_to_what_it_has_and_gets_again_what_it_lost(
-    tmp_path: Path, receiver: Receiver, outgoing: Callable[..., Outgoing]
+    tmp_path: Path, receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with (
         Orthanc(tmp_path / "orthanc", node=NodeAddress("DICOM_NODE", receiver.port)) as pacs,
@@ -414,7 +459,7 @@ def test_orthanc_commits_to_what_it_has_and_gets_again_what_it_lost(
 
 @pytest.mark.peer
 def test_orthanc_that_does_not_know_the_node_is_queried(
-    tmp_path: Path, receiver: Receiver, outgoing: Callable[..., Outgoing]
+    tmp_path: Path, receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     """Without an entry in DicomModalities it ends the association at each request for commitment."""
     overrides = {"DicomAlwaysAllowFind": True}
@@ -433,7 +478,7 @@ def test_orthanc_that_does_not_know_the_node_is_queried(
 
 @pytest.mark.peer
 def test_orthanc_takes_results_by_stow_and_is_asked_by_qido(
-    tmp_path: Path, receiver: Receiver, outgoing: Callable[..., Outgoing]
+    tmp_path: Path, receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
     with (
         Orthanc(tmp_path / "orthanc", dicomweb=True) as pacs,

@@ -4,110 +4,41 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import logging
-import ssl
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dicom_node.config.sections import DicomwebDestination, SenderSettings
-from dicom_node.dicomweb.client import WebSession
-from dicom_node.dimse.commitment import Reference
+from dicom_node.dicomweb.client import DicomWebSession
+from dicom_node.dimse.commitment import InstanceReference
 from dicom_node.errors import BadInstance, ConfigurationError, PeerRejected, PeerUnavailable
-from tests.integration.dimse.conftest import Film
-from tests.support.certificates import Authority, Identity
+from tests.support.certificates import Authority
+from tests.support.dicomweb_service import STORED, DicomwebService, running_service
+from tests.support.film_file import FilmFile
 from tests.support.peers import free_port
 
-MakeFilm = Callable[..., Film]
-STORED = {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2.3"]}}]}}
+MakeFilm = Callable[..., FilmFile]
 
 
 def failed(reason: int) -> dict[str, Any]:
     return {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [reason]}}]}}
 
 
-class Service:
-    """Answers every request the same, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.answer: object = STORED
-        self.kind = "application/dicom+json"
-        self.raw: bytes | None = None
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.url = ""
-
-
-@contextlib.contextmanager
-def service(identity: Identity | None = None, ca: Path | None = None) -> Iterator[Service]:
-    told = Service()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self._answer()
-
-        def do_GET(self) -> None:
-            self._answer()
-
-        def _answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.headers.get("Transfer-Encoding") == "chunked":
-                while size := int(self.rfile.readline(), 16):
-                    body += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-            told.requests.append((self.command, self.path, dict(self.headers), body))
-            content = b"" if told.answer is None else json.dumps(told.answer).encode()
-            content = told.raw if told.raw is not None else content
-            self.send_response(told.status)
-            if told.kind:
-                self.send_header("Content-Type", told.kind)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    if identity is not None:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
-        context.load_cert_chain(identity.certificate, identity.key)
-        context.verify_mode = ssl.CERT_REQUIRED if ca else ssl.CERT_NONE
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]
-    scheme = "http" if identity is None else "https"
-    told.url = f"{scheme}://127.0.0.1:{server.server_address[1]}/dicom-web"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield told
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture
-def web() -> Iterator[Service]:
-    with service() as told:
+def web() -> Iterator[DicomwebService]:
+    with running_service() as told:
         yield told
 
 
-def session(url: str, **options: Any) -> WebSession:
+def session(url: str, **options: Any) -> DicomWebSession:
     destination = DicomwebDestination(name="web", kind="dicomweb", url=url, **options)
-    return WebSession(destination, SenderSettings(connect_seconds=5, response_seconds=5))
+    return DicomWebSession(destination, SenderSettings(connect_seconds=5, response_seconds=5))
 
 
-def test_an_instance_is_posted_as_it_is(web: Service, film: MakeFilm) -> None:
+def test_an_instance_is_posted_as_it_is(web: DicomwebService, film: MakeFilm) -> None:
     one = film(rows=700, columns=900)  # more than one chunk
     with_session = session(web.url)
     assert with_session.send(one.path).meaning.outcome.delivered
@@ -120,7 +51,7 @@ def test_an_instance_is_posted_as_it_is(web: Service, film: MakeFilm) -> None:
 
 
 def test_a_token_and_a_password_are_read_anew_for_each_request(
-    tmp_path: Path, web: Service, film: MakeFilm
+    tmp_path: Path, web: DicomwebService, film: MakeFilm
 ) -> None:
     secret = tmp_path / "secret"
     secret.write_text("first\n")
@@ -162,7 +93,7 @@ def test_a_token_and_a_password_are_read_anew_for_each_request(
     ],
 )
 def test_each_answer_has_its_meaning(
-    web: Service, film: MakeFilm, status: int, answer: object, error: type[Exception] | None
+    web: DicomwebService, film: MakeFilm, status: int, answer: object, error: type[Exception] | None
 ) -> None:
     web.status, web.answer = status, answer
     if error is None:
@@ -176,18 +107,21 @@ def test_each_answer_has_its_meaning(
 @pytest.mark.parametrize("kind", ["application/dicom+json", "application/dicom+xml", "text/html", ""])
 @pytest.mark.parametrize("content", [b"<not", b"{", b"[1]", b"<html/>", b"\xff"])
 def test_an_answer_that_is_nonsense_stops_nothing(
-    web: Service, film: MakeFilm, kind: str, content: bytes
+    web: DicomwebService, film: MakeFilm, kind: str, content: bytes
 ) -> None:
     web.kind, web.raw = kind, content
     sending = session(web.url)
-    for ask in (lambda: sending.send(film().path), lambda: sending.find([Reference("1", "2", "3", "4")])):
+    for ask in (
+        lambda: sending.send(film().path),
+        lambda: sending.find([InstanceReference("1", "2", "3", "4")]),
+    ):
         with contextlib.suppress(PeerUnavailable):
             ask()
 
 
-def test_what_the_service_finds_is_told_by_uid(web: Service) -> None:
+def test_what_the_service_finds_is_told_by_uid(web: DicomwebService) -> None:
     web.answer = [{"00080018": {"vr": "UI", "Value": ["1.2.3.4"]}}]
-    references = [Reference("1.2", f"1.2.3.{number}", "1.2.5", "1.2.6") for number in (4, 5)]
+    references = [InstanceReference("1.2", f"1.2.3.{number}", "1.2.5", "1.2.6") for number in (4, 5)]
     assert session(web.url).find(references) == {"1.2.3.4"}
     paths = [path for _, path, _, _ in web.requests]
     assert paths[0].startswith("/dicom-web/studies/1.2.5/series/1.2.6/instances?")
@@ -199,7 +133,7 @@ def test_a_service_that_is_away_is_unavailable(film: MakeFilm) -> None:
         session(f"http://127.0.0.1:{free_port()}/dicom-web").send(film().path)
 
 
-def test_what_is_no_dicom_file_is_told_apart(tmp_path: Path, web: Service) -> None:
+def test_what_is_no_dicom_file_is_told_apart(tmp_path: Path, web: DicomwebService) -> None:
     (tmp_path / "notes.txt").write_text("no DICOM" * 100)
     with pytest.raises(BadInstance):
         session(web.url).send(tmp_path / "notes.txt")
@@ -210,7 +144,7 @@ def test_certificates_are_checked_on_both_sides(tmp_path: Path, film: MakeFilm) 
     authority, other = Authority(tmp_path / "ours"), Authority(tmp_path / "other")
     mine = authority.issue("mine")
     shown = {"tls_certificate": mine.certificate, "tls_key": mine.key}
-    with service(authority.issue("pacs"), authority.path) as web:
+    with running_service(authority.issue("pacs"), authority.path) as web:
         session(web.url, tls_ca=authority.path, **shown).send(film().path)
         with pytest.raises(PeerUnavailable, match=r"TLS failed: .*see tls_ca"):
             session(web.url, tls_ca=other.path, **shown).send(film().path)
@@ -221,12 +155,14 @@ def test_certificates_are_checked_on_both_sides(tmp_path: Path, film: MakeFilm) 
         session("https://127.0.0.1/dicom-web", tls_ca=tmp_path / "gone.pem")
 
 
-def test_no_uid_reaches_the_log(web: Service, film: MakeFilm, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_uid_reaches_the_log(
+    web: DicomwebService, film: MakeFilm, caplog: pytest.LogCaptureFixture
+) -> None:
     one = film()
     with caplog.at_level(logging.DEBUG):
         sending = session(web.url)
         sending.send(one.path)
         web.answer = []
-        sending.find([Reference.of(one.path)])
+        sending.find([InstanceReference.of(one.path)])
     assert one.uid not in caplog.text
     assert str(one.ds.StudyInstanceUID) not in caplog.text

@@ -23,18 +23,18 @@ from dicom_node.config.sections import WebSettings
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import EncodedResult
 from dicom_node.store.files import StoredFile
-from dicom_node.store.recorded_results import Results
+from dicom_node.store.recorded_results import RecordedResults
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import catalogue
 from dicom_node.web.app import create_app
-from dicom_node.web.auth.access_log import Accesses
+from dicom_node.web.auth.access_log import AccessLog
 from dicom_node.web.auth.accounts import Accounts, Role
-from tests.integration.web.test_browser import served
 from tests.support.factories import film, uid
+from tests.support.offline_node import OfflineNode
 from tests.support.peers import until
 from tests.support.reports import SIMILAR, report_of
-from tests.support.web_node import StillNode
-from tests.unit.results.test_result_set import written
+from tests.support.result_objects import objects_of
+from tests.support.web_server import served
 
 pytestmark = pytest.mark.peer
 
@@ -47,11 +47,11 @@ class Service:
     """A served node of three studies: all results, a compressed film, a late one of a second patient."""
 
     def __init__(self, folder: Path) -> None:
-        self.node = StillNode(folder)
+        self.node = OfflineNode(folder)
         web = WebSettings(port=0, login=True, patient="name", dicomweb_origins=(VIEWER,))
         self.node.settings = self.node.settings.model_copy(update={"web": web})
         self.film = film(rows=96, columns=80, window=(2048, 4096))
-        self.objects = dict(written(report_of(self.film, similar=SIMILAR)))
+        self.objects = dict(objects_of(report_of(self.film, similar=SIMILAR)))
         self.node.finish(1, StudyState.REPORTED, films=[self.film], objects=self.objects.items())
         self.compressed = film(rows=96, columns=80, study=2, transfer_syntax=JPEGLSLossless)
         self.node.finish(2, StudyState.REPORTED, films=[self.compressed], results=0)
@@ -61,7 +61,7 @@ class Service:
         )  # fmt: skip
         self.node.finish(3, StudyState.REPORTED, films=[other], results=0)
         accounts = Accounts(self.node.index.engine)
-        self.token = accounts.begin(accounts.add("rita", Role.READER, None), None)
+        self.token = accounts.begin_session(accounts.add("rita", Role.READER, None), None)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -311,7 +311,7 @@ def test_results_are_drawn_in_their_colours(service: Service) -> None:
 
 
 def test_all_frames_come_in_parts_and_each_alone(tmp_path: Path) -> None:
-    node = StillNode(tmp_path / "data")
+    node = OfflineNode(tmp_path / "data")
     node.settings = node.settings.model_copy(update={"web": WebSettings(port=0, patient="name")})
     ds = film(rows=96, columns=80, NumberOfFrames=2)
     ds.PixelData += bytes(reversed(ds.PixelData))
@@ -329,7 +329,7 @@ def test_all_frames_come_in_parts_and_each_alone(tmp_path: Path) -> None:
         assert browser.get(f"{address}/frames/2,1/rendered").content.count(b"\xff\xd8\xff\xe0") == 2
         refused = browser.get(f"{address}/rendered", headers={"Accept": "image/png"})
         assert refused.status_code == 406
-        assert "The 2 frames come in a multipart answer" in refused.json()["error"]
+        assert "The 2 frames are sent as multipart" in refused.json()["error"]
         assert browser.get(f"{address}/frames/3/rendered").status_code == 404
     node.close()
 
@@ -348,7 +348,7 @@ def test_a_thumbnail_stands_for_a_study_a_series_and_an_instance(service: Servic
         assert max(scaled.shape) <= side
         assert scaled.shape[1] == side or scaled.shape[0] == int(asked.split(",")[1])
     missing = service.get(f"/studies/{STUDY}/series/{sr.SeriesInstanceUID}/thumbnail")
-    assert (missing.status_code, missing.json()) == (404, {"error": "There is no picture of this."})
+    assert (missing.status_code, missing.json()) == (404, {"error": "There is no picture of this object."})
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_only_who_has_logged_in_reads_and_it_is_written_down(service: Service) -
     assert httpx.post(f"{service.root}/studies", headers=service.headers, trust_env=False).status_code == 405
     assert service.get(f"/studies/{uid('study', 2)}/metadata").status_code == 200
     seen = {
-        (each.reader, each.action, each.study_id) for each in Accesses(service.node.index.engine).latest()
+        (each.reader, each.action, each.study_id) for each in AccessLog(service.node.index.engine).latest()
     }
     assert {("rita", "dicomweb search", None), ("rita", "dicomweb", 2)} <= seen
 
@@ -477,10 +477,10 @@ def test_what_is_withdrawn_or_gone_is_not_handed_out(tmp_path: Path) -> None:
         assert len(browser.get(films).json()) == 1
         reports = "/dicom-web/instances?Modality=SR"
         assert len(browser.get(reports).json()) == 2
-        recorded = Results(node.index.engine).of_study(STUDY)
+        recorded = RecordedResults(node.index.engine).for_study(STUDY)
         assert recorded is not None
         note = recorded.results[0]
-        Results(node.index.engine).withdraw(
+        RecordedResults(node.index.engine).withdraw(
             recorded,
             EncodedResult("rejection", "2.25.1", note.sop_class_uid, StoredFile(note.digest, 1, note.file)),
             (),

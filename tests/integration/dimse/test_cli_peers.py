@@ -14,11 +14,12 @@ from typer.testing import CliRunner, Result
 from dicom_node.cli import peers
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, PeerUnavailable
-from tests.integration.dimse.conftest import Film, Receiver
 from tests.support import factories
+from tests.support.film_file import FilmFile
 from tests.support.peers import free_port
+from tests.support.receiver import Receiver
 
-MakeFilm = Callable[..., Film]
+MakeFilm = Callable[..., FilmFile]
 
 
 @pytest.fixture

@@ -15,16 +15,30 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.dsutils import encode
 from pynetdicom.presentation import build_context, build_role
 
-from dicom_node.dimse.commitment import Reference, decode_report, read_report, request
+from dicom_node.dimse.commitment import (
+    InstanceReference,
+    action_information,
+    decode_event_information,
+    read_event_information,
+)
 from dicom_node.errors import BadInstance
-from dicom_node.store.commitments import Verdict
-from tests.integration.dimse.conftest import Receiver
+from dicom_node.store.commitments import CommitmentOutcome
 from tests.support.peers import until
-from tests.support.wire import ABORT, IMPLICIT, VERIFICATION, Answer, Wire, command, even, message
+from tests.support.raw_association import (
+    ABORT,
+    IMPLICIT,
+    VERIFICATION,
+    Answer,
+    RawAssociation,
+    command,
+    even,
+    message,
+)
+from tests.support.receiver import Receiver
 
 PUSH_MODEL, INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
 CONTEXTS = ((1, VERIFICATION, [IMPLICIT]), (3, PUSH_MODEL, [IMPLICIT]))
-REFERENCES = [Reference("1.2.3", f"2.25.{number}", "1.2", "1.3") for number in range(3)]
+REFERENCES = [InstanceReference("1.2.3", f"2.25.{number}", "1.2", "1.3") for number in range(3)]
 
 
 def event_rq(event_type: int | None = 1, *, data_set: bool = True) -> bytes:
@@ -55,7 +69,7 @@ def reported(receiver: Receiver, request_: bytes, data_set: bytes | None, contex
 
 @pytest.mark.parametrize("event_type", [0, 3, 0xFFFF, None])
 def test_other_events_are_told_apart(receiver: Receiver, event_type: int | None) -> None:
-    answer = reported(receiver, event_rq(event_type), information(request("2.25.9", REFERENCES)))
+    answer = reported(receiver, event_rq(event_type), information(action_information("2.25.9", REFERENCES)))
     assert (answer.status, answer.operation, answer.message_id) == (0x0113, 0x8100, 7)
 
 
@@ -65,9 +79,9 @@ def test_other_events_are_told_apart(receiver: Receiver, event_type: int | None)
         None,
         b"",
         b"\xff" * 100,
-        information(request("2.25.9", REFERENCES)),  # of nobody's transaction
-        information(request("2.25.9", REFERENCES))[:-9],
-        information(request("", REFERENCES)),
+        information(action_information("2.25.9", REFERENCES)),  # of nobody's transaction
+        information(action_information("2.25.9", REFERENCES))[:-9],
+        information(action_information("", REFERENCES)),
     ],
     ids=["none", "empty", "noise", "unknown", "cut", "nameless"],
 )
@@ -92,7 +106,7 @@ def test_the_peer_may_take_the_role_of_the_scp(receiver: Receiver) -> None:
 
 
 def test_an_event_of_another_service_is_not_served(receiver: Receiver) -> None:
-    content = information(request("2.25.9", REFERENCES))
+    content = information(action_information("2.25.9", REFERENCES))
     assert reported(receiver, event_rq(), content, context_id=1).status == 0x0211
 
 
@@ -108,7 +122,9 @@ def test_a_request_to_commit_is_not_served(receiver: Receiver) -> None:
             0x1008: struct.pack("<H", 1),
         }
     )
-    assert reported(receiver, n_action, information(request("2.25.9", REFERENCES))).status == 0x0211
+    assert (
+        reported(receiver, n_action, information(action_information("2.25.9", REFERENCES))).status == 0x0211
+    )
 
 
 def test_a_report_that_is_too_large_is_aborted(receiver: Receiver) -> None:
@@ -120,8 +136,8 @@ def test_a_report_that_is_too_large_is_aborted(receiver: Receiver) -> None:
 
 
 def test_a_report_that_breaks_off_leaves_nothing(receiver: Receiver) -> None:
-    whole = message(event_rq(), information(request("2.25.9", REFERENCES)), context_id=3)
-    with Wire(receiver.port) as wire:
+    whole = message(event_rq(), information(action_information("2.25.9", REFERENCES)), context_id=3)
+    with RawAssociation(receiver.port) as wire:
         wire.associate(contexts=CONTEXTS)
         wire.write(whole[:-20])
     until(receiver.idle, 10, "nothing is left of it")
@@ -132,43 +148,43 @@ def test_a_report_that_breaks_off_leaves_nothing(receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 def test_a_report_reads_back_what_was_asked(syntax: UID) -> None:
-    ds = request("2.25.9", REFERENCES[:2])
-    ds.FailedSOPSequence = request("", REFERENCES[2:]).ReferencedSOPSequence
+    ds = action_information("2.25.9", REFERENCES[:2])
+    ds.FailedSOPSequence = action_information("", REFERENCES[2:]).ReferencedSOPSequence
     ds.FailedSOPSequence[0].FailureReason = 0x0112
     encoded = encode(ds, syntax.is_implicit_VR, syntax.is_little_endian)
     assert encoded is not None
-    report = decode_report(encoded, syntax)
+    report = decode_event_information(encoded, syntax)
     assert report.transaction_uid == "2.25.9"
-    assert {uid: each.verdict for uid, each in report.statements.items()} == {
-        "2.25.0": Verdict.KEPT,
-        "2.25.1": Verdict.KEPT,
-        "2.25.2": Verdict.LOST,
+    assert {uid: each.outcome for uid, each in report.answers.items()} == {
+        "2.25.0": CommitmentOutcome.KEPT,
+        "2.25.1": CommitmentOutcome.KEPT,
+        "2.25.2": CommitmentOutcome.LOST,
     }
 
 
 def test_what_is_said_to_be_kept_and_to_have_failed_has_failed() -> None:
-    ds = request("2.25.9", REFERENCES)
-    ds.FailedSOPSequence = request("", REFERENCES[:1]).ReferencedSOPSequence
-    statements = read_report(ds).statements
-    assert statements["2.25.0"].verdict is Verdict.UNDECIDED
-    assert statements["2.25.0"].text
-    assert statements["2.25.1"].verdict is Verdict.KEPT
+    ds = action_information("2.25.9", REFERENCES)
+    ds.FailedSOPSequence = action_information("", REFERENCES[:1]).ReferencedSOPSequence
+    answers = read_event_information(ds).answers
+    assert answers["2.25.0"].outcome is CommitmentOutcome.UNDECIDED
+    assert answers["2.25.0"].text
+    assert answers["2.25.1"].outcome is CommitmentOutcome.KEPT
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_no_bytes_break_the_reader(data: st.DataObject) -> None:
-    whole = bytearray(information(request("2.25.9", REFERENCES)))
+    whole = bytearray(information(action_information("2.25.9", REFERENCES)))
     for _ in range(data.draw(st.integers(0, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(whole[: data.draw(st.integers(0, len(whole)))])
     for syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
         with contextlib.suppress(BadInstance):
-            assert decode_report(cut, syntax).transaction_uid
+            assert decode_event_information(cut, syntax).transaction_uid
 
 
 def test_a_request_names_every_result_and_its_transaction() -> None:
-    ds = request("2.25.9", REFERENCES)
+    ds = action_information("2.25.9", REFERENCES)
     assert ds.TransactionUID == "2.25.9"
     assert [item.ReferencedSOPInstanceUID for item in ds.ReferencedSOPSequence] == [
         each.sop_instance_uid for each in REFERENCES

@@ -20,10 +20,10 @@ from pydicom.filewriter import write_dataset
 from sqlalchemy import text
 
 from dicom_node.dimse.status import Status
-from tests.integration.dimse.conftest import Film, Receiver
 from tests.support import factories
+from tests.support.film_file import FilmFile
 from tests.support.peers import until
-from tests.support.wire import (
+from tests.support.raw_association import (
     ABORT,
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
@@ -34,7 +34,7 @@ from tests.support.wire import (
     P_DATA,
     RELEASE_RQ,
     VERIFICATION,
-    Wire,
+    RawAssociation,
     associate_rq,
     data_pdus,
     fragment,
@@ -43,8 +43,9 @@ from tests.support.wire import (
     pdu,
     store_rq,
 )
+from tests.support.receiver import Receiver
 
-MakeFilm = Callable[..., Film]
+MakeFilm = Callable[..., FilmFile]
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,7 @@ def encoded_data_set(ds: Dataset) -> bytes:
     return bytes(stream.getvalue())
 
 
-def seconds_until_closed(wire: Wire) -> float:
+def seconds_until_closed(wire: RawAssociation) -> float:
     begun = time.monotonic()
     assert wire.closed()
     return time.monotonic() - begun
@@ -76,12 +77,12 @@ def seconds_until_closed(wire: Wire) -> float:
 
 
 def test_a_silent_client_is_closed_at_the_artim_time(receiver: Receiver) -> None:
-    with Wire(receiver.port) as wire:
+    with RawAssociation(receiver.port) as wire:
         assert seconds_until_closed(wire) < 2.5
 
 
 def test_silent_clients_take_no_association_from_real_peers(receiver: Receiver, film: MakeFilm) -> None:
-    silent = [Wire(receiver.port) for _ in range(receiver.settings.max_associations + 1)]
+    silent = [RawAssociation(receiver.port) for _ in range(receiver.settings.max_associations + 1)]
     receiver.stores(film(5))
     for wire in silent:
         wire.socket.close()
@@ -91,7 +92,7 @@ def test_a_flood_of_silent_clients_delays_real_peers_but_keeps_none_out(
     tmp_path: Path, film: MakeFilm
 ) -> None:
     with Receiver(tmp_path / "flooded", association_seconds=60) as receiver:
-        silent = [Wire(receiver.port) for _ in range(60)]
+        silent = [RawAssociation(receiver.port) for _ in range(60)]
         begun = time.monotonic()
         receiver.stores(film(5))
         assert time.monotonic() - begun < 5
@@ -101,13 +102,13 @@ def test_a_flood_of_silent_clients_delays_real_peers_but_keeps_none_out(
 
 def test_a_health_check_that_connects_and_leaves_costs_nothing(receiver: Receiver) -> None:
     for _ in range(20):
-        Wire(receiver.port).socket.close()
+        RawAssociation(receiver.port).socket.close()
     until(receiver.idle, 1, "no thread is left")
 
 
 @pytest.mark.parametrize("kind", [ASSOCIATE_RQ, P_DATA])
 def test_a_pdu_that_does_not_go_on_is_closed_at_its_deadline(receiver: Receiver, kind: int) -> None:
-    wire = receiver.associated() if kind == P_DATA else Wire(receiver.port)
+    wire = receiver.associated() if kind == P_DATA else RawAssociation(receiver.port)
     with wire:
         wire.write(struct.pack(">BxL", kind, 1000))
         assert seconds_until_closed(wire) < 2.5
@@ -137,7 +138,7 @@ def test_an_idle_association_is_aborted(receiver: Receiver) -> None:
 @pytest.mark.parametrize("kind", [ASSOCIATE_RQ, P_DATA, RELEASE_RQ])
 def test_an_announced_length_is_checked_before_it_is_read(receiver: Receiver, kind: int) -> None:
     before = rss()
-    with Wire(receiver.port) if kind == ASSOCIATE_RQ else receiver.associated() as wire:
+    with RawAssociation(receiver.port) if kind == ASSOCIATE_RQ else receiver.associated() as wire:
         wire.write(struct.pack(">BxL", kind, 0xFFFFFFF0))
         assert wire.read()[0] == ABORT
         assert wire.closed()
@@ -204,7 +205,7 @@ def test_requests_that_wait_for_no_answer_are_aborted(receiver: Receiver) -> Non
 def test_what_is_no_association_request_is_closed(
     receiver: Receiver, content: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with Wire(receiver.port) as wire:
+    with RawAssociation(receiver.port) as wire:
         wire.write(content)
         assert wire.closed()
     assert "Traceback" not in "".join(capfd.readouterr())
@@ -273,7 +274,7 @@ def _contexts(*numbers: int) -> bytes:
 )
 def test_a_request_with_impossible_contexts_is_aborted_at_once(receiver: Receiver, request_: bytes) -> None:
     before, begun = rss(), time.monotonic()
-    with Wire(receiver.port) as wire:
+    with RawAssociation(receiver.port) as wire:
         wire.write(request_)
         assert wire.read()[0] == ABORT
     assert time.monotonic() - begun < 1
@@ -281,7 +282,7 @@ def test_a_request_with_impossible_contexts_is_aborted_at_once(receiver: Receive
 
 
 def test_a_request_with_as_many_contexts_as_there_can_be_is_accepted(receiver: Receiver) -> None:
-    with Wire(receiver.port) as wire:
+    with RawAssociation(receiver.port) as wire:
         kind, _ = wire.associate([(number, CR, [EXPLICIT, IMPLICIT]) for number in range(1, 256, 2)])
         assert kind == ASSOCIATE_AC
         wire.release()
@@ -291,7 +292,7 @@ def test_a_request_with_as_many_contexts_as_there_can_be_is_accepted(receiver: R
 
 
 def test_another_called_ae_is_rejected(receiver: Receiver) -> None:
-    with Wire(receiver.port) as wire:
+    with RawAssociation(receiver.port) as wire:
         assert wire.associate(called="OTHER") == (ASSOCIATE_RJ, bytes([0, 1, 1, 7]))
         assert wire.closed()
 
@@ -304,7 +305,7 @@ def test_an_unknown_calling_ae_and_a_known_one_from_elsewhere_are_rejected(tmp_p
             ("ELSEWHERE", ASSOCIATE_RJ),
             ("OTHER", ASSOCIATE_RJ),
         ):
-            with Wire(receiver.port) as wire:
+            with RawAssociation(receiver.port) as wire:
                 kind, body = wire.associate(calling=calling)
                 assert kind == expected
                 assert kind == ASSOCIATE_AC or body == bytes([0, 1, 1, 3])
@@ -313,7 +314,7 @@ def test_an_unknown_calling_ae_and_a_known_one_from_elsewhere_are_rejected(tmp_p
 def test_associations_above_the_limit_are_rejected_for_now(receiver: Receiver) -> None:
     limit = receiver.settings.max_associations
     held = [receiver.associated() for _ in range(limit)]
-    with Wire(receiver.port) as wire:
+    with RawAssociation(receiver.port) as wire:
         assert wire.associate() == (ASSOCIATE_RJ, bytes([0, 2, 3, 2]))
     with held.pop() as freed:
         freed.release()
@@ -324,13 +325,13 @@ def test_associations_above_the_limit_are_rejected_for_now(receiver: Receiver) -
 
 
 def _accepted(receiver: Receiver) -> bool:
-    with Wire(receiver.port) as wire:
+    with RawAssociation(receiver.port) as wire:
         return wire.associate()[0] == ASSOCIATE_AC
 
 
 def test_hundreds_of_peers_at_once_are_each_served_or_rejected(receiver: Receiver) -> None:
     def ask(number: int) -> int:
-        with Wire(receiver.port, seconds=60) as wire:
+        with RawAssociation(receiver.port, seconds=60) as wire:
             kind, body = wire.associate(calling=f"PEER{number}")
             if kind == ASSOCIATE_AC:
                 assert wire.echo().status == 0
@@ -618,7 +619,7 @@ def test_a_failure_that_nobody_foresaw_is_answered_and_survived(
 def test_our_own_saliency_images_may_come_back(receiver: Receiver) -> None:
     """A Secondary Capture is kept; that it is not analysed is decided where films are selected."""
     capture = factories.film(rows=16, columns=16, sop_class="1.2.840.10008.5.1.4.1.1.7")
-    with Wire(receiver.port) as wire:
+    with RawAssociation(receiver.port) as wire:
         wire.associate([(3, capture.SOPClassUID, [EXPLICIT])])
         data_set = encoded_data_set(capture)
         assert wire.store(data_set, capture.SOPInstanceUID, capture.SOPClassUID).status == 0

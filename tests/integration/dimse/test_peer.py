@@ -9,9 +9,9 @@ import pytest
 
 from dicom_node.dimse.client.peer import Peer
 from dicom_node.errors import PeerRejected, PeerUnavailable
-from tests.integration.dimse.conftest import Receiver
 from tests.support.peers import free_port
-from tests.support.scripted_peer import scripted
+from tests.support.receiver import Receiver
+from tests.support.scripted_peer import scripted_peer
 
 
 def test_echo_measures_a_peer_that_is_there(receiver: Receiver) -> None:
@@ -40,7 +40,10 @@ def test_echo_says_who_was_rejected(receiver: Receiver) -> None:
 
 
 def test_echo_to_a_peer_without_verification_is_rejected() -> None:
-    with scripted() as peer, pytest.raises(PeerRejected, match="accepts none of: Verification SOP Class"):
+    with (
+        scripted_peer() as peer,
+        pytest.raises(PeerRejected, match="accepts none of: Verification SOP Class"),
+    ):
         Peer("PEER", "127.0.0.1", peer.port, calling_ae="NODE").echo()
 
 

@@ -18,18 +18,18 @@ from dicom_node.config.settings import Settings
 from dicom_node.store.files import digest_of
 from dicom_node.store.index import Index
 from dicom_node.store.tables import instance
-from tests.integration.dimse.conftest import Film
+from tests.support.film_file import FilmFile
 from tests.support.peers import until
+from tests.support.raw_association import ABORT, ASSOCIATE_AC, CR, RawAssociation, message, store_rq
 from tests.support.scp_processes import ScpProcesses
-from tests.support.wire import ABORT, ASSOCIATE_AC, CR, Wire, message, store_rq
 
-MakeFilm = Callable[..., Film]
+MakeFilm = Callable[..., FilmFile]
 
 
 class Sender(threading.Thread):
     """Sends one film after another, each with a UID of its own, until it is stopped or cut off."""
 
-    def __init__(self, port: int, film: Film, number: int) -> None:
+    def __init__(self, port: int, film: FilmFile, number: int) -> None:
         super().__init__(daemon=True)
         self.acknowledged: list[str] = []
         self.aborted = False
@@ -41,7 +41,7 @@ class Sender(threading.Thread):
     def run(self) -> None:
         template = self._film.uid.encode()
         try:
-            with Wire(self._port) as wire:
+            with RawAssociation(self._port) as wire:
                 if wire.associate()[0] != ASSOCIATE_AC:
                     return
                 while not self._stopped.is_set():
@@ -64,7 +64,7 @@ class Sender(threading.Thread):
 
 
 @contextmanager
-def load(port: int, film: Film, senders: int = 6) -> Iterator[list[Sender]]:
+def load(port: int, film: FilmFile, senders: int = 6) -> Iterator[list[Sender]]:
     running = [Sender(port, film, number) for number in range(senders)]
     for sender in running:
         sender.start()
@@ -88,11 +88,11 @@ def assert_all_kept(settings: Settings, acknowledged: list[str]) -> None:
 
 
 @pytest.fixture
-def small(film: MakeFilm) -> Film:
+def small(film: MakeFilm) -> FilmFile:
     return film(rows=300, columns=300)
 
 
-def test_both_processes_serve_and_one_may_die(tmp_path: Path, small: Film) -> None:
+def test_both_processes_serve_and_one_may_die(tmp_path: Path, small: FilmFile) -> None:
     with ScpProcesses(tmp_path, 2) as scp:
         with load(scp.port, small, 8) as senders:
             until(lambda: all(sender.acknowledged for sender in senders), 30, "all senders are served")
@@ -104,7 +104,7 @@ def test_both_processes_serve_and_one_may_die(tmp_path: Path, small: Film) -> No
 
 
 def test_who_was_too_late_for_a_connection_does_not_wait_for_the_next_and_ends(
-    tmp_path: Path, small: Film
+    tmp_path: Path, small: FilmFile
 ) -> None:
     with ScpProcesses(tmp_path, 4) as scp:
         with load(scp.port, small, 8) as senders:
@@ -114,7 +114,7 @@ def test_who_was_too_late_for_a_connection_does_not_wait_for_the_next_and_ends(
         assert scp.stop(5) == [0] * 4
 
 
-def test_sigterm_under_load_finishes_what_was_begun_and_exits_0(tmp_path: Path, small: Film) -> None:
+def test_sigterm_under_load_finishes_what_was_begun_and_exits_0(tmp_path: Path, small: FilmFile) -> None:
     with ScpProcesses(tmp_path, 2) as scp:
         with load(scp.port, small) as senders:
             until(lambda: sum(len(sender.acknowledged) for sender in senders) > 20, 30, "load")
@@ -129,7 +129,7 @@ def test_sigterm_under_load_finishes_what_was_begun_and_exits_0(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, small: Film, attempt: int) -> None:
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, small: FilmFile, attempt: int) -> None:
     with ScpProcesses(tmp_path, 2) as scp:
         with load(scp.port, small) as senders:
             until(lambda: sum(len(one.acknowledged) for one in senders) > 5 + 7 * attempt, 30, "load")

@@ -19,26 +19,28 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
 )
 
-from dicom_node.dimse.contexts import FILM_SOP_CLASSES, TRANSFER_SYNTAXES
-from dicom_node.store.index import SetAside
-from tests.integration.dimse.conftest import Film, Receiver
+from dicom_node.imaging.radiographs import RADIOGRAPHY_SOP_CLASSES
+from dicom_node.imaging.transfer_syntaxes import TRANSFER_SYNTAXES
+from dicom_node.store.index import SetAsideReason
 from tests.support import factories
+from tests.support.film_file import FilmFile
 from tests.support.peers import until
-from tests.support.wire import (
+from tests.support.raw_association import (
     ABORT,
     C_FIND_RQ,
     CR,
     EXPLICIT,
     IMPLICIT,
     P_DATA,
-    Wire,
+    RawAssociation,
     fragment,
     message,
     pdu,
     store_rq,
 )
+from tests.support.receiver import Receiver
 
-MakeFilm = Callable[..., Film]
+MakeFilm = Callable[..., FilmFile]
 
 
 def dcmtk(
@@ -99,7 +101,7 @@ def test_every_accepted_class_and_syntax_is_negotiated_and_no_other(receiver: Re
     contexts = [
         (2 * number + 1, sop_class, [syntax])
         for number, (sop_class, syntax) in enumerate(
-            [(sop_class, syntax) for sop_class in FILM_SOP_CLASSES[:3] for syntax in TRANSFER_SYNTAXES]
+            [(sop_class, syntax) for sop_class in RADIOGRAPHY_SOP_CLASSES for syntax in TRANSFER_SYNTAXES]
             + [
                 (CR, DeflatedExplicitVRLittleEndian),
                 (ComprehensiveSRStorage, EXPLICIT),
@@ -107,7 +109,7 @@ def test_every_accepted_class_and_syntax_is_negotiated_and_no_other(receiver: Re
             ]
         )
     ]
-    with Wire(receiver.port) as wire:
+    with RawAssociation(receiver.port) as wire:
         _, body = wire.associate(contexts)
         results = results_of(body)
         wire.release()
@@ -117,7 +119,7 @@ def test_every_accepted_class_and_syntax_is_negotiated_and_no_other(receiver: Re
 
 
 def test_a_peer_that_can_choose_is_never_made_to_send_lossy(receiver: Receiver) -> None:
-    with Wire(receiver.port) as wire:
+    with RawAssociation(receiver.port) as wire:
         _, body = wire.associate([(1, CR, [JPEGBaseline8Bit, IMPLICIT, EXPLICIT])])
         wire.release()
     result, syntax = results_of(body)[1]
@@ -153,7 +155,7 @@ def test_other_bytes_under_the_same_uid_are_kept_apart(receiver: Receiver, film:
         assert wire.store(second.data_set, second.uid).status == 0
         wire.release()
     rows = receiver.instances()
-    assert [row["set_aside"] for row in rows] == ["", SetAside.CONFLICT]
+    assert [row["set_aside"] for row in rows] == ["", SetAsideReason.CONFLICT]
     contents = [receiver.spool.path(row["file"]).read_bytes() for row in rows]
     assert contents[0].endswith(first.data_set)
     assert contents[1].endswith(second.data_set)
@@ -237,7 +239,7 @@ def test_stopping_does_not_wait_for_a_request_that_never_ends(tmp_path: Path, fi
 def test_stopping_does_not_wait_for_peers_that_only_stand_there(tmp_path: Path) -> None:
     with (
         Receiver(tmp_path / "stopping") as receiver,
-        Wire(receiver.port) as silent,
+        RawAssociation(receiver.port) as silent,
         receiver.associated() as idle,
     ):
         begun = time.monotonic()

@@ -21,15 +21,16 @@ from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.sop_class import Verification
 
-from dicom_node.dimse.client.scu import StoreSession
+from dicom_node.dimse.client.storage_scu import StoreSession
 from dicom_node.dimse.status import Outcome
 from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
-from tests.integration.dimse.conftest import Film, Receiver
+from tests.support.film_file import FilmFile
 from tests.support.peers import StoreSCP, until
-from tests.support.scripted_peer import scripted
-from tests.support.wire import ASSOCIATE_AC, CR, associate_rq, data_set_of, item, pdu
+from tests.support.raw_association import ASSOCIATE_AC, CR, associate_rq, data_set_of, item, pdu
+from tests.support.receiver import Receiver
+from tests.support.scripted_peer import scripted_peer
 
-MakeFilm = Callable[..., Film]
+MakeFilm = Callable[..., FilmFile]
 
 
 def session(port: int, ae_title: str = "PEER", **options: float) -> StoreSession:
@@ -73,7 +74,7 @@ def test_the_node_takes_what_it_sends(receiver: Receiver, film: MakeFilm) -> Non
 
 def test_an_unexpected_kind_of_file_opens_a_new_association(film: MakeFilm) -> None:
     with (
-        scripted(classes=(CR, ComprehensiveSRStorage)) as peer,
+        scripted_peer(classes=(CR, ComprehensiveSRStorage)) as peer,
         session(peer.port) as sending,
     ):
         for number, sop_class in enumerate((CR, ComprehensiveSRStorage, CR, ComprehensiveSRStorage), 1):
@@ -82,7 +83,7 @@ def test_an_unexpected_kind_of_file_opens_a_new_association(film: MakeFilm) -> N
 
 
 def test_a_released_session_associates_again(film: MakeFilm) -> None:
-    with scripted() as peer, session(peer.port) as sending:
+    with scripted_peer() as peer, session(peer.port) as sending:
         sending.send(film().path)
         sending.release()
         sending.release()
@@ -92,7 +93,7 @@ def test_a_released_session_associates_again(film: MakeFilm) -> None:
 
 @pytest.mark.parametrize("status", [0x0000, 0x0111, 0x0107, 0xB000, 0xB006, 0xB007])
 def test_what_the_peer_has_is_delivered(film: MakeFilm, status: int) -> None:
-    with scripted(status) as peer, session(peer.port) as sending:
+    with scripted_peer(status) as peer, session(peer.port) as sending:
         answer = sending.send(film().path)
         assert answer.status == status
         assert answer.meaning.outcome.delivered
@@ -100,7 +101,7 @@ def test_what_the_peer_has_is_delivered(film: MakeFilm, status: int) -> None:
 
 @pytest.mark.parametrize("status", [0xA700, 0xA702, 0x0110, 0x0213])
 def test_a_peer_without_room_is_unavailable_and_the_association_stays(film: MakeFilm, status: int) -> None:
-    with scripted(status, 0) as peer, session(peer.port) as sending:
+    with scripted_peer(status, 0) as peer, session(peer.port) as sending:
         with pytest.raises(PeerUnavailable, match=rf"C-STORE answered {status:04X}: "):
             sending.send(film().path)
         sending.send(film().path)
@@ -110,7 +111,7 @@ def test_a_peer_without_room_is_unavailable_and_the_association_stays(film: Make
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0122, 0x0124])
 def test_a_peer_that_will_never_take_it_rejects(film: MakeFilm, status: int) -> None:
     with (
-        scripted(status) as peer,
+        scripted_peer(status) as peer,
         session(peer.port) as sending,
         pytest.raises(PeerRejected, match=rf"^PEER@127.0.0.1:{peer.port}: C-STORE answered {status:04X}: "),
     ):
@@ -118,7 +119,7 @@ def test_a_peer_that_will_never_take_it_rejects(film: MakeFilm, status: int) -> 
 
 
 def test_a_class_that_the_peer_does_not_know_is_rejected_by_name(film: MakeFilm) -> None:
-    with scripted() as peer, session(peer.port) as sending:
+    with scripted_peer() as peer, session(peer.port) as sending:
         with pytest.raises(PeerRejected, match="accepts none of: Comprehensive SR Storage"):
             sending.send(film(sop_class=ComprehensiveSRStorage).path)
         sending.expect([CR, ComprehensiveSRStorage])
@@ -131,14 +132,14 @@ def test_a_class_that_the_peer_does_not_know_is_rejected_by_name(film: MakeFilm)
 
 
 def test_a_peer_that_takes_only_the_default_encoding_gets_it(film: MakeFilm) -> None:
-    with scripted(syntaxes=(ImplicitVRLittleEndian,)) as peer, session(peer.port) as sending:
+    with scripted_peer(syntaxes=(ImplicitVRLittleEndian,)) as peer, session(peer.port) as sending:
         assert sending.send(film().path).status == 0
         with pytest.raises(PeerRejected, match="RLE Lossless"):
             sending.send(film(2, transfer_syntax=RLELossless).path)
 
 
 def test_a_peer_that_never_answers_is_given_up_in_time(film: MakeFilm) -> None:
-    with scripted() as peer, session(peer.port, response=1) as sending:
+    with scripted_peer() as peer, session(peer.port, response=1) as sending:
         peer.hang.set()
         begun = time.monotonic()
         with pytest.raises(PeerUnavailable, match="without an answer"):
@@ -182,7 +183,7 @@ def _associate_ac() -> bytes:
 
 
 def test_a_peer_that_closed_the_association_is_asked_again(film: MakeFilm) -> None:
-    with scripted() as peer, session(peer.port) as sending:
+    with scripted_peer() as peer, session(peer.port) as sending:
         sending.send(film().path)
         sending._association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
         until(lambda: not sending._association.is_established, 5, "the end is noticed")
@@ -206,7 +207,7 @@ def test_what_is_no_dicom_file_is_told_apart(tmp_path: Path, receiver: Receiver)
     empty.touch()
     with session(receiver.port, "DICOM_NODE") as sending:
         for path in (other, empty):
-            with pytest.raises(BadInstance, match="no DICOM file"):
+            with pytest.raises(BadInstance, match="not a DICOM file"):
                 sending.send(path)
         with pytest.raises(FileNotFoundError):
             sending.send(tmp_path / "missing.dcm")

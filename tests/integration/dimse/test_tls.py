@@ -18,14 +18,15 @@ from dicom_node.cli.app import app
 from dicom_node.config.sections import DicomDestination, DicomSettings, SenderSettings
 from dicom_node.dimse import tls
 from dicom_node.dimse.client.peer import Peer
-from dicom_node.dimse.client.scu import StoreSession
+from dicom_node.dimse.client.storage_scu import StoreSession
 from dicom_node.errors import ConfigurationError, PeerUnavailable
-from tests.integration.dimse.conftest import Film, Receiver
 from tests.support.certificates import Authority, Identity
+from tests.support.film_file import FilmFile
 from tests.support.peers import until
-from tests.support.wire import ASSOCIATE_AC, Wire, echo_rq, message
+from tests.support.raw_association import ASSOCIATE_AC, RawAssociation, echo_rq, message
+from tests.support.receiver import Receiver
 
-MakeFilm = Callable[..., Film]
+MakeFilm = Callable[..., FilmFile]
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_what_came_in_one_record_is_served_at_once(
     """Nothing further arrives that could wake the receiver."""
     context = ssl.create_default_context(cafile=authority.path)
     context.load_cert_chain(peer.certificate, peer.key)
-    with Wire(secure.port) as wire:
+    with RawAssociation(secure.port) as wire:
         wire.socket = context.wrap_socket(wire.socket, server_hostname="127.0.0.1")
         assert wire.associate()[0] == ASSOCIATE_AC
         wire.write(message(echo_rq(1), context_id=1) + message(echo_rq(2), context_id=1))
@@ -113,7 +114,7 @@ def test_who_shows_the_certificate_of_a_stranger_is_turned_away(
 
 def test_a_node_that_is_not_trusted_gets_nothing(tmp_path: Path, secure: Receiver, peer: Identity) -> None:
     other = Authority(tmp_path / "other")
-    with pytest.raises(PeerUnavailable, match=r"certificate is not trusted: .*; see tls_ca"):
+    with pytest.raises(PeerUnavailable, match=r"certificate is not trusted: .*; check tls_ca"):
         session(secure, tls_ca=other.path, tls_certificate=peer.certificate, tls_key=peer.key).echo()
 
 
@@ -131,7 +132,7 @@ def test_a_certificate_for_another_host_is_not_trusted(
 
 
 def test_plain_dicom_is_not_answered(secure: Receiver) -> None:
-    with Wire(secure.port) as wire, pytest.raises((EOFError, ConnectionError)):
+    with RawAssociation(secure.port) as wire, pytest.raises((EOFError, ConnectionError)):
         wire.associate()
 
 
@@ -261,6 +262,6 @@ def test_a_wrong_certificate_ends_the_start_before_a_port_is_open(tmp_path: Path
 
 
 def test_nobody_needs_tls(receiver: Receiver) -> None:
-    with Wire(receiver.port) as wire:
+    with RawAssociation(receiver.port) as wire:
         assert wire.associate()[0] == ASSOCIATE_AC
         wire.release()

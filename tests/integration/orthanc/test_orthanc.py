@@ -1,4 +1,4 @@
-"""The harness, orthanc.json and forward.lua against a real Orthanc and a plain Storage SCP."""
+"""Harness, orthanc.json and forward.lua with a real Orthanc and a plain Storage SCP."""
 
 from __future__ import annotations
 
@@ -365,7 +365,7 @@ def test_the_shipped_configuration_agrees_with_the_defaults_of_the_node() -> Non
 
 
 def test_the_script_forwards_the_sop_classes_that_the_node_accepts() -> None:
-    from dicom_node.dimse import contexts
+    from dicom_node.imaging.radiographs import ACCEPTED_SOP_CLASSES
 
     script = (HERE / "forward.lua").read_text(encoding="utf-8")
-    assert set(re.findall(r"\['([\d.]+)'\] = true", script)) == set(contexts.FILM_SOP_CLASSES)
+    assert set(re.findall(r"\['([\d.]+)'\] = true", script)) == set(ACCEPTED_SOP_CLASSES)

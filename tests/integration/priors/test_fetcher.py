@@ -21,15 +21,15 @@ from dicom_node.cli.checks import network
 from dicom_node.config.sections import PriorSettings
 from dicom_node.config.settings import Settings
 from dicom_node.priors import fetcher
-from dicom_node.priors.fetcher import PriorSearch
-from dicom_node.store.audit import Overview
-from dicom_node.store.prior_pairs import Pairing, Priors
+from dicom_node.priors.fetcher import PriorFetcher
+from dicom_node.store.audit import IndexQueries
+from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
 from dicom_node.store.states import StudyState
 from orthanc.harness import Orthanc
-from tests.integration.dicomweb.test_client import service
-from tests.integration.dimse.conftest import Receiver
 from tests.support import factories
+from tests.support.dicomweb_service import running_service
 from tests.support.peers import free_port
+from tests.support.receiver import Receiver
 
 pytestmark = pytest.mark.peer
 
@@ -62,8 +62,8 @@ class Node:
             destinations=(destination,),
             priors=PriorSettings(**{"source": destination["name"], "wait_seconds": 20, **priors}),
         )
-        self.priors = Priors(self.index.engine)
-        self.search = PriorSearch(self.settings, self.index)
+        self.priors = PriorPairs(self.index.engine)
+        self.search = PriorFetcher(self.settings, self.index)
 
     def take(self, **elements: Any) -> str:
         """Keep a film as if a modality had sent it, and end its study."""
@@ -72,21 +72,21 @@ class Node:
         assert self.index.complete_due(0, 300) == 1
         return str(ds.StudyInstanceUID)
 
-    def pairing(self, uid: str) -> Pairing:
+    def pairing(self, uid: str) -> PriorPairing:
         """What a study is compared with, now that it was looked for."""
-        assert self.search.once() == 1
-        (row,) = [row for row in Overview(self.index.engine).studies() if row.study_instance_uid == uid]
-        found = self.priors.of(row.id, row.revision)
+        assert self.search.search_waiting() == 1
+        (row,) = [row for row in IndexQueries(self.index.engine).studies() if row.study_instance_uid == uid]
+        found = self.priors.get(row.id, row.revision)
         assert found is not None
         assert self.index.take_queueable(300, 1000) == [(uid, row.revision)]
         return found
 
     @property
     def states(self) -> dict[str, StudyState]:
-        return {row.study_instance_uid: row.state for row in Overview(self.index.engine).studies()}
+        return {row.study_instance_uid: row.state for row in IndexQueries(self.index.engine).studies()}
 
     def conserved(self) -> dict[str, int]:
-        audit = Overview(self.index.engine).audit(self.receiver.spool, self.receiver.spool)
+        audit = IndexQueries(self.index.engine).audit(self.receiver.spool, self.receiver.spool)
         assert audit.conserved, audit.violations
         return audit.fates
 
@@ -334,7 +334,7 @@ def test_an_archive_that_misbehaves_costs_the_prior_and_no_more_time_than_allowe
 def test_a_dicomweb_service_that_misbehaves_costs_the_prior(
     node: Callable[..., Node], changes: dict[str, Any], reason: str
 ) -> None:
-    with service() as told:
+    with running_service() as told:
         for name, value in changes.items():
             setattr(told, name, value)
         one = node({"name": "web", "kind": "dicomweb", "url": told.url})
@@ -348,6 +348,6 @@ def test_a_study_that_waited_long_enough_is_not_looked_after_any_more(node: Call
         uid = one.take()
         time.sleep(0.3)
         assert one.index.take_queueable(300, 0.2) == [(uid, 1)]
-        assert one.search.once() == 0
+        assert one.search.search_waiting() == 0
     finally:
         archive.close()

@@ -14,7 +14,7 @@ from highdicom.seg import segread
 from highdicom.sr import Comprehensive3DSR, srread
 from pydicom import dcmread
 
-from dicom_node.dimse.client.scu import StoreSession
+from dicom_node.dimse.client.storage_scu import StoreSession
 from dicom_node.imaging.pixels import read_film
 from dicom_node.results import codes
 from dicom_node.results.document.key_objects import write_rejection
@@ -33,12 +33,12 @@ from tests.support.reports import (
     EFFUSION,
     EQUIPMENT,
     SIMILAR,
-    SOURCES,
     compared,
     finding,
     report_of,
     saliency_of,
 )
+from tests.support.source_headers import SOURCES
 
 pytestmark = pytest.mark.peer
 

@@ -13,29 +13,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import ConfigurationError, NodeError
-from dicom_node.runtime.supervisor import Child, Supervisor
-
-BODY = """
-import os, signal, sys, time
-sys.path.insert(0, {root!r})
-from dicom_node import notify
-log = open({log!r}, "a", buffering=1)
-def end(*_):
-    log.write("{name} ends\\n")
-    sys.exit(0)
-signal.signal(signal.SIGTERM, end)
-log.write(f"{name} started {{os.getpid()}}\\n")
-{extra}
-notify.ready()
-while True:
-    time.sleep(0.05)
-"""
-
-
-def child(log: Path, name: str, extra: str = "", **fields: object) -> Child:
-    root = str(Path(__file__).resolve().parents[3])
-    body = BODY.format(root=root, log=str(log), name=name, extra=textwrap.dedent(extra))
-    return Child(name=name, argv=(sys.executable, "-c", body), **fields)  # type: ignore[arg-type]
+from dicom_node.runtime.supervisor import ChildProcess, Supervisor
+from tests.support.supervised_child import child
 
 
 def until(condition: Callable[[], bool], seconds: float = 15) -> None:
@@ -107,7 +86,7 @@ def test_a_child_that_does_not_listen_is_killed_in_time(tmp_path: Path) -> None:
 
 def test_a_missing_program_is_one_sentence() -> None:
     with pytest.raises(ConfigurationError, match="ghost: /no/such/program: No such file"):
-        Supervisor([Child("ghost", ("/no/such/program",))], lambda: None).run()
+        Supervisor([ChildProcess("ghost", ("/no/such/program",))], lambda: None).run()
 
 
 def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
@@ -118,7 +97,7 @@ def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
         sys.path.insert(0, {str(Path(__file__).resolve().parents[3])!r})
         from pathlib import Path
         from dicom_node.runtime.supervisor import Supervisor
-        from tests.integration.runtime.test_supervisor import child
+        from tests.support.supervised_child import child
         Supervisor([child(Path({str(log)!r}), "orphan")], lambda: print("ready", flush=True)).run()
         """
     )

@@ -12,12 +12,12 @@ import schemathesis
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-from dicom_node.store.analysis_records import KeptFinding, KeptImage, KeptReading
+from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, ImageRecord
 from dicom_node.store.states import StudyState
 from dicom_node.web.auth.accounts import Accounts, Role
 from tests.support.factories import uid
+from tests.support.offline_node import OfflineNode
 from tests.support.peers import Node
-from tests.support.web_node import StillNode
 
 pytestmark = pytest.mark.peer
 
@@ -31,15 +31,15 @@ CHECKS = [not_a_server_error, status_code_conformance, response_schema_conforman
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
     """A page with one study of everything, and the token of an admin."""
     folder: Path = tmp_path_factory.mktemp("api")
-    node = StillNode(folder)
+    node = OfflineNode(folder)
     accounts = Accounts(node.index.engine)
-    token = accounts.begin(accounts.add("ada", Role.ADMIN, None), None)
+    token = accounts.begin_session(accounts.add("ada", Role.ADMIN, None), None)
     node.finish(
         1,
         StudyState.REPORTED,
-        reading=KeptReading(
-            "tiny", "1", (), "absent", (KeptFinding("nodule", "Nodule", 0.7, 0.5, 0.4, "present"),),
-            (KeptImage(uid(1, 1), "frontal", "", ""),),
+        reading=AnalysisRecord(
+            "tiny", "1", (), "absent", (FindingRecord("nodule", "Nodule", 0.7, 0.5, 0.4, "present"),),
+            (ImageRecord(uid(1, 1), "frontal", "", ""),),
         ),
     )  # fmt: skip
     # In a process of its own, as it is served: the tool's own client leaves streams open within ours.

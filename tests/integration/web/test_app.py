@@ -17,20 +17,20 @@ import pytest
 from dicom_node.dimse.transport import bind
 from dicom_node.runtime import logs
 from dicom_node.store.states import StudyState
+from tests.support.offline_node import OfflineNode
 from tests.support.peers import Node, cli, until
-from tests.support.web_node import StillNode
 
 pytestmark = pytest.mark.peer
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[StillNode]:
-    one = StillNode(tmp_path / "data")
+def node(tmp_path: Path) -> Iterator[OfflineNode]:
+    one = OfflineNode(tmp_path / "data")
     yield one
     one.close()
 
 
-def test_the_page_is_served_over_a_real_index_and_ends_in_order(node: StillNode) -> None:
+def test_the_page_is_served_over_a_real_index_and_ends_in_order(node: OfflineNode) -> None:
     skipped = node.finish(1, StudyState.SKIPPED, "Only a lateral view was received.", results=0)
     with (
         Node(node.settings.data_dir, command="web") as web,
@@ -38,7 +38,7 @@ def test_the_page_is_served_over_a_real_index_and_ends_in_order(node: StillNode)
     ):
         page = browser.get("/")
         assert page.status_code == 200
-        assert logs.short(skipped) in page.text
+        assert logs.uid_hash(skipped) in page.text
         assert browser.get("/readyz").text == "ready\n"
         for address in re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text):
             assert browser.get(address).status_code == 200
@@ -47,12 +47,12 @@ def test_the_page_is_served_over_a_real_index_and_ends_in_order(node: StillNode)
         assert audit["conserved"]
         # A study that comes later is there at the next look; the connection is still open at the end.
         later = node.receive(2)
-        assert logs.short(later) in browser.get("/").text
+        assert logs.uid_hash(later) in browser.get("/").text
         assert web.stop() == 0
     assert "Traceback" not in web.output
 
 
-def test_it_says_that_it_is_ready_when_it_answers(node: StillNode, tmp_path: Path) -> None:
+def test_it_says_that_it_is_ready_when_it_answers(node: OfflineNode, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(60)
@@ -78,7 +78,7 @@ def test_it_says_that_it_is_ready_when_it_answers(node: StillNode, tmp_path: Pat
             assert body.wait(30) == 0
 
 
-def test_a_taken_port_is_one_sentence(node: StillNode) -> None:
+def test_a_taken_port_is_one_sentence(node: OfflineNode) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         answer = cli(

@@ -2,94 +2,44 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from dicom_node.config.sections import RetrievalSettings
-from dicom_node.dimse.transport import bind
-from dicom_node.store.analysis_records import KeptCase, KeptFinding, KeptImage, KeptReading, KeptSimilar
+from dicom_node.store.analysis_records import (
+    AnalysisRecord,
+    FindingRecord,
+    ImageRecord,
+    SimilarCaseRecord,
+    SimilarCasesRecord,
+)
 from dicom_node.store.states import StudyState
 from dicom_node.web.app import create_app
 from dicom_node.web.auth.accounts import Accounts, Role
+from tests.support.browser import Visit
 from tests.support.factories import chest, encoded, film, uid
-from tests.support.peers import until
-from tests.support.web_node import StillNode
+from tests.support.offline_node import OfflineNode
+from tests.support.web_server import served
 
 pytestmark = pytest.mark.peer
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-
-
-@contextlib.contextmanager
-def served(app: Any, port: int = 0) -> Iterator[str]:
-    """Serve an application in a thread; yields its address without a slash at its end."""
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-    listening = bind("127.0.0.1", port)
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    try:
-        until(lambda: server.started, 20, "uvicorn listening")
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        if room := getattr(app.state, "room", None):
-            room.changes.stop()
-        server.should_exit = True
-        thread.join(20)
-        listening.close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """One reader's browser: whatever it asked for, and whatever it complained of."""
-
-    def __init__(self, context: BrowserContext, address: str) -> None:
-        self.page: Page = context.new_page()
-        self.asked: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", self._asked)
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.address = address
-
-    def _asked(self, request: Request) -> None:
-        self.asked.append(request.url)
-
-    def go(self, path: str) -> Page:
-        self.page.goto(self.address + path)
-        return self.page
-
-    @property
-    def elsewhere(self) -> list[str]:
-        return [url for url in self.asked if not url.startswith((self.address, "data:", "blob:"))]
-
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[StillNode]:
-    one = StillNode(tmp_path / "data")
+def node(tmp_path: Path) -> Iterator[OfflineNode]:
+    one = OfflineNode(tmp_path / "data")
     yield one
     one.close()
 
 
 @pytest.fixture
-def visit(node: StillNode, chromium: Browser) -> Iterator[Visit]:
+def visit(node: OfflineNode, chromium: Browser) -> Iterator[Visit]:
     with served(create_app(node.settings)) as address:
         context = chromium.new_context(viewport={"width": 1280, "height": 800})
         yield Visit(context, address)
@@ -103,7 +53,7 @@ def hostile(study: int = 1) -> Any:
     )  # fmt: skip
 
 
-def test_a_study_appears_without_reload_and_hostile_text_stays_text(node: StillNode, visit: Visit) -> None:
+def test_a_study_appears_without_reload_and_hostile_text_stays_text(node: OfflineNode, visit: Visit) -> None:
     page = visit.go("/")
     expect(page.locator("#live-state")).to_have_text("live", timeout=20_000)
     expect(page.get_by_text("No study yet")).to_be_visible()
@@ -122,7 +72,7 @@ def test_a_study_appears_without_reload_and_hostile_text_stays_text(node: StillN
 
 
 def test_the_words_of_a_search_may_name_a_patient_and_stand_in_no_address(
-    node: StillNode, visit: Visit
+    node: OfflineNode, visit: Visit
 ) -> None:
     for number, description in ((1, "Thorax Meier"), (2, "Thorax Schulze"), (3, "Meier standing")):
         node.receive(number, ds=film(
@@ -155,7 +105,7 @@ def test_the_words_of_a_search_may_name_a_patient_and_stand_in_no_address(
     expect(rows).to_have_count(1)
     assert not [url for url in visit.asked if "meier" in url.lower()]
     page.get_by_label("Search").fill("schulze")
-    expect(page.get_by_text("No such study.")).to_be_visible()  # none of them is reported
+    expect(page.get_by_text("No study found.")).to_be_visible()  # none of them is reported
     page.get_by_role("link", name="5 all studies").click()
     expect(rows).to_have_count(1)
     page.get_by_label("Search").fill("")
@@ -163,27 +113,27 @@ def test_the_words_of_a_search_may_name_a_patient_and_stand_in_no_address(
     assert not visit.elsewhere
 
 
-def reading() -> KeptReading:
-    return KeptReading(
+def reading() -> AnalysisRecord:
+    return AnalysisRecord(
         model="tiny",
         model_version="1.0.0",
         parameters=("weights_sha256=1",),
         normality="absent",
         findings=(
-            KeptFinding("nodule", "Nodule", 0.75, 0.5, 0.4, "present", 0.6, 0.85),
-            KeptFinding("mass", "Mass", None, 0.001, 0.002, "absent"),
+            FindingRecord("nodule", "Nodule", 0.75, 0.5, 0.4, "present", 0.6, 0.85),
+            FindingRecord("mass", "Mass", None, 0.001, 0.002, "absent"),
         ),
-        images=(KeptImage(uid(1, 1), "frontal", "", ""),),
-        similar=KeptSimilar(
+        images=(ImageRecord(uid(1, 1), "frontal", "", ""),),
+        similar=SimilarCasesRecord(
             "reference",
-            (KeptCase("openi:CXR1", 0.91, ("Nodule",), "A nodule in the left apex."),),
+            (SimilarCaseRecord("openi:CXR1", 0.91, ("Nodule",), "A nodule in the left apex."),),
             0.5,
             disagrees=True,
         ),
     )
 
 
-def test_a_reader_agrees_by_keyboard_and_the_page_shows_it(node: StillNode, visit: Visit) -> None:
+def test_a_reader_agrees_by_keyboard_and_the_page_shows_it(node: OfflineNode, visit: Visit) -> None:
     node.finish(1, StudyState.REPORTED, reading=reading())
     page = visit.go("/studies/1")
     expect(page.get_by_role("row", name="Nodule").get_by_text("60–85 %")).to_be_visible()
@@ -210,7 +160,7 @@ def test_a_reader_agrees_by_keyboard_and_the_page_shows_it(node: StillNode, visi
     assert not visit.elsewhere
 
 
-def test_a_similar_case_opens_with_its_film(node: StillNode, chromium: Browser, tmp_path: Path) -> None:
+def test_a_similar_case_opens_with_its_film(node: OfflineNode, chromium: Browser, tmp_path: Path) -> None:
     Image.fromarray((chest(96, 80) * 255).astype(np.uint8)).save(tmp_path / "CXR1_IM-1.jpg")
     node.settings = node.settings.model_copy(update={"retrieval": RetrievalSettings(films=tmp_path)})
     node.finish(1, StudyState.REPORTED, reading=reading())
@@ -237,7 +187,7 @@ def test_a_similar_case_opens_with_its_film(node: StillNode, chromium: Browser, 
         context.close()
 
 
-def test_a_study_page_weighs_less_than_3_mb_without_the_film(node: StillNode, visit: Visit) -> None:
+def test_a_study_page_weighs_less_than_3_mb_without_the_film(node: OfflineNode, visit: Visit) -> None:
     node.finish(1, StudyState.REPORTED, films=[hostile()], reading=reading())
     addresses: dict[str, str] = {}
     weights: dict[str, int] = {}
@@ -259,7 +209,7 @@ def test_a_study_page_weighs_less_than_3_mb_without_the_film(node: StillNode, vi
 
 
 def test_a_reader_logs_in_looks_and_logs_out(tmp_path: Path, chromium: Browser) -> None:
-    node = StillNode(tmp_path / "data")
+    node = OfflineNode(tmp_path / "data")
     web = node.settings.web.model_copy(update={"login": True})
     node.settings = node.settings.model_copy(update={"web": web})
     Accounts(node.index.engine).add("rita", Role.READER, "correct horse battery")
@@ -267,7 +217,10 @@ def test_a_reader_logs_in_looks_and_logs_out(tmp_path: Path, chromium: Browser) 
     with served(create_app(node.settings)) as address:
         context = chromium.new_context()
         page = Visit(context, address).go("/studies/1")
-        for password, seen in (("wrong password", "do not fit"), ("correct horse battery", "rita")):
+        for password, seen in (
+            ("wrong password", "Wrong name or password"),
+            ("correct horse battery", "rita"),
+        ):
             page.get_by_label("Name").fill("rita")
             page.get_by_label("Password").fill(password)
             page.get_by_role("button", name="Log in").click()
@@ -282,7 +235,7 @@ def test_a_reader_logs_in_looks_and_logs_out(tmp_path: Path, chromium: Browser) 
     node.close()
 
 
-def test_a_file_is_uploaded_and_a_film_is_tried(node: StillNode, visit: Visit, tmp_path: Path) -> None:
+def test_a_file_is_uploaded_and_a_film_is_tried(node: OfflineNode, visit: Visit, tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(encoded(hostile(1)))
     Image.fromarray((chest(96, 80) * 255).astype(np.uint8)).save(tmp_path / "b.png")
     page = visit.go("/try")
@@ -294,7 +247,7 @@ def test_a_file_is_uploaded_and_a_film_is_tried(node: StillNode, visit: Visit, t
 
 
 @pytest.mark.parametrize("path", ["/", "/studies/1", "/try", "/cohort", "/health", "/access", "/nowhere"])
-def test_axe_finds_nothing_serious(node: StillNode, visit: Visit, path: str) -> None:
+def test_axe_finds_nothing_serious(node: OfflineNode, visit: Visit, path: str) -> None:
     node.finish(1, StudyState.REPORTED, reading=reading())
     node.finish(2, StudyState.FAILED, "no model could read it", results=0)
     page = visit.go(path)

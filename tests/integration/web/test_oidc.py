@@ -23,13 +23,14 @@ from dicom_node.config.sections import OidcSettings
 from dicom_node.errors import ConfigurationError
 from dicom_node.web.app import create_app
 from dicom_node.web.auth.accounts import Accounts, Role
-from dicom_node.web.auth.guard import HEADERS
-from dicom_node.web.auth.oidc_client import STATE_SECONDS, LoginFailed, Provider
-from tests.integration.web.test_browser import CHROMIUM, FLAGS, served
+from dicom_node.web.auth.oidc_client import STATE_SECONDS, LoginFailed, OidcClient
+from dicom_node.web.auth.security_middleware import SECURITY_HEADERS
+from tests.support.browser import CHROMIUM, FLAGS
+from tests.support.login import PASSWORD, csrf_token, log_in
+from tests.support.offline_node import OfflineNode
 from tests.support.oidc_issuer import CLIENT, SECRET, Issuer
 from tests.support.peers import free_port, until
-from tests.support.web_node import StillNode
-from tests.unit.web.test_request_auth import PASSWORD, log_in, token_in
+from tests.support.web_server import served
 
 pytestmark = pytest.mark.peer
 
@@ -37,8 +38,8 @@ PAGE = "http://reading.example"
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[StillNode]:
-    one = StillNode(tmp_path / "data")
+def node(tmp_path: Path) -> Iterator[OfflineNode]:
+    one = OfflineNode(tmp_path / "data")
     yield one
     one.close()
 
@@ -85,7 +86,7 @@ def provider() -> Iterator[str]:
         process.terminate()
 
 
-def with_provider(node: StillNode, address: str, **values: object) -> StillNode:
+def with_provider(node: OfflineNode, address: str, **values: object) -> OfflineNode:
     secret = node.settings.data_dir / "secret"
     secret.write_text(f"{SECRET}\n")
     settings = OidcSettings(
@@ -96,7 +97,7 @@ def with_provider(node: StillNode, address: str, **values: object) -> StillNode:
 
 
 @contextlib.contextmanager
-def page_of(node: StillNode) -> Iterator[TestClient]:
+def page_of(node: OfflineNode) -> Iterator[TestClient]:
     with TestClient(create_app(node.settings), base_url="http://localhost", follow_redirects=False) as one:
         yield one
 
@@ -126,7 +127,7 @@ def as_user(client: TestClient, sub: str, target: str = "/") -> httpx.Response:
 
 def logged_out(client: TestClient) -> str:
     """Where a logout leads."""
-    answer = client.post("/logout", data={"csrf": token_in(client.get("/").text)})
+    answer = client.post("/logout", data={"csrf": csrf_token(client.get("/").text)})
     assert answer.status_code == 303
     return answer.headers["Location"]
 
@@ -141,25 +142,25 @@ def link_in(text: str) -> str:
 MAPPED = {"role_claim": "realm_access.roles", "readers": ("radiology",), "admins": ("it",)}
 
 
-def test_a_reader_of_a_real_provider_comes_in_and_goes(node: StillNode, provider: str) -> None:
+def test_a_reader_of_a_real_provider_comes_in_and_goes(node: OfflineNode, provider: str) -> None:
     with page_of(with_provider(node, provider, **MAPPED)) as client:
         assert client.get("/").status_code == 303  # the page asks who they are, though on the loopback
         shown = client.get("/login")
         assert "Log in with your organisation" in shown.text
-        assert shown.headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]
+        assert shown.headers["Content-Security-Policy"] == SECURITY_HEADERS["Content-Security-Policy"]
         answer = as_user(client, "rita", "/cohort")
         assert (answer.status_code, answer.headers["Location"]) == (303, "/cohort")
         page = client.get("/cohort")
         assert page.status_code == 200
         assert "Rita" in page.text
         assert client.get("/access").status_code == 403
-        account = Accounts(node.index.engine).named("Rita")
+        account = Accounts(node.index.engine).find("Rita")
         assert account is not None
         assert account.role is Role.READER
         assert logged_out(client) == "/login/oidc/out"
         assert client.get("/cohort").status_code == 303
         onward = client.get("/login/oidc/out")
-        assert onward.headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]
+        assert onward.headers["Content-Security-Policy"] == SECURITY_HEADERS["Content-Security-Policy"]
         there = httpx.get(link_in(onward.text), trust_env=False)
         assert there.status_code == 200
         assert f"redirected to <code>{PAGE}/login</code>" in there.text
@@ -169,7 +170,7 @@ def test_a_reader_of_a_real_provider_comes_in_and_goes(node: StillNode, provider
         assert "login" in seen.text
 
 
-def test_who_has_no_role_stays_out_and_a_refusal_is_said(node: StillNode, provider: str) -> None:
+def test_who_has_no_role_stays_out_and_a_refusal_is_said(node: OfflineNode, provider: str) -> None:
     with page_of(with_provider(node, provider, **MAPPED)) as client:
         answer = as_user(client, "mallory")
         assert answer.status_code == 403
@@ -180,17 +181,17 @@ def test_who_has_no_role_stays_out_and_a_refusal_is_said(node: StillNode, provid
         state = parse_qs(urlsplit(begun(client)).query)["state"][0]
         assert denied.status_code in (302, 400)
         answer = client.get("/login/oidc/back", params={"error": "access_denied", "state": state})
-        assert (answer.status_code, "did not let you in" in answer.text) == (401, True)
+        assert (answer.status_code, "refused the login" in answer.text) == (401, True)
 
 
-def test_the_provider_says_who_is_what_each_time(node: StillNode, issuer: Issuer) -> None:
+def test_the_provider_says_who_is_what_each_time(node: OfflineNode, issuer: Issuer) -> None:
     accounts = Accounts(node.index.engine)
     with page_of(with_provider(node, issuer.address)) as client:
         issuer.claims["roles"] = "dicom-node-admin"  # one, and not in a list
         assert came_back(client).status_code == 303
         assert client.get("/access").status_code == 200
         (account,) = accounts.all()
-        token = accounts.begin(account, None)
+        token = accounts.begin_session(account, None)
         issuer.claims |= {"roles": ["dicom-node-reader"], "preferred_username": "rita.married"}
         assert came_back(client).status_code == 303
         assert client.get("/access").status_code == 403
@@ -200,16 +201,16 @@ def test_the_provider_says_who_is_what_each_time(node: StillNode, issuer: Issuer
         with page_of(node) as elsewhere:
             assert came_back(elsewhere).status_code == 403
         assert client.get("/").status_code == 303
-        assert accounts.holder(token, "token") is None
+        assert accounts.find_by_token(token, "token") is None
 
 
-def test_nobody_becomes_somebody_else_by_name(node: StillNode, issuer: Issuer) -> None:
+def test_nobody_becomes_somebody_else_by_name(node: OfflineNode, issuer: Issuer) -> None:
     accounts = Accounts(node.index.engine)
     accounts.add("rita", Role.ADMIN, PASSWORD)
     with page_of(with_provider(node, issuer.address)) as client:
         answer = came_back(client)
         assert answer.status_code == 403
-        assert "there is an account" in answer.text
+        assert "already exists" in answer.text
         issuer.claims["preferred_username"] = "carla"
         assert came_back(client).status_code == 303
         issuer.claims["sub"] = "2"
@@ -219,7 +220,7 @@ def test_nobody_becomes_somebody_else_by_name(node: StillNode, issuer: Issuer) -
             assert log_in(local, "rita") == 303
 
 
-def test_what_the_token_lacks_is_asked_of_user_info(node: StillNode, issuer: Issuer) -> None:
+def test_what_the_token_lacks_is_asked_of_user_info(node: OfflineNode, issuer: Issuer) -> None:
     accounts = Accounts(node.index.engine)
     with page_of(with_provider(node, issuer.address, role_claim="access.roles")) as client:
         issuer.named = {"userinfo_endpoint": f"http://127.0.0.1:{free_port()}/"}
@@ -239,7 +240,7 @@ def test_what_the_token_lacks_is_asked_of_user_info(node: StillNode, issuer: Iss
         }
 
 
-def test_the_user_info_of_somebody_else_lets_nobody_in(node: StillNode, issuer: Issuer) -> None:
+def test_the_user_info_of_somebody_else_lets_nobody_in(node: OfflineNode, issuer: Issuer) -> None:
     issuer.claims = {"roles": None}
     issuer.named = {"userinfo_endpoint": f"{issuer.address}/info"}
     with page_of(with_provider(node, issuer.address)) as client:
@@ -252,7 +253,7 @@ def test_the_user_info_of_somebody_else_lets_nobody_in(node: StillNode, issuer: 
         assert Accounts(node.index.engine).all() == []
 
 
-def test_a_logout_goes_on_to_the_provider_that_has_one(node: StillNode, issuer: Issuer) -> None:
+def test_a_logout_goes_on_to_the_provider_that_has_one(node: OfflineNode, issuer: Issuer) -> None:
     Accounts(node.index.engine).add("ada", Role.ADMIN, PASSWORD)
     with page_of(with_provider(node, issuer.address)) as client:
         issuer.named = {"end_session_endpoint": f"{issuer.address}/end?tenant=1"}
@@ -274,7 +275,7 @@ def test_a_logout_goes_on_to_the_provider_that_has_one(node: StillNode, issuer: 
         assert logged_out(client) == "/login"
 
 
-def test_a_provider_that_is_away_keeps_nobody_from_logging_out(node: StillNode, issuer: Issuer) -> None:
+def test_a_provider_that_is_away_keeps_nobody_from_logging_out(node: OfflineNode, issuer: Issuer) -> None:
     with page_of(with_provider(node, issuer.address)) as client:
         assert came_back(client).status_code == 303
         with page_of(with_provider(node, f"http://127.0.0.1:{free_port()}")) as later:
@@ -284,7 +285,7 @@ def test_a_provider_that_is_away_keeps_nobody_from_logging_out(node: StillNode, 
             assert later.get("/").headers["Location"].startswith("/login")
 
 
-def test_a_browser_is_logged_out_here_and_there(node: StillNode, issuer: Issuer) -> None:
+def test_a_browser_is_logged_out_here_and_there(node: OfflineNode, issuer: Issuer) -> None:
     port = free_port()
     page_url = f"http://127.0.0.1:{port}"
     issuer.named = {"end_session_endpoint": f"{issuer.address}/end"}
@@ -332,7 +333,7 @@ OTHER = RSAKey.generate_key(2048, {"kid": "one"})
     ],
 )
 def test_a_token_that_cannot_be_trusted_lets_nobody_in(
-    node: StillNode, issuer: Issuer, lie: Callable[[Issuer], None]
+    node: OfflineNode, issuer: Issuer, lie: Callable[[Issuer], None]
 ) -> None:
     with page_of(with_provider(node, issuer.address)) as client:
         lie(issuer)
@@ -342,11 +343,11 @@ def test_a_token_that_cannot_be_trusted_lets_nobody_in(
         assert Accounts(node.index.engine).all() == []
 
 
-def test_a_login_comes_back_to_the_browser_that_began_it(node: StillNode, issuer: Issuer) -> None:
+def test_a_login_comes_back_to_the_browser_that_began_it(node: OfflineNode, issuer: Issuer) -> None:
     with page_of(with_provider(node, issuer.address)) as client, page_of(node) as victim:
         back = sent_back(httpx.get(begun(client), trust_env=False))
         victim.get("/login")
-        assert "begin again" in victim.get(back).text
+        assert "start again" in victim.get(back).text
         for state in ("", "a.b.c.d", "1.2", "x" * 4000, "é.é"):
             answer = client.get("/login/oidc/back", params={"code": "x", "state": state})
             assert answer.status_code in (401, 429)
@@ -354,17 +355,17 @@ def test_a_login_comes_back_to_the_browser_that_began_it(node: StillNode, issuer
         assert client.get(back).status_code == 429
 
 
-def test_a_state_lasts_ten_minutes_and_a_code_is_taken_once(node: StillNode, issuer: Issuer) -> None:
-    provider = Provider(with_provider(node, issuer.address).settings.oidc, b"k" * 32, clock=lambda: now)
+def test_a_state_lasts_ten_minutes_and_a_code_is_taken_once(node: OfflineNode, issuer: Issuer) -> None:
+    provider = OidcClient(with_provider(node, issuer.address).settings.oidc, b"k" * 32, clock=lambda: now)
     now = 1000.0
-    state = parse_qs(urlsplit(provider.begin("cookie", "/studies/1")).query)["state"][0]
+    state = parse_qs(urlsplit(provider.authorization_url("cookie", "/studies/1")).query)["state"][0]
     now += STATE_SECONDS
-    assert provider.target("cookie", state) == "/studies/1"
+    assert provider.read_target("cookie", state) == "/studies/1"
     with pytest.raises(LoginFailed):
-        provider.target("another", state)
+        provider.read_target("another", state)
     now += 1
     with pytest.raises(LoginFailed):
-        provider.target("cookie", state)
+        provider.read_target("cookie", state)
     with page_of(node) as client:
         back = sent_back(httpx.get(begun(client), trust_env=False))
         assert client.get(back).status_code == 303
@@ -375,7 +376,7 @@ def test_a_state_lasts_ten_minutes_and_a_code_is_taken_once(node: StillNode, iss
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example/", "/\\evil.example", "evil"])
-def test_no_login_leads_to_another_site(node: StillNode, issuer: Issuer, target: str) -> None:
+def test_no_login_leads_to_another_site(node: OfflineNode, issuer: Issuer, target: str) -> None:
     with page_of(with_provider(node, issuer.address)) as client:
         asked = parse_qs(urlsplit(begun(client, target)).query)
         assert asked["redirect_uri"] == [f"{PAGE}/login/oidc/back"]  # whatever the browser calls the page
@@ -384,7 +385,7 @@ def test_no_login_leads_to_another_site(node: StillNode, issuer: Issuer, target:
         assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
 
 
-def test_without_the_provider_a_sentence_is_shown_and_passwords_work(node: StillNode) -> None:
+def test_without_the_provider_a_sentence_is_shown_and_passwords_work(node: OfflineNode) -> None:
     Accounts(node.index.engine).add("rita", Role.READER, PASSWORD)
     with page_of(with_provider(node, f"http://127.0.0.1:{free_port()}")) as client:
         answer = client.get("/login/oidc")
@@ -392,7 +393,7 @@ def test_without_the_provider_a_sentence_is_shown_and_passwords_work(node: Still
         assert log_in(client, "rita") == 303
 
 
-def test_a_missing_secret_is_said_at_the_start(node: StillNode, issuer: Issuer) -> None:
+def test_a_missing_secret_is_said_at_the_start(node: OfflineNode, issuer: Issuer) -> None:
     with_provider(node, issuer.address)
     (node.settings.data_dir / "secret").unlink()
     with pytest.raises(ConfigurationError, match="client_secret_file"):

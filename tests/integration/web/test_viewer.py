@@ -23,13 +23,13 @@ from pydicom.dataset import Dataset
 
 from dicom_node import web
 from dicom_node.results.image.overlay import colours
-from dicom_node.store.analysis_records import KeptFinding, KeptImage, KeptMap, KeptReading
+from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, HeatMapRecord, ImageRecord
 from dicom_node.store.states import StudyState
 from dicom_node.web.app import create_app
-from dicom_node.web.auth.guard import HEADERS
-from tests.integration.web.test_browser import served
+from dicom_node.web.auth.security_middleware import SECURITY_HEADERS
 from tests.support.factories import chest, film, uid
-from tests.support.web_node import StillNode
+from tests.support.offline_node import OfflineNode
+from tests.support.web_server import served
 
 pytestmark = pytest.mark.peer
 
@@ -101,7 +101,7 @@ class Study:
         async def guard(request: Request, call: Callable[[Request], Any]) -> Response:
             self.asked.append(request.url.path)
             response: Response = await call(request)
-            response.headers.update(HEADERS)
+            response.headers.update(SECURITY_HEADERS)
             return response
 
         @app.get("/")
@@ -523,7 +523,7 @@ def test_a_large_film_is_there_soon_and_the_viewer_is_light(start: Callable[...,
 def test_films_and_heat_maps_that_come_while_the_page_is_open_are_there(
     start: Callable[..., Browser], tmp_path: Path
 ) -> None:
-    node = StillNode(tmp_path / "data")
+    node = OfflineNode(tmp_path / "data")
     node.receive(1)
     browser = start(NO_GL)
     with served(create_app(node.settings)) as address:
@@ -534,14 +534,17 @@ def test_films_and_heat_maps_that_come_while_the_page_is_open_are_there(
         expect(one.page.get_by_label("Opacity")).to_be_hidden()
         one.page.keyboard.press("i")
         seen = shade(one.greys(), 0.5, 0.5)
-        kept = KeptReading(
+        kept = AnalysisRecord(
             model="tiny",
             model_version="1.0.0",
             parameters=(),
             normality="absent",
-            findings=(KeptFinding("nodule", "Nodule", 0.7, 0.9, 0.4, "present"),),
-            images=(KeptImage(uid(1, 1), "frontal", "", ""), KeptImage(uid(1, 2), "lateral", "", "")),
-            maps=(KeptMap("nodule", uid(1, 1), "Grad-CAM"), KeptMap("nodule", uid(1, 2), "Grad-CAM")),
+            findings=(FindingRecord("nodule", "Nodule", 0.7, 0.9, 0.4, "present"),),
+            images=(ImageRecord(uid(1, 1), "frontal", "", ""), ImageRecord(uid(1, 2), "lateral", "", "")),
+            maps=(
+                HeatMapRecord("nodule", uid(1, 1), "Grad-CAM"),
+                HeatMapRecord("nodule", uid(1, 2), "Grad-CAM"),
+            ),
             maps_file=node.data_dir.maps.keep([spot(64, 64, 0.5, 0.3), spot(64, 64, 0.4, 0.4)]),
         )
         node.finish(1, StudyState.REPORTED, films=[second_film()], reading=kept)
@@ -570,16 +573,16 @@ def second_film() -> Dataset:
 def test_the_study_page_shows_its_film_and_where_a_finding_was_seen(
     start: Callable[..., Browser], tmp_path: Path
 ) -> None:
-    node = StillNode(tmp_path / "data")
+    node = OfflineNode(tmp_path / "data")
     seen = film(study=1, window=(2048, 3000), SOPInstanceUID=uid(1, 1))
-    kept = KeptReading(
+    kept = AnalysisRecord(
         model="tiny",
         model_version="1.0.0",
         parameters=(),
         normality="absent",
-        findings=(KeptFinding("nodule", "Nodule", 0.7, 0.9, 0.4, "present"),),
-        images=(KeptImage(uid(1, 1), "frontal", "", ""),),
-        maps=(KeptMap("nodule", uid(1, 1), "Grad-CAM"),),
+        findings=(FindingRecord("nodule", "Nodule", 0.7, 0.9, 0.4, "present"),),
+        images=(ImageRecord(uid(1, 1), "frontal", "", ""),),
+        maps=(HeatMapRecord("nodule", uid(1, 1), "Grad-CAM"),),
         maps_file=node.data_dir.maps.keep([spot(128, 112, 0.5, 0.3)]),
     )
     node.finish(1, StudyState.REPORTED, films=[seen], reading=kept)

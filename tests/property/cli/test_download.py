@@ -1,4 +1,4 @@
-"""However often a connection breaks, and wherever: the file that arrives is the file that is served."""
+"""Downloads over connections that break anywhere and often: the file arrives unchanged."""
 
 from __future__ import annotations
 

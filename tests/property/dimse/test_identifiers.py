@@ -21,7 +21,7 @@ from dicom_node.dimse.server.identifiers import (
     MAX_DEPTH,
     MAX_ELEMENTS,
     Identifiers,
-    Unacceptable,
+    RefusedInstance,
     elements,
     read_identifiers,
     uid_of,
@@ -91,14 +91,14 @@ def test_what_pydicom_writes_is_read_as_it_is(ds: Dataset, identifiers: Identifi
 def test_a_data_set_that_ends_early_is_never_taken(ds: Dataset, syntax: str, data: st.DataObject) -> None:
     content = encode(film(ds), syntax)
     missing = data.draw(st.integers(1, 39))  # with its header, the last element takes 40 at least
-    with pytest.raises(Unacceptable) as caught:
+    with pytest.raises(RefusedInstance) as caught:
         read_identifiers(content[:-missing], 0, syntax)
     assert caught.value.status in (Status.TRUNCATED, Status.MISSING_UID)
 
 
 @given(st.binary(max_size=2000), st.sampled_from(SYNTAXES))
 def test_any_bytes_are_refused_with_a_reason(content: bytes, syntax: str) -> None:
-    with pytest.raises(Unacceptable) as caught:
+    with pytest.raises(RefusedInstance) as caught:
         read_identifiers(content, 0, syntax)
     assert 0 < len(str(caught.value)) <= 64
     assert caught.value.status >> 8 == 0xC0
@@ -111,7 +111,7 @@ def test_any_byte_may_be_wrong(ds: Dataset, syntax: str, data: st.DataObject) ->
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     try:
         identifiers = read_identifiers(content, 0, syntax)
-    except Unacceptable:
+    except RefusedInstance:
         return
     assert all(uid_of(getattr(identifiers, name).encode()) for name in Identifiers.__slots__[:4])
 
@@ -155,7 +155,7 @@ def test_encapsulated_frames_are_stepped_over_and_their_delimiter_may_be_missing
     for content in (head + items + end, head + items, head + items + end + b"whatever follows"):
         assert read_identifiers(content, 0, ExplicitVRLittleEndian) == UIDS
     for cut in (1, 6, 7):
-        with pytest.raises(Unacceptable, match="ends inside"):
+        with pytest.raises(RefusedInstance, match="ends inside"):
             read_identifiers((head + items)[:-cut], 0, ExplicitVRLittleEndian)
 
 
@@ -173,19 +173,19 @@ def test_a_sequence_within_an_unknown_value_is_implicit() -> None:
 def test_nesting_has_an_end(depth: int) -> None:
     opening = struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
     opening += struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
-    with pytest.raises(Unacceptable, match="nested deeper"):
+    with pytest.raises(RefusedInstance, match="nested deeper"):
         read_identifiers(opening * depth, 0, ExplicitVRLittleEndian)
 
 
 def test_the_number_of_elements_has_an_end() -> None:
     content = struct.pack("<HH2sH", 0x0009, 0x1001, b"LO", 0) * (20 * MAX_ELEMENTS)
     begun = time.perf_counter()
-    with pytest.raises(Unacceptable, match="more than"):
+    with pytest.raises(RefusedInstance, match="more than"):
         read_identifiers(content, 0, ExplicitVRLittleEndian)
     assert time.perf_counter() - begun < 10
 
 
 def test_an_identifier_that_stands_twice_is_refused() -> None:
     content = encode(film(Dataset()), ExplicitVRLittleEndian)
-    with pytest.raises(Unacceptable, match="stands twice"):
+    with pytest.raises(RefusedInstance, match="stands twice"):
         read_identifiers(content[:34] + content, 0, ExplicitVRLittleEndian)

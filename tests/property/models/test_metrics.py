@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from models.evaluation import metrics
-from models.evaluation.bootstrap import draw, resample
+from models.evaluation.bootstrap import resample_metrics, resampling_weights
 from models.labels.calibration import best_threshold
 
 
@@ -69,7 +69,7 @@ def test_the_calibration_error_is_within_0_and_1_and_0_for_the_truth_itself(samp
 @given(samples(), st.floats(0, 1))
 def test_operating_points(sample, wanted):
     false, true, _ = roc_curve(*sample, drop_intermediate=False)
-    curve = metrics.curve(*sample)
+    curve = metrics.threshold_curve(*sample)
     assert curve.sensitivity_at(wanted)[0] == pytest.approx(true[1 - false >= wanted - 1e-9].max())
     assert curve.specificity_at(wanted)[0] == pytest.approx((1 - false[true >= wanted - 1e-9]).max())
 
@@ -77,15 +77,15 @@ def test_operating_points(sample, wanted):
 @settings(deadline=None)
 @given(samples())
 def test_brier(sample):
-    assert metrics.brier(*sample) == pytest.approx(brier_score_loss(*sample))
+    assert metrics.brier_score(*sample) == pytest.approx(brier_score_loss(*sample))
 
 
 @settings(deadline=None)
 @given(samples(), st.integers(0, 1000))
 def test_what_is_drawn_is_what_the_copies_would_give(sample, seed):
     truth, scores = sample
-    weights = draw(np.arange(len(truth)), seed=seed, resamplings=3)
-    drawn = resample(truth, scores, scores >= 0.5, weights)
+    weights = resampling_weights(np.arange(len(truth)), seed=seed, resamplings=3)
+    drawn = resample_metrics(truth, scores, scores >= 0.5, weights)
     for column, counts in enumerate(weights.T.astype(int)):
         copies = np.repeat(truth, counts), np.repeat(scores, counts)
         if copies[0].all() or not copies[0].any():

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from dicom_node.cli.app import app
+from dicom_node.errors import NodeError
 from tests.support import factories
 from tests.support.peers import cli
 
@@ -17,16 +23,21 @@ COMMANDS = (
     "replay",
     "validate",
     "analyze",
-    "prompt",
+    "zero-shot",
     "send",
     "echo",
     "doctor",
     "train",
     "evaluate",
-    "data",
+    "dataset",
+    "cases",
     "config",
     "users",
 )
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
 
 
 def test_the_help_names_every_command_and_no_inner_one() -> None:
@@ -34,6 +45,40 @@ def test_the_help_names_every_command_and_no_inner_one() -> None:
     assert all(command in text for command in COMMANDS)
     assert "child" not in text
     assert "RESEARCH USE ONLY" in text
+
+
+@pytest.mark.parametrize(("old", "new"), [("index", "cases"), ("data", "dataset"), ("prompt", "zero-shot")])
+class TestRenamedCommands:
+    def test_the_old_name_works_and_one_line_names_the_new_one(self, old: str, new: str) -> None:
+        before, now = run(old, "--help"), run(new, "--help")
+        assert (before.exit_code, before.stdout) == (now.exit_code, now.stdout) == (0, now.stdout)
+        assert f" {new} " in now.stdout
+        assert now.stderr == ""
+        (line,) = before.stderr.splitlines()
+        assert f"`dicom-node {old}` is now `dicom-node {new}`" in line
+
+    def test_the_old_name_takes_the_same_arguments(self, old: str, new: str) -> None:
+        words = {
+            "cases": ("verify", "nowhere", "--json"),
+            "dataset": ("padchest", "--json"),
+            "zero-shot": ("film.png", "--bundle", "nowhere", "-f", "edema", "--json"),
+        }[new]
+        before, now = run(old, *words), run(new, *words)
+        assert isinstance(now.exception, NodeError)
+        assert (type(before.exception), str(before.exception)) == (type(now.exception), str(now.exception))
+        assert before.stdout == now.stdout == ""
+
+    def test_only_the_new_name_is_listed(self, old: str, new: str) -> None:
+        listed = re.findall(r"^│ (\S+) ", run("--help").stdout, re.MULTILINE)
+        assert new in listed
+        assert old not in listed
+
+
+def test_the_program_starts_without_the_libraries_of_its_commands() -> None:
+    script = "import sys, dicom_node.cli.app; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    heavy = {"torch", "models", "worker", "orthanc", "celery", "fastapi", "sklearn", "matplotlib", "monai"}
+    assert heavy.isdisjoint(loaded.stdout.split())
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -57,8 +102,8 @@ def test_settings_are_shown_with_the_values_in_force_and_without_passwords(tmp_p
     ("words", "code", "sentence"),
     [
         (["--config", "/nonexistent.toml", "config", "check"], 2, "No such file"),
-        (["status"], 1, "no index there"),
-        (["retry"], 1, "no index there"),
+        (["status"], 1, "there is no database"),
+        (["retry"], 1, "there is no database"),
         (["analyze", "/nonexistent"], 1, "no such file or folder"),
         (["send", "/etc/hostname", "--to", "nowhere"], 2, "AE@HOST:PORT"),
         (["worker"], 2, "broker_url is not set"),

@@ -1,4 +1,4 @@
-"""``dicom-node index``: built, extended, verified, asked and measured from the command line."""
+"""``cases``: an index is built, extended, verified, searched and measured."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from typer.testing import CliRunner, Result
 from dicom_node.cli.app import app
 from dicom_node.errors import ConfigurationError, NodeError
 from models.retrieval.index import CASES, VECTORS
-from models.retrieval.report_labeler import load_reader
+from models.retrieval.report_labeler import load_labeler
 from tests.support import factories
-from tests.support.retrieval_cases import REPORTS, write_joint
-from tests.unit.models.conftest import draw, write_openi
+from tests.support.drawn_index import REPORTS, write_joint
+from tests.support.drawn_studies import draw_film
+from tests.support.openi_folder import write_openi
 
 
 def run(*words: str | Path) -> Result:
-    return CliRunner().invoke(app, ["index", *map(str, words)])
+    return CliRunner().invoke(app, ["cases", *map(str, words)])
 
 
 def done(*words: str | Path) -> Result:
@@ -61,7 +62,7 @@ def index(bundle: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     path = tmp_path / "film.png"
-    Image.fromarray((draw(64, 64, 10) * 255).astype(np.uint8)).save(path)
+    Image.fromarray((draw_film(64, 64, 10) * 255).astype(np.uint8)).save(path)
     return path
 
 
@@ -173,7 +174,5 @@ def test_figures_go_to_a_file_and_a_table(bundle: Path, root: Path, tmp_path: Pa
 
 def test_a_reader_of_reports_is_learnt(root: Path, tmp_path: Path):
     file = tmp_path / "reader.safetensors"
-    assert (
-        "labels off reports, learnt from openi train" in done("learn", "--root", root, "--out", file).output
-    )
-    assert len(load_reader(file).keys) > 4
+    assert "labels, trained on openi train" in done("learn", "--root", root, "--out", file).output
+    assert len(load_labeler(file).keys) > 4

@@ -1,4 +1,4 @@
-"""``data``: collections are brought after the terms were accepted, unpacked, and counted."""
+"""``dataset``: collections are downloaded after their terms are accepted, unpacked, and counted."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dicom_node.cli.app import app
-from dicom_node.cli.collections import COLLECTIONS
+from dicom_node.cli.published_collections import COLLECTIONS
 from dicom_node.errors import ConfigurationError, NodeError
 from models.data import readers
-from tests.support.file_server import Web, serving
+from tests.support.file_server import FileServer, serving
+from tests.support.nih_folder import write_nih
+from tests.support.openi_folder import write_pngs, write_reports
 from tests.support.peers import cli, free_port
-from tests.unit.models.data.test_nih import write_official
-from tests.unit.models.data.test_openi import write_pngs, write_reports
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(app, ["data", *words])
+    return CliRunner().invoke(app, ["dataset", *words])
 
 
 def pack(folder: Path, archive: Path, inside: str = "") -> Path:
@@ -37,7 +37,7 @@ def pack(folder: Path, archive: Path, inside: str = "") -> Path:
 
 
 @pytest.fixture
-def web(tmp_path: Path) -> Iterator[Web]:
+def web(tmp_path: Path) -> Iterator[FileServer]:
     """The films of Open-i on a server."""
     served = tmp_path / "served"
     served.mkdir()
@@ -66,16 +66,16 @@ def test_every_data_set_that_can_be_read_can_be_brought():
     assert set(COLLECTIONS) == set(readers.DATASETS)
 
 
-def test_nothing_is_downloaded_before_the_terms_are_accepted(web: Web, root: Path):
+def test_nothing_is_downloaded_before_the_terms_are_accepted(web: FileServer, root: Path):
     done = run("openi", "--root", str(root), "--mirror", web.url)
     assert isinstance(done.exception, ConfigurationError)
     assert "holds reports but no film" in str(done.exception)
-    assert "missing: NLMCXR_png.tgz; --accept-terms downloads" in str(done.exception)
+    assert "missing: NLMCXR_png.tgz; give --accept-terms to download" in str(done.exception)
     assert "CC BY-NC-ND 4.0" in done.stderr
     assert web.asked == []
 
 
-def test_what_is_missing_is_downloaded_unpacked_and_counted(web: Web, root: Path):
+def test_what_is_missing_is_downloaded_unpacked_and_counted(web: FileServer, root: Path):
     found = counts("openi", root, "--accept-terms", "--mirror", web.url)
     assert [path for path, _ in web.asked] == ["/NLMCXR_png.tgz"]
     assert len(list((root / "NLMCXR_png").glob("*.png"))) == 45
@@ -98,10 +98,10 @@ def test_without_a_way_to_the_server_the_files_to_bring_are_named(root: Path):
     assert isinstance(done.exception, NodeError)
     sentence = str(done.exception)
     assert "cannot be reached (Connection refused)" in sentence
-    assert f"bring NLMCXR_png.tgz from https://openi.nlm.nih.gov/faq#collection into {root}" in sentence
+    assert f"copy NLMCXR_png.tgz from https://openi.nlm.nih.gov/faq#collection into {root}" in sentence
 
 
-def test_a_folder_with_an_index_is_counted_and_nothing_is_brought(web: Web, tmp_path: Path):
+def test_a_folder_with_an_index_is_counted_and_nothing_is_brought(web: FileServer, tmp_path: Path):
     write_pngs(tmp_path / "openi" / "images", 2)
     (tmp_path / "openi" / "index.csv").write_text(
         "file,uid,mesh_major,split,projection\nCXR2_IM-0002-1001.png,2,Nodule,test,Frontal\n"
@@ -124,7 +124,7 @@ def test_a_folder_with_an_index_is_counted_and_nothing_is_brought(web: Web, tmp_
     ]
 
 
-def test_the_table_for_a_person_holds_what_the_json_does(web: Web, root: Path):
+def test_the_table_for_a_person_holds_what_the_json_does(web: FileServer, root: Path):
     found = counts("openi", root, "--accept-terms", "--mirror", web.url)
     shown = run("openi", "--root", str(root)).stdout
     lines = [line.split() for line in shown.splitlines()]
@@ -137,14 +137,14 @@ def test_tables_without_an_address_are_asked_for_before_anything_is_downloaded(t
     done = run("nih", "--root", str(tmp_path), "--accept-terms")
     assert isinstance(done.exception, NodeError)
     assert (
-        "no lasting address is known of Data_Entry_2017_v2020.csv, train_val_list.txt, test_list.txt: bring "
+        "no permanent address is known of Data_Entry_2017_v2020.csv, train_val_list.txt, test_list.txt: copy "
         f"it from https://nihcc.app.box.com/v/ChestXray-NIHCC into {tmp_path}" in str(done.exception)
     )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_archives_that_were_brought_are_unpacked_and_what_is_missing_is_told(tmp_path: Path):
-    write_official(tmp_path, "Data_Entry_2017.csv")
+    write_nih(tmp_path, "Data_Entry_2017.csv")
     for number in ("001", "002"):
         pack(tmp_path / f"images_{number}" / "images", tmp_path / f"images_{number}.tar.gz", "images")
         (tmp_path / f"images_{number}").rmdir()
@@ -163,7 +163,7 @@ def test_archives_that_were_brought_are_unpacked_and_what_is_missing_is_told(tmp
     assert sum(split["films"] for split in counts("nih", tmp_path)["splits"].values()) == 40
 
 
-def test_an_archive_that_is_damaged_leaves_no_half_folder(web: Web, root: Path):
+def test_an_archive_that_is_damaged_leaves_no_half_folder(web: FileServer, root: Path):
     whole = (web.folder / "NLMCXR_png.tgz").read_bytes()
     (root / "NLMCXR_png.tgz").write_bytes(whole[: len(whole) * 2 // 3])
     done = run("openi", "--root", str(root))
@@ -187,12 +187,12 @@ def test_an_archive_that_reaches_out_of_its_folder_is_refused(root: Path, name: 
 
 
 def test_a_disk_without_room_is_told_before_the_download(
-    web: Web, root: Path, monkeypatch: pytest.MonkeyPatch
+    web: FileServer, root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=70_000_000_000))
     done = run("openi", "--root", str(root), "--films", "dicom", "--accept-terms", "--mirror", web.url)
     assert isinstance(done.exception, NodeError)
-    assert "80.7 GB are to come, but only 70.0 GB are free" in str(done.exception)
+    assert "the download needs 80.7 GB, but only 70.0 GB are free" in str(done.exception)
     assert web.asked == []
 
 
@@ -211,7 +211,7 @@ def test_wrong_words_are_one_sentence(words: Sequence[str], sentence: str):
 
 
 def test_a_mistake_is_one_line_and_an_exit_code(tmp_path: Path):
-    done = cli("data", "nih", "--root", str(tmp_path))
+    done = cli("dataset", "nih", "--root", str(tmp_path))
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Wang et al., ChestX-ray8" in done.stderr

@@ -8,15 +8,16 @@ import typer
 from typer.testing import CliRunner
 
 from dicom_node.cli import doctor as module
-from dicom_node.cli.checks import Check, installed, storage
-from dicom_node.cli.doctor import doctor, examine
+from dicom_node.cli.checks import installed, storage
+from dicom_node.cli.checks.check import Check
+from dicom_node.cli.doctor import doctor, run_checks
 from dicom_node.config.settings import load_settings
-from tests.support.host import settings_for
+from tests.support.doctor import settings_for
 
 
 def test_everything_is_looked_at_and_nothing_is_changed(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "data")
-    names = [check.name for check in examine(settings)]
+    names = [check.name for check in run_checks(settings)]
     assert len(set(names)) == len(names)
     assert {
         "dicom-node", "python", "extra worker", "extra embedded", "extra postgresql", "extra train",
@@ -44,7 +45,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     }.items():
         monkeypatch.setenv(f"DICOM_NODE_{name}", str(value))
     monkeypatch.setattr(module, "settings_of", lambda _ctx: load_settings())
-    monkeypatch.setattr(module, "LOOKS", (installed.python, storage.data_dir))
+    monkeypatch.setattr(module, "CHECKS", (installed.python, storage.data_dir))
     one_command = typer.Typer()
     one_command.command()(doctor)
     return one_command
@@ -79,7 +80,7 @@ def test_markup_in_what_was_found_is_printed_as_it_is(
     app: typer.Typer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        module, "LOOKS", (lambda _: [Check("x", ok=None, found="[red]no[/red]", remedy="[[a]]")],)
+        module, "CHECKS", (lambda _: [Check("x", ok=None, found="[red]no[/red]", remedy="[[a]]")],)
     )
     answer = CliRunner().invoke(app, [])
     assert "[red]no[/red]" in answer.stdout

@@ -1,4 +1,4 @@
-"""``evaluate`` from the command line: what it prints, writes, and refuses."""
+"""``evaluate``: its printed and written figures, and its errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 
 from models.bundles.bundle import Bundle, write_bundle
 from tests.support.model_families import write_family
-from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network, write_openi
+from tests.support.openi_folder import write_openi
+from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""``explain`` and ``evaluate --explanations`` from the command line."""
+"""``explain`` and ``evaluate --explanations``: image files, figures and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from models.bundles.bundle import Bundle, read_bundle, write_bundle
 from tests.support import factories
 from tests.support.model_families import write_family
-from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network, write_openi
+from tests.support.openi_folder import write_openi
+from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""``dicom-node models``: what is installed, whether it is whole, and encoders from a hub or by hand."""
+"""``models``: bundles are listed, shown and verified; encoders are downloaded or copied by hand."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from typer.testing import CliRunner, Result
 
 from dicom_node.cli.models import app
 from dicom_node.errors import NodeError
-from models.pretrained.encoders import read_encoder, recommended
+from models.pretrained.encoders import read_encoder, recommended_encoders
 from tests.support.model_families import write_family
 from tests.support.peers import cli, free_port
 from tests.support.published_weights import dense, write_bert
-from tests.unit.models.bundles.test_bundle import edit, seal
+from tests.support.tiny_bundle import replace_text, reseal
 
 CLINICAL = "emilyalsentzer/Bio_ClinicalBERT"
 
@@ -59,7 +59,7 @@ def test_bundles_and_encoders_are_listed(cache: Path):
     assert 0.5 < row["test_auc"] < 1
     assert row["bytes"] == sum(file.stat().st_size for file in Path(row["path"]).iterdir())
     encoders = {row["encoder"]: row for row in listed["encoders"]}
-    assert encoders.keys() == recommended().keys()
+    assert encoders.keys() == recommended_encoders().keys()
     assert {name for name, row in encoders.items() if row["pulled"]} == {CLINICAL}
     assert encoders[CLINICAL]["kind"] == "bert"
     assert encoders[CLINICAL]["recipe"] == "crossattention: text"
@@ -125,22 +125,22 @@ def spoil_hash(folder: Path) -> None:
 
 
 def spoil_order(folder: Path) -> None:
-    edit(folder / "labels.toml", '"cardiomegaly"', '"mass"')
-    seal(folder)
+    replace_text(folder / "labels.toml", '"cardiomegaly"', '"mass"')
+    reseal(folder)
 
 
 def spoil_number(folder: Path) -> None:
     state = load_file(folder / "weights.safetensors")
     state["head.bias"][0] = float("nan")
     save_file(state, folder / "weights.safetensors")
-    seal(folder)
+    reseal(folder)
 
 
 def spoil_width(folder: Path) -> None:
     state = load_file(folder / "weights.safetensors")
     state["head.bias"] = torch.zeros(5)
     save_file(state, folder / "weights.safetensors")
-    seal(folder)
+    reseal(folder)
 
 
 def spoil_with_pickle(folder: Path) -> None:

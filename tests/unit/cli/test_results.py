@@ -53,8 +53,8 @@ def test_what_is_no_dicom_is_a_mistake_and_no_traceback(tmp_path: Path) -> None:
     ("words", "code", "sentence"),
     [
         (["validate", "/nonexistent.dcm"], 1, "no such file"),
-        (["retract", "1.2.3", "--reason", "why"], 1, "no index there"),
-        (["replay", "1.2.3"], 1, "no index there"),
+        (["retract", "1.2.3", "--reason", "why"], 1, "there is no database"),
+        (["replay", "1.2.3"], 1, "there is no database"),
         (["retract", "1.2.3", "--reason", " "], 2, "say why"),
     ],
 )

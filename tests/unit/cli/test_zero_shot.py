@@ -1,4 +1,4 @@
-"""``prompt``: a bundle with a text tower is asked in words; every other one says that it cannot be."""
+"""``zero-shot``: findings in words are scored with a text tower; other bundles are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.bundles.bundle import Bundle
 from models.text.tokenizer import TextFormat
 from tests.support import factories
 from tests.support.model_families import TEXT, VIT, write_family
-from tests.unit.models.conftest import KEYS
+from tests.support.tiny_bundle import KEYS
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*words: object) -> Result:
     from dicom_node.cli.app import app
 
-    return CliRunner().invoke(app, ["prompt", *map(str, words)])
+    return CliRunner().invoke(app, ["zero-shot", *map(str, words)])
 
 
 def scores(*words: object) -> dict[str, dict[str, float]]:
@@ -70,8 +70,8 @@ def test_without_words_the_labels_of_the_bundle_are_asked(bundle: Bundle, film: 
 @pytest.mark.parametrize(
     ("family", "words", "sentence"),
     [
-        ("densenet", (), "has no text tower to ask"),
-        ("biomedclip", ("-f", " "), "says nothing"),
+        ("densenet", (), "has no text tower"),
+        ("biomedclip", ("-f", " "), "is empty"),
         ("biomedclip", ("/nonexistent.png",), "is missing"),
     ],
 )

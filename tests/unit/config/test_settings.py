@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,8 @@ def test_a_destination_is_of_the_kind_that_it_says(tmp_path: Path) -> None:
     assert (web.confirm, pacs.confirm) == ("commitment", "response")
 
 
+LEAKS = r"Input|Settings|Peer|Destination|RoutingRule|<|instance|valid (integer|string)"
+"""Names of classes and phrases of pydantic."""
 _DICOM = '[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
 _WEB = '[[destinations]]\nname = "web"\nkind = "dicomweb"\nurl = '
 _OIDC = '[oidc]\nissuer = "{}"\nclient_id = "c"\npage_url = "https://reading.example"\n'
@@ -69,52 +72,93 @@ _RULE = '[[rules]]\nname = "r"\ndestinations = ["pacs"]\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (_DICOM.replace('"pacs"\nae', '"sender"\nae'), "'sender' stands for whoever sent the films"),
-        (_DICOM + 'tls_ca = "ca.pem"\n', "certificates are given, but tls = true is not"),
-        (_DICOM + 'tls = true\ntls_key = "key.pem"\n', "tls_certificate and tls_key belong together"),
-        (_DICOM + 'kind = "ftp"\n', "'ftp'"),
-        (_DICOM + 'url = "http://127.0.0.1"\n', "Extra inputs are not permitted"),
+        (_DICOM.replace('"pacs"\nae', '"sender"\nae'), "destinations.0.name: 'sender' is reserved"),
+        (
+            _DICOM + 'tls_ca = "ca.pem"\n',
+            "destinations.0: tls_ca and tls_certificate have no effect without tls = true",
+        ),
+        (
+            _DICOM + 'tls = true\ntls_key = "key.pem"\n',
+            "destinations.0: set tls_certificate and tls_key together",
+        ),
+        (_DICOM + 'kind = "ftp"\n', "destinations.0.kind: must be one of 'dicom', 'dicomweb' (got 'ftp')"),
+        ('destinations = ["pacs"]\n', "destinations.0: must be a table of keys and values (got 'pacs')"),
+        ('destinations = "pacs"\n', "destinations: must be a list (got 'pacs')"),
+        (_DICOM.replace("104", "0"), "destinations.0.port: must be at least 1 (got 0)"),
+        (_DICOM.replace('host = "pacs"\n', ""), "destinations.0.host: is required"),
+        (_DICOM + _DICOM, "destinations.1.name: 'pacs' is also the name of another entry"),
+        (_DICOM + 'results = "sr"\n', "destinations.0.results: must be a list (got 'sr')"),
+        (
+            _DICOM + 'url = "http://127.0.0.1"\n',
+            "destinations.0.url: unknown key; known here: ae_title, confirm",
+        ),
         (_WEB + '"pacs/dicom-web"\n', "url must be the root of a service"),
         (_WEB + '"https://me:secret@pacs/dicom-web"\n', "url holds credentials"),
         (_WEB + '"https://pacs/dicom-web"\nuser = "me"\n', "either token_file, or user and password_file"),
         (_WEB + '"http://pacs/dicom-web"\ntoken_file = "token"\n', "use https"),
-        ('[dicom]\ntls_certificate = "node.pem"\n', "TLS needs both tls_certificate and tls_key"),
-        (_DICOM + _RULE, "a rule has conditions, or fallback = true and none"),
-        (_DICOM + _RULE + 'modality = ["CR"]\n', "one must have fallback = true"),
-        (_DICOM + _RULE + "fallback = true\n" + _RULE + 'modality = ["CR"]\n', "the name 'r' stands twice"),
-        (_RULE + "fallback = true\n", "no destination is named 'pacs'"),
-        (_DICOM + _RULE + 'view = ["sideways"]\n', "rules.0.view.0: Input should be 'frontal', 'lateral'"),
-        (_DICOM + _RULE + 'mode = ["CR"]\n', "unknown key 'rules.mode'; did you mean 'rules.name'?"),
+        ('[dicom]\ntls_certificate = "node.pem"\n', "dicom: set tls_certificate and tls_key together"),
+        (_DICOM + _RULE, "rules.0: a rule needs either conditions or fallback = true"),
+        (_DICOM + _RULE + 'modality = ["CR"]\n', "rules: exactly one rule must have fallback = true"),
+        (
+            _DICOM + _RULE + "fallback = true\n" + _RULE + 'modality = ["CR"]\n',
+            "rules.1.name: 'r' is also the name of another entry",
+        ),
+        (_RULE + "fallback = true\n", "rules.0.destinations: no destination is named 'pacs'"),
+        (_DICOM + _RULE + 'view = ["sideways"]\n', "rules.0.view.0: must be 'frontal', 'lateral' or ''"),
+        (_DICOM + _RULE + 'mode = ["CR"]\n', "rules.0.mode: unknown key; did you mean 'rules.0.name'?"),
     ],
 )
 def test_a_mistake_in_delivery_is_said(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings(toml(tmp_path, text))
     assert message in str(caught.value)
+    assert not re.search(LEAKS, str(caught.value))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[dicom]\nprot = 104\n", "unknown key 'dicom.prot'; did you mean 'dicom.port'?"),
-        ("[dicm]\nport = 104\n", "unknown key 'dicm'; did you mean 'dicom'?"),
+        ("[dicom]\nprot = 104\n", "dicom.prot: unknown key; did you mean 'dicom.port'?"),
+        ("[dicm]\nport = 104\n", "dicm: unknown key; did you mean 'dicom'?"),
         (
             '[[destinations]]\nnam = "x"\n',
-            "unknown key 'destinations.nam'; did you mean 'destinations.name'?",
+            "destinations.0.nam: unknown key; did you mean 'destinations.0.name'?",
         ),
-        ('[dicom]\nport = "many"\n', "dicom.port: Input should be a valid integer"),
-        ("[dicom]\nport = 70000\n", "dicom.port: Input should be less than or equal to 65535"),
+        ('[dicom]\nport = "many"\n', "dicom.port: must be a whole number (got 'many')"),
+        ("[dicom]\nport = 70000\n", "dicom.port: must be at most 65535 (got 70000)"),
         ('[dicom]\nae_title = "SEVENTEEN_LETTERS"\n', "1 to 16 printable ASCII characters"),
         ('[dicom]\nhost = "0.0.0.0"\n', "set dicom.accept_unknown_peers = true"),
-        ("not toml", "not TOML"),
-        ('[web]\ndicomweb_origins = ["https://viewer.example/"]\n', "is no origin"),
+        ("not toml", "not valid TOML"),
+        ("[dicom]\nport = 1.5\n", "dicom.port: must be a whole number (got 1.5)"),
+        ("[dicom]\nhost = 3\n", "dicom.host: must be text (got 3)"),
+        ("[dicom]\ntls_key = 3\n", "dicom.tls_key: must be a path (got 3)"),
+        ('dicom = "x"\n', "dicom: must be a table of keys and values (got 'x')"),
+        ('[dicom]\nknown_peers = ["PACS"]\n', "dicom.known_peers.0: must be a table of keys and values"),
+        ('[dicom]\nknown_peers = [{host = "::1"}]\n', "dicom.known_peers.0.ae_title: is required"),
+        (
+            '[dicom]\nknown_peers = [{ae_title = "A", hots = "::1"}]\n',
+            "dicom.known_peers.0.hots: unknown key; did you mean 'dicom.known_peers.0.host'?",
+        ),
+        ("[study]\nforced_seconds = 0\n", "study.forced_seconds: must be more than 0 (got 0)"),
+        ('[study]\nquiet_seconds = "x"\n', "study.quiet_seconds: must be a number (got 'x')"),
+        ('[web]\nlogin = "perhaps"\n', "web.login: must be true or false (got 'perhaps')"),
+        ('[oidc]\nbutton = ""\n', "oidc.button: must have 1 or more characters (got '')"),
+        ('[results]\nsr_class = "x"\n', "results.sr_class: must be 'comprehensive3d', 'comprehensive' or"),
+        (
+            '[results]\nstation_name = "12345678901234567"\n',
+            "results.station_name: must have at most 16 characters",
+        ),
+        (
+            '[web]\ndicomweb_origins = ["https://viewer.example/"]\n',
+            "web.dicomweb_origins: 'https://viewer.example/' is not an origin",
+        ),
         ('[oidc]\nissuer = "https://id.example"\n', "issuer needs client_id and page_url"),
         (_OIDC.format("http://id.example"), "issuer must be an https address"),
         (_OIDC.format("https://id.example?x=1"), "issuer must be an https address"),
-        (_OIDC.format("https://id.example") + 'scopes = ["profile"]\n', "scopes must hold openid"),
+        (_OIDC.format("https://id.example") + 'scopes = ["profile"]\n', "scopes must contain openid"),
         (
             _OIDC.format("https://id.example").replace("reading.example", "reading.example/login"),
-            "page_url must be such as https://reading.example, without a path",
+            "page_url must be an address without a path",
         ),
     ],
 )
@@ -125,16 +169,37 @@ def test_a_mistake_in_the_file_is_one_line_that_names_file_and_key(
     with pytest.raises(ConfigurationError) as caught:
         load_settings(path)
     assert message in str(caught.value)
-    if "accept_unknown" not in message:
-        assert str(path) in str(caught.value)
+    assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
+    assert not re.search(LEAKS, str(caught.value))
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("DICOM_NODE_DICOM__PROT", "1", "did you mean 'DICOM_NODE_DICOM__PORT'?"),
-        ("DICOM_NODE_DICOM__PORT", "x", "DICOM_NODE_DICOM__PORT: Input should be a valid integer"),
-        ("DICOM_NODE_DESTINATIONS", "[", "lists and tables are written as JSON"),
+        ("DICOM_NODE_DICOM__PORT", "x", "DICOM_NODE_DICOM__PORT: must be a whole number (got 'x')"),
+        (
+            "DICOM_NODE_DESTINATIONS",
+            "[",
+            "DICOM_NODE_DESTINATIONS: not valid JSON, as lists and tables must be",
+        ),
+        ("DICOM_NODE_DICOM__KNOWN_PEERS", "PACS", "DICOM_NODE_DICOM__KNOWN_PEERS: not valid JSON"),
+        (
+            "DICOM_NODE_DICOM__KNOWN_PEERS",
+            '["PACS"]',
+            "DICOM_NODE_DICOM__KNOWN_PEERS: dicom.known_peers.0: must be a table",
+        ),
+        (
+            "DICOM_NODE_DICOM",
+            '{"prt": 1}',
+            "DICOM_NODE_DICOM: dicom.prt: unknown key; did you mean 'dicom.port'",
+        ),
+        ("DICOM_NODE_DESTINATIONS", '["pacs"]', "DICOM_NODE_DESTINATIONS: destinations.0: must be a table"),
+        (
+            "DICOM_NODE_DESTINATIONS",
+            '[{"name": "a", "prot": 1}]',
+            "DICOM_NODE_DESTINATIONS: destinations.0.prot: unknown key; did you mean 'destinations.0.port'",
+        ),
         ("DICOM_NODE_DESTINATIONS", '[{"name": "a"}]', "DICOM_NODE_DESTINATIONS: destinations.0.ae_title"),
     ],
 )

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
-from dicom_node.config.sections import DicomDestination, Rule
-from dicom_node.delivery.routing import Facts, Route, route, view_of
+from dicom_node.config.sections import DicomDestination, RoutingRule
+from dicom_node.delivery.routing import RoutingAttributes, RoutingDecision, route, view_of
 from dicom_node.results.report import Refusal, Report, Source
 from tests.support import factories
 from tests.support.reports import report_of
@@ -21,19 +21,19 @@ DESTINATIONS = tuple(
     DicomDestination(name=name, ae_title=ae_title, host="127.0.0.1", port=104)
     for name, ae_title in {"pacs": "PACS", "emergency": "ER", "archive": "ARCHIVE"}.items()
 )
-FALLBACK = Rule(name="others", fallback=True, destinations=("archive",))
+FALLBACK = RoutingRule(name="others", fallback=True, destinations=("archive",))
 
 
-def rule(name: str = "rule", to: tuple[str, ...] = ("pacs",), **conditions: Any) -> Rule:
-    return Rule(name=name, destinations=to, **conditions)
+def rule(name: str = "rule", to: tuple[str, ...] = ("pacs",), **conditions: Any) -> RoutingRule:
+    return RoutingRule(name=name, destinations=to, **conditions)
 
 
-def routed(facts: Facts, *rules: Rule) -> Route:
-    return route(facts, [*rules, FALLBACK], DESTINATIONS)
+def routed(study: RoutingAttributes, *rules: RoutingRule) -> RoutingDecision:
+    return route(study, [*rules, FALLBACK], DESTINATIONS)
 
 
 def test_without_rules_every_destination_gets_everything() -> None:
-    assert route(Facts(), (), DESTINATIONS).destinations == ("pacs", "emergency", "archive")
+    assert route(RoutingAttributes(), (), DESTINATIONS).destinations == ("pacs", "emergency", "archive")
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,15 @@ def test_without_rules_every_destination_gets_everything() -> None:
 def test_a_rule_matches_when_each_condition_is_met_by_one_value(
     conditions: dict[str, Any], matches: bool
 ) -> None:
-    facts = Facts(("ER_1",), ("DX",), (), ("frontal", "lateral"), ("pneumothorax", "nodule"))
-    found = routed(facts, rule(**conditions))
+    study = RoutingAttributes(("ER_1",), ("DX",), (), ("frontal", "lateral"), ("pneumothorax", "nodule"))
+    found = routed(study, rule(**conditions))
     assert found.destinations == (("pacs",) if matches else ("archive",))
     assert len(found.matches[0].reasons) == len(conditions)
 
 
 def test_every_rule_that_matches_adds_and_the_fallback_stays_out() -> None:
     found = routed(
-        Facts(modality=("CR",)),
+        RoutingAttributes(modality=("CR",)),
         rule("one", ("emergency",), modality=("CR",)),
         rule("two", ("pacs", "emergency"), modality=("*",)),
         rule("three", ("archive",), modality=("DX",)),
@@ -77,17 +77,17 @@ def test_every_rule_that_matches_adds_and_the_fallback_stays_out() -> None:
 
 
 def test_a_rule_may_keep_results_here() -> None:
-    assert routed(Facts(modality=("CR",)), rule(to=(), modality=("CR",))).destinations == ()
+    assert routed(RoutingAttributes(modality=("CR",)), rule(to=(), modality=("CR",))).destinations == ()
 
 
 def test_results_return_to_the_sender_as_far_as_it_is_a_destination() -> None:
-    found = routed(Facts(("ER", "WARD"), ("CR",)), rule(to=("sender",), modality=("CR",)))
+    found = routed(RoutingAttributes(("ER", "WARD"), ("CR",)), rule(to=("sender",), modality=("CR",)))
     assert found.destinations == ("emergency",)
     assert found.remarks == ("sender: no destination has the AE title WARD",)
 
 
 def test_the_reasons_say_what_was_looked_for_and_what_was_there() -> None:
-    found = routed(Facts(modality=("CR",)), rule(modality=("CR",), view=("frontal",)))
+    found = routed(RoutingAttributes(modality=("CR",)), rule(modality=("CR",), view=("frontal",)))
     assert found.matches[0].reasons == ("modality: CR is 'CR'", "view: nothing is none of 'frontal'")
 
 
@@ -103,15 +103,15 @@ def test_view_position_is_read_as_it_is_met(position: str | None, view: str) -> 
     assert view_of(factories.film(view=position)) == view
 
 
-def test_the_facts_are_those_of_the_report() -> None:
+def test_the_attributes_are_those_of_the_report() -> None:
     told = report_of(factories.film())
-    facts = Facts.of(told, ["ER", "ER", "WARD"])
+    study = RoutingAttributes.of(told, ["ER", "ER", "WARD"])
     present = [item.key for item in told.findings if item.presence.value == "present"]
-    assert facts.calling_ae == ("ER", "WARD")
+    assert study.calling_ae == ("ER", "WARD")
     assert present
-    assert list(facts.finding) == present
-    assert facts.modality == ("CR",)
-    assert Facts.of(None, ["ER"]) == Facts(("ER",))
+    assert list(study.finding) == present
+    assert study.modality == ("CR",)
+    assert RoutingAttributes.of(None, ["ER"]) == RoutingAttributes(("ER",))
 
 
 def test_what_the_gate_saw_goes_before_view_position() -> None:
@@ -119,7 +119,7 @@ def test_what_the_gate_saw_goes_before_view_position() -> None:
     refused = Report(
         "1.2", 1, datetime(2026, 1, 1, tzinfo=UTC), (source,), None, refusal=Refusal("set_aside", "no")
     )
-    assert Facts.of(refused, []).view == ("lateral",)
+    assert RoutingAttributes.of(refused, []).view == ("lateral",)
 
 
 @given(
@@ -127,7 +127,7 @@ def test_what_the_gate_saw_goes_before_view_position() -> None:
     st.lists(st.sampled_from(["CR", "DX", "*", ""]), min_size=1, max_size=3),
 )
 def test_exactly_one_of_rule_and_fallback_matches(values: list[str], patterns: list[str]) -> None:
-    found = routed(Facts(modality=tuple(values)), rule(modality=tuple(patterns)))
+    found = routed(RoutingAttributes(modality=tuple(values)), rule(modality=tuple(patterns)))
     assert sum(match.matched for match in found.matches) == 1
 
 

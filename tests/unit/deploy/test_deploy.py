@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
 from dicom_node.cli.node import _Parts
-from dicom_node.config.sections import DicomDestination, DicomwebDestination, Rule
+from dicom_node.config.sections import DicomDestination, DicomwebDestination, RoutingRule
 from dicom_node.config.settings import Settings, load_settings
 from orthanc.harness import configuration
 
@@ -158,7 +158,7 @@ def test_the_examples_in_node_toml_are_valid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("example", "model"),
-    [("destinations 1", DicomDestination), ("destinations 2", DicomwebDestination), ("rules 1", Rule)],
+    [("destinations 1", DicomDestination), ("destinations 2", DicomwebDestination), ("rules 1", RoutingRule)],
 )
 def test_the_examples_in_node_toml_name_every_key_with_its_description(
     example: str, model: type[BaseModel]
@@ -314,7 +314,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 import dicom_node.cli.app
-import dicom_node.dimse.server.scp, dicom_node.dimse.client.scu
+import dicom_node.dimse.server.scp, dicom_node.dimse.client.storage_scu
 import dicom_node.delivery.sender, dicom_node.web.app
 print("runs")
 """

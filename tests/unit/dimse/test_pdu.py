@@ -8,13 +8,13 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.dimse.pdu import Data, Malformed, check_associate
-from tests.support.wire import associate_rq, fragment
+from dicom_node.dimse.pdu import DataPDU, MalformedPDU, check_associate_request
+from tests.support.raw_association import associate_rq, fragment
 
 
 def test_pdvs_are_cut_out_of_a_p_data_without_a_copy() -> None:
     body = bytearray(fragment(1, 3, b"command") + fragment(5, 2, b"data set"))
-    values = Data(body).to_primitive().presentation_data_value_list
+    values = DataPDU(body).to_primitive().presentation_data_value_list
     assert [(number, bytes(value)) for number, value in values] == [(1, b"\3command"), (5, b"\2data set")]
     assert values[0][1].obj is body
 
@@ -22,8 +22,8 @@ def test_pdvs_are_cut_out_of_a_p_data_without_a_copy() -> None:
 @given(st.binary(max_size=300))
 def test_any_p_data_is_taken_apart_or_malformed(content: bytes) -> None:
     try:
-        values = Data(bytearray(content)).to_primitive().presentation_data_value_list
-    except Malformed:
+        values = DataPDU(bytearray(content)).to_primitive().presentation_data_value_list
+    except MalformedPDU:
         return
     again = b"".join(struct.pack(">LB", len(value) + 1, number) + bytes(value) for number, value in values)
     assert again == content
@@ -31,9 +31,9 @@ def test_any_p_data_is_taken_apart_or_malformed(content: bytes) -> None:
 
 @given(st.binary(max_size=600))
 def test_any_association_request_is_acceptable_or_malformed(content: bytes) -> None:
-    with contextlib.suppress(Malformed):
-        check_associate(bytearray(bytes(68) + content))
+    with contextlib.suppress(MalformedPDU):
+        check_associate_request(bytearray(bytes(68) + content))
 
 
 def test_a_rightful_association_request_is_acceptable() -> None:
-    check_associate(bytearray(associate_rq()[6:]))
+    check_associate_request(bytearray(associate_rq()[6:]))

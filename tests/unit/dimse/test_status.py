@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
-from dicom_node.dimse.status import ANSWERS, Outcome, Status, meaning_of
+from dicom_node.dimse.status import RESPONSE_STATUSES, Outcome, Status, meaning_of
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_only_success_and_warnings_are_delivered() -> None:
 def test_every_status_of_the_storage_service_has_a_meaning_of_its_own() -> None:
     for status, (category, _) in STORAGE_SERVICE_CLASS_STATUS.items():
         meaning = meaning_of(status)
-        assert meaning in ANSWERS, f"{status:04X}"
+        assert meaning in RESPONSE_STATUSES, f"{status:04X}"
         assert (meaning.outcome is Outcome.SUCCESS) == (category == "Success"), f"{status:04X}"
         if category == "Warning":
             assert meaning.outcome is Outcome.WARNING

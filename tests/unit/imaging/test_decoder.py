@@ -18,9 +18,9 @@ from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, JPEGLSLossless, R
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
 from dicom_node.imaging.decoder import Decoder
-from dicom_node.imaging.grayscale import Windowing
+from dicom_node.imaging.grayscale import VoiWindow
 from dicom_node.imaging.pixels import read_film
-from dicom_node.imaging.rendering import read_picture
+from dicom_node.imaging.rendering import render_frame
 from tests.support.factories import film, put, write
 
 MAX_PIXELS = 64_000_000
@@ -79,13 +79,13 @@ def test_a_picture_comes_in_colour_and_by_its_window(shared: Decoder, path: Path
     colours = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     ds = film(pixels=np.zeros((40, 50), np.int64), bits=8, photometric="RGB", SamplesPerPixel=3,
               PlanarConfiguration=0, PixelData=colours.tobytes())  # fmt: skip
-    assert np.array_equal(shared.decode_picture(write(ds, tmp_path / "rgb.dcm"), 1, None), colours)
-    asked = Windowing(2000, 700, "SIGMOID")
-    expected = read_picture(path, max_pixels=MAX_PIXELS, windowing=asked)
-    assert np.array_equal(shared.decode_picture(path, 1, asked), expected)
-    assert not np.array_equal(shared.decode_picture(path, 1, None), expected)
+    assert np.array_equal(shared.render_frame(write(ds, tmp_path / "rgb.dcm"), 1, None), colours)
+    asked = VoiWindow(2000, 700, "SIGMOID")
+    expected = render_frame(path, max_pixels=MAX_PIXELS, windowing=asked)
+    assert np.array_equal(shared.render_frame(path, 1, asked), expected)
+    assert not np.array_equal(shared.render_frame(path, 1, None), expected)
     with pytest.raises(NotAnalysable, match="no frame 2"):
-        shared.decode_picture(path, 2, None)
+        shared.render_frame(path, 2, None)
 
 
 def test_an_earlier_film_is_not_touched_by_a_later_one(shared: Decoder, path: Path, tmp_path: Path) -> None:

@@ -16,19 +16,19 @@ from pydicom.encaps import get_frame
 from pydicom.uid import JPEGLSLossless
 
 from dicom_node.errors import NotAnalysable, StorageFailed
-from dicom_node.imaging.grayscale import Windowing
-from dicom_node.imaging.rendering import Picture, read_picture
+from dicom_node.imaging.grayscale import VoiWindow
+from dicom_node.imaging.rendering import RenderedFrame, render_frame
 from tests.support.factories import film, write
 from tests.support.reports import report_of
-from tests.unit.results.test_result_set import written
+from tests.support.result_objects import objects_of
 
 MAX_PIXELS = 10**7
 
 
-def picture(source: str | Path, number: int = 1, windowing: Windowing | None = None) -> Picture:
+def picture(source: str | Path, number: int = 1, windowing: VoiWindow | None = None) -> RenderedFrame:
     """A file, or one of pydicom's own."""
     path = source if isinstance(source, Path) else Path(str(get_testdata_file(source)))
-    return read_picture(path, max_pixels=MAX_PIXELS, number=number, windowing=windowing)
+    return render_frame(path, max_pixels=MAX_PIXELS, number=number, windowing=windowing)
 
 
 def eight_bits(grey: np.ndarray) -> np.ndarray:
@@ -47,14 +47,14 @@ SHAPES: dict[str, Callable[[np.ndarray, float, float], np.ndarray]] = {
 def test_a_window_is_that_of_the_standard_on_values_after_the_rescale(function: str) -> None:
     ds = dcmread(str(get_testdata_file("CT_small.dcm")))
     values = ds.pixel_array * float(ds.RescaleSlope) + float(ds.RescaleIntercept)
-    found = picture("CT_small.dcm", windowing=Windowing(40, 400, function))
+    found = picture("CT_small.dcm", windowing=VoiWindow(40, 400, function))
     assert np.abs(found - eight_bits(SHAPES[function](values, 40, 400))).max() <= 1
 
 
 def test_what_is_stored_bright_for_dark_and_compressed_is_shown_the_same(tmp_path: Path) -> None:
     plain = film(rows=96, columns=80)
     other = film(rows=96, columns=80, photometric="MONOCHROME1", transfer_syntax=JPEGLSLossless)
-    found = picture(write(other, tmp_path / "other.dcm"), windowing=Windowing(4096 - 1500.5, 800))
+    found = picture(write(other, tmp_path / "other.dcm"), windowing=VoiWindow(4096 - 1500.5, 800))
     expected = eight_bits(SHAPES["LINEAR"](plain.pixel_array.astype(float), 1500.5, 800))
     assert np.abs(found - expected).max() <= 1
 
@@ -96,7 +96,7 @@ def test_colours_are_those_that_were_stored() -> None:
 
 
 def test_each_frame_is_found_and_shown_by_its_own_functional_groups(tmp_path: Path) -> None:
-    objects = dict(written(report_of(film(rows=96, columns=80))))
+    objects = dict(objects_of(report_of(film(rows=96, columns=80))))
     for kind, full in (("seg", 255), ("pm", 65535)):
         ds: Dataset = objects[kind]
         path = write(ds, tmp_path / f"{kind}.dcm")
@@ -143,7 +143,7 @@ def test_plain_and_small_pictures_are_shown(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_shown_says_why(name: str, reason: str) -> None:
     with pytest.raises(NotAnalysable) as caught:
-        read_picture(Path(str(get_testdata_file(name))), max_pixels=300_000)
+        render_frame(Path(str(get_testdata_file(name))), max_pixels=300_000)
     assert caught.value.reason == reason
 
 
@@ -157,4 +157,4 @@ def test_a_missing_file_is_a_matter_of_storage(tmp_path: Path) -> None:
 )
 def test_no_window_is_made_that_the_standard_forbids(center: float, width: float, function: str) -> None:
     with pytest.raises(ValueError, match="no"):
-        Windowing(center, width, function)
+        VoiWindow(center, width, function)

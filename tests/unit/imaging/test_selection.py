@@ -20,7 +20,8 @@ from pydicom.uid import (
 )
 
 from dicom_node.imaging.pixels import read_header
-from dicom_node.imaging.selection import ANALYSED_SOP_CLASSES, Verdict, select
+from dicom_node.imaging.radiographs import ANALYSED_SOP_CLASSES
+from dicom_node.imaging.selection import Eligibility, select
 from dicom_node.results.codes import REFUSALS
 from dicom_node.results.image.secondary_capture import write_sc
 from dicom_node.results.sr.findings import write_sr
@@ -167,8 +168,8 @@ def test_a_header_of_nothing_but_bad_values_gets_a_verdict() -> None:
 
 
 def test_a_verdict_without_reason_is_analysable() -> None:
-    assert Verdict().analysable
-    assert not Verdict("blank", "the picture is blank").analysable
+    assert Eligibility().analysable
+    assert not Eligibility("blank", "the picture is blank").analysable
 
 
 @pytest.mark.films

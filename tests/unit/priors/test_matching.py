@@ -3,14 +3,20 @@ from __future__ import annotations
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.priors.matching import Examination, Patient, candidates, frontal_films, may_hold_films
+from dicom_node.priors.matching import (
+    PatientIdentity,
+    PatientStudy,
+    holds_frontal_film,
+    may_hold_films,
+    prior_candidates,
+)
 from tests.support.factories import film, header, put
 
-JANE = Patient("PAT-1", birth_date="19700101")
+JANE = PatientIdentity("PAT-1", birth_date="19700101")
 
 
-def at(taken: str, uid: str = "1.1") -> Examination:
-    return Examination(uid, JANE, taken)
+def at(taken: str, uid: str = "1.1") -> PatientStudy:
+    return PatientStudy(uid, JANE, taken)
 
 
 @pytest.mark.parametrize(
@@ -36,13 +42,13 @@ def test_only_what_was_surely_earlier_and_not_too_long_ago_counts(
 
 def test_the_newest_comes_first() -> None:
     others = [at("20230101", "1.1"), at("20230301", "1.3"), at("20230201", "1.2")]
-    found = candidates(at("20240101", "1.9"), others, 1000)
+    found = prior_candidates(at("20240101", "1.9"), others, 1000)
     assert [each.study_instance_uid for each in found] == ["1.3", "1.2", "1.1"]
 
 
 def test_a_film_says_whose_it_is_and_when_it_was_taken() -> None:
-    found = Examination.of(film(IssuerOfPatientID="CLINIC"))
-    assert found.patient == Patient("PAT-1", "CLINIC", "19700101")
+    found = PatientStudy.of(film(IssuerOfPatientID="CLINIC"))
+    assert found.patient == PatientIdentity("PAT-1", "CLINIC", "19700101")
     assert found.taken == "20240229101530"
 
 
@@ -65,6 +71,6 @@ def test_what_a_query_says_of_a_study_decides_whether_it_is_fetched(
 
 def test_a_prior_needs_a_frontal_chest_film() -> None:
     lateral, hand = header(film(view="LL")), header(film(body_part="HAND", instance=2))
-    assert not frontal_films([])
-    assert not frontal_films([lateral, hand])
-    assert frontal_films([lateral, header(film(view=None, instance=3))])
+    assert not holds_frontal_film([])
+    assert not holds_frontal_film([lateral, hand])
+    assert holds_frontal_film([lateral, header(film(view=None, instance=3))])

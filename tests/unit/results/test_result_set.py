@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 from pydicom import dcmread, dcmwrite
-from pydicom.dataset import Dataset
 
 from dicom_node.errors import EncodingFailed
 from dicom_node.imaging.pixels import read_film
 from dicom_node.results import codes
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.report import Refusal, Report
-from dicom_node.results.result_set import write_results
 from dicom_node.results.sr.document import Predecessor
 from tests.support.factories import chest, film
-from tests.support.reports import EQUIPMENT, OPENI, SIMILAR, SOURCES, report_of
-
-ALL = ("sr", "sc", "similar", "pdf", "ko", "seg", "pr", "pm")
-
-
-def written(
-    report: Report,
-    objects: tuple[str, ...] = ALL,
-    predecessors: Mapping[str, Predecessor] | None = None,
-) -> list[tuple[str, Dataset]]:
-    pixels = {
-        source.sop_instance_uid: chest(int(source.header.Rows), int(source.header.Columns))
-        for source in report.sources
-    }
-    return list(
-        write_results(
-            report, pixels, equipment=EQUIPMENT, objects=objects, columns=64, predecessors=predecessors or {}
-        )
-    )
+from tests.support.reports import SIMILAR, report_of
+from tests.support.result_objects import KINDS, objects_of
+from tests.support.source_headers import OPENI, SOURCES
 
 
 @pytest.fixture
@@ -46,8 +27,8 @@ def report() -> Report:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_object_can_be_made_from_any_header(name: str) -> None:
-    objects = written(report_of(SOURCES[name](), similar=SIMILAR))
-    assert {kind for kind, _ in objects} == set(ALL)
+    objects = objects_of(report_of(SOURCES[name](), similar=SIMILAR))
+    assert {kind for kind, _ in objects} == set(KINDS)
     for kind, ds in objects:
         again = dcmread(io.BytesIO(encoded(ds)))
         assert again.PatientName == ds.PatientName, kind
@@ -63,7 +44,7 @@ def test_the_headers_are_those_of_the_whole_collection() -> None:
 
 
 def test_objects_come_once_in_order_and_the_key_objects_name_all_others(report: Report) -> None:
-    objects = written(report)
+    objects = objects_of(report)
     kinds = [kind for kind, _ in objects]
     assert kinds[0] == "sr"
     assert kinds[-1] == "ko"
@@ -79,23 +60,23 @@ def test_objects_come_once_in_order_and_the_key_objects_name_all_others(report: 
     assert sorted(number for number, _ in series) == [9901, 9902, 9903, 9904, 9905, 9906, 9907, 9908]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ALL if kind != "sr"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "sr"])
 def test_each_is_switched_by_itself(report: Report, kind: str) -> None:
-    assert {found for found, _ in written(report, ("sr", kind))} == {"sr", kind}
+    assert {found for found, _ in objects_of(report, ("sr", kind))} == {"sr", kind}
 
 
 def test_the_same_report_gives_the_same_bytes(report: Report) -> None:
-    first, second = ([encoded(ds) for _, ds in written(report)] for _ in range(2))
+    first, second = ([encoded(ds) for _, ds in objects_of(report)] for _ in range(2))
     assert first == second
 
 
 def test_without_similar_cases_there_is_no_report_of_them(report: Report) -> None:
-    assert "similar" not in {kind for kind, _ in written(replace(report, similar=None))}
+    assert "similar" not in {kind for kind, _ in objects_of(replace(report, similar=None))}
 
 
 def test_a_refusal_is_written_as_report_summary_and_key_objects() -> None:
     refused = report_of(film(rows=96, columns=80), refusal=Refusal("blank", "the picture is blank"))
-    assert [kind for kind, _ in written(refused)] == ["sr", "pdf", "ko"]
+    assert [kind for kind, _ in objects_of(refused)] == ["sr", "pdf", "ko"]
 
 
 def test_both_reports_name_what_they_take_the_place_of(report: Report) -> None:
@@ -103,7 +84,7 @@ def test_both_reports_name_what_they_take_the_place_of(report: Report) -> None:
         kind: Predecessor("1.2.3", "1.2.840.10008.5.1.4.1.1.88.34", f"2.25.{n}")
         for n, kind in enumerate(("sr", "similar"))
     }
-    for kind, ds in written(report, predecessors=earlier):
+    for kind, ds in objects_of(report, predecessors=earlier):
         named = [
             item.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
             for item in ds.get("PredecessorDocumentsSequence", ())
@@ -114,12 +95,12 @@ def test_both_reports_name_what_they_take_the_place_of(report: Report) -> None:
 def test_nothing_leaves_that_fails_its_check(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dicom_node.results.document.pdf.SERIES_DESCRIPTION", "AI summary")
     with pytest.raises(EncodingFailed, match=codes.RESEARCH_USE_ONLY):
-        written(report)
+        objects_of(report)
 
 
 def test_a_film_is_read_as_it_is_shown() -> None:
     # What the picture of a MONOCHROME1 film shows is what its state must show too.
     source = SOURCES["MONOCHROME1, 10 bits"]()
     assert abs(read_film(source, max_pixels=10**6).pixels - chest(96, 80)).mean() < 0.2
-    state = dict(written(report_of(source)))["pr"]
+    state = dict(objects_of(report_of(source)))["pr"]
     assert state.PresentationLUTShape == "INVERSE"

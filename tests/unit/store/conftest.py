@@ -1,4 +1,4 @@
-"""An index, its clock and its spools, over the databases that the node supports."""
+"""Fixtures for tests of the store, over SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,21 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from dicom_node.store import database
-from dicom_node.store.analysis_leases import Claims
-from dicom_node.store.delivery_queue import Outbox
+from dicom_node.store.analysis_leases import AnalysisLeases
+from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.files import Spool
-from dicom_node.store.index import Index, ReceivedInstance
+from dicom_node.store.index import Index
+from tests.support.clock import Clock
 from tests.support.peers import postgresql
-
-
-class Clock:
-    """Seconds since the epoch, moved by the test."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -60,13 +51,13 @@ def index(address: str, clock: Clock) -> Iterator[Index]:
 
 
 @pytest.fixture
-def claims(index: Index, clock: Clock) -> Claims:
-    return Claims(index.engine, clock)
+def leases(index: Index, clock: Clock) -> AnalysisLeases:
+    return AnalysisLeases(index.engine, clock)
 
 
 @pytest.fixture
-def outbox(index: Index, clock: Clock) -> Outbox:
-    return Outbox(index.engine, clock)
+def delivery_queue(index: Index, clock: Clock) -> DeliveryQueue:
+    return DeliveryQueue(index.engine, clock)
 
 
 @pytest.fixture
@@ -74,21 +65,3 @@ def spool(tmp_path: Path) -> Spool:
     spool = Spool(tmp_path / "spool")
     spool.prepare(alone=True)
     return spool
-
-
-def received(
-    sop: str = "1.2.3", study: str = "1.2", digest: str = "a" * 64, **fields: object
-) -> ReceivedInstance:
-    values: dict[str, object] = {
-        "sop_instance_uid": sop,
-        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.1",
-        "transfer_syntax_uid": "1.2.840.10008.1.2.1",
-        "study_instance_uid": study,
-        "series_instance_uid": "1.2.9",
-        "digest": digest,
-        "size": 10,
-        "file": f"aa/{digest}.dcm",
-        "calling_ae": "MODALITY",
-        "peer_host": "127.0.0.1",
-    }
-    return ReceivedInstance(**{**values, **fields})  # type: ignore[arg-type]

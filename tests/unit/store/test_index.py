@@ -9,30 +9,31 @@ from sqlalchemy import select
 
 from dicom_node.errors import StorageFailed
 from dicom_node.store import database
-from dicom_node.store.audit import Overview
+from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Admission, Index
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import instance, metadata
-from tests.unit.store.conftest import Clock, received
+from tests.support.clock import Clock
+from tests.support.index_records import received_instance
 
 
 def states(index: Index) -> list[tuple[StudyState, int]]:
-    return [(row.state, row.revision) for row in Overview(index.engine).studies()]
+    return [(row.state, row.revision) for row in IndexQueries(index.engine).studies()]
 
 
 def test_the_same_instance_again_is_counted_and_changes_nothing(index: Index) -> None:
-    assert index.add_instance(received()) is Admission.NEW
+    assert index.add_instance(received_instance()) is Admission.NEW
     assert index.complete_due(0, 300) == 1
-    assert index.add_instance(received()) is Admission.REPEATED
+    assert index.add_instance(received_instance()) is Admission.REPEATED
     assert states(index) == [(StudyState.COMPLETE, 1)]
     with database.reading(index.engine) as connection:
         assert connection.execute(select(instance.c.receptions)).scalars().all() == [2]
 
 
 def test_the_same_uid_with_other_bytes_is_kept_apart_and_opens_no_revision(index: Index) -> None:
-    index.add_instance(received())
+    index.add_instance(received_instance())
     index.complete_due(0, 300)
-    assert index.add_instance(received(digest="b" * 64)) is Admission.SET_ASIDE
+    assert index.add_instance(received_instance(digest="b" * 64)) is Admission.SET_ASIDE
     assert states(index) == [(StudyState.COMPLETE, 1)]
     with database.reading(index.engine) as connection:
         rows = connection.execute(select(instance.c.digest, instance.c.set_aside)).all()
@@ -40,9 +41,9 @@ def test_the_same_uid_with_other_bytes_is_kept_apart_and_opens_no_revision(index
 
 
 def test_a_result_of_a_node_that_comes_back_opens_no_revision(index: Index) -> None:
-    index.add_instance(received())
+    index.add_instance(received_instance())
     index.complete_due(0, 300)
-    back = received(sop="1.2.4", digest="c" * 64, own_result=True)
+    back = received_instance(sop="1.2.4", digest="c" * 64, own_result=True)
     assert index.add_instance(back) is Admission.SET_ASIDE
     assert states(index) == [(StudyState.COMPLETE, 1)]
 
@@ -51,37 +52,37 @@ def test_a_result_of_a_node_that_comes_back_opens_no_revision(index: Index) -> N
 def test_a_study_is_complete_after_its_quiet_time(
     index: Index, clock: Clock, seconds: float, complete: int
 ) -> None:
-    index.add_instance(received())
+    index.add_instance(received_instance())
     clock.now += 3
-    index.add_instance(received(sop="1.2.4", digest="b" * 64))
+    index.add_instance(received_instance(sop="1.2.4", digest="b" * 64))
     clock.now += seconds
     assert index.complete_due(5, 300) == complete
 
 
 def test_a_study_that_never_rests_is_ended_by_force(index: Index, clock: Clock) -> None:
     for number in range(11):
-        index.add_instance(received(sop=f"1.2.{number + 10}", digest=f"{number:064x}"))
+        index.add_instance(received_instance(sop=f"1.2.{number + 10}", digest=f"{number:064x}"))
         clock.now += 1
     assert index.complete_due(5, 300) == 0
     assert index.complete_due(5, 10) == 1
 
 
 def test_a_late_image_makes_a_new_revision(index: Index) -> None:
-    index.add_instance(received())
+    index.add_instance(received_instance())
     index.complete_due(0, 300)
-    index.add_instance(received(sop="1.2.4", digest="b" * 64))
+    index.add_instance(received_instance(sop="1.2.4", digest="b" * 64))
     assert states(index) == [(StudyState.RECEIVING, 2)]
 
 
 def test_a_clock_set_back_does_not_keep_studies_waiting(index: Index, clock: Clock) -> None:
-    index.add_instance(received())
+    index.add_instance(received_instance())
     clock.now -= 86400
     assert index.complete_due(5, 300) == 1
     assert len(index.take_queueable(300)) == 1
 
 
 def test_a_queued_study_is_offered_again_only_when_it_seems_lost(index: Index, clock: Clock) -> None:
-    index.add_instance(received())
+    index.add_instance(received_instance())
     index.complete_due(0, 300)
     assert index.take_queueable(300) == [("1.2", 1)]
     assert index.take_queueable(300) == []
@@ -92,7 +93,7 @@ def test_a_queued_study_is_offered_again_only_when_it_seems_lost(index: Index, c
 
 
 def test_the_index_outlives_its_process(index: Index, address: str) -> None:
-    index.add_instance(received())
+    index.add_instance(received_instance())
     index.complete_due(0, 300)
     again = Index.open(address)
     assert states(again) == [(StudyState.COMPLETE, 1)]
@@ -118,7 +119,7 @@ def test_the_migrations_make_the_tables(index: Index) -> None:
 
 def test_writers_in_many_threads_wait_for_each_other(index: Index) -> None:
     def add(number: int) -> Admission:
-        return index.add_instance(received(sop=f"1.2.{number % 40}", digest=f"{number % 40:064x}"))
+        return index.add_instance(received_instance(sop=f"1.2.{number % 40}", digest=f"{number % 40:064x}"))
 
     with ThreadPoolExecutor(8) as pool:
         admissions = list(pool.map(add, range(80)))

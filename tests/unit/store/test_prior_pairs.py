@@ -6,24 +6,25 @@ import pytest
 from sqlalchemy import select
 
 from dicom_node.store import database
-from dicom_node.store.audit import Overview
+from dicom_node.store.audit import IndexQueries
 from dicom_node.store.files import Spool
-from dicom_node.store.index import TRIED, Admission, Index
-from dicom_node.store.prior_pairs import Pairing, Priors
+from dicom_node.store.index import TRIAL_HOST, Admission, Index
+from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import instance
-from tests.unit.store.conftest import Clock, received
+from tests.support.clock import Clock
+from tests.support.index_records import received_instance
 
 OTHER = {"study": "1.2.7", "sop": "1.2.7.1", "digest": "b" * 64}
 
 
 @pytest.fixture
-def priors(index: Index, clock: Clock) -> Priors:
-    return Priors(index.engine, clock)
+def priors(index: Index, clock: Clock) -> PriorPairs:
+    return PriorPairs(index.engine, clock)
 
 
 def state(index: Index, uid: str) -> tuple[StudyState, int]:
-    (row,) = [row for row in Overview(index.engine).studies() if row.study_instance_uid == uid]
+    (row,) = [row for row in IndexQueries(index.engine).studies() if row.study_instance_uid == uid]
     return row.state, row.revision
 
 
@@ -32,8 +33,8 @@ def aside(index: Index) -> list[str]:
         return list(connection.execute(select(instance.c.set_aside).order_by(instance.c.id)).scalars())
 
 
-def asked(priors: Priors) -> None:
-    priors.request("1.2.7", source_ae="PACS", move_destination="DICOM_NODE")
+def asked(priors: PriorPairs) -> None:
+    priors.record_request("1.2.7", source_ae="PACS", move_destination="DICOM_NODE")
 
 
 @pytest.mark.parametrize(
@@ -47,73 +48,75 @@ def asked(priors: Priors) -> None:
     ],
 )
 def test_what_was_asked_for_is_a_prior_and_what_others_send_is_not(
-    index: Index, priors: Priors, moved_for: str, calling_ae: str, prior: bool
+    index: Index, priors: PriorPairs, moved_for: str, calling_ae: str, prior: bool
 ) -> None:
     asked(priors)
-    index.add_instance(received(**OTHER, moved_for=moved_for, calling_ae=calling_ae))
+    index.add_instance(received_instance(**OTHER, moved_for=moved_for, calling_ae=calling_ae))
     assert state(index, "1.2.7") == ((StudyState.PRIOR, 0) if prior else (StudyState.RECEIVING, 1))
     assert index.complete_due(0, 300) == int(not prior)
     assert len(index.take_queueable(300)) == int(not prior)
 
 
 def test_nothing_is_a_prior_that_was_not_asked_for_or_long_ago(
-    index: Index, priors: Priors, clock: Clock
+    index: Index, priors: PriorPairs, clock: Clock
 ) -> None:
-    index.add_instance(received(**{**OTHER, "sop": "1.2.7.2"}, moved_for="DICOM_NODE"))
+    index.add_instance(received_instance(**{**OTHER, "sop": "1.2.7.2"}, moved_for="DICOM_NODE"))
     assert state(index, "1.2.7") == (StudyState.RECEIVING, 1)
-    priors.request("1.2.8", source_ae="PACS", move_destination="DICOM_NODE")
+    priors.record_request("1.2.8", source_ae="PACS", move_destination="DICOM_NODE")
     clock.now += 3601
-    index.add_instance(received(study="1.2.8", sop="1.2.8.1", digest="c" * 64, moved_for="DICOM_NODE"))
+    index.add_instance(
+        received_instance(study="1.2.8", sop="1.2.8.1", digest="c" * 64, moved_for="DICOM_NODE")
+    )
     assert state(index, "1.2.8") == (StudyState.RECEIVING, 1)
 
 
 @pytest.mark.parametrize("digest", ["b" * 64, "d" * 64])
 def test_a_prior_that_somebody_sends_later_is_analysed_as_any_study(
-    index: Index, priors: Priors, digest: str
+    index: Index, priors: PriorPairs, digest: str
 ) -> None:
     asked(priors)
-    prior = received(**OTHER, moved_for="DICOM_NODE")
+    prior = received_instance(**OTHER, moved_for="DICOM_NODE")
     assert index.add_instance(prior) is Admission.PRIOR
     assert index.add_instance(prior) is Admission.REPEATED
-    assert priors.held("1.2.7") == (prior.file,)
-    sent = received(**{**OTHER, "digest": digest})  # as it came, or encoded in another way
+    assert priors.film_files("1.2.7") == (prior.file,)
+    sent = received_instance(**{**OTHER, "digest": digest})  # as it came, or encoded in another way
     assert index.add_instance(sent) is Admission.NEW
     assert state(index, "1.2.7") == (StudyState.RECEIVING, 1)
-    assert priors.held("1.2.7") == (sent.file,)
+    assert priors.film_files("1.2.7") == (sent.file,)
     assert index.complete_due(0, 300) == 1
     assert index.take_queueable(300) == [("1.2.7", 1)]
 
 
 def test_a_study_that_was_sent_is_not_touched_by_its_coming_again_as_a_prior(
-    index: Index, priors: Priors
+    index: Index, priors: PriorPairs
 ) -> None:
-    index.add_instance(received(**OTHER))
+    index.add_instance(received_instance(**OTHER))
     index.complete_due(0, 300)
     asked(priors)
-    assert index.add_instance(received(**OTHER, moved_for="DICOM_NODE")) is Admission.REPEATED
-    again = received(**{**OTHER, "digest": "e" * 64}, moved_for="DICOM_NODE")
+    assert index.add_instance(received_instance(**OTHER, moved_for="DICOM_NODE")) is Admission.REPEATED
+    again = received_instance(**{**OTHER, "digest": "e" * 64}, moved_for="DICOM_NODE")
     assert index.add_instance(again) is Admission.PRIOR
     assert state(index, "1.2.7") == (StudyState.COMPLETE, 1)
     assert aside(index) == ["", "prior"]
 
 
-def test_our_own_results_that_come_with_a_prior_open_nothing(index: Index, priors: Priors) -> None:
+def test_our_own_results_that_come_with_a_prior_open_nothing(index: Index, priors: PriorPairs) -> None:
     asked(priors)
-    index.add_instance(received(**OTHER, moved_for="DICOM_NODE", own_result=True))
+    index.add_instance(received_instance(**OTHER, moved_for="DICOM_NODE", own_result=True))
     assert state(index, "1.2.7") == (StudyState.PRIOR, 0)
     assert aside(index) == ["own result"]
 
 
-def test_priors_are_accounted_for(index: Index, priors: Priors, spool: Spool) -> None:
+def test_priors_are_accounted_for(index: Index, priors: PriorPairs, spool: Spool) -> None:
     asked(priors)
-    index.add_instance(received(**OTHER, moved_for="DICOM_NODE"))
-    audit = Overview(index.engine).audit(spool, spool)
+    index.add_instance(received_instance(**OTHER, moved_for="DICOM_NODE"))
+    audit = IndexQueries(index.engine).audit(spool, spool)
     assert (audit.received, audit.fates["prior"]) == (1, 1)
     assert [line for line in audit.violations if "No such file" not in line] == []
 
 
-def test_a_study_waits_for_its_prior_and_not_longer(index: Index, priors: Priors, clock: Clock) -> None:
-    index.add_instance(received())
+def test_a_study_waits_for_its_prior_and_not_longer(index: Index, priors: PriorPairs, clock: Clock) -> None:
+    index.add_instance(received_instance())
     index.complete_due(0, 300)
     clock.now += 59
     assert index.take_queueable(300, 60) == []
@@ -121,29 +124,29 @@ def test_a_study_waits_for_its_prior_and_not_longer(index: Index, priors: Priors
     assert index.take_queueable(300, 60) == [("1.2", 1)]
 
 
-def test_a_study_goes_on_when_its_prior_is_known(index: Index, priors: Priors, clock: Clock) -> None:
-    index.add_instance(received())
+def test_a_study_goes_on_when_its_prior_is_known(index: Index, priors: PriorPairs, clock: Clock) -> None:
+    index.add_instance(received_instance())
     index.complete_due(0, 300)
     clock.now += 5
     (waiting,) = priors.unpaired()
-    assert (waiting.study_instance_uid, waiting.revision, waiting.seconds, waiting.tried) == (
+    assert (waiting.study_instance_uid, waiting.revision, waiting.seconds, waiting.is_trial) == (
         "1.2",
         1,
         5,
         False,
     )
-    pairing = Pairing("1.2.7", ("aa/x.dcm",), "", "key", "20240101")
+    pairing = PriorPairing("1.2.7", ("aa/x.dcm",), "", "key", "20240101")
     assert priors.pair(waiting.study_id, 1, pairing) == pairing
     assert priors.unpaired() == []
     assert index.take_queueable(300, 60) == [("1.2", 1)]
-    assert priors.of_patient("key") == [("1.2", "20240101")]
+    assert priors.studies_of_patient("key") == [("1.2", "20240101")]
 
 
-def test_the_first_to_say_what_a_study_is_compared_with_is_right(index: Index, priors: Priors) -> None:
-    index.add_instance(received(peer_host=TRIED))
+def test_the_first_to_say_what_a_study_is_compared_with_is_right(index: Index, priors: PriorPairs) -> None:
+    index.add_instance(received_instance(peer_host=TRIAL_HOST))
     index.complete_due(0, 300)
     (waiting,) = priors.unpaired()
-    assert waiting.tried
-    first = priors.pair(waiting.study_id, 1, Pairing(reason="late"))
-    assert priors.pair(waiting.study_id, 1, Pairing("1.2.7")) == first == priors.of(waiting.study_id, 1)
-    assert priors.of(waiting.study_id, 2) is None
+    assert waiting.is_trial
+    first = priors.pair(waiting.study_id, 1, PriorPairing(reason="late"))
+    assert priors.pair(waiting.study_id, 1, PriorPairing("1.2.7")) == first == priors.get(waiting.study_id, 1)
+    assert priors.get(waiting.study_id, 2) is None

@@ -8,66 +8,68 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_node.store.analysis_records import KeptReading
+from dicom_node.store.analysis_records import AnalysisRecord
 from dicom_node.store.states import StudyState
-from dicom_node.store.study_embeddings import KeptPlace, Places, _best, _measured
-from tests.support.web_node import StillNode
+from dicom_node.store.study_embeddings import StudyEmbedding, StudyEmbeddings, _best, _measured
+from tests.support.offline_node import OfflineNode
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[StillNode]:
-    one = StillNode(tmp_path / "data")
+def node(tmp_path: Path) -> Iterator[OfflineNode]:
+    one = OfflineNode(tmp_path / "data")
     yield one
     one.close()
 
 
-def reading(*values: float, weights: str = "a") -> KeptReading:
-    place = KeptPlace(weights * 64, np.array(values, np.float32))
-    return KeptReading("tiny", "1", (), "absent", (), (), place=place)
+def reading(*values: float, weights: str = "a") -> AnalysisRecord:
+    embedding = StudyEmbedding(weights * 64, np.array(values, np.float32))
+    return AnalysisRecord("tiny", "1", (), "absent", (), (), embedding=embedding)
 
 
-def read(node: StillNode, study: int, *values: float, weights: str = "a", revision: int = 1) -> None:
+def read(node: OfflineNode, study: int, *values: float, weights: str = "a", revision: int = 1) -> None:
     node.finish(study, StudyState.REPORTED, reading=reading(*values, weights=weights), revision=revision)
 
 
-def test_the_nearest_studies_come_first_and_equal_ones_in_the_order_of_their_numbers(node: StillNode) -> None:
+def test_the_nearest_studies_come_first_and_equal_ones_in_the_order_of_their_numbers(
+    node: OfflineNode,
+) -> None:
     for number, values in enumerate([(1, 0), (0, 1), (0.6, 0.8), (0.6, 0.8), (-1, 0)], start=1):
         read(node, number, *values)
-    found = Places(node.index.engine).nearest(1, 3)
+    found = StudyEmbeddings(node.index.engine).nearest(1, 3)
     assert found is not None
     assert [case.study_id for case in found] == [3, 4, 2]
     assert [case.similarity for case in found] == pytest.approx([0.6, 0.6, 0])
 
 
-def test_places_of_other_weights_are_not_compared(node: StillNode) -> None:
+def test_embeddings_of_other_weights_are_not_compared(node: OfflineNode) -> None:
     read(node, 1, 1, 0)
     read(node, 2, 1, 0, weights="b")
-    assert Places(node.index.engine).nearest(1, 5) == []
+    assert StudyEmbeddings(node.index.engine).nearest(1, 5) == []
 
 
-def test_a_study_without_a_place_is_not_searched_for(node: StillNode) -> None:
-    node.finish(1, StudyState.REPORTED, reading=KeptReading("tiny", "1", (), "absent", (), ()))
-    places = Places(node.index.engine)
-    assert places.nearest(1, 5) is None
-    assert places.nearest(99, 5) is None
+def test_a_study_without_an_embedding_is_not_searched_for(node: OfflineNode) -> None:
+    node.finish(1, StudyState.REPORTED, reading=AnalysisRecord("tiny", "1", (), "absent", (), ()))
+    embeddings = StudyEmbeddings(node.index.engine)
+    assert embeddings.nearest(1, 5) is None
+    assert embeddings.nearest(99, 5) is None
 
 
-def test_only_the_latest_reading_of_a_study_counts(node: StillNode) -> None:
+def test_only_the_latest_reading_of_a_study_counts(node: OfflineNode) -> None:
     read(node, 1, 1, 0)
     read(node, 2, 1, 0)
     node.receive(2, 2)
     node.index.complete_due(0, 1e9)
     read(node, 2, 0, 1, revision=2)
-    (case,) = Places(node.index.engine).nearest(1, 5) or []
+    (case,) = StudyEmbeddings(node.index.engine).nearest(1, 5) or []
     assert (case.study_id, case.similarity) == (2, pytest.approx(0))
 
 
-def test_what_is_forgotten_is_gone_and_the_reading_stays(node: StillNode) -> None:
+def test_after_clear_the_embeddings_are_gone_and_the_analyses_stay(node: OfflineNode) -> None:
     read(node, 1, 1, 0)
-    places = Places(node.index.engine)
-    assert places.forget() == 1
-    assert places.nearest(1, 5) is None
-    assert places.forget() == 0
+    embeddings = StudyEmbeddings(node.index.engine)
+    assert embeddings.clear() == 1
+    assert embeddings.nearest(1, 5) is None
+    assert embeddings.clear() == 0
 
 
 class Row:

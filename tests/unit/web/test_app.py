@@ -18,15 +18,15 @@ from dicom_node.config.sections import DicomDestination
 from dicom_node.config.settings import Settings
 from dicom_node.results.codes import RESEARCH_USE_ONLY
 from dicom_node.runtime import logs
-from dicom_node.store.audit import Overview
+from dicom_node.store.audit import IndexQueries
 from dicom_node.store.states import ResultState, StudyState
 from dicom_node.web import templating
 from dicom_node.web.app import create_app
-from dicom_node.web.auth.guard import HEADERS
+from dicom_node.web.auth.security_middleware import SECURITY_HEADERS
 from dicom_node.web.read_models import worklist
 from dicom_node.web.templating import RESULT_WORDS, STUDY_WORDS
+from tests.support.offline_node import PACS, OfflineNode
 from tests.support.peers import until
-from tests.support.web_node import PACS, StillNode
 
 STATIC = Path(web.__file__).parent / "static"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> {{ 7*7 }}"
@@ -63,21 +63,21 @@ def rows(client: TestClient, path: str = "/api/v1/studies") -> list[dict[str, ob
 
 def test_a_new_node_shows_an_empty_worklist(empty: TestClient) -> None:
     shown = Page(empty.get("/").text)
-    assert "No study yet: send a film by C-STORE to DICOM_NODE." in shown.text
+    assert "No study yet. Send a film by C-STORE to DICOM_NODE." in shown.text
     assert "ORTHANC@127.0.0.1:4242" in Page(empty.get("/health").text).text
 
 
 def test_a_node_without_destinations_says_so(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     DataDir(settings).prepare(alone=True)
-    node = StillNode(tmp_path)
+    node = OfflineNode(tmp_path)
     with TestClient(create_app(settings), base_url="http://localhost") as client:
-        assert "results are kept and go nowhere" in client.get("/health").text
+        assert "results are stored and sent nowhere" in client.get("/health").text
     node.close()
 
 
 def test_each_study_is_shown_with_its_state_reason_counts_and_deliveries(
-    node: StillNode, client: TestClient
+    node: OfflineNode, client: TestClient
 ) -> None:
     skipped = node.finish(1, StudyState.SKIPPED, "Only a lateral view was received.", instances=2, results=1)
     node.send("pacs")
@@ -89,29 +89,29 @@ def test_each_study_is_shown_with_its_state_reason_counts_and_deliveries(
         for row in rows(client)
     ]
     assert shown == [
-        (logs.short(waiting), "RECEIVING", "", 1, 1, {}),
-        (logs.short(reported), "REPORTED", "", 1, 1, {"ENCODED": 3}),
-        (logs.short(skipped), "SKIPPED", "Only a lateral view was received.", 1, 2, {"SENT": 1}),
+        (logs.uid_hash(waiting), "RECEIVING", "", 1, 1, {}),
+        (logs.uid_hash(reported), "REPORTED", "", 1, 1, {"ENCODED": 3}),
+        (logs.uid_hash(skipped), "SKIPPED", "Only a lateral view was received.", 1, 2, {"SENT": 1}),
     ]
     text = Page(client.get("/").text).text
     for words in (
         "3 waiting",
         "1 sent",
         "Only a lateral view was received.",
-        logs.short(reported),
+        logs.uid_hash(reported),
         "receiving",
     ):
         assert words in text
 
 
-def test_a_late_image_shows_the_new_revision(node: StillNode, client: TestClient) -> None:
+def test_a_late_image_shows_the_new_revision(node: OfflineNode, client: TestClient) -> None:
     node.finish(1, StudyState.REPORTED)
     node.receive(1, 2)
     (row,) = rows(client)
     assert (row["state"], row["revision"], row["images"]) == ("RECEIVING", 2, 2)
 
 
-def test_counts_are_those_of_the_index(node: StillNode, client: TestClient) -> None:
+def test_counts_are_those_of_the_index(node: OfflineNode, client: TestClient) -> None:
     node.finish(1, StudyState.FAILED, "No model could read it.", results=0)
     node.finish(2, StudyState.REPORTED, results=2)
     status = client.get("/api/v1/status").json()
@@ -119,7 +119,7 @@ def test_counts_are_those_of_the_index(node: StillNode, client: TestClient) -> N
     assert status["results"] == dict.fromkeys(status["results"], 0) | {"ENCODED": 2}
 
 
-def test_a_destination_shows_its_backlog_and_its_last_error(node: StillNode, client: TestClient) -> None:
+def test_a_destination_shows_its_backlog_and_its_last_error(node: OfflineNode, client: TestClient) -> None:
     node.finish(1, StudyState.REPORTED, results=2, destinations=("pacs", "former"))
     node.send("pacs", error="ORTHANC@127.0.0.1:4242: connection refused")
     node.send("former", error="the SOP class is not accepted", permanent=True)
@@ -132,15 +132,15 @@ def test_a_destination_shows_its_backlog_and_its_last_error(node: StillNode, cli
     assert pacs["oldest_waiting"] == pytest.approx(node.now, abs=1)
     assert (former["name"], former["results"], former["oldest_waiting"]) == ("former", {"REJECTED": 2}, None)
     text = Page(client.get("/health").text).text
-    assert "not configured any more" in text
+    assert "no longer configured" in text
     assert "the SOP class is not accepted" in text
 
 
-def test_a_state_shows_only_its_studies(node: StillNode, client: TestClient) -> None:
+def test_a_state_shows_only_its_studies(node: OfflineNode, client: TestClient) -> None:
     node.receive(1)
     failed = node.finish(2, StudyState.FAILED, "No model could read it.", results=0)
-    assert [row["study"] for row in rows(client, "/api/v1/studies?state=FAILED")] == [logs.short(failed)]
-    assert "No such study." in client.get("/?state=SKIPPED").text
+    assert [row["study"] for row in rows(client, "/api/v1/studies?state=FAILED")] == [logs.uid_hash(failed)]
+    assert "No study found." in client.get("/?state=SKIPPED").text
 
 
 def test_every_state_has_its_word_and_its_colour() -> None:
@@ -151,7 +151,7 @@ def test_every_state_has_its_word_and_its_colour() -> None:
         assert re.search(rf"(^|[ ,])\.{state.lower()}( \{{|, )", css, re.MULTILINE), state
 
 
-def test_the_audit_is_shown_and_tells_what_is_missing(node: StillNode) -> None:
+def test_the_audit_is_shown_and_tells_what_is_missing(node: OfflineNode) -> None:
     node.finish(1, StudyState.SKIPPED, "Only a lateral view was received.", results=0)
     for name in list(node.data_dir.spool.names()):
         node.data_dir.spool.path(name).unlink()
@@ -160,15 +160,15 @@ def test_the_audit_is_shown_and_tells_what_is_missing(node: StillNode) -> None:
         text = Page(client.get("/health").text).text
     assert audit["received"] == audit["fates"]["skipped"] == 1
     assert not audit["conserved"]
-    assert "Violated" in text
+    assert "Some images are not accounted for" in text
     assert "No such file" in text
 
 
-def test_an_audit_without_contradiction_says_that_nothing_was_lost(node: StillNode) -> None:
+def test_an_audit_without_contradiction_says_that_nothing_was_lost(node: OfflineNode) -> None:
     node.finish(1, StudyState.REPORTED)
     with TestClient(create_app(node.settings), base_url="http://localhost") as client:
         until(lambda: client.get("/api/v1/status").json()["audit"], 10, "an audit")
-        assert "Nothing was lost" in client.get("/health").text
+        assert "No image was lost" in client.get("/health").text
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -183,12 +183,12 @@ def test_every_answer_carries_the_guarding_headers(empty: TestClient, path: str,
     answer = empty.get(path, headers={"Host": host})
     # What is public may be kept, as long as it is asked whether it is still the same.
     kept = {"Cache-Control": "no-cache"} if path.startswith("/static/") and answer.is_success else {}
-    for name, value in (HEADERS | kept).items():
+    for name, value in (SECURITY_HEADERS | kept).items():
         assert answer.headers[name] == value
 
 
 def test_the_policy_allows_neither_inline_nor_foreign_content() -> None:
-    policy = HEADERS["Content-Security-Policy"]
+    policy = SECURITY_HEADERS["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'")
     sources = {source for rule in policy.split("; ") for source in rule.split(" ")[1:]}
     assert sources == {"'none'", "'self'"}
@@ -196,7 +196,7 @@ def test_the_policy_allows_neither_inline_nor_foreign_content() -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_page_needs_nothing_inline_and_nothing_from_another_host(
-    node: StillNode, client: TestClient, path: str
+    node: OfflineNode, client: TestClient, path: str
 ) -> None:
     node.receive(1)
     shown = Page(client.get(path).text)
@@ -228,7 +228,7 @@ def test_what_others_wrote_is_what_they_published() -> None:
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     name = HOSTILE[:64]
-    node = StillNode(
+    node = OfflineNode(
         tmp_path, DicomDestination(name=name, ae_title="<b>X</b>", host='"><i>host</i>', port=104)
     )
     node.finish(1, StudyState.FAILED, HOSTILE, results=0)
@@ -250,11 +250,11 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert "<u>former</u>" in shown.text
 
 
-def test_no_identifier_of_the_study_or_the_patient_is_shown(node: StillNode, client: TestClient) -> None:
+def test_no_identifier_of_the_study_or_the_patient_is_shown(node: OfflineNode, client: TestClient) -> None:
     uid = node.finish(1, StudyState.REPORTED)
     for path in ("/", "/api/v1/studies", "/studies/1", "/api/v1/studies/1"):
         text = client.get(path).text
-        assert logs.short(uid) in text
+        assert logs.uid_hash(uid) in text
         assert uid not in text
         assert "Doe" not in text
         assert "PAT-1" not in text
@@ -288,7 +288,7 @@ def test_there_is_nothing_else(empty: TestClient, path: str) -> None:
 )
 def test_a_wrong_query_is_one_sentence(empty: TestClient, query: str, name: str) -> None:
     assert empty.get(f"/api/v1/studies?{query}").json() == {
-        "error": f"The request cannot be understood: see {name}."
+        "error": f"The request is not valid: check {name}."
     }
     answer = empty.get(f"/?{query}")
     assert answer.status_code == 400
@@ -311,7 +311,7 @@ def test_a_loopback_page_answers_only_to_its_own_names(empty: TestClient, host: 
     assert (empty.get("/", headers={"Host": host}).status_code == 200) is taken
 
 
-def test_a_page_on_the_network_answers_to_any_name(node: StillNode) -> None:
+def test_a_page_on_the_network_answers_to_any_name(node: OfflineNode) -> None:
     settings = node.settings.model_copy(
         update={"web": node.settings.web.model_copy(update={"host": "0.0.0.0"})}
     )
@@ -326,11 +326,11 @@ def test_without_its_database_it_lives_but_is_not_ready(tmp_path: Path) -> None:
         ready = client.get("/readyz")
         assert (ready.status_code, ready.text) == (503, "the database does not answer\n")
         assert client.get("/api/v1/status").json() == {
-            "error": "The database or a file does not answer; the log says why."
+            "error": "The database or a file cannot be read; see the log for the reason."
         }
         shown = client.get("/")
     assert shown.status_code == 503
-    assert "The database or a file does not answer; the log says why." in Page(shown.text).text
+    assert "The database or a file cannot be read; see the log for the reason." in Page(shown.text).text
 
 
 def test_with_its_database_it_is_ready(empty: TestClient) -> None:
@@ -338,7 +338,7 @@ def test_with_its_database_it_is_ready(empty: TestClient) -> None:
 
 
 def test_a_fault_shows_no_traceback_and_is_logged(
-    node: StillNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    node: OfflineNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret detail")
@@ -349,18 +349,18 @@ def test_a_fault_shows_no_traceback_and_is_logged(
     ) as client:
         answer = client.get("/")
     assert answer.status_code == 500
-    assert "The page could not be made; the log says why." in answer.text
+    assert "The page could not be made; see the log for the reason." in answer.text
     assert "RESEARCH USE ONLY" in answer.text
     assert "secret" not in answer.text
     assert answer.headers["Content-Security-Policy"]
     assert [record for record in caplog.records if record.levelno == logging.ERROR and record.exc_info]
 
 
-def test_the_json_gives_the_counts_as_the_status_command_does(node: StillNode, client: TestClient) -> None:
+def test_the_json_gives_the_counts_as_the_status_command_does(node: OfflineNode, client: TestClient) -> None:
     node.finish(1, StudyState.REPORTED, results=2)
     node.send("pacs")
     status = client.get("/api/v1/status").json()
-    overview = Overview(node.index.engine)
+    overview = IndexQueries(node.index.engine)
     assert status["studies"] == json.loads(json.dumps(overview.study_counts()))
     assert status["results"] == json.loads(json.dumps(overview.result_counts()))
     assert status["intended_use"] == "research use only"

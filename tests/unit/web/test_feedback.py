@@ -12,25 +12,25 @@ import pytest
 from fastapi.testclient import TestClient
 
 from dicom_node.runtime import logs
-from dicom_node.store.analysis_records import KeptFinding, KeptReading
+from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord
 from dicom_node.store.states import StudyState
 from dicom_node.web.feedback import Feedback, Verdict
 from dicom_node.web.read_models.cohort import BINS, read_cohort
 from tests.support.factories import uid
-from tests.support.web_node import StillNode
+from tests.support.offline_node import OfflineNode
 
 
-def reading(certainty: float | None, presence: str) -> KeptReading:
+def reading(certainty: float | None, presence: str) -> AnalysisRecord:
     findings = (
-        KeptFinding("nodule", "Nodule", certainty, 0.5, 0.4, presence),
-        KeptFinding("mass", "Mass", None, 0.001, 0.002, "absent"),
+        FindingRecord("nodule", "Nodule", certainty, 0.5, 0.4, presence),
+        FindingRecord("mass", "Mass", None, 0.001, 0.002, "absent"),
     )
-    return KeptReading("tiny", "1.0.0", ("weights_sha256=1",), "absent", findings, ())
+    return AnalysisRecord("tiny", "1.0.0", ("weights_sha256=1",), "absent", findings, ())
 
 
 @pytest.fixture
-def read(tmp_path: Path) -> Iterator[StillNode]:
-    node = StillNode(tmp_path / "data")
+def read(tmp_path: Path) -> Iterator[OfflineNode]:
+    node = OfflineNode(tmp_path / "data")
     node.finish(1, StudyState.REPORTED, reading=reading(0.75, "present"))
     node.finish(2, StudyState.REPORTED, reading=reading(0.1, "absent"))
     node.finish(3, StudyState.REPORTED, reading=reading(1.0, "present"))
@@ -47,7 +47,7 @@ def say(client: TestClient, **form: str) -> str:
     return answer.text
 
 
-def test_a_reader_says_and_changes_their_mind(read: StillNode) -> None:
+def test_a_reader_says_and_changes_their_mind(read: OfflineNode) -> None:
     with read.browser() as client:
         page = say(client, key="nodule", verdict="disagree", comment="<b>a rib</b>")
         assert re.search(r'id="disagree-nodule"[^>]*aria-pressed="true"', page)
@@ -59,7 +59,7 @@ def test_a_reader_says_and_changes_their_mind(read: StillNode) -> None:
     assert (opinion["reader"], opinion["verdict"], opinion["comment"]) == ("local", "agree", "")
 
 
-def test_only_findings_of_the_reading_can_be_judged(read: StillNode) -> None:
+def test_only_findings_of_the_reading_can_be_judged(read: OfflineNode) -> None:
     with read.browser() as client:
         csrf = re.search(r'name="csrf" value="(\w+)"', client.get("/studies/1").text)
         assert csrf
@@ -73,17 +73,17 @@ def test_only_findings_of_the_reading_can_be_judged(read: StillNode) -> None:
         assert put.json()["key"] == "mass"
 
 
-def test_all_of_it_comes_as_csv_that_no_spreadsheet_runs(read: StillNode) -> None:
+def test_all_of_it_comes_as_csv_that_no_spreadsheet_runs(read: OfflineNode) -> None:
     feedback = Feedback(read.index.engine, lambda: 0.0)
-    feedback.say(1, "nodule", "rita", Verdict.DISAGREE, '=cmd|"/c calc"')
-    feedback.say(1, "mass", "ada", Verdict.UNSURE, "two\nlines, one comma")
+    feedback.record(1, "nodule", "rita", Verdict.DISAGREE, '=cmd|"/c calc"')
+    feedback.record(1, "mass", "ada", Verdict.UNSURE, "two\nlines, one comma")
     with read.browser() as client:
         answer = client.get("/api/v1/feedback.csv")
     assert "research-use-only" in answer.headers["Content-Disposition"]
     first, second = csv.DictReader(io.StringIO(answer.text))
     assert first == {
-        "intended_use": "research use only", "study": logs.short(_study()), "revision": "1", "model": "tiny",
-        "model_version": "1.0.0", "finding": "nodule", "certainty": "0.75", "score": "0.5",
+        "intended_use": "research use only", "study": logs.uid_hash(_study()), "revision": "1",
+        "model": "tiny", "model_version": "1.0.0", "finding": "nodule", "certainty": "0.75", "score": "0.5",
         "threshold": "0.4", "presence": "present", "reader": "rita", "verdict": "disagree",
         "comment": "'=cmd|\"/c calc\"", "at": "1970-01-01T00:00:00Z",
     }  # fmt: skip
@@ -96,11 +96,11 @@ def _study() -> str:
     return str(film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 1)).StudyInstanceUID)
 
 
-def test_the_cohort_is_what_was_read(read: StillNode) -> None:
-    Feedback(read.index.engine).say(1, "nodule", "rita", Verdict.AGREE, "")
-    Feedback(read.index.engine).say(2, "nodule", "rita", Verdict.DISAGREE, "")
+def test_the_cohort_is_what_was_read(read: OfflineNode) -> None:
+    Feedback(read.index.engine).record(1, "nodule", "rita", Verdict.AGREE, "")
+    Feedback(read.index.engine).record(2, "nodule", "rita", Verdict.DISAGREE, "")
     with read.browser():
-        read.room.changes.catalogue.enter([1, 2, 3])
+        read.context.event_stream.study_headers.update([1, 2, 3])
     cohort = read_cohort(read.index.engine, "nodule", 30)
     assert {number: count for number, count in enumerate(cohort.histogram) if count} == {
         2: 1,
@@ -119,5 +119,5 @@ def test_the_cohort_is_what_was_read(read: StillNode) -> None:
 def test_the_cohort_of_nothing_is_empty(empty: TestClient) -> None:
     page = empty.get("/cohort")
     assert page.status_code == 200
-    assert "No reading yet." in page.text
+    assert "No analysis yet." in page.text
     assert empty.get("/cohort?days=0").status_code == 400

@@ -13,19 +13,20 @@ from fastapi.testclient import TestClient
 
 from dicom_node.errors import NodeError
 from dicom_node.store.states import StudyState
-from dicom_node.web.api import routes as api
+from dicom_node.web.api import feedback_routes, node_routes, study_routes, upload_routes
 from dicom_node.web.app import create_app
-from dicom_node.web.auth.accounts import LOGINS_A_MINUTE, Accounts, Role
-from dicom_node.web.pages import routes as views
-from tests.support.web_node import StillNode
+from dicom_node.web.auth.accounts import LOGINS_PER_MINUTE, Accounts, Role
+from dicom_node.web.pages import login, node_pages, study_pages
+from tests.support.login import PASSWORD, csrf_token, log_in
+from tests.support.offline_node import OfflineNode
 
-PASSWORD = "correct horse battery"
+PARTS = (study_routes, feedback_routes, upload_routes, node_routes, study_pages, node_pages, login)
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[StillNode]:
+def guarded(tmp_path: Path) -> Iterator[OfflineNode]:
     """A node whose page asks for a login, with a reader, an admin and a failed study."""
-    node = StillNode(tmp_path / "data")
+    node = OfflineNode(tmp_path / "data")
     web = node.settings.web.model_copy(update={"login": True})
     node.settings = node.settings.model_copy(update={"web": web})
     accounts = Accounts(node.index.engine)
@@ -37,24 +38,12 @@ def guarded(tmp_path: Path) -> Iterator[StillNode]:
 
 
 @contextlib.contextmanager
-def page_of(node: StillNode) -> Iterator[TestClient]:
+def page_of(node: OfflineNode) -> Iterator[TestClient]:
     with TestClient(create_app(node.settings), base_url="http://localhost", follow_redirects=False) as client:
         yield client
 
 
-def token_in(text: str) -> str:
-    found = re.search(r'name="csrf" value="(\w+)"', text) or re.search(r'X-CSRF-Token": "(\w+)"', text)
-    assert found
-    return found[1]
-
-
-def log_in(client: TestClient, name: str, password: str = PASSWORD, target: str = "/") -> int:
-    csrf = token_in(client.get("/login").text)
-    answer = client.post("/login", data={"csrf": csrf, "name": name, "password": password, "next": target})
-    return answer.status_code
-
-
-def test_without_a_login_nothing_is_shown_but_where_to_log_in(guarded: StillNode) -> None:
+def test_without_a_login_nothing_is_shown_but_where_to_log_in(guarded: OfflineNode) -> None:
     with page_of(guarded) as client:
         answer = client.get("/studies/1?x=1")
         assert (answer.status_code, answer.headers["Location"]) == (303, "/login?next=/studies/1%3Fx%3D1")
@@ -63,7 +52,7 @@ def test_without_a_login_nothing_is_shown_but_where_to_log_in(guarded: StillNode
         assert client.get("/healthz").status_code == 200
 
 
-def test_every_address_asks_for_a_login_but_that_of_the_login(guarded: StillNode) -> None:
+def test_every_address_asks_for_a_login_but_that_of_the_login(guarded: OfflineNode) -> None:
     with page_of(guarded) as client:
         for path, methods in _addresses():
             for method in sorted(methods - {"HEAD"}):
@@ -75,7 +64,7 @@ def test_every_address_asks_for_a_login_but_that_of_the_login(guarded: StillNode
                 )
 
 
-def test_no_change_is_taken_without_the_token_of_the_page(guarded: StillNode) -> None:
+def test_no_change_is_taken_without_the_token_of_the_page(guarded: OfflineNode) -> None:
     with page_of(guarded) as client:
         assert log_in(client, "ada") == 303
         changes = [(path, method) for path, methods in _addresses() for method in methods - {"GET", "HEAD"}]
@@ -83,7 +72,7 @@ def test_no_change_is_taken_without_the_token_of_the_page(guarded: StillNode) ->
         for path, method in changes:
             assert client.request(method, path).status_code == 403, path
             assert client.request(method, path, headers={"X-CSRF-Token": "0" * 64}).status_code == 403, path
-        token = token_in(client.get("/").text)
+        token = csrf_token(client.get("/").text)
         cross = {"X-CSRF-Token": token, "Sec-Fetch-Site": "cross-site"}
         assert client.post("/api/v1/studies/1/retry", headers=cross).status_code == 403
         assert client.post("/api/v1/studies/1/retry", headers={"X-CSRF-Token": token}).status_code == 200
@@ -91,16 +80,16 @@ def test_no_change_is_taken_without_the_token_of_the_page(guarded: StillNode) ->
 
 def _addresses() -> list[tuple[str, set[str]]]:
     """Every address of pages and API, and what may be done there."""
-    routes = [route for part in (api, views) for route in part.router.routes if isinstance(route, APIRoute)]
+    routes = [route for part in PARTS for route in part.router.routes if isinstance(route, APIRoute)]
     return [(re.sub(r"\{\w+\}", "1", route.path), set(route.methods)) for route in routes]
 
 
-def test_a_reader_looks_and_an_admin_also_changes(guarded: StillNode) -> None:
+def test_a_reader_looks_and_an_admin_also_changes(guarded: OfflineNode) -> None:
     with page_of(guarded) as client:
         assert log_in(client, "rita") == 303
         shown = client.get("/").text
         assert "Retry" not in shown
-        headers = {"X-CSRF-Token": token_in(shown)}
+        headers = {"X-CSRF-Token": csrf_token(shown)}
         assert client.post("/api/v1/studies/1/retry", headers=headers).status_code == 403
         assert client.post("/api/v1/instances", headers=headers).status_code == 403
         assert client.get("/access").status_code == 403
@@ -110,20 +99,20 @@ def test_a_reader_looks_and_an_admin_also_changes(guarded: StillNode) -> None:
         assert "login refused" not in client.get("/access").text
 
 
-def test_the_session_of_a_login_is_a_new_one_and_ends_with_the_logout(guarded: StillNode) -> None:
+def test_the_session_of_a_login_is_a_new_one_and_ends_with_the_logout(guarded: OfflineNode) -> None:
     with page_of(guarded) as client:
         client.get("/login")
         before = client.cookies["reading_room"]
         log_in(client, "rita")
         held = client.cookies["reading_room"]
         assert held != before
-        csrf = token_in(client.get("/").text)
+        csrf = csrf_token(client.get("/").text)
         assert client.post("/logout", data={"csrf": csrf}).headers["Location"] == "/login"
         client.cookies.set("reading_room", held)
         assert client.get("/").status_code == 303
 
 
-def test_a_cookie_cannot_be_read_by_a_script_or_sent_by_another_site(guarded: StillNode) -> None:
+def test_a_cookie_cannot_be_read_by_a_script_or_sent_by_another_site(guarded: OfflineNode) -> None:
     with page_of(guarded) as client:
         flags = client.get("/login").headers["Set-Cookie"]
     assert "HttpOnly" in flags
@@ -136,11 +125,11 @@ def test_a_cookie_cannot_be_read_by_a_script_or_sent_by_another_site(guarded: St
     assert "max-age" in answer.headers["Strict-Transport-Security"]
 
 
-def test_wrong_passwords_are_refused_alike_and_not_for_ever(guarded: StillNode) -> None:
+def test_wrong_passwords_are_refused_alike_and_not_for_ever(guarded: OfflineNode) -> None:
     with page_of(guarded) as client:
         assert log_in(client, "rita", "wrong") == 401
         assert log_in(client, "nobody", PASSWORD) == 401
-        for _ in range(LOGINS_A_MINUTE - 1):
+        for _ in range(LOGINS_PER_MINUTE - 1):
             log_in(client, "rita", "wrong")
         assert log_in(client, "rita", PASSWORD) == 429
         assert log_in(client, "ada") == 303
@@ -151,18 +140,18 @@ def test_wrong_passwords_are_refused_alike_and_not_for_ever(guarded: StillNode) 
     ("target", "led"),
     [("/studies/1", "/studies/1"), ("//evil.example", "/"), ("/\\evil.example", "/"), ("https://evil", "/")],
 )
-def test_a_login_leads_nowhere_else(guarded: StillNode, target: str, led: str) -> None:
+def test_a_login_leads_nowhere_else(guarded: OfflineNode, target: str, led: str) -> None:
     with page_of(guarded) as client:
-        csrf = token_in(client.get("/login").text)
+        csrf = csrf_token(client.get("/login").text)
         form = {"csrf": csrf, "name": "rita", "password": PASSWORD, "next": target}
         assert client.post("/login", data=form).headers["Location"] == led
 
 
-def test_a_script_shows_a_token_and_needs_no_other(guarded: StillNode) -> None:
+def test_a_script_shows_a_token_and_needs_no_other(guarded: OfflineNode) -> None:
     accounts = Accounts(guarded.index.engine)
-    ada = accounts.named("ada")
+    ada = accounts.find("ada")
     assert ada
-    headers = {"Authorization": f"Bearer {accounts.begin(ada, None)}"}
+    headers = {"Authorization": f"Bearer {accounts.begin_session(ada, None)}"}
     with page_of(guarded) as client:
         assert client.get("/api/v1/studies", headers=headers).status_code == 200
         assert client.post("/api/v1/studies/1/retry", headers=headers).json() == {"retried": True}
@@ -170,19 +159,19 @@ def test_a_script_shows_a_token_and_needs_no_other(guarded: StillNode) -> None:
         assert client.get("/api/v1/studies", headers=headers).status_code == 401
 
 
-def test_a_session_ends_by_itself(guarded: StillNode) -> None:
+def test_a_session_ends_by_itself(guarded: OfflineNode) -> None:
     now = [1000.0]
     accounts = Accounts(guarded.index.engine, lambda: now[0])
-    rita = accounts.named("rita")
+    rita = accounts.find("rita")
     assert rita
-    token = accounts.begin(rita, 60)
-    assert accounts.holder(token, "login") == rita
-    assert accounts.holder(token, "token") is None
+    token = accounts.begin_session(rita, 60)
+    assert accounts.find_by_token(token, "login") == rita
+    assert accounts.find_by_token(token, "token") is None
     now[0] += 61
-    assert accounts.holder(token, "login") is None
+    assert accounts.find_by_token(token, "login") is None
 
 
-def test_an_account_is_one_of_its_name_with_a_long_password(guarded: StillNode) -> None:
+def test_an_account_is_one_of_its_name_with_a_long_password(guarded: OfflineNode) -> None:
     accounts = Accounts(guarded.index.engine)
     for name, password, words in (
         ("rita", PASSWORD, "already"),
@@ -192,14 +181,14 @@ def test_an_account_is_one_of_its_name_with_a_long_password(guarded: StillNode) 
         with pytest.raises(NodeError, match=words):
             accounts.add(name, Role.READER, password)
     accounts.add("by token", Role.READER, None)
-    assert accounts.check("by token", "") is None
+    assert accounts.authenticate("by token", "") is None
     accounts.remove("rita")
     assert [each.name for each in accounts.all()] == ["ada", "by token"]
     with pytest.raises(NodeError, match="no account"):
         accounts.change("rita")
 
 
-def test_every_view_is_written_down_once_a_minute(guarded: StillNode) -> None:
+def test_every_view_is_written_down_once_a_minute(guarded: OfflineNode) -> None:
     with page_of(guarded) as client:
         log_in(client, "ada")
         for _ in range(3):
@@ -211,7 +200,7 @@ def test_every_view_is_written_down_once_a_minute(guarded: StillNode) -> None:
 
 
 def test_too_many_requests_and_too_large_ones_are_refused(tmp_path: Path) -> None:
-    node = StillNode(tmp_path / "data")
+    node = OfflineNode(tmp_path / "data")
     web = node.settings.web.model_copy(update={"requests_per_minute": 3})
     node.settings = node.settings.model_copy(update={"web": web})
     with page_of(node) as client:

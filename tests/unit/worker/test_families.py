@@ -1,4 +1,4 @@
-"""The worker reads with every family and draws its maps, also where no text is there."""
+"""Every model family reads a study in the worker and draws its heat maps, with and without text."""
 
 from __future__ import annotations
 

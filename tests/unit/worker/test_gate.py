@@ -1,4 +1,4 @@
-"""The gate in the worker: what it turns away gets a coded reason, and the rest of the study is read."""
+"""Gate in the worker: a refused film gets a coded reason, and the rest of the study is analysed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import Dataset
 
 from dicom_node.config.sections import WorkerSettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
 from dicom_node.results import codes
 from dicom_node.store.states import StudyState
-from tests.unit.worker.conftest import Bench
-from tests.unit.worker.test_pipeline import reason, results
+from tests.support.pipeline_harness import PipelineHarness, reason, results
+from tests.support.sr_content import text_of
 from worker.model_loading import load_gate
 
 
 @pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
+def bench(settings: Settings) -> Iterator[PipelineHarness]:
     worker = settings.worker.model_copy(update={"gate": "gate"})
-    bench = Bench(settings.model_copy(update={"worker": worker}))
+    bench = PipelineHarness(settings.model_copy(update={"worker": worker}))
     with bench.pipeline:
         yield bench
 
@@ -35,13 +34,7 @@ def chest(films_root: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("L"), np.float32) / np.float32(255)
 
 
-def text_of(item: Dataset) -> str:
-    parts = [str(item.get("TextValue", ""))]
-    parts += [str(code.CodeValue) for code in item.get("ConceptCodeSequence", [])]
-    return "\n".join([*parts, *map(text_of, item.get("ContentSequence", []))])
-
-
-def test_a_study_that_is_turned_away_is_skipped_with_the_coded_reason(bench: Bench) -> None:
+def test_a_study_that_is_turned_away_is_skipped_with_the_coded_reason(bench: PipelineHarness) -> None:
     noise = np.random.default_rng(1).integers(0, 4095, (300, 300))
     uid = bench.receive(pixels=noise)
     bench.complete()
@@ -53,7 +46,9 @@ def test_a_study_that_is_turned_away_is_skipped_with_the_coded_reason(bench: Ben
 
 
 @pytest.mark.films
-def test_an_inverted_film_is_left_out_and_the_other_one_is_read(bench: Bench, chest: np.ndarray) -> None:
+def test_an_inverted_film_is_left_out_and_the_other_one_is_read(
+    bench: PipelineHarness, chest: np.ndarray
+) -> None:
     uid = bench.receive(pixels=1 - chest, instance=2)
     assert bench.receive(pixels=chest, instance=1) == uid
     bench.complete()
@@ -66,7 +61,7 @@ def test_an_inverted_film_is_left_out_and_the_other_one_is_read(bench: Bench, ch
 
 
 @pytest.mark.films
-def test_an_inverted_film_alone_is_refused_as_such(bench: Bench, chest: np.ndarray) -> None:
+def test_an_inverted_film_alone_is_refused_as_such(bench: PipelineHarness, chest: np.ndarray) -> None:
     uid = bench.receive(pixels=1 - chest)
     bench.complete()
     assert bench.pipeline.analyse(uid, 1) is StudyState.SKIPPED
@@ -75,7 +70,9 @@ def test_an_inverted_film_alone_is_refused_as_such(bench: Bench, chest: np.ndarr
 
 
 @pytest.mark.films
-def test_what_the_picture_shows_goes_before_a_wrong_view_position(bench: Bench, chest: np.ndarray) -> None:
+def test_what_the_picture_shows_goes_before_a_wrong_view_position(
+    bench: PipelineHarness, chest: np.ndarray
+) -> None:
     uid = bench.receive(pixels=chest, ViewPosition="LL")
     bench.complete()
     assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED

@@ -1,4 +1,4 @@
-"""A map that fails the bundle's check is not sent, and the report says why."""
+"""Heat maps that fail the check of the bundle are not sent, and the report says why."""
 
 from __future__ import annotations
 

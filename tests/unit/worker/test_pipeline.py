@@ -3,31 +3,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 
 from dicom_node.config.settings import Settings
 from dicom_node.errors import StorageFull
-from dicom_node.runtime.lease_owner import Owner
-from dicom_node.store.analysis_leases import Claims
-from dicom_node.store.audit import Overview
-from dicom_node.store.delivery_queue import Outbox
+from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.store.analysis_leases import AnalysisLeases
+from dicom_node.store.audit import IndexQueries
 from dicom_node.store.files import Spool
 from dicom_node.store.states import ResultState, StudyState
 from models.bundles.predictor import Predictor
 from models.errors import ModelError
-from tests.unit.worker.conftest import Bench
+from tests.support.pipeline_harness import PipelineHarness, reason, results
 
 
-def results(bench: Bench) -> list[Dataset]:
-    taken = Outbox(bench.index.engine).take("pacs", Owner("elsewhere", 1, 1), 60)
-    return [dcmread(bench.data_dir.results.path(entry.file)) for entry in taken]
-
-
-def reason(bench: Bench) -> str:
-    return Overview(bench.index.engine).studies()[0].reason
-
-
-def test_a_film_becomes_a_report_and_a_picture_for_each_reported_finding(bench: Bench) -> None:
+def test_a_film_becomes_a_report_and_a_picture_for_each_reported_finding(bench: PipelineHarness) -> None:
     uid = bench.receive()
     bench.complete()
     assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
@@ -35,29 +25,31 @@ def test_a_film_becomes_a_report_and_a_picture_for_each_reported_finding(bench: 
     assert report.Modality == "SR"
     assert {ds.Modality for ds in captures} <= {"OT"}
     assert {ds.StudyInstanceUID for ds in [report, *captures]} == {uid}
-    assert Overview(bench.index.engine).audit(bench.data_dir.spool, bench.data_dir.results).conserved
+    assert IndexQueries(bench.index.engine).audit(bench.data_dir.spool, bench.data_dir.results).conserved
 
 
-def test_a_second_message_does_nothing(bench: Bench) -> None:
+def test_a_second_message_does_nothing(bench: PipelineHarness) -> None:
     uid = bench.receive()
     bench.complete()
     bench.pipeline.analyse(uid, 1)
     before = results(bench)
     assert bench.pipeline.analyse(uid, 1) is None
     assert bench.pipeline.analyse(uid, 2) is None
-    assert len(before) == sum(Overview(bench.index.engine).result_counts().values())
+    assert len(before) == sum(IndexQueries(bench.index.engine).result_counts().values())
 
 
-def test_the_same_study_twice_gives_the_same_bytes(bench: Bench, tmp_path: Path) -> None:
+def test_the_same_study_twice_gives_the_same_bytes(bench: PipelineHarness, tmp_path: Path) -> None:
     uid = bench.receive()
     bench.complete()
-    claims = Claims(bench.index.engine)
-    lost = claims.claim(uid, 1, Owner("elsewhere", 1, 1), -1)  # a worker that died after it wrote its files
+    leases = AnalysisLeases(bench.index.engine)
+    lost = leases.acquire(
+        uid, 1, LeaseOwner("elsewhere", 1, 1), -1
+    )  # a worker that died after it wrote its files
     assert lost is not None
-    claims.release_lapsed()
+    leases.release_expired()
     bench.pipeline.analyse(uid, 1)
     first = sorted(bench.data_dir.results.names())
-    other = Bench(bench.settings.model_copy(update={"data_dir": tmp_path / "other"}))
+    other = PipelineHarness(bench.settings.model_copy(update={"data_dir": tmp_path / "other"}))
     with other.pipeline:
         other.index.engine.dispose()
         other.pipeline._keep(
@@ -68,10 +60,10 @@ def test_the_same_study_twice_gives_the_same_bytes(bench: Bench, tmp_path: Path)
     assert sorted(other.data_dir.results.names()) == first
 
 
-def _revision(claim: object) -> object:
+def _revision(lease: object) -> object:
     from worker.study_reader import StudyRevision
 
-    return StudyRevision(claim.study_instance_uid, claim.revision, claim.created)  # type: ignore[attr-defined]
+    return StudyRevision(lease.study_instance_uid, lease.revision, lease.created)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +75,7 @@ def _revision(claim: object) -> object:
     ],
 )
 def test_what_cannot_be_analysed_is_answered_with_the_reason(
-    bench: Bench, elements: dict[str, object], words: str
+    bench: PipelineHarness, elements: dict[str, object], words: str
 ) -> None:
     if elements.get("photometric") == "RGB":
         elements = {"PhotometricInterpretation": "RGB"}
@@ -95,7 +87,7 @@ def test_what_cannot_be_analysed_is_answered_with_the_reason(
     assert answer.Modality == "SR"
 
 
-def test_only_results_of_a_node_make_a_study_without_an_answer(bench: Bench) -> None:
+def test_only_results_of_a_node_make_a_study_without_an_answer(bench: PipelineHarness) -> None:
     uid = bench.receive(ManufacturerModelName="dicom-node")
     bench.complete()
     assert bench.pipeline.analyse(uid, 1) is StudyState.SKIPPED
@@ -103,7 +95,7 @@ def test_only_results_of_a_node_make_a_study_without_an_answer(bench: Bench) -> 
     assert results(bench) == []
 
 
-def test_a_full_disk_puts_the_study_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_puts_the_study_back(bench: PipelineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     uid = bench.receive()
     bench.complete()
 
@@ -117,7 +109,7 @@ def test_a_full_disk_puts_the_study_back(bench: Bench, monkeypatch: pytest.Monke
     assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
 
 
-def test_a_lost_file_is_a_failure_with_a_reason(bench: Bench) -> None:
+def test_a_lost_file_is_a_failure_with_a_reason(bench: PipelineHarness) -> None:
     uid = bench.receive()
     bench.complete()
     for name in list(bench.data_dir.spool.names()):
@@ -127,18 +119,18 @@ def test_a_lost_file_is_a_failure_with_a_reason(bench: Bench) -> None:
 
 
 def test_a_study_that_keeps_ending_its_worker_is_set_aside_and_says_so(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uid = bench.receive()
     good = bench.receive(study=2, series=2, seed=2)
     bench.complete()
-    claims = Claims(bench.index.engine)
+    leases = AnalysisLeases(bench.index.engine)
 
     def crash(self: Predictor, studies: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Predictor, "read", crash)
+        patch.setattr(Predictor, "trace", crash)
         for _ in range(2):
             with pytest.raises(MemoryError):
                 bench.pipeline.analyse(uid, 1)
@@ -146,32 +138,34 @@ def test_a_study_that_keeps_ending_its_worker_is_set_aside_and_says_so(
             bench.index.engine.dispose()
             with bench.index.engine.begin() as connection:
                 connection.exec_driver_sql("UPDATE study SET lease_until = 0 WHERE state = 'ANALYSING'")
-            assert claims.release_lapsed() == 1
+            assert leases.release_expired() == 1
     assert bench.pipeline.analyse(uid, 1) is StudyState.FAILED
     assert "2 times" in reason(bench)
     assert [ds.Modality for ds in results(bench)] == ["SR"]
     assert bench.pipeline.analyse(good, 1) is StudyState.REPORTED
 
 
-def test_a_late_image_makes_the_running_analysis_void(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_image_makes_the_running_analysis_void(
+    bench: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uid = bench.receive()
     bench.complete()
-    read = Predictor.read
+    read = Predictor.trace
 
     def late(self: Predictor, studies: object) -> object:
         bench.receive(instance=2, seed=2)
         return read(self, studies)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Predictor, "read", late)
+        patch.setattr(Predictor, "trace", late)
         assert bench.pipeline.analyse(uid, 1) is None
     assert results(bench) == []
     bench.complete()
     assert bench.pipeline.analyse(uid, 2) is StudyState.REPORTED
-    assert Overview(bench.index.engine).result_counts()[ResultState.ENCODED] >= 1
+    assert IndexQueries(bench.index.engine).result_counts()[ResultState.ENCODED] >= 1
 
 
-def test_a_new_revision_names_the_report_that_it_takes_the_place_of(bench: Bench) -> None:
+def test_a_new_revision_names_the_report_that_it_takes_the_place_of(bench: PipelineHarness) -> None:
     uid = bench.receive()
     bench.complete()
     bench.pipeline.analyse(uid, 1)
@@ -195,7 +189,7 @@ def test_a_new_revision_names_the_report_that_it_takes_the_place_of(bench: Bench
     assert "PredecessorDocumentsSequence" not in first
 
 
-def test_a_failure_is_a_report_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_a_report_too(bench: PipelineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     uid = bench.receive()
     bench.complete()
 
@@ -203,7 +197,7 @@ def test_a_failure_is_a_report_too(bench: Bench, monkeypatch: pytest.MonkeyPatch
         raise ModelError("the model's answer is not a number")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Predictor, "read", nonsense)
+        patch.setattr(Predictor, "trace", nonsense)
         assert bench.pipeline.analyse(uid, 1) is StudyState.FAILED
     (answer,) = results(bench)
     said = answer.to_json()
@@ -216,8 +210,8 @@ def test_a_failure_is_a_report_too(bench: Bench, monkeypatch: pytest.MonkeyPatch
 def test_a_destination_gets_the_kinds_that_it_wants(settings: Settings) -> None:
     pacs = settings.destinations[0].model_copy(update={"results": ("sr",)})
     wanting = settings.model_copy(update={"destinations": (pacs,)})
-    with Bench(wanting).pipeline as pipeline:
-        bench = Bench(wanting)
+    with PipelineHarness(wanting).pipeline as pipeline:
+        bench = PipelineHarness(wanting)
         uid = bench.receive()
         bench.complete()
         assert pipeline.analyse(uid, 1) is StudyState.REPORTED

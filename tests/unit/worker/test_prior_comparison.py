@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dicom_node.results.report import Change, Presence
 from models.processing.types import FindingScore
-from worker.prior_comparison import change, compare
+from worker.prior_comparison import classify_change, compare_finding
 
 SCORES = st.floats(0, 1)
 
@@ -18,8 +18,8 @@ def said(value: float, *, present: bool, key: str = "cardiomegaly") -> FindingSc
 @given(SCORES, SCORES, st.floats(0.01, 0.99))
 def test_turned_round_in_time_new_is_gone(now: float, then: float, threshold: float) -> None:
     there, was = now >= threshold, then >= threshold
-    forth = change(now, then, present_now=there, present_then=was)
-    back = change(then, now, present_now=was, present_then=there)
+    forth = classify_change(now, then, present_now=there, present_then=was)
+    back = classify_change(then, now, present_now=was, present_then=there)
     mirrored = {Change.NEW: Change.GONE, Change.GONE: Change.NEW, Change.UNCHANGED: Change.UNCHANGED}
     assert back is mirrored[forth]
     if forth is not Change.UNCHANGED:
@@ -39,12 +39,14 @@ def test_turned_round_in_time_new_is_gone(now: float, then: float, threshold: fl
     ],
 )
 def test_what_counts_as_a_change(now: float, then: float, expected: Change) -> None:
-    found = compare(said(now, present=now >= 0.5), said(then, present=then >= 0.5))
+    found = compare_finding(said(now, present=now >= 0.5), said(then, present=then >= 0.5))
     assert found is not None
     assert found.change is expected
     assert (found.score, found.presence is Presence.PRESENT) == (then, then >= 0.5)
 
 
 def test_what_is_absent_in_both_is_not_compared_and_normal_is_no_finding() -> None:
-    assert compare(said(0.4, present=False), said(0.1, present=False)) is None
-    assert compare(said(0.9, present=True, key="normal"), said(0.1, present=False, key="normal")) is None
+    assert compare_finding(said(0.4, present=False), said(0.1, present=False)) is None
+    assert (
+        compare_finding(said(0.9, present=True, key="normal"), said(0.1, present=False, key="normal")) is None
+    )

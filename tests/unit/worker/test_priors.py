@@ -1,4 +1,4 @@
-"""A study is read beside its prior, and without one for a stated reason."""
+"""Comparison with the prior study, or a stated reason why there is none."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dicom_node.config.settings import Settings
 from dicom_node.results import codes
 from dicom_node.results.structure import descendants, name_of
 from dicom_node.results.validation import inspect
-from dicom_node.store.analysis_records import KeptPrior, Readings
-from dicom_node.store.audit import Overview
-from dicom_node.store.prior_pairs import Pairing, Priors
+from dicom_node.store.analysis_records import AnalysisRecords, PriorComparisonRecord
+from dicom_node.store.audit import IndexQueries
+from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
 from dicom_node.store.states import StudyState
 from models.bundles.predictor import Predictor
 from models.errors import ModelError
-from tests.unit.worker.conftest import Bench
+from tests.support.pipeline_harness import PipelineHarness
 from worker.replay import replay
 
 
@@ -33,28 +33,28 @@ def settings(settings: Settings) -> Settings:
 class Pair:
     """A study and its prior, which was fetched or is read already."""
 
-    def __init__(self, bench: Bench, *, read: bool = False, **elements: object) -> None:
+    def __init__(self, bench: PipelineHarness, *, read: bool = False, **elements: object) -> None:
         self.bench = bench
-        self.priors = Priors(bench.index.engine)
+        self.priors = PriorPairs(bench.index.engine)
         self.prior = str(bench.receive(study="then", series="then", seed=5, StudyDate="20230101", **elements))
         self.now = bench.receive(study="now", series="now", seed=6)
         bench.complete()
         if read:
             assert bench.pipeline.analyse(self.prior, 1) is StudyState.REPORTED
         self.id = next(
-            row.id for row in Overview(bench.index.engine).studies() if row.study_instance_uid == self.now
+            row.id for row in IndexQueries(bench.index.engine).studies() if row.study_instance_uid == self.now
         )
 
-    def analyse(self, pairing: Pairing | None = None) -> tuple[Dataset, KeptPrior]:
-        pairing = pairing or Pairing(self.prior, self.priors.held(self.prior))
+    def analyse(self, pairing: PriorPairing | None = None) -> tuple[Dataset, PriorComparisonRecord]:
+        pairing = pairing or PriorPairing(self.prior, self.priors.film_files(self.prior))
         self.priors.pair(self.id, 1, pairing)
         assert self.bench.pipeline.analyse(self.now, 1) is StudyState.REPORTED
         report = self.report()
         assert inspect(Path(report.filename)) == []  # type: ignore[arg-type]
-        stored = Readings(self.bench.index.engine).latest(self.id)
+        stored = AnalysisRecords(self.bench.index.engine).latest(self.id)
         assert stored is not None
-        assert stored.kept.prior is not None
-        return report, stored.kept.prior
+        assert stored.record.prior is not None
+        return report, stored.record.prior
 
     def report(self) -> Dataset:
         names = self.bench.data_dir.results.names()
@@ -74,7 +74,7 @@ def compared(report: Dataset) -> tuple[str, list[str]]:
     ]
 
 
-def test_the_report_says_what_became_of_each_finding_and_refers_to_the_prior(bench: Bench) -> None:
+def test_the_report_says_what_became_of_each_finding_and_refers_to_the_prior(bench: PipelineHarness) -> None:
     pair = Pair(bench)
     report, kept = pair.analyse()
     assert compared(report)[0] == "Yes"
@@ -97,18 +97,18 @@ def test_the_report_says_what_became_of_each_finding_and_refers_to_the_prior(ben
 
 
 def test_a_prior_that_this_bundle_read_is_not_read_again_and_says_the_same(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: PipelineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, anew = Pair(bench).analyse()
-    other = Bench(bench.settings.model_copy(update={"data_dir": tmp_path / "other"}))
+    other = PipelineHarness(bench.settings.model_copy(update={"data_dir": tmp_path / "other"}))
     reads: list[object] = []
-    read = Predictor.read
+    read = Predictor.trace
 
     def counted(self: Predictor, studies: object) -> object:
         reads.append(studies)
         return read(self, studies)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Predictor, "read", counted)
+    monkeypatch.setattr(Predictor, "trace", counted)
     with other.pipeline:
         pair = Pair(other, read=True)
         reads.clear()
@@ -120,7 +120,7 @@ def test_a_prior_that_this_bundle_read_is_not_read_again_and_says_the_same(
 
 @pytest.mark.parametrize("elements", [{"view": "LL"}, {"PixelData": b"\0\0"}])
 def test_a_prior_without_a_readable_frontal_film_is_said_to_be_none(
-    bench: Bench, elements: dict[str, object]
+    bench: PipelineHarness, elements: dict[str, object]
 ) -> None:
     report, kept = Pair(bench, **elements).analyse()
     assert compared(report) == ("No", ["prior: not available: no frontal film of it can be analysed"])
@@ -130,10 +130,10 @@ def test_a_prior_without_a_readable_frontal_film_is_said_to_be_none(
 
 
 def test_a_model_that_fails_on_the_prior_costs_the_comparison_alone(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair = Pair(bench)
-    read = Predictor.read
+    read = Predictor.trace
 
     def once(self: Predictor, studies: object, seen: list[int] = []) -> object:  # noqa: B006
         seen.append(1)
@@ -141,26 +141,26 @@ def test_a_model_that_fails_on_the_prior_costs_the_comparison_alone(
             raise ModelError("the model's answer is not a number")
         return read(self, studies)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Predictor, "read", once)
+    monkeypatch.setattr(Predictor, "trace", once)
     report, kept = pair.analyse()
     assert compared(report)[0] == "No"
     assert "no usable answer" in kept.reason
 
 
-def test_a_study_whose_prior_nobody_found_in_time_is_read_and_stays_so(bench: Bench) -> None:
+def test_a_study_whose_prior_nobody_found_in_time_is_read_and_stays_so(bench: PipelineHarness) -> None:
     pair = Pair(bench)
     assert bench.pipeline.analyse(pair.now, 1) is StudyState.REPORTED
     assert compared(pair.report()) == ("No", ["prior: not available: it did not come within 5 s"])
-    late = pair.priors.pair(pair.id, 1, Pairing(pair.prior))
+    late = pair.priors.pair(pair.id, 1, PriorPairing(pair.prior))
     assert late.reason == "it did not come within 5 s"
     assert {entry.difference for entry in replay(bench.settings, bench.index, pair.now)} == {""}
 
 
-def test_without_the_setting_nothing_is_said_of_priors(bench: Bench, tmp_path: Path) -> None:
+def test_without_the_setting_nothing_is_said_of_priors(bench: PipelineHarness, tmp_path: Path) -> None:
     off = bench.settings.model_copy(update={"priors": PriorSettings(), "data_dir": tmp_path / "off"})
-    other = Bench(off)
+    other = PipelineHarness(off)
     with other.pipeline:
         pair = Pair(other)
         assert other.pipeline.analyse(pair.now, 1) is StudyState.REPORTED
         assert codes.COMPARED_WITH_PRIOR.value not in map(name_of, descendants(pair.report()))
-        assert pair.priors.of(pair.id, 1) is None
+        assert pair.priors.get(pair.id, 1) is None

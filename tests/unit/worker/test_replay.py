@@ -1,4 +1,4 @@
-"""Results are made anew from films and bundle alone, to the byte."""
+"""Replay: results are made again from films and bundle alone, byte for byte."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dicom_node.errors import NodeError
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.store.tables import result
 from models.bundles.bundle import write_bundle
-from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network
-from tests.unit.worker.conftest import Bench
+from tests.support.pipeline_harness import PipelineHarness
+from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
 from worker.replay import replay
 
 EVERYTHING = ("sr", "sc", "pdf", "ko", "seg", "pr", "pm")
@@ -26,7 +26,7 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"results": wanted})
 
 
-def test_a_study_replays_byte_for_byte_whatever_is_written_now(bench: Bench) -> None:
+def test_a_study_replays_byte_for_byte_whatever_is_written_now(bench: PipelineHarness) -> None:
     uid = bench.receive()
     bench.complete()
     bench.pipeline.analyse(uid, 1)
@@ -39,14 +39,14 @@ def test_a_study_replays_byte_for_byte_whatever_is_written_now(bench: Bench) -> 
     assert {entry.difference for entry in found} == {""}
 
 
-def test_a_refusal_replays_too(bench: Bench) -> None:
+def test_a_refusal_replays_too(bench: PipelineHarness) -> None:
     uid = bench.receive(body_part="HAND")
     bench.complete()
     bench.pipeline.analyse(uid, 1)
     assert {entry.difference for entry in replay(bench.settings, bench.index, uid)} == {""}
 
 
-def test_a_result_that_was_altered_is_named_with_its_element(bench: Bench) -> None:
+def test_a_result_that_was_altered_is_named_with_its_element(bench: PipelineHarness) -> None:
     uid = bench.receive()
     bench.complete()
     bench.pipeline.analyse(uid, 1)
@@ -62,7 +62,7 @@ def test_a_result_that_was_altered_is_named_with_its_element(bench: Bench) -> No
     assert differences["pdf"] == ""
 
 
-def test_another_bundle_is_not_taken_for_the_recorded_one(bench: Bench, tmp_path: Path) -> None:
+def test_another_bundle_is_not_taken_for_the_recorded_one(bench: PipelineHarness, tmp_path: Path) -> None:
     uid = bench.receive()
     bench.complete()
     bench.pipeline.analyse(uid, 1)
@@ -70,11 +70,11 @@ def test_another_bundle_is_not_taken_for_the_recorded_one(bench: Bench, tmp_path
     torch.nn.init.zeros_(network.head.weight)
     other = write_bundle(tmp_path / "tiny-0.0.2", MANIFEST, KEYS, network, CALIBRATION).path
     worker = bench.settings.worker.model_copy(update={"bundle": str(other)})
-    with pytest.raises(NodeError, match=r"is not here: set worker\.bundle"):
+    with pytest.raises(NodeError, match=r"is not installed: set worker\.bundle"):
         replay(bench.settings.model_copy(update={"worker": worker}), bench.index, uid)
 
 
-def test_without_results_there_is_nothing_to_replay(bench: Bench) -> None:
+def test_without_results_there_is_nothing_to_replay(bench: PipelineHarness) -> None:
     uid = bench.receive()
     for study in (uid, "1.2.3"):
         with pytest.raises(NodeError, match="no stored results"):

@@ -8,10 +8,10 @@ from pydicom import Dataset
 
 from dicom_node.results.report import Presence, Source
 from models.explain.heatmap import Heatmap
-from models.explain.targets import best_film, reported
+from models.explain.targets import best_film, reported_findings
 from models.labels.vocabulary import load_vocabulary
 from models.processing.types import FindingScore, Identity, Prediction
-from worker.report_builder import make_report
+from worker.report_builder import build_report
 
 VOCABULARY = load_vocabulary()
 IDENTITY = Identity("tiny", "0.0.1", "ab" * 32, "prep", "cal")
@@ -31,7 +31,7 @@ def prediction(*findings: FindingScore) -> Prediction:
 def report_of(
     *findings: FindingScore, heatmaps: tuple[Heatmap, ...] = (), withheld: dict[str, str] | None = None
 ):
-    return make_report(
+    return build_report(
         study_instance_uid="1.2",
         revision=1,
         created=datetime(2026, 1, 2, tzinfo=UTC),
@@ -50,9 +50,9 @@ def test_heat_maps_are_for_present_findings_most_certain_first_and_never_for_nor
         score("mass", 0.2),
         score("edema", 0.1, probability=0.8),
     )
-    assert reported(read, 8) == ("edema", "nodule")
-    assert reported(read, 1) == ("edema",)
-    assert reported(read, 0) == ()
+    assert reported_findings(read, 8) == ("edema", "nodule")
+    assert reported_findings(read, 1) == ("edema",)
+    assert reported_findings(read, 0) == ()
 
 
 def test_a_heat_map_is_drawn_on_the_film_that_shows_the_finding_best() -> None:

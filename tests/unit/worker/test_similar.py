@@ -1,4 +1,4 @@
-"""A study comes back with the reference cases that it is like, where there is an index."""
+"""Similar cases: a report names the reference cases that a study is like, if there is an index."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pydicom import Dataset, dcmread
 from dicom_node.config.sections import RetrievalSettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
-from dicom_node.runtime.lease_owner import Owner
-from dicom_node.store.analysis_records import Readings
-from dicom_node.store.delivery_queue import Outbox
+from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.store.analysis_records import AnalysisRecords
+from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.states import StudyState
 from models.bundles.predictor import Predictor
 from models.data.openi import read_openi
@@ -24,8 +24,8 @@ from models.errors import RetrievalError
 from models.labels.vocabulary import load_vocabulary
 from models.retrieval.build import build_index
 from models.retrieval.index import VECTORS, write_index
-from tests.unit.models.conftest import write_openi
-from tests.unit.worker.conftest import Bench
+from tests.support.openi_folder import write_openi
+from tests.support.pipeline_harness import PipelineHarness
 from worker.model_loading import load_searcher
 
 
@@ -50,15 +50,15 @@ def searching(settings: Settings, index: Path, **options: object) -> Settings:
 
 
 @pytest.fixture
-def similar(settings: Settings, index: Path) -> Iterator[Bench]:
-    bench = Bench(searching(settings, index))
+def similar(settings: Settings, index: Path) -> Iterator[PipelineHarness]:
+    bench = PipelineHarness(searching(settings, index))
     with bench.pipeline:
         yield bench
 
 
-def results(bench: Bench) -> dict[int, Dataset]:
+def results(bench: PipelineHarness) -> dict[int, Dataset]:
     """Reports that wait to be sent, by Series Number."""
-    taken = Outbox(bench.index.engine).take("pacs", Owner("elsewhere", 1, 1), 60)
+    taken = DeliveryQueue(bench.index.engine).take("pacs", LeaseOwner("elsewhere", 1, 1), 60)
     found = [dcmread(bench.data_dir.results.path(entry.file)) for entry in taken]
     return {int(ds.SeriesNumber): ds for ds in found if ds.Modality == "SR"}
 
@@ -68,7 +68,7 @@ def words(item: Dataset) -> list[str]:
     return own + [word for child in item.get("ContentSequence", []) for word in words(child)]
 
 
-def test_a_study_comes_back_with_its_similar_cases(similar: Bench):
+def test_a_study_comes_back_with_its_similar_cases(similar: PipelineHarness):
     uid = similar.receive()
     similar.complete()
     assert similar.pipeline.analyse(uid, 1) is StudyState.REPORTED
@@ -80,17 +80,17 @@ def test_a_study_comes_back_with_its_similar_cases(similar: Bench):
     index = similar.pipeline._reader._searcher.index
     assert f"index_sha256={index.digest}" in said
     # Readers of this node see what the reports of the cases say; no object holds it.
-    kept = Readings(similar.index.engine).latest(1).kept.similar.cases
+    kept = AnalysisRecords(similar.index.engine).latest(1).record.similar.cases
     assert [case.report for case in kept] == [f"What is said of {case.identifier}." for case in kept]
     assert not [word for word in said if word.startswith("What is said of")]
 
 
 def test_without_an_index_that_is_said_and_nothing_else_changes(
-    bench: Bench, settings: Settings, predictor: Predictor, caplog: pytest.LogCaptureFixture
+    bench: PipelineHarness, settings: Settings, predictor: Predictor, caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level(logging.INFO):
         assert load_searcher(settings, predictor) is None
-    assert "dicom-node index build tiny-0.0.1" in caplog.text
+    assert "dicom-node cases build tiny-0.0.1" in caplog.text
     uid = bench.receive()
     bench.complete()
     assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
@@ -129,7 +129,7 @@ def test_an_index_of_other_weights_or_a_damaged_one_stops_the_worker_at_its_star
 
 
 def test_more_cases_than_there_are_gives_all_of_them(settings: Settings, index: Path):
-    bench = Bench(searching(settings, index, k=50))
+    bench = PipelineHarness(searching(settings, index, k=50))
     with bench.pipeline:
         uid = bench.receive()
         bench.complete()
@@ -138,7 +138,7 @@ def test_more_cases_than_there_are_gives_all_of_them(settings: Settings, index: 
 
 
 def test_a_search_that_fails_costs_only_the_similar_cases(
-    similar: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    similar: PipelineHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def fail(_queries: np.ndarray, _k: int) -> None:
         raise RetrievalError("pgvector: the database says: gone")

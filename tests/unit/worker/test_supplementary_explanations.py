@@ -1,4 +1,4 @@
-"""What the page gets beside the report: further heat maps, and none where they cannot be."""
+"""Supplementary explanations: further heat maps for the reading room, and errors of unsupported methods."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import pytest
 
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
-from dicom_node.store.analysis_records import Readings
+from dicom_node.store.analysis_records import AnalysisRecords
 from dicom_node.store.states import StudyState
-from tests.unit.worker.conftest import Bench
-from tests.unit.worker.test_pipeline import results
+from tests.support.pipeline_harness import PipelineHarness, results
 from worker.study_reader import StudyReader
 
 
@@ -20,21 +19,21 @@ def asking(settings: Settings, *methods: str) -> Settings:
 
 
 def test_further_methods_are_drawn_for_the_page_and_for_no_object(settings: Settings) -> None:
-    bench = Bench(asking(settings, "occlusion", "ig"))
+    bench = PipelineHarness(asking(settings, "occlusion", "ig"))
     with bench.pipeline:
         uid = bench.receive()
         bench.complete()
         assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
-        reading = Readings(bench.index.engine).latest(1)
+        reading = AnalysisRecords(bench.index.engine).latest(1)
         pictures = [ds for ds in results(bench) if ds.Modality == "OT"]
     assert reading is not None
     by_method: dict[str, set[str]] = {}
-    for each in reading.kept.maps:
+    for each in reading.record.maps:
         by_method.setdefault(each.method, set()).add(each.key)
     assert list(by_method) == ["Grad-CAM", "Occlusion", "Integrated Gradients"]
     assert by_method["Grad-CAM"] == by_method["Occlusion"] == by_method["Integrated Gradients"]
     assert by_method["Grad-CAM"]
-    drawn = [bench.data_dir.maps.read(reading.kept.maps_file, n) for n in range(len(reading.kept.maps))]
+    drawn = [bench.data_dir.maps.read(reading.record.maps_file, n) for n in range(len(reading.record.maps))]
     count = len(by_method["Grad-CAM"])
     assert len(drawn) == 3 * count
     assert not np.array_equal(drawn[0], drawn[count])

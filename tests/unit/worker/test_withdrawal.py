@@ -1,4 +1,4 @@
-"""What is withdrawn is hidden where it is, and sent nowhere else."""
+"""Withdrawn results are hidden in the destinations that have them, and are not sent to others."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dicom_node.delivery.withdrawal import withdraw
 from dicom_node.errors import NodeError
 from dicom_node.results import codes
 from dicom_node.results.validation import dciodvfy
-from dicom_node.runtime.lease_owner import Owner
-from dicom_node.store.audit import Overview
-from dicom_node.store.delivery_queue import Outbox
-from dicom_node.store.recorded_results import REJECTION
+from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.store.audit import IndexQueries
+from dicom_node.store.delivery_queue import DeliveryQueue
+from dicom_node.store.recorded_results import REJECTION_NOTE
 from dicom_node.store.states import ResultState, StudyState
-from tests.unit.worker.conftest import Bench
+from tests.support.pipeline_harness import PipelineHarness
 
-OWNER = Owner("elsewhere", 1, 1)
+OWNER = LeaseOwner("elsewhere", 1, 1)
 
 
 @pytest.fixture
@@ -32,23 +32,25 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def uid(bench: Bench) -> str:
+def uid(bench: PipelineHarness) -> str:
     """A study whose results one destination has and the other has not."""
     uid = bench.receive()
     bench.complete()
     bench.pipeline.analyse(uid, 1)
-    outbox = Outbox(bench.index.engine)
-    for entry in outbox.take("pacs", OWNER, 60):
-        outbox.sent(entry)
+    delivery_queue = DeliveryQueue(bench.index.engine)
+    for entry in delivery_queue.take("pacs", OWNER, 60):
+        delivery_queue.mark_sent(entry)
     return uid
 
 
-def taken(bench: Bench, destination: str) -> list[Dataset]:
-    entries = Outbox(bench.index.engine).take(destination, OWNER, 60)
+def taken(bench: PipelineHarness, destination: str) -> list[Dataset]:
+    entries = DeliveryQueue(bench.index.engine).take(destination, OWNER, 60)
     return [dcmread(bench.data_dir.results.path(entry.file)) for entry in entries]
 
 
-def test_the_note_goes_to_whoever_has_the_results_and_the_others_get_nothing(bench: Bench, uid: str) -> None:
+def test_the_note_goes_to_whoever_has_the_results_and_the_others_get_nothing(
+    bench: PipelineHarness, uid: str
+) -> None:
     done = withdraw(
         bench.settings, bench.index, uid, title=codes.REJECTED_FOR_SAFETY, reason="Wrong weights."
     )
@@ -65,47 +67,51 @@ def test_the_note_goes_to_whoever_has_the_results_and_the_others_get_nothing(ben
         if "ReferencedSOPSequence" in item
     }
     assert len(named) == done.results
-    counts = Overview(bench.index.engine).result_counts()
+    counts = IndexQueries(bench.index.engine).result_counts()
     assert counts[ResultState.WITHDRAWN] == done.results
 
 
-def _file(bench: Bench, sop_instance_uid: str) -> str:
+def _file(bench: PipelineHarness, sop_instance_uid: str) -> str:
     for name in list(bench.data_dir.results.names()):
         if dcmread(bench.data_dir.results.path(name)).SOPInstanceUID == sop_instance_uid:
             return name
     raise AssertionError(sop_instance_uid)
 
 
-def test_the_audit_counts_the_study_as_withdrawn_once_the_note_is_delivered(bench: Bench, uid: str) -> None:
-    overview = Overview(bench.index.engine)
+def test_the_audit_counts_the_study_as_withdrawn_once_the_note_is_delivered(
+    bench: PipelineHarness, uid: str
+) -> None:
+    overview = IndexQueries(bench.index.engine)
     withdraw(bench.settings, bench.index, uid, title=codes.REJECTED_FOR_QUALITY, reason="Wrong weights.")
     audit = overview.audit(bench.data_dir.spool, bench.data_dir.results)
     assert audit.fates == dict.fromkeys(audit.fates, 0) | {"waiting": 1}
-    outbox = Outbox(bench.index.engine)
-    for entry in outbox.take("pacs", OWNER, 60):
-        assert entry.kind == REJECTION
-        outbox.sent(entry)
+    delivery_queue = DeliveryQueue(bench.index.engine)
+    for entry in delivery_queue.take("pacs", OWNER, 60):
+        assert entry.kind == REJECTION_NOTE
+        delivery_queue.mark_sent(entry)
     audit = overview.audit(bench.data_dir.spool, bench.data_dir.results)
     assert audit.fates == dict.fromkeys(audit.fates, 0) | {"withdrawn": 1}
     assert audit.conserved
 
 
-def test_a_result_that_was_on_its_way_is_told_of_too(bench: Bench) -> None:
+def test_a_result_that_was_on_its_way_is_told_of_too(bench: PipelineHarness) -> None:
     uid = bench.receive()
     bench.complete()
     bench.pipeline.analyse(uid, 1)
-    outbox = Outbox(bench.index.engine)
-    flying = outbox.take("second", OWNER, 60)
+    delivery_queue = DeliveryQueue(bench.index.engine)
+    flying = delivery_queue.take("second", OWNER, 60)
     done = withdraw(
         bench.settings, bench.index, uid, title=codes.REJECTED_FOR_SAFETY, reason="Wrong weights."
     )
     assert done.told == ("second",)
     for entry in flying:
-        outbox.sent(entry)
-    assert Overview(bench.index.engine).result_counts()[ResultState.SENT] == len(flying)
+        delivery_queue.mark_sent(entry)
+    assert IndexQueries(bench.index.engine).result_counts()[ResultState.SENT] == len(flying)
 
 
-def test_what_is_withdrawn_cannot_be_withdrawn_again_and_is_no_predecessor(bench: Bench, uid: str) -> None:
+def test_what_is_withdrawn_cannot_be_withdrawn_again_and_is_no_predecessor(
+    bench: PipelineHarness, uid: str
+) -> None:
     withdraw(bench.settings, bench.index, uid, title=codes.REJECTED_FOR_SAFETY, reason="Wrong weights.")
     with pytest.raises(NodeError, match="no results that could be withdrawn"):
         withdraw(bench.settings, bench.index, uid, title=codes.REJECTED_FOR_SAFETY, reason="Again.")
@@ -115,23 +121,25 @@ def test_what_is_withdrawn_cannot_be_withdrawn_again_and_is_no_predecessor(bench
     assert "PredecessorDocumentsSequence" not in report
 
 
-def test_an_unknown_study_has_nothing_to_withdraw(bench: Bench) -> None:
+def test_an_unknown_study_has_nothing_to_withdraw(bench: PipelineHarness) -> None:
     with pytest.raises(NodeError, match="no results"):
         withdraw(bench.settings, bench.index, "1.2.3", title=codes.REJECTED_FOR_SAFETY, reason="Why.")
 
 
-def test_what_a_destination_lost_after_it_was_withdrawn_is_not_sent_again(bench: Bench, uid: str) -> None:
-    outbox = Outbox(bench.index.engine)
-    outbox.retry()  # what was sent is asked about at once
-    asked = outbox.take("pacs", OWNER, 60, state=ResultState.SENT)
+def test_what_a_destination_lost_after_it_was_withdrawn_is_not_sent_again(
+    bench: PipelineHarness, uid: str
+) -> None:
+    delivery_queue = DeliveryQueue(bench.index.engine)
+    delivery_queue.retry()  # what was sent is asked about at once
+    asked = delivery_queue.take("pacs", OWNER, 60, state=ResultState.SENT)
     withdraw(bench.settings, bench.index, uid, title=codes.REJECTED_FOR_SAFETY, reason="Wrong weights.")
     for entry in asked:
-        outbox.postponed(entry, "the destination lost it", 0)
+        delivery_queue.mark_lost(entry, "the destination lost it", 0)
     assert asked
     assert [ds.Modality for ds in taken(bench, "pacs")] == ["KO"]
 
 
-def test_the_command_withdraws_and_says_what_it_did(bench: Bench, uid: str) -> None:
+def test_the_command_withdraws_and_says_what_it_did(bench: PipelineHarness, uid: str) -> None:
     table = [entry.model_dump(mode="json", exclude_none=True) for entry in bench.settings.destinations]
     environment = {
         "DICOM_NODE_DATA_DIR": str(bench.settings.data_dir),
@@ -145,7 +153,7 @@ def test_the_command_withdraws_and_says_what_it_did(bench: Bench, uid: str) -> N
     assert note.ConceptNameCodeSequence[0].CodeValue == "113037"
 
 
-def test_the_command_replays_and_ends_with_1_at_a_difference(bench: Bench, uid: str) -> None:
+def test_the_command_replays_and_ends_with_1_at_a_difference(bench: PipelineHarness, uid: str) -> None:
     environment = {
         "DICOM_NODE_DATA_DIR": str(bench.settings.data_dir),
         "DICOM_NODE_WORKER__BUNDLE": bench.settings.worker.bundle,

@@ -1,4 +1,4 @@
-"""The first schema."""
+"""Tables of the first version."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Confirmation: what a destination was asked, and how it answered."""
+"""Confirmation of deliveries: requests for commitment and their answers."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What the reading room shows and keeps: readings, headers, readers, feedback and who looked."""
+"""Tables of the web pages: analyses, headers, accounts, feedback and the access log."""
 
 import sqlalchemy as sa
 from alembic import op

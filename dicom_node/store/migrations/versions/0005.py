@@ -1,4 +1,4 @@
-"""Results that were withdrawn."""
+"""Withdrawal of results."""
 
 import sqlalchemy as sa
 from alembic import op

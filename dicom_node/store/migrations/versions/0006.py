@@ -1,4 +1,4 @@
-"""Previous films that studies are compared with."""
+"""Priors of studies."""
 
 import sqlalchemy as sa
 from alembic import op

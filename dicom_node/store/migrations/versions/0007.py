@@ -1,4 +1,4 @@
-"""What a DICOMweb search is answered by; the catalogue is made again from the spool."""
+"""Search keys of DICOMweb; the catalogue is made again from the spool."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Places of the node's own studies, for those who want to search them."""
+"""Embeddings of the node's own studies."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The interval around a finding's certainty."""
+"""Confidence interval of a finding."""
 
 import sqlalchemy as sa
 from alembic import op

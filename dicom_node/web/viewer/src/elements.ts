@@ -1,4 +1,4 @@
-/** Elements by name: all text is text, nothing is parsed. */
+/** Creation of HTML elements; text is never parsed as HTML. */
 
 type Attributes = Record<string, string | number | boolean>;
 

@@ -1,4 +1,4 @@
-/** A heat map over a film. */
+/** Drawing of heat maps. */
 
 import type { Raster } from './study';
 

@@ -1,12 +1,12 @@
-/** What can be done by key, and the legend that says so. */
+/** Keyboard shortcuts and their legend. */
 
 import { make } from './elements';
-import type { Room } from './room';
+import type { FilmViewer } from './film_viewer';
 
 interface Shortcut {
-  /** As `KeyboardEvent.key`; letters small, arrows with `Shift+` before them where it is held. */
-  keys: [string, (room: Room) => void][];
-  /** As printed on the keys. */
+  /** Values of `KeyboardEvent.key`: letters in lower case, arrows with the prefix `Shift+` when it is held. */
+  keys: [string, (viewer: FilmViewer) => void][];
+  /** Labels of the keys. */
   caps: string[];
   does: string;
 }
@@ -22,84 +22,84 @@ export const SHORTCUTS: Shortcut[] = [
     caps: ['↑', '↓'],
     does: 'brighter, darker',
     keys: [
-      ['ArrowUp', (room) => room.shiftWindow(-WINDOW_STEP, 1)],
-      ['ArrowDown', (room) => room.shiftWindow(WINDOW_STEP, 1)],
+      ['ArrowUp', (viewer) => viewer.shiftWindow(-WINDOW_STEP, 1)],
+      ['ArrowDown', (viewer) => viewer.shiftWindow(WINDOW_STEP, 1)],
     ],
   },
   {
     caps: ['←', '→'],
     does: 'more, less contrast',
     keys: [
-      ['ArrowLeft', (room) => room.shiftWindow(0, 1 / WIDTH_FACTOR)],
-      ['ArrowRight', (room) => room.shiftWindow(0, WIDTH_FACTOR)],
+      ['ArrowLeft', (viewer) => viewer.shiftWindow(0, 1 / WIDTH_FACTOR)],
+      ['ArrowRight', (viewer) => viewer.shiftWindow(0, WIDTH_FACTOR)],
     ],
   },
   {
     caps: ['+', '−'],
     does: 'zoom',
     keys: [
-      ['+', (room) => room.active.zoom(ZOOM_FACTOR)],
-      ['=', (room) => room.active.zoom(ZOOM_FACTOR)],
-      ['-', (room) => room.active.zoom(1 / ZOOM_FACTOR)],
+      ['+', (viewer) => viewer.active.zoom(ZOOM_FACTOR)],
+      ['=', (viewer) => viewer.active.zoom(ZOOM_FACTOR)],
+      ['-', (viewer) => viewer.active.zoom(1 / ZOOM_FACTOR)],
     ],
   },
   {
     caps: ['Shift', 'arrows'],
     does: 'pan',
     keys: [
-      ['Shift+ArrowUp', (room) => room.active.pan(0, -PAN_STEP)],
-      ['Shift+ArrowDown', (room) => room.active.pan(0, PAN_STEP)],
-      ['Shift+ArrowLeft', (room) => room.active.pan(-PAN_STEP, 0)],
-      ['Shift+ArrowRight', (room) => room.active.pan(PAN_STEP, 0)],
+      ['Shift+ArrowUp', (viewer) => viewer.active.pan(0, -PAN_STEP)],
+      ['Shift+ArrowDown', (viewer) => viewer.active.pan(0, PAN_STEP)],
+      ['Shift+ArrowLeft', (viewer) => viewer.active.pan(-PAN_STEP, 0)],
+      ['Shift+ArrowRight', (viewer) => viewer.active.pan(PAN_STEP, 0)],
     ],
   },
-  { caps: ['A'], does: 'actual pixels', keys: [['a', (room) => room.actualPixels()]] },
-  { caps: ['I'], does: 'invert', keys: [['i', (room) => room.invert()]] },
-  { caps: ['R'], does: 'reset', keys: [['r', (room) => room.active.reset()]] },
+  { caps: ['A'], does: 'actual pixels', keys: [['a', (viewer) => viewer.actualPixels()]] },
+  { caps: ['I'], does: 'invert', keys: [['i', (viewer) => viewer.invert()]] },
+  { caps: ['R'], does: 'reset', keys: [['r', (viewer) => viewer.active.reset()]] },
   {
     caps: ['W', 'Z', 'P'],
     does: 'drag: window, zoom, pan',
     keys: [
-      ['w', (room) => room.drag('window')],
-      ['z', (room) => room.drag('zoom')],
-      ['p', (room) => room.drag('pan')],
+      ['w', (viewer) => viewer.drag('window')],
+      ['z', (viewer) => viewer.drag('zoom')],
+      ['p', (viewer) => viewer.drag('pan')],
     ],
   },
   {
     caps: ['1', '2', '3'],
     does: 'one film, side by side, prior',
     keys: [
-      ['1', (room) => room.arrange('one')],
-      ['2', (room) => room.arrange('views')],
-      ['3', (room) => room.arrange('prior')],
+      ['1', (viewer) => viewer.arrange('one')],
+      ['2', (viewer) => viewer.arrange('views')],
+      ['3', (viewer) => viewer.arrange('prior')],
     ],
   },
-  { caps: ['N'], does: 'next film', keys: [['n', (room) => room.nextFilm()]] },
-  { caps: ['H'], does: 'heat map', keys: [['h', (room) => room.toggleHeat()]] },
+  { caps: ['N'], does: 'next film', keys: [['n', (viewer) => viewer.nextFilm()]] },
+  { caps: ['H'], does: 'heat map', keys: [['h', (viewer) => viewer.toggleHeat()]] },
   {
     caps: ['F', 'M'],
     does: 'next finding, method',
     keys: [
-      ['f', (room) => room.nextFinding()],
-      ['m', (room) => room.nextMethod()],
+      ['f', (viewer) => viewer.nextFinding()],
+      ['m', (viewer) => viewer.nextMethod()],
     ],
   },
   {
     caps: ['[', ']'],
     does: 'heat map fainter, stronger',
     keys: [
-      ['[', (room) => room.setOpacity(room.opacity - OPACITY_STEP)],
-      [']', (room) => room.setOpacity(room.opacity + OPACITY_STEP)],
+      ['[', (viewer) => viewer.setOpacity(viewer.opacity - OPACITY_STEP)],
+      [']', (viewer) => viewer.setOpacity(viewer.opacity + OPACITY_STEP)],
     ],
   },
-  { caps: ['X'], does: 'full screen', keys: [['x', (room) => room.fullScreen()]] },
-  { caps: ['?'], does: 'this legend', keys: [['?', (room) => room.toggleLegend()]] },
+  { caps: ['X'], does: 'full screen', keys: [['x', (viewer) => viewer.fullScreen()]] },
+  { caps: ['?'], does: 'this legend', keys: [['?', (viewer) => viewer.toggleLegend()]] },
 ];
 
 const ACTIONS = new Map(SHORTCUTS.flatMap((shortcut) => shortcut.keys));
 
 /** Listen to keys within `root` only, so that letters typed elsewhere on the page do nothing here (WCAG 2.1.4). */
-export function listen(root: HTMLElement, room: Room): void {
+export function listen(root: HTMLElement, viewer: FilmViewer): void {
   root.addEventListener('keydown', (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     if (event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement) return;
@@ -108,7 +108,7 @@ export function listen(root: HTMLElement, room: Room): void {
     const action = ACTIONS.get(key);
     if (!action) return;
     event.preventDefault();
-    action(room);
+    action(viewer);
   });
 }
 

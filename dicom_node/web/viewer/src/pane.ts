@@ -1,4 +1,4 @@
-/** One film on the screen: its greys, its window, its place, and the heat map over it. */
+/** Pane: one film on the screen with its window, position and heat map. */
 
 import { cache, Enums, imageLoader, utilities, type RenderingEngine, type Types } from '@cornerstonejs/core';
 import type { Types as ToolTypes } from '@cornerstonejs/tools';
@@ -8,7 +8,7 @@ import { type Film, type HeatMap, type Raster, readFilm, readMap, type Window } 
 
 const ALL_GREYS: Window = { center: 32768, width: 65536 };
 
-/** Offer a film's greys to the library, with one world unit per pixel and the first pixel's centre as the origin. */
+/** Register a film's grey values with the library: one world unit per pixel, origin at the centre of the first pixel. */
 function register(film: Film, raster: Raster<Uint16Array>): string {
   const imageId = `film:${film.id}`;
   if (cache.getImage(imageId)) return imageId;
@@ -31,7 +31,7 @@ function register(film: Film, raster: Raster<Uint16Array>): string {
   return imageId;
 }
 
-/** Words for a film where films are listed. */
+/** Title of a film in a list of films. */
 export function titleOf(film: Film, films: Film[]): string {
   const alike = films.filter((other) => other.view === film.view && other.prior === film.prior);
   const words = `${film.prior ? 'prior ' : ''}${film.view || 'film'}`;
@@ -48,10 +48,10 @@ export class Pane {
   private readonly list = make('select', { 'aria-label': 'Film' });
   private readonly reading = make('span', { class: 'film-reading' });
   private readonly note = make('p', { class: 'film-note', role: 'status' });
-  /** None before the first film is here: the library cannot resize one without a film. */
+  /** Undefined before the first film has arrived, because the library cannot resize an empty viewport. */
   private viewport: Types.IStackViewport | undefined;
   private readonly resized = new ResizeObserver(() => this.resize());
-  /** The film that the viewport holds. */
+  /** Film that the viewport shows. */
   private placed: Film | undefined;
   private turn = Promise.resolve();
   private wanted: HeatMap | undefined;
@@ -88,7 +88,7 @@ export class Pane {
     this.resized.observe(this.view);
   }
 
-  /** Say which films there are to choose from; the one that is shown is among them. */
+  /** Set the list of films to choose from; it must contain the shown one. */
   offer(films: Film[]): void {
     this.films = films;
     setOptions(this.list, films.map((film, place) => [String(place), titleOf(film, films)]));
@@ -106,7 +106,7 @@ export class Pane {
     if (this.engine.getViewport(this.id)) this.engine.disableElement(this.id);
   }
 
-  /** Show a film as it asks to be shown; one after the other, and of many the last. */
+  /** Show a film in its initial window; of several calls in a row the last one counts. */
   show(film: Film): Promise<void> {
     this.film = film;
     this.placed = undefined;
@@ -200,14 +200,14 @@ export class Pane {
     this.viewport.render();
   }
 
-  /** The whole film in the window it asks for. */
+  /** Show the whole film in its initial window. */
   reset(): void {
     this.viewport?.resetCamera();
     this.inverted = this.film.inverted;
     this.window = this.film.window ?? ALL_GREYS;
   }
 
-  /** Lay a heat map over the film, or take it away. */
+  /** Show a heat map over the film, or hide it. */
   async showHeat(map: HeatMap | undefined, opacity: number): Promise<void> {
     this.heat.style.opacity = String(opacity);
     if (map === this.wanted) return;
@@ -224,7 +224,7 @@ export class Pane {
     }
   }
 
-  /** A sentence over the film; empty takes it away. */
+  /** Show a sentence over the film; an empty one hides it. */
   say(sentence: string): void {
     this.note.textContent = sentence;
   }
@@ -246,7 +246,7 @@ export class Pane {
     this.changed();
   }
 
-  /** Put the heat map where the film is. */
+  /** Align the heat map with the film. */
   private layHeat(): void {
     if (!this.viewport) return;
     const { columns, rows } = this.film;

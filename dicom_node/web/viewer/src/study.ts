@@ -1,4 +1,4 @@
-/** What the node says of a study, and the pixels that it sends. */
+/** Data of a study from the node: films, heat maps and their pixels. */
 
 /** Window on the scale of the grey values, 0 to 65535 (PS3.3 C.11.2.1.2). */
 export interface Window {
@@ -15,11 +15,11 @@ export interface Film {
   rows: number;
   /** Address of the grey values: 16 bits each, little-endian. */
   pixels: string;
-  /** What to show it with at first; all greys when null. */
+  /** Initial window; all grey values when null. */
   window: Window | null;
-  /** Whether its header is wrong about black and white, so that it is shown the other way round at first. */
+  /** True when its header confuses black and white, so that it is shown inverted at first. */
   inverted: boolean;
-  /** Of an earlier study of the same patient. */
+  /** True for a film of an earlier study of the same patient. */
   prior: boolean;
 }
 
@@ -40,9 +40,9 @@ export interface Study {
 }
 
 /**
- * What is said of a study now, with the films that were known before as the objects that they were.
+ * Merge a newer state of a study into the known one; known films keep their object identity.
  *
- * @param before Whose films are brought up to date.
+ * @param before Known state; its films are updated in place.
  */
 export function followed(before: Study, now: Study): Study {
   const known = new Map(before.images.map((film) => [film.id, film]));

@@ -2,26 +2,26 @@
 
 import './viewer.css';
 import { make } from './elements';
-import type { Room } from './room';
+import type { FilmViewer } from './film_viewer';
 import { readFilm, readStudy } from './study';
 
-async function start(root: HTMLElement): Promise<Room | undefined> {
+async function start(root: HTMLElement): Promise<FilmViewer | undefined> {
   const note = make('p', { class: 'viewer-note', role: 'status' }, 'Loading the films');
   root.replaceChildren(note);
   try {
-    // The library is large: the films are on their way while it is read.
-    const library = import('./room');
+    // The library is large: fetch the films while it loads.
+    const library = import('./film_viewer');
     const study = await readStudy(root.dataset.api!);
     const [first] = study.images;
-    if (first) readFilm(first).catch(() => undefined); // whoever shows it says so
-    const { Room } = await library;
+    if (first) readFilm(first).catch(() => undefined); // the pane shows the error
+    const { FilmViewer } = await library;
     if (!first) {
       note.textContent = 'This study has no film that can be shown.';
       return undefined;
     }
-    const room = new Room(root, study);
-    await room.open();
-    return room;
+    const viewer = new FilmViewer(root, study);
+    await viewer.open();
+    return viewer;
   } catch (error) {
     note.setAttribute('role', 'alert');
     note.textContent = `The films cannot be shown: ${(error as Error).message}. Reload the page to try again.`;
@@ -33,12 +33,12 @@ async function start(root: HTMLElement): Promise<Room | undefined> {
 const root = document.getElementById('viewer');
 if (root) {
   root.classList.add('viewer');
-  let room = start(root);
-  // The page says so when the study has changed: one look after the other, and each at what is there by then.
+  let viewer = start(root);
+  // The page sends this event when the study has changed; the updates run one after the other.
   root.addEventListener('study-changed', () => {
-    room = room.then(async (open) => {
+    viewer = viewer.then(async (open) => {
       if (!open) return start(root);
-      // One that does not come off leaves the films as they are; the page itself says that the node is away.
+      // A failed update leaves the films as they are; the page itself shows that the connection is lost.
       await readStudy(root.dataset.api!).then((study) => open.follow(study), () => undefined);
       return open;
     });

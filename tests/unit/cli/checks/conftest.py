@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.config.settings import Settings
-from tests.support.host import settings_for
+from tests.support.doctor import settings_for
 
 
 @pytest.fixture

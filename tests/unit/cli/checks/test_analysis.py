@@ -9,9 +9,9 @@ import pytest
 from dicom_node.cli.checks import analysis
 from dicom_node.config.settings import Settings
 from models.bundles.bundle import find_bundle, read_bundle
-from models.retrieval.index import CASES, Origin, write_index
-from tests.support.host import blocked, one, settings_for
-from tests.support.retrieval_cases import make_index
+from models.retrieval.index import CASES, EmbeddingOrigin, write_index
+from tests.support.doctor import check_named, hide_packages, settings_for
+from tests.support.drawn_index import make_index
 
 
 def fake_torch(monkeypatch: pytest.MonkeyPatch, cards: int) -> None:
@@ -34,15 +34,17 @@ def fake_torch(monkeypatch: pytest.MonkeyPatch, cards: int) -> None:
         ("auto", 2, True, "cuda:0 Card 0, cuda:1 Card 1"),
         ("cuda", 1, True, "cuda:0 Card 0"),
         ("cuda:1", 2, True, "cuda:1 Card 1"),
-        ("cuda", 0, False, "torch sees 0 devices"),
-        ("cuda:2", 2, False, "torch sees 2 devices"),
+        ("cuda", 0, False, "torch finds 0 CUDA devices"),
+        ("cuda:2", 2, False, "torch finds 2 CUDA devices"),
     ],
 )
 def test_the_device_must_be_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, cards: int, ok: bool, words: str
 ) -> None:
     fake_torch(monkeypatch, cards)
-    check = one(analysis.device, settings_for(tmp_path, worker={"device": wanted, "threads": 3}), "device")
+    check = check_named(
+        analysis.device, settings_for(tmp_path, worker={"device": wanted, "threads": 3}), "device"
+    )
     assert check.ok is ok
     assert words in check.found
 
@@ -50,42 +52,42 @@ def test_the_device_must_be_there(
 def test_without_torch_there_is_no_device_and_no_bundle(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocked(monkeypatch, "torch", "models")
-    assert one(analysis.device, settings, "device").ok is None
-    assert one(analysis.bundle, settings, "bundle").ok is None
-    assert one(analysis.gate, settings, "gate").ok is None
+    hide_packages(monkeypatch, "torch", "models")
+    assert check_named(analysis.device, settings, "device").ok is None
+    assert check_named(analysis.bundle, settings, "bundle").ok is None
+    assert check_named(analysis.gate, settings, "gate").ok is None
 
 
 def test_a_bundle_that_is_not_there_fails(tmp_path: Path) -> None:
-    check = one(analysis.bundle, settings_for(tmp_path, worker={"bundle": "nothing"}), "bundle")
+    check = check_named(analysis.bundle, settings_for(tmp_path, worker={"bundle": "nothing"}), "bundle")
     assert check.ok is False
     assert "'nothing'" in check.found
 
 
 def test_the_gate_must_be_there_and_is_missed_when_it_is_off(tmp_path: Path, settings: Settings) -> None:
-    assert one(analysis.gate, settings, "gate").ok is True
-    check = one(analysis.gate, settings_for(tmp_path, worker={"gate": "nothing"}), "gate")
+    assert check_named(analysis.gate, settings, "gate").ok is True
+    check = check_named(analysis.gate, settings_for(tmp_path, worker={"gate": "nothing"}), "gate")
     assert (check.ok, "'nothing'" in check.found) == (False, True)
-    assert one(analysis.gate, settings_for(tmp_path, worker={"gate": ""}), "gate").ok is None
+    assert check_named(analysis.gate, settings_for(tmp_path, worker={"gate": ""}), "gate").ok is None
 
 
 def test_the_index_of_similar_cases_must_be_of_these_weights(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, worker={"bundle": "openi-normality"})
-    check = one(analysis.bundle, settings, "similar cases")
+    check = check_named(analysis.bundle, settings, "similar cases")
     assert (check.ok, "no index of openi-normality-" in check.found) == (None, True)
-    assert "dicom-node index build openi-normality" in check.remedy
+    assert "dicom-node cases build openi-normality" in check.remedy
     whole = read_bundle(find_bundle("openi-normality"))
     folder = settings.index_of(whole.manifest.folder)
     index = make_index(7)
     write_index(folder, index)
-    check = one(analysis.bundle, settings, "similar cases")
+    check = check_named(analysis.bundle, settings, "similar cases")
     assert (check.ok, f"not by {whole.manifest.folder}" in check.found) == (False, True)
-    write_index(folder, replace(index, origin=Origin.of(whole.identity, "encoder")))
-    check = one(analysis.bundle, settings, "similar cases")
+    write_index(folder, replace(index, origin=EmbeddingOrigin.of(whole.identity, "encoder")))
+    check = check_named(analysis.bundle, settings, "similar cases")
     assert (check.ok, "7 cases of drawn train" in check.found) == (True, True)
     (folder / CASES).write_text("")
-    check = one(analysis.bundle, settings, "similar cases")
+    check = check_named(analysis.bundle, settings, "similar cases")
     assert (check.ok, "was altered" in check.found) == (False, True)
     off = settings_for(tmp_path, worker={"bundle": "openi-normality"}, retrieval={"enabled": False})
-    check = one(analysis.bundle, off, "similar cases")
+    check = check_named(analysis.bundle, off, "similar cases")
     assert (check.ok, "retrieval.enabled" in check.found) == (True, True)

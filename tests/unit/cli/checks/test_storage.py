@@ -9,22 +9,22 @@ from dicom_node.cli.checks import storage
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.store.index import Index
-from tests.support.host import one, settings_for
+from tests.support.doctor import check_named, settings_for
 from tests.support.peers import free_port
 
 
 def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    check = one(storage.data_dir, settings_for(tmp_path / "file"), "data_dir")
+    check = check_named(storage.data_dir, settings_for(tmp_path / "file"), "data_dir")
     assert check.ok is False
     assert "Not a directory" in check.found
     assert "set data_dir" in check.remedy
 
 
 def test_a_folder_that_does_not_exist_yet_is_in_order(settings: Settings) -> None:
-    check = one(storage.data_dir, settings, "data_dir")
+    check = check_named(storage.data_dir, settings, "data_dir")
     assert check.ok is True
-    assert "will be made" in check.found
+    assert "will be created" in check.found
 
 
 def test_a_failing_fsync_fails(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,34 +32,36 @@ def test_a_failing_fsync_fails(settings: Settings, monkeypatch: pytest.MonkeyPat
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", broken)
-    assert "Input/output error" in one(storage.data_dir, settings, "data_dir").found
+    assert "Input/output error" in check_named(storage.data_dir, settings, "data_dir").found
 
 
 def test_less_free_space_than_the_reserve_fails(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, dicom={"port": 0, "min_free_bytes": 2**60})
-    check = one(storage.data_dir, settings, "free space")
+    check = check_named(storage.data_dir, settings, "free space")
     assert check.ok is False
     assert "A700" in check.remedy
 
 
 def test_a_database_that_answers_is_in_order(settings: Settings) -> None:
-    assert "will be made" in one(storage.database, settings, "database").found
+    assert "will be created" in check_named(storage.database, settings, "database").found
     DataDir(settings).prepare()
     Index.open(settings.database).close()
-    check = one(storage.database, settings, "database")
+    check = check_named(storage.database, settings, "database")
     assert check.ok is True
     assert check.found.endswith("index.sqlite answers")
 
 
 def test_a_database_that_is_not_there_fails_and_its_password_is_not_told(tmp_path: Path) -> None:
     address = f"postgresql://node:secret@127.0.0.1:{free_port()}/node"
-    check = one(storage.database, settings_for(tmp_path, database_url=address), "database")
+    check = check_named(storage.database, settings_for(tmp_path, database_url=address), "database")
     assert check.ok is False
     assert "refused" in check.found
     assert "secret" not in check.found
 
 
 def test_a_database_that_is_unknown_fails(tmp_path: Path) -> None:
-    check = one(storage.database, settings_for(tmp_path, database_url="mysql://node@db/node"), "database")
+    check = check_named(
+        storage.database, settings_for(tmp_path, database_url="mysql://node@db/node"), "database"
+    )
     assert check.ok is False
     assert "use sqlite or postgresql" in check.found

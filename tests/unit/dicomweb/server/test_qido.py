@@ -14,9 +14,16 @@ from sqlalchemy import Engine, String, create_engine, literal, select
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.sections import ResultKind
 from dicom_node.config.settings import Settings
-from dicom_node.dicomweb.server.objects import MODALITIES, Objects
-from dicom_node.dicomweb.server.qido import DEFAULT, BadQuery, _matches, _same, _studies, parse_search
-from dicom_node.dicomweb.server.wado import parse_accept, takes_file, takes_whole
+from dicom_node.dicomweb.server.objects import RESULT_MODALITIES, ObjectStore
+from dicom_node.dicomweb.server.qido import (
+    DEFAULT_LIMIT,
+    InvalidQuery,
+    _matches,
+    _same,
+    _studies,
+    parse_search,
+)
+from dicom_node.dicomweb.server.wado import accepts_file, accepts_single_part, parse_accept
 from dicom_node.store.index import Index
 from dicom_node.store.tables import catalogue, instance, result, study
 from tests.bench.bench_web import _header, _instance, _result, _study
@@ -33,7 +40,7 @@ VALUES = st.text("aB_%!*?^.1 ", max_size=6)
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def filled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Engine, Objects]]:
+) -> Iterator[tuple[Engine, ObjectStore]]:
     """Two studies in a database of each kind; the first one has a report."""
     folder = tmp_path_factory.mktemp("index")
     with contextlib.ExitStack() as stack:
@@ -53,7 +60,7 @@ def filled(
                     catalogue.insert(), _header(number) | header | {"modalities": f" {modality} "}
                 )
             connection.execute(result.insert(), _result(1))
-        yield engine, Objects(engine, DataDir(Settings(data_dir=folder)), films=True)
+        yield engine, ObjectStore(engine, DataDir(Settings(data_dir=folder)), films=True)
         engine.dispose()
 
 
@@ -64,7 +71,7 @@ def filled(
 def test_any_query_is_understood_or_refused_in_a_sentence(level: str, words: list[tuple[str, str]]) -> None:
     try:
         search = parse_search(level, words)
-    except BadQuery as error:
+    except InvalidQuery as error:
         assert str(error).endswith(".")  # noqa: PT017
     else:
         assert search.limit >= 0
@@ -96,7 +103,7 @@ def test_index_and_headers_decide_alike(vr: str, value: str, wanted: str) -> Non
     ],
 )
 def test_every_database_finds_the_same(
-    filled: tuple[Engine, Objects], key: str, wanted: str, found: list[int]
+    filled: tuple[Engine, ObjectStore], key: str, wanted: str, found: list[int]
 ) -> None:
     engine, objects = filled
     search = parse_search("instance", [(key, wanted)])
@@ -127,7 +134,7 @@ def test_a_query_says_what_is_to_come() -> None:
     assert search.keys == {"StudyInstanceUID": "1.2", "Modality": "SR"}
     assert (search.include, search.limit, search.offset) == (("00081030", "00080016"), 5, 0)
     assert parse_search("study", [("includefield", "all")]).include is None
-    assert parse_search("study", []).limit == DEFAULT
+    assert parse_search("study", []).limit == DEFAULT_LIMIT
 
 
 @given(st.text(max_size=60))
@@ -151,9 +158,9 @@ def test_any_accept_header_is_understood(header: str) -> None:
 )
 def test_a_media_type_is_taken_or_not(header: str, json: bool, file: bool) -> None:
     accepted = parse_accept(header)
-    assert takes_whole(accepted, "application/dicom+json") is json
-    assert takes_file(accepted, "1.2.840.10008.1.2.1") is file
+    assert accepts_single_part(accepted, "application/dicom+json") is json
+    assert accepts_file(accepted, "1.2.840.10008.1.2.1") is file
 
 
 def test_every_kind_of_result_has_its_modality() -> None:
-    assert set(MODALITIES) == set(get_args(ResultKind))
+    assert set(RESULT_MODALITIES) == set(get_args(ResultKind))

@@ -10,9 +10,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dicom_node.dicomweb.server.rendered import BadView, View, drawn, parse_view, picture_kind
+from dicom_node.dicomweb.server.rendered import (
+    InvalidRendering,
+    RenderingParameters,
+    choose_media_type,
+    encode_picture,
+    parse_rendering,
+)
 from dicom_node.dicomweb.server.wado import parse_accept
-from dicom_node.imaging.grayscale import Windowing
+from dicom_node.imaging.grayscale import VoiWindow
 
 SIDES = st.integers(1, 300)
 
@@ -24,12 +30,14 @@ def opened(content: bytes) -> np.ndarray:
 
 def test_parameters_are_understood_as_the_standard_writes_them() -> None:
     asked = {"viewport": "512,256,,,-64.5,32", "window": "-40.5,400,linear-exact", "quality": "7"}
-    view = parse_view({**asked, "annotation": "technique", "other": "1"}, thumbnail=False)
-    assert view == View(
-        (512, 256), (None, None, -64.5, 32.0), Windowing(-40.5, 400, "LINEAR_EXACT"), 7, ("technique",)
+    view = parse_rendering({**asked, "annotation": "technique", "other": "1"}, thumbnail=False)
+    assert view == RenderingParameters(
+        (512, 256), (None, None, -64.5, 32.0), VoiWindow(-40.5, 400, "LINEAR_EXACT"), 7, ("technique",)
     )
-    assert parse_view({"viewport": "64,64", "window": "bad"}, thumbnail=True) == View((64, 64))
-    assert parse_view({}, thumbnail=False) == View()
+    assert parse_rendering({"viewport": "64,64", "window": "bad"}, thumbnail=True) == RenderingParameters(
+        (64, 64)
+    )
+    assert parse_rendering({}, thumbnail=False) == RenderingParameters()
 
 
 @settings(deadline=None, max_examples=60)
@@ -38,7 +46,7 @@ def test_a_picture_fills_its_viewport_undistorted(
     rows: int, columns: int, width: int, height: int, colour: bool
 ) -> None:
     picture = np.full((rows, columns, 3) if colour else (rows, columns), 90, np.uint8)
-    found = opened(drawn(picture, View((width, height)), "image/png"))
+    found = opened(encode_picture(picture, RenderingParameters((width, height)), "image/png"))
     assert found.shape[0] <= height
     assert found.shape[1] <= width
     assert found.shape[0] == height or found.shape[1] == width
@@ -56,9 +64,9 @@ def test_a_picture_fills_its_viewport_undistorted(
 def test_whatever_is_asked_is_followed_or_refused(said: str, name: str) -> None:
     refusal = "."
     try:
-        view = parse_view({name: said}, thumbnail=False)
-        assert len(drawn(np.zeros((20, 30), np.uint8), view, "image/jpeg")) > 0
-    except BadView as error:
+        view = parse_rendering({name: said}, thumbnail=False)
+        assert len(encode_picture(np.zeros((20, 30), np.uint8), view, "image/jpeg")) > 0
+    except InvalidRendering as error:
         refusal = str(error)
     assert refusal.endswith(".")
 
@@ -66,23 +74,23 @@ def test_whatever_is_asked_is_followed_or_refused(said: str, name: str) -> None:
 def test_a_region_is_cut_and_flipped() -> None:
     picture = np.arange(200, dtype=np.uint8).reshape(200, 1).repeat(100, 1)
     picture[:, :50] = 250
-    view = parse_view({"viewport": "100,100,25,40,50,50"}, thumbnail=False)
-    found = opened(drawn(picture, view, "image/png"))
+    view = parse_rendering({"viewport": "100,100,25,40,50,50"}, thumbnail=False)
+    found = opened(encode_picture(picture, view, "image/png"))
     assert found.shape == (100, 100)
     assert set(found[:70, :48].ravel()) == {250}
     assert np.abs(found[:70, 52:] - (40 + np.arange(70)[:, None] / 2)).max() <= 1
-    flipped = parse_view({"viewport": "100,100,25,40,-50,-50"}, thumbnail=False)
-    other = opened(drawn(picture, flipped, "image/png"))
+    flipped = parse_rendering({"viewport": "100,100,25,40,-50,-50"}, thumbnail=False)
+    other = opened(encode_picture(picture, flipped, "image/png"))
     assert np.array_equal(other[30:70, :], found[30:70][::-1, ::-1])
-    with pytest.raises(BadView, match="100 x 200"):
-        drawn(picture, View((10, 10), (60.0, None, 50.0, None)), "image/png")
+    with pytest.raises(InvalidRendering, match="100 x 200"):
+        encode_picture(picture, RenderingParameters((10, 10), (60.0, None, 50.0, None)), "image/png")
 
 
 @pytest.mark.parametrize("mode", ["grey", "colour"])
 @pytest.mark.parametrize("ground", [0, 128, 255])
 def test_each_picture_says_what_it_is_for(mode: str, ground: int) -> None:
     shape = (160, 130) if mode == "grey" else (160, 130, 3)
-    found = opened(drawn(np.full(shape, ground, np.uint8), View(), "image/png"))
+    found = opened(encode_picture(np.full(shape, ground, np.uint8), RenderingParameters(), "image/png"))
     bottom = found[-16:].reshape(16, -1)
     assert bottom.max() - bottom.min() > 200
     assert (np.abs(bottom - ground).max(axis=0) > 100).mean() > 0.5  # from side to side
@@ -105,5 +113,5 @@ def test_the_media_type_is_one_that_is_taken(
     accept: str, one: tuple[str, bool] | None, several: tuple[str, bool] | None
 ) -> None:
     taken = parse_accept(accept)
-    assert picture_kind(taken, several=False) == one
-    assert picture_kind(taken, several=True) == several
+    assert choose_media_type(taken, several=False) == one
+    assert choose_media_type(taken, several=True) == several

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dicom_node.config.sections import DicomSettings
-from dicom_node.dimse.server.admission import Rejection, judge
+from dicom_node.dimse.server.admission import Rejection, find_rejection
 
 PEERS = (
     {"ae_title": "CT1", "host": "192.0.2.7"},
@@ -43,7 +43,9 @@ PEERS = (
 def test_a_peer_is_judged_by_title_and_address(
     settings: dict[str, Any], called: str, calling: str, host: str, expected: Rejection | None
 ) -> None:
-    assert judge(DicomSettings(**settings), called_ae=called, calling_ae=calling, host=host) is expected
+    assert (
+        find_rejection(DicomSettings(**settings), called_ae=called, calling_ae=calling, host=host) is expected
+    )
 
 
 def test_every_rejection_has_words() -> None:

@@ -12,15 +12,17 @@ from pynetdicom.dsutils import decode
 
 from dicom_node.dimse.contexts import IMPLEMENTATION_CLASS_UID
 from dicom_node.dimse.server import messages
-from dicom_node.dimse.server.messages import IncomingFile, Operation, Request
+from dicom_node.dimse.server.messages import DimseRequest, IncomingFile, Operation
 from dicom_node.errors import StorageFailed, StorageFull
 from dicom_node.store.files import data_set_offset
 
 META = messages._file_meta("1.2.840.10008.5.1.4.1.1.1", "1.2.3.45", "1.2.840.10008.1.2.1")
 
 
-def request(operation: int = Operation.C_STORE, instance: str = "1.2.3.4") -> Request:
-    return Request(operation, 7, 3, ExplicitVRLittleEndian, ExplicitVRLittleEndian, "1.2.840", instance, None)
+def request(operation: int = Operation.C_STORE, instance: str = "1.2.3.4") -> DimseRequest:
+    return DimseRequest(
+        operation, 7, 3, ExplicitVRLittleEndian, ExplicitVRLittleEndian, "1.2.840", instance, None
+    )
 
 
 def test_the_pieces_of_a_data_set_become_a_part_10_file(tmp_path: Path) -> None:
@@ -69,8 +71,10 @@ def test_too_little_room_is_known_before_the_first_byte(tmp_path: Path, error: E
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_gone_is_remembered(tmp_path: Path) -> None:
-    assert isinstance(IncomingFile(tmp_path / "gone", META, lambda: None).error, StorageFull)
+def test_a_folder_that_is_gone_is_remembered_as_a_failed_disk_and_not_as_a_full_one(tmp_path: Path) -> None:
+    error = IncomingFile(tmp_path / "gone", META, lambda: None).error
+    assert isinstance(error, StorageFailed)
+    assert "check the disk" in str(error)
 
 
 @pytest.mark.parametrize("instance", ["1.2.3", "1.2.3.4", ""])

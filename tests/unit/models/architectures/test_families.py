@@ -12,13 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.architectures import Batch, Network, build
+from models.architectures.interface import Batch, Network
+from models.architectures.registry import build_network
 from models.bundles.bundle import Bundle, read_bundle, write_bundle
 from models.bundles.predictor import Predictor
 from models.errors import BundleError
-from models.explain import heatmaps
+from models.explain.methods import draw_heatmaps
 from models.processing.types import Study
 from models.text.tokenizer import TextFormat
+from tests.support.drawn_studies import draw_study
 from tests.support.model_families import (
     FAMILIES,
     READERS,
@@ -27,8 +29,7 @@ from tests.support.model_families import (
     make_tokenizer,
     write_family,
 )
-from tests.unit.models.bundles.test_bundle import edit, seal
-from tests.unit.models.conftest import CALIBRATION, KEYS, study
+from tests.support.tiny_bundle import CALIBRATION, KEYS, replace_text, reseal
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def scores(prediction) -> np.ndarray:
 
 
 def with_text(seed: int, text: str | None = "chest pain, fever") -> Study:
-    return replace(study(seed), text=text)
+    return replace(draw_study(seed), text=text)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -123,17 +124,17 @@ def test_each_film_is_read_with_its_own_studys_text(served: dict[str, Predictor]
 def test_every_family_has_maps_of_its_own(served: dict[str, Predictor], family: str):
     reader = served[family]
     assert reader.network.closed_form == (family == "densenet")
-    (reading,) = reader.read([with_text(4)])
-    maps = heatmaps(reader, reading, ["nodule", "normal"])
+    (traced,) = reader.trace([with_text(4)])
+    maps = draw_heatmaps(reader, traced, ["nodule", "normal"])
     assert [one.method for one in maps] == ["gradcam"] * 4
 
 
 def test_the_maps_of_densenet_explain_its_logits(served: dict[str, Predictor]):
-    (reading,) = served["densenet"].read([study(3)])
+    (traced,) = served["densenet"].trace([draw_study(3)])
     head = served["densenet"].network.head
     with torch.inference_mode():
-        logits = head(reading.features.mean(dim=(2, 3)))
-    for column, finding in enumerate(reading.prediction.findings):
+        logits = head(traced.features.mean(dim=(2, 3)))
+    for column, finding in enumerate(traced.prediction.findings):
         assert finding.film_scores == pytest.approx(logits.sigmoid()[:, column].tolist(), abs=1e-5)
 
 
@@ -166,7 +167,7 @@ def test_every_family_learns(family: str):
 )
 def test_the_defaults_have_the_published_sizes(family: str, outputs: int, millions: float):
     with torch.device("meta"):
-        network = build(family, outputs=outputs, channels=3, arguments={})
+        network = build_network(family, outputs=outputs, channels=3, arguments={})
     assert count(network) == pytest.approx(millions * 1e6, rel=5e-3)
     assert network.head.out_features == outputs
 
@@ -177,17 +178,17 @@ def count(module: torch.nn.Module) -> int:
 
 def test_the_parts_of_the_defaults_have_the_published_sizes():
     with torch.device("meta"):
-        densenet = build("densenet", outputs=14, channels=3, arguments={})
-        clip = build("biomedclip", outputs=35, channels=3, arguments={"prompts": {}})
-        cross = build("crossattention", outputs=22, channels=3, arguments={})
-        side = build("concatenation", outputs=1, channels=3, arguments={})
+        densenet = build_network("densenet", outputs=14, channels=3, arguments={})
+        clip = build_network("biomedclip", outputs=35, channels=3, arguments={"prompts": {}})
+        cross = build_network("crossattention", outputs=22, channels=3, arguments={})
+        side = build_network("concatenation", outputs=1, channels=3, arguments={})
     assert count(densenet.backbone) == 6_953_856  # torchvision's DenseNet-121 without its classifier
     assert densenet.dropout.p == 0.5
     assert densenet.embedding_width == 1024
     assert count(clip.hidden) + count(clip.head) == 404_515
     assert [type(layer) for layer in (*clip.hidden, clip.head)].count(torch.nn.Linear) == 3
     assert clip.embedding_width == 512
-    assert count(clip.clip.trunk) == 85_798_656  # ViT-B/16 without its classifier
+    assert count(clip.clip.visual.trunk) == 85_798_656  # ViT-B/16 without its classifier
     assert clip.text_limits.vocabulary == 30522
     assert count(cross.image) == 27_519_354  # Swin-T without its classifier
     assert cross.text_limits.vocabulary == side.text_limits.vocabulary == 28996
@@ -218,7 +219,7 @@ def test_the_parts_of_the_defaults_have_the_published_sizes():
 )
 def test_what_cannot_be_built_is_one_sentence(family: str, arguments: dict, message: str):
     with pytest.raises(BundleError, match=message) as caught, torch.device("meta"):
-        build(family, outputs=2, channels=3, arguments=arguments)
+        build_network(family, outputs=2, channels=3, arguments=arguments)
     assert "\n" not in str(caught.value)
 
 
@@ -246,7 +247,7 @@ def reading_bundle(tmp_path: Path) -> Bundle:
 def test_a_manifest_that_does_not_say_how_text_is_cut_is_refused(
     reading_bundle: Bundle, old: str, new: str, message: str
 ):
-    edit(reading_bundle.path / "bundle.toml", old, new)
+    replace_text(reading_bundle.path / "bundle.toml", old, new)
     with pytest.raises(BundleError, match=message):
         read_bundle(reading_bundle.path)
 
@@ -264,7 +265,7 @@ def test_a_manifest_that_does_not_say_how_text_is_cut_is_refused(
 def test_a_network_that_does_not_do_what_the_manifest_says_is_refused(
     reading_bundle: Bundle, old: str, new: str, message: str
 ):
-    edit(reading_bundle.path / "bundle.toml", old, new)
+    replace_text(reading_bundle.path / "bundle.toml", old, new)
     with pytest.raises(BundleError, match=message):
         read_bundle(reading_bundle.path).network()
 
@@ -294,12 +295,12 @@ def test_a_text_tower_without_tokenizer_is_refused(tmp_path: Path):
 def test_a_tokenizer_is_covered_by_its_hash_and_by_the_identity(reading_bundle: Bundle):
     before = reading_bundle.identity
     path = reading_bundle.path / "tokenizer.json"
-    edit(path, '"cough"', '"sneeze"')
+    replace_text(path, '"cough"', '"sneeze"')
     with pytest.raises(BundleError, match=r"tokenizer\.json was altered"):
         read_bundle(reading_bundle.path)
     with pytest.raises(BundleError, match="altered after it was verified"):
         reading_bundle.tokenizer()
-    seal(reading_bundle.path)
+    reseal(reading_bundle.path)
     after = read_bundle(reading_bundle.path).identity
     assert after.weights_sha256 == before.weights_sha256
     assert after.preprocessing != before.preprocessing
@@ -307,7 +308,7 @@ def test_a_tokenizer_is_covered_by_its_hash_and_by_the_identity(reading_bundle: 
 
 def test_what_is_no_tokenizer_is_refused(reading_bundle: Bundle):
     (reading_bundle.path / "tokenizer.json").write_text("{}")
-    seal(reading_bundle.path)
+    reseal(reading_bundle.path)
     with pytest.raises(BundleError, match=r"tokenizer\.json: not a tokenizer"):
         read_bundle(reading_bundle.path).network()
 
@@ -316,7 +317,7 @@ def test_weights_that_are_not_numbers_are_refused(reading_bundle: Bundle):
     state = load_file(reading_bundle.path / "weights.safetensors")
     state["text.no_text"][0] = float("inf")
     save_file(state, reading_bundle.path / "weights.safetensors")
-    seal(reading_bundle.path)
+    reseal(reading_bundle.path)
     with pytest.raises(BundleError, match=r"text\.no_text holds values that are not finite"):
         read_bundle(reading_bundle.path).network()
 
@@ -332,7 +333,7 @@ def test_a_bundle_that_cannot_read_is_refused_when_it_is_loaded(
     tmp_path: Path, family: str, old: str, new: str, message: str
 ):
     bundle = write_family(tmp_path, family)
-    edit(bundle.path / "bundle.toml", old, new)
+    replace_text(bundle.path / "bundle.toml", old, new)
     with pytest.raises(BundleError, match=message) as caught:
         Predictor.load(bundle.path)
     assert "\n" not in str(caught.value)
@@ -342,7 +343,7 @@ def test_a_bundle_without_text_is_served_without_the_libraries_of_text(served: d
     program = (
         "import sys\nfrom models.bundles.predictor import Predictor\n"
         f"Predictor.load({str(served['densenet'].bundle.path)!r})\n"
-        "print(sorted({'transformers', 'open_clip', 'monai'} & {name.split('.')[0] for name in sys.modules}))"
+        "print(sorted({'transformers', 'open_clip'} & {name.split('.')[0] for name in sys.modules}))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.architectures import Batch, build
 from models.architectures.convnet import ConvNet
-from models.architectures.efficientnet_lite import PACKAGES, renamed
+from models.architectures.efficientnet_lite import WEIGHT_PACKAGES, rename_efficientnet
+from models.architectures.interface import Batch
+from models.architectures.registry import build_network
 from models.errors import BundleError, RecipeError
 
 
 def test_the_logits_are_the_mean_of_a_linear_map_of_the_features():
-    network = build("convnet", outputs=3, channels=1, arguments={"backbone": "test_efficientnet"}).eval()
+    network = build_network(
+        "convnet", outputs=3, channels=1, arguments={"backbone": "test_efficientnet"}
+    ).eval()
     output = network(Batch(torch.rand(2, 1, 64, 64)))
     assert output.logits.shape == (2, 3)
     by_place = torch.einsum("kc,nchw->nkhw", network.head.weight, output.features)
@@ -33,11 +36,11 @@ def test_the_logits_are_the_mean_of_a_linear_map_of_the_features():
 )
 def test_what_cannot_be_built_is_one_sentence(name, arguments, message):
     with pytest.raises(BundleError, match=message) as caught:
-        build(name, outputs=2, channels=3, arguments=arguments)
+        build_network(name, outputs=2, channels=3, arguments=arguments)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("backbone", PACKAGES)
+@pytest.mark.parametrize("backbone", WEIGHT_PACKAGES)
 def test_the_imagenet_weights_fill_the_whole_backbone_for_one_channel_as_for_three(backbone):
     film = torch.rand(1, 1, 64, 64)
     grey = ConvNet(outputs=1, channels=1, backbone=backbone).eval()
@@ -51,7 +54,7 @@ def test_the_imagenet_weights_fill_the_whole_backbone_for_one_channel_as_for_thr
     assert float(one.std()) > 0
 
 
-@pytest.mark.parametrize("backbone", PACKAGES)
+@pytest.mark.parametrize("backbone", WEIGHT_PACKAGES)
 def test_the_imagenet_weights_recognise_what_a_random_network_does_not(backbone):
     """Renamed wrongly, the norms would not fit the convolutions and the features would explode or vanish."""
     trained = ConvNet(outputs=1, backbone=backbone).eval()
@@ -70,5 +73,5 @@ def test_the_imagenet_weights_fit_no_other_backbone():
 
 
 def test_the_classifier_of_imagenet_is_left_behind():
-    names = renamed({"_conv_stem.weight": torch.zeros(1), "_fc.weight": torch.zeros(1)}, ())
+    names = rename_efficientnet({"_conv_stem.weight": torch.zeros(1), "_fc.weight": torch.zeros(1)}, ())
     assert list(names) == ["conv_stem.weight"]

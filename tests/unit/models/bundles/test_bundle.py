@@ -11,29 +11,10 @@ import pytest
 import torch
 
 from models.bundles.bundle import Bundle, amend_bundle, read_bundle, write_bundle
-from models.bundles.shipped import shipped_folder
+from models.bundles.lookup import shipped_folder
 from models.errors import BundleError
 from models.evaluation.card import write_card
-from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network
-
-
-def seal(folder: Path) -> None:
-    """Write right hashes into the manifest of a bundle that was spoilt."""
-    manifest = folder / "bundle.toml"
-    lines = []
-    for line in manifest.read_text().splitlines():
-        name = line.split('"')[1] if line.startswith('"') else ""
-        if name and (folder / name).exists():
-            lines.append(f'"{name}" = "{hashlib.sha256((folder / name).read_bytes()).hexdigest()}"')
-        else:
-            lines.append(line)
-    manifest.write_text("\n".join(lines) + "\n")
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
+from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network, replace_text, reseal
 
 
 def test_a_bundle_comes_back_as_it_was_written(bundle: Bundle):
@@ -113,7 +94,7 @@ def test_one_changed_byte_is_noticed(bundle: Bundle, name: str):
     ],
 )
 def test_a_wrong_manifest_is_refused_in_one_sentence(bundle: Bundle, old: str, new: str, message: str):
-    edit(bundle.path / "bundle.toml", old, new)
+    replace_text(bundle.path / "bundle.toml", old, new)
     with pytest.raises(BundleError, match=message) as caught:
         read_bundle(bundle.path)
     assert "\n" not in str(caught.value)
@@ -130,23 +111,23 @@ def test_a_wrong_manifest_is_refused_in_one_sentence(bundle: Bundle, old: str, n
     ],
 )
 def test_an_architecture_that_does_not_fit_is_refused(bundle: Bundle, old: str, new: str, message: str):
-    edit(bundle.path / "bundle.toml", old, new)
+    replace_text(bundle.path / "bundle.toml", old, new)
     with pytest.raises(BundleError, match=message):
         read_bundle(bundle.path).network()
 
 
 def test_an_unknown_label_is_refused(bundle: Bundle):
-    edit(bundle.path / "labels.toml", "nodule", "noodle")
-    seal(bundle.path)
+    replace_text(bundle.path / "labels.toml", "nodule", "noodle")
+    reseal(bundle.path)
     with pytest.raises(BundleError, match="'noodle'"):
         read_bundle(bundle.path)
 
 
 def test_a_head_of_another_width_is_refused(bundle: Bundle):
-    edit(bundle.path / "labels.toml", '"nodule"', '"nodule", "mass"')
-    edit(bundle.path / "calibration.json", '"nodule"', '"mass": {"method": "none", "slope": 1.0, '
+    replace_text(bundle.path / "labels.toml", '"nodule"', '"nodule", "mass"')
+    replace_text(bundle.path / "calibration.json", '"nodule"', '"mass": {"method": "none", "slope": 1.0, '
          '"intercept": 0.0, "threshold": 0.5, "n_positive": 0}, "nodule"')  # fmt: skip
-    seal(bundle.path)
+    reseal(bundle.path)
     with pytest.raises(BundleError, match=r"head\.bias has shape \(4,\)"):
         read_bundle(bundle.path).network()
 

@@ -14,8 +14,9 @@ from models.bundles.bundle import Bundle
 from models.bundles.predictor import Predictor
 from models.errors import BundleError, PredictionError
 from models.processing.types import Film, Study
+from tests.support.drawn_studies import draw_film, draw_study
 from tests.support.model_families import write_family
-from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, draw, make_network, study
+from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
 
 
 def scores(prediction) -> np.ndarray:
@@ -23,14 +24,14 @@ def scores(prediction) -> np.ndarray:
 
 
 def test_every_label_is_answered_in_the_bundles_order(predictor: Predictor):
-    (prediction,) = predictor.predict([study()])
+    (prediction,) = predictor.predict([draw_study()])
     assert tuple(finding.key for finding in prediction.findings) == KEYS
     assert prediction.identity == predictor.bundle.identity
     assert all(0 <= finding.score <= 1 for finding in prediction.findings)
 
 
 def test_a_studys_score_is_the_mean_over_its_films(predictor: Predictor):
-    both = study()
+    both = draw_study()
     (prediction,) = predictor.predict([both])
     alone = [predictor.predict([Study((film,))])[0] for film in both.films]
     np.testing.assert_allclose(scores(prediction), np.mean([scores(one) for one in alone], axis=0), atol=1e-5)
@@ -39,7 +40,7 @@ def test_a_studys_score_is_the_mean_over_its_films(predictor: Predictor):
 
 
 def test_a_study_reads_the_same_alone_and_in_company(predictor: Predictor):
-    studies = [study(seed) for seed in range(11)]  # 22 films: more than one pass
+    studies = [draw_study(seed) for seed in range(11)]  # 22 films: more than one pass
     together = predictor.predict(studies)
     for number in (0, 4, 10):
         (alone,) = predictor.predict([studies[number]])
@@ -48,14 +49,14 @@ def test_a_study_reads_the_same_alone_and_in_company(predictor: Predictor):
 
 
 def test_different_films_get_different_scores(predictor: Predictor):
-    first, second = predictor.predict([study(1), study(2)])
+    first, second = predictor.predict([draw_study(1), draw_study(2)])
     assert float(np.abs(scores(first) - scores(second)).max()) > 1e-3
 
 
 def test_the_scores_are_those_of_the_network_before_it_was_saved(predictor: Predictor):
-    both = study()
+    both = draw_study()
     network = make_network()
-    from models.architectures import Batch
+    from models.architectures.interface import Batch
 
     with torch.inference_mode():
         logits = network(Batch(MANIFEST.preprocessing([film.pixels for film in both.films]))).logits
@@ -64,7 +65,7 @@ def test_the_scores_are_those_of_the_network_before_it_was_saved(predictor: Pred
 
 
 def test_only_calibrated_labels_have_a_probability(predictor: Predictor):
-    (prediction,) = predictor.predict([study()])
+    (prediction,) = predictor.predict([draw_study()])
     for finding in prediction.findings:
         calibration = CALIBRATION.labels[finding.key]
         assert finding.probability == calibration.probability(finding.score)
@@ -75,7 +76,7 @@ def test_only_calibrated_labels_have_a_probability(predictor: Predictor):
 
 
 def test_the_embedding_has_unit_length(predictor: Predictor):
-    (prediction,) = predictor.predict([study()])
+    (prediction,) = predictor.predict([draw_study()])
     assert prediction.embedding.shape == (MANIFEST.embedding,)
     assert prediction.embedding.dtype == np.float32
     assert float(np.linalg.norm(prediction.embedding)) == pytest.approx(1, abs=1e-5)
@@ -95,15 +96,15 @@ def test_an_answer_that_is_no_number_is_an_error_that_names_the_film(bundle: Bun
     with torch.no_grad():
         broken.network.head.bias[1] = float("nan")
     with pytest.raises(PredictionError, match=r"no number for film 0\.front"):
-        broken.predict([study()])
+        broken.predict([draw_study()])
 
 
 @pytest.mark.parametrize("nothing", [None, "", " \n"])
 def test_a_bundle_that_needs_text_refuses_a_study_without_one(tmp_path, nothing: str | None):
     reads = Predictor(write_family(tmp_path, "concatenation", text="required"))
     with pytest.raises(PredictionError, match="needs the study's text"):
-        reads.predict([replace(study(), text=nothing)])
-    assert len(reads.predict([replace(study(), text="cough")])) == 1
+        reads.predict([replace(draw_study(), text=nothing)])
+    assert len(reads.predict([replace(draw_study(), text="cough")])) == 1
 
 
 def test_a_bundle_is_loaded_by_path_and_warm(bundle: Bundle):
@@ -123,13 +124,13 @@ def test_a_device_that_is_not_there_is_one_sentence(bundle: Bundle):
 
 
 def test_no_gradient_is_kept(predictor: Predictor):
-    (reading,) = predictor.read([study()])
-    assert not reading.features.requires_grad
+    (traced,) = predictor.trace([draw_study()])
+    assert not traced.features.requires_grad
 
 
 def test_a_film_is_given_in_its_own_name_and_shape():
     with pytest.raises(ValueError, match="float32"):
-        Film("double", draw(20, 20, 0).astype(np.float64))
+        Film("double", draw_film(20, 20, 0).astype(np.float64))
 
 
 def test_serving_imports_no_training_library():

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.bundles.weights import WEIGHTS, load_weights, packed
+from models.bundles.weights import WEIGHTS, load_weights, pack_weights
 from models.errors import BundleError
 
 
@@ -22,7 +22,7 @@ def make_network(seed: int = 0) -> nn.Sequential:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / WEIGHTS).write_bytes(packed(make_network()))
+    (tmp_path / WEIGHTS).write_bytes(pack_weights(make_network()))
     return tmp_path
 
 

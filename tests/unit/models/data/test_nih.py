@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from models.data.boxes import Box, read_boxes
 from models.data.dataset import FilmDataset
@@ -14,49 +12,14 @@ from models.data.nih import SHARES, read_nih
 from models.data.splits import derived_split
 from models.errors import DatasetError
 from models.labels.vocabulary import load_vocabulary
+from tests.support.nih_folder import HEADERS, write_film, write_nih
 
 VOCABULARY = load_vocabulary()
-
-HEADERS = {
-    "Data_Entry_2017.csv": "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,"
-    "View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],",
-    "Data_Entry_2017_v2020.csv": "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Sex,"
-    "View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]",
-}
-AGES = {"Data_Entry_2017.csv": "058Y", "Data_Entry_2017_v2020.csv": "58"}
-
-#: Patients 1 to 20 with two films each; those above 16 are in the published test list.
-PATIENTS = range(1, 21)
-
-
-def files(patient: int) -> list[str]:
-    return [f"{patient:08d}_{number:03d}.png" for number in range(2)]
-
-
-def write_film(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((16, 16), 90, np.uint8)).save(path)
-
-
-def write_official(root: Path, entries: str) -> Path:
-    rows = [HEADERS[entries]]
-    for patient in PATIENTS:
-        for number, file in enumerate(files(patient)):
-            labels = "No Finding" if number else "Effusion|Pleural_Thickening"
-            rows.append(
-                f"{file},{labels},{number},{patient},{AGES[entries]},M,PA,2682,2749,0.143,0.143"
-                + "," * HEADERS[entries].endswith(",")
-            )
-            write_film(root / f"images_{1 + patient % 2:03d}" / "images" / file)
-    (root / entries).write_text("\n".join(rows) + "\n")
-    (root / "train_val_list.txt").write_text("\n".join(f for p in PATIENTS if p <= 16 for f in files(p)))
-    (root / "test_list.txt").write_text("\n".join(f for p in PATIENTS if p > 16 for f in files(p)) + "\n")
-    return root
 
 
 @pytest.fixture
 def official(tmp_path: Path) -> Path:
-    return write_official(tmp_path, "Data_Entry_2017_v2020.csv")
+    return write_nih(tmp_path, "Data_Entry_2017_v2020.csv")
 
 
 def studies_of(dataset: FilmDataset) -> dict:
@@ -65,7 +28,7 @@ def studies_of(dataset: FilmDataset) -> dict:
 
 @pytest.mark.parametrize("entries", HEADERS)
 def test_the_collection_is_read_in_both_spellings(tmp_path: Path, entries: str):
-    dataset = read_nih(write_official(tmp_path, entries), VOCABULARY)
+    dataset = read_nih(write_nih(tmp_path, entries), VOCABULARY)
     studies = studies_of(dataset)
     assert len(studies) == 40
     study = studies["00000003_000.png"]

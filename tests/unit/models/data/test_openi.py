@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from dicom_node.imaging import pixels
 from models.data.dataset import FilmDataset, read_film, targets
@@ -20,7 +19,7 @@ from models.data.splits import derived_split
 from models.errors import DatasetError
 from models.labels.vocabulary import load_vocabulary
 from tests.support import factories
-from tests.unit.models.conftest import draw, write_openi
+from tests.support.openi_folder import image_names, write_openi, write_pngs, write_reports
 
 VOCABULARY = load_vocabulary()
 
@@ -189,55 +188,6 @@ def test_headers_that_are_cut_off_are_one_sentence(root: Path):
 
 
 # --- as the collection is distributed ---------------------------------------------------------
-
-REPORT = """<?xml version="1.0" encoding="utf-8"?>
-<eCitation>
-   <uId id="CXR{number}"/>
-   <MedlineCitation>
-      <Article>
-         <Abstract>
-            <AbstractText Label="COMPARISON">None.</AbstractText>
-            <AbstractText Label="INDICATION">XXXX-year-old {sex}, cough.</AbstractText>
-            <AbstractText Label="FINDINGS">The heart is
-               large.</AbstractText>
-            <AbstractText Label="IMPRESSION">Cardiomegaly.</AbstractText>
-         </Abstract>
-      </Article>
-   </MedlineCitation>
-   <MeSH>
-      <major>{major}</major>
-      <automatic>heart</automatic>
-   </MeSH>
-   {images}
-</eCitation>
-"""
-
-
-def image_names(number: int) -> list[str]:
-    # Report 1 of the collection writes its number twice.
-    prefix = "CXR1_1" if number == 1 else f"CXR{number}"
-    return [f"{prefix}_IM-{number:04d}-1001", f"{prefix}_IM-{number:04d}-2001"][: 1 + number % 2]
-
-
-def write_reports(folder: Path, count: int = 30) -> Path:
-    """Reports in the structure of the collection: every third woman's, every second with two films."""
-    folder.mkdir(parents=True)
-    for number in range(1, count + 1):
-        images = "".join(
-            f'<parentImage id="{name}"><figureId>F1</figureId></parentImage>' for name in image_names(number)
-        )
-        major = ("normal", "Cardiomegaly/mild", "No Indexing")[number % 3]
-        xml = REPORT.format(number=number, sex="male" if number % 3 else "female", major=major, images=images)
-        (folder / f"{number}.xml").write_text(xml, encoding="utf-8")
-    return folder
-
-
-def write_pngs(folder: Path, count: int = 30) -> None:
-    folder.mkdir(parents=True)
-    grey = Image.fromarray((draw(64, 48, 1) * 255).astype(np.uint8))
-    for number in range(1, count + 1):
-        for name in image_names(number):
-            grey.save(folder / f"{name}.png")
 
 
 @pytest.fixture

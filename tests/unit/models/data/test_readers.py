@@ -16,8 +16,8 @@ from models.errors import DatasetError, UsageError
 from models.labels.vocabulary import load_vocabulary
 from models.processing.transforms import Preprocessing
 from models.training.film_batches import CachedFilms
-from tests.unit.models.conftest import write_openi
-from tests.unit.models.data.test_nih import write_official
+from tests.support.nih_folder import write_nih
+from tests.support.openi_folder import write_openi
 
 VOCABULARY = load_vocabulary()
 
@@ -26,7 +26,7 @@ VOCABULARY = load_vocabulary()
 def roots(tmp_path: Path) -> dict[str, Path]:
     return {
         "openi": write_openi(tmp_path / "openi", {"train": 4, "val": 2, "test": 2}),
-        "nih": write_official(tmp_path / "nih", "Data_Entry_2017_v2020.csv"),
+        "nih": write_nih(tmp_path / "nih", "Data_Entry_2017_v2020.csv"),
     }
 
 

@@ -19,7 +19,8 @@ from models.evaluation.evaluate import evaluate
 from models.labels.vocabulary import load_vocabulary
 from models.training.export import measure
 from tests.support.model_families import write_family
-from tests.unit.models.conftest import KEYS, write_openi
+from tests.support.openi_folder import write_openi
+from tests.support.tiny_bundle import KEYS
 
 
 @pytest.fixture
@@ -142,8 +143,8 @@ def test_figures_of_maps_and_of_similar_cases_are_kept_and_replaced(bundle: Bund
         "n_queries": 24, "n_queries_with_a_group": 20, "n_references": 2,
         "ways": {"image_only": {"rules": rules}},
     }  # fmt: skip
-    once = card.keep(measured, card.RETRIEVAL, "train", similar | {"n_queries": 23})
-    again = card.keep(once, card.RETRIEVAL, "train", similar)
+    once = card.record_metrics(measured, card.RETRIEVAL, "train", similar | {"n_queries": 23})
+    again = card.record_metrics(once, card.RETRIEVAL, "train", similar)
     assert again.identity == bundle.identity
     figures = json.loads((again.path / "metrics.json").read_text(encoding="utf-8"))
     assert figures["retrieval"] == {"train": similar}
@@ -156,4 +157,4 @@ def test_figures_of_maps_and_of_similar_cases_are_kept_and_replaced(bundle: Bund
 
 def test_a_bundle_without_figures_cannot_keep_more(bundle: Bundle):
     with pytest.raises(BundleError, match="no metrics"):
-        card.keep(bundle, card.RETRIEVAL, "train", {})
+        card.record_metrics(bundle, card.RETRIEVAL, "train", {})

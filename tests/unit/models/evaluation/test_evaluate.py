@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from models.bundles.predictor import Predictor
-from models.bundles.study_predictions import predict_all
+from models.bundles.study_predictions import predict_studies
 from models.data.dataset import FilmDataset
 from models.data.openi import read_openi
 from models.errors import DatasetError, UsageError
-from models.evaluation.evaluate import evaluate, measure
+from models.evaluation.evaluate import evaluate, evaluate_with_predictions
 from models.labels.vocabulary import load_vocabulary
 from models.text.study_text import scrub
 from tests.support.model_families import write_family
-from tests.unit.models.conftest import KEYS, write_openi
+from tests.support.openi_folder import write_openi
+from tests.support.tiny_bundle import KEYS
 
 VOCABULARY = load_vocabulary()
 
@@ -92,7 +93,7 @@ def test_the_split_of_the_calibration_says_that_its_figures_flatter(
 
 class TestText:
     def scores(self, predictor: Predictor, dataset: FilmDataset, text: str) -> list[float]:
-        predictions = predict_all(predictor, dataset.split("test"), text=text)
+        predictions = predict_studies(predictor, dataset.split("test"), text=text)
         return [prediction.findings[0].score for prediction in predictions]
 
     def test_a_bundle_reads_the_text_that_was_asked_for(self, reader: Predictor, dataset: FilmDataset):
@@ -129,7 +130,9 @@ class TestText:
         self, dataset: FilmDataset, tmp_path: Path
     ):
         strict = Predictor(write_family(tmp_path, "concatenation", text="required"))
-        sample, found = measure(strict, with_texts(dataset, silent=3), split="test", text="indication")
+        sample, found = evaluate_with_predictions(
+            strict, with_texts(dataset, silent=3), split="test", text="indication"
+        )
         assert (found["n_studies"], found["n_without_text"], found["n_left_out"]) == (5, 3, 3)
         assert len(sample.studies) == 5
         with pytest.raises(

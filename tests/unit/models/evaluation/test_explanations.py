@@ -15,12 +15,19 @@ from models.bundles.predictor import Predictor
 from models.data.boxes import Box
 from models.data.readers import read_dataset
 from models.evaluation import card, faithfulness
-from models.evaluation.explanations import fit_check, markdown, measure_explanations
-from models.evaluation.localization import against, box_mask, cases_of, highest, measure_places
-from models.explain import heatmaps
+from models.evaluation.explanations import explanations_markdown, fit_bundle_map_check, measure_explanations
+from models.evaluation.localization import (
+    box_mask,
+    boxed_findings,
+    compare_with_mask,
+    highest_pixels,
+    measure_localization,
+)
+from models.explain.methods import draw_heatmaps
 from models.labels.vocabulary import load_vocabulary
+from tests.support.drawn_studies import draw_study
 from tests.support.factories import chest
-from tests.unit.models.conftest import CALIBRATION, KEYS, MANIFEST, make_network, study
+from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
 
 VOCABULARY = load_vocabulary()
 
@@ -72,26 +79,26 @@ def test_a_map_points_overlaps_and_holds_its_energy_as_counted_by_hand():
     values[9, 9] = 3
     mask = np.zeros((10, 10), bool)
     mask[2:4, 2:6] = True
-    found = against(values, mask)
+    found = compare_with_mask(values, mask)
     assert found == {"pointing": 0, "iou": pytest.approx(4 / 9), "inside": pytest.approx(5 / 8)}
-    assert against(values * (np.arange(100).reshape(10, 10) < 99), mask)["pointing"] == 1
-    assert against(np.zeros((10, 10), np.float32), np.ones((10, 10), bool)) == {
+    assert compare_with_mask(values * (np.arange(100).reshape(10, 10) < 99), mask)["pointing"] == 1
+    assert compare_with_mask(np.zeros((10, 10), np.float32), np.ones((10, 10), bool)) == {
         "pointing": 0, "iou": 0, "inside": 0
     }  # fmt: skip
 
 
 def test_the_highest_pixels_are_so_many_and_never_zeros():
     values = np.array([[0, 3, 1], [1, 0, 2]], np.float32)
-    assert highest(values, 2).tolist() == [[False, True, False], [False, False, True]]
-    assert highest(values, 3).sum() == 3
-    assert highest(values, 6).sum() == 4
+    assert highest_pixels(values, 2).tolist() == [[False, True, False], [False, False, True]]
+    assert highest_pixels(values, 3).sum() == 3
+    assert highest_pixels(values, 6).sum() == 4
 
 
 def test_findings_with_boxes_are_measured_by_split_beside_what_needs_no_model(
     predictor: Predictor, nih: Path
 ):
     dataset = read_dataset("nih", nih, VOCABULARY)
-    found = measure_places(predictor, cases_of(dataset, nih), ["gradcam", "occlusion"])
+    found = measure_localization(predictor, boxed_findings(dataset, nih), ["gradcam", "occlusion"])
     assert (found["n_boxes"], found["n_cases"], found["without_label"]) == (3, 2, 1)
     assert {split: part["n"] for split, part in found["splits"].items()} == {"train": 1, "test": 1, "all": 2}
     methods = found["splits"]["all"]["methods"]
@@ -100,10 +107,10 @@ def test_findings_with_boxes_are_measured_by_split_beside_what_needs_no_model(
     assert methods["centre of the film"]["pointing"]["mean"] == 0.5
     assert methods["centre of the film"]["pointing"]["low"] == 0
     assert 0 < methods["lung mask"]["pointing"]["mean"] < 0.5
-    (reading,) = predictor.read([dataset.split("test")[1].load()])
-    assert reading.study.films[0].identifier == "2.png"
-    (one,) = heatmaps(predictor, reading, ["nodule"], method="gradcam")
-    by_hand = against(one.values, box_mask([Box("nodule", 0.2, 0.6, 0.08, 0.08)], (100, 100)))
+    (traced,) = predictor.trace([dataset.split("test")[1].load()])
+    assert traced.study.films[0].identifier == "2.png"
+    (one,) = draw_heatmaps(predictor, traced, ["nodule"], method="gradcam")
+    by_hand = compare_with_mask(one.values, box_mask([Box("nodule", 0.2, 0.6, 0.08, 0.08)], (100, 100)))
     measured = found["splits"]["test"]["methods"]["gradcam"]
     assert {metric: figures["mean"] for metric, figures in measured.items()} == by_hand
 
@@ -111,7 +118,7 @@ def test_findings_with_boxes_are_measured_by_split_beside_what_needs_no_model(
 def test_maps_agree_with_themselves_and_not_with_their_contrary():
     y, x = np.mgrid[0:1:90j, 0:1:80j]
     one = (x * y).astype(np.float32)
-    found = faithfulness.compare({"a": one, "b": one / 2, "c": 1 - one})
+    found = faithfulness.compare_maps({"a": one, "b": one / 2, "c": 1 - one})
     assert found["a / b"] == {"pearson": pytest.approx(1), "iou_5": 1, "iou_20": 1}
     assert found["a / c"] == {"pearson": pytest.approx(-1), "iou_5": 0, "iou_20": 0}
     assert np.isnan(faithfulness.pearson(one, np.zeros_like(one)))
@@ -119,40 +126,45 @@ def test_maps_agree_with_themselves_and_not_with_their_contrary():
 
 def test_what_decides_goes_first_in_a_good_order(predictor: Predictor):
     """The order that occlusion finds deletes faster and inserts sooner than its reverse."""
-    (reading,) = predictor.read([study(2)])
-    (one,) = heatmaps(predictor, reading, ["nodule"], films=[0], method="occlusion")
-    good = faithfulness.curves(predictor, reading, 3, 0, one.values)
-    bad = faithfulness.curves(predictor, reading, 3, 0, 1 - one.values)
+    (traced,) = predictor.trace([draw_study(2)])
+    (one,) = draw_heatmaps(predictor, traced, ["nodule"], films=[0], method="occlusion")
+    good = faithfulness.deletion_insertion(predictor, traced, 3, 0, one.values)
+    bad = faithfulness.deletion_insertion(predictor, traced, 3, 0, 1 - one.values)
     assert good["deletion"] < bad["deletion"]
     assert good["insertion"] > bad["insertion"]
 
 
 def test_the_curves_begin_and_end_with_film_and_blur(predictor: Predictor):
-    (reading,) = predictor.read([study(2)])
+    (traced,) = predictor.trace([draw_study(2)])
     order = faithfulness.random_order(1)
-    first, second = (faithfulness.curves(predictor, reading, 3, 0, some) for some in (order, 1 - order))
+    first, second = (
+        faithfulness.deletion_insertion(predictor, traced, 3, 0, some) for some in (order, 1 - order)
+    )
     # Deleting in one order is inserting in the reverse one, read backwards.
     assert first["deletion"] == pytest.approx(second["insertion"], abs=1e-4)
 
 
 def test_randomised_weights_change_the_map_and_leave_the_bundle_alone(predictor: Predictor):
-    (reading,) = predictor.read([study(2)])
-    (before,) = heatmaps(predictor, reading, ["nodule"], films=[0])
+    (traced,) = predictor.trace([draw_study(2)])
+    (before,) = draw_heatmaps(predictor, traced, ["nodule"], films=[0])
     total, unchanged = len(list(predictor.network.parameters())), []
     for stage in faithfulness.STAGES:
-        spoilt = faithfulness.randomised(predictor, stage)
+        spoilt = faithfulness.randomise_weights(predictor, stage)
         pairs = zip(predictor.network.parameters(), spoilt.network.parameters(), strict=True)
         unchanged.append(sum(bool((own == other).all()) for own, other in pairs))
-        assert abs(faithfulness.similarity(predictor, spoilt, reading, "nodule", 0, "gradcam")) < 0.99
+        assert (
+            abs(faithfulness.similarity_after_randomising(predictor, spoilt, traced, "nodule", 0, "gradcam"))
+            < 0.99
+        )
     # A norm that was never trained is the same in any order.
     assert unchanged[0] >= total - 2 > unchanged[1] > unchanged[2]
-    (after,) = heatmaps(predictor, reading, ["nodule"], films=[0])
+    (after,) = draw_heatmaps(predictor, traced, ["nodule"], films=[0])
     assert np.array_equal(before.values, after.values)
 
 
 def test_everything_is_measured_and_said_and_the_check_is_kept(own: Predictor, nih: Path):
     dataset = read_dataset("nih", nih, VOCABULARY)
-    own.bundle = fit_check(own, dataset)
+    own.bundle = fit_bundle_map_check(own, dataset)
     assert own.bundle.map_check.split == "val"
     steps = []
     found = measure_explanations(
@@ -172,8 +184,8 @@ def test_everything_is_measured_and_said_and_the_check_is_kept(own: Predictor, n
     assert set(found["lungs"]) == {"gradcam", "ig", "even map"}
     assert set(found["randomised"]) == {"head", "last half", "all"}
     assert found["check"]["n"] == found["n_maps"]
-    text = markdown(found)
-    assert text.rstrip("\n") in card.heat_maps(found)
+    text = explanations_markdown(found)
+    assert text.rstrip("\n") in card.heatmap_section(found)
     for words in (
         "pointing game",
         "deletion (low is good)",

@@ -8,28 +8,28 @@ import numpy as np
 import pytest
 
 from models.errors import DatasetError
-from models.evaluation.bootstrap import draw
-from models.evaluation.metrics_summary import figures
-from models.evaluation.predictions import Sample, join
-from models.evaluation.report_text_statistics import count_words, words
-from models.evaluation.subgroups import DIVISIONS, age_band, subgroups, views
+from models.evaluation.bootstrap import resampling_weights
+from models.evaluation.metrics_summary import summarize_metrics
+from models.evaluation.predictions import LabelledPredictions, join_predictions
+from models.evaluation.report_text_statistics import content_words, summarize_report_text
+from models.evaluation.subgroups import DIVISIONS, age_band, subgroup_metrics, view_group
 from models.processing.types import FindingScore, Identity, Prediction
-from tests.support.prediction_samples import labelled_study, sample
+from tests.support.prediction_samples import labelled_predictions, labelled_study
 
 
 def first(count: int, of: int) -> list[bool]:
     return [number < count for number in range(of)]
 
 
-def measured(given: Sample) -> dict:
-    found = figures(given, draw(given.patients, resamplings=100))
+def measured(given: LabelledPredictions) -> dict:
+    found = summarize_metrics(given, resampling_weights(given.patients, resamplings=100))
     json.dumps(found, allow_nan=False)
     return found
 
 
 def test_a_perfect_scorer():
     truth = {"cardiomegaly": first(10, 40), "nodule": first(6, 40)}
-    found = measured(sample(truth, truth, calibrated=("cardiomegaly", "nodule")))
+    found = measured(labelled_predictions(truth, truth, calibrated=("cardiomegaly", "nodule")))
     macro = found["macro"]
     assert macro["n_labels"] == 2
     assert [macro[name] for name in ("auc", "auc_low", "auc_high", "ap", "ap_low", "f1", "f1_low")] == [1] * 7
@@ -46,7 +46,9 @@ def test_a_perfect_scorer():
 def test_a_random_scorer_is_at_its_baselines():
     random = np.random.default_rng(5)
     truth = {key: random.random(3000) < 0.2 for key in ("cardiomegaly", "nodule", "mass")}
-    found = measured(sample(truth, {key: random.random(3000) for key in truth}, calibrated=tuple(truth)))
+    found = measured(
+        labelled_predictions(truth, {key: random.random(3000) for key in truth}, calibrated=tuple(truth))
+    )
     macro = found["macro"]
     assert macro["auc"] == pytest.approx(macro["auc_random"], abs=0.03)
     assert macro["auc_low"] < 0.5 < macro["auc_high"]
@@ -59,7 +61,7 @@ def test_a_random_scorer_is_at_its_baselines():
 
 def test_a_scorer_that_knows_nothing_is_exactly_at_its_baselines():
     truth = {"cardiomegaly": first(10, 40), "nodule": first(30, 40)}
-    found = measured(sample(truth, {key: [0.0] * 40 for key in truth}))
+    found = measured(labelled_predictions(truth, {key: [0.0] * 40 for key in truth}))
     for key, count in (("cardiomegaly", 10), ("nodule", 30)):
         label = found["labels"][key]
         assert label["auc"] == label["auc_random"] == 0.5
@@ -78,7 +80,7 @@ def test_rare_labels_are_listed_apart_and_not_averaged():
         "cardiomegaly": first(10, 40), "nodule": first(5, 40), "mass": first(4, 40),
         "hernia": first(0, 40), "edema": first(40, 40),
     }  # fmt: skip
-    found = measured(sample(truth, {key: random.random(40) for key in truth}))
+    found = measured(labelled_predictions(truth, {key: random.random(40) for key in truth}))
     assert found["rare"] == ["mass", "hernia"]
     assert found["macro"]["n_labels"] == 2
     assert found["macro_all"]["n_labels"] == 3
@@ -93,14 +95,14 @@ def test_rare_labels_are_listed_apart_and_not_averaged():
 
 
 def test_nothing_measurable_is_json_all_the_same():
-    found = measured(sample({"nodule": [False] * 6}, {"nodule": [0.1] * 6}))
+    found = measured(labelled_predictions({"nodule": [False] * 6}, {"nodule": [0.1] * 6}))
     assert found["macro"]["auc"] is found["macro"]["f1_low"] is None
     assert found["abnormal"] is None
 
 
 def test_only_calibrated_labels_have_probabilities_to_judge():
     truth = {"cardiomegaly": first(20, 40), "nodule": first(10, 40)}
-    found = measured(sample(truth, {key: [0.5] * 40 for key in truth}, calibrated=("nodule",)))
+    found = measured(labelled_predictions(truth, {key: [0.5] * 40 for key in truth}, calibrated=("nodule",)))
     assert found["labels"]["nodule"]["ece"] == 0.25
     (point,) = found["labels"]["nodule"]["reliability"]
     assert (point["count"], point["predicted"], point["observed"]) == (40, 0.5, 0.25)
@@ -121,8 +123,8 @@ def test_intervals_are_over_patients():
     scores = random.normal(0, 1, 10) + truth
     patients = np.repeat(np.arange(10), 20)
     many = {"nodule": np.repeat(truth, 20)}, {"nodule": np.repeat(scores, 20)}
-    clustered = measured(sample(*many, patients=patients))
-    loose = measured(sample(*many))
+    clustered = measured(labelled_predictions(*many, patients=patients))
+    loose = measured(labelled_predictions(*many))
     assert clustered["n_patients"] == 10
     width = [found["macro"]["auc_high"] - found["macro"]["auc_low"] for found in (clustered, loose)]
     assert width[0] > 2 * width[1]
@@ -134,7 +136,9 @@ class TestAbnormality:
     scores = np.linspace(0.9, 0.1, 15)
 
     def test_the_recall_where_enough_normal_ones_are_kept(self):
-        found = measured(sample({"abnormal": self.abnormal}, {"abnormal": self.scores}))["abnormal"]
+        found = measured(labelled_predictions({"abnormal": self.abnormal}, {"abnormal": self.scores}))[
+            "abnormal"
+        ]
         assert found["score"] == "abnormal"
         assert (found["n_abnormal"], found["n_normal"]) == (5, 10)
         assert found["auc"] == pytest.approx(47 / 50)
@@ -146,12 +150,16 @@ class TestAbnormality:
 
     def test_with_fewer_normal_ones_none_may_be_reported(self):
         few = slice(0, 8)
-        given = sample({"abnormal": self.abnormal[few]}, {"abnormal": self.scores[few]})
+        given = labelled_predictions({"abnormal": self.abnormal[few]}, {"abnormal": self.scores[few]})
         assert measured(given)["abnormal"]["recall"] == 2 / 5
 
     def test_a_bundle_that_says_normal_says_abnormal(self):
-        one = measured(sample({"abnormal": self.abnormal}, {"abnormal": self.scores}))["abnormal"]
-        other = measured(sample({"normal": ~self.abnormal}, {"normal": 1 - self.scores}))["abnormal"]
+        one = measured(labelled_predictions({"abnormal": self.abnormal}, {"abnormal": self.scores}))[
+            "abnormal"
+        ]
+        other = measured(labelled_predictions({"normal": ~self.abnormal}, {"normal": 1 - self.scores}))[
+            "abnormal"
+        ]
         assert other.pop("score") == "1 - normal"
         assert one.pop("score") == "abnormal"
         assert other == pytest.approx(one)
@@ -174,12 +182,12 @@ class TestJoin:
             labelled_study(0, ["nodule"], known=frozenset({"nodule", "mass"})),
             labelled_study(1, [], known=frozenset({"nodule"})),
         )
-        found = join(
+        found = join_predictions(
             ("nodule", "mass", "hernia"),
             studies,
             [answer(nodule=0.9, mass=0.2, hernia=0.7), answer(nodule=0.1, mass=0.8, hernia=0.7)],
         )
-        assert found.unspoken == ("hernia",)
+        assert found.unknown_labels == ("hernia",)
         nodule, mass = found.columns
         assert nodule.truth.tolist() == [True, False]
         # Of the second study nothing is known of a mass: its answer is neither right nor wrong.
@@ -192,16 +200,16 @@ class TestJoin:
 
     def test_a_data_set_that_speaks_of_no_label_cannot_measure(self):
         with pytest.raises(DatasetError, match=r"none of the bundle's labels \(hernia\)"):
-            join(("hernia",), (labelled_study(0, [], known=frozenset()),), [answer(hernia=0.5)])
+            join_predictions(("hernia",), (labelled_study(0, [], known=frozenset()),), [answer(hernia=0.5)])
 
     def test_no_study_cannot_measure(self):
         with pytest.raises(DatasetError, match="no study"):
-            join(("hernia",), (), [])
+            join_predictions(("hernia",), (), [])
 
     def test_studies_of_a_patient_are_one_patient(self):
         studies = tuple(labelled_study(number) for number in range(2))
         twins = tuple(type(study)(study.identifier, "7", study.films, study.keys, None) for study in studies)
-        assert join(("mass",), twins, [answer(mass=0.5)] * 2).patients.tolist() == [0, 0]
+        assert join_predictions(("mass",), twins, [answer(mass=0.5)] * 2).patients.tolist() == [0, 0]
 
 
 class TestSubgroups:
@@ -209,10 +217,10 @@ class TestSubgroups:
         return labelled_study(number, views=views, facts=facts)
 
     def test_the_view_of_a_study(self):
-        assert views(self.study(0, ("frontal", "frontal"))) == "frontal only"
-        assert views(self.study(0, ("lateral",))) == "lateral only"
-        assert views(self.study(0, ("lateral", "frontal"))) == "frontal and lateral"
-        assert views(self.study(0)) == views(self.study(0, ("frontal", ""))) == "unknown"
+        assert view_group(self.study(0, ("frontal", "frontal"))) == "frontal only"
+        assert view_group(self.study(0, ("lateral",))) == "lateral only"
+        assert view_group(self.study(0, ("lateral", "frontal"))) == "frontal and lateral"
+        assert view_group(self.study(0)) == view_group(self.study(0, ("frontal", ""))) == "unknown"
 
     @pytest.mark.parametrize(
         ("age", "band"),
@@ -229,8 +237,8 @@ class TestSubgroups:
         studies = [self.study(number, sex="F" if number < 20 else "M") for number in range(40)]
         truth = [*first(8, 20), *first(12, 20)]
         scores = [*map(float, first(8, 20)), *(1.0 - value for value in first(12, 20))]
-        given = sample({"nodule": truth}, {"nodule": scores}, studies=studies)
-        found = subgroups(given, draw(given.patients, resamplings=100))
+        given = labelled_predictions({"nodule": truth}, {"nodule": scores}, studies=studies)
+        found = subgroup_metrics(given, resampling_weights(given.patients, resamplings=100))
         assert set(found) == {"sex"}
         women, men = found["sex"]["F"], found["sex"]["M"]
         assert (women["n_studies"], women["n_patients"]) == (20, 20)
@@ -243,8 +251,10 @@ class TestSubgroups:
     def test_one_with_a_single_class_or_few_positives_has_no_figure(self):
         studies = [self.study(n, manufacturer=("Agfa", "Fuji", "Kodak")[n // 10]) for n in range(30)]
         truth = [True] * 10 + [False] * 10 + first(4, 10)
-        given = sample({"abnormal": truth}, {"abnormal": np.linspace(1, 0, 30)}, studies=studies)
-        found = subgroups(given, draw(given.patients, resamplings=50))["manufacturer"]
+        given = labelled_predictions(
+            {"abnormal": truth}, {"abnormal": np.linspace(1, 0, 30)}, studies=studies
+        )
+        found = subgroup_metrics(given, resampling_weights(given.patients, resamplings=50))["manufacturer"]
         assert list(found) == ["Agfa", "Fuji", "Kodak"]
         for group in found.values():
             assert group["macro"]["n_labels"] == 0
@@ -253,15 +263,15 @@ class TestSubgroups:
 
     def test_what_is_unknown_is_a_group_only_beside_what_is_known(self):
         studies = [self.study(0, sex="F"), self.study(1)]
-        given = sample({"nodule": [True, False]}, {"nodule": [1, 0]}, studies=studies)
-        found = subgroups(given, draw(given.patients, resamplings=10))
+        given = labelled_predictions({"nodule": [True, False]}, {"nodule": [1, 0]}, studies=studies)
+        found = subgroup_metrics(given, resampling_weights(given.patients, resamplings=10))
         assert {name: list(groups) for name, groups in found.items()} == {"sex": ["F", "unknown"]}
         assert set(found) < set(DIVISIONS)
 
 
 class TestWords:
     def test_stop_words_and_what_was_blackened_are_no_words(self):
-        assert words("There is NO pleural-based mass at the XXXX, xxx; follow up.") == [
+        assert content_words("There is NO pleural-based mass at the XXXX, xxx; follow up.") == [
             "pleural-based", "mass", "follow",
         ]  # fmt: skip
 
@@ -271,8 +281,8 @@ class TestWords:
         )
         studies = [labelled_study(number, report=report) for number, report in enumerate(reports)]
         truth = {"cardiomegaly": first(5, 10), "mass": first(2, 10)}
-        given = sample(truth, {key: [0.1] * 10 for key in truth}, studies=studies)
-        found = count_words(given)
+        given = labelled_predictions(truth, {key: [0.1] * 10 for key in truth}, studies=studies)
+        found = summarize_report_text(given)
         assert found is not None
         assert found["all"]["n_reports"] == 9
         assert found["all"]["words_median"] == 4
@@ -285,9 +295,11 @@ class TestWords:
     def test_at_most_twenty_are_listed(self):
         report = " ".join(f"word{'abcdefghijklmnopqrstuvwxyz'[n]}" for n in range(26))
         studies = [labelled_study(number, report=report) for number in range(2)]
-        found = count_words(sample({"mass": [True, False]}, {"mass": [1, 0]}, studies=studies))
+        found = summarize_report_text(
+            labelled_predictions({"mass": [True, False]}, {"mass": [1, 0]}, studies=studies)
+        )
         assert found is not None
         assert len(found["all"]["terms"]) == 20
 
     def test_a_data_set_without_reports_has_none(self):
-        assert count_words(sample({"mass": [True, False]}, {"mass": [1, 0]})) is None
+        assert summarize_report_text(labelled_predictions({"mass": [True, False]}, {"mass": [1, 0]})) is None

@@ -15,20 +15,20 @@ import pytest
 from PIL import Image
 
 from models.evaluation import tables
-from models.evaluation.bootstrap import draw
-from models.evaluation.metrics_summary import figures
+from models.evaluation.bootstrap import resampling_weights
+from models.evaluation.metrics_summary import summarize_metrics
 from models.evaluation.plots import PLOTS
-from models.evaluation.predictions import Sample
-from models.evaluation.report import markdown, page, write_report
-from models.evaluation.report_text_statistics import count_words
-from models.evaluation.subgroups import subgroups
+from models.evaluation.predictions import LabelledPredictions
+from models.evaluation.report import report_markdown, report_page, write_report
+from models.evaluation.report_text_statistics import summarize_report_text
+from models.evaluation.subgroups import subgroup_metrics
 from models.evaluation.tables import Table
-from tests.support.prediction_samples import labelled_study, sample
+from tests.support.prediction_samples import labelled_predictions, labelled_study
 
 SENTENCE = "Patchy veil over the left base."
 
 
-def drawn(*, calibrated: tuple[str, ...] = ("normal", "nodule"), labels: int = 3) -> Sample:
+def drawn(*, calibrated: tuple[str, ...] = ("normal", "nodule"), labels: int = 3) -> LabelledPredictions:
     random = np.random.default_rng(2)
     counts = dict(list({"normal": 14, "nodule": 8, "mass": 2}.items())[:labels])
     truth = {key: [number < count for number in range(40)] for key, count in counts.items()}
@@ -39,15 +39,16 @@ def drawn(*, calibrated: tuple[str, ...] = ("normal", "nodule"), labels: int = 3
         )
         for number in range(40)
     ]
-    return sample(truth, scores, calibrated=calibrated, studies=studies)
+    return labelled_predictions(truth, scores, calibrated=calibrated, studies=studies)
 
 
-def measured(given: Sample, **changes: Any) -> dict[str, Any]:
-    weights = draw(given.patients, resamplings=40)
+def measured(given: LabelledPredictions, **changes: Any) -> dict[str, Any]:
+    weights = resampling_weights(given.patients, resamplings=40)
     table = {
         "bundle": "drawn-findings 0.0.1", "weights_sha256": "0" * 64, "dataset": "openi", "split": "test",
-        "text": "none", "warnings": [], "n_left_out": 0, "n_without_text": 0, **figures(given, weights),
-        "subgroups": subgroups(given, weights), "words": count_words(given),
+        "text": "none", "warnings": [], "n_left_out": 0, "n_without_text": 0,
+        **summarize_metrics(given, weights),
+        "subgroups": subgroup_metrics(given, weights), "words": summarize_report_text(given),
     }  # fmt: skip
     return json.loads(json.dumps(table | changes, allow_nan=False))
 
@@ -141,7 +142,7 @@ def test_the_same_figures_are_drawn_the_same_again(tmp_path: Path):
 
 
 def test_a_sample_without_a_label_to_draw_has_tables_all_the_same(tmp_path: Path):
-    given = sample({"mass": [True, False, False]}, {"mass": [0.2, 0.1, 0.4]})
+    given = labelled_predictions({"mass": [True, False, False]}, {"mass": [0.2, 0.1, 0.4]})
     write_report(tmp_path, given, measured(given))
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "report.html", "table.md"}
     assert "fewer than 5 positives" in (tmp_path / "table.md").read_text(encoding="utf-8")
@@ -156,7 +157,7 @@ def test_a_sample_of_one_label_is_one_panel(tmp_path: Path):
 
 def test_baselines_stand_in_the_tables():
     table = measured(drawn())
-    text = markdown(table)
+    text = report_markdown(table)
     assert "| baseline | 0.500 |" in text
     assert "predicting nothing at all" in text
     assert "the most common answer" in text
@@ -174,8 +175,8 @@ def test_baselines_stand_in_the_tables():
 
 def test_rare_labels_are_in_a_table_of_their_own():
     table = measured(drawn())
-    assert [row[0] for row in tables.labels(table).rows] == ["normal", "nodule"]
-    assert [row[0] for row in tables.rare(table).rows] == ["mass"]
+    assert [row[0] for row in tables.label_table(table).rows] == ["normal", "nodule"]
+    assert [row[0] for row in tables.rare_label_table(table).rows] == ["mass"]
 
 
 def test_warnings_and_what_was_left_out_come_before_the_figures():
@@ -186,16 +187,16 @@ def test_warnings_and_what_was_left_out_come_before_the_figures():
         n_left_out=4,
         n_without_text=4,
     )
-    text = markdown(table)
+    text = report_markdown(table)
     for sentence in (
         "Labels come from the report.",
         "does not speak of hernia",
         "4 studies have no such text",
     ):
         assert sentence in text[: text.index("###")]
-        assert sentence in page(table, [])
+        assert sentence in report_page(table, [])
     optional = measured(drawn(), n_without_text=2)
-    assert "2 studies have no such text and were read without one" in markdown(optional)
+    assert "2 studies have no such text and were read without one" in report_markdown(optional)
 
 
 def test_cells_can_break_neither_table():
@@ -203,4 +204,4 @@ def test_cells_can_break_neither_table():
     assert made.markdown().splitlines()[2] == r"| x \| <script> | & |"
     assert Page(made.html()).text.split("\n")[0].startswith("<i>")
     assert [tag for tag, _ in Page(made.html()).tags].count("script") == 0
-    assert "A <b> & | C" in Page(page(measured(drawn()), [])).text
+    assert "A <b> & | C" in Page(report_page(measured(drawn()), [])).text

@@ -17,12 +17,12 @@ from models.bundles.predictor import Predictor
 from models.data.dataset import LabelledStudy
 from models.data.openi import read_openi
 from models.evaluation import ranking, retrieval
-from models.evaluation.retrieval import RULES, Part, evaluate_retrieval
-from models.evaluation.retrieval_tables import tables
+from models.evaluation.retrieval import RULES, DatasetSplit, evaluate_retrieval
+from models.evaluation.retrieval_tables import comparison_tables
 from models.labels.vocabulary import load_vocabulary
-from models.retrieval.index import Case, Index, Origin
-from tests.support.retrieval_cases import load_joint
-from tests.unit.models.conftest import write_openi
+from models.retrieval.index import CaseIndex, EmbeddingOrigin, ReferenceCase
+from tests.support.drawn_index import load_joint
+from tests.support.openi_folder import write_openi
 
 BINARY = arrays(np.float64, (3, 12), elements=st.sampled_from([0.0, 1.0]))
 GRADED = arrays(np.float64, (3, 12), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
@@ -57,12 +57,12 @@ def joint(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def part(tmp_path_factory: pytest.TempPathFactory) -> Part:
+def part(tmp_path_factory: pytest.TempPathFactory) -> DatasetSplit:
     root = write_openi(tmp_path_factory.mktemp("openi"), {"train": 24, "test": 12})
-    return Part(read_openi(root, load_vocabulary()), "test")
+    return DatasetSplit(read_openi(root, load_vocabulary()), "test")
 
 
-def test_a_case_of_the_same_films_is_found_and_a_patients_own_is_not(joint: Predictor, part: Part):
+def test_a_case_of_the_same_films_is_found_and_a_patients_own_is_not(joint: Predictor, part: DatasetSplit):
     # write_openi gives every fourth study the same headings; the groups of two of the four are the same.
     within = evaluate_retrieval(joint, part)
     assert (within["n_queries"], within["n_references"]) == (12, 12)
@@ -72,7 +72,7 @@ def test_a_case_of_the_same_films_is_found_and_a_patients_own_is_not(joint: Pred
     assert set(figures["mrr"]) == {"value", "low", "high", "with_a_group", "random", "most_common"}
 
 
-def test_a_perfect_space_scores_one(joint: Predictor, part: Part, monkeypatch: pytest.MonkeyPatch):
+def test_a_perfect_space_scores_one(joint: Predictor, part: DatasetSplit, monkeypatch: pytest.MonkeyPatch):
     """Studies whose places say their labels find their like, whatever the rule."""
     keys = load_vocabulary().keys("groups")
 
@@ -81,14 +81,16 @@ def test_a_perfect_space_scores_one(joint: Predictor, part: Part, monkeypatch: p
         truth = np.pad(truth, ((0, 0), (0, 1)), constant_values=1e-3)
         return truth / np.linalg.norm(truth, axis=1, keepdims=True)
 
-    def build(predictor: Predictor, dataset: str, studies: tuple, *, name: str, **_: object) -> Index:
-        cases = tuple(Case(f"{dataset}:{study.identifier}", frozenset(study.keys)) for study in studies)
-        return Index(name, Origin.of(predictor.identity), cases, place(studies), place(studies))
+    def build(predictor: Predictor, dataset: str, studies: tuple, *, name: str, **_: object) -> CaseIndex:
+        cases = tuple(
+            ReferenceCase(f"{dataset}:{study.identifier}", frozenset(study.keys)) for study in studies
+        )
+        return CaseIndex(name, EmbeddingOrigin.of(predictor.identity), cases, place(studies), place(studies))
 
     monkeypatch.setattr(retrieval, "build_index", build)
-    monkeypatch.setattr(retrieval, "_places", lambda _, studies, __: {"films": place(studies)})
+    monkeypatch.setattr(retrieval, "_query_embeddings", lambda _, studies, __: {"films": place(studies)})
     monkeypatch.setattr(retrieval, "_second_opinion", lambda *_: {})
-    figures = evaluate_retrieval(joint, part, Part(part.dataset, "train"))
+    figures = evaluate_retrieval(joint, part, DatasetSplit(part.dataset, "train"))
     assert set(figures["ways"]) == {"image_only", "image_to_image"}
     rules = figures["ways"]["image_to_image"]["rules"]
     for rule in RULES:
@@ -97,12 +99,12 @@ def test_a_perfect_space_scores_one(joint: Predictor, part: Part, monkeypatch: p
     assert rules["same_set"]["p_at_5"]["random"] < 0.6
 
 
-def test_figures_are_the_same_every_time_and_make_tables(joint: Predictor, part: Part):
-    figures = [evaluate_retrieval(joint, part, Part(part.dataset, "train")) for _ in range(2)]
+def test_figures_are_the_same_every_time_and_make_tables(joint: Predictor, part: DatasetSplit):
+    figures = [evaluate_retrieval(joint, part, DatasetSplit(part.dataset, "train")) for _ in range(2)]
     for entry in figures:
         assert entry.pop("milliseconds")["one"] > 0
     assert json.dumps(figures[0]) == json.dumps(figures[1])
-    shown = list(tables(figures[0]))
+    shown = list(comparison_tables(figures[0]))
     # The drawn set has no reports: films alone are asked.
     assert [table.title.rsplit(" ", 1)[1] for table in shown] == list(figures[0]["ways"])
     assert figures[0]["second_opinion"]["n"] == 12
@@ -113,6 +115,6 @@ def test_real_reports_find_reports_of_the_same_groups(joint: Predictor, films_ro
     """With random weights for the films: what reports say is read off them."""
     whole = read_openi(films_root / "openi", load_vocabulary())
     studies = {"test": whole.studies["test"][:60]}
-    figures = evaluate_retrieval(joint, Part(type(whole)("openi", "", "", studies), "test"))
+    figures = evaluate_retrieval(joint, DatasetSplit(type(whole)("openi", "", "", studies), "test"))
     found = figures["ways"]["image_and_report"]["rules"]["share_one_group"]["p_at_5"]
     assert found["value"] > 2.5 * found["random"]

@@ -11,15 +11,17 @@ import pytest
 import torch
 from timm.models.swin_transformer import window_partition
 
-from models.architectures import Batch
 from models.architectures.image import feature_map
+from models.architectures.interface import Batch
 from models.bundles.predictor import Predictor
 from models.errors import PredictionError, UsageError
-from models.explain import METHODS, attention, gradcam, heatmaps, methods_of
-from models.explain.token_attribution import words
+from models.explain import attention, gradcam
+from models.explain.methods import METHODS, available_methods, draw_heatmaps
+from models.explain.token_attribution import attribute_words
 from models.processing.types import Film, Study
+from tests.support.drawn_studies import draw_study
 from tests.support.model_families import FAMILIES, write_family
-from tests.unit.models.conftest import KEYS, study
+from tests.support.tiny_bundle import KEYS
 
 TEXT = "Chronic cough, chest pain"
 TRANSFORMERS = ("biomedclip", "crossattention")
@@ -32,7 +34,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Predictor]:
 
 
 def with_text(seed: int = 0) -> Study:
-    return replace(study(seed), text=TEXT)
+    return replace(draw_study(seed), text=TEXT)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -41,15 +43,15 @@ def test_every_method_draws_in_the_films_own_rows_and_columns(
     served: dict[str, Predictor], family: str, method: str
 ):
     reader = served[family]
-    if method not in methods_of(reader):
+    if method not in available_methods(reader):
         assert method == "attention"
         assert family not in TRANSFORMERS
         return
-    (reading,) = reader.read([with_text(4)])
-    maps = heatmaps(reader, reading, ["nodule"], films=[1], method=method)
+    (traced,) = reader.trace([with_text(4)])
+    maps = draw_heatmaps(reader, traced, ["nodule"], films=[1], method=method)
     (one,) = maps
     assert one.film == "4.side"
-    assert one.values.shape == reading.study.films[1].pixels.shape
+    assert one.values.shape == traced.study.films[1].pixels.shape
     assert one.values.dtype == np.float32
     assert one.method == method
     assert 0 <= float(one.values.min()) <= float(one.values.max()) <= 1
@@ -57,9 +59,9 @@ def test_every_method_draws_in_the_films_own_rows_and_columns(
 
 @pytest.mark.parametrize("method", ["attention", "gradcamera"])
 def test_a_method_that_a_bundle_cannot_do_names_those_it_can(served: dict[str, Predictor], method: str):
-    (reading,) = served["concatenation"].read([study()])
+    (traced,) = served["concatenation"].trace([draw_study()])
     with pytest.raises(UsageError, match="has gradcam, ig, occlusion"):
-        heatmaps(served["concatenation"], reading, ["nodule"], method=method)
+        draw_heatmaps(served["concatenation"], traced, ["nodule"], method=method)
 
 
 @pytest.mark.parametrize("family", ["biomedclip", "crossattention", "concatenation"])
@@ -67,8 +69,8 @@ def test_gradients_of_all_findings_at_once_are_those_of_each(served: dict[str, P
     """Against Grad-CAM as it is written: one backward pass a film and finding, through the whole network."""
     reader = served[family]
     one = with_text(2)
-    (reading,) = reader.read([one])
-    found = gradcam.draw(reader, reading, [3, 1], [1, 0])
+    (traced,) = reader.trace([one])
+    found = gradcam.draw(reader, traced, [3, 1], [1, 0])
     tower = reader.network.towers["image"]
     for row, column in enumerate((3, 1)):
         for place, film in enumerate((1, 0)):
@@ -91,12 +93,12 @@ def test_gradients_of_all_findings_at_once_are_those_of_each(served: dict[str, P
 def test_the_rollout_is_the_product_of_the_blocks_matrices(served: dict[str, Predictor], family: str):
     """Forwards and with whole matrices, as Abnar & Zuidema write it."""
     reader = served[family]
-    (reading,) = reader.read([study()])
-    found = attention.draw(reader, reading, [0, 1], [0])
+    (traced,) = reader.trace([draw_study()])
+    found = attention.draw(reader, traced, [0, 1], [0])
     assert torch.equal(found[0], found[1])
     tower = reader.network.towers["image"]
     with torch.inference_mode(), attention._recorded(tower) as attentions:
-        reader.network(reader.batch(reading.study, [0]))
+        reader.network(reader.batch(traced.study, [0]))
     product: torch.Tensor | None = None
     if family == "biomedclip":
         for weights in attentions.values():
@@ -129,7 +131,7 @@ def test_the_rollout_is_the_product_of_the_blocks_matrices(served: dict[str, Pre
 def test_what_is_covered_and_changes_the_answer_is_where_occlusion_points(served: dict[str, Predictor]):
     """The network is replaced by one that looks at one corner."""
     reader = served["densenet"]
-    (reading,) = reader.read([study()])
+    (traced,) = reader.trace([draw_study()])
 
     class Corner(torch.nn.Module):
         def forward(self, batch: Batch):
@@ -137,7 +139,7 @@ def test_what_is_covered_and_changes_the_answer_is_where_occlusion_points(served
             return replace_logits(seen)
 
     def replace_logits(seen: torch.Tensor):
-        from models.architectures import Output
+        from models.architectures.interface import Output
 
         return Output(seen[:, None].expand(-1, len(KEYS)), seen[:, None])
 
@@ -147,31 +149,31 @@ def test_what_is_covered_and_changes_the_answer_is_where_occlusion_points(served
     looking = Predictor.__new__(Predictor)
     looking.__dict__.update(reader.__dict__, network=Corner())
     for method in ("occlusion", "ig"):
-        grid = METHODS[method](looking, replace(reading, study=one), [0], [0])[0, 0]
+        grid = METHODS[method](looking, replace(traced, study=one), [0], [0])[0, 0]
         row, column = divmod(int(grid.argmax()), grid.shape[1])
         assert 36 <= row < 60, method
         assert 4 <= column < 28, method
 
 
 def test_integrated_gradients_need_captum_and_say_so(served: dict[str, Predictor], monkeypatch):
-    (reading,) = served["densenet"].read([study()])
+    (traced,) = served["densenet"].trace([draw_study()])
     monkeypatch.setitem(sys.modules, "captum", None)
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(UsageError, match=r"install dicom-node\[explain\]"):
-        heatmaps(served["densenet"], reading, ["nodule"], method="ig")
+        draw_heatmaps(served["densenet"], traced, ["nodule"], method="ig")
 
 
 @pytest.mark.parametrize("family", ["crossattention", "concatenation"])
 def test_the_weights_of_words_and_their_surroundings_add_up(served: dict[str, Predictor], family: str):
     """Completeness (Sundararajan et al. 2017): to the distance from a text of padding."""
     reader = served[family]
-    (reading,) = reader.read([with_text(1)])
-    found = words(reader, reading, "nodule", film=0)
+    (traced,) = reader.trace([with_text(1)])
+    found = attribute_words(reader, traced, "nodule", film=0)
     assert [word.text for word in found] == ["Chronic", "cough", ",", "chest", "pain"]
     assert [TEXT[word.start : word.end] for word in found] == [word.text for word in found]
     from models.explain.token_attribution import _of_tokens
 
-    given = reader.batch(reading.study, [0])
+    given = reader.batch(traced.study, [0])
     tokens = replace(given.tokens, input_ids=torch.full_like(given.tokens.input_ids, 0))
     with torch.inference_mode():
         logit = reader.network(given).logits[0, 3]
@@ -183,15 +185,15 @@ def test_the_weights_of_words_and_their_surroundings_add_up(served: dict[str, Pr
 
 
 def test_words_are_weighed_only_where_there_are_any(served: dict[str, Predictor]):
-    (reading,) = served["densenet"].read([study()])
+    (traced,) = served["densenet"].trace([draw_study()])
     with pytest.raises(UsageError, match="reads films alone"):
-        words(served["densenet"], reading, "nodule")
-    (reading,) = served["concatenation"].read([study()])
+        attribute_words(served["densenet"], traced, "nodule")
+    (traced,) = served["concatenation"].trace([draw_study()])
     with pytest.raises(UsageError, match="the study has no text"):
-        words(served["concatenation"], reading, "nodule")
-    (reading,) = served["concatenation"].read([with_text()])
+        attribute_words(served["concatenation"], traced, "nodule")
+    (traced,) = served["concatenation"].trace([with_text()])
     with pytest.raises(PredictionError, match="no finding mass"):
-        words(served["concatenation"], reading, "mass")
+        attribute_words(served["concatenation"], traced, "mass")
 
 
 def test_a_word_of_several_tokens_is_one_word(tmp_path: Path):

@@ -20,7 +20,7 @@ from models.gate.augmentation import invert, turn, vary
 from models.gate.card import write_gate_card
 from models.gate.evaluate import measure_gate, share
 from models.gate.fit import fit_gate
-from models.gate.model import MANIFEST, Gate, GateManifest, Objection, Thresholds, write_gate
+from models.gate.model import MANIFEST, Gate, GateManifest, RefusalReason, Thresholds, write_gate
 from models.gate.negatives import Negatives, read_negatives
 from models.gate.network import GateNetwork
 from models.gate.synthetic_negatives import FITTED, HELD_OUT, draw
@@ -29,7 +29,7 @@ from models.processing.transforms import Preprocessing
 from models.processing.types import Film, FloatArray
 from models.training.recipe import GateRecipe
 from models.training.recipe_file import read_any_recipe
-from tests.unit.models.conftest import write_openi
+from tests.support.openi_folder import write_openi
 
 TINY = GateManifest(
     name="tiny",
@@ -53,7 +53,7 @@ def tiny(tmp_path: Path) -> Gate:
     return write_gate(tmp_path / "tiny-0.0.1", TINY, GateNetwork(backbone=TINY.backbone, channels=3))
 
 
-def reasons(gate: Gate, pictures: list[FloatArray]) -> list[Objection | None]:
+def reasons(gate: Gate, pictures: list[FloatArray]) -> list[RefusalReason | None]:
     films = [Film(str(number), np.ascontiguousarray(picture)) for number, picture in enumerate(pictures)]
     return [verdict.reason for verdict in gate.judge(films)]
 
@@ -88,11 +88,11 @@ def test_drawn_pictures_are_turned_away(gate: Gate, family: str):
 
 @pytest.mark.parametrize("shade", [0.0, 0.5, 1.0])
 def test_an_even_picture_is_blank(gate: Gate, shade: float):
-    assert reasons(gate, [np.full((512, 300), shade, np.float32)]) == [Objection.BLANK]
+    assert reasons(gate, [np.full((512, 300), shade, np.float32)]) == [RefusalReason.BLANK]
 
 
 def test_every_objection_has_a_code():
-    assert {str(objection) for objection in Objection} <= set(REFUSALS)
+    assert {str(objection) for objection in RefusalReason} <= set(REFUSALS)
 
 
 def test_many_films_get_the_verdicts_that_each_gets_alone(gate: Gate):
@@ -139,9 +139,9 @@ def test_mirrored_and_varied_films_pass(gate: Gate, chests: list[tuple[str, Floa
 
 @pytest.mark.films
 def test_inverted_and_turned_films_are_found(gate: Gate, chests: list[tuple[str, FloatArray]]):
-    assert reasons(gate, [invert(film) for _, film in chests]).count(Objection.INVERTED) >= 190
+    assert reasons(gate, [invert(film) for _, film in chests]).count(RefusalReason.INVERTED) >= 190
     turned = reasons(gate, [turn(film, 1 + n % 3) for n, (_, film) in enumerate(chests)])
-    assert turned.count(Objection.ROTATED) >= 180
+    assert turned.count(RefusalReason.ROTATED) >= 180
 
 
 @pytest.mark.films
@@ -158,14 +158,14 @@ def test_the_verdict_does_not_depend_on_the_number_of_pixels(
 
 @pytest.mark.films
 def test_the_false_monochrome1_is_found_inverted_and_its_true_twin_passes(gate: Gate, films_root: Path):
-    def reason(name: str) -> Objection | None:
+    def reason(name: str) -> RefusalReason | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return reasons(gate, [read_dicom(films_root / "dicom" / name, max_pixels=10**8).pixels])[0]
 
     names = sorted(path.name for path in (films_root / "dicom").glob("*.dcm"))
     assert {name for name in names if reason(name) is not None} == {"Fake_MONOHR1.dcm"}
-    assert reason("Fake_MONOHR1.dcm") is Objection.INVERTED
+    assert reason("Fake_MONOHR1.dcm") is RefusalReason.INVERTED
 
 
 @pytest.mark.filterwarnings("ignore")

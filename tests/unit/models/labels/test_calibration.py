@@ -17,15 +17,8 @@ from models.labels.calibration import (
     fit_platt,
     parse_calibration,
 )
-from tests.unit.models.conftest import CALIBRATION, KEYS
-
-
-def sample(n: int, slope: float, intercept: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Scores, and truths that are drawn with probability sigmoid(slope * logit(score) + intercept)."""
-    random = np.random.default_rng(seed)
-    logit = random.normal(-2, 1.5, n)
-    truth = random.random(n) < 1 / (1 + np.exp(-(slope * logit + intercept)))
-    return truth, 1 / (1 + np.exp(-logit))
+from tests.support.prediction_samples import calibration_sample
+from tests.support.tiny_bundle import CALIBRATION, KEYS
 
 
 def calibrated(truth: np.ndarray, scores: np.ndarray) -> LabelCalibration:
@@ -36,13 +29,13 @@ def calibrated(truth: np.ndarray, scores: np.ndarray) -> LabelCalibration:
 
 @pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.5, 0.7), (2.0, -1.0)])
 def test_platts_curve_is_found_again(slope, intercept):
-    truth, scores = sample(20_000, slope, intercept)
+    truth, scores = calibration_sample(20_000, slope, intercept)
     found = fit_platt(truth, scores)
     assert found[:2] == pytest.approx((slope, intercept), abs=0.12)
 
 
 def test_calibrated_probabilities_are_right_where_the_scores_were_not():
-    truth, scores = sample(4_000, 0.5, 1.5)
+    truth, scores = calibration_sample(4_000, 0.5, 1.5)
     label = calibrated(truth, scores)
     probabilities = np.array([label.probability(score) for score in scores])
     assert calibration_error(truth, scores) > 0.15
@@ -53,14 +46,16 @@ def test_calibrated_probabilities_are_right_where_the_scores_were_not():
 def test_the_interval_holds_the_true_probability_in_nineteen_of_twenty_calibrations(score):
     slope, intercept = 1.2, -0.4
     right = 1 / (1 + np.exp(-(slope * np.log(score / (1 - score)) + intercept)))
-    intervals = [calibrated(*sample(300, slope, intercept, seed)).interval(score) for seed in range(400)]
+    intervals = [
+        calibrated(*calibration_sample(300, slope, intercept, seed)).interval(score) for seed in range(400)
+    ]
     held = [low <= right <= high for low, high in intervals]
     # 0.93 at the lower end, where prior and smoothed targets pull upwards, to 0.96; 400 draws leave 0.025.
     assert 0.90 <= np.mean(held) <= 0.985
 
 
 def test_the_interval_is_wider_where_fewer_positives_place_the_curve():
-    truth, scores = sample(4_000, 1.0, 0.5)
+    truth, scores = calibration_sample(4_000, 1.0, 0.5)
     many, few = calibrated(truth, scores), calibrated(truth[:200], scores[:200])
     widths = [high - low for low, high in (each.interval(0.3) for each in (many, few))]
     assert widths[0] < widths[1] / 3
@@ -83,7 +78,7 @@ def test_a_dozen_positives_do_not_bend_the_curve():
 
 
 def test_the_order_of_the_scores_is_kept_even_when_they_are_worse_than_chance():
-    truth, scores = sample(400, -2.0, -3.0)
+    truth, scores = calibration_sample(400, -2.0, -3.0)
     assert fit_platt(truth, scores).slope > 0
 
 
@@ -150,7 +145,7 @@ def test_the_expected_threshold_is_that_of_the_highest_expected_f1():
 
 
 def test_the_threshold_lies_between_what_was_best_and_what_is_expected():
-    truth, scores = sample(400, 1.0, -1.0)
+    truth, scores = calibration_sample(400, 1.0, -1.0)
     found = calibrate(("nodule",), truth[:, None], scores[:, None], dataset="drawn", split="val").labels[
         "nodule"
     ]

@@ -16,15 +16,15 @@ import models
 from models.errors import EncoderError
 from models.pretrained.encoders import (
     Encoder,
-    adopt,
+    add_to_cache,
     cached_names,
-    check_sums,
     choose_files,
-    encoders_folder,
-    files_to_bring,
-    folder_of,
+    describe_required_files,
+    encoder_cache,
+    encoder_folder,
     read_encoder,
-    recommended,
+    recommended_encoders,
+    verify_checksums,
 )
 from models.text.tokenizer import TextFormat, Tokenizer
 from tests.support.model_families import SPECIAL, SWIN, TEXT, VOCABULARY
@@ -245,17 +245,19 @@ def test_a_configuration_that_lacks_a_field_is_no_tower(bert: Path):
 @pytest.fixture
 def adopted(bert: Path, tmp_path: Path) -> Encoder:
     (bert / "README.md").write_text("not needed")
-    return adopt(bert, NAME, tmp_path / "cache")
+    return add_to_cache(bert, NAME, tmp_path / "cache")
 
 
 def test_an_encoder_is_copied_with_its_hashes_and_without_the_rest(
     adopted: Encoder, tmp_path: Path, bert: Path
 ):
-    assert adopted.path == tmp_path / "cache" / "someone--something" == folder_of(NAME, tmp_path / "cache")
+    assert (
+        adopted.path == tmp_path / "cache" / "someone--something" == encoder_folder(NAME, tmp_path / "cache")
+    )
     names = {file.name for file in adopted.path.iterdir()}
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "SHA256SUMS"}
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["someone--something"]
-    again = adopt(bert, NAME, tmp_path / "cache")
+    again = add_to_cache(bert, NAME, tmp_path / "cache")
     assert again == adopted
 
 
@@ -279,7 +281,7 @@ def test_one_changed_byte_is_noticed(adopted: Encoder, name: str):
 def test_a_missing_and_an_extra_file_are_noticed(adopted: Encoder):
     (adopted.path / "extra.py").write_text("")
     with pytest.raises(EncoderError, match=r"extra\.py is not among the hashes"):
-        check_sums(adopted.path)
+        verify_checksums(adopted.path)
     (adopted.path / "extra.py").unlink()
     (adopted.path / "tokenizer.json").unlink()
     with pytest.raises(EncoderError, match=r"tokenizer\.json is missing"):
@@ -297,30 +299,30 @@ def test_hashes_that_are_none_are_refused(adopted: Encoder, line: str):
 def test_what_cannot_be_read_is_not_adopted(bert: Path, tmp_path: Path):
     (bert / "model.safetensors").write_bytes(b"spoilt")
     with pytest.raises(EncoderError, match="no weights"):
-        adopt(bert, NAME, tmp_path / "cache")
+        add_to_cache(bert, NAME, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(bert: Path, tmp_path: Path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(EncoderError, match="cannot be kept in"):
-        adopt(bert, NAME, tmp_path / "cache")
+        add_to_cache(bert, NAME, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("name", ["bert", "../x/y", "a/..", "a/b/c", "/etc/passwd", "", "a b/c"])
 def test_a_name_leads_nowhere_else(name: str, tmp_path: Path):
     with pytest.raises(EncoderError, match="like OWNER/NAME"):
-        folder_of(name, tmp_path)
+        encoder_folder(name, tmp_path)
 
 
 def test_the_cache_is_in_the_users_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert encoders_folder() == tmp_path / ".cache" / "dicom-node" / "encoders"
+    assert encoder_cache() == tmp_path / ".cache" / "dicom-node" / "encoders"
 
 
 def test_the_files_to_bring_are_those_that_are_read():
-    for name, tower in recommended().items():
-        words = files_to_bring(name).replace(",", "").split()
+    for name, tower in recommended_encoders().items():
+        words = describe_required_files(name).replace(",", "").split()
         named = [word for word in words if "." in word]
         # The first of each pair of alternatives alone is already an encoder.
         chosen = choose_files([word for word in named if not word.endswith((".bin", ".txt"))], name)
@@ -329,7 +331,10 @@ def test_the_files_to_bring_are_those_that_are_read():
             [word for word in named if not word.endswith((".safetensors", "tokenizer.json"))], name
         )
         assert chosen[0].endswith(".bin")
-    assert all(files_to_bring(name) in files_to_bring("someone/else") for name in recommended())
+    assert all(
+        describe_required_files(name) in describe_required_files("someone/else")
+        for name in recommended_encoders()
+    )
 
 
 def test_the_recommended_encoders_are_those_of_the_recipes():
@@ -340,8 +345,8 @@ def test_the_recommended_encoders_are_those_of_the_recipes():
         if source.startswith("hf:")
     ]
     assert named
-    assert recommended().keys() == set(named)
-    assert recommended()["emilyalsentzer/Bio_ClinicalBERT"] == "crossattention: text"
+    assert recommended_encoders().keys() == set(named)
+    assert recommended_encoders()["emilyalsentzer/Bio_ClinicalBERT"] == "crossattention: text"
 
 
 def test_the_encoders_of_the_cache_are_listed_by_name(adopted: Encoder, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from safetensors.torch import load_file, save_file
 
-from models.architectures import Batch, Network, build
+from models.architectures.interface import Batch, Network
+from models.architectures.registry import build_network
 from models.errors import EncoderError, RecipeError
-from models.pretrained.encoders import adopt
-from models.pretrained.weight_sources import find_encoder, rename_bert, start
+from models.pretrained.encoders import add_to_cache
+from models.pretrained.weight_sources import find_encoder, load_towers, rename_bert
 from models.processing.transforms import Preprocessing
 from models.text.tokenizer import TextFormat, Tokenizer
 from tests.support.model_families import SWIN, TEXT
@@ -35,7 +37,7 @@ PREPROCESSING = Preprocessing(grid=96, size=64, channels=3, mean=0.5, std=0.25)
 
 def make(family: str, channels: int = 3, **arguments: Any) -> Network:
     torch.manual_seed(9)
-    return build(family, outputs=2, channels=channels, arguments=arguments).eval()
+    return build_network(family, outputs=2, channels=channels, arguments=arguments).eval()
 
 
 def films(n: int = 2, side: int = 64) -> torch.Tensor:
@@ -58,25 +60,25 @@ def tokens():
 def test_a_source_that_is_none_is_refused(source: str):
     network = make("densenet", options=DENSE)
     with pytest.raises(RecipeError, match="none of random, imagenet, minilm, hf:OWNER/NAME, dir:PATH"):
-        start(network, {"image": source}, preprocessing=PREPROCESSING)
+        load_towers(network, {"image": source}, preprocessing=PREPROCESSING)
 
 
 def test_a_tower_that_is_not_there_is_named():
     with pytest.raises(RecipeError, match="DenseNet has no text tower; it has: image"):
-        start(make("densenet", options=DENSE), {"text": "minilm"}, preprocessing=PREPROCESSING)
+        load_towers(make("densenet", options=DENSE), {"text": "minilm"}, preprocessing=PREPROCESSING)
 
 
 def test_an_encoder_that_was_not_pulled_is_named_with_the_command(tmp_path: Path):
     network = make("concatenation", backbone="test_resnet", text=TEXT)
     with pytest.raises(RecipeError, match=r"run `dicom-node models pull dmis-lab/biobert-base-cased-v1\.1`"):
-        start(
+        load_towers(
             network,
             {"text": "hf:dmis-lab/biobert-base-cased-v1.1"},
             preprocessing=PREPROCESSING,
             cache=tmp_path,
         )
     with pytest.raises(RecipeError, match="run `dicom-node models pull timm/resnet18"):
-        start(
+        load_towers(
             make("concatenation", text=TEXT),
             {"image": "imagenet"},
             preprocessing=PREPROCESSING,
@@ -87,8 +89,8 @@ def test_an_encoder_that_was_not_pulled_is_named_with_the_command(tmp_path: Path
 def test_random_stays_as_it_was_built():
     network = make("densenet", options=DENSE)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    start(network, {"image": "random"}, preprocessing=PREPROCESSING)
-    start(network, {}, preprocessing=PREPROCESSING)
+    load_towers(network, {"image": "random"}, preprocessing=PREPROCESSING)
+    load_towers(network, {}, preprocessing=PREPROCESSING)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
@@ -98,10 +100,10 @@ def test_a_text_tower_answers_as_the_published_encoder(tmp_path: Path, old: bool
     bert = write_bert(tmp_path / "bert", old=old)
     source = f"dir:{tmp_path / 'bert'}"
     if pulled:
-        adopt(tmp_path / "bert", "someone/bert", tmp_path / "cache")
+        add_to_cache(tmp_path / "bert", "someone/bert", tmp_path / "cache")
         source = "hf:someone/bert"
     network = make("crossattention", **SWIN, text=TEXT, joint=16, heads=2)
-    start(network, {"text": source}, preprocessing=PREPROCESSING, cache=tmp_path / "cache")
+    load_towers(network, {"text": source}, preprocessing=PREPROCESSING, cache=tmp_path / "cache")
     texts = tokens()
     with torch.inference_mode():
         states, mask = network.text(texts, 2)
@@ -134,7 +136,7 @@ def test_a_text_tower_of_another_shape_is_refused(tmp_path: Path, fields: dict, 
     write_bert(tmp_path)
     network = make("concatenation", backbone="test_resnet", text={**TEXT, **fields})
     with pytest.raises(RecipeError, match=message) as caught:
-        start(network, {"text": f"dir:{tmp_path}"}, preprocessing=PREPROCESSING)
+        load_towers(network, {"text": f"dir:{tmp_path}"}, preprocessing=PREPROCESSING)
     assert "\n" not in str(caught.value)
 
 
@@ -153,7 +155,7 @@ def test_an_image_tower_answers_as_the_published_backbone(
 ):
     published = write_timm(tmp_path, backbone, options)
     network = make("concatenation", channels, backbone=backbone, options=options, text=TEXT)
-    start(network, {"image": f"dir:{tmp_path}"}, preprocessing=PREPROCESSING)
+    load_towers(network, {"image": f"dir:{tmp_path}"}, preprocessing=PREPROCESSING)
     with torch.inference_mode():
         expected = published.forward_features(as_input(films()))
         found = network.image.backbone(as_input(films(), channels))
@@ -165,7 +167,7 @@ def test_an_image_tower_of_another_shape_is_refused(tmp_path: Path):
     write_timm(tmp_path, "densenet121", DENSE)
     network = make("densenet", options={**DENSE, "growth_rate": 8})
     with pytest.raises(RecipeError, match="does not fit the tower: features"):
-        start(network, {"image": f"dir:{tmp_path}"}, preprocessing=PREPROCESSING)
+        load_towers(network, {"image": f"dir:{tmp_path}"}, preprocessing=PREPROCESSING)
 
 
 @pytest.mark.parametrize("former", [False, True])
@@ -174,7 +176,7 @@ def test_densenet_starts_from_torchvisions_file(tmp_path: Path, former: bool):
     state = published.state_dict()
     torch.save(former_names(state) if former else state, tmp_path / "densenet121-0123abcd.pth")
     network = make("densenet", options=DENSE)
-    start(network, {"image": f"dir:{tmp_path}"}, preprocessing=PREPROCESSING)
+    load_towers(network, {"image": f"dir:{tmp_path}"}, preprocessing=PREPROCESSING)
     images = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
         expected = F.relu(published.features(images))
@@ -193,7 +195,7 @@ def test_densenet_starts_from_torchxrayvisions_weights_and_reads_films_on_their_
     state = {**published.state_dict(), "op_threshs": torch.ones(18)}
     torch.save(state, tmp_path / "nih.pt")
     network = make("densenet", channels, options=DENSE)
-    start(network, {"image": f"dir:{tmp_path / 'nih.pt'}"}, preprocessing=PREPROCESSING)
+    load_towers(network, {"image": f"dir:{tmp_path / 'nih.pt'}"}, preprocessing=PREPROCESSING)
     with torch.inference_mode():
         expected = F.relu(published.features(films() * 2048 - 1024))
         output = network(Batch(as_input(films(), channels)))
@@ -205,13 +207,15 @@ def test_torchxrayvisions_weights_ask_for_centred_films(tmp_path: Path):
     torch.save(dense(1).state_dict(), tmp_path / "nih.pt")
     off = Preprocessing(grid=96, size=64, channels=1, mean=0.48, std=0.25)
     with pytest.raises(RecipeError, match=r"set preprocessing\.mean to 0\.5"):
-        start(make("densenet", 1, options=DENSE), {"image": f"dir:{tmp_path}"}, preprocessing=off)
+        load_towers(make("densenet", 1, options=DENSE), {"image": f"dir:{tmp_path}"}, preprocessing=off)
 
 
 def test_a_whole_network_in_a_pickle_is_refused(tmp_path: Path):
     torch.save(dense(1), tmp_path / "nih.pt")
     with pytest.raises(EncoderError, match="could run code"):
-        start(make("densenet", 1, options=DENSE), {"image": f"dir:{tmp_path}"}, preprocessing=PREPROCESSING)
+        load_towers(
+            make("densenet", 1, options=DENSE), {"image": f"dir:{tmp_path}"}, preprocessing=PREPROCESSING
+        )
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +237,7 @@ def test_biomedclip_answers_as_open_clip_does_of_the_same_folder(clip_folder: Pa
 
     theirs = open_clip.create_model(f"local-dir:{clip_folder}").eval()
     ours = make_clip(channels)
-    start(ours, {"clip": f"dir:{clip_folder}"}, preprocessing=PREPROCESSING)
+    load_towers(ours, {"clip": f"dir:{clip_folder}"}, preprocessing=PREPROCESSING)
     pictures = films(side=160)
     mean, std = (torch.tensor(values)[None, :, None, None] for values in (CLIP_MEAN, CLIP_STD))
     texts = tokens()
@@ -241,7 +245,7 @@ def test_biomedclip_answers_as_open_clip_does_of_the_same_folder(clip_folder: Pa
         image = theirs.encode_image((pictures - mean) / std, normalize=True)
         text = theirs.encode_text(texts.input_ids, normalize=True)
         output = ours(Batch(as_input(pictures, channels)))
-        sentences = F.normalize(ours.clip.embed_text(texts), dim=1)
+        sentences = ours.embed_text(texts)
     torch.testing.assert_close(output.image_embedding, image, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(sentences, text, atol=1e-4, rtol=1e-3)
     assert float(ours.clip.logit_scale) == 2.5
@@ -250,7 +254,7 @@ def test_biomedclip_answers_as_open_clip_does_of_the_same_folder(clip_folder: Pa
 def test_biomedclip_without_prompts_leaves_the_text_tower_behind(clip_folder: Path):
     with_text, without = make_clip(), make_clip(prompts=False)
     for network in (with_text, without):
-        start(network, {"clip": f"dir:{clip_folder}"}, preprocessing=PREPROCESSING)
+        load_towers(network, {"clip": f"dir:{clip_folder}"}, preprocessing=PREPROCESSING)
     picture = as_input(films(1, 160))
     with torch.inference_mode():
         one, other = (network(Batch(picture)).image_embedding for network in (with_text, without))
@@ -267,7 +271,52 @@ def test_open_clip_must_say_how_films_were_normalised(
     shutil.copytree(clip_folder, tmp_path / "clip")
     (tmp_path / "clip" / "open_clip_config.json").write_text(config)
     with pytest.raises(RecipeError, match=message):
-        start(make_clip(), {"clip": f"dir:{tmp_path / 'clip'}"}, preprocessing=PREPROCESSING)
+        load_towers(make_clip(), {"clip": f"dir:{tmp_path / 'clip'}"}, preprocessing=PREPROCESSING)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "message"),
+    [
+        ("text_cfg", "hf_pooler_type", "mean_pooler", r"hf_pooler_type is 'cls_.*' here and 'mean_pooler'"),
+        ("text_cfg", "hf_pooler_type", None, r"hf_pooler_type is 'cls_.*' here and 'mean_pooler'"),
+        ("vision_cfg", "timm_pool", "avg", "timm_pool is '' here and 'avg' there"),
+    ],
+)
+def test_an_open_clip_network_that_is_built_otherwise_is_refused(
+    clip_folder: Path, tmp_path: Path, section: str, name: str, value: str | None, message: str
+):
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"][section].pop(name)
+    if value is not None:
+        config["model_cfg"][section][name] = value
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(RecipeError, match=message):
+        load_towers(make_clip(), {"clip": f"dir:{folder}"}, preprocessing=PREPROCESSING)
+
+
+def test_open_clip_must_say_how_its_network_is_built(clip_folder: Path, tmp_path: Path):
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    (folder / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": config["preprocess_cfg"]}))
+    with pytest.raises(RecipeError, match="no usable model_cfg"):
+        load_towers(make_clip(), {"clip": f"dir:{folder}"}, preprocessing=PREPROCESSING)
+
+
+def test_the_text_tower_of_a_clip_is_compared_with_the_configuration_in_its_folder(
+    clip_folder: Path, tmp_path: Path
+):
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["hf_model_name"] = "text"  # a folder beside it
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    bert = json.loads((folder / "text" / "config.json").read_text())
+    (folder / "text" / "config.json").write_text(json.dumps({**bert, "num_attention_heads": 4}))
+    with pytest.raises(RecipeError, match="num_attention_heads is 2 here and 4"):
+        load_towers(make_clip(), {"clip": f"dir:{folder}"}, preprocessing=PREPROCESSING)
+    config["model_cfg"]["text_cfg"]["hf_model_name"] = "microsoft/somewhere-on-a-hub"
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    load_towers(make_clip(), {"clip": f"dir:{folder}"}, preprocessing=PREPROCESSING)
 
 
 def test_open_clips_own_image_tower_is_refused(clip_folder: Path, tmp_path: Path):
@@ -275,7 +324,7 @@ def test_open_clips_own_image_tower_is_refused(clip_folder: Path, tmp_path: Path
     weights = tmp_path / "clip" / "open_clip_model.safetensors"
     save_file({name.replace("trunk.", ""): value for name, value in load_file(weights).items()}, weights)
     with pytest.raises(RecipeError, match="no ViT of timm"):
-        start(make_clip(), {"clip": f"dir:{tmp_path / 'clip'}"}, preprocessing=PREPROCESSING)
+        load_towers(make_clip(), {"clip": f"dir:{tmp_path / 'clip'}"}, preprocessing=PREPROCESSING)
 
 
 def test_a_tower_takes_its_own_kind_of_encoder_only(clip_folder: Path, tmp_path: Path):
@@ -286,15 +335,15 @@ def test_a_tower_takes_its_own_kind_of_encoder_only(clip_folder: Path, tmp_path:
         ("text", clip_folder, "takes bert, and that is open_clip"),
     ):
         with pytest.raises(RecipeError, match=message):
-            start(network, {tower: f"dir:{folder}"}, preprocessing=PREPROCESSING)
+            load_towers(network, {tower: f"dir:{folder}"}, preprocessing=PREPROCESSING)
     with pytest.raises(RecipeError, match="takes open_clip, and that is bert"):
-        start(make_clip(), {"clip": f"dir:{tmp_path / 'bert'}"}, preprocessing=PREPROCESSING)
+        load_towers(make_clip(), {"clip": f"dir:{tmp_path / 'bert'}"}, preprocessing=PREPROCESSING)
 
 
 def test_text_has_no_imagenet():
     network = make("concatenation", backbone="test_resnet", text=TEXT)
     with pytest.raises(RecipeError, match="image towers alone"):
-        start(network, {"text": "imagenet"}, preprocessing=PREPROCESSING)
+        load_towers(network, {"text": "imagenet"}, preprocessing=PREPROCESSING)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -302,7 +351,7 @@ def test_a_fused_network_starts_from_the_imagenet_weights_of_the_package(channel
     from models.architectures.convnet import ConvNet
 
     network = make("crossattention", channels, backbone="tf_efficientnet_lite0", text=TEXT, joint=16, heads=2)
-    start(network, {"image": "imagenet"}, preprocessing=PREPROCESSING)
+    load_towers(network, {"image": "imagenet"}, preprocessing=PREPROCESSING)
     alone = ConvNet(outputs=1, channels=channels).eval()
     alone.load_imagenet()
     images = as_input(films(1), channels)
@@ -314,8 +363,8 @@ def test_imagenet_weights_of_other_backbones_are_those_that_timm_names(tmp_path:
     write_timm(tmp_path / "resnet18", "resnet18", {})
     network = make("concatenation", text=TEXT)
     name = network.image.backbone.pretrained_cfg["hf_hub_id"]
-    adopt(tmp_path / "resnet18", name, tmp_path / "cache")
-    start(network, {"image": "imagenet"}, preprocessing=PREPROCESSING, cache=tmp_path / "cache")
+    add_to_cache(tmp_path / "resnet18", name, tmp_path / "cache")
+    load_towers(network, {"image": "imagenet"}, preprocessing=PREPROCESSING, cache=tmp_path / "cache")
     published = load_file(tmp_path / "resnet18" / "model.safetensors")
     assert torch.equal(network.image.backbone.conv1.weight, published["conv1.weight"])
 
@@ -323,7 +372,7 @@ def test_imagenet_weights_of_other_backbones_are_those_that_timm_names(tmp_path:
 def test_minilm_comes_from_its_package_and_knows_what_words_mean():
     encoder = find_encoder("minilm")
     network = make("concatenation", backbone="test_resnet", text=encoder.text_fields(), pooling="mean")
-    start(network, {"text": "minilm"}, preprocessing=PREPROCESSING)
+    load_towers(network, {"text": "minilm"}, preprocessing=PREPROCESSING)
     tokenizer = Tokenizer(encoder.tokenizer(), TextFormat(max_length=64, pad_id=0))
     assert tokenizer.limits.vocabulary <= network.text_limits.vocabulary == 30522
     sentences = ["The heart is enlarged.", "Cardiomegaly.", "A broken rib.", "History of cough and fever."]

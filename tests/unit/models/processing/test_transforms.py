@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from models.processing.transforms import Preprocessing, to_source
-from tests.unit.models.conftest import draw
+from tests.support.drawn_studies import draw_film
 
 SMALL = Preprocessing(grid=64, size=48)
 
@@ -23,7 +26,7 @@ def test_the_arithmetic_is_monais(shape):
         ScaleIntensityRangePercentiles,
     )
 
-    film = draw(*shape, seed=1)
+    film = draw_film(*shape, seed=1)
     pre = Preprocessing(grid=64, size=64)
     monai = Compose(
         [
@@ -37,9 +40,56 @@ def test_the_arithmetic_is_monais(shape):
     torch.testing.assert_close(pre([film])[0], expected, atol=1e-4, rtol=1e-4, check_device=False)
 
 
+@pytest.mark.filterwarnings("ignore")  # of MONAI's import
+def test_the_preprocessing_composes_with_monais_transforms_and_inverts():
+    from monai.data import MetaTensor, get_track_meta, set_track_meta
+    from monai.transforms import Compose, NormalizeIntensity
+
+    from models.processing.film_transforms import SquareResize
+
+    before = get_track_meta()
+    assert not before  # a MetaTensor at each step costs more than the arithmetic
+    chain = Compose([SquareResize(64), NormalizeIntensity(subtrahend=0.0, divisor=1.0)])
+    film = draw_film(150, 120, seed=1)
+    set_track_meta(True)
+    try:
+        square = chain(MetaTensor(torch.from_numpy(film)[None]))
+        back = chain.inverse(square)
+    finally:
+        set_track_meta(before)
+    assert square.shape == (1, 64, 64)
+    assert back.shape == (1, 150, 120)
+    np.testing.assert_array_equal(back[0].numpy(), to_source(torch.as_tensor(square[0]), film.shape))
+
+
+def test_a_film_is_prepared_without_the_optional_libraries_of_monai():
+    program = (
+        "import sys, numpy as np\nfrom models.processing.transforms import Preprocessing\n"
+        "assert 'monai' not in sys.modules\n"
+        "Preprocessing()([np.eye(300, dtype=np.float32)])\n"
+        "assert 'monai' in sys.modules\n"
+        "print(sorted({'transformers', 'matplotlib', 'sklearn', 'tensorboard'} & set(sys.modules)))\n"
+        "import transformers"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_monai_runs_the_chains():
+    from monai.transforms import Compose, Transform
+
+    from models.processing import film_transforms
+
+    for chain in (film_transforms.standardisation(64, 1, 99), film_transforms.network_input(48, 3, 0.5, 0.5)):
+        assert isinstance(chain, Compose)
+        assert all(isinstance(step, Transform) for step in chain.transforms)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_network_gets_what_the_bundle_says(channels):
-    images = Preprocessing(grid=64, size=48, channels=channels)([draw(100, 80, 0), draw(30, 500, 1)])
+    images = Preprocessing(grid=64, size=48, channels=channels)(
+        [draw_film(100, 80, 0), draw_film(30, 500, 1)]
+    )
     assert images.shape == (2, channels, 48, 48)
     assert images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -52,14 +102,14 @@ def test_a_blank_film_becomes_zeros():
 
 
 def test_a_film_with_a_value_that_is_not_finite_is_refused():
-    film = draw(80, 80, 0)
+    film = draw_film(80, 80, 0)
     film[3, 3] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         SMALL.standardise(film)
 
 
 def test_a_bright_marker_does_not_darken_the_film():
-    film = 0.5 * draw(256, 256, 0)
+    film = 0.5 * draw_film(256, 256, 0)
     marked = film.copy()
     marked[:10, :10] = 1
     difference = (SMALL.standardise(film) - SMALL.standardise(marked))[8:, 8:]
@@ -67,7 +117,7 @@ def test_a_bright_marker_does_not_darken_the_film():
 
 
 def test_a_film_that_may_not_be_written_or_runs_backwards_is_read_all_the_same():
-    film = draw(80, 70, 0)
+    film = draw_film(80, 70, 0)
     turned = np.ascontiguousarray(film[::-1])[::-1]
     fixed = film.copy()
     fixed.setflags(write=False)
@@ -76,7 +126,7 @@ def test_a_film_that_may_not_be_written_or_runs_backwards_is_read_all_the_same()
 
 
 def test_a_film_is_not_changed_by_being_read():
-    film = draw(64, 64, 0)
+    film = draw_film(64, 64, 0)
     before = film.copy()
     SMALL([film])
     assert np.array_equal(film, before)

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import PredictionError, RetrievalError, UsageError
-from models.retrieval.engines import ENGINES, open_engine
-from models.retrieval.index import Index
+from models.retrieval.engines.registry import ENGINES, open_engine
+from models.retrieval.index import CaseIndex
 from models.retrieval.search import Searcher
+from tests.support.drawn_index import make_index, unit
 from tests.support.peers import postgresql
-from tests.support.retrieval_cases import make_index, unit
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +30,11 @@ def pgvector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def index() -> Index:
+def index() -> CaseIndex:
     return make_index(600, 16)
 
 
-def reference(index: Index, queries: np.ndarray, k: int) -> list[list[str]]:
+def reference(index: CaseIndex, queries: np.ndarray, k: int) -> list[list[str]]:
     """Every case compared, the straight way."""
     likeness = queries.astype(np.float64) @ index.vectors("known").astype(np.float64).T
     order = np.argsort(-likeness, axis=1, kind="stable")[:, :k]
@@ -43,7 +43,7 @@ def reference(index: Index, queries: np.ndarray, k: int) -> list[list[str]]:
 
 @pytest.mark.peer
 @pytest.mark.parametrize("engine", ENGINES)
-def test_every_engine_gives_the_same_neighbours_in_every_run(engine: str, index: Index, pgvector: str):
+def test_every_engine_gives_the_same_neighbours_in_every_run(engine: str, index: CaseIndex, pgvector: str):
     queries = unit(20, 16, 5)
     runs = [Searcher(index).nearest(queries, 5)]
     for _ in range(2):
@@ -55,7 +55,7 @@ def test_every_engine_gives_the_same_neighbours_in_every_run(engine: str, index:
 
 
 @pytest.mark.peer
-def test_a_set_of_vectors_is_one_table_that_hosts_share(index: Index, pgvector: str):
+def test_a_set_of_vectors_is_one_table_that_hosts_share(index: CaseIndex, pgvector: str):
     with psycopg.connect(pgvector) as connection:
         count = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'similar_%'"
         Searcher(index, engine="pgvector", url=pgvector.replace("postgresql", "postgresql+psycopg")).close()
@@ -68,7 +68,7 @@ def test_a_set_of_vectors_is_one_table_that_hosts_share(index: Index, pgvector: 
 
 
 @pytest.mark.peer
-def test_a_lost_connection_is_one_sentence_and_the_next_query_has_another(index: Index, pgvector: str):
+def test_a_lost_connection_is_one_sentence_and_the_next_query_has_another(index: CaseIndex, pgvector: str):
     queries = unit(1, 16, 5)
     with Searcher(index, engine="pgvector", url=pgvector) as searcher:
         before = searcher.nearest(queries, 5)
@@ -80,7 +80,7 @@ def test_a_lost_connection_is_one_sentence_and_the_next_query_has_another(index:
         assert searcher.nearest(queries, 5) == before
 
 
-def test_a_database_that_is_not_there_is_one_sentence(index: Index):
+def test_a_database_that_is_not_there_is_one_sentence(index: CaseIndex):
     with pytest.raises(RetrievalError, match="the database says"):
         Searcher(index, engine="pgvector", url="postgresql://nobody@127.0.0.1:1/none")
     for url in (None, "sqlite:///index.sqlite"):
@@ -89,7 +89,7 @@ def test_a_database_that_is_not_there_is_one_sentence(index: Index):
 
 
 @pytest.mark.peer
-def test_a_server_without_the_extension_is_one_sentence(index: Index, tmp_path: Path):
+def test_a_server_without_the_extension_is_one_sentence(index: CaseIndex, tmp_path: Path):
     with (
         postgresql(tmp_path) as url,
         pytest.raises(RetrievalError, match="vector"),
@@ -97,7 +97,7 @@ def test_a_server_without_the_extension_is_one_sentence(index: Index, tmp_path: 
         Searcher(index, engine="pgvector", url=url)
 
 
-def test_an_unknown_engine_names_those_there_are(index: Index):
+def test_an_unknown_engine_names_those_there_are(index: CaseIndex):
     with pytest.raises(UsageError, match="exact, hnsw, ivfpq, pgvector"):
         open_engine("annoy", index.films)
 
@@ -120,7 +120,7 @@ def test_the_exact_engine_orders_as_all_comparisons_do(
     index = make_index(count * copies, width, reports=False)
     # Cases that lie in the very same place come in the order of the index.
     films = np.tile(unit(count, width, seed), (copies, 1))
-    searcher = Searcher(Index(index.name, index.origin, index.cases, films, films))
+    searcher = Searcher(CaseIndex(index.name, index.origin, index.cases, films, films))
     queries = unit(3, width, seed + 1)
     found = searcher.rows(queries, k)
     for query, (rows, likeness) in zip(queries, found, strict=True):
@@ -132,7 +132,7 @@ def test_the_exact_engine_orders_as_all_comparisons_do(
         np.testing.assert_array_equal(searcher.rows(query[None], k)[0][0], rows)
 
 
-def test_more_neighbours_than_cases_are_all_cases(index: Index):
+def test_more_neighbours_than_cases_are_all_cases(index: CaseIndex):
     (found,) = Searcher(make_index(7, 16)).nearest(unit(1, 16, 1), 50)
     assert len(found) == 7
     assert len({entry.case.identifier for entry in found}) == 7
@@ -156,6 +156,6 @@ def test_cases_without_a_report_are_not_found_among_reports():
         (unit(1, 16, 1), 0, UsageError, "ask for 1 or more"),
     ],
 )
-def test_bad_queries_are_refused(index: Index, query: np.ndarray, k: int, error: type, words: str):
+def test_bad_queries_are_refused(index: CaseIndex, query: np.ndarray, k: int, error: type, words: str):
     with pytest.raises(error, match=words):
         Searcher(index).nearest(query, k)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from models.errors import RetrievalError
-from models.retrieval.index import CASES, VECTORS, Case, Index, read_index, write_index
-from tests.support.retrieval_cases import IDENTITY, make_index, unit
+from models.retrieval.index import CASES, VECTORS, CaseIndex, ReferenceCase, read_index, write_index
+from tests.support.drawn_index import IDENTITY, make_index, unit
 
 
 @pytest.mark.parametrize("reports", [True, False])
@@ -60,7 +60,7 @@ def test_half_a_file_is_refused(tmp_path: Path, name: str):
 
 
 def test_a_missing_index_says_how_one_is_made(tmp_path: Path):
-    with pytest.raises(RetrievalError, match=r"there is no index in .*dicom-node index build"):
+    with pytest.raises(RetrievalError, match=r"there is no index in .*dicom-node cases build"):
         read_index(tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_a_side_that_no_case_has_is_refused():
 )
 def test_a_line_that_is_no_case_is_refused(line: str):
     with pytest.raises(ValueError, match=r"."):
-        Case.parse(line)
+        ReferenceCase.parse(line)
 
 
 def test_an_index_of_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -152,5 +152,5 @@ def test_a_report_in_any_script_is_kept(tmp_path: Path):
     index = make_index(3)
     told = replace(index.cases[1], report="Сердце увеличено.\u2028心臓 \n\x85")
     write_index(tmp_path, replace(index, cases=(index.cases[0], told, index.cases[2])))
-    read: Index = read_index(tmp_path)
+    read: CaseIndex = read_index(tmp_path)
     assert read.cases[1] == told

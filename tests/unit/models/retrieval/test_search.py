@@ -16,14 +16,15 @@ from models.data.openi import read_openi
 from models.errors import RetrievalError, UsageError
 from models.labels.vocabulary import load_vocabulary
 from models.processing.types import FindingScore, Prediction
-from models.retrieval.build import build_index, embed_query, read_reports
-from models.retrieval.embedding import LABEL_SHARE, place, places
-from models.retrieval.index import Case, Index, read_index, write_index
-from models.retrieval.report_labeler import fit_reader, load_reader, write_reader
-from models.retrieval.search import DISAGREEMENT, Neighbour, Searcher, opinion
+from models.retrieval.build import build_index, embed_and_label_reports, embed_query
+from models.retrieval.embedding import LABEL_SHARE, embed_studies, study_embeddings
+from models.retrieval.index import CaseIndex, ReferenceCase, read_index, write_index
+from models.retrieval.report_labeler import fit_labeler, load_labeler, write_labeler
+from models.retrieval.search import DISAGREEMENT, Neighbour, Searcher, neighbour_agreement
 from models.text.sentence_encoder import embed_texts, encoder_identity
-from tests.support.retrieval_cases import IDENTITY, REPORTS, load_joint
-from tests.unit.models.conftest import study, write_openi
+from tests.support.drawn_index import IDENTITY, REPORTS, load_joint
+from tests.support.drawn_studies import draw_study
+from tests.support.openi_folder import write_openi
 
 
 def prediction(*present: str) -> Prediction:
@@ -33,7 +34,7 @@ def prediction(*present: str) -> Prediction:
 
 
 def neighbours(*labels: set[str]) -> list[Neighbour]:
-    return [Neighbour(Case(f"drawn:{n}", frozenset(found)), 0.9) for n, found in enumerate(labels)]
+    return [Neighbour(ReferenceCase(f"drawn:{n}", frozenset(found)), 0.9) for n, found in enumerate(labels)]
 
 
 FOUND = neighbours({"cardiomegaly"}, {"cardiomegaly", "nodule"}, {"nodule"}, {"normal"}, {"hernia"})
@@ -50,14 +51,14 @@ FOUND = neighbours({"cardiomegaly"}, {"cardiomegaly", "nodule"}, {"nodule"}, {"n
     ],
 )
 def test_agreement_is_the_share_of_the_cases_that_bear_the_model_out(present: set[str], agreement: float):
-    said = opinion(prediction(*present), FOUND)
+    said = neighbour_agreement(prediction(*present), FOUND)
     assert said.agreement == pytest.approx(agreement)
     assert said.support == {"normal": 0.2, "cardiomegaly": 0.4, "nodule": 0.4}
     assert said.disagrees is (agreement < DISAGREEMENT)
 
 
 def test_cases_that_show_none_of_what_is_reported_disagree():
-    said = opinion(prediction("normal"), neighbours({"nodule"}, {"cardiomegaly"}))
+    said = neighbour_agreement(prediction("normal"), neighbours({"nodule"}, {"cardiomegaly"}))
     assert (said.agreement, said.disagrees) == (0, True)
 
 
@@ -67,7 +68,7 @@ def joint(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def index(joint: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Index:
+def index(joint: Predictor, tmp_path_factory: pytest.TempPathFactory) -> CaseIndex:
     """Of drawn films with reports, as it is on disk."""
     films = read_openi(write_openi(tmp_path_factory.mktemp("openi"), {"train": 9}), load_vocabulary())
     told = [
@@ -78,7 +79,7 @@ def index(joint: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Index:
     return read_index(folder)
 
 
-def test_an_index_holds_films_reports_and_labels_of_a_split(joint: Predictor, index: Index):
+def test_an_index_holds_films_reports_and_labels_of_a_split(joint: Predictor, index: CaseIndex):
     assert [case.identifier for case in index.cases] == [f"openi:{n}" for n in range(1, 10)]
     assert index.cases[1].labels >= {"pleural_effusion", "nodule", "abnormal"}
     assert (index.width, index.origin.text_encoder) == (16 + 4, encoder_identity())
@@ -90,22 +91,22 @@ def test_an_index_holds_films_reports_and_labels_of_a_split(joint: Predictor, in
     index.check_origin(joint.identity)
 
 
-def test_a_study_is_most_like_itself(joint: Predictor, index: Index, tmp_path: Path):
+def test_a_study_is_most_like_itself(joint: Predictor, index: CaseIndex, tmp_path: Path):
     films = read_openi(write_openi(tmp_path / "openi", {"train": 9}), load_vocabulary())
-    place = places(joint.predict([entry.load() for entry in films.split("train")]))
+    place = embed_studies(joint.predict([entry.load() for entry in films.split("train")]))
     found = Searcher(index, side="films").nearest(place, 1)
     assert [entry.case.identifier for (entry,) in found] == [case.identifier for case in index.cases]
     assert all(entry.similarity == pytest.approx(1, abs=1e-5) for (entry,) in found)
 
 
-def test_a_report_finds_the_cases_that_say_the_same(joint: Predictor, index: Index):
+def test_a_report_finds_the_cases_that_say_the_same(joint: Predictor, index: CaseIndex):
     place, unknown = embed_query(joint, index, "The heart is enlarged.")
     (found,) = Searcher(index, side="reports").nearest(place, 3)
     assert unknown == []
     assert {entry.case.report for entry in found} == {"The heart is enlarged."}
 
 
-def test_words_that_no_report_uses_are_named(joint: Predictor, index: Index):
+def test_words_that_no_report_uses_are_named(joint: Predictor, index: CaseIndex):
     _, unknown = embed_query(joint, index, "enlarged heart, frobnicated")
     assert unknown == ["frobnicated"]
 
@@ -113,19 +114,19 @@ def test_words_that_no_report_uses_are_named(joint: Predictor, index: Index):
 @pytest.mark.parametrize(
     "text", ["", "12 %", "xyzzy", "Herzvergrößerung mit Pleuraerguss links", "心臓の拡大", "Сердце увеличено"]
 )
-def test_words_of_another_language_or_none_are_refused(joint: Predictor, index: Index, text: str):
+def test_words_of_another_language_or_none_are_refused(joint: Predictor, index: CaseIndex, text: str):
     with pytest.raises(UsageError, match="ask in English"):
         embed_query(joint, index, text)
 
 
-def test_reports_of_another_encoder_are_not_compared(joint: Predictor, index: Index):
+def test_reports_of_another_encoder_are_not_compared(joint: Predictor, index: CaseIndex):
     other = replace(index, origin=replace(index.origin, text_encoder="older 1234"))
     with pytest.raises(RetrievalError, match="embedded by older 1234"):
         embed_query(joint, other, "heart is enlarged")
 
 
 def test_a_bundle_without_a_joint_space_reads_reports_for_their_labels(predictor: Predictor):
-    embedded, expected = read_reports(
+    embedded, expected = embed_and_label_reports(
         predictor, ["The heart is enlarged. Cardiomegaly.", "No acute disease."]
     )
     assert not embedded.any()
@@ -138,7 +139,7 @@ def test_an_index_without_reports_cannot_be_asked_in_words(predictor: Predictor,
     films = read_openi(write_openi(tmp_path / "openi", {"train": 4}), load_vocabulary())
     index = build_index(predictor, "openi", films.split("train"), name="openi train")
     assert (index.reports, index.origin.text_encoder) == (None, "")
-    assert len(Searcher(index).nearest(places(predictor.predict([study()])), 2)[0]) == 2
+    assert len(Searcher(index).nearest(embed_studies(predictor.predict([draw_study()])), 2)[0]) == 2
     with pytest.raises(RetrievalError, match="asked for films alone"):
         embed_query(predictor, index, "enlarged heart")
 
@@ -150,7 +151,7 @@ def test_an_index_without_reports_cannot_be_asked_in_words(predictor: Predictor,
 def test_a_place_compares_both_parts_at_once(expected: np.ndarray, drawn: np.ndarray):
     lengths = np.linalg.norm(drawn, axis=1, keepdims=True)
     embeddings = np.divide(drawn, lengths, out=np.zeros_like(drawn), where=lengths > 1e-3)
-    found = place(embeddings, expected)
+    found = study_embeddings(embeddings, expected)
     assert (np.linalg.norm(found, axis=1) <= 1 + 1e-5).all()
     totals = expected.sum(axis=1)
     shares = np.divide(expected, totals[:, None], out=np.zeros_like(expected), where=totals[:, None] > 0)
@@ -166,35 +167,35 @@ def test_a_reader_is_learnt_from_reports_and_is_the_same_on_disk(tmp_path: Path)
         replace(entry, report=next((said[key] for key in said if key in entry.keys), "A nodule."))
         for entry in films.split("train")
     ]
-    reader = fit_reader(told)
+    reader = fit_labeler(told)
     vectors = embed_texts(["The heart is enlarged.", "The lungs are clear."])
     found = reader.probabilities(vectors, ["cardiomegaly", "normal", "hernia"])
     assert (found.argmax(axis=1) == [0, 1]).all()
     # No report here has a hernia: nothing is known of it.
     assert not found[:, 2].any()
-    write_reader(tmp_path / "reader.safetensors", reader)
-    again = load_reader(tmp_path / "reader.safetensors")
+    write_labeler(tmp_path / "reader.safetensors", reader)
+    again = load_labeler(tmp_path / "reader.safetensors")
     np.testing.assert_array_equal(
         again.probabilities(vectors, reader.keys), reader.probabilities(vectors, reader.keys)
     )
     with pytest.raises(RetrievalError, match="no study has a report"):
-        fit_reader(films.split("train"))
+        fit_labeler(films.split("train"))
 
 
 def test_a_spoilt_reader_and_one_of_another_encoder_are_refused(tmp_path: Path):
     spoilt = tmp_path / "spoilt.safetensors"
     spoilt.write_bytes(b"spoilt")
     with pytest.raises(RetrievalError, match="cannot be read"):
-        load_reader(spoilt)
-    write_reader(tmp_path / "old.safetensors", replace(load_reader(), text_encoder="older 1234"))
-    with pytest.raises(RetrievalError, match="reads vectors of older 1234"):
-        load_reader(tmp_path / "old.safetensors")
+        load_labeler(spoilt)
+    write_labeler(tmp_path / "old.safetensors", replace(load_labeler(), text_encoder="older 1234"))
+    with pytest.raises(RetrievalError, match="trained on embeddings of older 1234"):
+        load_labeler(tmp_path / "old.safetensors")
 
 
 def test_the_shipped_reader_knows_what_bundles_predict():
     vocabulary = load_vocabulary()
-    assert set(vocabulary.keys("groups")) <= set(load_reader().keys)
-    assert set(load_reader().keys) <= set(vocabulary.labels)
+    assert set(vocabulary.keys("groups")) <= set(load_labeler().keys)
+    assert set(load_labeler().keys) <= set(vocabulary.labels)
 
 
 def test_a_text_is_the_mean_of_its_sentences():

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from models.architectures import Batch
 from models.architectures.convnet import ConvNet
+from models.architectures.interface import Batch
 from models.bundles.bundle import read_bundle
 from models.bundles.predictor import Predictor
 from models.data.dataset import FilmDataset, LabelledStudy
@@ -26,26 +26,26 @@ from models.errors import ModelError, RecipeError, TrainingError
 from models.labels.vocabulary import load_vocabulary
 from models.processing.transforms import Preprocessing
 from models.processing.types import Film, Study
-from models.training.export import narrowed, release
+from models.training.export import export_bundle, narrowed
 from models.training.film_batches import Augmentation, CachedFilms, StudyBatches
 from models.training.fit import Interrupted, WholeCheckpoints, fit
 from models.training.folds import search_epochs, split_folds
 from models.training.history import Epoch, read_history
-from models.training.initial_weights import start
-from models.training.label_plan import plan
+from models.training.initial_weights import initial_network
+from models.training.label_plan import plan_labels
 from models.training.losses import LabelLoss
-from models.training.module import FindingsModule, Lessons
+from models.training.module import FindingsModule, TrainingTargets
 from models.training.plots import draw_class_distribution, draw_learning_curves
 from models.training.recipe import (
     AlignmentTable,
-    Also,
     AugmentationTable,
+    ExtraBundle,
     FoldsTable,
     LossTable,
     Recipe,
 )
 from models.training.recipe_file import read_recipe
-from tests.unit.models.conftest import write_openi
+from tests.support.openi_folder import write_openi
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data sets, and of itself
 
@@ -120,21 +120,23 @@ def test_a_run_of_another_recipe_is_not_overwritten(recipe: Recipe, dataset, tmp
 
 
 def test_the_auxiliary_outputs_are_counted_in_train_alone(recipe: Recipe, dataset):
-    outputs = plan(recipe, dataset, VOCABULARY)
+    outputs = plan_labels(recipe, dataset, VOCABULARY)
     assert outputs.keys == VOCABULARY.keys("findings")
     assert set(outputs.auxiliary) == {
         "normal", "cardiomegaly", "cardiomegaly/mild", "pleural effusion", "pleural effusion/left", "nodule",
         "nodule/lung",
     }  # fmt: skip
     assert outputs.auxiliary[0] == "nodule"
-    assert plan(recipe.model_copy(update={"auxiliary_reports": 0}), dataset, VOCABULARY).auxiliary == ()
+    assert (
+        plan_labels(recipe.model_copy(update={"auxiliary_reports": 0}), dataset, VOCABULARY).auxiliary == ()
+    )
     table = outputs.truth(dataset.split("train"))
     assert table.shape == (24, 42)
     assert table[0].sum() == 3  # cardiomegaly as a finding, as a heading, and with its qualifier
 
 
 def test_what_a_data_set_does_not_speak_of_is_neither_true_nor_false(recipe: Recipe, dataset):
-    outputs = plan(recipe.model_copy(update={"beside": ("nih", "normality")}), dataset, VOCABULARY)
+    outputs = plan_labels(recipe.model_copy(update={"beside": ("nih", "normality")}), dataset, VOCABULARY)
     assert outputs.beside == ("atelectasis", "infiltration", "pneumonia", "abnormal")
     foreign = LabelledStudy("n", "n", (), frozenset({"mass"}), None, known=frozenset({"mass", "pneumonia"}))
     (row,) = outputs.truth((foreign,)).tolist()
@@ -236,7 +238,7 @@ def test_films_are_drawn_to_the_reports_of_their_study(recipe: Recipe):
     module = FindingsModule(
         torch.nn.Identity(),
         recipe,
-        lessons=Lessons(torch.zeros(3, 2), (slice(0, 2),)),
+        targets=TrainingTargets(torch.zeros(3, 2), (slice(0, 2),)),
         truth_val=torch.zeros(3, 2),
         findings=2,
         augment=lambda films: films,
@@ -245,7 +247,7 @@ def test_films_are_drawn_to_the_reports_of_their_study(recipe: Recipe):
     with torch.no_grad():
         module.network.text_projection.weight.copy_(torch.eye(3))
         module.network.text_projection.bias.zero_()
-    module.lessons = Lessons(
+    module.targets = TrainingTargets(
         torch.zeros(3, 2), (slice(0, 2),), reports, torch.eye(3), torch.tensor([0, 1, -1])
     )
     study = torch.tensor([0, 1, 2])
@@ -262,7 +264,7 @@ def test_a_training_with_every_lever_learns_from_reports_and_a_second_set(
         update={
             "beside": ("groups",),
             "study_weight": 0.5,
-            "also": (Also(name="groups", summary="Groups", list="groups"),),
+            "also": (ExtraBundle(name="groups", summary="Groups", list="groups"),),
             "alignment": AlignmentTable(),
             "architecture": recipe.architecture.model_copy(
                 update={"arguments": {**recipe.architecture.arguments, "joint": 16}}
@@ -285,9 +287,9 @@ def test_a_training_with_every_lever_learns_from_reports_and_a_second_set(
         "second", "", "", {"train": tuple(replace(study, headings=None) for study in dataset.split("test"))}
     )
     trained = fit(every, told, VOCABULARY, run=tmp_path / "run", further=(further,))
-    bundle = release(every, trained, told, path=tmp_path / "bundle")
+    bundle = export_bundle(every, trained, told, path=tmp_path / "bundle")
     assert bundle.manifest.embedding == 16
-    second = release(every, trained, told, path=tmp_path / "groups", also=every.also[0])
+    second = export_bundle(every, trained, told, path=tmp_path / "groups", also=every.also[0])
     assert [label.key for label in second.labels] == list(VOCABULARY.keys("groups"))
     (first_answer,), (second_answer,) = (
         Predictor(each).predict([dataset.split("test")[0].load()]) for each in (bundle, second)
@@ -308,12 +310,12 @@ def test_a_training_with_every_lever_learns_from_reports_and_a_second_set(
             "architecture": every.architecture.model_copy(update={"start": f"bundle:{bundle.path}"}),
         }
     )
-    trunk = start(later, 14).network.state_dict()
+    trunk = initial_network(later, 14).network.state_dict()
     state = bundle.network().state_dict()
     assert torch.equal(trunk["backbone.conv_stem.weight"], state["backbone.conv_stem.weight"])
     narrow = later.architecture.model_copy(update={"arguments": recipe.architecture.arguments})
     with pytest.raises(RecipeError, match="another architecture"):
-        start(later.model_copy(update={"architecture": narrow}), 14)
+        initial_network(later.model_copy(update={"architecture": narrow}), 14)
 
 
 @pytest.mark.parametrize("films", [1, 4, 7])
@@ -348,7 +350,7 @@ def test_the_released_bundle_has_findings_only_and_says_what_the_network_says(
     preprocessing = recipe.preprocessing.build()
     with torch.inference_mode():
         before = trained.network(Batch(preprocessing(films))).logits[:, :35].sigmoid().mean(0)
-    bundle = release(recipe, trained, dataset, path=tmp_path / "bundle")
+    bundle = export_bundle(recipe, trained, dataset, path=tmp_path / "bundle")
     assert [label.key for label in bundle.labels] == list(VOCABULARY.keys("findings"))
     (prediction,) = Predictor(bundle).predict([dataset.split("test")[0].load()])
     after = [finding.score for finding in prediction.findings]
@@ -396,6 +398,38 @@ class TestAugmentation:
     def test_nothing_changes_when_nothing_may(self):
         augmentation = Augmentation(AugmentationTable(probability=0))
         torch.testing.assert_close(augmentation(self.films), self.films, atol=1e-4, rtol=0)
+
+    def test_each_change_keeps_to_its_range(self):
+        """A dot at the middle moves by the largest shift at most; contrast and brightness stay in theirs."""
+        dot = torch.zeros(100, 64, 64)
+        dot[:, 31:33, 31:33] = 1
+        none = {"rotate": 0, "translate": 0, "scale": 0, "gamma": 0, "brightness": 0}
+        augmentation = Augmentation(AugmentationTable(**{**none, "probability": 1, "translate": 0.1}))
+        augmentation.seed(0)
+        moved = augmentation(dot)
+        centres = torch.arange(64) - 31.5
+        shift = (moved.sum(dim=1) * centres).sum(dim=1) / moved.sum(dim=(1, 2))
+        assert 5 < float(shift.abs().max()) <= 6.5
+        grey = torch.full((100, 64, 64), 0.5)
+        augmentation = Augmentation(AugmentationTable(**{**none, "probability": 1, "brightness": 0.2}))
+        augmentation.seed(0)
+        offset = augmentation(grey)[:, 32, 32] - 0.5
+        assert 0.18 < float(offset.abs().max()) <= 0.2001
+        grey[:, 0, 0], grey[:, 0, 1] = 0, 1
+        augmentation = Augmentation(AugmentationTable(**{**none, "probability": 1, "gamma": 0.3}))
+        augmentation.seed(0)
+        gamma = augmentation(grey)[:, 32, 32].log() / torch.tensor(0.5).log()
+        assert 0.69 < float(gamma.min()) < 0.75
+        assert 1.25 < float(gamma.max()) < 1.31
+
+    def test_a_second_size_is_seeded_too(self):
+        """The stages of a recipe have sizes; a resumed run may meet the second one first."""
+        small = torch.rand(6, 32, 32)
+        first, resumed = Augmentation(AugmentationTable()), Augmentation(AugmentationTable())
+        first(self.films)
+        first.seed(3)
+        resumed.seed(3)
+        assert torch.equal(first(small), resumed(small))
 
     def test_left_stays_left(self):
         """The heart's side is a finding: no draw may mirror the film."""
@@ -483,7 +517,7 @@ def test_a_few_steps_on_real_films_give_a_bundle_that_scores_the_same(
     film = few.split("test")[0].load().films[0]
     with torch.inference_mode():
         before = trained.network(Batch(recipe.preprocessing.build()([film.pixels]))).logits[0, :35].sigmoid()
-    loaded = Predictor(read_bundle(release(recipe, trained, few, path=tmp_path / "b").path))
+    loaded = Predictor(read_bundle(export_bundle(recipe, trained, few, path=tmp_path / "b").path))
     (prediction,) = loaded.predict([Study((Film("film", film.pixels),))])
     np.testing.assert_allclose([f.score for f in prediction.findings], before.numpy(), atol=1e-4)
 

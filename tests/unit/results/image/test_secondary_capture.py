@@ -20,7 +20,8 @@ from dicom_node.results.report import Report
 from dicom_node.results.sr.findings import write_sr
 from dicom_node.results.validation import check
 from tests.support.factories import film, put, write
-from tests.support.reports import EFFUSION, EQUIPMENT, SOURCES, finding, report_of, saliency_of
+from tests.support.reports import EFFUSION, EQUIPMENT, finding, report_of, saliency_of
+from tests.support.source_headers import SOURCES
 
 
 def captured(report: Report, *, which: int = 0, columns: int = 1024) -> Dataset:

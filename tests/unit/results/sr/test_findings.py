@@ -27,12 +27,13 @@ from tests.support.reports import (
     EQUIPMENT,
     GRANULOMA,
     LUNG,
-    SOURCES,
     compared,
     finding,
     report_of,
     saliency_of,
 )
+from tests.support.source_headers import SOURCES
+from tests.support.sr_content import child, children, measurement_groups, value_of
 
 
 def films() -> tuple[Dataset, Dataset]:
@@ -49,32 +50,9 @@ def read(ds: Dataset) -> Dataset:
     return srread(io.BytesIO(encoded(ds)))
 
 
-def children(item: Dataset, name: Code) -> list[Dataset]:
-    found = []
-    for child in item.get("ContentSequence", ()):
-        concept = child.get("ConceptNameCodeSequence")
-        if concept and (concept[0].CodeValue, concept[0].CodingSchemeDesignator) == (name.value, name.scheme):
-            found.append(child)
-    return found
-
-
-def child(item: Dataset, *path: Code) -> Dataset:
-    for name in path:
-        (item,) = children(item, name)
-    return item
-
-
-def value_of(item: Dataset) -> str:
-    return str(item.ConceptCodeSequence[0].CodeValue)
-
-
-def groups(ds: Dataset) -> list[Dataset]:
-    return children(child(ds, codes.IMAGING_MEASUREMENTS), codes.MEASUREMENT_GROUP)
-
-
 def test_each_label_has_its_group_in_order_absent_ones_too() -> None:
     report = report_of(*films())
-    found = groups(written(report))
+    found = measurement_groups(written(report))
     assert [child(group, codes.TRACKING_IDENTIFIER).TextValue for group in found] == [
         f"openi-findings/{item.key}" for item in report.findings
     ]
@@ -107,7 +85,7 @@ def codes_of(code: Code) -> object:
 
 
 def test_a_calibrated_answer_is_a_percentage_and_a_score_is_not() -> None:
-    calibrated, _, uncalibrated = groups(written(report_of(*films())))
+    calibrated, _, uncalibrated = measurement_groups(written(report_of(*films())))
     certainty = child(calibrated, codes.CERTAINTY).MeasuredValueSequence[0]
     assert float(certainty.NumericValue) == pytest.approx(81.2346)
     assert certainty.MeasurementUnitsCodeSequence[0].CodeValue == "%"
@@ -120,27 +98,27 @@ def test_a_calibrated_answer_is_a_percentage_and_a_score_is_not() -> None:
 
 def test_how_well_the_calibration_is_placed_stands_beside_the_percentage() -> None:
     ds = written(report_of(*films(), findings=[finding(certainty=0.8, interval=(0.65, 0.875))]))
-    number = child(groups(ds)[0], codes.CERTAINTY)
+    number = child(measurement_groups(ds)[0], codes.CERTAINTY)
     below, above = (child(number, each) for each in (codes.UNCERTAINTY_BELOW, codes.UNCERTAINTY_ABOVE))
     for item, span in ((below, 15.0), (above, 7.5)):
         assert item.RelationshipType == "HAS PROPERTIES"
         assert float(item.MeasuredValueSequence[0].NumericValue) == pytest.approx(span)
         assert item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue == "%"
-    (unknown, *_) = groups(written(report_of(*films(), findings=[finding(interval=None)])))
+    (unknown, *_) = measurement_groups(written(report_of(*films(), findings=[finding(interval=None)])))
     assert not children(child(unknown, codes.CERTAINTY), codes.UNCERTAINTY_ABOVE)
 
 
 @pytest.mark.parametrize("certainty", [0.0, 1.0, 1e-12, 0.123456789, 1 / 3])
 def test_every_certainty_fits_a_decimal_string(certainty: float) -> None:
     ds = written(report_of(*films(), findings=[finding(certainty=certainty)]))
-    number = child(groups(ds)[0], codes.CERTAINTY).MeasuredValueSequence[0].NumericValue
+    number = child(measurement_groups(ds)[0], codes.CERTAINTY).MeasuredValueSequence[0].NumericValue
     assert len(str(number)) <= 16
     assert float(number) == pytest.approx(100 * certainty, rel=1e-5)
 
 
 def test_a_measurement_names_its_algorithm_and_threshold() -> None:
     ds = written(report_of(*films()))
-    number = child(groups(ds)[0], codes.CERTAINTY)
+    number = child(measurement_groups(ds)[0], codes.CERTAINTY)
     assert child(number, codes.ALGORITHM_NAME).TextValue == "openi-findings"
     assert child(number, codes.ALGORITHM_VERSION).TextValue == "1.0.0"
     assert child(number, codes.ALGORITHM_PARAMETERS).TextValue == "threshold=0.5"
@@ -155,13 +133,13 @@ def test_the_algorithm_is_identified_down_to_its_weights() -> None:
 
 
 def test_a_qualifier_narrows_its_finding() -> None:
-    granuloma = groups(written(report_of(*films())))[2]
+    granuloma = measurement_groups(written(report_of(*films())))[2]
     assert value_of(child(granuloma, codes.FINDING, codes.QUALIFIER)) == "CALCIFIED"
 
 
 def test_a_present_finding_points_at_where_the_model_looked() -> None:
     one, other = films()
-    first, *rest = groups(written(report_of(one, other)))
+    first, *rest = measurement_groups(written(report_of(one, other)))
     region = child(first, codes.IMAGE_REGION)
     points = [float(number) for number in region.GraphicData]
     assert points[:2] == points[-2:]
@@ -179,7 +157,7 @@ def test_a_present_finding_points_at_where_the_model_looked() -> None:
 
 def test_a_heat_map_that_is_withheld_is_said_to_be() -> None:
     shown, hidden = finding(), finding("nodule", "Nodule", withheld="it is flat")
-    first, second = groups(written(report_of(films()[0], findings=[shown, hidden])))
+    first, second = measurement_groups(written(report_of(films()[0], findings=[shown, hidden])))
     assert not children(first, codes.MAP_WITHHELD)
     assert child(second, codes.MAP_WITHHELD).TextValue == "The heat map of Nodule is not shown: it is flat"
 
@@ -187,7 +165,7 @@ def test_a_heat_map_that_is_withheld_is_said_to_be() -> None:
 def test_an_absent_finding_has_no_region_even_with_a_heat_map() -> None:
     one, other = films()
     absent = finding(presence=Presence.ABSENT, saliency=[saliency_of(one)])
-    (group,) = groups(written(report_of(one, other, findings=[absent])))
+    (group,) = measurement_groups(written(report_of(one, other, findings=[absent])))
     assert not children(group, codes.IMAGE_REGION)
 
 
@@ -195,7 +173,7 @@ def test_each_view_is_a_source_and_an_entry_of_the_library() -> None:
     one, other = films()
     ds = written(report_of(one, other))
     expected = [one.SOPInstanceUID, other.SOPInstanceUID]
-    for group in groups(ds):
+    for group in measurement_groups(ds):
         images = children(group, codes.SOURCE_OF_MEASUREMENT)
         assert [image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for image in images] == expected
     library = child(ds, codes.IMAGE_LIBRARY, codes.IMAGE_LIBRARY_GROUP).ContentSequence

@@ -19,7 +19,7 @@ from dicom_node.results.sr.similar_cases import write_similar
 from dicom_node.results.validation import check
 from tests.support.factories import film
 from tests.support.reports import CARDIOMEGALY, EQUIPMENT, SIMILAR, report_of
-from tests.unit.results.sr.test_findings import child, children, groups, value_of
+from tests.support.sr_content import child, children, measurement_groups, value_of
 
 
 def written(similar: SimilarCases = SIMILAR, **options: object) -> Dataset:
@@ -30,7 +30,7 @@ def written(similar: SimilarCases = SIMILAR, **options: object) -> Dataset:
 
 
 def test_each_case_has_its_group_by_rank_and_the_set_has_one() -> None:
-    *cases, together = groups(written())
+    *cases, together = measurement_groups(written())
     assert [child(group, codes.TRACKING_IDENTIFIER).TextValue for group in cases] == [
         "openi:CXR1234 rank 1",
         "openi:CXR77 rank 2",
@@ -47,12 +47,12 @@ def test_each_case_has_its_group_by_rank_and_the_set_has_one() -> None:
 
 @pytest.mark.parametrize(("disagrees", "value"), [(True, "373066001"), (False, "373067005")])
 def test_disagreement_is_coded(disagrees: bool, value: str) -> None:
-    together = groups(written(replace(SIMILAR, disagrees=disagrees)))[-1]
+    together = measurement_groups(written(replace(SIMILAR, disagrees=disagrees)))[-1]
     assert value_of(child(together, codes.DISAGREES)) == value
 
 
 def test_findings_of_a_case_keep_their_names_where_they_share_a_code() -> None:
-    first, second, third, _ = groups(written())
+    first, second, third, _ = measurement_groups(written())
     assert value_of(child(first, codes.REFERENCE_FINDING)) == CARDIOMEGALY.value
     names = [child(item, codes.LABEL_NAME).TextValue for item in children(second, codes.REFERENCE_FINDING)]
     assert names == ["Calcified Granuloma", "Granuloma"]
@@ -70,7 +70,7 @@ def test_it_refers_to_the_patient_s_own_images_only() -> None:
     own = {film(rows=96, columns=80, instance=number).SOPInstanceUID for number in (1, 2)}
     referred = {
         item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-        for group in groups(ds)
+        for group in measurement_groups(ds)
         for item in children(group, codes.SOURCE_OF_MEASUREMENT)
     }
     assert referred == own

@@ -12,15 +12,15 @@ from dicom_node.results.sr.findings import write_sr
 from dicom_node.store.states import StudyState
 from dicom_node.web.auth.accounts import Accounts, Role
 from tests.support.factories import film
+from tests.support.login import PASSWORD, csrf_token, log_in
+from tests.support.offline_node import OWNER, OfflineNode
 from tests.support.reports import EQUIPMENT, report_of
-from tests.support.web_node import OWNER, StillNode
-from tests.unit.web.test_request_auth import PASSWORD, log_in, token_in
 
 
 @pytest.fixture
-def reported(tmp_path: Path) -> Iterator[StillNode]:
+def reported(tmp_path: Path) -> Iterator[OfflineNode]:
     """A node with one study and its real report, delivered."""
-    node = StillNode(tmp_path / "data")
+    node = OfflineNode(tmp_path / "data")
     ds = film(rows=64, columns=64)
     sr = write_sr(report_of(ds), equipment=EQUIPMENT)
     node.finish(1, StudyState.REPORTED, films=[ds], objects=[("sr", sr)])
@@ -30,7 +30,7 @@ def reported(tmp_path: Path) -> Iterator[StillNode]:
 
 
 def token(client: TestClient) -> str:
-    return token_in(client.get("/studies/1").text)
+    return csrf_token(client.get("/studies/1").text)
 
 
 def change(client: TestClient, action: str, **fields: str) -> Response:
@@ -43,7 +43,7 @@ def change_by_api(client: TestClient, action: str, body: object = None) -> Respo
     return client.post(f"/api/v1/studies/1/{action}", json=body, headers=headers)
 
 
-def test_an_admin_takes_the_results_back_and_everybody_sees_it(reported: StillNode) -> None:
+def test_an_admin_takes_the_results_back_and_everybody_sees_it(reported: OfflineNode) -> None:
     with reported.browser() as client:
         assert "Withdraw all results of this study" in client.get("/studies/1").text
         answer = change(client, "retract", reason="Another patient's <b>film</b>")
@@ -55,7 +55,7 @@ def test_an_admin_takes_the_results_back_and_everybody_sees_it(reported: StillNo
     assert again.status_code == 422
     assert again.json()["error"].startswith("This study: no results that could be withdrawn")
     reported.now = time.time() + 1
-    (note,) = reported.outbox.take("pacs", OWNER, 60)
+    (note,) = reported.delivery_queue.take("pacs", OWNER, 60)
     said = reported.data_dir.results.path(note.file).read_bytes()
     assert b"Another patient's <b>film</b>" in said
 
@@ -63,14 +63,14 @@ def test_an_admin_takes_the_results_back_and_everybody_sees_it(reported: StillNo
 @pytest.mark.parametrize(
     "body", [{}, {"reason": ""}, {"reason": " "}, {"reason": "x" * 401}, {"reason": "x", "a": 1}]
 )
-def test_a_retraction_needs_a_reason(reported: StillNode, body: dict[str, object]) -> None:
+def test_a_retraction_needs_a_reason(reported: OfflineNode, body: dict[str, object]) -> None:
     with reported.browser() as client:
         assert change_by_api(client, "retract", body).status_code == 400
         assert change(client, "retract", reason=" ").status_code == 400
         assert client.get("/api/v1/studies/1").json()["results"][0]["state"] == "SENT"
 
 
-def test_only_an_admin_may(reported: StillNode) -> None:
+def test_only_an_admin_may(reported: OfflineNode) -> None:
     reported.settings = reported.settings.model_copy(
         update={"web": reported.settings.web.model_copy(update={"login": True})}
     )
@@ -79,18 +79,18 @@ def test_only_an_admin_may(reported: StillNode) -> None:
         assert log_in(client, "rita") in (200, 303)
         page = client.get("/studies/1").text
         assert "Withdraw" not in page
-        assert "Replay" not in page
+        assert "Check reproducibility" not in page
         assert change(client, "retract", reason="x").status_code == 403
         assert change(client, "replay").status_code == 403
         assert change_by_api(client, "replay").status_code == 403
 
 
-def test_a_replay_that_is_not_possible_says_why(reported: StillNode) -> None:
+def test_a_replay_that_is_not_possible_says_why(reported: OfflineNode) -> None:
     with reported.browser() as client:
         # The bundle of this report is on no disk.
         answer = change_by_api(client, "replay")
         assert answer.status_code == 422
-        assert "is not here" in answer.json()["error"]
+        assert "is not installed" in answer.json()["error"]
         assert str(film().StudyInstanceUID) not in answer.text
         assert change_by_api(client, "retract", {"reason": "x"}).json()["results"] == 1
         accesses = client.get("/access").text

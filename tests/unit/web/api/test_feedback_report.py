@@ -9,31 +9,33 @@ from pydicom import dcmread
 
 from dicom_node.results.sr.findings import write_sr
 from dicom_node.results.validation import mistakes
-from dicom_node.store.analysis_records import KeptFinding, KeptImage, KeptReading
+from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, ImageRecord
 from dicom_node.store.states import StudyState
 from dicom_node.web.feedback import Verdict
 from tests.support.factories import film
+from tests.support.offline_node import OfflineNode
 from tests.support.reports import EQUIPMENT, report_of
-from tests.support.web_node import StillNode
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[StillNode]:
+def node(tmp_path: Path) -> Iterator[OfflineNode]:
     """A node with one study, its real report and its reading."""
-    one = StillNode(tmp_path / "data")
+    one = OfflineNode(tmp_path / "data")
     ds = film(rows=64, columns=64)
     report = report_of(ds)
     assert report.algorithm is not None
-    reading = KeptReading(
+    reading = AnalysisRecord(
         report.algorithm.name,
         report.algorithm.version,
         report.algorithm.parameters,
         "absent",
         tuple(
-            KeptFinding(each.key, each.name, each.certainty, each.score, each.threshold, each.presence.value)
+            FindingRecord(
+                each.key, each.name, each.certainty, each.score, each.threshold, each.presence.value
+            )
             for each in report.findings
         ),
-        (KeptImage(str(ds.SOPInstanceUID), "frontal", "", ""),),
+        (ImageRecord(str(ds.SOPInstanceUID), "frontal", "", ""),),
     )
     sr = write_sr(report, equipment=EQUIPMENT)
     one.finish(1, StudyState.REPORTED, films=[ds], objects=[("sr", sr)], reading=reading)
@@ -41,13 +43,13 @@ def node(tmp_path: Path) -> Iterator[StillNode]:
     one.close()
 
 
-def test_what_a_reader_said_comes_as_a_report_with_that_person_as_observer(node: StillNode) -> None:
+def test_what_a_reader_said_comes_as_a_report_with_that_person_as_observer(node: OfflineNode) -> None:
     key = report_of(film()).findings[0].key
     with node.browser() as client:
         assert "feedback.dcm" not in client.get("/studies/1").text
         assert client.get("/api/v1/studies/1/feedback.dcm").status_code == 404
-        node.room.feedback.say(1, key, "local", Verdict.DISAGREE, "left apex")
-        node.room.feedback.say(1, key, "rita", Verdict.AGREE, "")
+        node.context.feedback.record(1, key, "local", Verdict.DISAGREE, "left apex")
+        node.context.feedback.record(1, key, "rita", Verdict.AGREE, "")
         assert 'href="/api/v1/studies/1/feedback.dcm"' in client.get("/studies/1").text
         mine = client.get("/api/v1/studies/1/feedback.dcm")
         hers = client.get("/api/v1/studies/1/feedback.dcm", params={"by": "rita"})
@@ -63,10 +65,10 @@ def test_what_a_reader_said_comes_as_a_report_with_that_person_as_observer(node:
     assert "feedback export" in accesses
 
 
-def test_a_withdrawn_report_is_judged_no_more(node: StillNode) -> None:
+def test_a_withdrawn_report_is_judged_no_more(node: OfflineNode) -> None:
     key = report_of(film()).findings[0].key
     with node.browser() as client:
-        node.room.feedback.say(1, key, "local", Verdict.AGREE, "")
+        node.context.feedback.record(1, key, "local", Verdict.AGREE, "")
         token = client.get("/studies/1").text.split('name="csrf" value="')[1].split('"')[0]
         client.post("/studies/1/retract", data={"csrf": token, "reason": "another patient"})
         assert client.get("/api/v1/studies/1/feedback.dcm").status_code == 404

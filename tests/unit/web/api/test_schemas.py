@@ -8,40 +8,42 @@ from fastapi.testclient import TestClient
 
 from dicom_node.runtime import logs
 from dicom_node.store.analysis_records import (
-    KeptChange,
-    KeptFinding,
-    KeptImage,
-    KeptPrior,
-    KeptReading,
-    KeptWords,
+    AnalysisRecord,
+    FindingChangeRecord,
+    FindingRecord,
+    ImageRecord,
+    PriorComparisonRecord,
+    WordWeightsRecord,
 )
 from dicom_node.store.states import StudyState
 from tests.support.factories import uid
-from tests.support.web_node import StillNode
+from tests.support.offline_node import OfflineNode
 
 PRIOR = "1.2.3.4"
 
 
-def test_a_study_is_told_with_all_that_its_page_shows(node: StillNode, client: TestClient) -> None:
+def test_a_study_is_told_with_all_that_its_page_shows(node: OfflineNode, client: TestClient) -> None:
     node.finish(
         1,
         StudyState.REPORTED,
-        reading=KeptReading(
+        reading=AnalysisRecord(
             model="tiny",
             model_version="1.0.0",
             parameters=("weights_sha256=1",),
             normality="absent",
-            findings=(KeptFinding("nodule", "Nodule", 0.7, 0.5, 0.4, "present", 0.5, 0.85),),
-            images=(KeptImage(uid(1, 1), "frontal", "", ""),),
-            prior=KeptPrior(PRIOR, "20230101", "", (KeptChange("nodule", 0.1, 0.2, "absent", "new"),)),
-            words=(KeptWords("nodule", (("cough", 0.25),)),),
+            findings=(FindingRecord("nodule", "Nodule", 0.7, 0.5, 0.4, "present", 0.5, 0.85),),
+            images=(ImageRecord(uid(1, 1), "frontal", "", ""),),
+            prior=PriorComparisonRecord(
+                PRIOR, "20230101", "", (FindingChangeRecord("nodule", 0.1, 0.2, "absent", "new"),)
+            ),
+            words=(WordWeightsRecord("nodule", (("cough", 0.25),)),),
         ),
     )
     told = client.get("/api/v1/studies/1").json()
     (finding,) = told["reading"]["findings"]
     assert (finding["certainty"], finding["low"], finding["high"]) == (0.7, 0.5, 0.85)
     assert told["reading"]["prior"] == {
-        "study": logs.short(PRIOR), "study_date": "20230101", "reason": "",
+        "study": logs.uid_hash(PRIOR), "study_date": "20230101", "reason": "",
         "changes": [
             {"key": "nodule", "certainty": 0.1, "score": 0.2, "presence": "absent", "change": "new"}
         ],
@@ -53,13 +55,13 @@ def test_a_study_is_told_with_all_that_its_page_shows(node: StillNode, client: T
     assert (sent["destination"], sent["state"], sent["withdrawn"]) == ("pacs", "ENCODED", False)
     # Nobody is named by a UID.
     assert PRIOR not in client.get("/api/v1/studies/1").text
-    node.room.changes.catalogue.enter([1])
+    node.context.event_stream.study_headers.update([1])
     cohort = client.get("/api/v1/cohort?finding=nodule&days=7").json()
     assert (sum(cohort["histogram"]), cohort["findings"]) == (1, {"nodule": "Nodule"})
     assert client.get("/api/v1/cohort?days=0").status_code == 400
 
 
-def test_the_status_says_what_the_worker_runs_on(node: StillNode, client: TestClient) -> None:
+def test_the_status_says_what_the_worker_runs_on(node: OfflineNode, client: TestClient) -> None:
     status = client.get("/api/v1/status").json()
     assert 0 < status["free_bytes"] <= status["total_bytes"]
     assert (status["versions"]["dicom-node"], status["versions"]["device"]) == (status["version"], "auto")

@@ -7,14 +7,14 @@ import json
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.support.web_node import StillNode
+from tests.support.offline_node import OfflineNode
 
 POINT = {"count": 40, "predicted": 0.1, "observed": 0.125, "low": 0.05, "high": 0.25}
 CALIBRATED = {"method": "platt", "slope": 1.2, "intercept": -0.3, "threshold": 0.3, "n_positive": 9}
 
 
 @pytest.fixture
-def used(node: StillNode) -> StillNode:
+def used(node: OfflineNode) -> OfflineNode:
     """A node whose worker has left a card."""
     folder = node.data_dir.cards / "tiny-1.0.0"
     folder.mkdir(parents=True)
@@ -31,11 +31,11 @@ def used(node: StillNode) -> StillNode:
 
 
 def test_a_card_shows_what_was_observed_where_the_model_was_so_certain(
-    used: StillNode, client: TestClient
+    used: OfflineNode, client: TestClient
 ) -> None:
     page = client.get("/models/tiny-1.0.0").text
     assert "Sees <strong>little</strong>." in page
-    assert "40 studies at about 10 %: 12 % have it, 95 % interval 5–25 %" in page
+    assert "40 studies with a certainty of about 10 %: 12 % have the finding, 95 % interval 5–25 %" in page
     assert '<circle cx="10.0" cy="87.5"' in page
     assert "9 positives, ECE 0.02" in page
     assert "9 positives, not measured" in page

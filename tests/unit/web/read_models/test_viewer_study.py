@@ -9,29 +9,29 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from dicom_node.store.analysis_records import KeptFinding, KeptImage, KeptMap, KeptReading
-from dicom_node.store.prior_pairs import Priors
+from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, HeatMapRecord, ImageRecord
+from dicom_node.store.prior_pairs import PriorPairs
 from dicom_node.store.states import StudyState
 from tests.support.factories import film, uid
-from tests.support.web_node import StillNode
+from tests.support.offline_node import OfflineNode
 
 HEAT = np.arange(12, dtype=np.uint8).reshape(3, 4)
 GREYS = np.linspace(0, 4095, 64 * 80).reshape(64, 80).astype(np.int64)
 
 
 @pytest.fixture
-def shown(tmp_path: Path) -> Iterator[StillNode]:
+def shown(tmp_path: Path) -> Iterator[OfflineNode]:
     """A node that has read one film: 12 bits, MONOCHROME1, windowed, and to the gate inverted."""
-    node = StillNode(tmp_path / "data")
+    node = OfflineNode(tmp_path / "data")
     ds = film(pixels=GREYS, photometric="MONOCHROME1", window=(2048, 1024), study=1, SOPInstanceUID=uid(1, 1))
-    kept = KeptReading(
+    kept = AnalysisRecord(
         model="tiny",
         model_version="1.0.0",
         parameters=(),
         normality="absent",
-        findings=(KeptFinding("nodule", "Nodule", 0.7, 0.9, 0.4, "present"),),
-        images=(KeptImage(uid(1, 1), "frontal", "inverted", "the lungs are bright"),),
-        maps=(KeptMap("nodule", uid(1, 1), "Grad-CAM"),),
+        findings=(FindingRecord("nodule", "Nodule", 0.7, 0.9, 0.4, "present"),),
+        images=(ImageRecord(uid(1, 1), "frontal", "inverted", "the lungs are bright"),),
+        maps=(HeatMapRecord("nodule", uid(1, 1), "Grad-CAM"),),
         maps_file=node.data_dir.maps.keep([HEAT]),
     )
     node.finish(1, StudyState.REPORTED, films=[ds], reading=kept)
@@ -39,7 +39,7 @@ def shown(tmp_path: Path) -> Iterator[StillNode]:
     node.close()
 
 
-def test_a_film_comes_in_its_full_depth_with_its_window(shown: StillNode, client_of: TestClient) -> None:
+def test_a_film_comes_in_its_full_depth_with_its_window(shown: OfflineNode, client_of: TestClient) -> None:
     told = client_of.get("/api/v1/studies/1/viewer").json()
     (image,) = told["images"]
     window = image.pop("window")
@@ -79,7 +79,7 @@ def test_the_study_page_holds_the_viewer(client_of: TestClient) -> None:
     assert "70 %" in page
 
 
-def test_the_study_before_of_the_same_patient_is_a_prior(shown: StillNode, client_of: TestClient) -> None:
+def test_the_study_before_of_the_same_patient_is_a_prior(shown: OfflineNode, client_of: TestClient) -> None:
     for study, patient, date in (
         (2, "PAT-1", "20200101"),
         (3, "PAT-2", "20200102"),
@@ -87,7 +87,7 @@ def test_the_study_before_of_the_same_patient_is_a_prior(shown: StillNode, clien
     ):
         shown.receive(study, ds=film(rows=64, columns=64, study=study, patient_id=patient, StudyDate=date,
                                      SOPInstanceUID=uid(study, 1)))  # fmt: skip
-    shown.room.changes.catalogue.enter([1, 2, 3, 4])
+    shown.context.event_stream.study_headers.update([1, 2, 3, 4])
     images = client_of.get("/api/v1/studies/1/viewer").json()["images"]
     assert [(each["prior"], each["pixels"]) for each in images] == [
         (False, "/api/v1/studies/1/images/1/pixels"),
@@ -95,12 +95,14 @@ def test_the_study_before_of_the_same_patient_is_a_prior(shown: StillNode, clien
     ]
 
 
-def test_a_prior_that_was_fetched_is_shown_beside_the_study(shown: StillNode, client_of: TestClient) -> None:
+def test_a_prior_that_was_fetched_is_shown_beside_the_study(
+    shown: OfflineNode, client_of: TestClient
+) -> None:
     ds = film(rows=64, columns=64, study=2, StudyDate="20230101", SOPInstanceUID=uid(2, 1))
-    priors = Priors(shown.index.engine)
-    priors.request(ds.StudyInstanceUID, source_ae="PACS", move_destination="DICOM_NODE")
+    priors = PriorPairs(shown.index.engine)
+    priors.record_request(ds.StudyInstanceUID, source_ae="PACS", move_destination="DICOM_NODE")
     shown.receive(2, ds=ds, moved_for="DICOM_NODE")
-    shown.room.changes.catalogue.enter([1, 2])
+    shown.context.event_stream.study_headers.update([1, 2])
     images = client_of.get("/api/v1/studies/1/viewer").json()["images"]
     assert [(each["prior"], each["pixels"]) for each in images] == [
         (False, "/api/v1/studies/1/images/1/pixels"),
@@ -111,7 +113,7 @@ def test_a_prior_that_was_fetched_is_shown_beside_the_study(shown: StillNode, cl
 
 
 def test_a_small_picture_is_kept_under_the_digest_of_its_film(
-    shown: StillNode, client_of: TestClient
+    shown: OfflineNode, client_of: TestClient
 ) -> None:
     address = "/api/v1/studies/1/images/1/thumbnail"
     first = client_of.get(address)
@@ -120,7 +122,9 @@ def test_a_small_picture_is_kept_under_the_digest_of_its_film(
     assert kept.read_bytes() == first.content == client_of.get(address).content
 
 
-def test_a_film_that_cannot_be_decoded_is_left_out_and_says_why(client: TestClient, node: StillNode) -> None:
+def test_a_film_that_cannot_be_decoded_is_left_out_and_says_why(
+    client: TestClient, node: OfflineNode
+) -> None:
     ds = film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 1))
     del ds.PixelData
     node.receive(1, ds=ds)
@@ -137,6 +141,6 @@ def test_what_is_not_there_is_404(client_of: TestClient, path: str) -> None:
 
 
 @pytest.fixture
-def client_of(shown: StillNode) -> Iterator[TestClient]:
+def client_of(shown: OfflineNode) -> Iterator[TestClient]:
     with shown.browser() as one:
         yield one

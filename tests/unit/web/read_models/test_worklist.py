@@ -8,34 +8,39 @@ import re
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
-from dicom_node.store.analysis_records import KeptFinding, KeptReading
-from dicom_node.store.states import StudyState
-from dicom_node.web.read_models.study_headers import Catalogue
-from dicom_node.web.read_models.worklist import PAGE_LENGTH, Query, Sort, read_worklist
+from dicom_node.store import database
+from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord
+from dicom_node.store.audit import IndexQueries
+from dicom_node.store.states import Confirmation, ResultState, StudyState
+from dicom_node.store.tables import delivery
+from dicom_node.web.read_models.study import read_study
+from dicom_node.web.read_models.study_headers import StudyHeaders
+from dicom_node.web.read_models.worklist import PAGE_LENGTH, Sort, WorklistQuery, read_worklist
 from tests.support.factories import film, uid
-from tests.support.web_node import StillNode
+from tests.support.offline_node import OWNER, OfflineNode
 
 KEY = b"k" * 32
 
 
-def received(node: StillNode, number: int, **elements: object) -> None:
+def received(node: OfflineNode, number: int, **elements: object) -> None:
     elements = {"patient_id": f"PAT-{number}", "StudyDescription": f"Study {number}"} | elements
     node.receive(
         number, ds=film(rows=64, columns=64, study=number, SOPInstanceUID=uid(number, 1), **elements)
     )
 
 
-def catalogued(node: StillNode, *, named: bool = False) -> None:
-    catalogue = Catalogue(node.index.engine, node.data_dir.spool, KEY, named=named)
+def catalogued(node: OfflineNode, *, named: bool = False) -> None:
+    catalogue = StudyHeaders(node.index.engine, node.data_dir.spool, KEY, named=named)
     below = None
-    while stale := catalogue.stale(below):
-        catalogue.enter(stale)
+    while stale := catalogue.outdated(below):
+        catalogue.update(stale)
         below = stale[-1]
 
 
-def ids(node: StillNode, **query: object) -> list[int]:
-    return [line.id for line in read_worklist(node.index.engine, Query(**query)).lines]
+def ids(node: OfflineNode, **query: object) -> list[int]:
+    return [line.id for line in read_worklist(node.index.engine, WorklistQuery(**query)).rows]
 
 
 def read_place(place: str) -> tuple[object, ...]:
@@ -43,37 +48,37 @@ def read_place(place: str) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("sort", list(Sort))
-def test_the_pages_hold_every_study_once_forth_and_back(node: StillNode, sort: Sort) -> None:
+def test_the_pages_hold_every_study_once_forth_and_back(node: OfflineNode, sort: Sort) -> None:
     total = 2 * PAGE_LENGTH + 3
     for number in range(1, total + 1):
         # Equal keys too: many patients of one name, many studies of one date.
         received(node, number, patient_id=f"PAT-{number % 3}", StudyDate=f"2024010{number % 4 + 1}")
     catalogued(node)
-    pages = [read_worklist(node.index.engine, Query(sort=sort))]
+    pages = [read_worklist(node.index.engine, WorklistQuery(sort=sort))]
     while pages[-1].next:
-        pages.append(read_worklist(node.index.engine, Query(sort=sort, after=pages[-1].next)))
-    seen = [line.id for page in pages for line in page.lines]
+        pages.append(read_worklist(node.index.engine, WorklistQuery(sort=sort, after=pages[-1].next)))
+    seen = [line.id for page in pages for line in page.rows]
     assert len(seen) == total
     assert set(seen) == set(range(1, total + 1))
-    assert [len(page.lines) for page in pages] == [PAGE_LENGTH, PAGE_LENGTH, 3]
-    back = read_worklist(node.index.engine, Query(sort=sort, before=pages[-1].previous))
-    assert [line.id for line in back.lines] == [line.id for line in pages[1].lines]
-    first = read_worklist(node.index.engine, Query(sort=sort, before=back.previous))
-    assert [line.id for line in first.lines] == [line.id for line in pages[0].lines]
+    assert [len(page.rows) for page in pages] == [PAGE_LENGTH, PAGE_LENGTH, 3]
+    back = read_worklist(node.index.engine, WorklistQuery(sort=sort, before=pages[-1].previous))
+    assert [line.id for line in back.rows] == [line.id for line in pages[1].rows]
+    first = read_worklist(node.index.engine, WorklistQuery(sort=sort, before=back.previous))
+    assert [line.id for line in first.rows] == [line.id for line in pages[0].rows]
     assert not first.previous
     if sort is not Sort.CHANGED:  # names and dates of patients stand in no address
         assert {read_place(place) for page in pages[:-1] for place in (page.next,)} == {
-            (None, page.lines[-1].id) for page in pages[:-1]
+            (None, page.rows[-1].id) for page in pages[:-1]
         }
     if sort is Sort.DATE:
-        dates = [line.study_date for page in pages for line in page.lines]
+        dates = [line.study_date for page in pages for line in page.rows]
         assert dates == sorted(dates, reverse=True)
     if sort is Sort.PATIENT:
-        names = [line.patient for page in pages for line in page.lines]
+        names = [line.patient for page in pages for line in page.rows]
         assert names == sorted(names)
 
 
-def test_words_are_found_wherever_they_stand_and_signs_mean_themselves(node: StillNode) -> None:
+def test_words_are_found_wherever_they_stand_and_signs_mean_themselves(node: OfflineNode) -> None:
     received(node, 1, StudyDescription="Thorax in 2 Ebenen", StudyDate="20240103")
     received(node, 2, StudyDescription="Chest 100%_sure", StudyDate="20240104")
     catalogued(node)
@@ -84,13 +89,13 @@ def test_words_are_found_wherever_they_stand_and_signs_mean_themselves(node: Sti
     assert ids(node, text="chest thorax") == []
 
 
-def test_without_leave_no_name_is_kept_nor_found(node: StillNode) -> None:
+def test_without_leave_no_name_is_kept_nor_found(node: OfflineNode) -> None:
     received(node, 1, patient_name="Doe^Jane", patient_id="PAT-77", AccessionNumber="ACC-5")
     received(node, 2, patient_name="Doe^Jane", patient_id="PAT-77")
     received(node, 3, patient_name="Roe^Jane", patient_id=None)
     received(node, 4, patient_name="Roe^Jane", patient_id=None)
     catalogued(node)
-    patients = {line.id: line.patient for line in read_worklist(node.index.engine, Query()).lines}
+    patients = {line.id: line.patient for line in read_worklist(node.index.engine, WorklistQuery()).rows}
     assert patients[1] == patients[2]
     assert len(set(patients.values())) == 3
     assert all(each.startswith("P-") and len(each) == 12 for each in patients.values())
@@ -99,7 +104,7 @@ def test_without_leave_no_name_is_kept_nor_found(node: StillNode) -> None:
     catalogued(node, named=True)
     assert ids(node, text="doe jane") == [2, 1]
     assert ids(node, text="acc-5") == [1]
-    assert {line.patient for line in read_worklist(node.index.engine, Query()).lines} == {
+    assert {line.patient for line in read_worklist(node.index.engine, WorklistQuery()).rows} == {
         "Doe, Jane",
         "Roe, Jane",
     }
@@ -107,20 +112,20 @@ def test_without_leave_no_name_is_kept_nor_found(node: StillNode) -> None:
     assert ids(node, text="doe") == []
 
 
-def test_another_key_makes_other_pseudonyms(node: StillNode) -> None:
+def test_another_key_makes_other_pseudonyms(node: OfflineNode) -> None:
     received(node, 1)
     entries = [
-        Catalogue(node.index.engine, node.data_dir.spool, key, named=False)._entry("1.2", [name])
+        StudyHeaders(node.index.engine, node.data_dir.spool, key, named=False)._entry("1.2", [name])
         for key in (KEY, b"x" * 32)
         for name in node.data_dir.spool.names()
     ]
     assert entries[0].patient != entries[1].patient
 
 
-def test_a_study_is_found_by_its_state_and_by_a_finding_of_its_latest_reading(node: StillNode) -> None:
-    def reading(presence: str) -> KeptReading:
-        found = KeptFinding("nodule", "Nodule", 0.6, 0.5, 0.4, presence)
-        return KeptReading("tiny", "1", (), "absent", (found,), ())
+def test_a_study_is_found_by_its_state_and_by_a_finding_of_its_latest_reading(node: OfflineNode) -> None:
+    def reading(presence: str) -> AnalysisRecord:
+        found = FindingRecord("nodule", "Nodule", 0.6, 0.5, 0.4, presence)
+        return AnalysisRecord("tiny", "1", (), "absent", (found,), ())
 
     node.finish(1, StudyState.REPORTED, reading=reading("present"))
     node.finish(2, StudyState.REPORTED, reading=reading("absent"))
@@ -128,18 +133,18 @@ def test_a_study_is_found_by_its_state_and_by_a_finding_of_its_latest_reading(no
     assert ids(node, finding="nodule") == [1]
     assert ids(node, finding="mass") == []
     assert ids(node, state=StudyState.FAILED) == [3]
-    (line,) = read_worklist(node.index.engine, Query(finding="nodule")).lines
+    (line,) = read_worklist(node.index.engine, WorklistQuery(finding="nodule")).rows
     assert [(each.name, each.certainty) for each in line.findings] == [("Nodule", 0.6)]
     node.receive(1, 2)  # a late image: that reading is of an earlier revision
     assert ids(node, finding="nodule") == []
 
 
-def test_a_late_image_is_catalogued_and_a_broken_header_harms_nobody(node: StillNode) -> None:
+def test_a_late_image_is_catalogued_and_a_broken_header_harms_nobody(node: OfflineNode) -> None:
     received(node, 1, view="PA")
     catalogued(node)
     node.receive(1, ds=film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 2), view="LL"))
     catalogued(node)
-    (line,) = read_worklist(node.index.engine, Query()).lines
+    (line,) = read_worklist(node.index.engine, WorklistQuery()).rows
     assert (line.views, line.instances) == ("PA, LL", 2)
     for name in node.data_dir.spool.names():
         node.data_dir.spool.path(name).unlink()
@@ -158,7 +163,7 @@ def test_a_place_that_no_page_named_is_a_sentence(empty: TestClient, place: str)
         assert "page of this list" in answer.json()["error"]
 
 
-def test_places_and_words_come_in_a_body_too(node: StillNode, client: TestClient) -> None:
+def test_places_and_words_come_in_a_body_too(node: OfflineNode, client: TestClient) -> None:
     for number, posture in ((1, "erect"), (2, "supine")):
         received(node, number, StudyDescription=f"Thorax {posture}")
     catalogued(node)
@@ -180,3 +185,26 @@ def token(client: TestClient) -> str:
     found = re.search(r'name="csrf" value="(\w+)"', client.get("/").text)
     assert found
     return found[1]
+
+
+def test_worklist_study_and_status_agree_on_which_studies_are_confirmed(node: OfflineNode) -> None:
+    def confirmed() -> bool:
+        (row,) = read_worklist(node.index.engine, WorklistQuery()).rows
+        view = read_study(node.index.engine, row.id)
+        assert view is not None
+        assert row.confirmed is view.confirmed is (IndexQueries(node.index.engine).confirmed_studies() == 1)
+        return row.confirmed
+
+    node.finish(1, StudyState.REPORTED, results=2)
+    first, second = node.delivery_queue.take("pacs", OWNER, 60)
+    node.delivery_queue.mark_sent(first)
+    (first,) = node.delivery_queue.take("pacs", OWNER, 60, state=ResultState.SENT)
+    node.delivery_queue.mark_confirmed(first, Confirmation.QUERY)
+    assert not confirmed()
+    with database.writing(node.index.engine) as connection:  # as after a withdrawal
+        connection.execute(
+            update(delivery).where(delivery.c.id == second.id).values(state=ResultState.WITHDRAWN)
+        )
+    assert confirmed()
+    node.receive(1, 2)  # a late image: a new analysis is to come
+    assert not confirmed()

@@ -1,0 +1,55 @@
+"""Child processes of the node: hidden commands that the supervisor starts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dicom_node.cli.context import settings_of
+
+app = typer.Typer(help="Child processes that the supervisor starts.", no_args_is_help=True)
+
+_ListenFd = Annotated[
+    int, typer.Option("--listen-fd", help="inherited file descriptor of a listening socket")
+]
+
+
+@app.command()
+def scp(ctx: typer.Context, listen_fd: _ListenFd) -> None:
+    """Receive associations on an inherited socket."""
+    from dicom_node.dimse.server.scp import run_scp
+
+    run_scp(settings_of(ctx), listen_fd)
+
+
+@app.command()
+def sweep(ctx: typer.Context) -> None:
+    """Queue the studies that are due."""
+    from worker.sweep import run_sweep
+
+    run_sweep(settings_of(ctx))
+
+
+@app.command()
+def worker(ctx: typer.Context) -> None:
+    """Analyse the studies in the queue."""
+    from worker.tasks import run_worker
+
+    run_worker(settings_of(ctx))
+
+
+@app.command()
+def sender(ctx: typer.Context) -> None:
+    """Send results to the destinations."""
+    from dicom_node.delivery.sender import run_sender
+
+    run_sender(settings_of(ctx))
+
+
+@app.command()
+def web(ctx: typer.Context, listen_fd: _ListenFd) -> None:
+    """Serve the reading room on an inherited socket."""
+    from dicom_node.web.server import run_web
+
+    run_web(settings_of(ctx), listen_fd)

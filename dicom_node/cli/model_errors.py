@@ -1,0 +1,29 @@
+"""Errors of the models, translated to those of the node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dicom_node.errors import ConfigurationError, NodeError
+
+
+@contextmanager
+def translated_model_errors() -> Iterator[None]:
+    """Translate errors of the models, so that the root command prints one line and sets the exit code.
+
+    Raises
+    ------
+    ConfigurationError
+        For a wrong recipe or a wrong name.
+    NodeError
+        For every other error of the models.
+    """
+    from models.errors import ModelError, RecipeError, UsageError
+
+    try:
+        yield
+    except (RecipeError, UsageError) as error:
+        raise ConfigurationError(str(error)) from error
+    except ModelError as error:
+        raise NodeError(str(error)) from error

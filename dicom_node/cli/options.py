@@ -1,0 +1,36 @@
+"""Command line options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
+
+FiguresFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--json", metavar="FILE", help="write the figures to this file as JSON; - for standard output"
+    ),
+]
+
+BundleArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="BUNDLE", help="name of a shipped model bundle, or a folder")
+]
+
+ConfiguredBundle: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--bundle",
+        "-b",
+        help="name or folder of a model bundle; the configured one (worker.bundle) if absent",
+    ),
+]
+
+DatasetRoot: TypeAlias = Annotated[Path, typer.Option("--root", help="folder of the data set")]
+
+DatasetName: TypeAlias = Annotated[
+    str, typer.Option("--dataset", help="format of the data set: openi or nih")
+]

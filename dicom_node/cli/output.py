@@ -1,0 +1,89 @@
+"""Output of commands: figures to a file or the terminal, and messages to standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from dicom_node.errors import ConfigurationError
+
+stderr_console = Console(stderr=True)
+"""Console for messages and progress; standard output holds nothing but results."""
+
+_STANDARD_OUTPUT = Path("-")
+
+
+def check_output_targets(out: Path | None, json_: Path | None) -> None:
+    """Check before a long measurement that its result can be written.
+
+    Parameters
+    ----------
+    out
+        Folder of ``--out``; made if it is missing.
+    json_
+        File of ``--json``.
+
+    Raises
+    ------
+    ConfigurationError
+        If a folder is missing or cannot be made, or matplotlib is not installed.
+    """
+    if json_ is not None and json_ != _STANDARD_OUTPUT and not json_.parent.is_dir():
+        raise ConfigurationError(f"--json {json_}: there is no folder {json_.parent}")
+    if out is not None:
+        with translated_write_errors("--out", out):
+            out.mkdir(parents=True, exist_ok=True)
+        try:
+            import matplotlib.figure  # noqa: F401
+        except ImportError as error:
+            raise ConfigurationError("--out draws with matplotlib: install dicom-node[train]") from error
+
+
+def write_figures(
+    figures: dict[str, Any], json_: Path | None, show: Callable[[dict[str, Any]], None]
+) -> None:
+    """Write figures to the file of ``--json``, and print them unless that is standard output.
+
+    Parameters
+    ----------
+    figures
+        Figures of a measurement.
+    json_
+        File of ``--json``; None to print only.
+    show
+        Function that prints the figures as tables.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be written.
+    """
+    text = json.dumps(figures, indent=2)
+    if json_ == _STANDARD_OUTPUT:
+        typer.echo(text)
+        return
+    if json_ is not None:
+        with translated_write_errors("--json", json_):
+            json_.write_text(text + "\n", encoding="utf-8")
+    show(figures)
+
+
+@contextmanager
+def translated_write_errors(option: str, path: Path) -> Iterator[None]:
+    """Translate a failure to write into one sentence that names the option.
+
+    Raises
+    ------
+    ConfigurationError
+        If the block raised an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"{option} {path}: {error.strerror}; name another place") from error

@@ -1,0 +1,97 @@
+"""REST API of the whole node: status, cohort, model cards, event stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Path
+from fastapi.responses import Response, StreamingResponse
+
+from dicom_node.store.states import ResultState, StudyState
+from dicom_node.web.api.parameters import CohortParameters
+from dicom_node.web.api.schemas import INTENDED_USE, PREFIX, error_responses
+from dicom_node.web.background.event_stream import MAX_LISTENERS
+from dicom_node.web.dependencies import Context
+from dicom_node.web.read_models.cohort import Cohort, read_cohort
+from dicom_node.web.read_models.health import read_health
+from dicom_node.web.read_models.model_cards import Card, read_card
+from dicom_node.web.request_auth import Reader, check_csrf, require_reader
+
+router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_reader), Depends(check_csrf)])
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Totals of the node at this moment; times in seconds since the epoch.
+
+    Attributes
+    ----------
+    oldest_open
+        Time since which the oldest unfinished study waits; None when there is none.
+    """
+
+    intended_use: str
+    version: str
+    versions: Mapping[str, str]
+    studies: Mapping[StudyState, int]
+    results: Mapping[ResultState, int]
+    destinations: Sequence[Mapping[str, Any]]
+    audit: Mapping[str, Any] | None
+    oldest_open: float | None
+    free_bytes: int
+    total_bytes: int
+    reserve_bytes: int
+
+
+@router.get("/status", responses=error_responses())
+def status(context: Context) -> Status:
+    """Count studies and results, as ``dicom-node status --json`` does, and return the free disk space."""
+    health = read_health(context.engine, context.settings, context.data_dir)
+    audit = context.audit_task.latest
+    return Status(
+        intended_use=INTENDED_USE,
+        version=version("dicom-node"),
+        versions=health.versions,
+        studies=health.summary.studies,
+        results=health.summary.results,
+        destinations=[
+            {
+                "name": each.name,
+                "results": dict(each.states),
+                "oldest_waiting": each.oldest,
+                "error": each.error,
+            }
+            for each in health.summary.destinations
+        ],
+        audit=None if audit is None else {**asdict(audit.value), "conserved": audit.value.conserved},
+        oldest_open=health.oldest_open,
+        free_bytes=health.free_bytes,
+        total_bytes=health.total_bytes,
+        reserve_bytes=health.reserve_bytes,
+    )
+
+
+@router.get("/cohort", responses=error_responses())
+def cohort(context: Context, user: Reader, query: CohortParameters) -> Cohort:
+    """Return the distribution and drift of one finding's scores, and how often readers agree."""
+    context.access_log.record(user.name, user.address, "cohort")
+    return read_cohort(context.engine, *query)
+
+
+@router.get("/models/{name}", responses=error_responses(404))
+def model(context: Context, name: Annotated[str, Path(max_length=128)]) -> Card:
+    """Return model card and calibration of a bundle that was used here, such as openi-findings-0.2.0."""
+    if (card := read_card(context.data_dir.cards, name)) is None:
+        raise HTTPException(404)
+    return card
+
+
+@router.get("/events", response_class=Response, responses=error_responses())
+async def events(context: Context, _user: Reader) -> Response:
+    """Report changed studies as server-sent events named `studies`."""
+    if context.event_stream.listeners >= MAX_LISTENERS:
+        raise HTTPException(503)
+    return StreamingResponse(context.event_stream.listen(), media_type="text/event-stream")

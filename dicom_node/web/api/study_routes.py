@@ -1,0 +1,164 @@
+"""REST API of studies: list, search, details, pixels, heat maps, another analysis."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from dicom_node.errors import NotAnalysable
+from dicom_node.store.states import OUTCOMES, StudyState
+from dicom_node.web.api.parameters import (
+    LARGEST_NUMBER,
+    ImageNumber,
+    StudyNumber,
+    WorklistParameters,
+    image_or_404,
+    study_or_404,
+)
+from dicom_node.web.api.schemas import (
+    INTENDED_USE,
+    PREFIX,
+    Refused,
+    StudyLine,
+    StudyList,
+    StudyOut,
+    error_responses,
+)
+from dicom_node.web.dependencies import Context
+from dicom_node.web.read_models import worklist
+from dicom_node.web.read_models.viewer_study import ViewerStudy, read_viewer_study
+from dicom_node.web.read_models.worklist import Sort
+from dicom_node.web.request_auth import Admin, Reader, check_csrf, require_reader
+
+router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_reader), Depends(check_csrf)])
+
+_BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+_PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+class SearchIn(BaseModel):
+    """Search of the worklist: a request body, because no address may contain the name of a patient."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    q: str = Field("", max_length=200, description="words that a study must contain, all of them")
+    state: StudyState | None = Field(None, description="only studies in this state")
+    finding: str = Field("", max_length=64, description="key of a finding that is present")
+    sort: Sort = Field(Sort.CHANGED, description="order of the list")
+    after: str = Field("", max_length=400, description="`next` of the page before this one")
+    before: str = Field("", max_length=400, description="`previous` of the page after this one")
+
+    def query(self) -> worklist.WorklistQuery:
+        """Return the query of the worklist."""
+        text, key = (part.replace("\0", " ") for part in (self.q, self.finding))
+        return worklist.WorklistQuery(self.state, text, key, self.sort, self.after, self.before)
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Answer to a retry: whether the study will be analysed again."""
+
+    retried: bool
+
+
+@router.get("/studies", responses=error_responses())
+def studies(context: Context, user: Reader, query: WorklistParameters) -> StudyList:
+    """List studies."""
+    context.access_log.record(user.name, user.address, "worklist")
+    found = worklist.read_worklist(context.engine, query)
+    return StudyList(
+        INTENDED_USE, found.states, [StudyLine.of(row) for row in found.rows], found.next, found.previous
+    )
+
+
+@router.post("/studies/search", responses=error_responses(413, 415))
+def search(context: Context, user: Reader, said: SearchIn) -> StudyList:
+    """List the studies that contain all words of `q` and meet the other conditions."""
+    return studies(context, user, said.query())
+
+
+@router.get("/studies/{study_id}", responses=error_responses(404))
+def study(context: Context, user: Reader, study_id: StudyNumber) -> StudyOut:
+    """Return one study: its images, findings and results."""
+    view = study_or_404(context, study_id)
+    context.access_log.record(user.name, user.address, "study", study_id)
+    return StudyOut.of(view)
+
+
+@router.get("/studies/{study_id}/viewer", responses=error_responses(404))
+def viewer(context: Context, user: Reader, study_id: StudyNumber) -> ViewerStudy:
+    """List the films and heat maps of one study, and the films of the prior study, for a viewer."""
+    view = study_or_404(context, study_id)
+    context.access_log.record(user.name, user.address, "study", study_id)
+    return read_viewer_study(context.film_decoder, context.data_dir.spool, view)
+
+
+@router.get(
+    "/studies/{study_id}/images/{image_id}/pixels",
+    response_class=Response,
+    responses={200: {"description": "grey values", **_BYTES}, **error_responses(404, 422)},
+)
+def pixels(context: Context, user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
+    """Return the grey values of one film: 16 bits, little endian, by row; size in X-Rows and X-Columns."""
+    image = image_or_404(context, study_id, image_id)
+    context.access_log.record(user.name, user.address, "film", study_id)
+    try:
+        film = context.film_decoder.decode(context.data_dir.spool.path(image.file))
+    except NotAnalysable as error:
+        return JSONResponse(asdict(Refused(f"{error}.")), 422)
+    rows, columns = film.values.shape
+    return _raster(film.values.tobytes(), rows, columns)
+
+
+@router.get(
+    "/studies/{study_id}/images/{image_id}/thumbnail",
+    response_class=Response,
+    responses={200: {"description": "a small picture", **_PNG}, **error_responses(404)},
+)
+def thumbnail(context: Context, _user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
+    """Return a small picture of one film."""
+    image = image_or_404(context, study_id, image_id)
+    content = context.film_decoder.thumbnail(context.data_dir.spool.path(image.file), image.digest)
+    return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
+
+
+@router.get(
+    "/studies/{study_id}/maps/{number}",
+    response_class=Response,
+    responses={200: {"description": "heat", **_BYTES}, **error_responses(404)},
+)
+def heat_map(
+    context: Context,
+    _user: Reader,
+    study_id: StudyNumber,
+    number: Annotated[int, Path(ge=0, le=10_000)],
+    revision: Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER, description="analysed revision")] = None,
+) -> Response:
+    """Return one heat map over the whole film: 8 bits, row by row; size in X-Rows and X-Columns.
+
+    404 when there is no such map, or when `revision` is not the latest analysed revision.
+    """
+    reading = study_or_404(context, study_id).reading
+    if reading is None or revision not in (None, reading.revision) or number >= len(reading.record.maps):
+        raise HTTPException(404)
+    values = context.data_dir.maps.read(reading.record.maps_file, number)
+    return _raster(values.tobytes(), *values.shape)
+
+
+@router.post("/studies/{study_id}/retry", responses=error_responses(404, 409))
+def retry(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
+    """Analyse a study again, as a new revision; 409 while it is still being processed."""
+    view = study_or_404(context, study_id)
+    if not context.index.retry([view.study_instance_uid], states=sorted(OUTCOMES)):
+        raise HTTPException(409)
+    context.access_log.record(user.name, user.address, "retry", study_id, always=True)
+    return Retried(retried=True)
+
+
+def _raster(content: bytes, rows: int, columns: int) -> Response:
+    headers = {"X-Rows": str(rows), "X-Columns": str(columns)}
+    return Response(content, media_type="application/octet-stream", headers=headers)

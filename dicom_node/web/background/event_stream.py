@@ -1,0 +1,165 @@
+"""Event stream: watches the index for changed studies, updates the study headers, notifies browsers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final
+
+from sqlalchemy import Engine, func, select
+
+from dicom_node.errors import NodeError
+from dicom_node.store import database
+from dicom_node.store.tables import delivery, result, study
+from dicom_node.web.read_models.study_headers import StudyHeaders
+
+_LOG = logging.getLogger(__name__)
+POLL_SECONDS: Final = 0.5
+HEARTBEAT_SECONDS: Final = 15.0
+MAX_LISTENERS: Final = 64
+_OVERLAP_SECONDS: Final = 10.0
+"""Overlap of two polls: the time in a row is older than its commit, and clocks of hosts differ."""
+_MISSED_SECONDS: Final = 10.0
+"""Age of the events that a new listener gets: they may have come after its page was made."""
+_MAX_EVENTS = 200
+
+
+class EventStream:
+    """Thread that polls the index, and the server-sent events for all listeners.
+
+    Parameters
+    ----------
+    engine
+        Database of the index.
+    study_headers
+        Table to update with the headers of changed studies.
+    """
+
+    def __init__(self, engine: Engine, study_headers: StudyHeaders) -> None:
+        self._engine = engine
+        self.study_headers = study_headers
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="event-stream", daemon=True)
+        self._listeners: set[asyncio.Queue[str | None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._recent: deque[tuple[float, str]] = deque(maxlen=_MAX_EVENTS)
+        self._seen: dict[tuple[str, int], float] = {}
+        self._since = 0.0
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the thread; listeners run in `loop`."""
+        self._loop = loop
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread and end every stream; callable from any thread."""
+        self._stop.set()
+        self._put(None)
+
+    async def listen(self) -> AsyncIterator[str]:
+        """Yield server-sent events until :meth:`stop`.
+
+        The event ``studies`` has the data ``{"ids": [...]}``, the numbers of the changed studies; the list is
+        empty when too many have changed.
+        """
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self._listeners.add(queue)
+        try:
+            recent = [event for at, event in self._recent if time.monotonic() - at < _MISSED_SECONDS]
+            yield "retry: 2000\n\n" + "".join(recent)
+            while not self._stop.is_set():
+                try:
+                    event = await asyncio.wait_for(queue.get(), HEARTBEAT_SECONDS)
+                except TimeoutError:
+                    event = ": still here\n\n"
+                if event is None:
+                    return
+                yield event
+        finally:
+            self._listeners.discard(queue)
+
+    @property
+    def listeners(self) -> int:
+        """Number of connected browsers."""
+        return len(self._listeners)
+
+    def _watch(self) -> None:
+        below: int | None = None
+        catching_up = True
+        self._read_start_time()
+        while not self._stop.wait(0 if catching_up else POLL_SECONDS):
+            try:
+                if changed := self._changed():
+                    self.study_headers.update(changed)
+                    self._tell(changed)
+                if catching_up:  # studies that came while the web process was not running
+                    stale = self.study_headers.outdated(below)
+                    self.study_headers.update(stale)
+                    catching_up = bool(stale)
+                    below = stale[-1] if stale else below
+                    if catching_up:
+                        self._tell(stale)
+            except NodeError as error:
+                _LOG.warning("event stream: %s", error)
+                self._stop.wait(POLL_SECONDS)
+
+    def _read_start_time(self) -> None:
+        with contextlib.suppress(NodeError), database.reading(self._engine) as connection:
+            newest = connection.execute(select(func.max(study.c.updated_at))).scalar_one_or_none()
+            self._since = newest or 0.0
+
+    def _changed(self) -> list[int]:
+        """Return the studies that have changed since the last poll, each once."""
+        since = self._since - _OVERLAP_SECONDS
+        with database.reading(self._engine) as connection:
+            rows = [
+                ("study", row.id, row.id, row.updated_at)
+                for row in connection.execute(
+                    select(study.c.id, study.c.updated_at)
+                    .where(study.c.updated_at > since)
+                    .order_by(study.c.updated_at)
+                    .limit(_MAX_EVENTS * 10)
+                )
+            ]
+            rows += [
+                ("delivery", row.id, row.study_id, row.updated_at)
+                for row in connection.execute(
+                    select(delivery.c.id, result.c.study_id, delivery.c.updated_at)
+                    .join(result, delivery.c.result_id == result.c.id)
+                    .where(delivery.c.updated_at > since)
+                    .order_by(delivery.c.updated_at)
+                    .limit(_MAX_EVENTS * 10)
+                )
+            ]
+        fresh: dict[int, None] = {}
+        for table, key, study_id, at in rows:
+            if self._seen.get((table, key)) != at:
+                self._seen[table, key] = at
+                fresh[study_id] = None
+            self._since = max(self._since, at)
+        horizon = self._since - 2 * _OVERLAP_SECONDS
+        self._seen = {key: at for key, at in self._seen.items() if at > horizon}
+        return list(fresh)
+
+    def _tell(self, studies: list[int]) -> None:
+        ids = studies if len(studies) <= _MAX_EVENTS else []
+        event = f"event: studies\ndata: {json.dumps({'ids': ids})}\n\n"
+        self._put(event)
+
+    def _put(self, event: str | None) -> None:
+        def put() -> None:
+            if event is not None:
+                self._recent.append((time.monotonic(), event))
+            for queue in self._listeners:
+                if event is None or queue.qsize() < _MAX_EVENTS:  # a slow listener gets later events only
+                    queue.put_nowait(event)
+
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(put)

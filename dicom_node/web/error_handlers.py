@@ -1,0 +1,104 @@
+"""Error responses: one sentence for each error, as JSON for programs and as a page for browsers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse
+from starlette.exceptions import HTTPException
+
+from dicom_node.errors import BadInstance, NodeError
+from dicom_node.web.api import dicomweb_routes
+from dicom_node.web.api.schemas import Refused
+from dicom_node.web.auth.security_middleware import SECURITY_HEADERS
+from dicom_node.web.read_models.worklist import InvalidCursor
+from dicom_node.web.request_auth import LoginRequired
+from dicom_node.web.templating import PageRenderer
+
+_LOG = logging.getLogger(__name__)
+_JSON_PATHS: Final = ("/api/", f"{dicomweb_routes.PREFIX}/")
+"""Paths whose clients are programs: their errors are JSON."""
+
+_SENTENCES: Final = {
+    400: "The request is not valid.",
+    401: "Log in first.",
+    403: "This is not allowed, or the page is out of date: reload it.",
+    404: "There is no such page.",
+    405: "This address does not support this method.",
+    409: "The study is still being processed.",
+    413: "The request is too large.",
+    415: "This type of file is not accepted.",
+    429: "Too many attempts; wait a minute.",
+    503: "Too many readers; try again later.",
+}
+
+
+def add_error_handlers(app: FastAPI, renderer: PageRenderer) -> None:
+    """Register a handler for every error that a route can raise."""
+    answer = partial(_answer, renderer)
+    _add_node_errors(app, answer)
+
+    @app.exception_handler(HTTPException)
+    def http_error(request: Request, error: HTTPException) -> Response:
+        sentence = _SENTENCES.get(error.status_code, error.detail)
+        if isinstance(error, dicomweb_routes.DicomWebError):
+            sentence = error.detail
+        response = answer(request, error.status_code, sentence)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(LoginRequired)
+    def login_required(request: Request, _error: LoginRequired) -> Response:
+        if request.url.path.startswith((*_JSON_PATHS, "/metrics")) or request.method == "POST":
+            response = answer(request, 401, _SENTENCES[401])
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"/login?next={quote(request.url.path + query)}", 303)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid_request(request: Request, error: RequestValidationError) -> Response:
+        mistakes = error.errors()
+        if any(mistake["loc"][0] == "path" for mistake in mistakes):
+            return answer(request, 404, _SENTENCES[404])
+        names = ", ".join(str(mistake["loc"][-1]) for mistake in mistakes)
+        return answer(request, 400, f"The request is not valid: check {names}.")
+
+    @app.exception_handler(InvalidCursor)
+    def invalid_cursor(request: Request, _error: InvalidCursor) -> Response:
+        return answer(request, 400, "after and before must be taken from another page of this list.")
+
+    # Broad, because an error in the program must not reach the client as a traceback.
+    @app.exception_handler(Exception)
+    def unexpected_error(request: Request, error: Exception) -> Response:
+        # The log names the route and not the address: addresses of DICOMweb contain UIDs.
+        route = getattr(request.scope.get("route"), "path", "a page")
+        _LOG.error("%s failed: %s", route, type(error).__name__, exc_info=error)
+        response = answer(request, 500, "The page could not be made; see the log for the reason.")
+        response.headers.update(SECURITY_HEADERS)  # this response does not pass the middleware
+        return response
+
+
+def _add_node_errors(app: FastAPI, answer: Callable[[Request, int, str], Response]) -> None:
+    @app.exception_handler(BadInstance)
+    def bad_instance(request: Request, error: BadInstance) -> Response:
+        return answer(request, 415, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+
+    @app.exception_handler(NodeError)
+    def node_error(request: Request, error: NodeError) -> Response:
+        _LOG.error("%s", error)
+        return answer(request, 503, "The database or a file cannot be read; see the log for the reason.")
+
+
+def _answer(renderer: PageRenderer, request: Request, status: int, sentence: str) -> Response:
+    if request.url.path.startswith(_JSON_PATHS):
+        return JSONResponse(asdict(Refused(sentence)), status)
+    return renderer.render("error.html", status, heading=HTTPStatus(status).phrase, sentence=sentence)

@@ -1,0 +1,346 @@
+/** Film viewer: panes, toolbar, arrangement and heat maps of one study. */
+
+import { getRenderingCapabilities, init as initCore, RenderingEngine } from '@cornerstonejs/core';
+import {
+  addTool,
+  Enums as ToolEnums,
+  init as initTools,
+  PanTool,
+  ToolGroupManager,
+  WindowLevelTool,
+  ZoomTool,
+} from '@cornerstonejs/tools';
+import { choice, make, setOptions } from './elements';
+import { drawScale } from './heat';
+import { legend, listen } from './keys';
+import { Pane } from './pane';
+import { type Film, followed, type HeatMap, type Study } from './study';
+
+const ENGINE = 'viewer';
+const FIRST_OPACITY = 0.6; // as in the saliency pictures that are sent to the PACS
+
+const DRAGS = { window: WindowLevelTool.toolName, zoom: ZoomTool.toolName, pan: PanTool.toolName };
+type Drag = keyof typeof DRAGS;
+const { Primary, Secondary, Auxiliary, Wheel } = ToolEnums.MouseBindings;
+/** Bindings that do not depend on the function of the first button. */
+const ALWAYS = {
+  window: [],
+  zoom: [{ mouseButton: Secondary }, { mouseButton: Wheel }, { numTouchPoints: 2 }],
+  pan: [{ mouseButton: Auxiliary }],
+};
+
+type Arrangement = 'one' | 'views' | 'prior';
+
+export class FilmViewer {
+  active!: Pane;
+  opacity = FIRST_OPACITY;
+
+  private panes: Pane[] = [];
+  private arrangement: Arrangement = 'one';
+  private finding = '';
+  private lastFinding = '';
+  private method = '';
+
+  private readonly engine: RenderingEngine;
+  private readonly tools;
+  private readonly stage = make('div', { class: 'viewer-films' });
+  private readonly keys = legend();
+  private readonly buttons = new Map<string, HTMLButtonElement>();
+  private readonly center = make('input', { type: 'number', step: 'any' });
+  private readonly width = make('input', { type: 'number', step: 'any', min: 1 });
+  private readonly slider = make('input', { type: 'range', min: 0, max: 100, step: 1 });
+  private readonly findings = choice('Heat map', (value) => this.showFinding(value));
+  private readonly methods = choice('Method', (value) => this.showMethod(value));
+  private readonly onlyMethod = make('span', { class: 'viewer-method' });
+  private readonly heatBar;
+
+  constructor(
+    private readonly root: HTMLElement,
+    private study: Study,
+  ) {
+    // Without a graphics card, drawing on the CPU is much faster than WebGL in software.
+    const useCPURendering = getRenderingCapabilities().softwareRasterizer;
+    initCore({ rendering: { useCPURendering, webGlContextCount: 2 }, debug: { statsOverlay: false } });
+    initTools();
+    this.engine = new RenderingEngine(ENGINE);
+    [WindowLevelTool, ZoomTool, PanTool].forEach(addTool);
+    this.tools = ToolGroupManager.createToolGroup(ENGINE)!;
+    Object.values(DRAGS).forEach((tool) => this.tools.addTool(tool));
+
+    this.heatBar = this.makeHeatBar();
+    this.offerMaps();
+    this.applyHeat();
+    root.replaceChildren(this.toolbar(), this.stage, this.heatBar, this.keys);
+    listen(root, this);
+    // Any element of the page with this attribute shows the heat map of its finding when clicked.
+    document.addEventListener('click', ({ target }) => {
+      const named = (target as Element).closest<HTMLElement>('[data-heat-map]');
+      if (named) this.showFinding(named.dataset.heatMap!);
+    });
+  }
+
+  /** Show the first film, and give it the keyboard focus unless another element has it. */
+  async open(): Promise<void> {
+    this.drag('window');
+    this.addPane();
+    this.activate(this.panes[0]!);
+    if (document.activeElement === document.body) this.active.element.focus({ preventScroll: true });
+    await this.active.show(this.study.images[0]!);
+  }
+
+  /** Update to a newer state of the study; films on the screen keep the settings of the reader. */
+  follow(now: Study): void {
+    this.study = followed(this.study, now);
+    for (const pane of this.panes) pane.offer(this.study.images);
+    this.offerMaps();
+    this.applyHeat();
+    this.refresh();
+  }
+
+  // --- the active film ---------------------------------------------------------------
+
+  /** @param shift Shift of the centre, as a share of the width. */
+  shiftWindow(shift: number, factor: number): void {
+    const { center, width } = this.active.window;
+    this.active.window = { center: center + shift * width, width: width * factor };
+  }
+
+  invert(): void {
+    this.active.inverted = !this.active.inverted;
+  }
+
+  actualPixels(): void {
+    this.active.zoom(1 / this.active.scale);
+  }
+
+  nextFilm(): void {
+    this.showFilm(this.active, after(this.study.images, this.active.film)!);
+  }
+
+  /** Set the function of the first button, and of one finger. */
+  drag(drag: Drag): void {
+    for (const [each, tool] of Object.entries(DRAGS) as [Drag, string][]) {
+      this.tools.setToolPassive(tool, { removeAllBindings: true });
+      const bindings = [...(each === drag ? [{ mouseButton: Primary }] : []), ...ALWAYS[each]];
+      if (bindings.length) this.tools.setToolActive(tool, { bindings });
+      this.press(`drag-${each}`, each === drag);
+    }
+  }
+
+  // --- arrangement ------------------------------------------------------------------------------
+
+  /** Show one film, two views side by side, or a film beside a prior one. */
+  arrange(arrangement: Arrangement): void {
+    const second = this.second(arrangement);
+    if (arrangement !== 'one' && !second) return;
+    this.arrangement = arrangement;
+    if (!second) {
+      const closed = this.panes.splice(1);
+      this.activate(this.panes[0]!);
+      if (closed.some((pane) => pane.element.contains(document.activeElement))) this.active.element.focus();
+      closed.forEach((pane) => pane.close());
+    } else {
+      const pane = this.panes[1] ?? this.addPane();
+      this.showFilm(pane, second);
+    }
+    this.stage.dataset.films = String(this.panes.length);
+    this.activate(this.active);
+  }
+
+  private second(arrangement: Arrangement): Film | undefined {
+    const shown = this.panes[0]!.film;
+    const others = this.study.images.filter((film) => film !== shown);
+    if (arrangement === 'views') return others.find((film) => film.prior === shown.prior);
+    if (arrangement === 'one') return undefined;
+    const priors = others.filter((film) => film.prior);
+    return priors.find((film) => film.view === shown.view) ?? priors[0];
+  }
+
+  private addPane(): Pane {
+    const pane: Pane = new Pane(
+      this.engine,
+      this.tools,
+      `film-${this.panes.length}`,
+      this.study.images,
+      this.stage,
+      () => pane === this.active && this.refresh(),
+      (film) => this.showFilm(pane, film),
+    );
+    pane.element.addEventListener('focusin', () => this.activate(pane));
+    this.panes.push(pane);
+    return pane;
+  }
+
+  private activate(pane: Pane): void {
+    this.active = pane;
+    for (const each of this.panes) each.element.classList.toggle('active', each === pane && this.panes.length > 1);
+    if (pane.film) this.refresh();
+  }
+
+  private showFilm(pane: Pane, film: Film): void {
+    void pane.show(film).then(() => this.applyHeat());
+  }
+
+  fullScreen(): void {
+    void (document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen());
+  }
+
+  toggleLegend(): void {
+    this.keys.open = !this.keys.open;
+  }
+
+  // --- heat map ---------------------------------------------------------------------------------
+
+  /** Fill the lists of findings and methods; a single method is shown as text. */
+  private offerMaps(): void {
+    const { maps } = this.study;
+    if (!maps.some((map) => map.finding === this.lastFinding)) this.lastFinding = maps[0]?.finding ?? '';
+    if (!maps.some((map) => map.finding === this.finding)) this.finding = '';
+    setOptions(this.findings.list, [['', 'none'], ...new Map(maps.map(({ finding, name }) => [finding, name]))]);
+    const methods = new Set(maps.map((map) => map.method));
+    this.onlyMethod.textContent = methods.size === 1 ? [...methods].join() : '';
+    this.methods.field.hidden = methods.size < 2;
+    this.heatBar.hidden = maps.length === 0;
+  }
+
+  /** Show the heat map of a finding; none when the finding is empty or has no map. */
+  showFinding(finding: string): void {
+    const maps = this.study.maps.filter((map) => map.finding === finding);
+    this.finding = maps.length ? finding : '';
+    if (maps.length) this.lastFinding = finding;
+    setOptions(this.methods.list, [...new Set(maps.map((map) => map.method))].map((method) => [method, method]));
+    this.showMethod(maps.find((map) => map.method === this.method)?.method ?? maps[0]?.method ?? '');
+  }
+
+  showMethod(method: string): void {
+    if (method) this.method = method;
+    const maps = this.study.maps.filter((map) => map.finding === this.finding && map.method === this.method);
+    const shown = this.panes.map((pane) => pane.film?.id);
+    const elsewhere = this.study.images.find((film) => film.id === maps[0]?.image);
+    if (elsewhere && !maps.some((map) => shown.includes(map.image))) this.showFilm(this.active, elsewhere);
+    this.applyHeat();
+  }
+
+  toggleHeat(): void {
+    this.showFinding(this.finding ? '' : this.lastFinding);
+  }
+
+  nextFinding(): void {
+    const findings = [...new Set(this.study.maps.map((map) => map.finding))];
+    this.showFinding(after(findings, this.finding) ?? '');
+  }
+
+  nextMethod(): void {
+    const methods = [...this.methods.list.options].map((option) => option.value);
+    this.showMethod(after(methods, this.method) ?? '');
+  }
+
+  setOpacity(opacity: number): void {
+    this.opacity = Math.min(1, Math.max(0, opacity));
+    this.applyHeat();
+  }
+
+  private mapOf(pane: Pane): HeatMap | undefined {
+    const { finding, method } = this;
+    return this.study.maps.find(
+      (map) => map.finding === finding && map.method === method && map.image === pane.film?.id,
+    );
+  }
+
+  private applyHeat(): void {
+    for (const pane of this.panes) void pane.showHeat(this.mapOf(pane), this.opacity);
+    this.findings.list.value = this.finding;
+    this.methods.list.value = this.method;
+    this.methods.list.disabled = !this.finding;
+    this.slider.disabled = !this.finding;
+    this.slider.value = String(Math.round(100 * this.opacity));
+    this.slider.setAttribute('aria-valuetext', `${this.slider.value} %`);
+    for (const named of document.querySelectorAll<HTMLElement>('[data-heat-map]'))
+      named.setAttribute('aria-pressed', String(named.dataset.heatMap === this.finding));
+  }
+
+  // --- controls ---------------------------------------------------------------------------------
+
+  private toolbar(): HTMLElement {
+    const setWindow = () => {
+      const [center, width] = [this.center.valueAsNumber, this.width.valueAsNumber];
+      if (Number.isFinite(center) && width >= 1) this.active.window = { center, width };
+      else this.refresh();
+    };
+    for (const input of [this.center, this.width]) input.addEventListener('change', setWindow);
+    const group = (label: string, ...content: Node[]) =>
+      make('div', { class: 'viewer-group', role: 'group', 'aria-label': label }, ...content);
+    const state = { 'aria-pressed': 'false' };
+    return make(
+      'div',
+      { class: 'viewer-bar' },
+      group(
+        'Dragging changes',
+        this.button('drag-window', 'Window', () => this.drag('window'), state),
+        this.button('drag-zoom', 'Zoom', () => this.drag('zoom'), state),
+        this.button('drag-pan', 'Pan', () => this.drag('pan'), state),
+      ),
+      group(
+        'Film',
+        this.button('invert', 'Invert', () => this.invert(), state),
+        this.button('actual', 'Actual pixels', () => this.actualPixels()),
+        this.button('reset', 'Reset', () => this.active.reset()),
+      ),
+      group(
+        'Window',
+        make('label', {}, make('span', {}, 'Centre'), this.center),
+        make('label', {}, make('span', {}, 'Width'), this.width),
+      ),
+      group(
+        'Arrangement',
+        this.button('one', 'One film', () => this.arrange('one'), state),
+        this.button('views', 'Side by side', () => this.arrange('views'), state),
+        this.button('prior', 'With prior', () => this.arrange('prior'), state),
+      ),
+      this.button('full', 'Full screen', () => this.fullScreen()),
+    );
+  }
+
+  private makeHeatBar(): HTMLElement {
+    const scale = make('canvas', { class: 'viewer-scale', role: 'img', 'aria-label': 'Colours from low to high' });
+    drawScale(scale);
+    this.slider.addEventListener('input', () => this.setOpacity(this.slider.valueAsNumber / 100));
+    return make(
+      'div',
+      { class: 'viewer-bar', role: 'group', 'aria-label': 'Heat map' },
+      this.findings.field,
+      this.methods.field,
+      this.onlyMethod,
+      make('label', {}, make('span', {}, 'Opacity'), this.slider),
+      make('span', { class: 'viewer-legend' }, 'low', scale, 'high'),
+    );
+  }
+
+  private button(key: string, label: string, run: () => void, state: Record<string, string> = {}): HTMLButtonElement {
+    const button = make('button', { type: 'button', 'data-action': key, ...state }, label);
+    button.addEventListener('click', run);
+    this.buttons.set(key, button);
+    return button;
+  }
+
+  private press(key: string, pressed: boolean): void {
+    this.buttons.get(key)!.setAttribute('aria-pressed', String(pressed));
+  }
+
+  /** Update the controls to the state of the active film. */
+  private refresh(): void {
+    const { center, width } = this.active.window;
+    this.center.value = String(Math.round(center));
+    this.width.value = String(Math.round(width));
+    this.press('invert', this.active.inverted);
+    for (const each of ['one', 'views', 'prior'] as const) {
+      this.press(each, each === this.arrangement);
+      this.buttons.get(each)!.disabled = each !== 'one' && !this.second(each);
+    }
+  }
+}
+
+/** Item after `item`, and after the last one the first; undefined in an empty list. */
+function after<Item>(items: Item[], item: Item): Item | undefined {
+  return items[(items.indexOf(item) + 1) % items.length];
+}

@@ -1,0 +1,146 @@
+"""MONAI transforms of films: those that MONAI lacks, and the two chains of the preprocessing.
+
+Imported by :class:`models.processing.transforms.Preprocessing` when the first film is prepared, not before:
+importing MONAI takes seconds (:mod:`models.processing.monai_loading`), and commands that read no film must
+not pay for it.
+
+Importing this module turns MONAI's metadata tracking off for the process. The films carry no metadata, and
+a ``MetaTensor`` at each step costs more time than the arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the usual name
+from monai.data import MetaTensor, get_track_meta, set_track_meta
+from monai.transforms import (
+    Compose,
+    InvertibleTransform,
+    NormalizeIntensity,
+    RepeatChannel,
+    ScaleIntensityRange,
+    Transform,
+)
+from monai.utils import TransformBackends, convert_to_tensor
+from torch import Tensor
+
+from models.processing.transforms import resample, to_source
+
+set_track_meta(False)
+
+#: A film whose two percentiles differ by less than this is blank.
+_BLANK = 1e-6
+
+
+class SquareResize(InvertibleTransform):  # type: ignore[misc]
+    """Resize of a channel-first image to a square: area averaging downwards, bilinear upwards, per axis.
+
+    MONAI's ``Resize(mode="area")`` is the same where both sides shrink, but repeats pixels where one grows.
+    :meth:`inverse` brings an image back to its rows and columns; it needs metadata tracking.
+
+    Parameters
+    ----------
+    side
+        Side of the square, in pixels.
+    """
+
+    backend: ClassVar = [TransformBackends.TORCH]
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """Resize an image of shape (channels, rows, columns) to (channels, side, side)."""
+        image = convert_to_tensor(img, track_meta=get_track_meta())
+        square: Tensor = resample(convert_to_tensor(image, track_meta=False)[None], (self.side, self.side))[0]
+        if isinstance(image, MetaTensor):
+            square = MetaTensor(square).copy_meta_from(image)
+            self.push_transform(square, orig_size=tuple(image.shape[1:]))
+        return square
+
+    def inverse(self, data: Tensor) -> Tensor:
+        """Bring an image that this transform resized back to its original shape, bilinearly."""
+        shape = self.pop_transform(data)["orig_size"]
+        source = torch.stack([torch.from_numpy(to_source(channel, shape)) for channel in data.as_tensor()])
+        return MetaTensor(source).copy_meta_from(data)  # type: ignore[no-any-return]
+
+
+class PercentileWindow(Transform):  # type: ignore[misc]
+    """Linear scaling of an image so that two of its percentiles become 0 and 1, clipped to [0, 1].
+
+    Differs from MONAI's ``ScaleIntensityRangePercentiles`` in three points: both percentiles are found in one
+    pass, a blank image becomes zeros, and an image with a value that is not finite is refused.
+
+    Parameters
+    ----------
+    low, high
+        Percentiles, in [0, 100].
+    """
+
+    backend: ClassVar = [TransformBackends.TORCH]
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """Scale an image of any shape.
+
+        Raises
+        ------
+        ValueError
+            If a value is not finite.
+        """
+        # NumPy finds them on one thread: for so few values, torch spends its time on waking the others.
+        values = convert_to_tensor(img, track_meta=False).numpy()
+        if not np.isfinite(values).all():
+            raise ValueError("a film holds values that are not finite")
+        low, high = np.percentile(values, (self.low, self.high)).astype(np.float32)
+        if high - low < _BLANK:
+            return torch.zeros_like(img)
+        return ScaleIntensityRange(low, high, 0, 1, clip=True)(img)  # type: ignore[no-any-return]
+
+
+class AntialiasedResize(Transform):  # type: ignore[misc]
+    """Bilinear resize of a channel-first image to a square, antialiased as in Pillow.
+
+    MONAI's ``Resize(anti_aliasing=True)`` blurs with a Gaussian first and gives other values.
+
+    Parameters
+    ----------
+    side
+        Side of the square, in pixels.
+    """
+
+    backend: ClassVar = [TransformBackends.TORCH]
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """Resize an image of shape (channels, rows, columns) to (channels, side, side)."""
+        if img.shape[-2:] == (self.side, self.side):
+            return img
+        return F.interpolate(img[:, None], (self.side, self.side), mode="bilinear", antialias=True)[:, 0]
+
+
+def standardisation(grid: int, low: float, high: float) -> Compose:
+    """Build the chain for one film: (1, rows, columns) -> (1, grid, grid), float32 in [0, 1]."""
+    return Compose([SquareResize(grid), PercentileWindow(low, high)])
+
+
+def network_input(size: int, channels: int, mean: float, std: float) -> Compose:
+    """Build the chain for a batch of standardised films: (n, grid, grid) -> (n * channels, size, size).
+
+    The films stand in the place of an image's channels, so that a batch takes one pass. The channels of a
+    film follow one another in the result.
+    """
+    return Compose(
+        [
+            AntialiasedResize(size),
+            NormalizeIntensity(subtrahend=mean, divisor=std),
+            *([RepeatChannel(channels)] if channels > 1 else []),
+        ]
+    )

@@ -1,0 +1,103 @@
+"""Ablation of inference for a trained bundle: views, aggregation, size, augmentation; on ``val``.
+
+    .venv/bin/python tests/bench/inference_ablation.py BUNDLE --data FOLDER_OF_OPEN_I
+
+The films that are read, the way their scores are combined, the image size, and test-time augmentation with
+shifted copies. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.architectures.interface import Batch
+from models.bundles.predictor import Predictor
+from models.data.dataset import targets
+from models.data.readers import read_dataset
+from models.evaluation.metrics import macro_auc
+from models.labels.vocabulary import load_vocabulary
+from models.training.film_batches import CachedFilms
+
+AT_ONCE = 32
+Scores = NDArray[np.float64]
+
+
+def moved(films: Tensor) -> list[Tensor]:
+    """Film and four copies, shifted by a thirtieth of its size to each side."""
+    shift = films.shape[-1] // 30
+    padded = F.pad(films[:, None], (shift,) * 4, mode="replicate")[:, 0]
+    places = [(shift, shift), (0, shift), (2 * shift, shift), (shift, 0), (shift, 2 * shift)]
+    side = films.shape[-1]
+    return [padded[:, row : row + side, column : column + side] for row, column in places]
+
+
+@torch.inference_mode()
+def logits(predictor: Predictor, films: CachedFilms, size: int, *, copies: bool) -> Scores:
+    """Logits, one row per film."""
+    preprocessing = predictor.preprocessing.resized(size)
+    rows = []
+    for start in range(0, len(films), AT_ONCE):
+        batch = films.films[start : start + AT_ONCE].float()
+        answers = [
+            predictor.network(Batch(preprocessing.tensor(each))).logits
+            for each in (moved(batch) if copies else [batch])
+        ]
+        rows.append(torch.stack(answers).mean(dim=0))
+    return torch.cat(rows).double().numpy()
+
+
+def by_study(values: Scores, study: NDArray[np.int64], put: Callable[[Scores], Scores]) -> Scores:
+    """Rows of the films combined to one row per study."""
+    return np.stack([put(values[study == number]) for number in np.unique(study)])
+
+
+def sigmoid(values: Scores) -> Scores:
+    return np.asarray(1 / (1 + np.exp(-values)))
+
+
+def main() -> None:
+    """Run each variant and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle")
+    parser.add_argument("--data", type=Path, required=True)
+    given = parser.parse_args()
+    predictor = Predictor.load(given.bundle)
+    studies = read_dataset("openi", given.data, load_vocabulary()).split("val")
+    truth = targets(studies, tuple(label.key for label in predictor.labels))
+    films = CachedFilms(studies, predictor.preprocessing)
+    study = films.study_of.numpy()
+    view = np.array([view for each in studies for view in each.views])
+    size = predictor.preprocessing.size
+    plain = logits(predictor, films, size, copies=False)
+
+    def mean(values: Scores) -> Scores:
+        return np.asarray(sigmoid(values).mean(axis=0))
+
+    rows: list[tuple[str, Scores, NDArray[np.int64], Callable[[Scores], Scores]]] = [
+        ("mean score of all films (as served)", plain, study, mean),
+        ("mean logit of all films", plain, study, lambda values: np.asarray(values.mean(axis=0))),
+        ("highest score of all films", plain, study, lambda values: np.asarray(values.max(axis=0))),
+        ("frontal films alone", plain[view == "frontal"], study[view == "frontal"], mean),
+        ("lateral films alone", plain[view == "lateral"], study[view == "lateral"], mean),
+        ("mean of five moved copies", logits(predictor, films, size, copies=True), study, mean),
+    ]
+    grid = predictor.preprocessing.grid
+    if grid != size:
+        rows.append((f"read at {grid} pixels", logits(predictor, films, grid, copies=False), study, mean))
+    print(f"| {predictor.identity.name} {predictor.identity.version} on val | studies | macro AUC |")
+    print("|---|---|---|")
+    for name, values, of, put in rows:
+        there = truth[np.unique(of)]
+        print(f"| {name} | {len(there)} | {macro_auc(there, by_study(values, of, put)):.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

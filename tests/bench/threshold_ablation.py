@@ -1,0 +1,83 @@
+"""Ways to choose a threshold, compared on studies that it was not chosen on: halves of ``val``.
+
+    .venv/bin/python tests/bench/threshold_ablation.py BUNDLE --data FOLDER_OF_OPEN_I
+
+The calibration of the project is fitted to one half and applied to the other, and so are thresholds of the
+highest F1 alone and of a quantile alone. Prints a Markdown table of mean F1.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundles.predictor import Predictor
+from models.bundles.study_predictions import predict_studies
+from models.data.dataset import targets
+from models.data.readers import read_dataset
+from models.evaluation.metrics import f1
+from models.labels.calibration import FEWEST_POSITIVES, LabelCalibration, best_threshold, calibrate
+from models.labels.vocabulary import load_vocabulary
+
+REPEATS = 20
+QUANTILE = 0.99
+Truth = NDArray[np.bool_]
+Scores = NDArray[np.float64]
+
+
+def released(truth: Truth, scores: Scores) -> LabelCalibration:
+    """Calibration as in released bundles."""
+    table = calibrate(("label",), truth[:, None], scores[:, None], dataset="openi", split="val")
+    return table.labels["label"]
+
+
+def above(threshold: float) -> Callable[[float], bool]:
+    """Function that tells whether a score reaches a threshold."""
+    return lambda score: score >= threshold
+
+
+WAYS: dict[str, Callable[[Truth, Scores], Callable[[float], bool]]] = {
+    "highest F1": lambda truth, scores: above(best_threshold(truth, scores)),
+    f"{QUANTILE:.0%} quantile": lambda _truth, scores: above(float(np.quantile(scores, QUANTILE))),
+    "as released": lambda truth, scores: released(truth, scores).present,
+}
+
+
+def main() -> None:
+    """Fit, apply and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle")
+    parser.add_argument("--data", type=Path, required=True)
+    given = parser.parse_args()
+    predictor = Predictor.load(given.bundle)
+    studies = read_dataset("openi", given.data, load_vocabulary()).split("val")
+    truth = targets(studies, tuple(label.key for label in predictor.labels))
+    scores = np.array(
+        [[entry.score for entry in read.findings] for read in predict_studies(predictor, studies)]
+    )
+    found: dict[tuple[str, bool], list[float]] = {}
+    random = np.random.default_rng(0)
+    for _ in range(REPEATS):
+        halves = np.array_split(random.permutation(len(scores)), 2)
+        for fitted, applied in (halves, halves[::-1]):
+            for column in range(truth.shape[1]):
+                there, then = truth[fitted, column], truth[applied, column]
+                if then.sum() < 2:  # of a single study it is 0 or 1
+                    continue
+                rare = bool(there.sum() < FEWEST_POSITIVES)
+                for name, way in WAYS.items():
+                    present = way(there, scores[fitted, column])
+                    said = np.array([present(score) for score in scores[applied, column]])
+                    found.setdefault((name, rare), []).append(f1(then, said))
+    print(f"| threshold | labels with {FEWEST_POSITIVES} positives | labels with fewer |\n|---|---|---|")
+    for name in WAYS:
+        cells = (np.mean(found[name, rare]) for rare in (False, True))
+        print(f"| {name} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

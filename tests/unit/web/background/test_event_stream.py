@@ -1,0 +1,54 @@
+"""What is told to browsers, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+from dicom_node.store.states import StudyState
+from dicom_node.web.background.event_stream import EventStream
+from dicom_node.web.read_models.study_headers import StudyHeaders
+from tests.support.offline_node import OfflineNode
+
+
+def changes_of(node: OfflineNode) -> EventStream:
+    return EventStream(
+        node.index.engine, StudyHeaders(node.index.engine, node.data_dir.spool, b"k" * 32, named=False)
+    )
+
+
+async def told(stream: AsyncIterator[str], number: int) -> None:
+    """Read until a study is told."""
+    async for part in stream:
+        for line in part.splitlines():
+            if line.startswith("data: ") and number in json.loads(line[6:])["ids"]:
+                return
+
+
+def test_a_change_is_told_to_who_listens_and_to_who_listens_a_moment_later(node: OfflineNode) -> None:
+    async def scenario() -> None:
+        changes = changes_of(node)
+        early = changes.listen()
+        assert (await anext(early)).startswith("retry:")
+        changes.start(asyncio.get_running_loop())
+        node.receive(1)
+        await asyncio.wait_for(told(early, 1), 20)
+        await asyncio.wait_for(told(changes.listen(), 1), 20)
+        changes.stop()
+        assert [part async for part in early] == []
+        await early.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_each_change_of_a_study_and_of_its_deliveries_is_seen_once(node: OfflineNode) -> None:
+    changes = changes_of(node)
+    node.receive(1)
+    assert changes._changed() == [1]
+    assert changes._changed() == []
+    node.finish(2, StudyState.REPORTED)
+    assert set(changes._changed()) == {1, 2}  # the first one is complete now, too
+    node.send("pacs")
+    assert changes._changed() == [2]
+    assert changes._changed() == []
