@@ -7,6 +7,7 @@ never raise for bad content.
 from __future__ import annotations
 
 import math
+import re
 import struct
 import threading
 import warnings
@@ -64,6 +65,7 @@ class _Tolerance:
 
 
 _TOLERANCE = _Tolerance()
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[Ee][+-]?\d+)?")
 
 
 def tolerance() -> AbstractContextManager[None]:
@@ -102,8 +104,9 @@ def text(ds: Dataset, keyword: str) -> str:
 def numbers(ds: Dataset, keyword: str) -> list[float]:
     """Return the values of an element as numbers; NaN for a value that is no number."""
     found = value(ds, keyword)
-    if isinstance(found, bytes):  # an ambiguous VR, US or OW, that was not resolved
-        return [float(item) for item in np.frombuffer(found[: len(found) // 2 * 2], "<u2")]
+    if isinstance(found, bytes):  # words, of OW or of an ambiguous VR that nobody resolved
+        words = "<u2" if ds.original_encoding[1] is not False else ">u2"
+        return [float(item) for item in np.frombuffer(found[: len(found) // 2 * 2], words)]
     if found is None or isinstance(found, Sequence):
         return []
     many = found if isinstance(found, MultiValue | list | tuple) else [found]
@@ -114,6 +117,9 @@ def _number(item: Any) -> float:
     try:
         return float(item)
     except (TypeError, ValueError, OverflowError):
+        # One comma between digits is a decimal point that followed a locale; two could be anything.
+        if isinstance(item, str) and _DECIMAL_COMMA.fullmatch(item.strip(" \0")):
+            return float(item.replace(",", "."))
         return math.nan
 
 

@@ -23,6 +23,7 @@ from dicom_node.imaging import attributes
 
 FloatArray: TypeAlias = NDArray[np.float32]
 Values: TypeAlias = NDArray[np.float64]
+Mask: TypeAlias = NDArray[np.bool_]
 Cells: TypeAlias = NDArray[Any]
 """Pixel cells as unsigned integers of 8 or 16 bits."""
 
@@ -34,10 +35,16 @@ SAMPLES = 250_000
 """Number of pixels, on a regular grid, from which percentiles are computed."""
 
 _ONE_GREY = 1 / 255
+_LEAST_SHOWN = 0.2
+"""Share of the pixels that a window or VOI LUT must show between black and white to be believed."""
+_MOST_STRAY = 0.05
+"""Share of the pixels that may carry bits outside of Bits Stored before Bits Stored is thought wrong."""
+_LEAST_OUTPUT = 0.25
+"""Share of the range its descriptor states that a VOI LUT reaches when it is dim by intent."""
 _LEAST_SLOPE = 1e-6
 _STEP = 1e-6
 """Least width of a window, in values; a window of this width is a step."""
-_OVERLAY_GROUP, _OVERLAY_BIT_POSITION = 0x6000, 0x0102
+_OVERLAY_GROUP, _OVERLAY_DATA = 0x6000, 0x3000
 _DESCRIPTOR_VALUES = 3
 _WORDS = 1 << 16
 
@@ -59,7 +66,9 @@ class PixelCell:
     signed: bool
 
 
-def grey_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) -> FloatArray:
+def grey_table(
+    ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool, visible: Mask | None = None
+) -> FloatArray:
     """Return the grey of every possible pixel cell, as models see a film.
 
     Without a usable VOI LUT or window, the `PERCENTILES` of the picture become black and white. Padding
@@ -75,6 +84,8 @@ def grey_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) ->
         Shape (rows, columns), unsigned integers: the picture that the table is for.
     inverted
         True when low values are displayed bright (MONOCHROME1).
+    visible
+        Mask of the cells that count, shape (rows, columns); all of them when None.
 
     Returns
     -------
@@ -84,11 +95,17 @@ def grey_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) ->
     Raises
     ------
     NotAnalysable
-        ``blank`` when all but a few of the pixels have one value, or all are padding.
+        ``blank`` when all but a few of the pixels have one value, or all are padding; ``bad_header`` when
+        the pixels do not keep to Bits Stored.
     """
+    if _stray_share(ds, cell, cells) > _MOST_STRAY:
+        raise NotAnalysable(
+            "bad_header", f"the pixels use bits outside of the {cell.stored} that Bits Stored states"
+        )
     step = max(1, math.isqrt(cells.size // SAMPLES))
-    sample = cells[::step, ::step].ravel()
-    stored = _stored_values(ds, cell, cells)
+    sample = cells[::step, ::step]
+    sample = sample.ravel() if visible is None else sample[visible[::step, ::step]]
+    stored = _stored_values(cell, cells)
     padding = _padding(ds, stored)
     values = _modality(ds, stored)
     seen = values[sample[~padding[sample]]]
@@ -97,7 +114,7 @@ def grey_table(ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool) ->
     low, high = (float(end) for end in np.percentile(seen, PERCENTILES))
     if not high > low:
         raise NotAnalysable("blank", "the picture is blank: all but a few of its pixels have one value")
-    return _shown(_voi(ds, values, low, high), padding, inverted=inverted)
+    return _shown(_voi(ds, values, low, high, seen), padding, inverted=inverted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +150,13 @@ class VoiWindow:
 
 
 def display_table(
-    ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool, windowing: VoiWindow | None
+    ds: Dataset,
+    cell: PixelCell,
+    cells: Cells,
+    *,
+    inverted: bool,
+    windowing: VoiWindow | None,
+    film: bool = True,
 ) -> FloatArray:
     """Return the grey of every possible pixel cell, as a person sees the picture.
 
@@ -146,13 +169,15 @@ def display_table(
         As for :func:`grey_table`.
     windowing
         Window to apply; None for the one of the header.
+    film
+        True for a radiograph, whose window must show most of it.
 
     Returns
     -------
     numpy.ndarray
         As for :func:`grey_table`.
     """
-    stored = _stored_values(ds, cell, cells)
+    stored = _stored_values(cell, cells)
     padding = _padding(ds, stored)
     values = _modality(ds, stored)
     if windowing is not None:
@@ -164,7 +189,9 @@ def display_table(
     low, high = _percentiles(values[used], counts[used])
     if not high > low:
         low, high = float(values[used].min()), float(values[used].max())
-    return _shown(_voi(ds, values, low, max(high, low + 1)), padding, inverted=inverted)
+    least = _LEAST_SHOWN if film else 0.0
+    voi = _voi(ds, values, low, max(high, low + 1), values[used], counts[used], least=least)
+    return _shown(voi, padding, inverted=inverted)
 
 
 def _shown(grey: Values, padding: NDArray[np.bool_], *, inverted: bool) -> FloatArray:
@@ -188,7 +215,7 @@ class DisplayWindow:
 
 
 def full_range_table(
-    ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool
+    ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool, visible: Mask | None = None
 ) -> tuple[FloatArray, DisplayWindow]:
     """Return the grey of every possible pixel cell over the full range of the film's values, and its window.
 
@@ -197,7 +224,7 @@ def full_range_table(
 
     Parameters
     ----------
-    ds, cell, cells, inverted
+    ds, cell, cells, inverted, visible
         As for :func:`grey_table`.
 
     Returns
@@ -212,10 +239,10 @@ def full_range_table(
     NotAnalysable
         ``blank`` when all pixels have one value, or all are padding.
     """
-    stored = _stored_values(ds, cell, cells)
+    stored = _stored_values(cell, cells)
     padding = _padding(ds, stored)
     values = _modality(ds, stored)
-    counts = np.bincount(cells.ravel(), minlength=len(stored))
+    counts = np.bincount(cells.ravel() if visible is None else cells[visible], minlength=len(stored))
     used = (counts > 0) & ~padding
     if not used.any() or not (span := float(np.ptp(values[used]))) > 0:
         raise NotAnalysable("blank", "the picture is blank: its pixels have one value, or are padding")
@@ -229,7 +256,7 @@ def full_range_table(
 def _between(ds: Dataset, values: Values, used: Values, counts: NDArray[Any]) -> tuple[float, float]:
     """Return the values that the header shows as black and as white, else the picture's percentiles."""
     low, high = _percentiles(used, counts)
-    grey = _voi(ds, values, low, high if high > low else float(used.max()))
+    grey = _voi(ds, values, low, high if high > low else float(used.max()), used, counts)
     # A curve is replaced by the straight line between its ends: a display window has no other shape.
     inner = values[(grey > 0.01) & (grey < 0.99)]  # noqa: PLR2004 - a sigmoid never reaches 0 and 1
     return (float(inner.min()), float(inner.max())) if inner.size > 1 else (low, high)
@@ -244,34 +271,57 @@ def _percentiles(used: Values, counts: NDArray[Any]) -> tuple[float, float]:
     return low, high
 
 
-def _stored_values(ds: Dataset, cell: PixelCell, cells: Cells) -> Values:
-    """Return the stored value of every possible pixel cell.
+def _stored_values(cell: PixelCell, cells: Cells) -> Values:
+    """Stored value of every pixel cell that can occur; bits outside of Bits Stored are no part of it.
 
-    Cells that fit in Bits Stored are taken as they are. In others the extra bits are dropped if High Bit or
-    an embedded overlay explains them, or if sign bits are missing. If nothing explains them, Bits Stored is
-    wrong, and dropping bits would make bright pixels dark.
+    A High Bit above Bits Stored - 1 is believed only where the cells do not keep to the bits at the bottom:
+    PS3.5 8.1.1 allows no other any more, and many headers that state one do not mean it.
     """
-    unsigned = np.arange(1 << (8 * cells.dtype.itemsize), dtype=cells.dtype)
-    whole = unsigned.view(f"i{cells.dtype.itemsize}") if cell.signed else unsigned
-    low, high = int(cells.view(whole.dtype).min()), int(cells.view(whole.dtype).max())
+    unsigned = np.arange(1 << (8 * cells.dtype.itemsize), dtype=np.int64)
     half, full = 1 << (cell.stored - 1), 1 << cell.stored
-    fits = (-half <= low and high < half) if cell.signed else high < full
-    shift = cell.high_bit + 1 - cell.stored
-    unextended = cell.signed and low >= 0 and high < full
-    if fits or not (shift or unextended or _embedded_overlay(ds)):
-        return whole.astype(np.float64)
-    value = (unsigned.astype(np.int64) >> shift) & (full - 1)
+    value = (unsigned >> _shift(cell, cells)) & (full - 1)
     if cell.signed:
         value = np.where(value >= half, value - full, value)
     return value.astype(np.float64)
 
 
+def _shift(cell: PixelCell, cells: Cells) -> int:
+    """Number of bits below the stored value in its cell."""
+    low, high = _range(cell, cells)
+    half, full = 1 << (cell.stored - 1), 1 << cell.stored
+    at_bottom = (-half <= low and high < full) if cell.signed else high < full
+    return 0 if at_bottom else cell.high_bit + 1 - cell.stored
+
+
+def _range(cell: PixelCell, cells: Cells) -> tuple[int, int]:
+    """Least and greatest of the cells, taken as whole words."""
+    words = cells.view(f"{'i' if cell.signed else 'u'}{cells.dtype.itemsize}")
+    return int(words.min()), int(words.max())
+
+
+def _stray_share(ds: Dataset, cell: PixelCell, cells: Cells) -> float:
+    """Share of the pixels with bits above the stored value that nothing in the header explains.
+
+    An embedded overlay explains them (PS3.5 8.1.2, retired), and so does a High Bit: of cells with bits
+    below the value nobody can say more. Sign bits may be extended, partly extended or absent.
+    """
+    low, high = _range(cell, cells)
+    half, full = 1 << (cell.stored - 1), 1 << cell.stored
+    fits = (-half <= low and high < full) if cell.signed else high < full
+    if fits or cell.high_bit >= cell.stored or _embedded_overlay(ds):
+        return 0.0
+    stray = cells >> cell.stored != 0
+    if cell.signed:
+        whole = (1 << (8 * cells.dtype.itemsize)) - 1
+        stray &= (cells | (half - 1)) != whole  # a negative number, extended as it should be
+    return float(np.count_nonzero(stray)) / cells.size
+
+
 def _embedded_overlay(ds: Dataset) -> bool:
-    """True when an overlay plane lies in the cells' unused bits (PS3.5 8.1.2, retired)."""
-    return any(
-        tag.group & 0xFF01 == _OVERLAY_GROUP and tag.element == _OVERLAY_BIT_POSITION and bool(ds[tag].value)
-        for tag in ds.keys()  # noqa: SIM118 - iterating a Dataset would convert every element
-    )
+    """Whether an overlay plane lies in unused bits of the cells: it has no Overlay Data (PS3.5 8.1.2)."""
+    # Iterating a Dataset would convert every element.
+    groups = {tag.group for tag in ds.keys() if tag.group & 0xFF01 == _OVERLAY_GROUP}  # noqa: SIM118
+    return any((group, _OVERLAY_DATA) not in ds for group in groups)
 
 
 def _padding(ds: Dataset, stored: Values) -> NDArray[np.bool_]:
@@ -294,33 +344,58 @@ def _modality(ds: Dataset, stored: Values) -> Values:
     return stored * slope + intercept
 
 
-def _voi(ds: Dataset, values: Values, low: float, high: float) -> Values:
-    """Apply the VOI LUT, a window, or the range between `low` and `high` (PS3.3 C.11.2); grey in [0, 1].
+def _voi(
+    ds: Dataset,
+    values: Values,
+    low: float,
+    high: float,
+    used: Values,
+    counts: NDArray[Any] | None = None,
+    *,
+    least: float = _LEAST_SHOWN,
+) -> Values:
+    """VOI LUT, window, or the range in use (PS3.3 C.11.2), as grey in [0, 1].
 
-    A transform that gives `low` and `high`, the picture's percentiles, the same grey would show nothing, and
-    is ignored. The first usable one is applied.
+    The first that shows the picture is taken. One that does not is passed over: `low` and `high`, the
+    picture's percentiles, become the same grey under it, or nearly all of the pixels become black or white.
+
+    Parameters
+    ----------
+    used, counts
+        Values of the picture without its padding, and how often each occurs; once when None.
+    least
+        Share of the pixels that must become neither black nor white.
     """
     for transform in (*(lut.grey for lut in _luts(ds, "VOILUTSequence")), *_windows(ds)):
         first, last = transform(np.array([low, high]))
-        if abs(last - first) > _ONE_GREY:
+        if abs(last - first) <= _ONE_GREY:
+            continue
+        grey = transform(used)
+        between = (grey > _ONE_GREY) & (grey < 1 - _ONE_GREY)
+        if np.average(between, weights=counts) >= least:
             return transform(values)
     return (values - low) / (high - low)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lut:
-    """Lookup table (PS3.3 C.11.1.1.1): outputs for the input values from `first` on."""
+    """Lookup table (PS3.3 C.11.1.1.1): outputs of so many bits for the input values from `first` on."""
 
     first: float
     entries: Values
+    bits: int
 
     def values(self, values: Values) -> Values:
         index = np.clip(values - self.first, 0, len(self.entries) - 1).astype(np.int64)
         return self.entries[index]
 
     def grey(self, values: Values) -> Values:
-        # The bit depth of the descriptor is often wrong; the greatest entry tells the one in use.
-        return self.values(values) / ((1 << int(self.entries.max()).bit_length()) - 1)
+        # The bits that the descriptor states are often not those that the entries use. A table that leaves
+        # the upper part of its range unused is dim by intent, one that leaves nearly all of it unused is not.
+        greatest, stated = int(self.entries.max()), (1 << self.bits) - 1
+        if not _LEAST_OUTPUT * stated <= greatest <= stated:
+            stated = (1 << greatest.bit_length()) - 1
+        return self.values(values) / stated
 
 
 def _luts(ds: Dataset, keyword: str) -> Iterator[_Lut]:
@@ -329,7 +404,7 @@ def _luts(ds: Dataset, keyword: str) -> Iterator[_Lut]:
         descriptor = attributes.numbers(item, "LUTDescriptor")
         if len(descriptor) != _DESCRIPTOR_VALUES or not all(number.is_integer() for number in descriptor):
             continue
-        count, first = int(descriptor[0]) or _WORDS, descriptor[1]
+        count, first, bits = int(descriptor[0]) or _WORDS, descriptor[1], int(descriptor[2])
         data = attributes.value(item, "LUTData")
         if isinstance(data, bytes) and len(data) in (count, count + 1):
             entries = np.frombuffer(data, "u1")[:count].astype(np.float64)
@@ -339,7 +414,7 @@ def _luts(ds: Dataset, keyword: str) -> Iterator[_Lut]:
             continue
         if first + count > _WORDS:  # a signed number (US or SS, PS3.3 C.11.1.1)
             first -= _WORDS
-        yield _Lut(first, entries)
+        yield _Lut(first, entries, bits)
 
 
 def _windows(ds: Dataset) -> Iterator[Callable[[Values], Values]]:

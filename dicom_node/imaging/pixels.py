@@ -19,14 +19,17 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import NotAnalysable, StorageFailed
 from dicom_node.imaging import attributes
+from dicom_node.imaging.character_sets import correct_text
 from dicom_node.imaging.grayscale import DisplayWindow, PixelCell, full_range_table, grey_table
-from dicom_node.imaging.transfer_syntaxes import DEFLATED, NATIVE, TRANSFER_SYNTAXES
+from dicom_node.imaging.shutter import visible
+from dicom_node.imaging.transfer_syntaxes import DEFLATED, NATIVE, SEQUENTIAL_DCT, TRANSFER_SYNTAXES
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
@@ -38,6 +41,9 @@ BITS_ALLOCATED = frozenset({8, 16})
 """Bits Allocated values of a film."""
 MIN_SIDE = 64
 """Shortest side of a film, in pixels; a smaller picture is an icon."""
+
+_JPEG_START = b"\xff\xd8"
+_JPEG_MARKER, _JPEG_SCAN, _JPEG_LAST_COEFFICIENT = 0xFF, 0xDA, 63
 
 _META_GROUP, _PIXEL_GROUP = 0x0002, 0x7FE0
 _LARGE_BYTES = 1 << 20
@@ -128,14 +134,16 @@ def read_film(source: Path | Dataset, *, max_pixels: int, full_range: bool = Fal
         ds = source if isinstance(source, Dataset) else read_instance(source, pixels=True)
         frame = _frame(ds, max_pixels=max_pixels)
         cells = _decode(ds, frame)
-        window = None
+        window, seen = None, visible(ds, frame.rows, frame.columns)
         if full_range:
-            table, window = full_range_table(ds, frame.cell, cells, inverted=frame.inverted)
+            table, window = full_range_table(ds, frame.cell, cells, inverted=frame.inverted, visible=seen)
         else:
-            table = grey_table(ds, frame.cell, cells, inverted=frame.inverted)
+            table = grey_table(ds, frame.cell, cells, inverted=frame.inverted, visible=seen)
         pixels = np.empty(cells.shape, np.float32)
         # The table has an entry for each cell, so "clip" never clips; it is faster than the default mode.
         np.take(table, cells, out=pixels, mode="clip")
+        if seen is not None:
+            pixels[~seen] = 0
         return Film(pixels, without_pixels(ds), window)
 
 
@@ -224,7 +232,7 @@ def read_instance(path: Path, *, pixels: bool) -> Dataset:
     # Any bytes can be read as elements, but an instance with a picture has one of these two.
     if "SOPClassUID" not in ds and "PixelData" not in ds:
         raise NotAnalysable("undecodable", f"the file {path.name} holds no DICOM instance")
-    return ds
+    return correct_text(ds)
 
 
 def _unsupported(syntax: UID) -> NotAnalysable:
@@ -329,13 +337,33 @@ def _decode(ds: Dataset, frame: _Frame) -> NDArray[Any]:
         "bits_stored": frame.cell.stored,
         "pixel_representation": int(frame.cell.signed),
     }
-    decoded, _ = get_decoder(syntax).as_array(data.value, raw=True, **options)
+    encoded = _mended_scan(data.value) if syntax in SEQUENTIAL_DCT else data.value
+    decoded, _ = get_decoder(syntax).as_array(encoded, raw=True, **options)
     if decoded.shape != (frame.rows, frame.columns) or decoded.dtype.kind not in "iu":
         raise ValueError(f"{decoded.shape} pixels came out, not {(frame.rows, frame.columns)}")
     if not decoded.dtype.isnative:
         decoded = decoded.astype(decoded.dtype.newbyteorder("="))
     cells: NDArray[Any] = decoded.view(f"u{decoded.dtype.itemsize}")
     return cells
+
+
+def _mended_scan(value: bytes) -> bytes:
+    """Encapsulated JPEG whose scan header ends its spectral selection at 63, as a sequential scan must.
+
+    Old encoders wrote 0 there (ISO/IEC 10918-1 B.2.3, Se), which DCMTK reads and libjpeg refuses.
+    """
+    frame = bytearray(next(generate_frames(value, number_of_frames=1)))
+    at = len(_JPEG_START)
+    while at + 4 <= len(frame) and frame[at] == _JPEG_MARKER:
+        length = int.from_bytes(frame[at + 2 : at + 4], "big")
+        if frame[at + 1] == _JPEG_SCAN:
+            end = at + 2 + length - 2  # Ss and Se stand before the last byte, Ah and Al
+            if frame[end - 1 : end + 1] != b"\0\0":
+                return value
+            frame[end] = _JPEG_LAST_COEFFICIENT
+            return encapsulate([bytes(frame)])
+        at += 2 + length
+    return value
 
 
 def transfer_syntax_of(ds: Dataset) -> UID:

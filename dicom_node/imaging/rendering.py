@@ -30,6 +30,7 @@ from dicom_node.imaging.pixels import (
     transfer_syntax_of,
     without_pixels,
 )
+from dicom_node.imaging.shutter import visible
 
 RenderedFrame: TypeAlias = NDArray[np.uint8]
 """Array of shape (Rows, Columns), grey, or (Rows, Columns, 3), sRGB."""
@@ -132,8 +133,12 @@ def _grey(ds: Dataset, number: int, pixels: NDArray[Any], windowing: VoiWindow |
     cells = pixels.view(f"u{pixels.dtype.itemsize}")
     cell = pixel_cell(ds, integer(ds, "BitsAllocated"), integer(ds, "BitsStored"))
     header, inverted = _of_frame(ds, number), is_inverted(ds)
-    table = display_table(header, cell, cells, inverted=inverted, windowing=windowing)
-    return np.take((table * 255 + 0.5).astype(np.uint8), cells, mode="clip")
+    film = "MaximumFractionalValue" not in ds and integer(ds, "NumberOfFrames", 1) == 1
+    table = display_table(header, cell, cells, inverted=inverted, windowing=windowing, film=film)
+    picture = np.take((table * 255 + 0.5).astype(np.uint8), cells, mode="clip")
+    if film and (seen := visible(ds, *picture.shape)) is not None:
+        picture[~seen] = 0
+    return picture
 
 
 def _of_frame(ds: Dataset, number: int) -> Dataset:

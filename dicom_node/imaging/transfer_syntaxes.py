@@ -55,3 +55,6 @@ DEFLATED: Final = frozenset(
 )
 """Transfer syntaxes that are refused and never parsed: 300 KiB of deflated data may hold gigabytes, and
 pydicom inflates all of it at once."""
+
+SEQUENTIAL_DCT = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit})
+"""Transfer syntaxes of JPEG whose scans hold all coefficients at once (processes 1, 2 and 4)."""

@@ -37,7 +37,8 @@ _COPIED: Final = (
 _TYPE_2: Final = frozenset(_COPIED) - {"IssuerOfPatientID", "PatientAge", "StudyDescription"}
 """Present even when empty."""
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\\]+")
+# Bytes 128 to 159 of an unknown character set stay: without them the text would name another patient.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f\\]+")
 _DATE = re.compile(r"(\d{4})[.\-/]?(\d{2})[.\-/]?(\d{2})(\d{6}.*)?")
 _TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(\.\d{1,6})?\d*")
 _AGE = re.compile(r"\d{3}[DWMY]")
@@ -144,18 +145,7 @@ _REPAIRS: Final[dict[str, Callable[[str], str]]] = {
 
 def repaired(source: Dataset, keyword: str) -> str:
     """Value of a source's element as it may be written; empty when there is none that may."""
-    text = attributes.text(source, keyword)
-    if not attributes.text(source, "SpecificCharacterSet"):
-        text = _undeclared(text)
-    return _REPAIRS[keyword](text)
-
-
-def _undeclared(text: str) -> str:
-    """Undo the reading of UTF-8 as Latin-1, which is what pydicom takes bytes for that declare nothing."""
-    try:
-        return text.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return text
+    return _REPAIRS[keyword](attributes.text(source, keyword))
 
 
 def copied(source: Dataset) -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -32,7 +33,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_node.imaging.pixels import read_film
+from dicom_node.imaging.pixels import read_cells, read_film
 from dicom_node.imaging.transfer_syntaxes import ENCAPSULATED, NATIVE, TRANSFER_SYNTAXES
 from tests.support.factories import film, put, write
 
@@ -182,3 +183,15 @@ def test_a_film_is_shown_as_dcmtk_shows_it(tmp_path: Path, elements: dict[str, s
     dcmtk("dcm2pnm", *options, write(ds, tmp_path / "film.dcm"), picture)
     shown = np.asarray(Image.open(picture)).astype(np.float64)
     assert np.abs(grey(ds) * 255 - shown).max() <= 1.5
+
+
+@pytest.mark.parametrize("name", ["JPEG-lossy.dcm", "JPGExtended.dcm"])
+def test_a_scan_header_that_ends_at_coefficient_0_is_read_as_dcmtk_reads_it(
+    name: str, tmp_path: Path
+) -> None:
+    # The first of these public files has Se = 0 in its scan header, the second is its mended twin.
+    source = Path(get_testdata_file(name, download=False))
+    subprocess.run(["dcmdjpeg", source, tmp_path / "native.dcm"], check=True, capture_output=True)
+    expected = dcmread(tmp_path / "native.dcm").pixel_array.astype(np.int64)
+    found = read_cells(source, max_pixels=10**7).astype(np.int64)
+    assert np.abs(found - expected).max() <= 2

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRBigEndian
 
+from dicom_node.errors import NotAnalysable
+from dicom_node.imaging.grayscale import VoiWindow
 from dicom_node.imaging.pixels import read_film
-from tests.support.factories import chest, film, put
+from tests.support.factories import chest, film, put, write
 
 RAMP = np.tile(np.arange(4096, dtype=np.int64), (64, 1))
 """Every 12-bit value in its column."""
@@ -53,9 +58,7 @@ def test_windows_are_those_of_the_standard(function: str, center: float, width: 
 def test_the_ends_of_a_linear_window_are_where_the_standard_puts_them() -> None:
     # PS3.3 C.11.2.1.2.1, example: c = 2048, w = 4096 is the identity; c = 2048, w = 1 is a threshold.
     assert np.abs(grey(window=(2048, 4096)) - np.arange(4096) / 4095).max() < 1e-6
-    threshold = grey(window=(2048, 1))
-    assert threshold[2047] == 0
-    assert threshold[2048] == 1
+    assert VoiWindow(2048, 1).grey(np.array([2047.0, 2048.0])).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -99,9 +102,9 @@ def test_a_few_extreme_pixels_do_not_darken_the_film() -> None:
 
 @pytest.mark.parametrize(("slope", "intercept"), [("2", "-1000"), ("-1", "4095"), ("0.5", "10.5")])
 def test_rescale_comes_before_the_window(slope: str, intercept: str) -> None:
-    window = {"WindowCenter": "1000", "WindowWidth": "1500"}
+    window = {"WindowCenter": "1000", "WindowWidth": "2500"}
     rescaled = RAMP[0] * float(slope) + float(intercept)
-    expected = np.clip((rescaled - 999.5) / 1499 + 0.5, 0, 1)
+    expected = np.clip((rescaled - 999.5) / 2499 + 0.5, 0, 1)
     shown = grey(RescaleSlope=slope, RescaleIntercept=intercept, **window)
     assert np.abs(shown - expected).max() < 1e-6
 
@@ -249,11 +252,75 @@ def test_bits_of_an_embedded_overlay_are_dropped() -> None:
     assert np.array_equal(read_film(ds, max_pixels=10**7).pixels[0], grey())
 
 
-def test_values_beyond_bits_stored_do_not_wrap_round() -> None:
-    # Ten bits are stated, twelve are used: bright stays bright.
-    shown = cells(10, 9, RAMP)
-    assert (np.diff(shown) >= 0).all()
-    assert np.abs(shown - STRETCHED).max() < 1e-3
+def test_values_beyond_bits_stored_are_refused_and_never_wrap_round() -> None:
+    # Ten bits are stated, twelve are used.
+    with pytest.raises(NotAnalysable, match="bits outside of the 10") as caught:
+        cells(10, 9, RAMP)
+    assert caught.value.reason == "bad_header"
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_stray_high_bits_are_no_values(signed: bool) -> None:
+    # Seen on a CR: bit 15 set over 0.6 % of the pixels, no window, no overlay group.
+    values = RAMP - 2048 if signed else RAMP
+    stray = (np.arange(RAMP.size).reshape(RAMP.shape) % 160 == 0) << 14
+    expected = cells(12, 11, values & 0xFFFF, signed=signed)
+    assert np.array_equal(cells(12, 11, (values & 0xFFFF) ^ stray, signed=signed), expected)
+
+
+@pytest.mark.parametrize("position", [0, 12, 15, None])
+def test_an_overlay_group_without_data_is_an_embedded_overlay_whatever_its_position(
+    position: int | None,
+) -> None:
+    words = RAMP | ((RAMP % 7 == 0) << 15)
+    ds = film(pixels=words, bits=16)
+    put(ds, {"BitsStored": 12, "HighBit": 11})
+    ds.add(DataElement(0x60020010, "US", 64))
+    if position is not None:
+        ds.add(DataElement(0x60020102, "US", position))
+    assert np.array_equal(read_film(ds, max_pixels=10**7).pixels[0], grey())
+
+
+def test_cells_that_are_sign_extended_in_part_are_signed() -> None:
+    signed = np.tile(np.arange(-2048, 2048, dtype=np.int64), (64, 1))
+    words = np.where(np.arange(64)[:, None] % 2, signed & 0xFFF, signed & 0xFFFF)
+    assert np.array_equal(cells(12, 11, words, signed=True), cells(12, 11, signed & 0xFFFF, signed=True))
+
+
+def test_a_window_under_which_nearly_all_becomes_white_gives_way_to_the_next() -> None:
+    # A GE DX: values 31 to 16344, and the window of a CT.
+    assert np.abs(grey(WindowCenter="-600", WindowWidth="1600") - STRETCHED).max() < 1e-3
+    both = grey(WindowCenter=["-600", "2048"], WindowWidth=["1600", "4096"])
+    assert np.abs(both - np.arange(4096) / 4095).max() < 1e-6
+    lut = sequence(lut_item([4096, 0, 12], [0] * 200 + [4095] * 3896))
+    assert np.abs(grey(VOILUTSequence=lut, WindowCenter="2048", WindowWidth="4096") - both).max() < 1e-6
+
+
+def test_a_voi_lut_that_is_dim_by_intent_stays_dim() -> None:
+    data = [int(value) for value in np.linspace(0, 30000, 4096)]
+    shown = grey(VOILUTSequence=sequence(lut_item([4096, 0, 16], data)))
+    assert np.abs(shown - np.array(data) / 65535).max() < 1e-6
+
+
+@pytest.mark.parametrize("vr", ["OW", "US"])
+def test_a_lut_of_a_big_endian_data_set_is_read_in_its_byte_order(tmp_path: Path, vr: str) -> None:
+    entries = np.round(np.sqrt(np.arange(4096) / 4095) * 4095).astype(np.int64)
+    item = Dataset()
+    item["LUTDescriptor"] = DataElement("LUTDescriptor", "US", [4096, 0, 12])
+    data = entries.astype(">u2").tobytes() if vr == "OW" else entries.tolist()
+    item["LUTData"] = DataElement("LUTData", vr, data)
+    ds = film(pixels=RAMP, transfer_syntax=ExplicitVRBigEndian, VOILUTSequence=sequence(item))
+    shown = read_film(write(ds, tmp_path / "big.dcm"), max_pixels=10**7).pixels[0]
+    assert np.abs(shown - entries / 4095).max() < 1e-6
+
+
+def test_a_decimal_comma_is_a_decimal_point() -> None:
+    assert np.array_equal(grey(window=("2048,5", "3000,0")), grey(window=("2048.5", "3000.0")))
+
+
+@pytest.mark.parametrize("center", ["2,048,5", "2048,", ",5", "2.048,5"])
+def test_other_commas_could_mean_anything(center: str) -> None:
+    assert np.abs(grey(window=(center, "3000")) - STRETCHED).max() < 1e-3
 
 
 def test_sign_bits_that_were_not_extended_are() -> None:

@@ -89,7 +89,7 @@ def test_utf_8_that_declares_nothing_is_read_as_utf_8(tmp_path: Path) -> None:
     undeclared = tmp_path / "film.dcm"
     undeclared.write_bytes(data.replace(b"\x08\0\x05\0CS\x0a\0ISO_IR 192", b""))
     source = read_header(undeclared)
-    assert "SpecificCharacterSet" not in source
+    assert source.SpecificCharacterSet == "ISO_IR 192"
     assert header.copied(source)["PatientName"] == "Müller^Jörg"
     assert header.character_set(source, ["Müller^Jörg"]) == ["ISO_IR 192"]
 
