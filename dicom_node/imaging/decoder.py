@@ -29,9 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
-from dicom_node.imaging.grayscale import DisplayWindow, VoiWindow
+from dicom_node.imaging.grayscale import DisplayWindow
 from dicom_node.imaging.pixels import FloatArray, read_cells, read_film
 from dicom_node.imaging.rendering import RenderedFrame, render_frame
+from dicom_node.imaging.voi import VoiWindow
 
 _MESSAGE_BYTES = 1 << 16
 _START_SECONDS = 60.0

@@ -8,9 +8,7 @@ size needs one lookup for each pixel. There are three tables: :func:`grey_table`
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,12 +18,11 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import NotAnalysable
 from dicom_node.imaging import attributes
+from dicom_node.imaging.stored_values import Cells, PixelCell, Values, stored_values, stray_share
+from dicom_node.imaging.voi import VoiWindow, read_luts, read_windows
 
 FloatArray: TypeAlias = NDArray[np.float32]
-Values: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
-Cells: TypeAlias = NDArray[Any]
-"""Pixel cells as unsigned integers of 8 or 16 bits."""
 
 PERCENTILES = (0.5, 99.5)
 """Percentiles that become black and white in a film without a window: markers and collimator edges lie
@@ -39,31 +36,8 @@ _LEAST_SHOWN = 0.2
 """Share of the pixels that a window or VOI LUT must show between black and white to be believed."""
 _MOST_STRAY = 0.05
 """Share of the pixels that may carry bits outside of Bits Stored before Bits Stored is thought wrong."""
-_LEAST_OUTPUT = 0.25
-"""Share of the range its descriptor states that a VOI LUT reaches when it is dim by intent."""
 _LEAST_SLOPE = 1e-6
-_STEP = 1e-6
-"""Least width of a window, in values; a window of this width is a step."""
-_OVERLAY_GROUP, _OVERLAY_DATA = 0x6000, 0x3000
-_DESCRIPTOR_VALUES = 3
 _WORDS = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class PixelCell:
-    """Layout of a stored value in its pixel cell (PS3.5 8.1.1).
-
-    Attributes
-    ----------
-    stored, high_bit
-        Bits Stored and High Bit.
-    signed
-        True for two's complement (Pixel Representation 1).
-    """
-
-    stored: int
-    high_bit: int
-    signed: bool
 
 
 def grey_table(
@@ -98,14 +72,14 @@ def grey_table(
         ``blank`` when all but a few of the pixels have one value, or all are padding; ``bad_header`` when
         the pixels do not keep to Bits Stored.
     """
-    if _stray_share(ds, cell, cells) > _MOST_STRAY:
+    if stray_share(ds, cell, cells) > _MOST_STRAY:
         raise NotAnalysable(
             "bad_header", f"the pixels use bits outside of the {cell.stored} that Bits Stored states"
         )
     step = max(1, math.isqrt(cells.size // SAMPLES))
     sample = cells[::step, ::step]
     sample = sample.ravel() if visible is None else sample[visible[::step, ::step]]
-    stored = _stored_values(cell, cells)
+    stored = stored_values(cell, cells)
     padding = _padding(ds, stored)
     values = _modality(ds, stored)
     seen = values[sample[~padding[sample]]]
@@ -115,38 +89,6 @@ def grey_table(
     if not high > low:
         raise NotAnalysable("blank", "the picture is blank: all but a few of its pixels have one value")
     return _shown(_voi(ds, values, low, high, seen), padding, inverted=inverted)
-
-
-@dataclass(frozen=True, slots=True)
-class VoiWindow:
-    """VOI window with its function (PS3.3 C.11.2.1.2, C.11.2.1.3).
-
-    Attributes
-    ----------
-    center, width
-        Window Center and Window Width, in values after the Modality LUT.
-    function
-        VOI LUT Function.
-
-    Raises
-    ------
-    ValueError
-        When the standard does not allow such a window.
-    """
-
-    center: float
-    width: float
-    function: str = "LINEAR"
-
-    def __post_init__(self) -> None:
-        _, least = _VOI_FUNCTIONS[self.function]
-        if not (math.isfinite(self.center) and math.isfinite(self.width) and self.width >= least):
-            raise ValueError(f"{self.center} and {self.width} are no {self.function} window")
-
-    def grey(self, values: Values) -> Values:
-        """Return the greys of values, in [0, 1]."""
-        function, _ = _VOI_FUNCTIONS[self.function]
-        return function(values, self.center, self.width)
 
 
 def display_table(
@@ -177,7 +119,7 @@ def display_table(
     numpy.ndarray
         As for :func:`grey_table`.
     """
-    stored = _stored_values(cell, cells)
+    stored = stored_values(cell, cells)
     padding = _padding(ds, stored)
     values = _modality(ds, stored)
     if windowing is not None:
@@ -239,7 +181,7 @@ def full_range_table(
     NotAnalysable
         ``blank`` when all pixels have one value, or all are padding.
     """
-    stored = _stored_values(cell, cells)
+    stored = stored_values(cell, cells)
     padding = _padding(ds, stored)
     values = _modality(ds, stored)
     counts = np.bincount(cells.ravel() if visible is None else cells[visible], minlength=len(stored))
@@ -271,59 +213,6 @@ def _percentiles(used: Values, counts: NDArray[Any]) -> tuple[float, float]:
     return low, high
 
 
-def _stored_values(cell: PixelCell, cells: Cells) -> Values:
-    """Stored value of every pixel cell that can occur; bits outside of Bits Stored are no part of it.
-
-    A High Bit above Bits Stored - 1 is believed only where the cells do not keep to the bits at the bottom:
-    PS3.5 8.1.1 allows no other any more, and many headers that state one do not mean it.
-    """
-    unsigned = np.arange(1 << (8 * cells.dtype.itemsize), dtype=np.int64)
-    half, full = 1 << (cell.stored - 1), 1 << cell.stored
-    value = (unsigned >> _shift(cell, cells)) & (full - 1)
-    if cell.signed:
-        value = np.where(value >= half, value - full, value)
-    return value.astype(np.float64)
-
-
-def _shift(cell: PixelCell, cells: Cells) -> int:
-    """Number of bits below the stored value in its cell."""
-    low, high = _range(cell, cells)
-    half, full = 1 << (cell.stored - 1), 1 << cell.stored
-    at_bottom = (-half <= low and high < full) if cell.signed else high < full
-    return 0 if at_bottom else cell.high_bit + 1 - cell.stored
-
-
-def _range(cell: PixelCell, cells: Cells) -> tuple[int, int]:
-    """Least and greatest of the cells, taken as whole words."""
-    words = cells.view(f"{'i' if cell.signed else 'u'}{cells.dtype.itemsize}")
-    return int(words.min()), int(words.max())
-
-
-def _stray_share(ds: Dataset, cell: PixelCell, cells: Cells) -> float:
-    """Share of the pixels with bits above the stored value that nothing in the header explains.
-
-    An embedded overlay explains them (PS3.5 8.1.2, retired), and so does a High Bit: of cells with bits
-    below the value nobody can say more. Sign bits may be extended, partly extended or absent.
-    """
-    low, high = _range(cell, cells)
-    half, full = 1 << (cell.stored - 1), 1 << cell.stored
-    fits = (-half <= low and high < full) if cell.signed else high < full
-    if fits or cell.high_bit >= cell.stored or _embedded_overlay(ds):
-        return 0.0
-    stray = cells >> cell.stored != 0
-    if cell.signed:
-        whole = (1 << (8 * cells.dtype.itemsize)) - 1
-        stray &= (cells | (half - 1)) != whole  # a negative number, extended as it should be
-    return float(np.count_nonzero(stray)) / cells.size
-
-
-def _embedded_overlay(ds: Dataset) -> bool:
-    """Whether an overlay plane lies in unused bits of the cells: it has no Overlay Data (PS3.5 8.1.2)."""
-    # Iterating a Dataset would convert every element.
-    groups = {tag.group for tag in ds.keys() if tag.group & 0xFF01 == _OVERLAY_GROUP}  # noqa: SIM118
-    return any((group, _OVERLAY_DATA) not in ds for group in groups)
-
-
 def _padding(ds: Dataset, stored: Values) -> NDArray[np.bool_]:
     """Return a mask of the stored values that are padding (PS3.3 C.7.5.1.1.2)."""
     first = next(iter(attributes.numbers(ds, "PixelPaddingValue")), math.nan)
@@ -335,7 +224,7 @@ def _padding(ds: Dataset, stored: Values) -> NDArray[np.bool_]:
 
 def _modality(ds: Dataset, stored: Values) -> Values:
     """Apply the Modality LUT or the rescale (PS3.3 C.11.1); an absurd slope or intercept is ignored."""
-    for lut in _luts(ds, "ModalityLUTSequence"):
+    for lut in read_luts(ds, "ModalityLUTSequence"):
         return lut.values(stored)
     slope = next(iter(attributes.numbers(ds, "RescaleSlope")), 1.0)
     intercept = next(iter(attributes.numbers(ds, "RescaleIntercept")), 0.0)
@@ -366,7 +255,7 @@ def _voi(
     least
         Share of the pixels that must become neither black nor white.
     """
-    for transform in (*(lut.grey for lut in _luts(ds, "VOILUTSequence")), *_windows(ds)):
+    for transform in (*(lut.grey for lut in read_luts(ds, "VOILUTSequence")), *read_windows(ds)):
         first, last = transform(np.array([low, high]))
         if abs(last - first) <= _ONE_GREY:
             continue
@@ -375,76 +264,3 @@ def _voi(
         if np.average(between, weights=counts) >= least:
             return transform(values)
     return (values - low) / (high - low)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Lut:
-    """Lookup table (PS3.3 C.11.1.1.1): outputs of so many bits for the input values from `first` on."""
-
-    first: float
-    entries: Values
-    bits: int
-
-    def values(self, values: Values) -> Values:
-        index = np.clip(values - self.first, 0, len(self.entries) - 1).astype(np.int64)
-        return self.entries[index]
-
-    def grey(self, values: Values) -> Values:
-        # The bits that the descriptor states are often not those that the entries use. A table that leaves
-        # the upper part of its range unused is dim by intent, one that leaves nearly all of it unused is not.
-        greatest, stated = int(self.entries.max()), (1 << self.bits) - 1
-        if not _LEAST_OUTPUT * stated <= greatest <= stated:
-            stated = (1 << greatest.bit_length()) - 1
-        return self.values(values) / stated
-
-
-def _luts(ds: Dataset, keyword: str) -> Iterator[_Lut]:
-    """Yield the valid lookup tables of a sequence; those with a wrong number of entries are ignored."""
-    for item in attributes.items(ds, keyword):
-        descriptor = attributes.numbers(item, "LUTDescriptor")
-        if len(descriptor) != _DESCRIPTOR_VALUES or not all(number.is_integer() for number in descriptor):
-            continue
-        count, first, bits = int(descriptor[0]) or _WORDS, descriptor[1], int(descriptor[2])
-        data = attributes.value(item, "LUTData")
-        if isinstance(data, bytes) and len(data) in (count, count + 1):
-            entries = np.frombuffer(data, "u1")[:count].astype(np.float64)
-        else:
-            entries = np.array(attributes.numbers(item, "LUTData"))
-        if len(entries) != count or not np.isfinite(entries).all() or entries.min() < 0 or entries.max() < 1:
-            continue
-        if first + count > _WORDS:  # a signed number (US or SS, PS3.3 C.11.1.1)
-            first -= _WORDS
-        yield _Lut(first, entries, bits)
-
-
-def _windows(ds: Dataset) -> Iterator[Callable[[Values], Values]]:
-    """Yield the windows of a header that the standard allows, in order; others are ignored."""
-    name = attributes.text(ds, "VOILUTFunction").upper()
-    function = name if name in _VOI_FUNCTIONS else "LINEAR"
-    pairs = zip(attributes.numbers(ds, "WindowCenter"), attributes.numbers(ds, "WindowWidth"), strict=False)
-    for center, width in pairs:
-        with contextlib.suppress(ValueError):
-            yield VoiWindow(center, width, function).grey
-
-
-def _linear(values: Values, center: float, width: float) -> Values:
-    """Apply the function LINEAR (PS3.3 C.11.2.1.2.1)."""
-    return np.clip((values - (center - 0.5)) / max(width - 1, _STEP) + 0.5, 0, 1)
-
-
-def _linear_exact(values: Values, center: float, width: float) -> Values:
-    """Apply the function LINEAR_EXACT (PS3.3 C.11.2.1.3.2)."""
-    return np.clip((values - center) / width + 0.5, 0, 1)
-
-
-def _sigmoid(values: Values, center: float, width: float) -> Values:
-    """Apply the function SIGMOID (PS3.3 C.11.2.1.3.1)."""
-    return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
-
-
-_VOI_FUNCTIONS: dict[str, tuple[Callable[..., Values], float]] = {
-    "LINEAR": (_linear, 1.0),
-    "LINEAR_EXACT": (_linear_exact, _STEP),
-    "SIGMOID": (_sigmoid, _STEP),
-}
-"""VOI LUT Function -> its implementation, and its least Window Width."""

@@ -27,8 +27,9 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from dicom_node.errors import NotAnalysable, StorageFailed
 from dicom_node.imaging import attributes
 from dicom_node.imaging.character_sets import correct_text
-from dicom_node.imaging.grayscale import DisplayWindow, PixelCell, full_range_table, grey_table
+from dicom_node.imaging.grayscale import DisplayWindow, full_range_table, grey_table
 from dicom_node.imaging.shutter import visible
+from dicom_node.imaging.stored_values import PixelCell
 from dicom_node.imaging.transfer_syntaxes import DEFLATED, NATIVE, SEQUENTIAL_DCT, TRANSFER_SYNTAXES
 
 FloatArray: TypeAlias = NDArray[np.float32]

@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from dicom_node.errors import NotAnalysable
 from dicom_node.imaging import attributes
-from dicom_node.imaging.grayscale import VoiWindow, display_table
+from dicom_node.imaging.grayscale import display_table
 from dicom_node.imaging.pixels import (
     GRAYSCALE,
     errors_as_not_analysable,
@@ -31,6 +31,7 @@ from dicom_node.imaging.pixels import (
     without_pixels,
 )
 from dicom_node.imaging.shutter import visible
+from dicom_node.imaging.voi import VoiWindow
 
 RenderedFrame: TypeAlias = NDArray[np.uint8]
 """Array of shape (Rows, Columns), grey, or (Rows, Columns, 3), sRGB."""

@@ -27,13 +27,16 @@ from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Index
 from dicom_node.web.api import (
     admin_routes,
-    dicomweb_routes,
+    dicomweb,
     feedback_routes,
     node_routes,
+    qido_routes,
     reference_films,
+    rendered_routes,
     similar_studies,
     study_routes,
     upload_routes,
+    wado_routes,
 )
 from dicom_node.web.api.schemas import PREFIX
 from dicom_node.web.auth.access_log import AccessLog
@@ -61,7 +64,9 @@ _ROUTERS: Final = (
     similar_studies.router,
     reference_films.router,
     admin_routes.router,
-    dicomweb_routes.router,
+    qido_routes.router,
+    wado_routes.router,
+    rendered_routes.router,
     study_pages.router,
     node_pages.router,
     login.router,
@@ -197,5 +202,5 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         # Against DNS rebinding: another site could let its own name point at this host, and read the pages.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
     if settings.web.dicomweb_origins:
-        app.add_middleware(dicomweb_routes.DicomWebCors, origins=settings.web.dicomweb_origins)
+        app.add_middleware(dicomweb.DicomWebCors, origins=settings.web.dicomweb_origins)
     app.add_middleware(SecurityMiddleware, settings=settings.web, cookie=COOKIE)

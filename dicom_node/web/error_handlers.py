@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from dicom_node.errors import BadInstance, NodeError
-from dicom_node.web.api import dicomweb_routes
+from dicom_node.web.api import dicomweb
 from dicom_node.web.api.schemas import Refused
 from dicom_node.web.auth.security_middleware import SECURITY_HEADERS
 from dicom_node.web.read_models.worklist import InvalidCursor
@@ -24,7 +24,7 @@ from dicom_node.web.request_auth import LoginRequired
 from dicom_node.web.templating import PageRenderer
 
 _LOG = logging.getLogger(__name__)
-_JSON_PATHS: Final = ("/api/", f"{dicomweb_routes.PREFIX}/")
+_JSON_PATHS: Final = ("/api/", f"{dicomweb.PREFIX}/")
 """Paths whose clients are programs: their errors are JSON."""
 
 _SENTENCES: Final = {
@@ -49,7 +49,7 @@ def add_error_handlers(app: FastAPI, renderer: PageRenderer) -> None:
     @app.exception_handler(HTTPException)
     def http_error(request: Request, error: HTTPException) -> Response:
         sentence = _SENTENCES.get(error.status_code, error.detail)
-        if isinstance(error, dicomweb_routes.DicomWebError):
+        if isinstance(error, dicomweb.DicomWebError):
             sentence = error.detail
         response = answer(request, error.status_code, sentence)
         response.headers.update(error.headers or {})

@@ -35,7 +35,7 @@ set_track_meta(False)
 _BLANK = 1e-6
 
 
-class SquareResize(InvertibleTransform):  # type: ignore[misc]
+class SquareResize(InvertibleTransform):
     """Resize of a channel-first image to a square: area averaging downwards, bilinear upwards, per axis.
 
     MONAI's ``Resize(mode="area")`` is the same where both sides shrink, but repeats pixels where one grows.
@@ -64,11 +64,16 @@ class SquareResize(InvertibleTransform):  # type: ignore[misc]
     def inverse(self, data: Tensor) -> Tensor:
         """Bring an image that this transform resized back to its original shape, bilinearly."""
         shape = self.pop_transform(data)["orig_size"]
-        source = torch.stack([torch.from_numpy(to_source(channel, shape)) for channel in data.as_tensor()])
+        source = torch.stack(
+            [
+                torch.from_numpy(to_source(channel, shape))
+                for channel in convert_to_tensor(data, track_meta=False)
+            ]
+        )
         return MetaTensor(source).copy_meta_from(data)  # type: ignore[no-any-return]
 
 
-class PercentileWindow(Transform):  # type: ignore[misc]
+class PercentileWindow(Transform):
     """Linear scaling of an image so that two of its percentiles become 0 and 1, clipped to [0, 1].
 
     Differs from MONAI's ``ScaleIntensityRangePercentiles`` in three points: both percentiles are found in one
@@ -103,7 +108,7 @@ class PercentileWindow(Transform):  # type: ignore[misc]
         return ScaleIntensityRange(low, high, 0, 1, clip=True)(img)  # type: ignore[no-any-return]
 
 
-class AntialiasedResize(Transform):  # type: ignore[misc]
+class AntialiasedResize(Transform):
     """Bilinear resize of a channel-first image to a square, antialiased as in Pillow.
 
     MONAI's ``Resize(anti_aliasing=True)`` blurs with a Gaussian first and gives other values.

@@ -17,8 +17,8 @@ from typing import Final
 from PIL import Image, ImageDraw, ImageOps
 
 from dicom_node.dicomweb.server.wado import MediaRange
-from dicom_node.imaging.grayscale import VoiWindow
 from dicom_node.imaging.rendering import RenderedFrame
+from dicom_node.imaging.voi import VoiWindow
 from dicom_node.results.codes import RESEARCH_USE_ONLY
 from dicom_node.results.image.overlay import fitting
 

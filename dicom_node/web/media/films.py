@@ -23,9 +23,10 @@ from PIL import Image
 from dicom_node.config.sections import WorkerSettings
 from dicom_node.errors import NotAnalysable
 from dicom_node.imaging.decoder import Decoder
-from dicom_node.imaging.grayscale import DisplayWindow, VoiWindow
+from dicom_node.imaging.grayscale import DisplayWindow
 from dicom_node.imaging.pixels import FloatArray
 from dicom_node.imaging.rendering import RenderedFrame
+from dicom_node.imaging.voi import VoiWindow
 
 THUMBNAIL_SIDE: Final = 160
 WHITE: Final = 65535

@@ -20,8 +20,9 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import NotAnalysable
-from dicom_node.imaging.grayscale import PixelCell, grey_table
+from dicom_node.imaging.grayscale import grey_table
 from dicom_node.imaging.pixels import read_film, read_header
+from dicom_node.imaging.stored_values import PixelCell
 from dicom_node.results.codes import REFUSALS
 from tests.support.factories import encoded, film, put
 

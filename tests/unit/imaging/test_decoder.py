@@ -18,9 +18,9 @@ from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, JPEGLSLossless, R
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
 from dicom_node.imaging.decoder import Decoder
-from dicom_node.imaging.grayscale import VoiWindow
 from dicom_node.imaging.pixels import read_film
 from dicom_node.imaging.rendering import render_frame
+from dicom_node.imaging.voi import VoiWindow
 from tests.support.factories import film, put, write
 
 MAX_PIXELS = 64_000_000

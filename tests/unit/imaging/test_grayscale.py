@@ -13,8 +13,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian
 
 from dicom_node.errors import NotAnalysable
-from dicom_node.imaging.grayscale import VoiWindow
 from dicom_node.imaging.pixels import read_film
+from dicom_node.imaging.voi import VoiWindow
 from tests.support.factories import chest, film, put, write
 
 RAMP = np.tile(np.arange(4096, dtype=np.int64), (64, 1))

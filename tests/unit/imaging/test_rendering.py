@@ -16,8 +16,8 @@ from pydicom.encaps import get_frame
 from pydicom.uid import JPEGLSLossless
 
 from dicom_node.errors import NotAnalysable, StorageFailed
-from dicom_node.imaging.grayscale import VoiWindow
 from dicom_node.imaging.rendering import RenderedFrame, render_frame
+from dicom_node.imaging.voi import VoiWindow
 from tests.support.factories import film, write
 from tests.support.reports import report_of
 from tests.support.result_objects import objects_of

@@ -18,7 +18,7 @@ from dicom_node.dicomweb.server.rendered import (
     parse_rendering,
 )
 from dicom_node.dicomweb.server.wado import parse_accept
-from dicom_node.imaging.grayscale import VoiWindow
+from dicom_node.imaging.voi import VoiWindow
 
 SIDES = st.integers(1, 300)
 

@@ -1,0 +1,129 @@
+"""Lookup tables and windows of a header (PS3.3 C.11.1, C.11.2), as functions of values."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from dicom_node.imaging import attributes
+from dicom_node.imaging.stored_values import Values
+
+_LEAST_OUTPUT = 0.25
+"""Share of the range its descriptor states that a VOI LUT reaches when it is dim by intent."""
+_STEP = 1e-6
+"""Least width of a window, in values; a window of this width is a step."""
+_MOST = 1e9
+"""Greatest center and width of a window, in values; no film holds such values."""
+_DESCRIPTOR_VALUES = 3
+_WORDS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class VoiWindow:
+    """VOI window with its function (PS3.3 C.11.2.1.2, C.11.2.1.3).
+
+    Attributes
+    ----------
+    center, width
+        Window Center and Window Width, in values after the Modality LUT.
+    function
+        VOI LUT Function.
+
+    Raises
+    ------
+    ValueError
+        When the standard does not allow such a window.
+    """
+
+    center: float
+    width: float
+    function: str = "LINEAR"
+
+    def __post_init__(self) -> None:
+        _, least = _VOI_FUNCTIONS[self.function]
+        if not (abs(self.center) <= _MOST and least <= self.width <= _MOST):
+            raise ValueError(f"{self.center} and {self.width} are no {self.function} window")
+
+    def grey(self, values: Values) -> Values:
+        """Return the greys of values, in [0, 1]."""
+        function, _ = _VOI_FUNCTIONS[self.function]
+        return function(values, self.center, self.width)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lut:
+    """Lookup table (PS3.3 C.11.1.1.1): outputs of so many bits for the input values from `first` on."""
+
+    first: float
+    entries: Values
+    bits: int
+
+    def values(self, values: Values) -> Values:
+        """Return the table's outputs for values."""
+        index = np.clip(values - self.first, 0, len(self.entries) - 1).astype(np.int64)
+        return self.entries[index]
+
+    def grey(self, values: Values) -> Values:
+        """Return the table's outputs as grey, in [0, 1]."""
+        # The bits that the descriptor states are often not those that the entries use. A table that leaves
+        # the upper part of its range unused is dim by intent, one that leaves nearly all of it unused is not.
+        greatest, stated = int(self.entries.max()), (1 << self.bits) - 1
+        if not _LEAST_OUTPUT * stated <= greatest <= stated:
+            stated = (1 << greatest.bit_length()) - 1
+        return self.values(values) / stated
+
+
+def read_luts(ds: Dataset, keyword: str) -> Iterator[Lut]:
+    """Yield the valid lookup tables of a sequence; those with a wrong number of entries are ignored."""
+    for item in attributes.items(ds, keyword):
+        descriptor = attributes.numbers(item, "LUTDescriptor")
+        if len(descriptor) != _DESCRIPTOR_VALUES or not all(number.is_integer() for number in descriptor):
+            continue
+        count, first, bits = int(descriptor[0]) or _WORDS, descriptor[1], int(descriptor[2])
+        data = attributes.value(item, "LUTData")
+        if isinstance(data, bytes) and len(data) in (count, count + 1):
+            entries = np.frombuffer(data, "u1")[:count].astype(np.float64)
+        else:
+            entries = np.array(attributes.numbers(item, "LUTData"))
+        if len(entries) != count or not np.isfinite(entries).all() or entries.min() < 0 or entries.max() < 1:
+            continue
+        if first + count > _WORDS:  # a signed number (US or SS, PS3.3 C.11.1.1)
+            first -= _WORDS
+        yield Lut(first, entries, bits)
+
+
+def read_windows(ds: Dataset) -> Iterator[Callable[[Values], Values]]:
+    """Yield the windows of a header that the standard allows, in order; others are ignored."""
+    name = attributes.text(ds, "VOILUTFunction").upper()
+    function = name if name in _VOI_FUNCTIONS else "LINEAR"
+    pairs = zip(attributes.numbers(ds, "WindowCenter"), attributes.numbers(ds, "WindowWidth"), strict=False)
+    for center, width in pairs:
+        with contextlib.suppress(ValueError):
+            yield VoiWindow(center, width, function).grey
+
+
+def _linear(values: Values, center: float, width: float) -> Values:
+    """Apply the function LINEAR (PS3.3 C.11.2.1.2.1)."""
+    return np.clip((values - (center - 0.5)) / max(width - 1, _STEP) + 0.5, 0, 1)
+
+
+def _linear_exact(values: Values, center: float, width: float) -> Values:
+    """Apply the function LINEAR_EXACT (PS3.3 C.11.2.1.3.2)."""
+    return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _sigmoid(values: Values, center: float, width: float) -> Values:
+    """Apply the function SIGMOID (PS3.3 C.11.2.1.3.1)."""
+    return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
+
+
+_VOI_FUNCTIONS: dict[str, tuple[Callable[..., Values], float]] = {
+    "LINEAR": (_linear, 1.0),
+    "LINEAR_EXACT": (_linear_exact, _STEP),
+    "SIGMOID": (_sigmoid, _STEP),
+}
+"""VOI LUT Function -> its implementation, and its least Window Width."""
