@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.results.sr.findings import SERIES_NUMBER
-from dicom_node.results.sr.parser import in_force
+from dicom_node.results.sr.parser import current_report
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Index
 from dicom_node.store.states import ResultState, StudyState
@@ -138,7 +138,7 @@ def _report(client: DICOMwebClient, study: str) -> Dataset | None:
     found = client.search_for_instances(study, search_filters={"Modality": "SR"})
     places = [[entry[tag]["Value"][0] for tag in ("0020000E", "00080018")] for entry in found]
     documents = [client.retrieve_instance(study, *place) for place in places]
-    return in_force([ds for ds in documents if ds.get("SeriesNumber") == SERIES_NUMBER])
+    return current_report([ds for ds in documents if ds.get("SeriesNumber") == SERIES_NUMBER])
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from dicom_node.imaging import attributes
-from dicom_node.results.report import Finding, FloatArray, Prior, Report, SimilarCases
+from dicom_node.results.report import Finding, FloatArray, PriorComparison, Report, SimilarCases
 from dicom_node.store.analysis_records import (
     AnalysisRecord,
     FindingChangeRecord,
@@ -130,7 +130,7 @@ def _similar(found: SimilarCases) -> SimilarCasesRecord:
     )
 
 
-def _prior(prior: Prior, findings: Iterable[Finding]) -> PriorComparisonRecord:
+def _prior(prior: PriorComparison, findings: Iterable[Finding]) -> PriorComparisonRecord:
     return PriorComparisonRecord(
         study_instance_uid=prior.study_instance_uid,
         study_date=prior.study_date,

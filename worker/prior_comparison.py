@@ -14,7 +14,7 @@ a finding, and counts as no change.
 
 from __future__ import annotations
 
-from dicom_node.results.report import Change, Earlier, Presence
+from dicom_node.results.report import Change, Presence, PriorAnswer
 from models.explain.targets import NORMAL
 from models.processing.types import FindingScore
 
@@ -22,7 +22,7 @@ ODDS_RATIO = 5.0
 """Smallest ratio of the odds that counts as a change."""
 
 
-def compare_finding(now: FindingScore, then: FindingScore) -> Earlier | None:
+def compare_finding(now: FindingScore, then: FindingScore) -> PriorAnswer | None:
     """Compare one label's answers; None when it is absent in both, or is the label "normal".
 
     Parameters
@@ -32,7 +32,7 @@ def compare_finding(now: FindingScore, then: FindingScore) -> Earlier | None:
     """
     if not (now.present or then.present) or now.key == NORMAL:
         return None
-    return Earlier(
+    return PriorAnswer(
         certainty=then.probability,
         score=then.score,
         presence=Presence.PRESENT if then.present else Presence.ABSENT,

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
-from dicom_node.results import codes, structure
+from dicom_node.results import codes, content_rules
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.sr import document
 from dicom_node.store.index import Index
@@ -106,8 +106,8 @@ def _bundle(settings: Settings, report: Dataset) -> str:
     """Return the recorded bundle: the configured one, or the shipped one of its name and version."""
     texts = [
         str(item.get("TextValue"))
-        for item in structure.descendants(report)
-        if structure.name_of(item)
+        for item in content_rules.descendants(report)
+        if content_rules.name_of(item)
         in {codes.ALGORITHM_NAME.value, codes.ALGORITHM_VERSION.value, codes.ALGORITHM_PARAMETERS.value}
     ]
     weights = next((text.partition("=")[2] for text in texts if text.startswith("weights_sha256=")), "")

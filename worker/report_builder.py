@@ -12,10 +12,10 @@ from dicom_node.imaging.selection import Eligibility
 from dicom_node.results.report import (
     Algorithm,
     Code,
-    Earlier,
     Finding,
     Presence,
-    Prior,
+    PriorAnswer,
+    PriorComparison,
     Report,
     Saliency,
     SimilarCase,
@@ -61,7 +61,7 @@ def build_report(
     gate: str = "",
     text: str = "",
     similar: SimilarCases | None = None,
-    prior: Prior | None = None,
+    prior: PriorComparison | None = None,
     earlier: Mapping[str, FindingScore] | None = None,
 ) -> Report:
     """Build the report of a prediction.
@@ -164,7 +164,7 @@ def _finding(
     label: vocabulary.Label,
     heatmaps: Sequence[Heatmap],
     withheld: str,
-    earlier: Earlier | None,
+    earlier: PriorAnswer | None,
 ) -> Finding:
     return Finding(
         key=entry.key,

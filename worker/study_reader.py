@@ -23,7 +23,7 @@ from dicom_node.imaging import clinical_text
 from dicom_node.imaging.decoder import Decoder
 from dicom_node.imaging.pixels import FloatArray
 from dicom_node.imaging.selection import Eligibility
-from dicom_node.results.report import Presence, Prior, Refusal, Report, SimilarCases, Source
+from dicom_node.results.report import Presence, PriorComparison, Refusal, Report, SimilarCases, Source
 from dicom_node.results.result_set import write_results
 from dicom_node.results.sr.document import Predecessor
 from dicom_node.store.analysis_records import AnalysisRecord
@@ -286,32 +286,34 @@ class StudyReader:
         """Return the value of ``text`` among the algorithm's parameters; empty for a model without text."""
         return "" if self._predictor.text == "none" else "none" if text is None else "indication"
 
-    def _compare_prior(self, study: PriorStudy | None) -> tuple[Prior | None, dict[str, FindingScore]]:
+    def _compare_prior(
+        self, study: PriorStudy | None
+    ) -> tuple[PriorComparison | None, dict[str, FindingScore]]:
         """Return the prior and the bundle's answers to it by key, or the reason why there is none."""
         if study is None:
             return None, {}
         if study.reason:
-            return Prior(reason=study.reason), {}
+            return PriorComparison(reason=study.reason), {}
         try:
             return self._read_prior(study)
         except (ModelError, StorageFailed) as error:
             _LOG.warning("no comparison with the prior: %s", error)
-            return Prior(reason=_PRIOR_FAILED), {}
+            return PriorComparison(reason=_PRIOR_FAILED), {}
 
-    def _read_prior(self, study: PriorStudy) -> tuple[Prior, dict[str, FindingScore]]:
+    def _read_prior(self, study: PriorStudy) -> tuple[PriorComparison, dict[str, FindingScore]]:
         instances = screen_headers([path for path in study.paths if path.exists()])
         known = self._recorded_answers(study.kept, instances)
         films = [] if known else screen_films(instances, self._decoder, self._gate)
         sources = tuple(source for each in instances if (source := each.source).analysed)
         if not any(is_frontal(source) for source in sources):
-            return Prior(reason=_PRIOR_UNREADABLE), {}
+            return PriorComparison(reason=_PRIOR_UNREADABLE), {}
         if not known:
             text = self._text(sources)
             if self._predictor.text == "required" and text is None:
-                return Prior(reason=_PRIOR_UNREADABLE), {}
+                return PriorComparison(reason=_PRIOR_UNREADABLE), {}
             read = self._predictor.trace([Study(tuple(films), text)])[0]
             known = {entry.key: entry for entry in read.prediction.findings}
-        return Prior(sources), known
+        return PriorComparison(sources), known
 
     def _recorded_answers(
         self, kept: AnalysisRecord | None, instances: Sequence[ScreenedInstance]

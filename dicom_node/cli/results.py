@@ -85,13 +85,13 @@ def validate(
 
     dciodvfy of dicom3tools is run too if it is installed. Exit code 1 when something is wrong.
     """
-    from dicom_node.results.validation import dciodvfy, inspect
+    from dicom_node.results.validation import dciodvfy, inspect_file
 
     found: dict[str, list[str]] = {}
     asked = True
     for path in files:
         try:
-            found[str(path)] = inspect(path)
+            found[str(path)] = inspect_file(path)
             found[str(path)] += dciodvfy(path)
         except FileNotFoundError as error:
             if not path.exists():

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.results.report import Presence
-from dicom_node.results.sr.parser import Answer, answers, excluded_images, refusal
+from dicom_node.results.sr.parser import ParsedFinding, excluded_images, parse_findings, parse_refusal
 from dicom_node.results.uids import derived_uid
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def evaluate_through_pacs(
         by_study = {
             identifier: found
             for identifier, report in reports.items()
-            if report is not None and (found := answers(report))
+            if report is not None and (found := parse_findings(report))
         }
         answered = tuple(study for study in studies if study.identifier in by_study)
         if not answered:
@@ -146,7 +146,7 @@ def _dicom_files(studies: Sequence[LabelledStudy], root: Path, uids: Mapping[str
             )
 
 
-def _prediction(predictor: Predictor, report_answers: Sequence[Answer]) -> Prediction:
+def _prediction(predictor: Predictor, report_answers: Sequence[ParsedFinding]) -> Prediction:
     """Return the answers of a report as a prediction of the model."""
     from models.processing.types import FindingScore, Prediction
 
@@ -178,7 +178,7 @@ def _prediction(predictor: Predictor, report_answers: Sequence[Answer]) -> Predi
 
 def _delivery_counts(studies: Sequence[LabelledStudy], returned: RoundTripResult) -> dict[str, Any]:
     """Count the films and studies that were posted, received, reported, refused (by reason) and lost."""
-    refused = Counter(reason for ds in returned.reports.values() if (reason := refusal(ds)) is not None)
+    refused = Counter(reason for ds in returned.reports.values() if (reason := parse_refusal(ds)) is not None)
     return {
         "films": returned.posted,
         "films_received": returned.received,

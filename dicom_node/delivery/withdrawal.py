@@ -15,7 +15,7 @@ from dicom_node.errors import NodeError
 from dicom_node.results.document.key_objects import write_rejection
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.report import Code
-from dicom_node.results.validation import check
+from dicom_node.results.validation import check_result
 from dicom_node.store.analysis_leases import EncodedResult
 from dicom_node.store.index import Index
 from dicom_node.store.recorded_results import REJECTION_NOTE, RecordedResults
@@ -81,7 +81,7 @@ def withdraw(
         revision=recorded.revision,
         equipment=this_installation(settings),
     )
-    check(note)
+    check_result(note)
     entry = EncodedResult(
         REJECTION_NOTE, str(note.SOPInstanceUID), str(note.SOPClassUID), spool.keep(encoded(note))
     )

@@ -80,7 +80,7 @@ def stray_share(ds: Dataset, cell: PixelCell, cells: Cells) -> float:
 
 
 def _embedded_overlay(ds: Dataset) -> bool:
-    """Whether an overlay plane lies in unused bits of the cells: it has no Overlay Data (PS3.5 8.1.2)."""
+    """True when an overlay plane without Overlay Data lies in unused bits of the cells (PS3.5 8.1.2)."""
     # Iterating a Dataset would convert every element.
     groups = {tag.group for tag in ds.keys() if tag.group & 0xFF01 == _OVERLAY_GROUP}  # noqa: SIM118
     return any((group, _OVERLAY_DATA) not in ds for group in groups)

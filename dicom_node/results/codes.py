@@ -55,7 +55,7 @@ PERSON = _dcm("121006", "Person")
 PERSON_NAME = _dcm("121008", "Person Observer Name")
 PROCEDURE_REPORTED = _dcm("121058", "Procedure reported")
 IMAGING_PROCEDURE = _sct("363679005", "Imaging procedure")
-"""Of CID 100 in every edition, for a source without a Procedure Code Sequence of its own."""
+"""Procedure of CID 100, in every edition, for a source without a Procedure Code Sequence of its own."""
 
 IMAGE_LIBRARY = _dcm("111028", "Image Library")
 IMAGE_LIBRARY_GROUP = _dcm("126200", "Image Library Group")
@@ -78,7 +78,7 @@ UNCERTAINTY_BELOW = _sct("371885007", "-, range of lower measurement uncertainty
 MODEL_SCORE = _private("SCORE", "Model score")
 SOURCE_OF_MEASUREMENT = _dcm("121112", "Source of Measurement")
 SOURCE = _sct("260753009", "Source")
-"""What other writers call the source image; read it as `SOURCE_OF_MEASUREMENT`."""
+"""Name that other writers use for the source image; read as `SOURCE_OF_MEASUREMENT`."""
 IMAGE_REGION = _dcm("111030", "Image Region")
 NORMALITY = _dcm("121402", "Normality")
 
@@ -101,10 +101,10 @@ MAP_WITHHELD = _private("WITHHELD", "Heat map withheld")
 IMAGE_NOT_ANALYSED = _private("EXCLUDED", "Image not analysed")
 
 QUALITATIVE_DIFFERENCE = _dcm("111049", "Qualitative Difference")
-"""What the change of a finding is called where CID 6134 gives its values (TID 4102)."""
+"""Concept name of the change of a finding, with values of CID 6134 (TID 4102)."""
 COMPARED_WITH_PRIOR = _dcm("122140", "Comparison with Prior Study Done")
 PROCEDURE_STUDY_UID = _dcm("121018", "Procedure Study Instance UID")
-"""Of TID 1005: which study an item is about, where it is another one than the report's."""
+"""Study that an item is about, where it is another one than the report's (TID 1005)."""
 GONE = _private("GONE", "Finding no longer present")
 
 COMMENT = _dcm("121106", "Comment")
@@ -133,7 +133,7 @@ REJECTED_FOR_SAFETY = _dcm("113037", "Rejected for Patient Safety Reasons")
 DOCUMENT_TITLE_MODIFIER = _dcm("113011", "Document Title Modifier")
 KEY_OBJECT_DESCRIPTION = _dcm("113012", "Key Object Description")
 INAPPROPRIATE_PROCESSING = _dcm("111219", "Inappropriate image processing")
-"""Of CID 7011: the reason beside `REJECTED_FOR_QUALITY`."""
+"""Reason beside `REJECTED_FOR_QUALITY` (CID 7011)."""
 
 # --- images ----------------------------------------------------------------------------------------
 

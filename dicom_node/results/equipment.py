@@ -1,4 +1,4 @@
-"""Who writes the results: the General Equipment module and the device observer (PS3.3 C.7.5.1, TID 1004)."""
+"""Equipment that writes the results: General Equipment module, device observer (PS3.3 C.7.5.1, TID 1004)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Equipment:
     Attributes
     ----------
     device_uid
-        Of :func:`dicom_node.results.uids.device_uid`.
+        UID of the installation, from :func:`dicom_node.results.uids.device_uid`.
     software_version
-        Of the package.
+        Version of this package.
     manufacturer
-        Who answers for it.
+        Manufacturer, who answers for it.
     station_name
         At most 16 characters.
     """

@@ -1,4 +1,4 @@
-"""Where on a film a heat map is high, as a box."""
+"""Hot region of a heat map, as a box on the film."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be said of a study: the vocabulary that the result writers read.
+"""Report of a study: everything that the result writers turn into DICOM objects.
 
 ``worker/report.py`` fills it from a model's prediction; ``sr.py`` and ``sc.py`` write it as DICOM.
 It knows codes, references and equipment, and nothing of models.
@@ -35,7 +35,7 @@ class Code:
 
 
 class Presence(enum.Enum):
-    """Whether a finding is there (CID 240)."""
+    """Presence of a finding (CID 240)."""
 
     PRESENT = "present"
     ABSENT = "absent"
@@ -44,12 +44,12 @@ class Presence(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """Who computed it (TID 4019).
+    """Algorithm that computed an answer (TID 4019).
 
     Attributes
     ----------
     name, version
-        Of the model bundle.
+        Name and version of the model bundle.
     parameters
         Such as ``weights_sha256=...``; one text item each.
     """
@@ -68,13 +68,13 @@ class Source:
     header
         The data set without its pixel data, as received: bad values are the normal case.
     analysed
-        Whether a model read it.
+        True when a model read it.
     exclusion
         Why not, as one sentence; empty when analysed.
     reason
         The same as a key into ``codes.REFUSALS``; empty when analysed.
     view
-        What the picture shows, ``frontal`` or ``lateral``; empty when nobody looked.
+        View that the gate saw, ``frontal`` or ``lateral``; empty without a gate.
     """
 
     header: Dataset
@@ -91,12 +91,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Saliency:
-    """Where a model looked for a finding on one source image.
+    """Heat map of a finding on one source image.
 
     Attributes
     ----------
     sop_instance_uid
-        Of the source.
+        SOP Instance UID of the source.
     values
         Float32 in [0, 1], over the whole of the source; as fine as the model draws it, coarser than a film.
     method
@@ -117,7 +117,7 @@ class Saliency:
 
 
 class Change(enum.Enum):
-    """How a finding compares with the same model's answer to an earlier film."""
+    """Change of a finding since the prior, by the answers of one model to both."""
 
     NEW = "new"
     GONE = "gone"
@@ -125,8 +125,8 @@ class Change(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
-    """What the same model says of a finding on the prior.
+class PriorAnswer:
+    """Answer of the same model to the prior.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class Earlier:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prior:
+class PriorComparison:
     """The patient's previous chest film.
 
     Attributes
@@ -161,25 +161,25 @@ class Prior:
 
     @property
     def study_instance_uid(self) -> str:
-        """Of the prior; empty when there is none."""
+        """Study Instance UID of the prior; empty when there is none."""
         return attributes.text(self.sources[0].header, "StudyInstanceUID") if self.sources else ""
 
     @property
     def study_date(self) -> str:
-        """Of the prior, DA; empty when there is none."""
+        """Study Date of the prior, DA; empty when there is none."""
         return attributes.text(self.sources[0].header, "StudyDate") if self.sources else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
-    """One label's answer, absences included.
+    """Finding: the answer for one label, absences included.
 
     Attributes
     ----------
     key, name
-        Of the label: the stable key and the name shown to a person.
+        Stable key of the label, and its name for a person.
     code
-        What is looked for.
+        Code of the finding.
     site
         Finding site; None where the code implies it.
     certainty
@@ -191,13 +191,13 @@ class Finding:
     saliency
         Best first; empty for findings that are not shown.
     qualifier
-        What narrows `code`, such as calcified for a granuloma; None for most.
+        Qualifier that narrows `code`, such as calcified for a granuloma; None for most.
     withheld
         Why a heat map that was drawn is not in `saliency`, as one clause; empty otherwise.
     earlier
         The answer to the prior, for a finding that is present now or was then; None otherwise.
     interval
-        Of 95 % around `certainty`, low and high, from how well the calibration is placed; None where that is
+        95 % interval of `certainty`, low and high, from the fit of the calibration; None where that is
         not known.
     """
 
@@ -212,7 +212,7 @@ class Finding:
     saliency: tuple[Saliency, ...] = ()
     qualifier: Code | None = None
     withheld: str = ""
-    earlier: Earlier | None = None
+    earlier: PriorAnswer | None = None
     interval: tuple[float, float] | None = None
 
 
@@ -225,11 +225,11 @@ class SimilarCase:
     rank
         From 1, the most similar first.
     identifier
-        Of the case in its collection, such as ``openi:CXR1234``.
+        Identifier of the case in its collection, such as ``openi:CXR1234``.
     similarity
         Cosine similarity of the two embeddings, in [-1, 1].
     labels
-        What its reference says is present: the name shown to a person, and the code.
+        Labels of its reference that are present: the name for a person, and the code.
     report
         Findings and impression, for readers of this node; it is written into no object.
     """
@@ -247,20 +247,20 @@ class SimilarCase:
 
 @dataclass(frozen=True, slots=True)
 class SimilarCases:
-    """The cases of one reference set that look like the study, and what they say together.
+    """Similar cases of one reference set, and their agreement with the model.
 
     Attributes
     ----------
     index_name, index_digest
-        Of the searched index, and its SHA-256 in hexadecimal digits.
+        Name of the searched index, and its SHA-256 in hexadecimal digits.
     algorithm
         The encoder that computed the embeddings.
     cases
         By rank.
     agreement
-        Share of the model's answers that the cases bear out, in [0, 1].
+        Share of the model's answers with which the cases agree, in [0, 1].
     disagrees
-        Whether that is too little to pass over in silence.
+        True when the agreement is so low that a reader must be told.
     """
 
     index_name: str
@@ -279,7 +279,7 @@ class SimilarCases:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a study, or one model's part of it, was not analysed.
+    """Reason why a study, or one model's part of it, was not analysed.
 
     Attributes
     ----------
@@ -295,12 +295,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """All that is to be said of one revision of one study.
+    """Report of one revision of one study.
 
     Attributes
     ----------
     study_instance_uid
-        Of the study that every result joins.
+        UID of the study that every result joins.
     revision
         Counts up with each late image, from 1.
     created
@@ -330,7 +330,7 @@ class Report:
     normality: Presence = Presence.UNDETERMINED
     refusal: Refusal | None = None
     similar: SimilarCases | None = None
-    prior: Prior | None = None
+    prior: PriorComparison | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:

@@ -1,4 +1,4 @@
-"""All objects that are written for one report, each checked before it is handed on."""
+"""Result set: all objects that are written for one report, each validated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dicom_node.results.report import Finding, FloatArray, Report, Saliency
 from dicom_node.results.sr.document import Predecessor, SrClass
 from dicom_node.results.sr.findings import write_sr
 from dicom_node.results.sr.similar_cases import write_similar
-from dicom_node.results.validation import check
+from dicom_node.results.validation import check_result
 
 _DRAWING_THREADS: Final = 2
 _NONE: Final[Mapping[str, Predecessor]] = MappingProxyType({})
@@ -47,9 +47,9 @@ def write_results(
     objects
         Kinds, such as ``sc``; ``sr`` is always written.
     sr_class
-        Of both reports.
+        SOP Class of both structured reports.
     columns
-        Most pixels of the longer side of a panel of ``sc``.
+        Greatest length of the longer side of a panel of ``sc``, in pixels.
     predecessors
         Reports of earlier revisions, by kind (``sr``, ``similar``).
 
@@ -68,12 +68,12 @@ def write_results(
         _reports(report, pixels, equipment, objects, sr_class, columns, predecessors),
         _others(report, pixels, equipment, objects),
     ):
-        check(ds)
+        check_result(ds)
         written.append(ds)
         yield kind, ds
     if "ko" in objects:
         selection = write_kos(report, written, equipment=equipment)
-        check(selection)
+        check_result(selection)
         yield "ko", selection
 
 
@@ -86,7 +86,7 @@ def _reports(
     columns: int,
     predecessors: Mapping[str, Predecessor],
 ) -> Iterator[tuple[str, Dataset]]:
-    """Both reports and the pictures."""
+    """Write both reports and the pictures."""
 
     def picture(shown: tuple[Finding, Saliency]) -> Dataset:
         finding, saliency = shown

@@ -12,7 +12,7 @@ import uuid
 _NAMESPACE = uuid.UUID("0f6b5f0e-3d0d-5b8e-9c0f-6a0b8b3e7d21")
 
 IMPLEMENTATION_CLASS_UID = "2.25.101486346118640829043513216843573320533"
-"""Of the file meta information (PS3.10 7.1)."""
+"""Implementation Class UID of the file meta information (PS3.10 7.1)."""
 
 
 def derived_uid(*parts: object) -> str:
@@ -30,7 +30,7 @@ def device_uid(*installation: str) -> str:
     Parameters
     ----------
     installation
-        What tells this installation from others and stays when it is upgraded: AE title, station.
+        Names that tell this installation from others and survive an upgrade: AE title, station.
     """
     return derived_uid("device", *installation)
 
@@ -51,7 +51,7 @@ def instance_uid(series_instance_uid: str, kind: str, key: str, content: bytes) 
     Parameters
     ----------
     series_instance_uid
-        Of its series.
+        UID of its series.
     kind, key
         Which of the series' results.
     content

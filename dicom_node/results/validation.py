@@ -1,7 +1,7 @@
-"""What is checked of a result before it leaves, and of any file that a person asks about.
+"""Validation of results before they leave, and of any DICOM file on request.
 
 The checks are for a code that was mistyped, a value that its VR does not allow, a result that lost its
-research flag; what each class must hold together is in :mod:`dicom_node.results.structure`. A result that
+research flag; what each class must hold together is in :mod:`dicom_node.results.content_rules`. A result that
 fails one is not sent.
 """
 
@@ -25,7 +25,7 @@ from pydicom.valuerep import validate_value
 from dicom_node import MODEL_NAME
 from dicom_node.errors import EncodingFailed
 from dicom_node.imaging import attributes
-from dicom_node.results import codes, structure
+from dicom_node.results import codes, content_rules
 from dicom_node.results.sr import document
 
 _TYPE_1: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
@@ -47,7 +47,7 @@ _CHECKED_VRS: Final = frozenset(
 )
 
 
-def check(ds: Dataset) -> None:
+def check_result(ds: Dataset) -> None:
     """Check a result before it leaves.
 
     Parameters
@@ -60,31 +60,31 @@ def check(ds: Dataset) -> None:
     EncodingFailed
         Naming the first mistake.
     """
-    for mistake in mistakes(ds, ours=True):
+    for mistake in find_mistakes(ds, ours=True):
         raise EncodingFailed(f"the result {_text(ds, 'SOPInstanceUID')} is not sent: {mistake}")
 
 
-def mistakes(ds: Dataset, *, ours: bool) -> Iterator[str]:
-    """What is wrong with an object, one sentence each.
+def find_mistakes(ds: Dataset, *, ours: bool) -> Iterator[str]:
+    """Mistakes of an object, one sentence each.
 
     Parameters
     ----------
     ds
         With file meta information.
     ours
-        Whether it must also be what this software promises of its results: a class that it writes, and the
+        True to check also what this software promises of its results: a class that it writes, and the
         research flag.
     """
     everything = list(_elements(ds))
     yield from _identity(ds)
-    yield from structure.mistakes(ds)
+    yield from content_rules.broken_rules(ds)
     if ours:
         yield from _promises(ds)
     yield from _values(everything)
     yield from _coded(ds, everything)
 
 
-def inspect(path: Path) -> list[str]:
+def inspect_file(path: Path) -> list[str]:
     """Every mistake of a file, whoever wrote it; what this software wrote must keep its promises too.
 
     Raises
@@ -96,7 +96,7 @@ def inspect(path: Path) -> list[str]:
         with attributes.tolerance():
             ds = dcmread(path)
             ours = _text(ds, "ManufacturerModelName") == MODEL_NAME
-            return [*mistakes(ds, ours=ours), *_unknown_codes(ds)]
+            return [*find_mistakes(ds, ours=ours), *_unknown_codes(ds)]
     except FileNotFoundError:
         raise
     except (*attributes.MALFORMED, OSError) as error:
@@ -145,18 +145,18 @@ def _identity(ds: Dataset) -> Iterator[str]:
 
 
 def _promises(ds: Dataset) -> Iterator[str]:
-    if ds.SOPClassUID not in structure.CLASSES:
+    if ds.SOPClassUID not in content_rules.CLASSES:
         yield f"{ds.SOPClassUID.name} is no class that results have"
     if codes.RESEARCH_USE_ONLY not in _text(ds, "SeriesDescription"):
         yield f"Series Description does not say {codes.RESEARCH_USE_ONLY}"
     if _text(ds, "BurnedInAnnotation") not in ("", "NO"):
         yield "Burned In Annotation is not NO"
     if ds.SOPClassUID in document.SOP_CLASSES.values():
-        if structure.name_of(ds) != codes.IMAGING_MEASUREMENT_REPORT.value:
+        if content_rules.name_of(ds) != codes.IMAGING_MEASUREMENT_REPORT.value:
             yield "its root is not that of TID 1500"
         if (_text(ds, "PreliminaryFlag"), _text(ds, "VerificationFlag")) != ("PRELIMINARY", "UNVERIFIED"):
             yield "it is not marked PRELIMINARY and UNVERIFIED"
-        named = map(structure.name_of, structure.descendants(ds))
+        named = map(content_rules.name_of, content_rules.descendants(ds))
         if codes.INTENDED_USE_STATEMENT.value not in named:
             yield "the intended use statement is missing"
 
@@ -193,7 +193,7 @@ def _coded(ds: Dataset, everything: Iterable[DataElement]) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=1024)
 def has_check_digit(identifier: str) -> bool:
-    """Whether a SNOMED CT identifier ends in its check digit (Verhoeff's scheme, RF2 specification 5.5).
+    """True when a SNOMED CT identifier ends in its check digit (Verhoeff's scheme, RF2 specification 5.5).
 
     Computed in the dihedral group D5, whose elements 0 to 4 are rotations and 5 to 9 reflections.
     """

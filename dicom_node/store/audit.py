@@ -79,7 +79,7 @@ class Audit:
 
     @property
     def conserved(self) -> bool:
-        """Whether there is no violation: nothing was lost."""
+        """True when there is no violation: nothing was lost."""
         return not self.violations
 
 

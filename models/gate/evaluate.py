@@ -44,7 +44,7 @@ def measure_gate(
     negatives
         Sources that the gate was not fitted to; None for drawings and corners alone.
     split
-        Of the data sets.
+        Split of the data sets.
     progress
         Called with films read and films in all, for each data set.
 

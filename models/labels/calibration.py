@@ -138,7 +138,7 @@ class Calibration:
     Attributes
     ----------
     dataset, split, n_studies
-        What it was fitted to.
+        Data set, split and number of studies of the fit.
     labels
         By key, in the bundle's order.
     """

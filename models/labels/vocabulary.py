@@ -117,7 +117,7 @@ class Label:
     name
         Shown to a person.
     code
-        What is looked for.
+        Code of the finding.
     site
         Finding site; None where the code implies it.
     qualifier

@@ -103,7 +103,7 @@ class Tokenizer:
     definition
         Contents of ``tokenizer.json``; its own settings of length and padding are not used.
     layout
-        Of the bundle.
+        Text format of the bundle.
 
     Raises
     ------

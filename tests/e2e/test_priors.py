@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.results import codes
-from dicom_node.results.structure import descendants, name_of
+from dicom_node.results.content_rules import descendants, name_of
 from orthanc.harness import Orthanc
 from tests.support import factories
 from tests.support.dicom_tools import dciodvfy, storescu

@@ -24,7 +24,7 @@ from rich.progress import track
 from dicom_node.results import codes
 from dicom_node.results.document.key_objects import write_rejection
 from dicom_node.results.encoding.part10 import encoded
-from dicom_node.results.report import Presence, Prior, Refusal, Report
+from dicom_node.results.report import Presence, PriorComparison, Refusal, Report
 from dicom_node.results.result_set import write_results
 from dicom_node.results.sr.document import Predecessor
 from dicom_node.results.sr.feedback import Judgement, write_feedback
@@ -110,7 +110,9 @@ def _contents() -> dict[str, Report]:
             frontal, similar=dataclasses.replace(SIMILAR, agreement=0.1, disagrees=True)
         ),
         "compared with a prior": compared(plain, earlier),
-        "no prior": dataclasses.replace(plain, prior=Prior(reason="no earlier chest film within 1095 days")),
+        "no prior": dataclasses.replace(
+            plain, prior=PriorComparison(reason="no earlier chest film within 1095 days")
+        ),
         **{
             f"refused: {reason}": report_of(frontal, refusal=Refusal(reason, "The study was not analysed."))
             for reason in codes.REFUSALS

@@ -15,10 +15,10 @@ from dicom_node.results.report import (
     Algorithm,
     Change,
     Code,
-    Earlier,
     Finding,
     Presence,
-    Prior,
+    PriorAnswer,
+    PriorComparison,
     Refusal,
     Report,
     Saliency,
@@ -62,7 +62,7 @@ def finding(
     saliency: Sequence[Saliency] = (),
     qualifier: Code | None = None,
     withheld: str = "",
-    earlier: Earlier | None = None,
+    earlier: PriorAnswer | None = None,
 ) -> Finding:
     """Make a finding."""
     return Finding(
@@ -148,9 +148,9 @@ def report_of(
 def compared(report: Report, *films: Dataset) -> Report:
     """Add a prior to a report: one new finding, one resolved, one unchanged without calibration."""
     earlier = (
-        Earlier(0.05, 0.1, Presence.ABSENT, Change.NEW),
-        Earlier(0.9, 0.8, Presence.PRESENT, Change.GONE),
-        Earlier(None, 0.33, Presence.PRESENT, Change.UNCHANGED),
+        PriorAnswer(0.05, 0.1, Presence.ABSENT, Change.NEW),
+        PriorAnswer(0.9, 0.8, Presence.PRESENT, Change.GONE),
+        PriorAnswer(None, 0.33, Presence.PRESENT, Change.UNCHANGED),
     )
     return dataclasses.replace(
         report,
@@ -158,5 +158,5 @@ def compared(report: Report, *films: Dataset) -> Report:
             dataclasses.replace(entry, earlier=then)
             for entry, then in zip(report.findings, earlier, strict=True)
         ),
-        prior=Prior(tuple(Source(header(ds)) for ds in films)),
+        prior=PriorComparison(tuple(Source(header(ds)) for ds in films)),
     )

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from dicom_node.cli.app import app
 from dicom_node.config.sections import RetrievalSettings, WebSettings
 from dicom_node.config.settings import Settings
-from dicom_node.results.validation import inspect
+from dicom_node.results.validation import inspect_file
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.commitments import CommitmentAnswer, CommitmentOutcome, StorageCommitments
@@ -146,7 +146,7 @@ def test_every_result_can_be_read_and_is_valid(node: EarlierNode) -> None:
     assert len(files) >= 20
     assert {dcmread(file).Modality for file in files} >= {"SR", "OT", "DOC", "KO", "SEG", "PR"}
     for file in files:
-        assert inspect(file) == [], file
+        assert inspect_file(file) == [], file
 
 
 def test_a_request_for_commitment_that_was_in_flight_is_answered(node: EarlierNode, index: Index) -> None:

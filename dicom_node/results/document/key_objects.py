@@ -1,4 +1,4 @@
-"""Key Object Selections: what belongs to a research result, and what is withdrawn (PS3.3 A.35.4, TID 2010).
+"""Key Object Selections of a result set, and of withdrawn results (PS3.3 A.35.4, TID 2010).
 
 A selection is titled For Research. A rejection note is what IHE's Imaging Object Change Management (RAD TF-1
 34) calls one: a PACS that knows the profile hides what it names.
@@ -41,14 +41,14 @@ def write_kos(report: Report, results: Sequence[Dataset], *, equipment: Equipmen
     Parameters
     ----------
     results
-        What else was written for the report.
+        Other objects written for the report.
 
     Raises
     ------
     EncodingFailed
         When a value cannot be written.
     """
-    ds = composite.begin(
+    ds = composite.begin_result(
         report,
         equipment,
         kind="ko",
@@ -58,14 +58,16 @@ def write_kos(report: Report, results: Sequence[Dataset], *, equipment: Equipmen
         series_description=SERIES_DESCRIPTION,
         instance_number=1,
     )
-    films = [content_items.image(CONTAINS, None, item) for _, item in document.analysed(report.sources)]
+    films = [
+        content_items.image(CONTAINS, None, item) for _, item in document.analysed_sources(report.sources)
+    ]
     put(
         ds,
         ReferencedPerformedProcedureStepSequence=[],
         CurrentRequestedProcedureEvidenceSequence=document.source_evidence(report, results),
     )
     ds.update(_tree(codes.FOR_RESEARCH, codes.INTENDED_USE, [*films, *map(_selected, results)], equipment))
-    return composite.finish(ds, report, kind="ko", key="")
+    return composite.finish_result(ds, report, kind="ko", key="")
 
 
 def write_rejection(
@@ -90,7 +92,7 @@ def write_rejection(
     created
         When they were withdrawn; aware.
     revision
-        Of the study.
+        Revision of the study.
 
     Raises
     ------
@@ -99,7 +101,7 @@ def write_rejection(
     """
     first = results[0]
     study = str(first.StudyInstanceUID)
-    ds = composite.begin_from(
+    ds = composite.begin_from_header(
         first,
         equipment,
         study_instance_uid=study,
@@ -114,10 +116,10 @@ def write_rejection(
     put(
         ds,
         ReferencedPerformedProcedureStepSequence=[],
-        CurrentRequestedProcedureEvidenceSequence=document.evidence(map(document.entry, results)),
+        CurrentRequestedProcedureEvidenceSequence=document.evidence(map(document.evidence_entry, results)),
     )
     ds.update(_tree(title, reason, list(map(_selected, results)), equipment))
-    return composite.finish_from(first, ds, kind="rejection", key="")
+    return composite.finish_from_header(first, ds, kind="rejection", key="")
 
 
 def _tree(title: Code, description: str, selected: list[Dataset], equipment: Equipment) -> Dataset:
@@ -125,7 +127,7 @@ def _tree(title: Code, description: str, selected: list[Dataset], equipment: Equ
     children = [
         *_modifiers(title),
         content_items.code(HAS_CONCEPT_MOD, codes.LANGUAGE, codes.ENGLISH),
-        *document.device(equipment),
+        *document.device_observer(equipment),
         content_items.text(CONTAINS, codes.KEY_OBJECT_DESCRIPTION, description),
         *selected,
     ]

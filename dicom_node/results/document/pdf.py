@@ -32,7 +32,7 @@ def write_pdf(report: Report, pixels: Mapping[str, FloatArray], *, equipment: Eq
     EncodingFailed
         When a value cannot be written.
     """
-    ds = composite.begin(
+    ds = composite.begin_result(
         report,
         equipment,
         kind="pdf",
@@ -59,4 +59,4 @@ def write_pdf(report: Report, pixels: Mapping[str, FloatArray], *, equipment: Eq
     )
     if sources:
         put(ds, SourceInstanceSequence=sources)
-    return composite.finish(ds, report, kind="pdf", key="")
+    return composite.finish_result(ds, report, kind="pdf", key="")

@@ -1,4 +1,4 @@
-"""The pages that say a report to a person whose viewer shows no structured reports."""
+"""Summary pages of a report, for viewers that show no structured reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dicom_node.results.report import (
     Finding,
     FloatArray,
     Presence,
-    Prior,
+    PriorComparison,
     Report,
     Saliency,
     SimilarCases,
@@ -217,7 +217,7 @@ _CHANGES: Final = {
 }
 
 
-def _comparison(prior: Prior, findings: Sequence[Finding]) -> str:
+def _comparison(prior: PriorComparison, findings: Sequence[Finding]) -> str:
     """One line; without the date of the prior, which could tell who the patient is."""
     if prior.reason:
         return f"Prior: not available: {prior.reason}."

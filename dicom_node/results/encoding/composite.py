@@ -1,4 +1,4 @@
-"""What every result has: patient, study, series, equipment and SOP Common modules (PS3.3 C.7, C.12)."""
+"""Composite modules of every result: patient, study, series, equipment, SOP Common (PS3.3 C.7, C.12)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lead_source(sources: Sequence[Source]) -> Source:
     return next((source for source in sources if source.analysed), sources[0])
 
 
-def begin(
+def begin_result(
     report: Report,
     equipment: Equipment,
     *,
@@ -48,10 +48,10 @@ def begin(
     Parameters
     ----------
     kind
-        Of the result (``sr``, ``sc``): a series of its own.
+        Kind of the result (``sr``, ``sc``); each kind has a series of its own.
     """
     model = report.algorithm.name if report.algorithm else ""
-    return begin_from(
+    return begin_from_header(
         lead_source(report.sources).header,
         equipment,
         study_instance_uid=report.study_instance_uid,
@@ -65,7 +65,7 @@ def begin(
     )
 
 
-def begin_from(
+def begin_from_header(
     source: Dataset,
     equipment: Equipment,
     *,
@@ -78,7 +78,7 @@ def begin_from(
     series_description: str,
     instance_number: int,
 ) -> Dataset:
-    """Begin an object as :func:`begin` does, with patient and study taken from any header."""
+    """Begin an object as :func:`begin_result` does, with patient and study taken from any header."""
     local, offset = header.local_time(created, source)
     day, moment = local.strftime("%Y%m%d"), local.strftime("%H%M%S.%f")
     ds = dataset(
@@ -108,7 +108,7 @@ def begin_from(
     return ds
 
 
-def finish(ds: Dataset, report: Report, *, kind: str, key: str) -> Dataset:
+def finish_result(ds: Dataset, report: Report, *, kind: str, key: str) -> Dataset:
     """Choose the character set, name the content by its hash, add the file meta information.
 
     Raises
@@ -116,11 +116,11 @@ def finish(ds: Dataset, report: Report, *, kind: str, key: str) -> Dataset:
     EncodingFailed
         When a value cannot be written.
     """
-    return finish_from(lead_source(report.sources).header, ds, kind=kind, key=key)
+    return finish_from_header(lead_source(report.sources).header, ds, kind=kind, key=key)
 
 
-def finish_from(source: Dataset, ds: Dataset, *, kind: str, key: str) -> Dataset:
-    """Finish an object as :func:`finish` does, with the character set of any header."""
+def finish_from_header(source: Dataset, ds: Dataset, *, kind: str, key: str) -> Dataset:
+    """Finish an object as :func:`finish_result` does, with the character set of any header."""
     terms = header.character_set(source, texts(ds))
     if terms:
         put(ds, SpecificCharacterSet=terms if len(terms) > 1 else terms[0])
@@ -147,7 +147,7 @@ def orientation(source: Dataset) -> list[str]:
 
 
 def position(source: Source) -> str:
-    """Where a person finds a source in its study, such as ``series 1, image 2``."""
+    """Position of a source in its study, for a person, such as ``series 1, image 2``."""
     parts = {"series": "SeriesNumber", "image": "InstanceNumber"}
     found = {name: attributes.text(source.header, keyword) for name, keyword in parts.items()}
     return ", ".join(f"{name} {number}" for name, number in found.items() if number.isdigit()) or "image"

@@ -1,4 +1,4 @@
-"""What a result takes over from its source: patient, study and character set, repaired or dropped.
+"""Attributes that a result copies from its source: patient, study, character set; repaired or left out.
 
 A bad value in a source header is the normal case, and passing it on would make a bad object of ours. A
 value whose repair is certain is repaired; an identifier or a date that would have to be guessed is left

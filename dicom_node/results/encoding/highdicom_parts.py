@@ -97,7 +97,7 @@ def adopt(ds: Dataset, written: Dataset) -> Dataset:
     Parameters
     ----------
     ds
-        Object as :func:`dicom_node.results.encoding.composite.begin` begins one; its elements stay.
+        Object as :func:`dicom_node.results.encoding.composite.begin_result` begins one; its elements stay.
     written
         The same object by highdicom.
     """

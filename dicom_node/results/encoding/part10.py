@@ -1,4 +1,4 @@
-"""Data sets from keywords, and bytes from data sets."""
+"""Encoding of data sets: elements by keyword, Part 10 bytes (PS3.10 7)."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def written(text: str, encodings: list[str]) -> bytes:
     Parameters
     ----------
     encodings
-        Of Python, from :func:`pydicom.charset.convert_encodings`.
+        Names of Python codecs, from :func:`pydicom.charset.convert_encodings`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the images of heat maps share: frames of one film each, and how they say what they were made from.
+"""Multi-frame images of heat maps: their films, pixels, dimensions and references to the source.
 
 PS3.3 C.7.6.16 (Multi-frame Functional Groups), C.7.6.17 (Multi-frame Dimension), C.12.2.
 """
@@ -30,7 +30,7 @@ class FilmMaps:
     Attributes
     ----------
     number
-        Of the film among those that have maps, from 1.
+        Number of the film among those that have maps, from 1.
     maps
         One for each finding.
     """

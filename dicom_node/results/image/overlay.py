@@ -17,7 +17,7 @@ LEAST_SIDE: Final = 512
 """Smaller films are enlarged to this, so that the banner can be read."""
 
 _OPACITY: Final = 0.6
-"""Of the heat map where it is highest; where it is 0 the film shows through."""
+"""Opacity of the heat map where it is highest; where it is 0 the film shows through."""
 _BAR_STEPS: Final = 256
 _DIM, _GROUND = (170, 170, 170), (16, 16, 16)
 _WARNING: Final = (255, 196, 0)
@@ -80,7 +80,7 @@ def draw(
     pixels
         Shape (rows, columns), in [0, 1].
     heat
-        Of any shape, in [0, 1]; it covers the whole film.
+        Heat map of any shape, in [0, 1]; it covers the whole film.
     banner
         Says that it is for research, and of what.
     caption
@@ -88,7 +88,7 @@ def draw(
     longer_side
         Most rows or columns of each panel.
     map_alone
-        Whether a panel of the map without the film stands between the two.
+        True to put a panel of the map without the film between the two.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Where a model looked, as a Parametric Map of the film (PS3.3 A.75, C.8.32).
+"""Parametric Map: heat maps of a film as frames of numbers (PS3.3 A.75, C.8.32).
 
 A Parametric Map must have a Frame of Reference and a projection has none. Each film gets one of its own, in
 which the image plane passes through the origin along Patient Orientation: frames of one film lie upon each
@@ -46,14 +46,14 @@ def write_pm(report: Report, film: FilmMaps, *, equipment: Equipment) -> Dataset
     Parameters
     ----------
     film
-        Of :func:`dicom_node.results.image.multiframe.film_maps`.
+        Film and its maps, from :func:`dicom_node.results.image.multiframe.film_maps`.
 
     Raises
     ------
     EncodingFailed
         When a value cannot be written.
     """
-    ds = composite.begin(
+    ds = composite.begin_result(
         report,
         equipment,
         kind="pm",
@@ -94,7 +94,7 @@ def write_pm(report: Report, film: FilmMaps, *, equipment: Equipment) -> Dataset
             for number, (finding, _) in enumerate(film.maps, 1)
         ],
     )
-    return composite.finish(ds, report, kind="pm", key=film.source.sop_instance_uid)
+    return composite.finish_result(ds, report, kind="pm", key=film.source.sop_instance_uid)
 
 
 def _shared(film: FilmMaps) -> Dataset:

@@ -1,4 +1,4 @@
-"""Boxes around where a model looked, as a Grayscale Softcopy Presentation State (PS3.3 A.33.1, C.10.5).
+"""Grayscale Softcopy Presentation State: boxes around the hot regions of a film (PS3.3 A.33.1, C.10.5).
 
 highdicom writes it.
 """
@@ -34,7 +34,7 @@ def write_gsps(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datas
     Parameters
     ----------
     film
-        Of :func:`dicom_node.results.image.multiframe.film_maps`.
+        Film and its maps, from :func:`dicom_node.results.image.multiframe.film_maps`.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def write_gsps(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datas
         GrayscaleSoftcopyPresentationState,
     )
 
-    ds = composite.begin(
+    ds = composite.begin_result(
         report,
         equipment,
         kind="pr",
@@ -99,7 +99,7 @@ def write_gsps(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datas
         ContentCreatorName="",
     )
     highdicom_parts.adopt(ds, written)
-    return composite.finish(ds, report, kind="pr", key=film.source.sop_instance_uid)
+    return composite.finish_result(ds, report, kind="pr", key=film.source.sop_instance_uid)
 
 
 _Box = tuple[float, float, float, float]

@@ -1,4 +1,4 @@
-"""Where a model looked, as a Secondary Capture of film and heat map side by side (PS3.3 A.8.1, C.8.6)."""
+"""Secondary Capture: film and heat map side by side (PS3.3 A.8.1, C.8.6). highdicom writes it."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def write_sc(
     Parameters
     ----------
     report
-        That the finding is in.
+        Report that holds the finding.
     finding
-        What was looked for.
+        Finding that the map is of.
     saliency
-        One of the finding's.
+        One of the heat maps of the finding.
     pixels
-        Of the saliency's source: shape (Rows, Columns), float32 in [0, 1], lungs dark.
+        Film that the map lies on: shape (Rows, Columns), float32 in [0, 1], lungs dark.
     equipment
-        Who writes it.
+        Equipment named as the writer.
     columns
         Most pixels of a panel's longer side.
 
@@ -64,7 +64,7 @@ def write_sc(
     source = report.source(saliency.sop_instance_uid)
     if source is None or report.algorithm is None:
         raise EncodingFailed(f"the heat map of {finding.key} does not belong to a film of this report")
-    ds = composite.begin(
+    ds = composite.begin_result(
         report,
         equipment,
         kind="sc",
@@ -112,7 +112,7 @@ def write_sc(
         **highdicom_parts.identity(ds),
     )
     highdicom_parts.adopt(ds, written)
-    return composite.finish(ds, report, kind="sc", key=f"{finding.key}/{saliency.sop_instance_uid}")
+    return composite.finish_result(ds, report, kind="sc", key=f"{finding.key}/{saliency.sop_instance_uid}")
 
 
 def _number(report: Report, saliency: Saliency) -> int:

@@ -1,4 +1,4 @@
-"""Where a model looked, as a fractional Segmentation in the geometry of the film (PS3.3 A.51, C.8.20).
+"""Segmentation: heat maps of a film as fractional segments on its matrix (PS3.3 A.51, C.8.20).
 
 A film has no Frame of Reference, so the segments refer to it by Derivation Image and lie on its matrix. What
 is filed under Segmentation Fractional Type PROBABILITY is a heat map between 0 and 1, and no probability
@@ -44,7 +44,7 @@ def write_seg(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datase
     """
     from highdicom.seg import Segmentation  # noqa: PLC0415 - see highdicom_parts
 
-    ds = composite.begin(
+    ds = composite.begin_result(
         report,
         equipment,
         kind="seg",
@@ -81,7 +81,7 @@ def write_seg(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datase
         for derivation in frame.DerivationImageSequence:
             put(derivation, DerivationCodeSequence=[code_item(codes.GRADIENT_CLASS_ACTIVATION)])
     multiframe.put_lossiness(ds, film.source)
-    return composite.finish(ds, report, kind="seg", key=film.source.sop_instance_uid)
+    return composite.finish_result(ds, report, kind="seg", key=film.source.sop_instance_uid)
 
 
 def _segments(report: Report, film: FilmMaps) -> list[Dataset]:

@@ -99,7 +99,7 @@ def polyline(relation: str, name: Code, points: Iterable[float], source: Dataset
         Column and row of each vertex in turn, 0\\0 being the top left corner of the top left pixel
         (PS3.3 C.18.6.1.1); closed when the last is the first.
     source
-        Of :func:`reference`: the image.
+        Reference to the image, from :func:`reference`.
     """
     selected = image(SELECTED_FROM, None, source)
     return _item(relation, "SCOORD", name, [selected], GraphicData=list(points), GraphicType="POLYLINE")

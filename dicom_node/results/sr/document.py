@@ -1,4 +1,4 @@
-"""What the structured reports share: document modules, evidence, observation context, algorithm.
+"""Parts of every structured report: document modules, evidence, observation context, algorithm.
 
 PS3.3 C.17.2 (SR Document General), PS3.16 TID 1002, 1004, 1600 and 4019.
 """
@@ -19,7 +19,7 @@ from dicom_node.results.encoding import composite, header
 from dicom_node.results.encoding.composite import referenceable
 from dicom_node.results.encoding.part10 import dataset, put
 from dicom_node.results.equipment import Equipment
-from dicom_node.results.report import Algorithm, Code, Prior, Report, Source
+from dicom_node.results.report import Algorithm, Code, PriorComparison, Report, Source
 from dicom_node.results.sr import content_items
 from dicom_node.results.sr.content_items import CONTAINS, HAS_ACQ_CONTEXT, HAS_CONCEPT_MOD, HAS_OBS_CONTEXT
 
@@ -36,7 +36,7 @@ _MODALITIES: Final = {
     "DX": Code("DX", "DCM", "Digital Radiography"),
     "RG": Code("RG", "DCM", "Radiographic imaging"),
 }
-"""Of CID 29."""
+"""Modality (CID 29)."""
 _OTHER_MODALITY: Final = Code("OT", "DCM", "Other Modality")
 
 
@@ -59,11 +59,11 @@ def begin(
     series_description: str,
     predecessor: Predecessor | None,
 ) -> Dataset:
-    """Return a report of TID 1500 without its content tree; the parameters are those of `composite.begin`.
+    """Return a report of TID 1500 without its content tree; parameters as for `composite.begin_result`.
 
     It refers to every source of `report` as its evidence.
     """
-    ds = composite.begin(
+    ds = composite.begin_result(
         report,
         equipment,
         kind=kind,
@@ -93,10 +93,10 @@ def begin(
 
 def source_evidence(report: Report, results: Iterable[Dataset] = ()) -> list[Dataset]:
     """References to every source, and to results of the report, by study and series (PS3.3 C.17.2)."""
-    return evidence([*_entries(report.sources, report.study_instance_uid), *map(entry, results)])
+    return evidence([*_entries(report.sources, report.study_instance_uid), *map(evidence_entry, results)])
 
 
-def prior_evidence(prior: Prior) -> list[Dataset]:
+def prior_evidence(prior: PriorComparison) -> list[Dataset]:
     """References to the images of an earlier study, which are pertinent other evidence (PS3.3 C.17.2.3)."""
     return evidence(_entries(prior.sources, prior.study_instance_uid))
 
@@ -108,8 +108,8 @@ def _entries(sources: Iterable[Source], study_instance_uid: str) -> Iterator[tup
             yield study, header.repaired(source.header, "SeriesInstanceUID"), item
 
 
-def entry(result: Dataset) -> tuple[str, str, Dataset]:
-    """What :func:`evidence` wants to know of a result."""
+def evidence_entry(result: Dataset) -> tuple[str, str, Dataset]:
+    """Entry of a result in :func:`evidence`: study UID, series UID, reference."""
     item = content_items.reference(str(result.SOPClassUID), str(result.SOPInstanceUID))
     return str(result.StudyInstanceUID), str(result.SeriesInstanceUID), item
 
@@ -140,12 +140,12 @@ def _predecessor(report: Report, predecessor: Predecessor) -> Dataset:
 def observation_context(
     report: Report, observed_by: Iterable[Dataset], earlier: Sequence[Source] = ()
 ) -> Iterator[Dataset]:
-    """What TID 1500 begins with: language, observer, procedure, image library.
+    """Observation context that TID 1500 begins with: language, observer, procedure, image library.
 
     Parameters
     ----------
     observed_by
-        From :func:`device` or :func:`person`.
+        Items of :func:`device_observer` or :func:`person_observer`.
     earlier
         Images of an earlier study that the content refers to.
     """
@@ -156,13 +156,13 @@ def observation_context(
     yield from _image_library(report, earlier)
 
 
-def person(name: str) -> Iterator[Dataset]:
+def person_observer(name: str) -> Iterator[Dataset]:
     """A person as observer, by a PN (TID 1002, 1003)."""
     yield content_items.code(HAS_OBS_CONTEXT, codes.OBSERVER_TYPE, codes.PERSON)
     yield content_items.pname(HAS_OBS_CONTEXT, codes.PERSON_NAME, name)
 
 
-def device(equipment: Equipment) -> Iterator[Dataset]:
+def device_observer(equipment: Equipment) -> Iterator[Dataset]:
     """The node as observer (TID 1002, 1004)."""
     yield content_items.code(HAS_OBS_CONTEXT, codes.OBSERVER_TYPE, codes.DEVICE)
     yield content_items.uidref(HAS_OBS_CONTEXT, codes.DEVICE_UID, equipment.device_uid)
@@ -198,7 +198,7 @@ def _image_library(report: Report, earlier: Sequence[Source]) -> Iterator[Datase
                 for source, item in images
             ],
         )
-        for images in (list(analysed(report.sources)), list(analysed(earlier)))
+        for images in (list(analysed_sources(report.sources)), list(analysed_sources(earlier)))
         if images
     ]
     if groups:
@@ -222,7 +222,7 @@ def _view(source: Source) -> str:
     return "LATERAL" if source.view == "lateral" else ""
 
 
-def analysed(sources: Iterable[Source]) -> Iterator[tuple[Source, Dataset]]:
+def analysed_sources(sources: Iterable[Source]) -> Iterator[tuple[Source, Dataset]]:
     """Sources that a model read, each with the item that refers to it."""
     for source in sources:
         item = referenceable(source) if source.analysed else None

@@ -1,4 +1,4 @@
-"""What a reader says of a model's answers, as a structured report of its own (TID 1500, PS3.16).
+"""Feedback SR: what one reader says of a model's findings (TID 1500, PS3.16).
 
 The observer is a person (TID 1003); each judged finding has a measurement group with the tracking identifier
 that the model's own report gives it, so that both can be brought together. It is written for whoever asks for
@@ -36,7 +36,7 @@ VERDICTS: Final[Mapping[str, Code]] = {
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a reader says of one finding; `comment` may be empty."""
+    """Judgement of a reader on one finding; `comment` may be empty."""
 
     verdict: Verdict
     comment: str = ""
@@ -55,7 +55,7 @@ def write_feedback(
     Parameters
     ----------
     report
-        What was judged; `created` is when the reader spoke last.
+        Report that was judged; `created` is the time of the reader's last answer.
     judgements
         By the key of the finding, at least one.
     reader
@@ -84,12 +84,12 @@ def write_feedback(
     )
     put(ds, CurrentRequestedProcedureEvidenceSequence=document.source_evidence(report, [judged]))
     children = [
-        *document.observation_context(report, document.person(reader)),
+        *document.observation_context(report, document.person_observer(reader)),
         _measurements(report, report.algorithm, findings, judgements),
         document.evaluations([], codes.FEEDBACK_USE),
     ]
     ds.update(content_items.container(None, codes.IMAGING_MEASUREMENT_REPORT, children, template="1500"))
-    return composite.finish(ds, report, kind="feedback", key=reader)
+    return composite.finish_result(ds, report, kind="feedback", key=reader)
 
 
 def _measurements(
@@ -117,6 +117,6 @@ def _group(report: Report, algorithm: Algorithm, finding: Finding, said: Judgeme
         children.append(content_items.text(CONTAINS, codes.COMMENT, said.comment))
     children += [
         content_items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item)
-        for _, item in document.analysed(report.sources)
+        for _, item in document.analysed_sources(report.sources)
     ]
     return content_items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, template="1501")

@@ -14,7 +14,7 @@ from dicom_node.results.encoding.composite import position, referenceable
 from dicom_node.results.encoding.part10 import put
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.regions import hot_box
-from dicom_node.results.report import Algorithm, Earlier, Finding, Presence, Prior, Report
+from dicom_node.results.report import Algorithm, Finding, Presence, PriorAnswer, PriorComparison, Report
 from dicom_node.results.sr import content_items, document
 from dicom_node.results.sr.content_items import (
     CONTAINS,
@@ -44,9 +44,9 @@ def write_sr(
     Parameters
     ----------
     report
-        What is to be said.
+        Report to write.
     equipment
-        Who says it.
+        Equipment named as the observer.
     sop_class
         Key of `SOP_CLASSES`; the content is the same in each.
     predecessor
@@ -74,7 +74,7 @@ def write_sr(
     if report.prior is not None and report.prior.sources:
         put(ds, PertinentOtherEvidenceSequence=document.prior_evidence(report.prior))
     ds.update(_root(report, equipment))
-    return composite.finish(ds, report, kind="sr", key=sop_class)
+    return composite.finish_result(ds, report, kind="sr", key=sop_class)
 
 
 # --- the tree --------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def write_sr(
 def _root(report: Report, equipment: Equipment) -> Dataset:
     """TID 1500."""
     earlier = () if report.prior is None else report.prior.sources
-    children = list(document.observation_context(report, document.device(equipment), earlier))
+    children = list(document.observation_context(report, document.device_observer(equipment), earlier))
     if report.algorithm is not None and report.findings:
         children.append(_measurements(report, report.algorithm, equipment))
     children.append(document.evaluations(_evaluations(report)))
@@ -92,7 +92,7 @@ def _root(report: Report, equipment: Equipment) -> Dataset:
 
 def _measurements(report: Report, algorithm: Algorithm, equipment: Equipment) -> Dataset:
     """Container of the measurement groups, with the algorithm that computed them all."""
-    sources = {source.sop_instance_uid: item for source, item in document.analysed(report.sources)}
+    sources = {source.sop_instance_uid: item for source, item in document.analysed_sources(report.sources)}
     children = [
         *document.algorithm_identification(algorithm, equipment),
         *(_group(report, algorithm, finding, sources) for finding in report.findings),
@@ -146,7 +146,7 @@ def _certainty(algorithm: Algorithm, finding: Finding) -> Dataset:
 
 
 def _uncertainty(certainty: float, interval: tuple[float, float] | None) -> list[Dataset]:
-    """How far the ends of the interval lie from the value (TID 310, CID 225)."""
+    """Measurement uncertainty: distances of the interval's ends from the value (TID 310, CID 225)."""
     if interval is None:
         return []
     low, high = interval
@@ -156,7 +156,7 @@ def _uncertainty(certainty: float, interval: tuple[float, float] | None) -> list
     ]
 
 
-def _difference(earlier: Earlier, prior: Prior) -> Dataset:
+def _difference(earlier: PriorAnswer, prior: PriorComparison) -> Dataset:
     """Change since the prior, inferred from the same model's answer to the prior's images."""
     which = content_items.uidref(HAS_OBS_CONTEXT, codes.PROCEDURE_STUDY_UID, prior.study_instance_uid)
     if earlier.certainty is None:
@@ -167,7 +167,9 @@ def _difference(earlier: Earlier, prior: Prior) -> Dataset:
         value = content_items.num(
             INFERRED_FROM, codes.CERTAINTY, f"{100 * earlier.certainty:.6g}", codes.PERCENT, [which]
         )
-    images = [content_items.image(INFERRED_FROM, None, item) for _, item in document.analysed(prior.sources)]
+    images = [
+        content_items.image(INFERRED_FROM, None, item) for _, item in document.analysed_sources(prior.sources)
+    ]
     change = codes.CHANGES[earlier.change]
     return content_items.code(CONTAINS, codes.QUALITATIVE_DIFFERENCE, change, [value, *images])
 
@@ -191,7 +193,7 @@ def _region(report: Report, finding: Finding, sources: Mapping[str, Dataset]) ->
 
 
 def _evaluations(report: Report) -> list[Dataset]:
-    """Of the study as a whole: normality or the reason of a refusal, and what was left out."""
+    """Evaluations of the whole study: normality or the reason of a refusal, and images left out."""
     children = []
     if report.refusal is None:
         normality = codes.NORMALITIES[report.normality]
@@ -216,8 +218,8 @@ def _evaluations(report: Report) -> list[Dataset]:
     return children
 
 
-def _comparison(prior: Prior) -> Dataset:
-    """Whether the study was compared with an earlier one, with which, or why not."""
+def _comparison(prior: PriorComparison) -> Dataset:
+    """Comparison with an earlier study: with which one, or why with none."""
     if prior.reason:
         explanation = content_items.text(
             HAS_PROPERTIES, codes.EXPLANATION, f"prior: not available: {prior.reason}"

@@ -1,4 +1,4 @@
-"""What a findings SR of this node says, read back (TID 1500, 1501 and 1410)."""
+"""Parser of this node's findings SR (TID 1500, 1501 and 1410)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _THRESHOLD = "threshold="
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ParsedFinding:
     """One measurement group.
 
     Attributes
     ----------
     key
-        Of the label: what follows the model's name in the tracking identifier.
+        Key of the label: the part after the model's name in the tracking identifier.
     certainty
         Calibrated probability in [0, 1]; None when the group holds a score alone.
     score
@@ -32,7 +32,7 @@ class Answer:
     presence
         UNDETERMINED when it is not said.
     finding, site
-        What is looked for, and where; None when it is not said.
+        Codes of the finding and its site; None when they are absent.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Answer:
     site: Code | None = None
 
 
-def in_force(reports: Sequence[Dataset]) -> Dataset | None:
+def current_report(reports: Sequence[Dataset]) -> Dataset | None:
     """The report of a study that no other one takes the place of (PS3.3 C.17.2); None when there is none."""
     replaced = {
         attributes.text(item, "ReferencedSOPInstanceUID")
@@ -56,12 +56,12 @@ def in_force(reports: Sequence[Dataset]) -> Dataset | None:
     return next((report for report in reports if report.SOPInstanceUID not in replaced), None)
 
 
-def answers(sr: Dataset) -> tuple[Answer, ...]:
+def parse_findings(sr: Dataset) -> tuple[ParsedFinding, ...]:
     """Answers of a findings SR, in its order; none for a refusal."""
     return tuple(_answer(group) for group in _descendants(sr) if _named(group, codes.MEASUREMENT_GROUP))
 
 
-def refusal(sr: Dataset) -> str | None:
+def parse_refusal(sr: Dataset) -> str | None:
     """Key into :data:`codes.REFUSALS` of why a study was not analysed; None when it was."""
     by_code = {(entry.code.value, entry.code.scheme): key for key, entry in codes.REFUSALS.items()}
     for item in _descendants(sr):
@@ -71,11 +71,11 @@ def refusal(sr: Dataset) -> str | None:
 
 
 def excluded_images(sr: Dataset) -> int:
-    """How many images of the study no model read."""
+    """Number of images of the study that no model read."""
     return sum(_named(item, codes.IMAGE_NOT_ANALYSED) for item in _descendants(sr))
 
 
-def _answer(group: Dataset) -> Answer:
+def _answer(group: Dataset) -> ParsedFinding:
     certainty = score = threshold = None
     key, presence = "", Presence.UNDETERMINED
     said: dict[str, Code | None] = {}
@@ -92,7 +92,7 @@ def _answer(group: Dataset) -> Answer:
             certainty, threshold = _number(item) / 100, _threshold(item)
         elif _named(item, codes.MODEL_SCORE):
             score, threshold = _number(item), _threshold(item)
-    return Answer(key, certainty, score, threshold, presence, **said)
+    return ParsedFinding(key, certainty, score, threshold, presence, **said)
 
 
 def _threshold(item: Dataset) -> float | None:

@@ -52,12 +52,12 @@ def write_similar(
         predecessor=predecessor,
     )
     children = [
-        *document.observation_context(report, document.device(equipment)),
+        *document.observation_context(report, document.device_observer(equipment)),
         _measurements(report, report.similar, equipment),
         document.evaluations([]),
     ]
     ds.update(content_items.container(None, codes.IMAGING_MEASUREMENT_REPORT, children, template="1500"))
-    return composite.finish(ds, report, kind="similar", key=sop_class)
+    return composite.finish_result(ds, report, kind="similar", key=sop_class)
 
 
 def _measurements(report: Report, similar: SimilarCases, equipment: Equipment) -> Dataset:
@@ -106,7 +106,7 @@ def _group(
         *content,
         *(
             content_items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item)
-            for _, item in document.analysed(report.sources)
+            for _, item in document.analysed_sources(report.sources)
         ),
     ]
     return content_items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, template="1501")

@@ -13,7 +13,7 @@ from dicom_node.imaging.pixels import read_header
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.report import Algorithm, Finding, Presence, Report, Source
 from dicom_node.results.sr.feedback import Judgement, write_feedback
-from dicom_node.results.sr.parser import answers as answers_of
+from dicom_node.results.sr.parser import parse_findings as answers_of
 from dicom_node.store.analysis_records import StoredAnalysisRecord
 from dicom_node.store.recorded_results import RecordedResults
 from dicom_node.web.dependencies import WebContext

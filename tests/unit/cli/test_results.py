@@ -55,7 +55,7 @@ def test_what_is_no_dicom_is_a_mistake_and_no_traceback(tmp_path: Path) -> None:
         (["validate", "/nonexistent.dcm"], 1, "no such file"),
         (["retract", "1.2.3", "--reason", "why"], 1, "there is no database"),
         (["replay", "1.2.3"], 1, "there is no database"),
-        (["retract", "1.2.3", "--reason", " "], 2, "say why"),
+        (["retract", "1.2.3", "--reason", " "], 2, "give the reason"),
     ],
 )
 def test_a_mistake_in_the_call_is_said(tmp_path: Path, words: list[str], code: int, sentence: str) -> None:

@@ -14,7 +14,7 @@ from dicom_node.results.encoding.part10 import code_item, put
 from dicom_node.results.image.secondary_capture import write_sc
 from dicom_node.results.report import Code
 from dicom_node.results.sr.findings import write_sr
-from dicom_node.results.validation import check, dciodvfy, has_check_digit
+from dicom_node.results.validation import check_result, dciodvfy, has_check_digit
 from tests.support.factories import chest, film
 from tests.support.reports import EQUIPMENT, report_of
 
@@ -57,11 +57,11 @@ COMMON: dict[str, tuple[Callable[[Dataset], object], str]] = {
 @pytest.mark.parametrize("kind", ["report", "capture"])
 def test_mistakes_that_any_result_can_have(mistake: str, kind: str, request: pytest.FixtureRequest) -> None:
     ds = request.getfixturevalue(kind)
-    check(ds)
+    check_result(ds)
     spoil, words = COMMON[mistake]
     spoil(ds)
     with pytest.raises(EncodingFailed, match=words):
-        check(ds)
+        check_result(ds)
 
 
 REPORTS: dict[str, tuple[Callable[[Dataset], object], str]] = {
@@ -94,7 +94,7 @@ def test_mistakes_of_a_report(mistake: str, report: Dataset) -> None:
     spoil, words = REPORTS[mistake]
     spoil(report)
     with pytest.raises(EncodingFailed, match=words):
-        check(report)
+        check_result(report)
 
 
 CAPTURES: dict[str, tuple[Callable[[Dataset], object], str]] = {
@@ -109,7 +109,7 @@ def test_mistakes_of_a_capture(mistake: str, capture: Dataset) -> None:
     spoil, words = CAPTURES[mistake]
     spoil(capture)
     with pytest.raises(EncodingFailed, match=words):
-        check(capture)
+        check_result(capture)
 
 
 @pytest.mark.parametrize("code", ["8186001", "46621007", "60046008", "17621005", "36118008"])

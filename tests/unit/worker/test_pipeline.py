@@ -52,7 +52,7 @@ def test_the_same_study_twice_gives_the_same_bytes(bench: PipelineHarness, tmp_p
     other = PipelineHarness(bench.settings.model_copy(update={"data_dir": tmp_path / "other"}))
     with other.pipeline:
         other.index.engine.dispose()
-        other.pipeline._keep(
+        other.pipeline._store_results(
             other.pipeline._reader.read(
                 _revision(lost), [bench.data_dir.spool.path(entry.file) for entry in lost.instances]
             )

@@ -10,8 +10,8 @@ from pydicom import Dataset, dcmread
 from dicom_node.config.sections import PriorSettings
 from dicom_node.config.settings import Settings
 from dicom_node.results import codes
-from dicom_node.results.structure import descendants, name_of
-from dicom_node.results.validation import inspect
+from dicom_node.results.content_rules import descendants, name_of
+from dicom_node.results.validation import inspect_file
 from dicom_node.store.analysis_records import AnalysisRecords, PriorComparisonRecord
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
@@ -50,7 +50,7 @@ class Pair:
         self.priors.pair(self.id, 1, pairing)
         assert self.bench.pipeline.analyse(self.now, 1) is StudyState.REPORTED
         report = self.report()
-        assert inspect(Path(report.filename)) == []  # type: ignore[arg-type]
+        assert inspect_file(Path(report.filename)) == []  # type: ignore[arg-type]
         stored = AnalysisRecords(self.bench.index.engine).latest(self.id)
         assert stored is not None
         assert stored.record.prior is not None

@@ -101,7 +101,7 @@ def test_a_destination_whose_answers_would_be_rejected_is_named(tmp_path: Path) 
         peers = tuple(KnownPeer(ae_title=ae_title) for ae_title in known)
         destinations = (pacs.model_copy(update=changed),)
         return list(
-            network._unheard(
+            network._rejected_commitments(
                 settings_for(tmp_path, dicom=DicomSettings(known_peers=peers), destinations=destinations)
             )
         )

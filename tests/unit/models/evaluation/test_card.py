@@ -151,7 +151,7 @@ def test_figures_of_maps_and_of_similar_cases_are_kept_and_replaced(bundle: Bund
     text = (again.path / "README.md").read_text(encoding="utf-8")
     assert text == write_card(again, figures)
     assert "| same set: P@5 | 0.500 (0.400 to 0.600) | 0.200, 0.300 |" in text
-    assert "index evaluate tiny-0.0.1 --dataset openi --root FOLDER --queries test --references train" in text
+    assert "cases evaluate tiny-0.0.1 --dataset openi --root FOLDER --queries test --references train" in text
     assert text.index("## Similar cases, test to train") < text.index("## Limits")
 
 

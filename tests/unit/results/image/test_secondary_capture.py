@@ -18,7 +18,7 @@ from dicom_node.results.image.overlay import draw
 from dicom_node.results.image.secondary_capture import write_sc
 from dicom_node.results.report import Report
 from dicom_node.results.sr.findings import write_sr
-from dicom_node.results.validation import check
+from dicom_node.results.validation import check_result
 from tests.support.factories import film, put, write
 from tests.support.reports import EFFUSION, EQUIPMENT, finding, report_of, saliency_of
 from tests.support.source_headers import SOURCES
@@ -31,7 +31,7 @@ def captured(report: Report, *, which: int = 0, columns: int = 1024) -> Dataset:
     rng = np.random.default_rng(0)
     pixels = rng.random((source.header.Rows, source.header.Columns), np.float32)
     ds = write_sc(report, one, saliency, pixels, equipment=EQUIPMENT, columns=columns)
-    check(ds)
+    check_result(ds)
     return ds
 
 

@@ -9,12 +9,12 @@ from highdicom.sr import Comprehensive3DSR, srread
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import EncodingFailed
-from dicom_node.results import codes, structure
+from dicom_node.results import codes, content_rules
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.report import Report
 from dicom_node.results.sr.feedback import Judgement, write_feedback
 from dicom_node.results.sr.findings import write_sr
-from dicom_node.results.validation import mistakes
+from dicom_node.results.validation import find_mistakes
 from tests.support import factories
 from tests.support.reports import EQUIPMENT, report_of
 
@@ -27,8 +27,8 @@ def written(report: Report, said: dict[str, Judgement], reader: str = "rita") ->
 
 def values(ds: Dataset, name: str) -> list[str]:
     found = []
-    for item in structure.descendants(ds):
-        if structure.name_of(item) == name:
+    for item in content_rules.descendants(ds):
+        if content_rules.name_of(item) == name:
             code = item.get("ConceptCodeSequence")
             found.append(str(code[0].CodeValue if code else item.get("TextValue") or item.get("PersonName")))
     return found
@@ -39,7 +39,7 @@ def test_each_judgement_stands_in_a_group_of_the_finding_it_is_of() -> None:
     first, second = report.findings[0], report.findings[-1]
     said = {first.key: Judgement("agree"), second.key: Judgement("disagree", "Überlagerung, 肺")}
     ds = written(report, said)
-    assert list(mistakes(ds, ours=True)) == []
+    assert list(find_mistakes(ds, ours=True)) == []
     assert values(ds, codes.OBSERVER_TYPE.value) == [codes.PERSON.value]
     assert values(ds, codes.PERSON_NAME.value) == ["rita"]
     assert values(ds, codes.READER_VERDICT.value) == ["AGREE", "DISAGREE"]

@@ -12,13 +12,13 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import EncodingFailed
 from dicom_node.imaging.pixels import read_header
-from dicom_node.results import codes, structure, uids
+from dicom_node.results import codes, content_rules, uids
 from dicom_node.results.encoding.part10 import encoded
-from dicom_node.results.report import Change, Code, Presence, Prior, Refusal, Report, Source
+from dicom_node.results.report import Change, Code, Presence, PriorComparison, Refusal, Report, Source
 from dicom_node.results.sr.document import Predecessor, SrClass
 from dicom_node.results.sr.findings import write_sr
-from dicom_node.results.sr.parser import answers
-from dicom_node.results.validation import check
+from dicom_node.results.sr.parser import parse_findings
+from dicom_node.results.validation import check_result
 from tests.support.factories import film, header, put, write
 from tests.support.reports import (
     ALGORITHM,
@@ -42,7 +42,7 @@ def films() -> tuple[Dataset, Dataset]:
 
 def written(report: Report, **options: object) -> Dataset:
     ds = write_sr(report, equipment=EQUIPMENT, **options)
-    check(ds)
+    check_result(ds)
     return ds
 
 
@@ -399,18 +399,18 @@ def test_the_private_scheme_is_declared() -> None:
 def test_a_study_that_was_compared_says_with_what_and_the_evidence_holds_it() -> None:
     now, then = film(rows=96, columns=80), film(study="then", series="then", StudyDate="20230101")
     ds = write_sr(compared(report_of(now), then), equipment=EQUIPMENT)
-    groups = [item for item in structure.descendants(ds) if structure.name_of(item) == "125007"]
+    groups = [item for item in content_rules.descendants(ds) if content_rules.name_of(item) == "125007"]
     changes = [
         child.ConceptCodeSequence[0].CodeValue
         for group in groups
         for child in group.ContentSequence
-        if structure.name_of(child) == codes.QUALITATIVE_DIFFERENCE.value
+        if content_rules.name_of(child) == codes.QUALITATIVE_DIFFERENCE.value
     ]
     assert changes == ["129721008", "GONE", "129723006"]
-    assert list(structure.mistakes(ds)) == []
-    assert [answer.certainty for answer in answers(ds)] == pytest.approx([0.812346, 0.1, None])
+    assert list(content_rules.broken_rules(ds)) == []
+    assert [answer.certainty for answer in parse_findings(ds)] == pytest.approx([0.812346, 0.1, None])
     del ds.PertinentOtherEvidenceSequence
-    assert any(then.SOPInstanceUID in mistake for mistake in structure.mistakes(ds))
+    assert any(then.SOPInstanceUID in mistake for mistake in content_rules.broken_rules(ds))
 
 
 def test_the_codes_of_a_change_are_of_the_standard_s_context_groups() -> None:
@@ -427,4 +427,4 @@ def test_the_codes_of_a_change_are_of_the_standard_s_context_groups() -> None:
 
 def test_a_prior_has_images_or_a_reason() -> None:
     with pytest.raises(ValueError, match="reason why there are none"):
-        Prior()
+        PriorComparison()

@@ -25,7 +25,7 @@ def read_back(report: object) -> Dataset:
 
 def test_every_answer_comes_back_with_its_scale_and_threshold() -> None:
     report = report_of(factories.film())
-    said = parser.answers(read_back(report))
+    said = parser.parse_findings(read_back(report))
     assert [answer.key for answer in said] == [finding.key for finding in report.findings]
     for answer, finding in zip(said, report.findings, strict=True):
         assert answer.presence is finding.presence
@@ -40,10 +40,10 @@ def test_every_answer_comes_back_with_its_scale_and_threshold() -> None:
 @pytest.mark.parametrize("reason", ["not_chest", "no_text"])
 def test_a_refusal_comes_back_as_its_reason_and_without_answers(reason: str) -> None:
     sr = read_back(report_of(factories.film(), refusal=Refusal(reason, "why")))
-    assert parser.answers(sr) == ()
-    assert parser.refusal(sr) == reason
+    assert parser.parse_findings(sr) == ()
+    assert parser.parse_refusal(sr) == reason
     assert codes.REFUSALS[reason].code.value in str(sr)
-    assert parser.refusal(read_back(report_of(factories.film()))) is None
+    assert parser.parse_refusal(read_back(report_of(factories.film()))) is None
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -56,8 +56,8 @@ def test_the_report_in_force_is_the_one_that_none_replaces(order: tuple[int, ...
             before = Predecessor(last.SeriesInstanceUID, last.SOPClassUID, last.SOPInstanceUID)
         report = replace(report_of(factories.film()), revision=revision)
         written.append(write_sr(report, equipment=EQUIPMENT, predecessor=before))
-    assert parser.in_force([written[place] for place in order]) is written[-1]
-    assert parser.in_force([]) is None
+    assert parser.current_report([written[place] for place in order]) is written[-1]
+    assert parser.current_report([]) is None
 
 
 def test_images_that_no_model_read_are_counted() -> None:
@@ -67,5 +67,5 @@ def test_images_that_no_model_read_are_counted() -> None:
 
 
 def test_what_is_no_report_says_nothing() -> None:
-    assert parser.answers(Dataset()) == ()
-    assert parser.refusal(Dataset()) is None
+    assert parser.parse_findings(Dataset()) == ()
+    assert parser.parse_refusal(Dataset()) is None

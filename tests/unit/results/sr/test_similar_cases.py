@@ -16,7 +16,7 @@ from dicom_node.results.report import SimilarCase, SimilarCases
 from dicom_node.results.sr.document import SOP_CLASSES, Predecessor, SrClass
 from dicom_node.results.sr.findings import write_sr
 from dicom_node.results.sr.similar_cases import write_similar
-from dicom_node.results.validation import check
+from dicom_node.results.validation import check_result
 from tests.support.factories import film
 from tests.support.reports import CARDIOMEGALY, EQUIPMENT, SIMILAR, report_of
 from tests.support.sr_content import child, children, measurement_groups, value_of
@@ -25,7 +25,7 @@ from tests.support.sr_content import child, children, measurement_groups, value_
 def written(similar: SimilarCases = SIMILAR, **options: object) -> Dataset:
     report = report_of(film(rows=96, columns=80), film(rows=96, columns=80, instance=2), similar=similar)
     ds = write_similar(report, equipment=EQUIPMENT, **options)
-    check(ds)
+    check_result(ds)
     return ds
 
 

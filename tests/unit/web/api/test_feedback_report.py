@@ -8,7 +8,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.results.sr.findings import write_sr
-from dicom_node.results.validation import mistakes
+from dicom_node.results.validation import find_mistakes
 from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, ImageRecord
 from dicom_node.store.states import StudyState
 from dicom_node.web.feedback import Verdict
@@ -58,7 +58,7 @@ def test_what_a_reader_said_comes_as_a_report_with_that_person_as_observer(node:
     assert mine.headers["content-type"] == "application/dicom"
     for answer, words in ((mine, ("local", "DISAGREE", "left apex")), (hers, ("rita", "AGREE"))):
         ds = dcmread(io.BytesIO(answer.content))
-        assert list(mistakes(ds, ours=True)) == []
+        assert list(find_mistakes(ds, ours=True)) == []
         for word in words:
             assert word.encode() in answer.content
     assert nobody.status_code == 404

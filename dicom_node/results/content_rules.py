@@ -1,4 +1,4 @@
-"""What an object of each class must hold so that its parts fit each other.
+"""Content rules of each SOP class: parts of an object that must fit each other.
 
 A validator of the standard looks at one element after the other. These checks look at what it cannot see:
 a reference that the evidence does not list, a group without its tracking identifier, pixels that are more or
@@ -26,8 +26,8 @@ from dicom_node.results.sr import document
 _BYTE: Final = 8
 
 
-def mistakes(ds: Dataset) -> Iterator[str]:
-    """What does not fit, one sentence each; nothing for a class that results do not have."""
+def broken_rules(ds: Dataset) -> Iterator[str]:
+    """Rules that an object breaks, one sentence each; none for a class that results do not have."""
     check = CLASSES.get(str(ds.get("SOPClassUID")))
     if check is not None:
         yield from check(ds)
@@ -161,7 +161,11 @@ def _segmentation(ds: Dataset) -> Iterator[str]:
     segments = [segment.get("SegmentNumber") for segment in ds.get("SegmentSequence", ())]
     if segments != list(range(1, len(segments) + 1)):
         yield "its segments are not numbered from 1 without gaps"
-    for group in ds.get("PerFrameFunctionalGroupsSequence", ()):
+    # What all frames have in common stands in the shared groups: a single segment, for one.
+    for group in (
+        *ds.get("SharedFunctionalGroupsSequence", ()),
+        *ds.get("PerFrameFunctionalGroupsSequence", ()),
+    ):
         for item in group.get("SegmentIdentificationSequence", ()):
             if item.get("ReferencedSegmentNumber") not in segments:
                 yield f"a frame belongs to segment {item.get('ReferencedSegmentNumber')}, which is not there"

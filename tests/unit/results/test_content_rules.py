@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.results import codes, structure
+from dicom_node.results import codes, content_rules
 from dicom_node.results.document.key_objects import write_rejection
 from dicom_node.results.encoding.part10 import encoded, put
 from dicom_node.results.result_set import write_results
@@ -37,19 +37,19 @@ def _files() -> dict[str, bytes]:
 
 
 def _measurements(ds: Dataset) -> list[Dataset]:
-    return [item for item in structure.descendants(ds) if structure.name_of(item) == "125007"]
+    return [item for item in content_rules.descendants(ds) if content_rules.name_of(item) == "125007"]
 
 
 def _without(item: Dataset, name: str) -> None:
-    item.ContentSequence = [child for child in item.ContentSequence if structure.name_of(child) != name]
+    item.ContentSequence = [child for child in item.ContentSequence if content_rules.name_of(child) != name]
 
 
 def _number(ds: Dataset) -> Dataset:
-    return next(item for item in structure.descendants(ds) if item.ValueType == "NUM")
+    return next(item for item in content_rules.descendants(ds) if item.ValueType == "NUM")
 
 
 def _region(ds: Dataset) -> Dataset:
-    return next(item for item in structure.descendants(ds) if item.ValueType == "SCOORD")
+    return next(item for item in content_rules.descendants(ds) if item.ValueType == "SCOORD")
 
 
 def _unlisted(ds: Dataset) -> None:
@@ -84,7 +84,7 @@ MISTAKES: dict[tuple[str, str], Callable[[Dataset], object]] = {
         ds.PerFrameFunctionalGroupsSequence[0], DerivationImageSequence=[]
     ),
     ("seg", "belongs to segment 2"): lambda ds: put(
-        ds.PerFrameFunctionalGroupsSequence[0].SegmentIdentificationSequence[0], ReferencedSegmentNumber=2
+        ds.SharedFunctionalGroupsSequence[0].SegmentIdentificationSequence[0], ReferencedSegmentNumber=2
     ),
     ("seg", "not numbered from 1"): lambda ds: put(ds.SegmentSequence[0], SegmentNumber=3),
     ("pm", "functional groups for 0 frames"): lambda ds: put(ds, PerFrameFunctionalGroupsSequence=[]),
@@ -105,15 +105,17 @@ def read(kind: str) -> Dataset:
 
 @pytest.mark.parametrize("kind", [*KINDS, "rejection"])
 def test_what_is_written_fits(kind: str) -> None:
-    assert list(structure.mistakes(read(kind))) == []
+    assert list(content_rules.broken_rules(read(kind))) == []
 
 
 @pytest.mark.parametrize(("kind", "words"), MISTAKES)
 def test_what_does_not_fit_is_named(kind: str, words: str) -> None:
     ds = read(kind)
     MISTAKES[kind, words](ds)
-    assert any(words in mistake for mistake in structure.mistakes(ds)), list(structure.mistakes(ds))
+    assert any(words in mistake for mistake in content_rules.broken_rules(ds)), list(
+        content_rules.broken_rules(ds)
+    )
 
 
 def test_of_another_class_nothing_is_said() -> None:
-    assert list(structure.mistakes(film())) == []
+    assert list(content_rules.broken_rules(film())) == []
