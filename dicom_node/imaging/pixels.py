@@ -247,9 +247,11 @@ def _is_deferred(element: Any) -> bool:
 
 
 def without_pixels(ds: Dataset) -> Dataset:
-    """Return the elements that come before the pixel data."""
+    """Return the elements that come before the pixel data, with the file meta information."""
     # A slice is a data set of its own; a copy of a data set shares its elements.
     header: Dataset = ds[: _PIXEL_GROUP << 16]
+    if (meta := getattr(ds, "file_meta", None)) is not None:
+        header.file_meta = meta
     return header
 
 

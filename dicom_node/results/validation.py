@@ -149,8 +149,8 @@ def _promises(ds: Dataset) -> Iterator[str]:
         yield f"{ds.SOPClassUID.name} is no class that results have"
     if codes.RESEARCH_USE_ONLY not in _text(ds, "SeriesDescription"):
         yield f"Series Description does not say {codes.RESEARCH_USE_ONLY}"
-    if _text(ds, "BurnedInAnnotation") not in ("", "NO"):
-        yield "Burned In Annotation is not NO"
+    if _text(ds, "BurnedInAnnotation") not in ("", "NO", "YES"):
+        yield "Burned In Annotation is neither YES nor NO"
     if ds.SOPClassUID in document.SOP_CLASSES.values():
         if content_rules.name_of(ds) != codes.IMAGING_MEASUREMENT_REPORT.value:
             yield "its root is not that of TID 1500"

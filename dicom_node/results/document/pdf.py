@@ -12,6 +12,7 @@ from dicom_node.results import codes
 from dicom_node.results.document.summary import draw_pages
 from dicom_node.results.encoding import composite
 from dicom_node.results.encoding.part10 import put
+from dicom_node.results.encoding.pixel_history import burned_in_annotation
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.report import FloatArray, Report
 
@@ -47,7 +48,8 @@ def write_pdf(report: Report, pixels: Mapping[str, FloatArray], *, equipment: Eq
     put(
         ds,
         ConversionType="WSD",
-        BurnedInAnnotation="NO",
+        # The pages repeat the films.
+        BurnedInAnnotation=burned_in_annotation(*(source.header for source in report.sources)),
         RecognizableVisualFeatures="NO",
         AcquisitionDateTime="",
         DocumentTitle=f"{codes.RESEARCH_USE_ONLY}: answers of a model to a chest radiograph",

@@ -13,10 +13,10 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import EncodingFailed
-from dicom_node.imaging import attributes
 from dicom_node.results import codes, uids
 from dicom_node.results.encoding import composite, header
 from dicom_node.results.encoding.part10 import code_item, dataset, put
+from dicom_node.results.encoding.pixel_history import lossy_compression
 from dicom_node.results.report import Finding, FloatArray, Report, Saliency, Source
 
 PIXEL_DATA: Final = 0x7FE00010
@@ -95,16 +95,7 @@ def put_pixels(ds: Dataset, film: FilmMaps, *, bits: int, data: bytes) -> None:
 
 def put_lossiness(ds: Dataset, source: Source) -> None:
     """Say whether the film was ever compressed with loss, as far as it says itself (PS3.3 C.7.6.1.1.5)."""
-    lossy = attributes.text(source.header, "LossyImageCompression") == "01"
-    put(ds, LossyImageCompression="01" if lossy else "00")
-    if lossy:
-        method = header.code_string(attributes.text(source.header, "LossyImageCompressionMethod"))
-        ratios = attributes.numbers(source.header, "LossyImageCompressionRatio")
-        put(
-            ds,
-            LossyImageCompressionMethod=method or "ISO_10918_1",
-            LossyImageCompressionRatio=f"{ratios[0]:.6g}" if ratios and ratios[0] >= 1 else "1",
-        )
+    put(ds, **{"LossyImageCompression": "00", **lossy_compression(source.header)})
 
 
 def put_dimension(ds: Dataset, group_keyword: str, index_keyword: str) -> None:

@@ -9,10 +9,10 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node import MODEL_NAME
 from dicom_node.errors import EncodingFailed
-from dicom_node.imaging import attributes
 from dicom_node.results import codes
 from dicom_node.results.encoding import composite, highdicom_parts
 from dicom_node.results.encoding.part10 import code_item, dataset, put
+from dicom_node.results.encoding.pixel_history import burned_in_annotation, lossy_compression
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.image import overlay
 from dicom_node.results.report import Algorithm, Finding, FloatArray, Report, Saliency, Source
@@ -83,7 +83,7 @@ def write_sc(
         ImageType=["DERIVED", "SECONDARY"],
         BodyPartExamined="CHEST",
         PatientOrientation=composite.orientation(source.header),
-        BurnedInAnnotation="NO",
+        BurnedInAnnotation=burned_in_annotation(source.header),
         RecognizableVisualFeatures="NO",
         ImageComments=codes.INTENDED_USE,
         DerivationDescription=f"{codes.RESEARCH_USE_ONLY}. {saliency.method} heat map: {what}",
@@ -92,8 +92,7 @@ def write_sc(
     )
     if saliency.method.casefold().replace("-", "") == "gradcam":
         put(ds, DerivationCodeSequence=[code_item(codes.GRADIENT_CLASS_ACTIVATION)])
-    if attributes.text(source.header, "LossyImageCompression") == "01":
-        put(ds, LossyImageCompression="01")
+    put(ds, **lossy_compression(source.header))
     picture = overlay.draw(
         pixels,
         saliency.values,

@@ -99,7 +99,7 @@ def test_mistakes_of_a_report(mistake: str, report: Dataset) -> None:
 
 CAPTURES: dict[str, tuple[Callable[[Dataset], object], str]] = {
     "too few pixels": (lambda ds: put(ds, PixelData=ds.PixelData[:-2]), "Pixel Data"),
-    "burned in": (lambda ds: put(ds, BurnedInAnnotation="YES"), "Burned In Annotation"),
+    "burned in": (lambda ds: put(ds, BurnedInAnnotation="MAYBE"), "Burned In Annotation"),
     "no source": (lambda ds: put(ds, SourceImageSequence=[]), "source image"),
 }
 
