@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 from rich.console import Console
@@ -15,12 +17,15 @@ from rich.table import Table
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson, ConfiguredBundle
-from dicom_node.errors import NodeError, NotAnalysable
+from dicom_node.errors import ConfigurationError, EncodingFailed, NodeError, NotAnalysable
 
 if TYPE_CHECKING:
     from dicom_node.results.report import Finding, SimilarCases
     from worker.study_reader import StudyAnalysis
 
+
+_MAX_UID: Final = 64
+_UID: Final = re.compile(r"\d+(\.\d+)*")
 
 _Paths: TypeAlias = Annotated[
     list[Path], typer.Argument(metavar="PATH", help="DICOM files, or folders of DICOM files")
@@ -28,7 +33,9 @@ _Paths: TypeAlias = Annotated[
 _Out: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", help="folder of the Structured Reports and Secondary Capture images, as DICOM files"
+        "--out",
+        "-o",
+        help="new or empty folder for the result files: a folder named by its UID for each study",
     ),
 ]
 
@@ -52,6 +59,8 @@ def analyze(
         settings = settings.model_copy(
             update={"worker": settings.worker.model_copy(update={"bundle": bundle})}
         )
+    if out is not None:
+        _check_empty(out)
     studies, bad = _by_study(paths)
     if not studies:
         raise NodeError(
@@ -67,9 +76,13 @@ def analyze(
             transient=True,
             disable=len(studies) < 2,
         ):
-            analysis = reader.read(StudyRevision(uid, 1, created), files)
+            try:
+                analysis = reader.read(StudyRevision(uid, 1, created), files)
+            except EncodingFailed as error:
+                bad[f"study {uid}"] = str(error)
+                continue
             if out is not None:
-                _write(analysis, out / f"study-{len(results) + 1:04d}")
+                _write(analysis, out / _folder_name(uid))
             results.append((uid, files, analysis))
     if as_json:
         typer.echo(
@@ -113,11 +126,34 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
             raise NodeError(f"{path}: no such file or folder")
 
 
+def _check_empty(out: Path) -> None:
+    """Refuse a folder that holds anything: results of another call, perhaps of another patient.
+
+    Raises
+    ------
+    ConfigurationError
+        When the folder is not empty.
+    """
+    try:
+        used = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:
+        raise NodeError(f"{out}: {error.strerror}; name a readable folder with --out") from None
+    if used:
+        raise ConfigurationError(f"--out {out}: it is not an empty folder; name a new or an empty one")
+
+
+def _folder_name(study_instance_uid: str) -> str:
+    """Return the study's UID where it can name a folder, else a hash of it."""
+    if len(study_instance_uid) <= _MAX_UID and _UID.fullmatch(study_instance_uid):
+        return study_instance_uid
+    return f"study-{hashlib.sha256(study_instance_uid.encode()).hexdigest()[:16]}"
+
+
 def _write(analysis: StudyAnalysis, folder: Path) -> None:
     from dicom_node.results.encoding.part10 import encoded
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         for number, (kind, ds) in enumerate(analysis.objects, start=1):
             (folder / f"{number:02d}-{kind}.dcm").write_bytes(encoded(ds))
     except OSError as error:

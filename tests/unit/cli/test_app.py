@@ -132,4 +132,26 @@ def test_analyze_names_what_it_cannot_read_and_reads_the_rest(tmp_path: Path) ->
     states = {Path(study["files"][0]).name: study["state"] for study in answer["studies"]}
     assert states == {"good.dcm": "REPORTED", "hand.dcm": "SKIPPED"}
     assert [Path(name).name for name in answer["unreadable"]] == ["notes.txt"]
-    assert len(list((tmp_path / "out").rglob("*-sr.dcm"))) == 2
+    written = sorted((tmp_path / "out").iterdir())
+    assert [folder.name for folder in written] == sorted(
+        study["study_instance_uid"] for study in answer["studies"]
+    )
+    assert all(len(list(folder.glob("*-sr.dcm"))) == 1 for folder in written)
+
+    # A second call would put another patient's pictures beside these.
+    again = cli("analyze", str(films / "good.dcm"), "--out", str(tmp_path / "out"), environment=drawn)
+    assert again.returncode == 2
+    assert f"--out {tmp_path / 'out'}: it is not an empty folder" in again.stderr
+
+
+def test_a_study_whose_uid_is_none_does_not_end_the_others(tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    factories.write(factories.film(StudyInstanceUID="1.02.840"), films / "bad.dcm")
+    factories.write(factories.film(study=2), films / "good.dcm")
+    done = cli("analyze", "--json", str(films), environment={"DICOM_NODE_WORKER__GATE": ""})
+    answer = json.loads(done.stdout)
+    states = {Path(study["files"][0]).name: study["state"] for study in answer["studies"]}
+    assert done.returncode == 1
+    assert states == {"good.dcm": "REPORTED"}
+    assert "StudyInstanceUID" in answer["unreadable"]["study 1.02.840"]
