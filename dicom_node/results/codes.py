@@ -1,6 +1,6 @@
-"""Codes of no model: titles, units, relations and reasons (PS3.16).
+"""Codes of reports that belong to no label: titles, units, relations and reasons (PS3.16).
 
-What a label means is in the models' vocabulary and comes in with each finding. A code that no terminology
+Codes of the labels are in the models' vocabulary and come with each finding. A code that no terminology
 has is one of ours, declared in every object by the Coding Scheme Identification Sequence.
 """
 

@@ -1,6 +1,6 @@
 """Report of a study: everything that the result writers turn into DICOM objects.
 
-``worker/report.py`` fills it from a model's prediction; ``sr.py`` and ``sc.py`` write it as DICOM.
+``worker/report_builder.py`` fills it from a model's prediction; the packages beside it write it as DICOM.
 It knows codes, references and equipment, and nothing of models.
 """
 
@@ -51,7 +51,7 @@ class Algorithm:
     name, version
         Name and version of the model bundle.
     parameters
-        Such as ``weights_sha256=...``; one text item each.
+        Parameters such as ``weights_sha256=...``, one text item each.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Source:
     analysed
         True when a model read it.
     exclusion
-        Why not, as one sentence; empty when analysed.
+        Reason of the exclusion, as one sentence; empty when analysed.
     reason
         The same as a key into ``codes.REFUSALS``; empty when analysed.
     view
@@ -100,7 +100,7 @@ class Saliency:
     values
         Float32 in [0, 1], over the whole of the source; as fine as the model draws it, coarser than a film.
     method
-        Such as ``Grad-CAM``.
+        Method of the map, such as ``Grad-CAM``.
     """
 
     sop_instance_uid: str
@@ -131,7 +131,7 @@ class PriorAnswer:
     Attributes
     ----------
     certainty, score
-        As in :class:`Finding`.
+        Certainty and score of that answer, as in :class:`Finding`.
     """
 
     certainty: float | None
@@ -142,14 +142,14 @@ class PriorAnswer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PriorComparison:
-    """The patient's previous chest film.
+    """Comparison with the patient's previous chest film, or the reason why there is none.
 
     Attributes
     ----------
     sources
         Its images that the model read.
     reason
-        Why nothing was compared, as one clause; empty exactly when there are sources.
+        Reason why nothing was compared, as one clause; empty exactly when there are sources.
     """
 
     sources: tuple[Source, ...] = ()
@@ -193,7 +193,7 @@ class Finding:
     qualifier
         Qualifier that narrows `code`, such as calcified for a granuloma; None for most.
     withheld
-        Why a heat map that was drawn is not in `saliency`, as one clause; empty otherwise.
+        Reason why a heat map that was drawn is not in `saliency`, as one clause; empty otherwise.
     earlier
         The answer to the prior, for a finding that is present now or was then; None otherwise.
     interval
@@ -223,7 +223,7 @@ class SimilarCase:
     Attributes
     ----------
     rank
-        From 1, the most similar first.
+        Rank from 1, the most similar first.
     identifier
         Identifier of the case in its collection, such as ``openi:CXR1234``.
     similarity
@@ -256,7 +256,7 @@ class SimilarCases:
     algorithm
         The encoder that computed the embeddings.
     cases
-        By rank.
+        Cases, ordered by rank.
     agreement
         Share of the model's answers with which the cases agree, in [0, 1].
     disagrees
@@ -308,7 +308,7 @@ class Report:
     sources
         Every received image of the study, at least one.
     algorithm
-        None when nothing was run.
+        Algorithm of the findings; None when no model was run.
     findings
         Empty when the study was refused.
     normality
@@ -316,9 +316,9 @@ class Report:
     refusal
         Set exactly when there are no findings.
     similar
-        None when nothing was searched.
+        Similar cases; None when none were searched for.
     prior
-        None when none was looked for.
+        Comparison with a prior; None when none was searched for.
     """
 
     study_instance_uid: str

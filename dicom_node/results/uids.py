@@ -1,4 +1,4 @@
-"""UIDs of what the node writes: the same content gives the same UID, other content another (PS3.5 B.2).
+"""UIDs of the node's results: the same content gives the same UID, other content another (PS3.5 B.2).
 
 A PACS may keep the object that it has when a UID comes again, so the UID of an instance holds a hash of
 its content; and a repeated analysis must not file a second copy, so nothing random goes in.

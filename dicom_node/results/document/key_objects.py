@@ -123,7 +123,7 @@ def write_rejection(
 
 
 def _tree(title: Code, description: str, selected: list[Dataset], equipment: Equipment) -> Dataset:
-    """TID 2010."""
+    """Content tree of a Key Object Selection (TID 2010)."""
     children = [
         *_modifiers(title),
         content_items.code(HAS_CONCEPT_MOD, codes.LANGUAGE, codes.ENGLISH),

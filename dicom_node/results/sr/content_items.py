@@ -37,7 +37,7 @@ def _item(
 
 
 def container(relation: str | None, name: Code, children: Children, *, template: str = "") -> Dataset:
-    """CONTAINER; `template` is the TID that it follows, when it is the root of one."""
+    """CONTAINER item; `template` is the TID that it follows, when it is the root of one."""
     item = _item(relation, "CONTAINER", name, children, ContinuityOfContent="SEPARATE")
     if template:
         put(item, ContentTemplateSequence=[dataset(MappingResource="DCMR", TemplateIdentifier=template)])
@@ -45,32 +45,32 @@ def container(relation: str | None, name: Code, children: Children, *, template:
 
 
 def code(relation: str, name: Code, value: Code, children: Children = ()) -> Dataset:
-    """CODE."""
+    """Content item of the value type CODE."""
     return _item(relation, "CODE", name, children, ConceptCodeSequence=[code_item(value)])
 
 
 def text(relation: str, name: Code, value: str, children: Children = ()) -> Dataset:
-    """TEXT."""
+    """Content item of the value type TEXT."""
     return _item(relation, "TEXT", name, children, TextValue=value)
 
 
 def pname(relation: str, name: Code, value: str) -> Dataset:
-    """PNAME; `value` is a PN."""
+    """Content item of the value type PNAME; `value` is a PN."""
     return _item(relation, "PNAME", name, PersonName=value)
 
 
 def uidref(relation: str, name: Code, value: str) -> Dataset:
-    """UIDREF."""
+    """Content item of the value type UIDREF."""
     return _item(relation, "UIDREF", name, UID=value)
 
 
 def date(relation: str, name: Code, value: str) -> Dataset:
-    """DATE."""
+    """Content item of the value type DATE."""
     return _item(relation, "DATE", name, Date=value)
 
 
 def num(relation: str, name: Code, value: str, unit: Code, children: Children = ()) -> Dataset:
-    """NUM; `value` is a decimal string of at most 16 characters."""
+    """Content item of the value type NUM; `value` is a decimal string of at most 16 characters."""
     measured = dataset(MeasurementUnitsCodeSequence=[code_item(unit)], NumericValue=value)
     return _item(relation, "NUM", name, children, MeasuredValueSequence=[measured])
 
@@ -81,12 +81,12 @@ def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
 
 
 def image(relation: str, name: Code | None, referenced: Dataset, children: Children = ()) -> Dataset:
-    """IMAGE."""
+    """Content item of the value type IMAGE."""
     return _item(relation, "IMAGE", name, children, ReferencedSOPSequence=[referenced])
 
 
 def composite(relation: str, name: Code | None, referenced: Dataset) -> Dataset:
-    """COMPOSITE."""
+    """Content item of the value type COMPOSITE."""
     return _item(relation, "COMPOSITE", name, ReferencedSOPSequence=[referenced])
 
 
