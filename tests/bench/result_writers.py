@@ -1,4 +1,4 @@
-"""What highdicom costs as a writer of results: import, memory, and time for each object of a large film.
+"""Cost of highdicom as a writer of results: import, memory, and time for each object of a large film.
 
 ``python -m tests.bench.result_writers`` prints the table of docs/decisions/0004. Secondary Captures and key
 objects are written by pydicom; for these the same content is given to highdicom too.

@@ -1,4 +1,4 @@
-"""What peers do wrong, each followed by a good film that must be taken as if nothing had happened."""
+"""Faults of peers, each followed by a good film that must be taken as if nothing had happened."""
 
 from __future__ import annotations
 

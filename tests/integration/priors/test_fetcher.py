@@ -73,7 +73,7 @@ class Node:
         return str(ds.StudyInstanceUID)
 
     def pairing(self, uid: str) -> PriorPairing:
-        """What a study is compared with, now that it was looked for."""
+        """Pairing of a study after the search for a prior."""
         assert self.search.search_waiting() == 1
         (row,) = [row for row in IndexQueries(self.index.engine).studies() if row.study_instance_uid == uid]
         found = self.priors.get(row.id, row.revision)

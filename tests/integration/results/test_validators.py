@@ -1,4 +1,4 @@
-"""What programs of others say of our results: dicom3tools, DCMTK and PixelMed."""
+"""Validators of other programs over our results: dicom3tools, DCMTK and PixelMed."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ class Viewer:
         return self
 
     def greys(self, pane: int = 0) -> Greys:
-        """What the canvas of a pane shows: shape (rows, columns), the red of RGB."""
+        """Pixels of a pane's canvas: shape (rows, columns), the red of RGB."""
         width, height, data = self.page.evaluate(
             """async pane => {
                 await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));

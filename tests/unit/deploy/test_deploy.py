@@ -1,4 +1,4 @@
-"""What deploy/ and the documents say is what the program does; neither Docker nor systemd is needed."""
+"""Deployment files and documents agree with the program; neither Docker nor systemd is needed."""
 
 from __future__ import annotations
 

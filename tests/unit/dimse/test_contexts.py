@@ -1,4 +1,4 @@
-"""What is negotiated, and what a conformance statement prints of it."""
+"""Negotiated presentation contexts, and their rows in the conformance statement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a PDU must look like before anybody decodes it."""
+"""Checks of a PDU before it is decoded."""
 
 from __future__ import annotations
 

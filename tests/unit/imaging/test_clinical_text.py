@@ -1,4 +1,4 @@
-"""What a model may read beside the films, and what it may never."""
+"""Text that a model may read beside the films, and text that it never may."""
 
 from __future__ import annotations
 

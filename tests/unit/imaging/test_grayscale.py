@@ -38,7 +38,7 @@ def sequence(*items: Dataset) -> Sequence:
 
 
 STRETCHED = np.clip((np.arange(4096) - np.percentile(np.arange(4096), 0.5)) / (0.99 * 4095), 0, 1)
-"""What is shown of the ramp when nothing says how."""
+"""Greys of the ramp without a window."""
 
 
 @pytest.mark.parametrize(

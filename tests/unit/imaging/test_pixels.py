@@ -1,4 +1,4 @@
-"""What becomes of an instance: a film with lungs dark, or a reason."""
+"""Reading of an instance: a film with dark lungs, or a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is analysed and what is not, and that a header's silence excludes nothing."""
+"""Selection of films: a header's silence excludes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does not fit together is noticed, in every class of result."""
+"""Content rules: a broken one is noticed, in every class of result."""
 
 from __future__ import annotations
 

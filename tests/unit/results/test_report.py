@@ -1,4 +1,4 @@
-"""What a report holds."""
+"""Report: contents that its constructor checks."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ PATHS = ["/", "/?state=FAILED", "/health", "/nowhere", "/?after=none", "/?state=
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page: its text, its elements, what it would fetch."""
+    """Page as a browser reads it: text, elements, addresses that it would fetch."""
 
     def __init__(self, markup: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What readers say, and what is seen of all readings together."""
+"""Feedback of readers, and figures of all analyses together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bundle says of a study does not depend on how it was asked."""
+"""Predictions of a bundle do not depend on how it was asked."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def loaded(folder: Path) -> dict[str, Tensor]:
-    """What another network has after it was given the weights of a folder."""
+    """Weights of another network after it loaded those of a folder."""
     network = make_network(seed=1)
     load_weights(network, folder, hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest())
     return network.state_dict()

@@ -1,4 +1,4 @@
-"""What is reported of a sample: with intervals, and with baselines beside every figure."""
+"""Metrics of a sample, with intervals and baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the labels mean, and what feeds them."""
+"""Vocabulary: codes of the labels, and the headings that feed them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the neighbours of a study say together, and what words find."""
+"""Search for similar cases: by films and by words, and the neighbours' agreement."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def joint(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 
 @pytest.fixture(scope="module")
 def index(joint: Predictor, tmp_path_factory: pytest.TempPathFactory) -> CaseIndex:
-    """Of drawn films with reports, as it is on disk."""
+    """Index of drawn films with reports, on disk."""
     films = read_openi(write_openi(tmp_path_factory.mktemp("openi"), {"train": 9}), load_vocabulary())
     told = [
         replace(entry, report=REPORTS[n % 3] if n else "") for n, entry in enumerate(films.split("train"))

@@ -1,4 +1,4 @@
-"""What a model may read of a report."""
+"""Study text: the part of a report that a model may read."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tests.support.reports import EQUIPMENT, SIMILAR, finding, report_of
 
 
 def pages(report: Report) -> list[str]:
-    """What each page draws, as PDF operators."""
+    """Drawing operators of each page."""
     pixels = {source.sop_instance_uid: chest(96, 80) for source in report.sources}
     content = write_pdf(report, pixels, equipment=EQUIPMENT).EncapsulatedDocument
     streams = re.findall(

@@ -1,4 +1,4 @@
-"""What a reader says, as a structured report."""
+"""Feedback of a reader as a Structured Report."""
 
 from __future__ import annotations
 

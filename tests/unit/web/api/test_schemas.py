@@ -1,4 +1,4 @@
-"""What the API says is what the pages show."""
+"""REST API and pages give the same values."""
 
 from __future__ import annotations
 

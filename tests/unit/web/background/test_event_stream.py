@@ -1,4 +1,4 @@
-"""What is told to browsers, and when."""
+"""Event stream: messages to browsers, and their time."""
 
 from __future__ import annotations
 

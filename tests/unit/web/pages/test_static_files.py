@@ -1,4 +1,4 @@
-"""What a study's page fetches besides the film is small on the wire, and fetched once."""
+"""Static files of a study's page: small on the wire, and fetched once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page of a study says besides findings, images and objects."""
+"""Study page: everything besides findings, images and objects."""
 
 from __future__ import annotations
 

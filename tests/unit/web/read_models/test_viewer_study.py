@@ -1,4 +1,4 @@
-"""What the film viewer is told, and what it gets."""
+"""Film viewer: description of a study, and its pixels."""
 
 from __future__ import annotations
 
