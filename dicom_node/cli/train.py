@@ -24,7 +24,7 @@ from dicom_node.cli.output import stderr_console
 if TYPE_CHECKING:
     from models.bundles.bundle import Bundle
     from models.data.dataset import FilmDataset
-    from models.training.fit import Engine, Trained
+    from models.training.fit import Trained, TrainingHardware
     from models.training.recipe import Recipe
 
 _Recipe: TypeAlias = Annotated[
@@ -91,10 +91,10 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
 
         # torch and Lightning take seconds to import: only now, so that a mistake is answered at once.
         from models.training import export, plots  # noqa: F401 - a missing package is reported before training
-        from models.training.fit import Engine
+        from models.training.fit import TrainingHardware
 
         _silence_lightning()
-        engine = Engine(accelerator, devices, nodes, _checked_precision(precision), threads)
+        engine = TrainingHardware(accelerator, devices, nodes, _checked_precision(precision), threads)
         bundles = _Training(chosen, datasets, engine, run_dir or Path("runs") / folder, path).run()
         for bundle in bundles:
             print_evaluation(json.loads((bundle.path / "metrics.json").read_text(encoding="utf-8"))["test"])
@@ -121,7 +121,7 @@ class _Training:
 
     recipe: Recipe
     datasets: tuple[FilmDataset, ...]
-    engine: Engine
+    engine: TrainingHardware
     run_dir: Path
     path: Path
 

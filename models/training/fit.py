@@ -81,7 +81,7 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class TrainingHardware:
     """Hardware and precision of a training.
 
     Attributes
@@ -106,7 +106,7 @@ def fit(
     *,
     run: Path,
     further: tuple[FilmDataset, ...] = (),
-    engine: Engine | None = None,
+    engine: TrainingHardware | None = None,
     callbacks: list[lightning.Callback] | None = None,
     caching: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Trained:
@@ -136,7 +136,7 @@ def fit(
     Interrupted
         On Ctrl-C; the checkpoint of the last whole epoch stays.
     """
-    engine = engine or Engine()
+    engine = engine or TrainingHardware()
     if engine.threads:
         torch.set_num_threads(engine.threads)
     seed_everything(recipe.seed)
@@ -196,7 +196,7 @@ def fit(
 
 
 def _trainer(
-    recipe: Recipe, engine: Engine, run: Path, callbacks: list[lightning.Callback]
+    recipe: Recipe, engine: TrainingHardware, run: Path, callbacks: list[lightning.Callback]
 ) -> lightning.Trainer:
     # Without a measure to watch, the one checkpoint that is kept is that of the last whole epoch.
     last = ModelCheckpoint(dirpath=run, filename=Path(_CHECKPOINT).stem, enable_version_counter=False)

@@ -17,7 +17,7 @@ import numpy as np
 from models.data.dataset import FilmDataset
 from models.errors import RecipeError
 from models.labels.vocabulary import Vocabulary
-from models.training.fit import Engine, fit
+from models.training.fit import TrainingHardware, fit
 from models.training.history import read_history
 from models.training.recipe import Recipe
 
@@ -64,7 +64,7 @@ def search_epochs(
     *,
     run: Path,
     further: tuple[FilmDataset, ...] = (),
-    engine: Engine | None = None,
+    engine: TrainingHardware | None = None,
     say: Callable[[str], None] = lambda _line: None,
     **options: Any,
 ) -> int:
