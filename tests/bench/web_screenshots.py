@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/reading-context.md: ``python -m tests.bench.web_screenshots FOLDER``.
+"""Draw the pictures of docs/reading-room.md: ``python -m tests.bench.web_screenshots FOLDER``.
 
 Films are drawn and analyses invented; pages, model card and metrics are real.
 """
