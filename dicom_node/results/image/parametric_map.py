@@ -88,7 +88,7 @@ def write_pm(report: Report, film: FilmMaps, *, equipment: Equipment) -> Dataset
         _shared(film),
         [
             dataset(
-                FrameContentSequence=[dataset(FrameLabel=finding.name, DimensionIndexValues=[number])],
+                FrameContentSequence=[dataset(FrameLabel=finding.name[:64], DimensionIndexValues=[number])],
                 DerivationImageSequence=multiframe.derivation(film.source),
             )
             for number, (finding, _) in enumerate(film.maps, 1)

@@ -5,6 +5,7 @@ highdicom writes it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -149,7 +150,7 @@ def _modality_lut(source: Dataset) -> Dataset | None:
         next(iter(attributes.numbers(source, keyword)), None)
         for keyword in ("RescaleSlope", "RescaleIntercept")
     )
-    if slope is None or intercept is None or not slope > 0 or intercept != intercept:  # noqa: PLR0124 - NaN
+    if slope is None or intercept is None or not (0 < slope < math.inf and math.isfinite(intercept)):
         return None
     lut: Dataset = ModalityLUTTransformation(
         rescale_intercept=intercept, rescale_slope=slope, rescale_type="US"
@@ -165,6 +166,6 @@ def _voi_lut(source: Dataset) -> list[Dataset] | None:
         attributes.numbers(source, "WindowCenter"), attributes.numbers(source, "WindowWidth"), strict=False
     )
     for center, width in pairs:
-        if center == center and width >= 1:  # noqa: PLR0124 - NaN
+        if math.isfinite(center) and 1 <= width < math.inf:
             return [SoftcopyVOILUTTransformation(window_center=center, window_width=width)]
     return None

@@ -12,6 +12,7 @@ from dicom_node.results.image.parametric_map import write_pm
 from dicom_node.results.image.presentation_state import write_gsps
 from dicom_node.results.image.segmentation import write_seg
 from dicom_node.results.report import Presence
+from dicom_node.results.validation import check_result
 from tests.support.factories import film
 from tests.support.reports import EQUIPMENT, finding, report_of, saliency_of
 
@@ -51,6 +52,32 @@ def test_what_cannot_be_used_is_left_out(elements: dict[str, str]) -> None:
     assert "RescaleSlope" not in found
     assert "SoftcopyVOILUTSequence" not in found
     assert found.PresentationLUTShape == "IDENTITY"
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"RescaleSlope": "inf", "RescaleIntercept": "0"},
+        {"RescaleSlope": "1", "RescaleIntercept": "-inf"},
+        {"RescaleSlope": "nan", "RescaleIntercept": "0"},
+        {"WindowCenter": "inf", "WindowWidth": "5"},
+        {"WindowCenter": "5", "WindowWidth": "inf"},
+        {"WindowCenter": "nan", "WindowWidth": "5"},
+    ],
+)
+def test_a_number_without_end_is_left_out(elements: dict[str, str]) -> None:
+    found = state(film(rows=96, columns=80, **elements))
+    assert found is not None
+    assert "RescaleSlope" not in found
+    assert "SoftcopyVOILUTSequence" not in found
+
+
+def test_a_name_longer_than_its_element_is_cut_in_every_image() -> None:
+    ds = film(rows=96, columns=80)
+    report = report_of(ds, findings=[finding("long", "N" * 70, saliency=[saliency_of(ds)])])
+    (maps,) = film_maps(report)
+    for write in (write_gsps, write_seg, write_pm):
+        check_result(write(report, maps, equipment=EQUIPMENT))
 
 
 def test_an_absent_finding_has_no_box() -> None:
