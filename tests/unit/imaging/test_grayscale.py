@@ -281,6 +281,14 @@ def test_an_overlay_group_without_data_is_an_embedded_overlay_whatever_its_posit
     assert np.array_equal(read_film(ds, max_pixels=10**7).pixels[0], grey())
 
 
+def test_an_overlay_with_data_of_its_own_is_not_drawn_into_the_film() -> None:
+    ds = film(pixels=RAMP)
+    for element, vr, value in ((0x10, "US", 64), (0x11, "US", 4096), (0x102, "US", 0)):
+        ds.add(DataElement(0x60000000 | element, vr, value))
+    ds.add(DataElement(0x60003000, "OW", b"\xff" * (RAMP.size // 8)))
+    assert np.array_equal(read_film(ds, max_pixels=10**7).pixels[0], grey())
+
+
 def test_cells_that_are_sign_extended_in_part_are_signed() -> None:
     signed = np.tile(np.arange(-2048, 2048, dtype=np.int64), (64, 1))
     words = np.where(np.arange(64)[:, None] % 2, signed & 0xFFF, signed & 0xFFFF)
