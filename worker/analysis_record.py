@@ -87,6 +87,8 @@ def make_analysis_record(
                 source.view or attributes.text(source.header, "ViewPosition")[:16],
                 source.reason,
                 source.exclusion,
+                source.remarks,
+                source.inverted,
             )
             for source in report.sources
         ),

@@ -21,6 +21,7 @@ from dicom_node.results.codes import LATERAL_VIEWS
 from dicom_node.results.report import Refusal, Source
 from models.gate.model import Gate
 from models.processing.types import Film
+from worker.film_correction import CorrectedFilm, correct_films
 from worker.report_builder import gate_eligibility
 
 
@@ -38,12 +39,18 @@ class ScreenedInstance:
         Whether the instance may be analysed, or the reason why not.
     view
         View that the gate sees, ``frontal`` or ``lateral``; empty when no gate looked.
+    remarks
+        What was done to read the film otherwise than its header says, one clause each.
+    inverted
+        True when the film was read with the grey scale that is the opposite of what its header says.
     """
 
     path: Path
     header: Dataset
     verdict: Eligibility
     view: str = ""
+    remarks: tuple[str, ...] = ()
+    inverted: bool = False
 
     @property
     def source(self) -> Source:
@@ -54,6 +61,8 @@ class ScreenedInstance:
             exclusion=self.verdict.text,
             reason=self.verdict.reason,
             view=self.view,
+            remarks=self.remarks,
+            inverted=self.inverted,
         )
 
     @property
@@ -75,13 +84,15 @@ def screen_headers(paths: Sequence[Path]) -> list[ScreenedInstance]:
     ]
 
 
-def screen_films(instances: Sequence[ScreenedInstance], decoder: Decoder, gate: Gate | None) -> list[Film]:
+def screen_films(
+    instances: Sequence[ScreenedInstance], decoder: Decoder, gate: Gate | None
+) -> list[CorrectedFilm]:
     """Return the films that a model may read; each other instance gets the reason as its verdict.
 
     Parameters
     ----------
     instances
-        Instances from :func:`screen_headers`; their verdicts and views are updated.
+        Instances from :func:`screen_headers`; their verdicts, views and remarks are updated.
     decoder
         Decoder of the pixels.
     gate
@@ -92,7 +103,7 @@ def screen_films(instances: Sequence[ScreenedInstance], decoder: Decoder, gate: 
     StorageFailed
         If a file cannot be opened.
     """
-    films = []
+    films: dict[str, tuple[Film, ScreenedInstance]] = {}
     for instance in instances:
         if not instance.verdict.analysable:
             continue
@@ -101,18 +112,21 @@ def screen_films(instances: Sequence[ScreenedInstance], decoder: Decoder, gate: 
         except NotAnalysable as error:
             instance.verdict = Eligibility(error.reason, str(error))
         else:
-            films.append(Film(instance.uid, pixels))
-    return films if gate is None or not films else _pass_gate(gate, films, instances)
-
-
-def _pass_gate(gate: Gate, films: list[Film], instances: Sequence[ScreenedInstance]) -> list[Film]:
-    verdicts = {verdict.film: verdict for verdict in gate.judge(films)}
-    for instance in instances:
-        verdict = verdicts.get(instance.uid) if instance.verdict.analysable else None
-        if verdict is not None:
-            instance.verdict = gate_eligibility(verdict)
-            instance.view = verdict.view if verdict.reason is None else ""
-    return [film for film in films if verdicts[film.identifier].reason is None]
+            films[instance.uid] = (Film(instance.uid, pixels), instance)
+    corrected = correct_films(
+        [(film, instance.header) for film, instance in films.values()],
+        gate,
+        lambda uid: decoder.decode(films[uid][1].path, opposite=True),
+    )
+    accepted = []
+    for film, (_, instance) in zip(corrected, films.values(), strict=True):
+        instance.remarks, instance.inverted = film.remarks, film.inverted
+        if film.verdict is not None:
+            instance.verdict = gate_eligibility(film.verdict)
+            instance.view = film.verdict.view if film.verdict.reason is None else ""
+        if instance.verdict.analysable:
+            accepted.append(film)
+    return accepted
 
 
 def common_refusal(instances: Sequence[ScreenedInstance]) -> Refusal:

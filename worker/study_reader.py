@@ -41,6 +41,7 @@ from models.processing.map_check import region_of
 from models.processing.types import FindingScore, Prediction, Study
 from models.retrieval.embedding import embed_studies
 from models.retrieval.search import Searcher, neighbour_agreement
+from worker.film_correction import on_stored_films
 from worker.instance_screening import (
     ScreenedInstance,
     common_refusal,
@@ -242,8 +243,9 @@ class StudyReader:
             name = self._predictor.identity.name
             refusal = Refusal("no_text", f"the model {name} needs an indication, and no header holds one")
             return self._refusal(study, sources, refusal)
-        read = self._predictor.trace([Study(tuple(films), text)])[0]
+        read = self._predictor.trace([Study(tuple(each.film for each in films), text)])[0]
         maps, withheld = self._heat_maps(read, {instance.uid: instance.view for instance in instances})
+        supplement = make_supplementary_explanations(self._predictor, read, maps, self._results)
         prior, earlier = self._compare_prior(study.prior)
         report = build_report(
             study_instance_uid=study.study_instance_uid,
@@ -252,7 +254,7 @@ class StudyReader:
             sources=sources,
             prediction=read.prediction,
             labels=self._predictor.labels,
-            heatmaps=maps,
+            heatmaps=on_stored_films(maps, films),
             withheld=withheld,
             gate="" if self._gate is None else self._gate.identity,
             text=self._text_parameter(text),
@@ -260,7 +262,7 @@ class StudyReader:
             prior=prior,
             earlier=earlier,
         )
-        pixels = {film.identifier: film.pixels for film in films}
+        pixels = {each.film.identifier: each.stored for each in films}
         objects = self._encode(study, report, pixels)
         return StudyAnalysis(
             StudyState.REPORTED,
@@ -268,7 +270,7 @@ class StudyReader:
             report,
             objects,
             self._embedding(read.prediction),
-            make_supplementary_explanations(self._predictor, read, maps, self._results),
+            replace(supplement, maps=on_stored_films(supplement.maps, films)),
         )
 
     def _embedding(self, prediction: Prediction) -> StudyEmbedding | None:
@@ -311,7 +313,7 @@ class StudyReader:
             text = self._text(sources)
             if self._predictor.text == "required" and text is None:
                 return PriorComparison(reason=_PRIOR_UNREADABLE), {}
-            read = self._predictor.trace([Study(tuple(films), text)])[0]
+            read = self._predictor.trace([Study(tuple(each.film for each in films), text)])[0]
             known = {entry.key: entry for entry in read.prediction.findings}
         return PriorComparison(sources), known
 

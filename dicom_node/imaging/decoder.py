@@ -84,13 +84,15 @@ class Decoder:
         with self._lock:
             self._running()
 
-    def decode(self, path: Path) -> FloatArray:
+    def decode(self, path: Path, *, opposite: bool = False) -> FloatArray:
         """Decode one file as a model sees it.
 
         Parameters
         ----------
         path
             Path of a file that :func:`dicom_node.imaging.pixels.read_film` can read.
+        opposite
+            True for the grey scale that is the opposite of what the header says.
 
         Returns
         -------
@@ -107,7 +109,7 @@ class Decoder:
         NodeError
             When the process cannot be started.
         """
-        return self._decoded(path, "film")[0]
+        return self._decoded(path, "film", opposite=opposite)[0]
 
     def decode_full_range(self, path: Path) -> tuple[FloatArray, DisplayWindow]:
         """Decode one file with its full range of values, for a person who moves the window.
@@ -306,7 +308,12 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
             asked = None if request["windowing"] is None else VoiWindow(**request["windowing"])
             pixels = render_frame(path, max_pixels=max_pixels, number=request["number"], windowing=asked)
         else:
-            film = read_film(path, max_pixels=max_pixels, full_range=request["what"] == "full_range")
+            film = read_film(
+                path,
+                max_pixels=max_pixels,
+                full_range=request["what"] == "full_range",
+                opposite=request.get("opposite", False),
+            )
             pixels = film.pixels
             window = [] if film.window is None else [film.window.center, film.window.width]
     except NotAnalysable as error:

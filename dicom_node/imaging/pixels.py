@@ -104,7 +104,9 @@ def read_header(path: Path) -> Dataset:
         return without_pixels(read_instance(path, pixels=False))
 
 
-def read_film(source: Path | Dataset, *, max_pixels: int, full_range: bool = False) -> Film:
+def read_film(
+    source: Path | Dataset, *, max_pixels: int, full_range: bool = False, opposite: bool = False
+) -> Film:
     """Read one instance as a film.
 
     Parameters
@@ -116,6 +118,8 @@ def read_film(source: Path | Dataset, *, max_pixels: int, full_range: bool = Fal
     full_range
         True keeps all values of the film apart, for a person who moves the window. False applies the
         window, for a model.
+    opposite
+        True for the grey scale that is the opposite of what the header says.
 
     Returns
     -------
@@ -136,10 +140,11 @@ def read_film(source: Path | Dataset, *, max_pixels: int, full_range: bool = Fal
         frame = _frame(ds, max_pixels=max_pixels)
         cells = _decode(ds, frame)
         window, seen = None, visible(ds, frame.rows, frame.columns)
+        inverted = frame.inverted is not opposite
         if full_range:
-            table, window = full_range_table(ds, frame.cell, cells, inverted=frame.inverted, visible=seen)
+            table, window = full_range_table(ds, frame.cell, cells, inverted=inverted, visible=seen)
         else:
-            table = grey_table(ds, frame.cell, cells, inverted=frame.inverted, visible=seen)
+            table = grey_table(ds, frame.cell, cells, inverted=inverted, visible=seen)
         pixels = np.empty(cells.shape, np.float32)
         # The table has an entry for each cell, so "clip" never clips; it is faster than the default mode.
         np.take(table, cells, out=pixels, mode="clip")

@@ -75,6 +75,10 @@ class Source:
         The same as a key into ``codes.REFUSALS``; empty when analysed.
     view
         View that the gate saw, ``frontal`` or ``lateral``; empty without a gate.
+    remarks
+        What was read otherwise than the header says, or set aside, one clause each.
+    inverted
+        True when the film was read with the grey scale that is the opposite of what its header says.
     """
 
     header: Dataset
@@ -82,6 +86,8 @@ class Source:
     exclusion: str = ""
     view: str = ""
     reason: str = ""
+    remarks: tuple[str, ...] = ()
+    inverted: bool = False
 
     @property
     def sop_instance_uid(self) -> str:

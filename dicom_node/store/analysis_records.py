@@ -67,12 +67,18 @@ class ImageRecord:
         Key into ``results.codes.REFUSALS``; empty when the image was analysed.
     exclusion
         The reason as a sentence.
+    remarks
+        What was read otherwise than the header says, one clause each.
+    inverted
+        True when the image was read with the grey scale that is the opposite of what its header says.
     """
 
     sop_instance_uid: str
     view: str
     reason: str
     exclusion: str
+    remarks: tuple[str, ...] = ()
+    inverted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +297,10 @@ def _similar(content: dict[str, Any] | None) -> SimilarCasesRecord | None:
     return SimilarCasesRecord(**content, cases=tuple(cases))
 
 
+def _image(content: dict[str, Any]) -> ImageRecord:
+    return ImageRecord(**{**content, "remarks": tuple(content.get("remarks", ()))})  # earlier versions: none
+
+
 def _prior(content: dict[str, Any] | None) -> PriorComparisonRecord | None:
     if content is None:
         return None
@@ -343,7 +353,7 @@ class AnalysisRecords:
                 parameters=tuple(content["parameters"]),
                 normality=row["normality"],
                 findings=tuple(FindingRecord(*entry) for entry in found),
-                images=tuple(ImageRecord(**image) for image in content["images"]),
+                images=tuple(_image(image) for image in content["images"]),
                 maps=tuple(HeatMapRecord(**each) for each in content["maps"]),
                 maps_file=row["maps"],
                 similar=_similar(content["similar"]),

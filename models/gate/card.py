@@ -14,6 +14,7 @@ _FILMS = {
     "view": "told rightly whether frontal or lateral",
     "inverted": "found inverted when they are",
     "rotated": "found on their side or head when turned",
+    "mirrored": "frontal ones told rightly whether left and right are exchanged",
 }
 
 _LIMITS = (

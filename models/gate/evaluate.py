@@ -52,8 +52,9 @@ def measure_gate(
     -------
     dict
         ``gate``, ``weights_sha256``, ``split``; ``films`` by data set: the share of them that is kept as they
-        are and varied, found when inverted and when turned, the accuracy of the view, and the reasons of
-        refusals; ``others`` by source and ``others_in_all``: the share that is refused, and why. A share is
+        are and varied, found when inverted and when turned, the accuracy of the view, that of the mirror
+        answer for frontal films, and the reasons of refusals; ``others`` by source and ``others_in_all``: the
+        share that is refused, and why. A share is
         a table of ``n``, ``share`` and its 95 % interval (Wilson 1927), ``low`` and ``high``.
 
     Raises
@@ -94,6 +95,7 @@ def _films(
         for path, view in zip(study.films, study.views, strict=True)
     ]
     right = views = 0
+    unmirrored: list[bool] = []
     reasons: Counter[str] = Counter()
     found: dict[str, list[bool]] = {name: [] for name in ("kept", "kept_varied", "inverted", "rotated")}
     for number, (path, view, read) in enumerate(listed):
@@ -108,6 +110,8 @@ def _films(
         if view:
             views += 1
             right += plain.view == view
+        if view == "frontal" and (scores := gate.mirrored_scores([film])) is not None:
+            unmirrored.append(scores[0] < 0.5)  # noqa: PLR2004 - the likelier of two
         if plain.reason is not None:
             reasons[str(plain.reason)] += 1
         found["kept"].append(plain.reason is None)
@@ -116,7 +120,9 @@ def _films(
         found["rotated"].append(turned.reason is RefusalReason.ROTATED)
         progress(number + 1, len(listed))
     shares = {name: share(sum(hits), len(hits)) for name, hits in found.items()}
-    return {**shares, "view": share(right, views), "refused_for": dict(sorted(reasons.items()))}
+    shares["view"] = share(right, views)
+    shares["mirrored"] = share(sum(unmirrored), len(unmirrored))
+    return {**shares, "refused_for": dict(sorted(reasons.items()))}
 
 
 def _corners(studies: tuple[LabelledStudy, ...]) -> Iterator[FloatArray]:

@@ -18,6 +18,7 @@ from models.bundles.weights import pack_weights, unpack_weights
 from models.data.dataset import FilmDataset
 from models.errors import RecipeError
 from models.gate.augmentation import corner, invert, part, turn, vary
+from models.gate.mirror import asymmetry, fit_mirror
 from models.gate.model import Gate, GateManifest, Thresholds, write_gate
 from models.gate.negatives import Negatives
 from models.gate.network import ANSWERS, VIEWS, GateNetwork
@@ -141,7 +142,38 @@ def fit_gate(
     _answer(network, seen)
     _place(network, seen)
     network = _rounded(network)
-    return write_gate(path, replace(manifest, thresholds=_thresholds(network, seen, recipe.kept)), network)
+    manifest = replace(manifest, thresholds=_thresholds(network, seen, recipe.kept))
+    return write_gate(path, manifest, network, mirror_answer(draft, datasets))
+
+
+def mirror_answer(gate: Gate, datasets: tuple[FilmDataset, ...]) -> torch.Tensor:
+    """Fit the mirror answer of a gate to the frontal films of ``train``.
+
+    Parameters
+    ----------
+    gate
+        Gate that gives the features.
+    datasets
+        Chest films.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (width,), as :func:`models.gate.mirror.fit_mirror` gives it.
+    """
+    listed = [
+        (path, study.read)
+        for dataset in datasets
+        for study in dataset.studies.get("train", ())
+        for path, view in zip(study.films, study.views, strict=True)
+        if view == "frontal"
+    ]
+    differences = []
+    for start in range(0, len(listed), _AT_ONCE):
+        films = [read(path) for path, read in listed[start : start + _AT_ONCE]]
+        standard = torch.stack([gate.standardise(film) for film in films])
+        differences.append(asymmetry(gate.features, standard).numpy())
+    return fit_mirror(np.concatenate(differences), gate.network.spread.cpu().numpy())
 
 
 def _films(

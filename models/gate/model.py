@@ -5,6 +5,7 @@
     <name>-<version>/
       gate.toml            description, thresholds, and the SHA-256 of every other file
       weights.safetensors  weights of the network
+      mirror.safetensors   weights of the mirror answer; optional
       metrics.json         error rates
       README.md            model card, generated from metrics.json
 """
@@ -22,9 +23,17 @@ import torch
 from torch import Tensor
 
 from models.bundles.lookup import find_bundle_folder
-from models.bundles.manifest import AMENDABLE, file_hashes, read_table, to_toml, verify_folder
+from models.bundles.manifest import (
+    AMENDABLE,
+    file_hashes,
+    read_table,
+    read_verified,
+    to_toml,
+    verify_folder,
+)
 from models.bundles.weights import WEIGHTS, load_weights, pack_weights
 from models.errors import BundleError, PredictionError
+from models.gate.mirror import MIRROR, asymmetry, mirrored_scores, pack_mirror, unpack_mirror
 from models.gate.network import VIEWS, GateNetwork
 from models.processing.transforms import Preprocessing
 from models.processing.types import Film, FloatArray
@@ -165,6 +174,11 @@ class Gate:
         self.path = path
         self.manifest, self.hashes = read_manifest(path)
         network = _network(path, self.manifest, self.hashes)
+        self._mirror = (
+            unpack_mirror(read_verified(path, MIRROR, self.hashes[MIRROR]), network.width)
+            if MIRROR in self.hashes
+            else None
+        )
         try:
             self.device = torch.device(device)
             self.network = network.to(self.device).to(memory_format=torch.channels_last)
@@ -216,6 +230,25 @@ class Gate:
             ):
                 verdicts.append(self._verdict(film.identifier, row, distance, blank=not pixels.any()))
         return verdicts
+
+    @torch.inference_mode()
+    def mirrored_scores(self, films: Sequence[FloatArray]) -> Sequence[float] | None:
+        """Score how much each frontal film looks as if left and right were exchanged.
+
+        Parameters
+        ----------
+        films
+            Pixels of upright films, each of shape (rows, columns).
+
+        Returns
+        -------
+        sequence of float or None
+            In [0, 1], above one half for a film that looks mirrored; None for a gate without this answer.
+        """
+        if self._mirror is None or not films:
+            return None if self._mirror is None else []
+        standard = torch.stack([self.standardise(pixels) for pixels in films])
+        return mirrored_scores(self._mirror, asymmetry(self.features, standard))
 
     def standardise(self, pixels: FloatArray) -> Tensor:
         """Bring one film to the square grid, shape (grid, grid).
@@ -285,12 +318,19 @@ def read_manifest(path: Path) -> tuple[GateManifest, Mapping[str, str]]:
         raise BundleError(f"gate {path}: {MANIFEST}: {error}") from error
     if architecture:
         raise BundleError(f"gate {path}: {MANIFEST} has an unknown entry {next(iter(architecture))}")
-    verify_folder(path, MANIFEST, hashes, required={WEIGHTS}, optional=set(AMENDABLE))
+    verify_folder(path, MANIFEST, hashes, required={WEIGHTS}, optional={MIRROR, *AMENDABLE})
     return manifest, hashes
 
 
-def write_gate(path: Path, manifest: GateManifest, network: GateNetwork) -> Gate:
+def write_gate(
+    path: Path, manifest: GateManifest, network: GateNetwork, mirror: Tensor | None = None
+) -> Gate:
     """Write a gate; what was in the folder is replaced, figures and card included.
+
+    Parameters
+    ----------
+    mirror
+        Weights of the mirror answer, shape (width,); None for a gate without it.
 
     Raises
     ------
@@ -298,9 +338,11 @@ def write_gate(path: Path, manifest: GateManifest, network: GateNetwork) -> Gate
         If what was written would not load again.
     """
     path.mkdir(parents=True, exist_ok=True)
-    for name in AMENDABLE:
+    for name in (MIRROR, *AMENDABLE):
         (path / name).unlink(missing_ok=True)
     (path / WEIGHTS).write_bytes(pack_weights(network))
+    if mirror is not None:
+        (path / MIRROR).write_bytes(pack_mirror(mirror))
     return amend_gate(path, manifest, {})
 
 
@@ -308,7 +350,7 @@ def amend_gate(path: Path, manifest: GateManifest, files: Mapping[str, str]) -> 
     """Write figures and card, on which no verdict depends, and the manifest that covers them."""
     for name, text in files.items():
         (path / name).write_text(text, encoding="utf-8")
-    hashes = file_hashes(path, (WEIGHTS, *AMENDABLE))
+    hashes = file_hashes(path, (WEIGHTS, MIRROR, *AMENDABLE))
     (path / MANIFEST).write_text(manifest.dump(hashes), encoding="utf-8")
     return Gate(path)
 

@@ -124,6 +124,7 @@ class ImageOut:
     view: str
     reason: str
     exclusion: str
+    remarks: tuple[str, ...]
     received_at: float
     pixels: str
 
@@ -135,6 +136,7 @@ class ImageOut:
             view="" if record is None else record.view,
             reason="" if record is None else record.reason,
             exclusion="" if record is None else record.exclusion,
+            remarks=() if record is None else record.remarks,
             received_at=image.received_at,
             pixels=f"{PREFIX}/studies/{image.study_id}/images/{image.id}/pixels",
         )

@@ -40,7 +40,8 @@ class ViewerImage:
     window
         Initial window; None for the full range 0 to 65535.
     inverted
-        True when the gate has found the image inverted (bright lungs), so that the viewer inverts it.
+        True when the gate has found the image inverted (bright lungs by its header), so that the viewer
+        inverts it.
     prior
         True for an image of the same patient's previous study.
     """
@@ -117,7 +118,7 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
                 rows=rows,
                 pixels=pixels_url(image),
                 window=Window(film.center, film.width),
-                inverted=record is not None and record.reason == _INVERTED,
+                inverted=record is not None and (record.inverted or record.reason == _INVERTED),
                 prior=prior,
             )
         )

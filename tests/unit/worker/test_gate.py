@@ -55,7 +55,7 @@ def test_an_inverted_film_is_left_out_and_the_other_one_is_read(
     assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
     report = results(bench)[0]
     assert "it is inverted" in text_of(report)
-    assert "gate=gate 0.1.0" in text_of(report)
+    assert "gate=gate 0.2.0" in text_of(report)
     evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
     assert len(evidence.ReferencedSOPSequence) == 2
 
