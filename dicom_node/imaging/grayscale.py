@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from dicom_node.errors import NotAnalysable
 from dicom_node.imaging import attributes
 from dicom_node.imaging.stored_values import Cells, PixelCell, Values, stored_values, stray_share
-from dicom_node.imaging.voi import VoiWindow, read_luts, read_windows
+from dicom_node.imaging.voi import Lut, VoiWindow, read_luts, read_modality, read_windows
 
 FloatArray: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -36,17 +36,83 @@ _LEAST_SHOWN = 0.2
 """Share of the pixels that a window or VOI LUT must show between black and white to be believed."""
 _MOST_STRAY = 0.05
 """Share of the pixels that may carry bits outside of Bits Stored before Bits Stored is thought wrong."""
-_LEAST_SLOPE = 1e-6
 _WORDS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class GreyTransform:
+    """Transform from the stored values of a film to its greys, as models see it (PS3.4 N.2).
+
+    Modality LUT or rescale and padding stand in the header. What else there is was chosen by looking at the
+    pixels; it is small, so that it travels with them.
+
+    Attributes
+    ----------
+    voi
+        Window in force: one of the header's, or the one between the film's `PERCENTILES`. An integer is the
+        place, from 0, of the VOI LUT in force among those of the header.
+    inverted
+        True when low values are displayed bright.
+    """
+
+    voi: VoiWindow | int
+    inverted: bool
+
+    def voi_transform(self, ds: Dataset) -> VoiWindow | Lut:
+        """Return the window or the VOI LUT in force."""
+        if isinstance(self.voi, VoiWindow):
+            return self.voi
+        return list(read_luts(ds, "VOILUTSequence"))[self.voi]
+
+    def grey(self, ds: Dataset, stored: Values) -> FloatArray:
+        """Return the greys of stored values.
+
+        Parameters
+        ----------
+        ds
+            Header of the film.
+        stored
+            Any shape.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape of `stored`, float32 in [0, 1], in the MONOCHROME2 sense; padding is black.
+        """
+        grey = self.voi_transform(ds).grey(read_modality(ds).values(stored))
+        return _shown(grey, _padding(ds, stored), inverted=self.inverted)
 
 
 def grey_table(
     ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool, visible: Mask | None = None
 ) -> FloatArray:
-    """Return the grey of every possible pixel cell, as models see a film.
+    """Return the grey of every possible pixel cell, as models see a film: by its :func:`grey_transform`.
 
-    Without a usable VOI LUT or window, the `PERCENTILES` of the picture become black and white. Padding
-    becomes black.
+    Parameters
+    ----------
+    ds, cell, cells, inverted, visible
+        As for :func:`grey_transform`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (256,) or (65536,), float32 in [0, 1], in the MONOCHROME2 sense.
+
+    Raises
+    ------
+    NotAnalysable
+        As :func:`grey_transform`.
+    """
+    transform = grey_transform(ds, cell, cells, inverted=inverted, visible=visible)
+    return transform.grey(ds, stored_values(cell, cells))
+
+
+def grey_transform(
+    ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool, visible: Mask | None = None
+) -> GreyTransform:
+    """Return the transform by which models see a film: with the first VOI LUT or window that shows it.
+
+    Without one, the `PERCENTILES` of the picture become black and white.
 
     Parameters
     ----------
@@ -55,16 +121,11 @@ def grey_table(
     cell
         Layout of the cells.
     cells
-        Shape (rows, columns), unsigned integers: the picture that the table is for.
+        Shape (rows, columns), unsigned integers: the picture.
     inverted
         True when low values are displayed bright (MONOCHROME1).
     visible
         Mask of the cells that count, shape (rows, columns); all of them when None.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (256,) or (65536,), float32 in [0, 1], in the MONOCHROME2 sense.
 
     Raises
     ------
@@ -80,15 +141,13 @@ def grey_table(
     sample = cells[::step, ::step]
     sample = sample.ravel() if visible is None else sample[visible[::step, ::step]]
     stored = stored_values(cell, cells)
-    padding = _padding(ds, stored)
-    values = _modality(ds, stored)
-    seen = values[sample[~padding[sample]]]
+    seen = read_modality(ds).values(stored[sample[~_padding(ds, stored)[sample]]])
     if seen.size == 0:
         raise NotAnalysable("blank", "the picture is nothing but padding")
     low, high = (float(end) for end in np.percentile(seen, PERCENTILES))
     if not high > low:
         raise NotAnalysable("blank", "the picture is blank: all but a few of its pixels have one value")
-    return _shown(_voi(ds, values, low, high, seen), padding, inverted=inverted)
+    return GreyTransform(_fitting(ds, low, high, seen), inverted)
 
 
 def display_table(
@@ -121,7 +180,7 @@ def display_table(
     """
     stored = stored_values(cell, cells)
     padding = _padding(ds, stored)
-    values = _modality(ds, stored)
+    values = read_modality(ds).values(stored)
     if windowing is not None:
         return _shown(windowing.grey(values), padding, inverted=inverted)
     counts = np.bincount(cells.ravel(), minlength=len(stored))
@@ -132,8 +191,8 @@ def display_table(
     if not high > low:
         low, high = float(values[used].min()), float(values[used].max())
     least = _LEAST_SHOWN if film else 0.0
-    voi = _voi(ds, values, low, max(high, low + 1), values[used], counts[used], least=least)
-    return _shown(voi, padding, inverted=inverted)
+    voi = _fitting(ds, low, max(high, low + 1), values[used], counts[used], least=least)
+    return GreyTransform(voi, inverted).grey(ds, stored)
 
 
 def _shown(grey: Values, padding: NDArray[np.bool_], *, inverted: bool) -> FloatArray:
@@ -183,7 +242,7 @@ def full_range_table(
     """
     stored = stored_values(cell, cells)
     padding = _padding(ds, stored)
-    values = _modality(ds, stored)
+    values = read_modality(ds).values(stored)
     counts = np.bincount(cells.ravel() if visible is None else cells[visible], minlength=len(stored))
     used = (counts > 0) & ~padding
     if not used.any() or not (span := float(np.ptp(values[used]))) > 0:
@@ -198,7 +257,8 @@ def full_range_table(
 def _between(ds: Dataset, values: Values, used: Values, counts: NDArray[Any]) -> tuple[float, float]:
     """Return the values that the header shows as black and as white, else the picture's percentiles."""
     low, high = _percentiles(used, counts)
-    grey = _voi(ds, values, low, high if high > low else float(used.max()), used, counts)
+    voi = _fitting(ds, low, high if high > low else float(used.max()), used, counts)
+    grey = GreyTransform(voi, inverted=False).voi_transform(ds).grey(values)
     # A curve is replaced by the straight line between its ends: a display window has no other shape.
     inner = values[(grey > 0.01) & (grey < 0.99)]  # noqa: PLR2004 - a sigmoid never reaches 0 and 1
     return (float(inner.min()), float(inner.max())) if inner.size > 1 else (low, high)
@@ -222,31 +282,19 @@ def _padding(ds: Dataset, stored: Values) -> NDArray[np.bool_]:
     return (stored >= low) & (stored <= high)
 
 
-def _modality(ds: Dataset, stored: Values) -> Values:
-    """Apply the Modality LUT or the rescale (PS3.3 C.11.1); an absurd slope or intercept is ignored."""
-    for lut in read_luts(ds, "ModalityLUTSequence"):
-        return lut.values(stored)
-    slope = next(iter(attributes.numbers(ds, "RescaleSlope")), 1.0)
-    intercept = next(iter(attributes.numbers(ds, "RescaleIntercept")), 0.0)
-    if not (_LEAST_SLOPE <= abs(slope) <= 1 / _LEAST_SLOPE and abs(intercept) <= _WORDS / _LEAST_SLOPE):
-        return stored
-    return stored * slope + intercept
-
-
-def _voi(
+def _fitting(
     ds: Dataset,
-    values: Values,
     low: float,
     high: float,
     used: Values,
     counts: NDArray[Any] | None = None,
     *,
     least: float = _LEAST_SHOWN,
-) -> Values:
-    """VOI LUT, window, or the range in use (PS3.3 C.11.2), as grey in [0, 1].
+) -> VoiWindow | int:
+    """Return the VOI LUT or window that shows the picture, as :class:`GreyTransform` has it (PS3.3 C.11.2).
 
-    The first that shows the picture is taken. One that does not is passed over: `low` and `high`, the
-    picture's percentiles, become the same grey under it, or nearly all of the pixels become black or white.
+    The first that shows it is taken, else the window from `low` to `high`, the picture's percentiles. One
+    does not show it when these become the same grey under it, or nearly all of the pixels black or white.
 
     Parameters
     ----------
@@ -255,12 +303,14 @@ def _voi(
     least
         Share of the pixels that must become neither black nor white.
     """
-    for transform in (*(lut.grey for lut in read_luts(ds, "VOILUTSequence")), *read_windows(ds)):
-        first, last = transform(np.array([low, high]))
+    luts = enumerate(read_luts(ds, "VOILUTSequence"))
+    for voi, transform in (*luts, *((window, window) for window in read_windows(ds))):
+        first, last = transform.grey(np.array([low, high]))
         if abs(last - first) <= _ONE_GREY:
             continue
-        grey = transform(used)
+        grey = transform.grey(used)
         between = (grey > _ONE_GREY) & (grey < 1 - _ONE_GREY)
         if np.average(between, weights=counts) >= least:
-            return transform(values)
-    return (values - low) / (high - low)
+            return voi
+    # LINEAR, the function that every viewer knows: black at `low`, white at `high` (PS3.3 C.11.2.1.2.1).
+    return VoiWindow((low + high + 1) / 2, high - low + 1)

@@ -16,10 +16,23 @@ _LEAST_OUTPUT = 0.25
 """Share of the range its descriptor states that a VOI LUT reaches when it is dim by intent."""
 _STEP = 1e-6
 """Least width of a window, in values; a window of this width is a step."""
-_MOST = 1e9
-"""Greatest center and width of a window, in values; no film holds such values."""
+_MOST = 1e12
+"""Greatest center and width of a window, in values; no film holds such values, whatever its rescale."""
+_LEAST_SLOPE = 1e-6
 _DESCRIPTOR_VALUES = 3
 _WORDS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Rescale:
+    """Rescale Slope and Rescale Intercept (PS3.3 C.11.1.1.2); the identity by default."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def values(self, stored: Values) -> Values:
+        """Return the values of stored values."""
+        return stored * self.slope + self.intercept
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,17 @@ class Lut:
         return self.values(values) / stated
 
 
+def read_modality(ds: Dataset) -> Lut | Rescale:
+    """Return the Modality LUT of a header, else its rescale; an absurd slope or intercept is ignored."""
+    for lut in read_luts(ds, "ModalityLUTSequence"):
+        return lut
+    slope = next(iter(attributes.numbers(ds, "RescaleSlope")), 1.0)
+    intercept = next(iter(attributes.numbers(ds, "RescaleIntercept")), 0.0)
+    if not (_LEAST_SLOPE <= abs(slope) <= 1 / _LEAST_SLOPE and abs(intercept) <= _WORDS / _LEAST_SLOPE):
+        return Rescale()
+    return Rescale(slope, intercept)
+
+
 def read_luts(ds: Dataset, keyword: str) -> Iterator[Lut]:
     """Yield the valid lookup tables of a sequence; those with a wrong number of entries are ignored."""
     for item in attributes.items(ds, keyword):
@@ -96,14 +120,14 @@ def read_luts(ds: Dataset, keyword: str) -> Iterator[Lut]:
         yield Lut(first, entries, bits)
 
 
-def read_windows(ds: Dataset) -> Iterator[Callable[[Values], Values]]:
+def read_windows(ds: Dataset) -> Iterator[VoiWindow]:
     """Yield the windows of a header that the standard allows, in order; others are ignored."""
     name = attributes.text(ds, "VOILUTFunction").upper()
     function = name if name in _VOI_FUNCTIONS else "LINEAR"
     pairs = zip(attributes.numbers(ds, "WindowCenter"), attributes.numbers(ds, "WindowWidth"), strict=False)
     for center, width in pairs:
         with contextlib.suppress(ValueError):
-            yield VoiWindow(center, width, function).grey
+            yield VoiWindow(center, width, function)
 
 
 def _linear(values: Values, center: float, width: float) -> Values:

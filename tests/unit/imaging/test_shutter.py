@@ -42,6 +42,18 @@ def test_a_circle_is_round_about_row_and_column() -> None:
     assert (rows.mean() + 1, columns.mean() + 1) == pytest.approx((60, 40), abs=0.01)
 
 
+def test_a_circle_is_round_on_pixels_that_are_not_square() -> None:
+    # PS3.3 C.7.6.11: the radius counts pixels along the row; these are twice as high as wide.
+    ds = header(
+        ShutterShape="CIRCULAR",
+        CenterOfCircularShutter=["60", "50"],
+        RadiusOfCircularShutter="30",
+        PixelAspectRatio=["2", "1"],
+    )
+    rows, columns = np.nonzero(visible(ds, ROWS, COLUMNS))
+    assert (np.ptp(columns), np.ptp(rows)) == (60, 30)
+
+
 def test_a_polygon_is_its_inside() -> None:
     vertices = ["10", "20", "10", "81", "111", "81", "111", "20"]
     mask = visible(header(ShutterShape="POLYGONAL", VerticesOfThePolygonalShutter=vertices), ROWS, COLUMNS)
