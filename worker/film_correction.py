@@ -133,7 +133,8 @@ def _with_dark_lungs(gate: Gate, film: CorrectedFilm, inverted: Decode) -> Corre
     Devices write MONOCHROME1, or Presentation LUT Shape INVERSE (PS3.3 C.11.6), beside values that are stored
     the other way round. MONOCHROME2 alone has one meaning, so a film that is inverted under it is refused.
     """
-    if _reason(film) is not RefusalReason.INVERTED or not is_inverted(film.header):
+    doubtful = is_inverted(film.header) or _photometric(film.header) == "MONOCHROME1"
+    if _reason(film) is not RefusalReason.INVERTED or not doubtful:
         return film
     pixels = film.orientation.upright(inverted(film.film.identifier))
     (other,) = _judged(
@@ -141,7 +142,8 @@ def _with_dark_lungs(gate: Gate, film: CorrectedFilm, inverted: Decode) -> Corre
     )
     if _reason(other) not in {None, RefusalReason.ROTATED}:
         return film
-    return other.remarked(f"low values are dark, although the header says {_polarity(film.header)}")
+    low = "dark" if is_inverted(film.header) else "bright"
+    return other.remarked(f"low values are {low}, although the header says {_polarity(film.header)}")
 
 
 def _upright(gate: Gate, film: CorrectedFilm) -> CorrectedFilm:
@@ -197,7 +199,10 @@ def _directions(header: Dataset) -> str:
     return "\\".join(attributes.texts(header, "PatientOrientation"))
 
 
+def _photometric(header: Dataset) -> str:
+    return attributes.text(header, "PhotometricInterpretation").upper()
+
+
 def _polarity(header: Dataset) -> str:
-    photometric = attributes.text(header, "PhotometricInterpretation").upper()
     shape = attributes.text(header, "PresentationLUTShape")
-    return f"{photometric}, Presentation LUT Shape {shape}" if shape else photometric
+    return _photometric(header) + (f" with Presentation LUT Shape {shape}" if shape else "")

@@ -202,9 +202,14 @@ def errors_as_not_analysable(what: str) -> Iterator[None]:
         if error.errno not in (None, errno.EINVAL):
             raise StorageFailed(f"{what}: {error.strerror}; is the spool still there?") from None
         raise NotAnalysable("undecodable", f"{what} cannot be read: {_one_line(error)}") from None
+    except BaseException as error:
+        # A panic of a decoder in Rust is no Exception: RLE whose Rows and Columns are too small, for one.
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise NotAnalysable("undecodable", f"{what} cannot be read: {_one_line(error)}") from None
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
@@ -320,9 +325,15 @@ def pixel_cell(ds: Dataset, allocated: int, stored: int) -> PixelCell:
 
 
 def is_inverted(ds: Dataset) -> bool:
-    """True when low values are displayed bright."""
-    photometric = attributes.text(ds, "PhotometricInterpretation").upper()
-    return photometric == "MONOCHROME1" or attributes.text(ds, "PresentationLUTShape") == "INVERSE"
+    """True when low values are displayed bright.
+
+    Presentation LUT Shape is the last step on the way to the display (PS3.3 C.11.6), so it goes before
+    Photometric Interpretation where the two contradict each other.
+    """
+    shape = attributes.text(ds, "PresentationLUTShape")
+    if shape in {"IDENTITY", "INVERSE"}:
+        return shape == "INVERSE"
+    return attributes.text(ds, "PhotometricInterpretation").upper() == "MONOCHROME1"
 
 
 def _decode(ds: Dataset, frame: _Frame) -> NDArray[Any]:

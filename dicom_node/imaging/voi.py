@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -91,11 +92,15 @@ class Lut:
 
 
 def read_modality(ds: Dataset) -> Lut | Rescale:
-    """Return the Modality LUT of a header, else its rescale; an absurd slope or intercept is ignored."""
+    """Return the Modality LUT of a header, else its rescale, which takes both slope and intercept.
+
+    One without the other is ignored, as DCMTK and pydicom do, and so are absurd numbers.
+    """
     for lut in read_luts(ds, "ModalityLUTSequence"):
         return lut
-    slope = next(iter(attributes.numbers(ds, "RescaleSlope")), 1.0)
-    intercept = next(iter(attributes.numbers(ds, "RescaleIntercept")), 0.0)
+    slope = next(iter(attributes.numbers(ds, "RescaleSlope")), math.nan)
+    intercept = next(iter(attributes.numbers(ds, "RescaleIntercept")), math.nan)
+    # NaN stands for a missing or malformed number, and fails each comparison.
     if not (_LEAST_SLOPE <= abs(slope) <= 1 / _LEAST_SLOPE and abs(intercept) <= _WORDS / _LEAST_SLOPE):
         return Rescale()
     return Rescale(slope, intercept)

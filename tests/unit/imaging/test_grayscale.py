@@ -182,17 +182,23 @@ def test_monochrome1_is_inverted_after_the_window() -> None:
     assert np.abs(grey(photometric="MONOCHROME1", **window) - (1 - grey(**window))).max() < 1e-6
 
 
-@pytest.mark.parametrize("shape", ["INVERSE", "IDENTITY", None])
-def test_presentation_lut_shape_never_inverts_twice(shape: str | None) -> None:
+@pytest.mark.parametrize(
+    ("photometric", "shape", "inverted"),
+    [
+        ("MONOCHROME1", "INVERSE", True),
+        ("MONOCHROME1", "IDENTITY", False),
+        ("MONOCHROME1", None, True),
+        ("MONOCHROME1", "LIN OD", True),
+        ("MONOCHROME2", "INVERSE", True),
+        ("MONOCHROME2", "IDENTITY", False),
+    ],
+)
+def test_presentation_lut_shape_goes_before_photometric_interpretation(
+    photometric: str, shape: str | None, inverted: bool
+) -> None:
     plain = grey(window=(2048, 4096))
-    assert (
-        np.abs(
-            grey(photometric="MONOCHROME1", window=(2048, 4096), PresentationLUTShape=shape) - (1 - plain)
-        ).max()
-        < 1e-6
-    )
-    inverse = grey(window=(2048, 4096), PresentationLUTShape=shape)
-    assert np.abs(inverse - (1 - plain if shape == "INVERSE" else plain)).max() < 1e-6
+    found = grey(photometric=photometric, window=(2048, 4096), PresentationLUTShape=shape)
+    assert np.abs(found - (1 - plain if inverted else plain)).max() < 1e-6
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
