@@ -10,7 +10,7 @@ ARGS   ?=
 PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check test bench lock format viewer peers clean
+.PHONY: help serve check test bench fuzz lock format viewer peers clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,10 @@ test: $(VENV)/.dev peers  ## Set up and run every test, with branch coverage
 
 bench: $(VENV)/.dev peers  ## Run the benchmarks; they print ratios against peers of the same run
 	$(BIN)/python -m pytest tests/bench -s -o python_files='bench_*.py' -o timeout=1200 $(ARGS)
+
+fuzz: $(VENV)/.dev peers  ## Draw 5,000 films of changed headers as DCMTK draws them, or refuse them
+	DICOM_NODE_FUZZ=5000 $(BIN)/python -m pytest tests/integration/imaging/test_header_changes.py -s \
+	  --hypothesis-show-statistics -o timeout=7200 $(ARGS)
 
 format: $(VENV)/.dev  ## Format and mend what can be mended
 	$(BIN)/ruff format .
