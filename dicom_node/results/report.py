@@ -17,6 +17,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node.imaging import attributes
+from dicom_node.imaging.grayscale import GreyTransform
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
@@ -75,6 +76,8 @@ class Source:
         The same as a key into ``codes.REFUSALS``; empty when analysed.
     view
         View that the gate saw, ``frontal`` or ``lateral``; empty without a gate.
+    grey
+        Transform by which the model saw it; None when its pixels were not read.
     """
 
     header: Dataset
@@ -82,6 +85,7 @@ class Source:
     exclusion: str = ""
     view: str = ""
     reason: str = ""
+    grey: GreyTransform | None = None
 
     @property
     def sop_instance_uid(self) -> str:
