@@ -5,7 +5,8 @@ Shutter), C.11.12 (Presentation State Shutter), C.10.4 (Displayed Area). A state
 own transformations (PS3.4 N.2), so all of them are said, the identity too.
 
 Straight windows are written with the function LINEAR, and every curve as a table: many viewers, those of DCMTK
-among them, know no VOI LUT Function in a presentation state.
+among them, know no VOI LUT Function in a presentation state. They also round rescaled values to integers, so
+that a narrow window on fractions becomes a table too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _WORDS: Final = 1 << 16
 _INTEGERS: Final = (-(1 << 31) + 1, (1 << 31) - 1)
 """Least and greatest value of an IS (PS3.5 6.2)."""
 _BLACK: Final = 0
+_ROUNDABLE_WIDTH: Final = 1024
+"""Least width of a window in which half a value is less than a quarter of a grey of 8 bits."""
 _PERCENTILES: Final = "Percentiles {:g} to {:g} of the film".format(*grayscale.PERCENTILES)
 _TABLE: Final = "Modality and VOI transformation"
 
@@ -50,7 +53,7 @@ def put_display(ds: Dataset, source: Source) -> Dataset:
     if transform is None:
         raise EncodingFailed("nothing says by which grey transform the model saw a film with heat maps")
     window, modality = _linear(transform), read_modality(film)
-    if window is not None and isinstance(modality, Rescale):
+    if window is not None and isinstance(modality, Rescale) and _survives_rounding(modality, window):
         voi = dataset(WindowCenter=_decimal(window.center), WindowWidth=_decimal(window.width))
         if transform.voi not in tuple(read_windows(film)):
             put(voi, WindowCenterWidthExplanation=_PERCENTILES)
@@ -84,6 +87,12 @@ def _linear(transform: GreyTransform) -> VoiWindow | None:
     if window.function == "LINEAR":
         return window
     return VoiWindow(window.center + 0.5, window.width + 1)  # PS3.3 C.11.2.1.2.1 against C.11.2.1.3.2
+
+
+def _survives_rounding(rescale: Rescale, window: VoiWindow) -> bool:
+    """Whether a window looks the same on rescaled values that a viewer rounds to integers."""
+    whole = rescale.slope.is_integer() and rescale.intercept.is_integer()
+    return whole or window.width >= _ROUNDABLE_WIDTH
 
 
 def _decimal(number: float) -> str:
