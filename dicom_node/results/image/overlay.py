@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from dicom_node.imaging.pixel_shape import true_size
 from dicom_node.results.report import FloatArray
 
 Picture: TypeAlias = NDArray[np.uint8]
@@ -148,8 +149,7 @@ def draw_film(pixels: FloatArray, *, longer_side: int, aspect_ratio: float = 1.0
 
 
 def _panel_size(shape: tuple[int, ...], longer_side: int, aspect_ratio: float) -> tuple[int, int]:
-    """Width and height of a panel of square pixels, each as small as the shorter side of the film's."""
-    rows, columns = shape[0] * max(1.0, aspect_ratio), shape[1] * max(1.0, 1 / aspect_ratio)
+    columns, rows = true_size(shape[1], shape[0], aspect_ratio)
     longer = max(rows, columns)
     scale = min(longer_side, max(longer, LEAST_SIDE)) / longer
     return max(1, round(columns * scale)), max(1, round(rows * scale))
