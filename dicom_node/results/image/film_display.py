@@ -4,9 +4,9 @@ PS3.3 C.11.1 (Modality LUT), C.11.8 (Softcopy VOI LUT), C.11.6 (Softcopy Present
 Shutter), C.11.12 (Presentation State Shutter), C.10.4 (Displayed Area). A state takes the place of the film's
 own transformations (PS3.4 N.2), so all of them are said, the identity too.
 
-Straight windows are written with the function LINEAR, and every curve as a table: many viewers, those of DCMTK
-among them, know no VOI LUT Function in a presentation state. They also round rescaled values to integers, so
-that a narrow window on fractions becomes a table too.
+Straight windows are written with the function LINEAR, and every curve as a table: some viewers, those of
+DCMTK among them, know no VOI LUT Function in a presentation state. They also round rescaled values to
+integers, so that a narrow window on fractions becomes a table too.
 """
 
 from __future__ import annotations

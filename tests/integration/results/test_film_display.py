@@ -172,7 +172,11 @@ def test_a_window_is_repeated_and_one_of_the_films_own_says_so(tmp_path: Path) -
     for name in ("window", "no window", "LINEAR_EXACT", "window that does not fit", "negative slope"):
         state, _ = state_of(write(FILMS[name](), tmp_path / "film.dcm"))
         (voi,) = state.SoftcopyVOILUTSequence
-        said[name] = (float(voi.WindowCenter), float(voi.WindowWidth), voi.get("WindowCenterWidthExplanation"))
+        said[name] = (
+            float(voi.WindowCenter),
+            float(voi.WindowWidth),
+            voi.get("WindowCenterWidthExplanation"),
+        )
     assert said["window"] == (1800, 2500, None)
     assert said["LINEAR_EXACT"] == (1800.5, 2501, None)
     assert said["negative slope"] == (2000, 3000, None)

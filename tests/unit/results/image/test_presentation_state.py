@@ -179,7 +179,10 @@ SHUTTERS = {
         {"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": [48, 41], "RadiusOfCircularShutter": 30},
     ),
     "polygon": (
-        {"CollimatorShape": "POLYGONAL", "VerticesOfThePolygonalCollimator": ["5", "5", "5", "70", "90", "40"]},
+        {
+            "CollimatorShape": "POLYGONAL",
+            "VerticesOfThePolygonalCollimator": ["5", "5", "5", "70", "90", "40"],
+        },
         {"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": [5, 5, 5, 70, 90, 40]},
     ),
     "one that leaves nothing": (
@@ -214,9 +217,11 @@ def test_segments_and_maps_keep_the_shape_of_the_pixels() -> None:
         report = report_of(ds)
         (maps,) = film_maps(report)
         assert list(map(int, write_seg(report, maps, equipment=EQUIPMENT).PixelAspectRatio)) == [2, 1]
-        (measures,) = write_pm(
-            report, maps, equipment=EQUIPMENT
-        ).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+        (measures,) = (
+            write_pm(report, maps, equipment=EQUIPMENT)
+            .SharedFunctionalGroupsSequence[0]
+            .PixelMeasuresSequence
+        )
         down, across = map(float, measures.PixelSpacing)
         assert down == 2 * across
     square = report_of(film(rows=96, columns=80, PixelSpacing=["0.143", "0.1431"]))
