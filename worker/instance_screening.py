@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from dicom_node.errors import NotAnalysable
 from dicom_node.imaging import attributes
 from dicom_node.imaging.decoder import Decoder
+from dicom_node.imaging.grayscale import GreyTransform
 from dicom_node.imaging.pixels import read_header
 from dicom_node.imaging.selection import Eligibility, select
 from dicom_node.results.codes import LATERAL_VIEWS
@@ -41,8 +42,8 @@ class ScreenedInstance:
         View that the gate sees, ``frontal`` or ``lateral``; empty when no gate looked.
     remarks
         What was done to read the film otherwise than its header says, one clause each.
-    inverted
-        True when the film was read with the grey scale that is the opposite of what its header says.
+    grey
+        Transform by which the models see the film; None when its pixels were not read.
     """
 
     path: Path
@@ -50,7 +51,7 @@ class ScreenedInstance:
     verdict: Eligibility
     view: str = ""
     remarks: tuple[str, ...] = ()
-    inverted: bool = False
+    grey: GreyTransform | None = None
 
     @property
     def source(self) -> Source:
@@ -62,7 +63,7 @@ class ScreenedInstance:
             reason=self.verdict.reason,
             view=self.view,
             remarks=self.remarks,
-            inverted=self.inverted,
+            grey=self.grey,
         )
 
     @property
@@ -108,7 +109,7 @@ def screen_films(
         if not instance.verdict.analysable:
             continue
         try:
-            pixels = decoder.decode(instance.path)
+            pixels, instance.grey = decoder.decode_as_seen(instance.path)
         except NotAnalysable as error:
             instance.verdict = Eligibility(error.reason, str(error))
         else:
@@ -120,7 +121,10 @@ def screen_films(
     )
     accepted = []
     for film, (_, instance) in zip(corrected, films.values(), strict=True):
-        instance.remarks, instance.inverted = film.remarks, film.inverted
+        if film.inverted and instance.grey is not None:
+            instance.grey = replace(instance.grey, inverted=not instance.grey.inverted)
+        passed_over = () if instance.grey is None else instance.grey.passed_over(instance.header)
+        instance.remarks = (*passed_over, *film.remarks)
         if film.verdict is not None:
             instance.verdict = gate_eligibility(film.verdict)
             instance.view = film.verdict.view if film.verdict.reason is None else ""

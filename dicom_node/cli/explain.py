@@ -122,6 +122,14 @@ def _pixels(file: Path) -> Any:
         raise NodeError(f"film {file} cannot be read: {error}") from error
 
 
+def _aspect_ratio(file: Path) -> float:
+    """Return the ratio of height to width of a film's pixels; those of an image file are square."""
+    from dicom_node.imaging.pixel_shape import aspect_ratio
+    from dicom_node.imaging.pixels import read_header
+
+    return 1.0 if file.suffix.lower() in _IMAGES else aspect_ratio(read_header(file))
+
+
 def _gate_view(settings: Settings, film: Film) -> str:
     """Return the view that the gate sees; empty without a gate.
 
@@ -166,6 +174,7 @@ def _draw_panel(
         caption=f"{METHOD_NAMES[heatmap.method]}: where the model looked, not where disease is."
         + (f" The node would withhold it: {withheld}." if withheld else " Not for clinical use."),
         longer_side=_LONGER_SIDE,
+        aspect_ratio=_aspect_ratio(file),
         map_alone=True,
     )
     path = out / f"{file.stem}-{heatmap.key}-{heatmap.method}.png"

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
-from dicom_node.imaging.grayscale import DisplayWindow
+from dicom_node.imaging.grayscale import DisplayWindow, GreyTransform
 from dicom_node.imaging.pixels import FloatArray, read_cells, read_film
 from dicom_node.imaging.rendering import RenderedFrame, render_frame
 from dicom_node.imaging.voi import VoiWindow
@@ -109,7 +109,30 @@ class Decoder:
         NodeError
             When the process cannot be started.
         """
-        return self._decoded(path, "film", opposite=opposite)[0]
+        return self.decode_as_seen(path, opposite=opposite)[0]
+
+    def decode_as_seen(self, path: Path, *, opposite: bool = False) -> tuple[FloatArray, GreyTransform]:
+        """Decode one file as a model sees it, and say by which transform.
+
+        Parameters
+        ----------
+        path, opposite
+            As for :meth:`decode`.
+
+        Returns
+        -------
+        pixels : numpy.ndarray
+            As from :meth:`decode`.
+        transform : GreyTransform
+            Transform from stored values to these greys.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`decode`.
+        """
+        pixels, (voi, inverted) = self._decoded(path, "film", opposite=opposite)
+        return pixels, GreyTransform(voi if isinstance(voi, int) else VoiWindow(**voi), inverted)
 
     def decode_full_range(self, path: Path) -> tuple[FloatArray, DisplayWindow]:
         """Decode one file with its full range of values, for a person who moves the window.
@@ -179,7 +202,7 @@ class Decoder:
 
     def _decoded(
         self, path: Path, what: Literal["film", "full_range", "cells", "rendered"], **how: Any
-    ) -> tuple[NDArray[Any], list[float]]:
+    ) -> tuple[NDArray[Any], list[Any]]:
         request = json.dumps(
             {
                 "path": os.fspath(path.absolute()),
@@ -211,7 +234,7 @@ class Decoder:
                 raise NotAnalysable("undecodable", f"decoding ended its process ({_describe(ended)})")
         answer = json.loads(reply)
         if "shape" in answer:
-            return _mapped(descriptors, answer["shape"], answer["dtype"]), answer["window"]
+            return _mapped(descriptors, answer["shape"], answer["dtype"]), answer["further"]
         if "storage" in answer:
             raise StorageFailed(answer["storage"])
         raise NotAnalysable(answer["reason"], answer["text"])
@@ -300,7 +323,7 @@ def _confine(decode_bytes: int, parent: int) -> None:
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     path, max_pixels = Path(request["path"]), request["max_pixels"]
     pixels: NDArray[Any]
-    window: list[float] = []
+    further: list[Any] = []
     try:
         if request["what"] == "cells":
             pixels = read_cells(path, max_pixels=max_pixels)
@@ -315,7 +338,11 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
                 opposite=request.get("opposite", False),
             )
             pixels = film.pixels
-            window = [] if film.window is None else [film.window.center, film.window.width]
+            if film.window is not None:
+                further = [film.window.center, film.window.width]
+            elif film.grey is not None:
+                voi = film.grey.voi
+                further = [voi if isinstance(voi, int) else asdict(voi), film.grey.inverted]
     except NotAnalysable as error:
         return {"reason": error.reason, "text": str(error)}, []
     except StorageFailed as error:
@@ -326,7 +353,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         shared = np.frombuffer(memory, pixels.dtype).reshape(pixels.shape)
         np.copyto(shared, pixels)
         del shared
-    return {"shape": pixels.shape, "dtype": pixels.dtype.str, "window": window}, [descriptor]
+    return {"shape": pixels.shape, "dtype": pixels.dtype.str, "further": further}, [descriptor]
 
 
 def _serve(descriptor: int, decode_bytes: int, parent: int) -> None:

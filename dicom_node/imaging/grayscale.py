@@ -82,6 +82,21 @@ class GreyTransform:
         grey = self.voi_transform(ds).grey(read_modality(ds).values(stored))
         return _shown(grey, _padding(ds, stored), inverted=self.inverted)
 
+    def passed_over(self, ds: Dataset) -> tuple[str, ...]:
+        """Return a clause for each VOI LUT and window of the header that does not show the film."""
+        # In the order in which they were tried: see _fitting.
+        luts, windows = len(list(read_luts(ds, "VOILUTSequence"))), list(read_windows(ds))
+        if isinstance(self.voi, int):
+            luts, windows = self.voi, []
+        elif self.voi in windows:
+            windows = windows[: windows.index(self.voi)]
+        said = [f"VOI LUT {place + 1}" for place in range(luts)]
+        said += [
+            f"window {place + 1} (center {window.center:g}, width {window.width:g})"
+            for place, window in enumerate(windows)
+        ]
+        return tuple(f"{each} does not fit the film's values and was set aside" for each in said)
+
 
 def grey_table(
     ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool, visible: Mask | None = None
@@ -180,7 +195,7 @@ def display_table(
     """
     stored = stored_values(cell, cells)
     padding = _padding(ds, stored)
-    values = read_modality(ds).values(stored)
+    values = _modality(ds, stored)
     if windowing is not None:
         return _shown(windowing.grey(values), padding, inverted=inverted)
     counts = np.bincount(cells.ravel(), minlength=len(stored))
@@ -191,8 +206,8 @@ def display_table(
     if not high > low:
         low, high = float(values[used].min()), float(values[used].max())
     least = _LEAST_SHOWN if film else 0.0
-    voi = _fitting(ds, low, max(high, low + 1), values[used], counts[used], least=least)
-    return GreyTransform(voi, inverted).grey(ds, stored)
+    voi = _voi(ds, values, low, max(high, low + 1), values[used], counts[used], least=least)
+    return _shown(voi, padding, inverted=inverted)
 
 
 def _shown(grey: Values, padding: NDArray[np.bool_], *, inverted: bool) -> FloatArray:
@@ -242,7 +257,7 @@ def full_range_table(
     """
     stored = stored_values(cell, cells)
     padding = _padding(ds, stored)
-    values = read_modality(ds).values(stored)
+    values = _modality(ds, stored)
     counts = np.bincount(cells.ravel() if visible is None else cells[visible], minlength=len(stored))
     used = (counts > 0) & ~padding
     if not used.any() or not (span := float(np.ptp(values[used]))) > 0:
@@ -257,8 +272,7 @@ def full_range_table(
 def _between(ds: Dataset, values: Values, used: Values, counts: NDArray[Any]) -> tuple[float, float]:
     """Return the values that the header shows as black and as white, else the picture's percentiles."""
     low, high = _percentiles(used, counts)
-    voi = _fitting(ds, low, high if high > low else float(used.max()), used, counts)
-    grey = GreyTransform(voi, inverted=False).voi_transform(ds).grey(values)
+    grey = _voi(ds, values, low, high if high > low else float(used.max()), used, counts)
     # A curve is replaced by the straight line between its ends: a display window has no other shape.
     inner = values[(grey > 0.01) & (grey < 0.99)]  # noqa: PLR2004 - a sigmoid never reaches 0 and 1
     return (float(inner.min()), float(inner.max())) if inner.size > 1 else (low, high)
@@ -280,6 +294,26 @@ def _padding(ds: Dataset, stored: Values) -> NDArray[np.bool_]:
     low, high = sorted((first, first if math.isnan(limit) else limit))
     # NaN stands for a missing or malformed value, and equals no stored value.
     return (stored >= low) & (stored <= high)
+
+
+def _modality(ds: Dataset, stored: Values) -> Values:
+    """Apply the Modality LUT or the rescale (PS3.3 C.11.1)."""
+    return read_modality(ds).values(stored)
+
+
+def _voi(
+    ds: Dataset,
+    values: Values,
+    low: float,
+    high: float,
+    used: Values,
+    counts: NDArray[Any] | None = None,
+    *,
+    least: float = _LEAST_SHOWN,
+) -> Values:
+    """Return values as greys in [0, 1], by the VOI LUT or window that :func:`_fitting` finds."""
+    voi = _fitting(ds, low, high, used, counts, least=least)
+    return GreyTransform(voi, inverted=False).voi_transform(ds).grey(values)
 
 
 def _fitting(

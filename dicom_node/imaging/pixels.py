@@ -27,9 +27,9 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from dicom_node.errors import NotAnalysable, StorageFailed
 from dicom_node.imaging import attributes
 from dicom_node.imaging.character_sets import correct_text
-from dicom_node.imaging.grayscale import DisplayWindow, full_range_table, grey_table
+from dicom_node.imaging.grayscale import DisplayWindow, GreyTransform, full_range_table, grey_transform
 from dicom_node.imaging.shutter import visible
-from dicom_node.imaging.stored_values import PixelCell
+from dicom_node.imaging.stored_values import PixelCell, stored_values
 from dicom_node.imaging.transfer_syntaxes import DEFLATED, NATIVE, SEQUENTIAL_DCT, TRANSFER_SYNTAXES
 
 FloatArray: TypeAlias = NDArray[np.float32]
@@ -64,11 +64,14 @@ class Film:
     window
         Window to show first, when `pixels` keep the full range of values; None when the window is already
         applied.
+    grey
+        Transform that was applied; None when `pixels` keep the full range of values.
     """
 
     pixels: FloatArray
     header: Dataset
     window: DisplayWindow | None = None
+    grey: GreyTransform | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.dtype != np.float32:
@@ -139,18 +142,19 @@ def read_film(
         ds = source if isinstance(source, Dataset) else read_instance(source, pixels=True)
         frame = _frame(ds, max_pixels=max_pixels)
         cells = _decode(ds, frame)
-        window, seen = None, visible(ds, frame.rows, frame.columns)
+        window, transform, seen = None, None, visible(ds, frame.rows, frame.columns)
         inverted = frame.inverted is not opposite
         if full_range:
             table, window = full_range_table(ds, frame.cell, cells, inverted=inverted, visible=seen)
         else:
-            table = grey_table(ds, frame.cell, cells, inverted=inverted, visible=seen)
+            transform = grey_transform(ds, frame.cell, cells, inverted=inverted, visible=seen)
+            table = transform.grey(ds, stored_values(frame.cell, cells))
         pixels = np.empty(cells.shape, np.float32)
         # The table has an entry for each cell, so "clip" never clips; it is faster than the default mode.
         np.take(table, cells, out=pixels, mode="clip")
         if seen is not None:
             pixels[~seen] = 0
-        return Film(pixels, without_pixels(ds), window)
+        return Film(pixels, without_pixels(ds), window, transform)
 
 
 def read_cells(source: Path, *, max_pixels: int) -> NDArray[np.unsignedinteger[Any]]:

@@ -17,6 +17,8 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node.imaging import attributes
+from dicom_node.imaging.grayscale import GreyTransform
+from dicom_node.imaging.pixels import is_inverted
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
@@ -77,8 +79,8 @@ class Source:
         View that the gate saw, ``frontal`` or ``lateral``; empty without a gate.
     remarks
         What was read otherwise than the header says, or set aside, one clause each.
-    inverted
-        True when the film was read with the grey scale that is the opposite of what its header says.
+    grey
+        Transform by which the model saw it; None when its pixels were not read.
     """
 
     header: Dataset
@@ -87,12 +89,17 @@ class Source:
     view: str = ""
     reason: str = ""
     remarks: tuple[str, ...] = ()
-    inverted: bool = False
+    grey: GreyTransform | None = None
 
     @property
     def sop_instance_uid(self) -> str:
         """UID of the instance; empty when the header has none."""
         return attributes.text(self.header, "SOPInstanceUID")
+
+    @property
+    def inverted(self) -> bool:
+        """True when the film was read with the grey scale that is the opposite of what its header says."""
+        return self.grey is not None and self.grey.inverted is not is_inverted(self.header)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom.dataset import Dataset
 
+from dicom_node.imaging import attributes
+from dicom_node.imaging.grayscale import GreyTransform
+from dicom_node.imaging.pixels import is_inverted
+from dicom_node.imaging.voi import VoiWindow, read_windows
 from dicom_node.results import uids
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.report import (
@@ -87,6 +91,14 @@ def saliency_of(ds: Dataset, **kwargs: float) -> Saliency:
     return Saliency(str(ds.SOPInstanceUID), heat(ds.Rows, ds.Columns, **kwargs), "Grad-CAM")
 
 
+def grey_of(ds: Dataset) -> GreyTransform:
+    """Grey transform by the header alone: its first window, else every value that its bits can hold."""
+    bits = int(next(iter(attributes.numbers(ds, "BitsStored")), 12))
+    middle = 0 if attributes.numbers(ds, "PixelRepresentation")[:1] == [1] else 1 << (bits - 1)
+    window = next(read_windows(ds), VoiWindow(middle, 1 << bits))
+    return GreyTransform(window, is_inverted(ds))
+
+
 SIMILAR = SimilarCases(
     index_name="openi-train",
     index_digest="b" * 64,
@@ -110,8 +122,15 @@ def report_of(
     normality: Presence = Presence.ABSENT,
     created: dt.datetime = CREATED,
     similar: SimilarCases | None = None,
+    grey: GreyTransform | None = None,
 ) -> Report:
-    """Make a report: one present finding with a heat map, one absent, one without calibration."""
+    """Make a report: one present finding with a heat map, one absent, one without calibration.
+
+    Parameters
+    ----------
+    grey
+        Transform by which the model saw the films; that of :func:`grey_of` when None.
+    """
     if findings is None and refusal is None:
         findings = (
             finding(saliency=[saliency_of(films[0])], interval=(0.7, 0.9)),
@@ -129,7 +148,7 @@ def report_of(
                 qualifier=CALCIFIED,
             ),
         )
-    sources = [Source(header(ds)) for ds in films]
+    sources = [Source(header(ds), grey=grey or grey_of(ds)) for ds in films]
     sources += [Source(header(ds), analysed=False, exclusion=why) for ds, why in excluded]
     study = str(sources[0].header.get("StudyInstanceUID") or uids.derived_uid("study"))
     return Report(

@@ -15,6 +15,7 @@ from reportlab.lib.units import mm
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Image, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
+from dicom_node.imaging.pixel_shape import aspect_ratio
 from dicom_node.results import codes
 from dicom_node.results.encoding.composite import position
 from dicom_node.results.image import overlay
@@ -135,18 +136,25 @@ def _pictures(report: Report, pixels: Mapping[str, FloatArray]) -> Iterator[Flow
     if shown is not None:
         finding, saliency = shown
         film = pixels[saliency.sop_instance_uid]
+        source = report.source(saliency.sop_instance_uid)
         picture = overlay.draw(
             film,
             saliency.values,
             banner=f"{codes.RESEARCH_USE_ONLY} · {finding.name} · {_certainty(finding)}",
             caption=f"{saliency.method}: where the model looked, not where disease is.",
             longer_side=_PANEL,
+            aspect_ratio=1.0 if source is None else aspect_ratio(source.header),
         )
     else:
-        first = next((pixels[uid] for uid in _uids(report) if uid in pixels), None)
+        analysed = (source for source in report.sources if source.analysed)
+        first = next((source for source in analysed if source.sop_instance_uid in pixels), None)
         if first is None:
             return
-        picture = overlay.draw_film(first, longer_side=_PANEL)
+        picture = overlay.draw_film(
+            pixels[first.sop_instance_uid],
+            longer_side=_PANEL,
+            aspect_ratio=aspect_ratio(first.header),
+        )
     stream = io.BytesIO()
     Picture.fromarray(picture).save(stream, "PNG")
     stream.seek(0)
@@ -154,10 +162,6 @@ def _pictures(report: Report, pixels: Mapping[str, FloatArray]) -> Iterator[Flow
     scale = min(_WIDTH / columns, 110 * mm / rows)
     yield Spacer(1, 2 * mm)
     yield Image(stream, width=columns * scale, height=rows * scale)
-
-
-def _uids(report: Report) -> list[str]:
-    return [source.sop_instance_uid for source in report.sources if source.analysed]
 
 
 def _best(report: Report, pixels: Mapping[str, FloatArray]) -> tuple[Finding, Saliency] | None:

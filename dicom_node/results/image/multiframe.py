@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import EncodingFailed
+from dicom_node.imaging.pixel_shape import aspect_ratio
 from dicom_node.results import codes, uids
 from dicom_node.results.encoding import composite, header
 from dicom_node.results.encoding.part10 import code_item, dataset, put
@@ -21,6 +23,7 @@ from dicom_node.results.report import Finding, FloatArray, Report, Saliency, Sou
 
 PIXEL_DATA: Final = 0x7FE00010
 _BYTE: Final = 8
+_DENOMINATOR: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +99,12 @@ def put_pixels(ds: Dataset, film: FilmMaps, *, bits: int, data: bytes) -> None:
 def put_lossiness(ds: Dataset, source: Source) -> None:
     """Say whether the film was ever compressed with loss, as far as it says itself (PS3.3 C.7.6.1.1.5)."""
     put(ds, **{"LossyImageCompression": "00", **lossy_compression(source.header)})
+
+
+def pixel_aspect_ratio(source: Source) -> list[int]:
+    """Height and width of the film's pixels as two small integers (PS3.3 C.7.6.3.1.7)."""
+    ratio = Fraction(aspect_ratio(source.header)).limit_denominator(_DENOMINATOR)
+    return [ratio.numerator, ratio.denominator]
 
 
 def put_dimension(ds: Dataset, group_keyword: str, index_keyword: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from dicom_node.imaging.pixel_shape import true_size
 from dicom_node.results.report import FloatArray
 
 Picture: TypeAlias = NDArray[np.uint8]
@@ -71,6 +72,7 @@ def draw(
     banner: str,
     caption: str,
     longer_side: int,
+    aspect_ratio: float = 1.0,
     map_alone: bool = False,
 ) -> Picture:
     """Draw film and heat map side by side under a banner.
@@ -87,6 +89,8 @@ def draw(
         One line below the panels.
     longer_side
         Most rows or columns of each panel.
+    aspect_ratio
+        Ratio of the height of the film's pixels to their width; those of the picture are square.
     map_alone
         True to put a panel of the map without the film between the two.
 
@@ -95,7 +99,7 @@ def draw(
     numpy.ndarray
         Shape (rows, columns, 3), sRGB.
     """
-    width, height = _panel_size(pixels.shape, longer_side)
+    width, height = _panel_size(pixels.shape, longer_side, aspect_ratio)
     grey = _resized(pixels, width, height)
     hot = _resized(heat, width, height)
     film = np.repeat(grey[:, :, None], 3, axis=2)
@@ -127,12 +131,12 @@ def draw(
     return np.asarray(canvas)
 
 
-def draw_film(pixels: FloatArray, *, longer_side: int) -> Picture:
+def draw_film(pixels: FloatArray, *, longer_side: int, aspect_ratio: float = 1.0) -> Picture:
     """Draw the film alone.
 
     Parameters
     ----------
-    pixels, longer_side
+    pixels, longer_side, aspect_ratio
         As in :func:`draw`.
 
     Returns
@@ -140,11 +144,12 @@ def draw_film(pixels: FloatArray, *, longer_side: int) -> Picture:
     numpy.ndarray
         Shape (rows, columns, 3), sRGB.
     """
-    return np.repeat(_resized(pixels, *_panel_size(pixels.shape, longer_side))[:, :, None], 3, axis=2)
+    size = _panel_size(pixels.shape, longer_side, aspect_ratio)
+    return np.repeat(_resized(pixels, *size)[:, :, None], 3, axis=2)
 
 
-def _panel_size(shape: tuple[int, ...], longer_side: int) -> tuple[int, int]:
-    rows, columns = shape[0], shape[1]
+def _panel_size(shape: tuple[int, ...], longer_side: int, aspect_ratio: float) -> tuple[int, int]:
+    columns, rows = true_size(shape[1], shape[0], aspect_ratio)
     longer = max(rows, columns)
     scale = min(longer_side, max(longer, LEAST_SIDE)) / longer
     return max(1, round(columns * scale)), max(1, round(rows * scale))

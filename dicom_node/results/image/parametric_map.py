@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ParametricMapStorage
 
 from dicom_node.imaging import attributes
+from dicom_node.imaging.pixel_shape import aspect_ratio
 from dicom_node.results import codes, uids
 from dicom_node.results.encoding import composite
 from dicom_node.results.encoding.part10 import code_item, dataset, put
@@ -37,6 +38,8 @@ _DIRECTIONS: Final = {
 }
 """First letter of Patient Orientation -> axis of the patient (PS3.3 C.7.6.1.1.1)."""
 _FRONTAL: Final = ("L", "F")
+_SAME: Final = 0.011
+"""Difference of a spacing from the film's shape that is a rounded number."""
 _SPACINGS: Final = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
@@ -137,9 +140,12 @@ def _axes(source: Dataset) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
 
 
 def _spacing(source: Dataset) -> list[str]:
-    """Millimetres between rows and columns, at the detector if need be; 1 where the film does not say."""
+    """Millimetres between rows and columns, at the detector if need be; the shape where that is all."""
+    ratio = aspect_ratio(source)
     for keyword in _SPACINGS:
         found = attributes.numbers(source, keyword)
         if len(found) == len(_FRONTAL) and all(math.isfinite(part) and part > 0 for part in found):
-            return [f"{part:.6g}" for part in found]
-    return ["1", "1"]
+            down, across = found
+            if math.isclose(down / across, ratio, rel_tol=_SAME):
+                return [f"{down:.6g}", f"{across:.6g}"]
+    return [f"{ratio:.6g}", "1"]

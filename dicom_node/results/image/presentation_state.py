@@ -1,11 +1,11 @@
-"""Grayscale Softcopy Presentation State: boxes around the hot regions of a film (PS3.3 A.33.1, C.10.5).
+"""Grayscale Softcopy Presentation State: a film as the model saw it, with boxes around its hot regions.
 
-highdicom writes it.
+PS3.3 A.33.1, C.10.5. highdicom writes it, and :mod:`dicom_node.results.image.film_display` the way of a
+stored value to a grey.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,11 +13,11 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
-from dicom_node.imaging import attributes
 from dicom_node.results import codes, uids
 from dicom_node.results.encoding import composite, highdicom_parts
 from dicom_node.results.encoding.part10 import put
 from dicom_node.results.equipment import Equipment
+from dicom_node.results.image import film_display
 from dicom_node.results.image.multiframe import FilmMaps
 from dicom_node.results.regions import hot_box
 from dicom_node.results.report import Finding, Presence, Report
@@ -45,7 +45,7 @@ def write_gsps(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datas
     Raises
     ------
     EncodingFailed
-        When a value cannot be written.
+        When a value cannot be written, or nothing says how the model saw the film.
     """
     boxes = list(_boxes(film))
     if not boxes:
@@ -68,9 +68,7 @@ def write_gsps(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datas
         instance_number=film.number,
     )
     del ds.ContentDate, ds.ContentTime  # this class has dates of its own for them
-    source = film.source.header
     image = highdicom_parts.source_image(film.source, report.study_instance_uid)
-    inverted = attributes.text(source, "PhotometricInterpretation").upper() == "MONOCHROME1"
     layer = GraphicLayer(_LAYER, 1, codes.RESEARCH_USE_ONLY)
     put(layer, GraphicLayerRecommendedDisplayCIELabValue=_LAYER_COLOUR)
     written = GrayscaleSoftcopyPresentationState(
@@ -86,10 +84,8 @@ def write_gsps(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datas
                 text_objects=[_text(finding, box) for finding, box in boxes],
             )
         ],
-        # The state replaces the film's own transformations (PS3.4 N.2), so it repeats those that it has.
-        presentation_lut_transformation=PresentationLUTTransformation("INVERSE" if inverted else "IDENTITY"),
-        modality_lut_transformation=_modality_lut(source),
-        voi_lut_transformations=_voi_lut(source),
+        # As highdicom wants it; film_display says which it is.
+        presentation_lut_transformation=PresentationLUTTransformation("IDENTITY"),
         **highdicom_parts.identity(ds),
     )
     put(
@@ -99,7 +95,9 @@ def write_gsps(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datas
         PresentationCreationTime=ds.SeriesTime,
         ContentCreatorName="",
     )
+    film_display.put_display(ds, film.source)
     highdicom_parts.adopt(ds, written)
+    film_display.put_displayed_area(ds, film.source)
     return composite.finish_result(ds, report, kind="pr", key=film.source.sop_instance_uid)
 
 
@@ -140,32 +138,3 @@ def _text(finding: Finding, box: _Box) -> Dataset:
         anchor_point_visible=False,
     )
     return text
-
-
-def _modality_lut(source: Dataset) -> Dataset | None:
-    """Rescale of the film; a Modality LUT Sequence is not repeated, for its values are not checked."""
-    from highdicom.content import ModalityLUTTransformation  # noqa: PLC0415 - as in write_gsps
-
-    slope, intercept = (
-        next(iter(attributes.numbers(source, keyword)), None)
-        for keyword in ("RescaleSlope", "RescaleIntercept")
-    )
-    if slope is None or intercept is None or not (0 < slope < math.inf and math.isfinite(intercept)):
-        return None
-    lut: Dataset = ModalityLUTTransformation(
-        rescale_intercept=intercept, rescale_slope=slope, rescale_type="US"
-    )
-    return lut
-
-
-def _voi_lut(source: Dataset) -> list[Dataset] | None:
-    """First window of the film that the standard allows (PS3.3 C.11.8)."""
-    from highdicom.pr import SoftcopyVOILUTTransformation  # noqa: PLC0415 - as in write_gsps
-
-    pairs = zip(
-        attributes.numbers(source, "WindowCenter"), attributes.numbers(source, "WindowWidth"), strict=False
-    )
-    for center, width in pairs:
-        if math.isfinite(center) and 1 <= width < math.inf:
-            return [SoftcopyVOILUTTransformation(window_center=center, window_width=width)]
-    return None

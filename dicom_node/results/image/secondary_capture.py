@@ -9,6 +9,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node import MODEL_NAME
 from dicom_node.errors import EncodingFailed
+from dicom_node.imaging.pixel_shape import aspect_ratio
 from dicom_node.results import codes
 from dicom_node.results.encoding import composite, highdicom_parts
 from dicom_node.results.encoding.part10 import code_item, dataset, put
@@ -99,6 +100,7 @@ def write_sc(
         banner=_banner(finding, report.algorithm),
         caption=f"{saliency.method}: where the model looked, not where disease is. Not for clinical use.",
         longer_side=columns,
+        aspect_ratio=aspect_ratio(source.header),
     )
     written = SCImage.from_ref_dataset(
         highdicom_parts.source_image(source, report.study_instance_uid),

@@ -81,6 +81,9 @@ def write_seg(report: Report, film: FilmMaps, *, equipment: Equipment) -> Datase
         for derivation in frame.DerivationImageSequence:
             put(derivation, DerivationCodeSequence=[code_item(codes.GRADIENT_CLASS_ACTIVATION)])
     multiframe.put_lossiness(ds, film.source)
+    shape = multiframe.pixel_aspect_ratio(film.source)
+    if shape != [1, 1]:
+        put(ds, PixelAspectRatio=shape)
     return composite.finish_result(ds, report, kind="seg", key=film.source.sop_instance_uid)
 
 

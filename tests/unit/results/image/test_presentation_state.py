@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
+from dicom_node.errors import EncodingFailed
 from dicom_node.results.image.multiframe import film_maps
 from dicom_node.results.image.parametric_map import write_pm
 from dicom_node.results.image.presentation_state import write_gsps
@@ -21,6 +23,13 @@ def state(ds: Dataset, **options: object) -> Dataset | None:
     report = report_of(ds, **options)
     (maps,) = film_maps(report)
     return write_gsps(report, maps, equipment=EQUIPMENT)
+
+
+def shown_whole(found: Dataset) -> bool:
+    """Whether a state shows stored values as they are, from the least of 12 bits to the greatest."""
+    (voi,) = found.SoftcopyVOILUTSequence
+    values = (found.RescaleSlope, found.RescaleIntercept, voi.WindowCenter, voi.WindowWidth)
+    return tuple(map(float, values)) == (1, 0, 2048, 4096)
 
 
 def test_window_rescale_and_polarity_are_repeated() -> None:
@@ -49,8 +58,7 @@ def test_window_rescale_and_polarity_are_repeated() -> None:
 def test_what_cannot_be_used_is_left_out(elements: dict[str, str]) -> None:
     found = state(film(rows=96, columns=80, WindowCenter="x", WindowWidth="0", **elements))
     assert found is not None
-    assert "RescaleSlope" not in found
-    assert "SoftcopyVOILUTSequence" not in found
+    assert shown_whole(found)
     assert found.PresentationLUTShape == "IDENTITY"
 
 
@@ -68,8 +76,7 @@ def test_what_cannot_be_used_is_left_out(elements: dict[str, str]) -> None:
 def test_a_number_without_end_is_left_out(elements: dict[str, str]) -> None:
     found = state(film(rows=96, columns=80, **elements))
     assert found is not None
-    assert "RescaleSlope" not in found
-    assert "SoftcopyVOILUTSequence" not in found
+    assert shown_whole(found)
 
 
 def test_a_name_longer_than_its_element_is_cut_in_every_image() -> None:
@@ -128,3 +135,95 @@ def test_segments_are_the_map_in_255_steps() -> None:
     )
     (both,) = film_maps(twice)
     assert len(write_seg(twice, both, equipment=EQUIPMENT).SegmentSequence) == 2
+
+
+def test_a_film_that_nobody_read_has_no_state() -> None:
+    report = report_of(film(rows=96, columns=80))
+    unread = replace(report, sources=(replace(report.sources[0], grey=None),))
+    (maps,) = film_maps(unread)
+    with pytest.raises(EncodingFailed, match="grey transform"):
+        write_gsps(unread, maps, equipment=EQUIPMENT)
+
+
+SHUTTERS = {
+    "rectangle": (
+        {
+            "ShutterShape": "RECTANGULAR",
+            "ShutterLeftVerticalEdge": "10.4",
+            "ShutterRightVerticalEdge": "70",
+            "ShutterUpperHorizontalEdge": "5",
+            "ShutterLowerHorizontalEdge": "90",
+            "CollimatorShape": "RECTANGULAR",
+            "CollimatorLeftVerticalEdge": "1",
+            "CollimatorRightVerticalEdge": "60.5",
+            "CollimatorUpperHorizontalEdge": "1",
+            "CollimatorLowerHorizontalEdge": "96",
+        },
+        {
+            "ShutterShape": "RECTANGULAR",
+            "ShutterLeftVerticalEdge": 11,
+            "ShutterRightVerticalEdge": 60,
+            "ShutterUpperHorizontalEdge": 5,
+            "ShutterLowerHorizontalEdge": 90,
+        },
+    ),
+    "circles": (
+        {
+            "ShutterShape": "CIRCULAR",
+            "CenterOfCircularShutter": ["50", "40"],
+            "RadiusOfCircularShutter": "45",
+            "CollimatorShape": "CIRCULAR",
+            "CenterOfCircularCollimator": ["48", "41"],
+            "RadiusOfCircularCollimator": "30",
+        },
+        {"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": [48, 41], "RadiusOfCircularShutter": 30},
+    ),
+    "polygon": (
+        {
+            "CollimatorShape": "POLYGONAL",
+            "VerticesOfThePolygonalCollimator": ["5", "5", "5", "70", "90", "40"],
+        },
+        {"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": [5, 5, 5, 70, 90, 40]},
+    ),
+    "one that leaves nothing": (
+        {"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": ["1", "1"], "RadiusOfCircularShutter": "3"},
+        {},
+    ),
+}  # fmt: skip
+
+
+def plain(value: object) -> object:
+    """Text as it is, numbers as integers."""
+    if isinstance(value, str) and not value.isdigit():
+        return value
+    numbers = value if isinstance(value, list | MultiValue) else [value]
+    whole = [str(number) if str(number).isalpha() else int(number) for number in numbers]
+    return whole if len(whole) > 1 else whole[0]
+
+
+@pytest.mark.parametrize("name", SHUTTERS)
+def test_the_shutter_is_what_the_model_did_not_see_beyond(name: str) -> None:
+    elements, expected = SHUTTERS[name]
+    found = state(film(rows=96, columns=80, **elements))
+    assert found is not None
+    written = {each.keyword: each.value for each in found if "Shutter" in each.keyword}
+    assert written.pop("ShutterPresentationValue", None) == (0 if expected else None)
+    assert {keyword: plain(value) for keyword, value in written.items()} == expected
+
+
+def test_segments_and_maps_keep_the_shape_of_the_pixels() -> None:
+    for elements in ({"PixelAspectRatio": ["2", "1"]}, {"PixelSpacing": ["0.4", "0.2"]}):
+        ds = film(rows=96, columns=80, **elements)
+        report = report_of(ds)
+        (maps,) = film_maps(report)
+        assert list(map(int, write_seg(report, maps, equipment=EQUIPMENT).PixelAspectRatio)) == [2, 1]
+        (measures,) = (
+            write_pm(report, maps, equipment=EQUIPMENT)
+            .SharedFunctionalGroupsSequence[0]
+            .PixelMeasuresSequence
+        )
+        down, across = map(float, measures.PixelSpacing)
+        assert down == 2 * across
+    square = report_of(film(rows=96, columns=80, PixelSpacing=["0.143", "0.1431"]))
+    (maps,) = film_maps(square)
+    assert "PixelAspectRatio" not in write_seg(square, maps, equipment=EQUIPMENT)

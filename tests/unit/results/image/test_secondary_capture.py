@@ -56,6 +56,35 @@ def test_a_panel_is_never_larger_than_was_asked_for(size: tuple[int, int], colum
     assert ds.Rows < 1.15 * columns
 
 
+@pytest.mark.parametrize(
+    ("ratio", "elements"),
+    [
+        (2, {"PixelAspectRatio": ["2", "1"]}),
+        (0.5, {"PixelSpacing": ["0.2", "0.4"]}),
+        (1.5, {"ImagerPixelSpacing": ["0.3", "0.2"]}),
+        (2, {"NominalScannedPixelSpacing": ["0.2", "0.1"]}),
+    ],
+)
+@pytest.mark.parametrize("columns", [512, 1024])
+def test_a_circle_is_round_whatever_the_shape_of_the_film_s_pixels(
+    ratio: float, elements: dict[str, list[str]], columns: int
+) -> None:
+    source = film(rows=300, columns=400, **elements)
+    y, x = np.mgrid[:300, :400]
+    circle = (((y - 150) * ratio) ** 2 + (x - 200) ** 2 <= 70**2).astype(np.float32)
+    report = report_of(source)
+    (saliency,) = report.findings[0].saliency
+    ds = write_sc(report, report.findings[0], saliency, circle, equipment=EQUIPMENT, columns=columns)
+    shown = picture(ds)
+    rows, edge = shown.shape[0], shown.shape[0] // 8
+    bright = (shown.min(axis=2) > 127)[edge : rows - edge, : shown.shape[1] * 2 // 5]
+    down, across = np.count_nonzero(bright.any(axis=1)), np.count_nonzero(bright.any(axis=0))
+    assert across > 90
+    assert down / across == pytest.approx(1, abs=0.02)
+    assert "PixelAspectRatio" not in ds
+    assert "PixelSpacing" not in ds
+
+
 def test_it_is_written_as_what_it_is() -> None:
     ds = captured(report_of(film(rows=96, columns=80)))
     assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7"
@@ -113,9 +142,9 @@ def test_a_repeat_is_byte_identical() -> None:
 def test_nothing_of_the_patient_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
 
-    def spy(*args: object, banner: str, caption: str, longer_side: int) -> np.ndarray:
+    def spy(*args: object, banner: str, caption: str, **size: float) -> np.ndarray:
         drawn.extend([banner, caption])
-        return draw(*args, banner=banner, caption=caption, longer_side=longer_side)  # type: ignore[arg-type]
+        return draw(*args, banner=banner, caption=caption, **size)  # type: ignore[arg-type]
 
     monkeypatch.setattr(secondary_capture.overlay, "draw", spy)
     captured(report_of(film(rows=96, columns=80, patient_name="Sentinel^Name", patient_id="SENTINEL-ID")))
