@@ -18,6 +18,7 @@ from pydicom import dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from sqlalchemy import ColumnElement, Engine, and_, exists, or_, select
 
 from dicom_node.config.data_dir import DataDir
@@ -244,7 +245,7 @@ def _searchable(element: Json) -> Json:
     elif vr in _DATES_AND_TIMES:
         values = [found for each in values if each and (found := _DATES_AND_TIMES[vr](each))]
     elif vr in _NUMBER_STRINGS:
-        values = [each for each in values if not isinstance(each, str)]
+        values = [each for each in values if isinstance(each, int | float)]
     else:
         return element
     return {"vr": vr, "Value": values} if values else {"vr": vr}
@@ -282,8 +283,6 @@ def _element(ds: Dataset, tag: int, bulk_data: str | None) -> Json | None:
         return None
     try:
         with attributes.tolerance():
-            if (numbers := _unreadable_numbers(ds, tag)) is not None:
-                return numbers
             if (vr := _long_binary(ds, tag)) is not None:
                 return {"vr": vr, "BulkDataURI": f"{bulk_data or ''}/{tag:08X}"}
             element = ds[tag]
@@ -293,7 +292,7 @@ def _element(ds: Dataset, tag: int, bulk_data: str | None) -> Json | None:
             found: Json = _finite(element.to_json_dict(None, _INLINE_BYTES))
             return found
     except (*attributes.MALFORMED, OSError):
-        return None
+        return _number_strings(ds, tag)
 
 
 def _long_binary(ds: Dataset, tag: int) -> str | None:
@@ -308,20 +307,17 @@ def _long_binary(ds: Dataset, tag: int) -> str | None:
     return vr if vr in _BINARY and length > _INLINE_BYTES else None
 
 
-def _unreadable_numbers(ds: Dataset, tag: int) -> Json | None:
-    """Return a DS or IS element as strings if a value is no number, as JSON may have it too; else None."""
-    raw: Any = ds.get_item(tag)
-    if not isinstance(raw, RawDataElement) or raw.value is None:
-        return None
-    vr = raw.VR or dictionary_VR(tag)
+def _number_strings(ds: Dataset, tag: int) -> Json | None:
+    """Return a DS or IS element that cannot be read as numbers, as strings (PS3.18 F.2.3); else None."""
+    stored: Any = ds.get_item(tag)
+    vr = stored.VR or dictionary_VR(tag)
     if vr not in _NUMBER_STRINGS:
         return None
-    try:
-        ds[tag]  # pydicom reads the numbers here
-    except attributes.MALFORMED:
-        values = raw.value.decode("latin-1").split("\\")
-        return {"vr": vr, "Value": [each.strip(" \0") for each in values]}
-    return None
+    value = stored.value
+    if isinstance(value, bytes):
+        value = value.decode("latin-1").split("\\")
+    values = [str(each).strip(" \0") for each in (value if isinstance(value, list | MultiValue) else [value])]
+    return {"vr": vr, "Value": [each or None for each in values]}
 
 
 def _without_bulk(ds: Dataset, element: DataElement) -> None:
