@@ -10,9 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 
 from dicom_node.dicomweb.server.objects import (
     StoredObject,
@@ -22,18 +19,24 @@ from dicom_node.dicomweb.server.objects import (
     read_metadata,
     tag_of,
 )
-from tests.support.factories import film, write
+from tests.support.factories import encoded, film, write
 
+FILM = encoded(film(rows=8, columns=8, InstanceNumber=None))
 NUMBERS = {"WindowCenter": "DS", "InstanceNumber": "IS", "NumberOfFrames": "IS", "RescaleSlope": "DS"}
 TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=16) | st.sampled_from(
     ["NaN", "nan", "Infinity", "-inf", "1e400", "1E9999", "2048,5", "1\\NaN", "", "1.5", "999999999999"]
 )
 
 
-def with_raw(ds: Dataset, keyword: str, vr: str, content: bytes) -> None:
-    tag = Tag(int(tag_of(keyword), 16))
-    content += b" " * (len(content) % 2)
-    ds[tag] = RawDataElement(tag, vr, len(content), content, 0, False, True)
+def with_elements(content: bytes, elements: dict[str, tuple[str, bytes]]) -> bytes:
+    """File with elements of any bytes at the beginning of its data set."""
+    start = content.index(b"\x08\x00\x05\x00CS")
+    parts = []
+    for keyword, (vr, value) in elements.items():
+        tag = int(tag_of(keyword), 16)
+        padded = value + b" " * (len(value) % 2)
+        parts.append(struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), len(padded)) + padded)
+    return content[:start] + b"".join(parts) + content[start:]
 
 
 def stored(path: Path) -> StoredObject:
@@ -63,14 +66,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_number_makes_strict_json(
     path: Path, texts: dict[str, str], doubles: list[float], floats: list[float]
 ) -> None:
-    ds = film(rows=8, columns=8)
-    for keyword, text in texts.items():
-        with_raw(ds, keyword, NUMBERS[keyword], text.encode())
-    with_raw(ds, "EventTimeOffset", "FD", struct.pack(f"<{len(doubles)}d", *doubles))
-    with_raw(ds, "DisplayedAreaTopLeftHandCorner", "SL", b"")
-    with_raw(ds, "TableTopVerticalSetupDisplacement", "DS", b"")
-    with_raw(ds, "RecommendedDisplayFrameRateInFloat", "FL", struct.pack(f"<{len(floats)}f", *floats))
-    write(ds, path)
+    elements = {keyword: (NUMBERS[keyword], text.encode()) for keyword, text in texts.items()}
+    elements["EventTimeOffset"] = "FD", struct.pack(f"<{len(doubles)}d", *doubles)
+    elements["RecommendedDisplayFrameRateInFloat"] = "FL", struct.pack(f"<{len(floats)}f", *floats)
+    path.write_bytes(with_elements(FILM, elements))
     metadata, header = read_metadata(stored(path), "/bulk"), header_elements(path, None)
     strict(metadata)
     strict(header)
