@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.console import Console
@@ -18,14 +17,12 @@ from rich.table import Table
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson, ConfiguredBundle
 from dicom_node.errors import ConfigurationError, EncodingFailed, NodeError, NotAnalysable
+from dicom_node.imaging import value_representations
 
 if TYPE_CHECKING:
     from dicom_node.results.report import Finding, SimilarCases
     from worker.study_reader import StudyAnalysis
 
-
-_MAX_UID: Final = 64
-_UID: Final = re.compile(r"\d+(\.\d+)*")
 
 _Paths: TypeAlias = Annotated[
     list[Path], typer.Argument(metavar="PATH", help="DICOM files, or folders of DICOM files")
@@ -96,6 +93,7 @@ def analyze(
 
 def _by_study(paths: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, str]]:
     """Return the readable files by Study Instance UID, and the reason for each unreadable one."""
+    from dicom_node.imaging import attributes
     from dicom_node.imaging.pixels import read_header
 
     studies: dict[str, list[Path]] = {}
@@ -106,7 +104,7 @@ def _by_study(paths: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, s
         except (NotAnalysable, NodeError) as error:
             bad[str(path)] = str(error)
             continue
-        uid = str(header.get("StudyInstanceUID") or "")
+        uid = attributes.text(header, "StudyInstanceUID")
         if uid:
             studies.setdefault(uid, []).append(path)
         else:
@@ -144,9 +142,8 @@ def _check_empty(out: Path) -> None:
 
 def _folder_name(study_instance_uid: str) -> str:
     """Return the study's UID where it can name a folder, else a hash of it."""
-    if len(study_instance_uid) <= _MAX_UID and _UID.fullmatch(study_instance_uid):
-        return study_instance_uid
-    return f"study-{hashlib.sha256(study_instance_uid.encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(study_instance_uid.encode()).hexdigest()
+    return value_representations.uid(study_instance_uid) or f"study-{digest[:16]}"
 
 
 def _write(analysis: StudyAnalysis, folder: Path) -> None:

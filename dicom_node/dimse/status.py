@@ -49,7 +49,10 @@ class Status(enum.IntEnum):
         0xC020,
         "SOP Class, SOP Instance, Study Instance or Series Instance UID is missing or empty.",
     )
-    INVALID_UID = 0xC021, "One of these UIDs violates the rules of PS3.5 9.1."
+    INVALID_UID = (
+        0xC021,
+        "One of these UIDs has more than 64 characters, an empty component, or others than digits and dots.",
+    )
 
     def __new__(cls, value: int, text: str) -> Self:
         """Create a member from a status and its meaning."""

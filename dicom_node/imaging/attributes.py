@@ -101,6 +101,15 @@ def text(ds: Dataset, keyword: str) -> str:
     return next(iter(texts(ds, keyword)), "")
 
 
+def whole_text(ds: Dataset, keyword: str) -> str:
+    """Return all values of an element as one text, with backslashes between them as in the file.
+
+    An identifier or a name that holds a backslash is read as several values, and the first alone would name
+    somebody else.
+    """
+    return "\\".join(texts(ds, keyword))
+
+
 def numbers(ds: Dataset, keyword: str) -> list[float]:
     """Return the values of an element as numbers; NaN for a value that is no number."""
     found = value(ds, keyword)

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from pydicom.dataset import Dataset
 
-from dicom_node.imaging import attributes
+from dicom_node.imaging import attributes, value_representations
 from dicom_node.imaging.radiographs import RADIOGRAPHY_MODALITIES
 from dicom_node.imaging.selection import names_other_body_part, select
 from dicom_node.results.codes import LATERAL_VIEWS
@@ -44,8 +44,12 @@ class PatientIdentity:
     @classmethod
     def of(cls, ds: Dataset) -> Self:
         """Read a header, or an answer to a query."""
+        birth_date = attributes.text(ds, "PatientBirthDate")
         return cls(
-            *(attributes.text(ds, each) for each in ("PatientID", "IssuerOfPatientID", "PatientBirthDate"))
+            attributes.whole_text(ds, "PatientID"),
+            attributes.whole_text(ds, "IssuerOfPatientID"),
+            # What is no date still tells two patients apart.
+            value_representations.date(birth_date) or birth_date,
         )
 
     def is_same(self, other: PatientIdentity) -> bool:
@@ -84,11 +88,9 @@ class PatientStudy:
     @classmethod
     def of(cls, ds: Dataset) -> Self:
         """Read a header, or an answer to a query."""
-        day, moment = attributes.text(ds, "StudyDate"), attributes.text(ds, "StudyTime")
-        taken = day if day.isascii() and day.isdecimal() and _day(day) else ""
-        digits = moment.partition(".")[0]
-        if taken and digits.isascii() and digits.isdecimal() and len(digits) <= 6:
-            taken += digits
+        taken = value_representations.date(attributes.text(ds, "StudyDate"))
+        if taken:
+            taken += value_representations.time(attributes.text(ds, "StudyTime")).partition(".")[0]
         return cls(attributes.text(ds, "StudyInstanceUID"), PatientIdentity.of(ds), taken)
 
     def is_before(self, other: PatientStudy, days: int) -> bool:

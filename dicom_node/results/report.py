@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from dicom_node.imaging import attributes
+from dicom_node.imaging import attributes, value_representations
 from dicom_node.imaging.grayscale import GreyTransform
 from dicom_node.imaging.pixels import is_inverted
 
@@ -179,8 +179,9 @@ class PriorComparison:
 
     @property
     def study_date(self) -> str:
-        """Study Date of the prior, DA; empty when there is none."""
-        return attributes.text(self.sources[0].header, "StudyDate") if self.sources else ""
+        """Study Date of the prior as eight digits; empty when there is none that is a date."""
+        said = attributes.text(self.sources[0].header, "StudyDate") if self.sources else ""
+        return value_representations.date(said)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
+from dicom_node.imaging import attributes
 from dicom_node.results.document.key_objects import write_kos
 from dicom_node.results.document.pdf import write_pdf
 from dicom_node.results.equipment import Equipment
@@ -86,12 +87,16 @@ def _reports(
     columns: int,
     predecessors: Mapping[str, Predecessor],
 ) -> Iterator[tuple[str, Dataset]]:
-    """Write both reports and the pictures."""
+    """Write both reports and the pictures.
+
+    pydicom and highdicom are kept from warning of the film's UIDs, which results repeat as they are.
+    """
 
     def picture(shown: tuple[Finding, Saliency]) -> Dataset:
         finding, saliency = shown
         film = pixels[saliency.sop_instance_uid]
-        return write_sc(report, finding, saliency, film, equipment=equipment, columns=columns)
+        with attributes.tolerance():
+            return write_sc(report, finding, saliency, film, equipment=equipment, columns=columns)
 
     shown = [(finding, saliency) for finding in report.findings for saliency in finding.saliency]
     # Drawing spends its time in Pillow and NumPy, which let other threads run: the report, for one.
@@ -111,11 +116,12 @@ def _others(
 ) -> Iterator[tuple[str, Dataset]]:
     if "pdf" in objects:
         yield "pdf", write_pdf(report, pixels, equipment=equipment)
+    writers = {"seg": write_seg, "pm": write_pm, "pr": write_gsps}
     for film in multiframe.film_maps(report):
-        if "seg" in objects:
-            yield "seg", write_seg(report, film, equipment=equipment)
-        if "pm" in objects:
-            yield "pm", write_pm(report, film, equipment=equipment)
-        state = write_gsps(report, film, equipment=equipment) if "pr" in objects else None
-        if state is not None:
-            yield "pr", state
+        for kind, write in writers.items():
+            if kind not in objects:
+                continue
+            with attributes.tolerance():
+                ds = write(report, film, equipment=equipment)
+            if ds is not None:
+                yield kind, ds

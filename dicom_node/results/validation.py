@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import Final, cast
 
 from pydicom import dcmread
-from pydicom.config import RAISE
+from pydicom.config import IGNORE, RAISE
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
 from dicom_node import MODEL_NAME
 from dicom_node.errors import EncodingFailed
-from dicom_node.imaging import attributes
+from dicom_node.imaging import attributes, value_representations
 from dicom_node.results import codes, content_rules
+from dicom_node.results.encoding import header
 from dicom_node.results.sr import document
 
 _TYPE_1: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
@@ -40,6 +42,11 @@ _TYPE_2: Final = (
     "ReferringPhysicianName",
     "StudyID",
 )
+_NAMES_THE_RESULT: Final = ("SOPInstanceUID", "SeriesInstanceUID")
+_REPEATED_UIDS: Final = frozenset(
+    {"StudyInstanceUID", "SeriesInstanceUID", "ReferencedSOPInstanceUID", "UID"}
+)
+"""Attributes that hold a UID of the film or of its prior, which is repeated as its device wrote it."""
 _SCHEME: Final = "CodingSchemeDesignator"
 _CODE: Final = ("CodeValue", _SCHEME, "CodeMeaning")
 _CHECKED_VRS: Final = frozenset(
@@ -80,7 +87,7 @@ def find_mistakes(ds: Dataset, *, ours: bool) -> Iterator[str]:
     yield from content_rules.broken_rules(ds)
     if ours:
         yield from _promises(ds)
-    yield from _values(everything)
+    yield from _values(everything, ours=ours)
     yield from _coded(ds, everything)
 
 
@@ -145,6 +152,9 @@ def _identity(ds: Dataset) -> Iterator[str]:
 
 
 def _promises(ds: Dataset) -> Iterator[str]:
+    for keyword in _NAMES_THE_RESULT:
+        if not UID(_text(ds, keyword), IGNORE).is_valid:
+            yield f"{keyword} is no valid UID (PS3.5 9.1)"
     if ds.SOPClassUID not in content_rules.CLASSES:
         yield f"{ds.SOPClassUID.name} is no class that results have"
     if codes.RESEARCH_USE_ONLY not in _text(ds, "SeriesDescription"):
@@ -161,9 +171,13 @@ def _promises(ds: Dataset) -> Iterator[str]:
             yield "the intended use statement is missing"
 
 
-def _values(everything: Iterable[DataElement]) -> Iterator[str]:
-    """Values that their VR does not allow (PS3.5 6.2)."""
+def _values(everything: Iterable[DataElement], *, ours: bool) -> Iterator[str]:
+    """Values that their VR does not allow (PS3.5 6.2); what a result repeats of its film may be such."""
     for element in everything:
+        if ours and element.keyword in header.AS_GIVEN - set(_NAMES_THE_RESULT) - _REPEATED_UIDS:
+            continue
+        if ours and element.keyword in _REPEATED_UIDS and value_representations.uid(str(element.value)):
+            continue
         if element.VR in _CHECKED_VRS and element.value:
             many = element.value if isinstance(element.value, MultiValue) else [element.value]
             for value in many:

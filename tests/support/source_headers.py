@@ -214,3 +214,19 @@ SOURCES |= {
     for _, *row in OPENI
 }
 """Films by description of their header; every result that is made from one must be valid."""
+
+_REPEATED = {
+    "PatientName": "Patient's Name",
+    "PatientID": "Patient ID",
+    "IssuerOfPatientID": "Issuer of Patient ID",
+    "AccessionNumber": "Accession Number",
+    "ReferringPhysicianName": "Referring Physician's Name",
+    "StudyID": "Study ID",
+}
+"""Attributes that results repeat as they stand, with the names that dciodvfy calls them by."""
+
+
+def is_repeated(error: str) -> bool:
+    """Whether a line of dciodvfy is of a value that a result repeats as its film has it."""
+    words = [word for keyword, name in _REPEATED.items() for word in (f"<{keyword}>", f" {name} ")]
+    return "contains invalid data values" in error or any(word in error for word in words)

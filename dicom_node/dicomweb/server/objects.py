@@ -18,11 +18,12 @@ from pydicom import dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from sqlalchemy import ColumnElement, Engine, and_, exists, or_, select
 
 from dicom_node.config.data_dir import DataDir
 from dicom_node.errors import NodeError, NotAnalysable
-from dicom_node.imaging import attributes
+from dicom_node.imaging import attributes, value_representations
 from dicom_node.imaging.pixels import read_header
 from dicom_node.store import database
 from dicom_node.store.recorded_results import REJECTION_NOTE
@@ -64,6 +65,14 @@ INSTANCE_KEYS: Final = (
 _INLINE_BYTES: Final = 1024
 """Longest binary value in the JSON; a longer one is bulk data."""
 _BINARY: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+
+
+_NUMBER_STRINGS: Final = frozenset({"DS", "IS"})
+_DATES_AND_TIMES: Final = {
+    "DA": value_representations.date,
+    "TM": value_representations.time,
+    "DT": value_representations.date_time,
+}
 
 
 def tag_of(keyword: str) -> str:
@@ -208,6 +217,8 @@ def _cached_header(path: Path) -> Mapping[str, Json]:
 def header_elements(path: Path, tags: Iterable[str] | None) -> dict[str, Json]:
     """Return elements of a header by tag, without bulk data; empty when the header cannot be read.
 
+    They are for searches: ``2026.01.02`` is that day, and what is no date, time or number is left out.
+
     Parameters
     ----------
     tags
@@ -220,10 +231,24 @@ def header_elements(path: Path, tags: Iterable[str] | None) -> dict[str, Json]:
         return {}
     chosen = ds.keys() if tags is None else [int(tag, 16) for tag in tags]
     return {
-        f"{int(tag):08X}": found
+        f"{int(tag):08X}": _searchable(found)
         for tag in chosen
         if (found := _element(ds, int(tag), None)) is not None and "BulkDataURI" not in found
     }
+
+
+def _searchable(element: Json) -> Json:
+    """Return an element with the values that its VR allows; items of a sequence likewise."""
+    vr, values = element["vr"], element.get("Value", ())
+    if vr == "SQ":
+        values = [{tag: _searchable(each) for tag, each in item.items()} for item in values]
+    elif vr in _DATES_AND_TIMES:
+        values = [found for each in values if each and (found := _DATES_AND_TIMES[vr](each))]
+    elif vr in _NUMBER_STRINGS:
+        values = [each for each in values if isinstance(each, int | float)]
+    else:
+        return element
+    return {"vr": vr, "Value": values} if values else {"vr": vr}
 
 
 def read_metadata(stored: StoredObject, bulk_data: str) -> dict[str, Json]:
@@ -267,7 +292,7 @@ def _element(ds: Dataset, tag: int, bulk_data: str | None) -> Json | None:
             found: Json = _finite(element.to_json_dict(None, _INLINE_BYTES))
             return found
     except (*attributes.MALFORMED, OSError):
-        return None
+        return _number_strings(ds, tag)
 
 
 def _long_binary(ds: Dataset, tag: int) -> str | None:
@@ -280,6 +305,19 @@ def _long_binary(ds: Dataset, tag: int) -> str | None:
         length = len(value) if isinstance(value, bytes) else 0
     vr = "OW" if vr == "OB or OW" else str(vr)
     return vr if vr in _BINARY and length > _INLINE_BYTES else None
+
+
+def _number_strings(ds: Dataset, tag: int) -> Json | None:
+    """Return a DS or IS element that cannot be read as numbers, as strings (PS3.18 F.2.3); else None."""
+    stored: Any = ds.get_item(tag)
+    vr = stored.VR or dictionary_VR(tag)
+    if vr not in _NUMBER_STRINGS:
+        return None
+    value = stored.value
+    if isinstance(value, bytes):
+        value = value.decode("latin-1").split("\\")
+    values = [str(each).strip(" \0") for each in (value if isinstance(value, list | MultiValue) else [value])]
+    return {"vr": vr, "Value": [each or None for each in values]}
 
 
 def _without_bulk(ds: Dataset, element: DataElement) -> None:
@@ -305,6 +343,7 @@ def element_values(found: Mapping[str, Json], keyword: str) -> list[Any]:
     return [
         each.get("Alphabetic", "") if isinstance(each, dict) and element.get("vr") == "PN" else each
         for each in element.get("Value", ())
+        if each is not None
     ]
 
 

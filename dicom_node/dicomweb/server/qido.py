@@ -187,7 +187,7 @@ def _checked(keyword: str, value: str) -> str:
     }.get(vr)
     if pattern is not None and not re.fullmatch(pattern, value):
         raise InvalidQuery(f"{keyword} cannot have this value.")
-    return value
+    return value.replace(":", "") if vr == "TM" else value
 
 
 def _vr(keyword: str) -> str:
@@ -281,11 +281,22 @@ def _matches(column: Any, vr: str, value: str) -> ColumnElement[bool]:
         if high:
             conditions.append(column <= _end(high))
         return and_(column != "", *conditions)
-    if vr == "PN" or (vr not in _NO_WILDCARD and _WILDCARDS & {*value}):
-        pattern = value.rstrip("^") if vr == "PN" else value
-        return true() if set(pattern) == {"*"} else column.ilike(_like(pattern), escape="!")
+    if vr == "PN":
+        return _matches_name(column, value)
+    if vr not in _NO_WILDCARD and _WILDCARDS & {*value}:
+        return true() if set(value) == {"*"} else column.ilike(_like(value), escape="!")
     equal: ColumnElement[bool] = column == value
     return equal
+
+
+def _matches_name(column: Any, value: str) -> ColumnElement[bool]:
+    """Return the SQL condition that a name, or one of its component groups, matches (PS3.4 C.2.2.2.1)."""
+    pattern = value.rstrip("^")
+    if set(pattern) == {"*"}:
+        return true()
+    group = _like(pattern)
+    whole_or_part = (group, f"{group}=%", f"%={group}", f"%={group}=%")
+    return or_(*(column.ilike(each, escape="!") for each in whole_or_part))
 
 
 def _end(high: str) -> str:

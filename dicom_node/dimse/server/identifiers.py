@@ -8,7 +8,6 @@ limits, so that time and memory are bounded.
 from __future__ import annotations
 
 import mmap
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from dicom_node import MODEL_NAME
 from dicom_node.dimse.status import Status
 from dicom_node.errors import BadInstance
+from dicom_node.imaging import value_representations
+from dicom_node.imaging.value_representations import MAX_UID_LENGTH
 from dicom_node.store.files import StoredFile
 from dicom_node.store.index import ReceivedInstance
 
@@ -31,8 +32,6 @@ MAX_DEPTH = 64
 """Deepest nesting of sequences and items of undefined length."""
 
 _MODEL_NAME = MODEL_NAME.encode()
-_UID = re.compile(rb"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
-_MAX_UID_BYTES = 64
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _FIRST_DATA_SET = 0x00080000  # below are commands, file meta information and media directories
@@ -59,7 +58,7 @@ class RefusedInstance(BadInstance):
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
-    """Identifiers of an instance: its UIDs, all valid (PS3.5 9.1).
+    """Identifiers of an instance: its UIDs, as its device wrote them.
 
     Attributes
     ----------
@@ -147,24 +146,26 @@ def read_identifiers(data: Buffer, start: int, transfer_syntax: UID) -> Identifi
         if keyword := _KEYWORDS.get(tag):
             if keyword in found:
                 raise RefusedInstance(Status.NOT_A_DATA_SET, f"{keyword} stands twice in the data set")
-            found[keyword] = bytes(data[begin : min(end, begin + _MAX_UID_BYTES + 2)])
+            found[keyword] = bytes(data[begin : min(end, begin + MAX_UID_LENGTH + 2)])
         elif tag == _MANUFACTURER_MODEL_NAME:
-            own_result = bytes(data[begin : min(end, begin + _MAX_UID_BYTES)]).rstrip(b"\0 ") == _MODEL_NAME
+            own_result = bytes(data[begin : min(end, begin + MAX_UID_LENGTH)]).rstrip(b"\0 ") == _MODEL_NAME
     sop_class, sop_instance, study, series = (_checked(keyword, found) for keyword in _KEYWORDS.values())
     return Identifiers(sop_class, sop_instance, study, series, own_result)
 
 
 def uid_of(value: bytes) -> str:
-    """Return the UID of an encoded UI value, or an empty string when it is not valid (PS3.5 6.2, 9.1)."""
-    value = value.removesuffix(b"\0").rstrip(b" ")
-    return value.decode("ascii") if len(value) <= _MAX_UID_BYTES and _UID.fullmatch(value) else ""
+    """Return the UID of an encoded UI value without its padding, or an empty string when it is none.
+
+    A UID with a leading zero in a component is kept as it is, see :func:`value_representations.uid`.
+    """
+    return value_representations.uid(value.rstrip(b"\0 ").decode("ascii", "replace"))
 
 
 def _checked(keyword: str, found: dict[str, bytes]) -> str:
     if not found.get(keyword, b"").rstrip(b"\0 "):
         raise RefusedInstance(Status.MISSING_UID, f"{keyword} is missing or empty")
     if not (uid := uid_of(found[keyword])):
-        raise RefusedInstance(Status.INVALID_UID, f"{keyword} is no valid UID (PS3.5 9.1)")
+        raise RefusedInstance(Status.INVALID_UID, f"{keyword} is no UID: at most 64 digits and dots")
     return uid
 
 

@@ -176,7 +176,7 @@ _LEVELS = {
 def _path(incoming: IncomingFile) -> Path:
     if incoming.path is None:
         raise incoming.error or RefusedInstance(
-            Status.INVALID_UID, "AffectedSOPClassUID or InstanceUID is no valid UID"
+            Status.INVALID_UID, "AffectedSOPClassUID or InstanceUID is no UID"
         )
     return incoming.path
 

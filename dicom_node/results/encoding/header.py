@@ -1,8 +1,9 @@
 """Attributes that a result copies from its source: patient, study, character set; repaired or left out.
 
-A bad value in a source header is the normal case, and passing it on would make a bad object of ours. A
-value whose repair is certain is repaired; an identifier or a date that would have to be guessed is left
-out, for a wrong one is worse than none.
+A bad value in a source header is the normal case. What names the patient, the order and the study is repeated
+as it stands there (:data:`AS_GIVEN`), for the archive files by it. Of the rest, a value whose repair is
+certain is repaired, and a date or a code that would have to be guessed is left out: a wrong one is worse
+than none.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from pydicom import charset
+from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
-from dicom_node.imaging import attributes
+from dicom_node.imaging import attributes, value_representations
 from dicom_node.results.encoding.part10 import written
 
 _COPIED: Final = (
@@ -37,115 +40,75 @@ _COPIED: Final = (
 _TYPE_2: Final = frozenset(_COPIED) - {"IssuerOfPatientID", "PatientAge", "StudyDescription"}
 """Present even when empty."""
 
-# Bytes 128 to 159 of an unknown character set stay: without them the text would name another patient.
+_MAX_LENGTH: Final = 1024
+"""Most characters of an identifier or a name: any archive's limit is below it."""
+# Bytes 128 to 159 of an unknown character set stay: they are letters of it.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f\\]+")
-_DATE = re.compile(r"(\d{4})[.\-/]?(\d{2})[.\-/]?(\d{2})(\d{6}.*)?")
-_TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(\.\d{1,6})?\d*")
-_AGE = re.compile(r"\d{3}[DWMY]")
-_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
-_CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
-_OFFSET = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
-_PERSON_NAME_GROUPS, _PERSON_NAME_COMPONENTS, _PERSON_NAME_LENGTH = 3, 5, 64
+_OFFSET = re.compile(r"[+-](0\d|1[0-4])[0-5]\d", re.ASCII)
 
 
-def _clean(text: str) -> str:
-    return _CONTROLS.sub(" ", text).strip()
+def _as_given(text: str) -> str:
+    return text if len(text) <= _MAX_LENGTH else ""
 
 
-def date(text: str) -> str:
-    """Repair a DA: ``1995.07.20`` and dates that go on with a time become eight digits; empty if no date."""
-    match = _DATE.fullmatch(text.strip())
-    if match is None:
-        return ""
-    try:
-        dt.date(int(match[1]), int(match[2]), int(match[3]))
-    except ValueError:
-        return ""
-    return f"{match[1]}{match[2]}{match[3]}"
-
-
-def time(text: str) -> str:
-    """Repair a TM: ``11:22:07`` loses its colons, a fraction what is beyond 6 digits; empty if no time."""
-    match = _TIME.fullmatch(text.strip())
-    if match is None:
-        return ""
-    hour, minute, second = (int(part or 0) for part in match.groups()[:3])
-    if not (hour < 24 and minute < 60 and second <= 60):
-        return ""
-    if match[3] is None:
-        return f"{match[1]}{match[2] or ''}"
-    return f"{match[1]}{match[2]}{match[3]}{match[4] or ''}"
-
-
-def age(text: str) -> str:
-    """Keep an AS only as it must be: of ``62`` nobody knows the unit."""
-    return text.strip().upper() if _AGE.fullmatch(text.strip().upper()) else ""
-
-
-def code_string(text: str) -> str:
-    """Repair a CS: upper case, at most 16 of A-Z, 0-9, blank and underscore; empty otherwise."""
-    text = text.strip().upper()
-    return text if _CODE_STRING.fullmatch(text) else ""
-
-
-def uid(text: str) -> str:
-    """Keep a UI only as it must be (PS3.5 9.1)."""
-    return text if len(text) <= 64 and _UID.fullmatch(text) else ""
-
-
-def person_name(text: str) -> str:
-    """Repair a PN: at most three groups of five components and 64 characters (PS3.5 6.2.1)."""
-    groups = []
-    for group in text.split("=")[:_PERSON_NAME_GROUPS]:
-        components = [_clean(component) for component in group.split("^")[:_PERSON_NAME_COMPONENTS]]
-        groups.append("^".join(components).rstrip("^")[:_PERSON_NAME_LENGTH].rstrip("^ "))
-    return "=".join(groups).rstrip("=")
-
-
-def _identifier(length: int) -> Callable[[str], str]:
-    def repair(text: str) -> str:
-        text = text.strip()
-        return text if len(text) <= length and not _CONTROLS.search(text) else ""
-
-    return repair
+def _code_part(text: str) -> str:
+    text = text.strip()
+    return text if len(text) <= 16 and not _CONTROLS.search(text) else ""
 
 
 def _description(text: str) -> str:
-    return _clean(text)[:64].rstrip()
+    return _CONTROLS.sub(" ", text).strip()[:64].rstrip()
 
 
-def _sex(text: str) -> str:
-    return text.strip().upper() if text.strip().upper() in {"M", "F", "O"} else ""
+AS_GIVEN: Final = frozenset(
+    {
+        "PatientName",
+        "PatientID",
+        "IssuerOfPatientID",
+        "AccessionNumber",
+        "ReferringPhysicianName",
+        "StudyID",
+        "SOPInstanceUID",
+        "SeriesInstanceUID",
+        "StudyInstanceUID",
+    }
+)
+"""Attributes by which archives and information systems find the patient, the order and the film.
 
+They are repeated as they stand in the film, also where their VR forbids it (an Accession Number of 20
+characters, a UID with a leading zero). The archive has taken this value with the film; a shortened or
+empty one would file the result under another patient, or without its order.
+"""
 
 _REPAIRS: Final[dict[str, Callable[[str], str]]] = {
-    "PatientName": person_name,
-    "PatientID": _identifier(64),
-    "IssuerOfPatientID": _identifier(64),
-    "PatientBirthDate": date,
-    "PatientSex": _sex,
-    "PatientAge": age,
-    "StudyDate": date,
-    "StudyTime": time,
-    "AccessionNumber": _identifier(16),
-    "ReferringPhysicianName": person_name,
-    "StudyID": _identifier(16),
+    "PatientName": _as_given,
+    "PatientID": _as_given,
+    "IssuerOfPatientID": _as_given,
+    "PatientBirthDate": value_representations.date,
+    "PatientSex": value_representations.sex,
+    "PatientAge": value_representations.age,
+    "StudyDate": value_representations.date,
+    "StudyTime": value_representations.time,
+    "AccessionNumber": _as_given,
+    "ReferringPhysicianName": _as_given,
+    "StudyID": _as_given,
     "StudyDescription": _description,
     "TimezoneOffsetFromUTC": lambda text: text.strip() if _OFFSET.fullmatch(text.strip()) else "",
-    "BodyPartExamined": code_string,
-    "SOPClassUID": uid,
-    "SOPInstanceUID": uid,
-    "SeriesInstanceUID": uid,
-    "StudyInstanceUID": uid,
-    "CodeValue": _identifier(16),
-    "CodingSchemeDesignator": _identifier(16),
+    "BodyPartExamined": value_representations.code_string,
+    "SOPClassUID": lambda text: text if UID(text, IGNORE).is_valid else "",
+    "SOPInstanceUID": value_representations.uid,
+    "SeriesInstanceUID": value_representations.uid,
+    "StudyInstanceUID": value_representations.uid,
+    "CodeValue": _code_part,
+    "CodingSchemeDesignator": _code_part,
     "CodeMeaning": _description,
 }
 
 
 def repaired(source: Dataset, keyword: str) -> str:
     """Value of a source's element as it may be written; empty when there is none that may."""
-    return _REPAIRS[keyword](attributes.text(source, keyword))
+    read = attributes.whole_text if keyword in AS_GIVEN else attributes.text
+    return _REPAIRS[keyword](read(source, keyword))
 
 
 def copied(source: Dataset) -> dict[str, str]:
@@ -189,7 +152,7 @@ def character_set(source: Dataset, texts: Iterable[str]) -> list[str]:
         Values of the element; empty when the default repertoire is enough and the source declares none.
     """
     declared = [term.strip() for term in attributes.texts(source, "SpecificCharacterSet")]
-    foreign = sorted({text for text in texts if not text.isascii()})
+    foreign = sorted({text for text in texts if not text.isascii() or "\x1b" in text})
     if not foreign and declared in ([], [""]):
         return []
     if _inheritable(declared) and all(_survives(text, declared) for text in foreign):

@@ -17,7 +17,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName
 
 from dicom_node.errors import EncodingFailed
@@ -68,7 +68,7 @@ def texts(ds: Dataset) -> Iterator[str]:
             for item in element.value:
                 yield from texts(item)
         elif element.VR in _CHARACTER_SET_VRS:
-            yield str(element.value)
+            yield from map(str, _values(element.value))
 
 
 def encoded(ds: Dataset) -> bytes:
@@ -123,23 +123,32 @@ def _encoded_value(vr: str, value: Any, encodings: list[str]) -> bytes:
     if vr == "AT":
         return struct.pack("<HH", value >> 16, value & 0xFFFF)
     if vr in _NUMBERS:
-        many = value if isinstance(value, MultiValue | list | tuple) else [value]
+        many = _values(value)
         return struct.pack(f"<{len(many)}{_NUMBERS[vr]}", *many)
     if isinstance(value, bytes):
         content = value
     else:
-        many = value if isinstance(value, MultiValue | list | tuple) else [value]
-        text = "\\".join("" if item is None else str(item) for item in many)
+        many = ["" if item is None else str(item) for item in _values(value)]
+        text = "\\".join(many)
         if text.isascii():
             content = text.encode("ascii")
         elif vr == "PN":
-            written(text, encodings)
-            content = PersonName(text).encode(encodings)
+            content = b"\\".join(_encoded_name(name, encodings) for name in many)
         elif vr in _CHARACTER_SET_VRS:
             content = written(text, encodings)
         else:
             raise ValueError(f"{vr} {text!r} is not ASCII")
     return content if len(content) % 2 == 0 else content + (b"\0" if vr in _ZERO_PADDED_VRS else b" ")
+
+
+def _values(value: Any) -> Any:
+    return value if isinstance(value, MultiValue | list | tuple) else [value]
+
+
+def _encoded_name(name: str, encodings: list[str]) -> bytes:
+    written(name, encodings)
+    content: bytes = PersonName(name).encode(encodings)
+    return content
 
 
 def written(text: str, encodings: list[str]) -> bytes:
@@ -165,9 +174,12 @@ def written(text: str, encodings: list[str]) -> bytes:
 def with_file_meta(ds: Dataset) -> Dataset:
     """Give a data set the file meta information that it is written with (PS3.10 7.1)."""
     ds.file_meta = FileMetaDataset()
-    ds.file_meta.FileMetaInformationVersion = b"\0\1"
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.ImplementationClassUID = UID(uids.IMPLEMENTATION_CLASS_UID)
+    put(
+        ds.file_meta,
+        FileMetaInformationVersion=b"\0\1",
+        MediaStorageSOPClassUID=ds.SOPClassUID,
+        MediaStorageSOPInstanceUID=ds.SOPInstanceUID,
+        TransferSyntaxUID=ExplicitVRLittleEndian,
+        ImplementationClassUID=uids.IMPLEMENTATION_CLASS_UID,
+    )
     return ds

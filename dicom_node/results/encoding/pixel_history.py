@@ -14,8 +14,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
-from dicom_node.imaging import attributes
-from dicom_node.results.encoding import header
+from dicom_node.imaging import attributes, value_representations
 
 _METHODS: Final[dict[UID, str]] = {
     JPEGBaseline8Bit: "ISO_10918_1",
@@ -48,7 +47,7 @@ def lossy_compression(source: Dataset) -> dict[str, str]:
     if stated != "01" and (syntax not in _METHODS or reversible):
         return {}
     found = {"LossyImageCompression": "01"}
-    method = header.code_string(attributes.text(source, "LossyImageCompressionMethod"))
+    method = value_representations.code_string(attributes.text(source, "LossyImageCompressionMethod"))
     if method := method or _METHODS.get(syntax, ""):
         found["LossyImageCompressionMethod"] = method
     ratios = attributes.numbers(source, "LossyImageCompressionRatio")

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from sqlalchemy import Engine, delete, or_, select
 
 from dicom_node.errors import NodeError, NotAnalysable
-from dicom_node.imaging import attributes
+from dicom_node.imaging import attributes, value_representations
 from dicom_node.imaging.pixels import read_header
 from dicom_node.runtime import logs
 from dicom_node.store import database
@@ -42,13 +42,13 @@ class HeaderEntry:
     patient
         Name or pseudonym of the patient.
     study_date
-        Study Date as DA value, or empty.
+        Study Date as eight digits, or empty.
     views
         View Positions, such as ``PA, LL``.
     search
         Searchable text, case folded.
     patient_name, patient_id, accession_number, referring_physician, study_time, study_identifier
-        Values of the header; empty unless patients are shown by name.
+        Values of the header; empty unless patients are shown by name. Names have all their component groups.
     modalities
         Modalities of the films, each between spaces, such as `` CR DX ``.
     """
@@ -170,19 +170,19 @@ class StudyHeaders:
             except (NotAnalysable, NodeError) as error:
                 _LOG.warning("a header of study %s: %s", logs.uid_hash(study_instance_uid), error)
         first = headers[0] if headers else Dataset()
-        patient_id = attributes.text(first, "PatientID")
-        issuer = attributes.text(first, "IssuerOfPatientID")
+        patient_id = attributes.whole_text(first, "PatientID")
+        issuer = attributes.whole_text(first, "IssuerOfPatientID")
         # Without a Patient ID it is unknown whether two studies belong to one patient.
         subject = f"patient:{issuer}:{patient_id}" if patient_id else f"study:{study_instance_uid}"
         person = hmac.new(self._key, subject.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
         patient = f"P-{person[:10]}"
         found_by = [logs.uid_hash(study_instance_uid), patient]
         if self._named:
-            name = attributes.text(first, "PatientName")
-            patient = _clean(", ".join(part for part in name.split("=")[0].split("^")[:2] if part)) or "–"
-            found_by += [name, patient, patient_id, attributes.text(first, "AccessionNumber")]
+            name = attributes.whole_text(first, "PatientName")
+            patient = _clean(value_representations.readable_name(name)) or "–"
+            found_by += [name, patient, patient_id, attributes.whole_text(first, "AccessionNumber")]
         description = _clean(attributes.text(first, "StudyDescription"))
-        study_date = _clean(attributes.text(first, "StudyDate"))[:8]
+        study_date = value_representations.date(attributes.text(first, "StudyDate"))
         manufacturer = _clean(attributes.text(first, "Manufacturer"))
         modalities = [found for each in headers if (found := _clean(attributes.text(each, "Modality")))]
         views = [view for each in headers if (view := _clean(attributes.text(each, "ViewPosition")))]
@@ -201,9 +201,21 @@ class StudyHeaders:
 
     @staticmethod
     def _identity(header: Dataset) -> dict[str, str]:
-        found = {name: (attributes.text(header, key), most) for name, (key, most) in _IDENTITY.items()}
-        # The alphabetic group of a person's name, without empty components at its end.
-        return {name: _clean(text.split("=")[0].rstrip("^"))[:most] for name, (text, most) in found.items()}
+        return {
+            name: _clean(_searched(key, attributes.whole_text(header, key)))[:most]
+            for name, (key, most) in _IDENTITY.items()
+        }
+
+
+def _searched(keyword: str, text: str) -> str:
+    """Value of an attribute in the form that searches compare with."""
+    match keyword:
+        case "StudyTime":
+            return value_representations.time(text)
+        case "PatientName" | "ReferringPhysicianName":
+            return "=".join(value_representations.person_name_groups(text))
+        case _:
+            return text
 
 
 def _clean(text: str) -> str:

@@ -267,3 +267,18 @@ def test_nothing_of_a_patient_is_logged(
     assert "associated" in written
     for secret in ("SENTINEL", sent.uid, bad.uid, str(sent.ds.StudyInstanceUID), "Traceback"):
         assert secret not in written, secret
+
+
+@pytest.mark.peer
+def test_a_film_whose_uids_have_leading_zeros_is_kept_under_them(receiver: Receiver, film: MakeFilm) -> None:
+    uids = {
+        "StudyInstanceUID": "1.2.03.4",
+        "SeriesInstanceUID": "1.2.03.4.05",
+        "SOPInstanceUID": "1.2.03.4.05.006",
+    }
+    sent = film(**uids)
+    answer = dcmtk("storescu", str(sent.path), port=receiver.port)
+    assert answer.returncode == 0, answer.stderr
+    (row,) = receiver.instances()
+    assert (row["series_instance_uid"], row["sop_instance_uid"]) == tuple(uids.values())[1:]
+    assert receiver.index.complete(uids["StudyInstanceUID"])

@@ -38,12 +38,14 @@ from tests.support.reports import (
     report_of,
     saliency_of,
 )
-from tests.support.source_headers import SOURCES
+from tests.support.source_headers import SOURCES, is_repeated
 
 pytestmark = pytest.mark.peer
 
 # The root 9999 does not exist, but the study is found by these UIDs and by no others.
 FOREIGN_UIDS = "UIDs of no registered root"
+IRREGULAR_IDENTIFIERS = {"overlong values", "control characters and backslashes"}
+"""Sources whose identifiers break the rules of their VRs: results repeat them."""
 EARLIER = film(rows=96, columns=80, study="earlier", series="earlier", StudyDate="20230101")
 KINDS = ("sr", "sc", "similar", "pdf", "ko", "seg", "pr", "pm")
 
@@ -111,7 +113,8 @@ def test_dciodvfy_finds_no_error_whatever_the_source(name: str, tmp_path: Path) 
                 for line in found
                 if not (line.startswith("Error - Illegal root for UID") and '"9999.' in line)
             ]
-        assert found == [], kind
+        assert [line for line in found if not is_repeated(line)] == [], kind
+        assert not found or name in IRREGULAR_IDENTIFIERS, found
 
 
 def test_dciodvfy_does_find_errors(tmp_path: Path) -> None:

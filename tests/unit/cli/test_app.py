@@ -147,11 +147,11 @@ def test_analyze_names_what_it_cannot_read_and_reads_the_rest(tmp_path: Path) ->
 def test_a_study_whose_uid_is_none_does_not_end_the_others(tmp_path: Path) -> None:
     films = tmp_path / "films"
     films.mkdir()
-    factories.write(factories.film(StudyInstanceUID="1.02.840"), films / "bad.dcm")
+    factories.write(factories.film(StudyInstanceUID="1.2.x"), films / "bad.dcm")
     factories.write(factories.film(study=2), films / "good.dcm")
     done = cli("analyze", "--json", str(films), environment={"DICOM_NODE_WORKER__GATE": ""})
     answer = json.loads(done.stdout)
     states = {Path(study["files"][0]).name: study["state"] for study in answer["studies"]}
     assert done.returncode == 1
     assert states == {"good.dcm": "REPORTED"}
-    assert "StudyInstanceUID" in answer["unreadable"]["study 1.02.840"]
+    assert "StudyInstanceUID" in answer["unreadable"]["study 1.2.x"]

@@ -74,3 +74,31 @@ def test_a_prior_needs_a_frontal_chest_film() -> None:
     assert not holds_frontal_film([])
     assert not holds_frontal_film([lateral, hand])
     assert holds_frontal_film([lateral, header(film(view=None, instance=3))])
+
+
+@pytest.mark.parametrize(
+    ("elements", "taken"),
+    [
+        ({"StudyDate": "2026.01.02"}, "20260102101530"),
+        ({"StudyDate": "2026-01-02", "StudyTime": "10:15"}, "202601021015"),
+        ({"StudyDate": "20260102101530.5+0100", "StudyTime": "99:99"}, "20260102"),
+        ({"StudyDate": "20261345"}, ""),
+        ({"StudyTime": "000000"}, "20240229000000"),
+    ],
+)
+def test_dates_of_every_form_order_studies(elements: dict[str, str], taken: str) -> None:
+    assert PatientStudy.of(film(**elements)).taken == taken
+
+
+def test_a_backslash_does_not_cut_an_identifier() -> None:
+    one, other = (PatientIdentity.of(film(patient_id=f"CLINIC\\{number}")) for number in (1, 2))
+    assert one.is_same(one)
+    assert not one.is_same(other)
+
+
+@pytest.mark.parametrize(
+    ("birth_date", "same"),
+    [("1970.01.01", True), ("1970-01-01", True), ("", True), ("1970.01.02", False), ("unknown", False)],
+)
+def test_a_birth_date_counts_in_whatever_form(birth_date: str, same: bool) -> None:
+    assert PatientIdentity.of(film(PatientBirthDate=birth_date)).is_same(JANE) is same

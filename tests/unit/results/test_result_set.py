@@ -9,6 +9,7 @@ import pytest
 from pydicom import dcmread, dcmwrite
 
 from dicom_node.errors import EncodingFailed
+from dicom_node.imaging import attributes
 from dicom_node.imaging.pixels import read_film
 from dicom_node.results import codes
 from dicom_node.results.encoding.part10 import encoded
@@ -31,10 +32,11 @@ def test_every_object_can_be_made_from_any_header(name: str) -> None:
     assert {kind for kind, _ in objects} == set(KINDS)
     for kind, ds in objects:
         again = dcmread(io.BytesIO(encoded(ds)))
-        assert again.PatientName == ds.PatientName, kind
+        assert attributes.whole_text(again, "PatientName") == attributes.whole_text(ds, "PatientName"), kind
         assert again.get("SpecificCharacterSet") == ds.get("SpecificCharacterSet"), kind
         plain = io.BytesIO()
-        dcmwrite(plain, ds, enforce_file_format=True)
+        with attributes.tolerance():
+            dcmwrite(plain, ds, enforce_file_format=True)
         assert encoded(ds)[128:] == plain.getvalue()[128:], kind
 
 

@@ -48,7 +48,8 @@ COMMON: dict[str, tuple[Callable[[Dataset], object], str]] = {
     "no research flag": (lambda ds: put(ds, SeriesDescription="AI findings"), "RESEARCH USE ONLY"),
     "bad date": (lambda ds: put(ds, StudyDate="2024-02-29"), "StudyDate"),
     "bad UID": (lambda ds: put(ds, SeriesInstanceUID="1.02.3"), "SeriesInstanceUID"),
-    "overlong": (lambda ds: put(ds, AccessionNumber="x" * 17), "AccessionNumber"),
+    "overlong": (lambda ds: put(ds, StudyDescription="x" * 65), "StudyDescription"),
+    "letters in a UID": (lambda ds: put(ds, StudyInstanceUID="1.2.abc"), "StudyInstanceUID"),
     "another class": (lambda ds: put(ds, SOPClassUID="1.2.840.10008.5.1.4.1.1.2"), "no class that results"),
 }
 

@@ -41,7 +41,7 @@ VALUES = st.text("aB_%!*?^.1 ", max_size=6)
 def filled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Engine, ObjectStore]]:
-    """Two studies in a database of each kind; the first one has a report."""
+    """Studies in a database of each kind; the first one has a report."""
     folder = tmp_path_factory.mktemp("index")
     with contextlib.ExitStack() as stack:
         address = f"sqlite:///{folder / 'index.sqlite'}"
@@ -52,6 +52,8 @@ def filled(
             for number, name, key, date, time, modality in (
                 (1, "Doe^Jane", "A-1", "20240229", "101530.5", "CR"),
                 (2, "Roe^Richard", "A%1", "20240301", "235959", "DX"),
+                (3, "Yamada^Tarou=山田^太郎=やまだ^たろう", "B", "", "", "CR"),
+                (4, "=鈴木^花子", "C", "", "", "CR"),
             ):
                 connection.execute(study.insert(), _study(number))
                 connection.execute(instance.insert(), _instance(number))
@@ -90,11 +92,18 @@ def test_index_and_headers_decide_alike(vr: str, value: str, wanted: str) -> Non
     [
         ("PatientName", "roe*", [2]),
         ("PatientName", "DOE^JANE", [1]),
+        ("PatientName", "yamada^tarou", [3]),
+        ("PatientName", "山田^太郎", [3]),
+        ("PatientName", "やまだ*", [3]),
+        ("PatientName", "鈴木^花子^", [4]),
+        ("PatientName", "山田", []),
+        ("PatientName", "Yamada^Tarou=山田*", [3]),
         ("PatientID", "A%1", [2]),
         ("PatientID", "A?1", [2, 1]),
         ("StudyDate", "20240301-20240301", [2]),
         ("StudyDate", "-20240229", [1]),
         ("StudyTime", "10-1015", [1]),
+        ("StudyTime", "10:15-10:16", [1]),
         ("StudyTime", "1015-10", [1]),
         ("ModalitiesInStudy", "D*", [2]),
         ("ModalitiesInStudy", "SR", [1]),

@@ -112,6 +112,45 @@ def test_without_leave_no_name_is_kept_nor_found(node: OfflineNode) -> None:
     assert ids(node, text="doe") == []
 
 
+@pytest.mark.parametrize(
+    ("name", "shown", "words"),
+    [
+        ("=山田^太郎", "山田, 太郎", "太郎"),
+        ("==やまだ^たろう", "やまだ, たろう", "やまだ"),
+        ("Yamada^Tarou=山田^太郎", "Yamada, Tarou", "山田"),
+        ("Doe^Jane^Ann^Dr.^Jr.", "Doe, Jane Ann Dr. Jr.", "ann"),
+        ("single", "single", "single"),
+        ("^Jane", "Jane", "jane"),
+        ("^^", "–", ""),
+        ("", "–", ""),
+    ],
+)
+def test_a_name_is_shown_and_found_in_every_form(
+    node: OfflineNode, name: str, shown: str, words: str
+) -> None:
+    received(node, 1, patient_name=name, character_set="ISO_IR 192")
+    catalogued(node, named=True)
+    (row,) = read_worklist(node.index.engine, WorklistQuery(text=words)).rows
+    assert row.patient == shown
+
+
+@pytest.mark.parametrize(
+    ("date", "shown"), [("2026.01.02", "20260102"), ("2026-01-02", "20260102"), ("20261345", "")]
+)
+def test_a_date_is_shown_as_one_or_not_at_all(node: OfflineNode, date: str, shown: str) -> None:
+    received(node, 1, StudyDate=date)
+    catalogued(node)
+    (row,) = read_worklist(node.index.engine, WorklistQuery()).rows
+    assert row.study_date == shown
+
+
+def test_patients_whose_ids_differ_behind_a_backslash_are_two(node: OfflineNode) -> None:
+    received(node, 1, patient_id="CLINIC\\1")
+    received(node, 2, patient_id="CLINIC\\2")
+    catalogued(node)
+    assert len({row.patient for row in read_worklist(node.index.engine, WorklistQuery()).rows}) == 2
+
+
 def test_another_key_makes_other_pseudonyms(node: OfflineNode) -> None:
     received(node, 1)
     entries = [
