@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from dicom_node.errors import NodeError
+from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.runtime.extras import missing_package
 
 _INTERRUPTED = 130
 
@@ -73,6 +74,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Receives chest radiographs from a PACS, analyses them with research models, and sends Structured "
     "Reports and saliency images back into the same study. RESEARCH USE ONLY: never for diagnosis.",
 )
@@ -114,14 +116,24 @@ for _module, _name in GROUPS.items():
     app.add_typer(importlib.import_module(_module).app, name=_name, hidden=_name == "child")
 
 
+def _say_error(text: str) -> None:
+    for line in text.splitlines():
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
+
+
 def main() -> None:
     """Run the program; print a foreseen error as one line, without a traceback."""
     try:
         app()
     except NodeError as error:
-        for line in str(error).splitlines():
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
+        advice = missing_package(error)
+        _say_error(f"{error}; {advice}" if advice else str(error))
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if not (advice := missing_package(error)):
+            raise
+        _say_error(advice)
+        sys.exit(ConfigurationError.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated
 
 import typer
@@ -34,8 +35,11 @@ def sweep(ctx: typer.Context) -> None:
 @app.command()
 def worker(ctx: typer.Context) -> None:
     """Analyse the studies in the queue."""
+    from celery.platforms import SecurityWarning
+
     from worker.tasks import run_worker
 
+    warnings.simplefilter("ignore", SecurityWarning)  # the parent process says that it runs as root
     run_worker(settings_of(ctx))
 
 

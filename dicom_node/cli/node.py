@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import socket
 import sys
 import tempfile
@@ -21,6 +23,8 @@ from dicom_node.runtime import readiness
 from dicom_node.runtime.broker import embedded_broker
 from dicom_node.runtime.supervisor import ChildProcess, Supervisor
 from dicom_node.store.index import Index
+
+_LOG = logging.getLogger(__name__)
 
 # Order of the stop: receivers first, then the processes that work on what was received, the reading room and
 # the broker last.
@@ -135,6 +139,8 @@ def web(ctx: typer.Context) -> None:
 def _prepared(settings: Settings, *, shared: bool) -> Iterator[int]:
     """Lock the data directory, make its folders and update the database; yield the lock's descriptor."""
     check_certificates(settings)
+    if os.geteuid() == 0:
+        _LOG.warning("running as root; a user of its own can do less harm")
     data_dir = DataDir(settings)
     with data_dir.locked(shared=shared) as lock:
         data_dir.prepare(alone=not shared)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.errors import ConfigurationError, NodeError, NotAnalysable
 
 if TYPE_CHECKING:
     from dicom_node.delivery.routing import RoutingAttributes, RoutingDecision
@@ -64,6 +65,7 @@ def try_rules(
     from dicom_node.delivery.routing import RoutingAttributes, route, view_of
 
     settings = settings_of(ctx)
+    _check_findings(finding or (), settings.worker.bundle)
     headers = _read_headers(files)
     facts = RoutingAttributes(
         calling_ae=tuple(calling_ae or ()),
@@ -79,8 +81,22 @@ def try_rules(
         _print(facts, found)
 
 
+def _check_findings(findings: Sequence[str], bundle: str) -> None:
+    """Check that the configured model has these findings."""
+    from dicom_node.cli.model_errors import translated_model_errors
+    from dicom_node.config.mistakes import nearest
+    from models.bundles.lookup import label_keys
+
+    if not findings:
+        return
+    with translated_model_errors():
+        known = label_keys(bundle)
+    for key in findings:
+        if key not in known:
+            raise ConfigurationError(f"--finding {key}: no label of {bundle}{nearest(key, known)}")
+
+
 def _read_headers(files: Sequence[Path]) -> list[Dataset]:
-    from dicom_node.errors import NodeError, NotAnalysable
     from dicom_node.imaging.pixels import read_header
 
     headers = []
