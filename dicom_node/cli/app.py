@@ -1,7 +1,17 @@
 """Root command: global options, the table of commands, and the translation of errors to exit codes.
 
-Exit codes: 0 done, 1 something failed, 2 wrong usage or setting, 3 the data directory is in use,
-130 interrupted.
+Exit codes, of every command:
+
+====  =========================================================================================
+code  meaning
+====  =========================================================================================
+0     done, and nothing wrong was found
+1     something failed, or was found to be wrong
+2     the command line or a setting is wrong, or names a file, folder, bundle or package that is
+      not there; nothing was begun
+3     another node uses the data directory
+130   interrupted
+====  =========================================================================================
 """
 
 from __future__ import annotations

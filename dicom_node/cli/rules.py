@@ -101,6 +101,8 @@ def _read_headers(files: Sequence[Path]) -> list[Dataset]:
 
     headers = []
     for path in files:
+        if not path.exists():
+            raise ConfigurationError(f"{path}: no such file")
         try:
             headers.append(read_header(path))
         except (NotAnalysable, OSError) as error:

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from models.bundles.manifest import read_table
-from models.errors import BundleError
+from models.errors import BundleError, UnknownBundle
 
 MANIFEST = "bundle.toml"
 LABELS = "labels.toml"
@@ -49,7 +49,7 @@ def find_bundle_folder(name_or_path: str | Path, manifest: str) -> Path:
 
     Raises
     ------
-    BundleError
+    UnknownBundle
         If there is no such bundle.
     """
     path = Path(name_or_path)
@@ -63,7 +63,7 @@ def find_bundle_folder(name_or_path: str | Path, manifest: str) -> Path:
     wanted = str(name_or_path)
     matching = [name for name, match in shipped.items() if wanted in (name, match["name"])]
     if not matching:
-        raise BundleError(
+        raise UnknownBundle(
             f"no bundle {wanted!r}: it is neither a folder with a {manifest} nor one of "
             f"{', '.join(sorted(shipped)) or 'the shipped ones, for there are none'}"
         )

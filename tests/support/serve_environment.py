@@ -18,6 +18,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 EXTRAS = ("worker", "embedded")
+_ROOT = Path(__file__).resolve().parents[2]
 _ALWAYS = frozenset({"pip", "setuptools"})
 
 _SITE = """
@@ -85,7 +86,7 @@ def hiding(folder: Path) -> dict[str, str]:
     text = _SITE.format(modules=sorted(modules), packages=sorted(packages))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_text(text, encoding="utf-8")
-    path = [str(folder), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    path = [str(folder), str(_ROOT), os.environ.get("PYTHONPATH", "")]
     return {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
@@ -96,7 +97,7 @@ def run_commands(
     done = subprocess.run(
         [sys.executable, "-c", _RUNNER],
         input=json.dumps([list(map(str, words)) for words in commands]),
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": str(_ROOT), **environment},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -102,9 +102,9 @@ def test_settings_are_shown_with_the_values_in_force_and_without_passwords(tmp_p
     ("words", "code", "sentence"),
     [
         (["--config", "/nonexistent.toml", "config", "check"], 2, "No such file"),
-        (["status"], 1, "there is no database"),
-        (["retry"], 1, "there is no database"),
-        (["analyze", "/nonexistent"], 1, "no such file or folder"),
+        (["status"], 2, "there is no database"),
+        (["retry"], 2, "there is no database"),
+        (["analyze", "/nonexistent"], 2, "no such file or folder"),
         (["send", "/etc/hostname", "--to", "nowhere"], 2, "AE@HOST:PORT"),
         (["worker"], 2, "broker_url is not set"),
     ],
