@@ -92,7 +92,7 @@ def serve(ctx: typer.Context) -> None:
     with _prepared(settings, shared=False) as lock, contextlib.ExitStack() as stack:
         parts = _Parts(config_of(ctx), lock)
         dicom = stack.enter_context(bind(settings.dicom.host, settings.dicom.port))
-        page = stack.enter_context(bind(settings.web.host, settings.web.port))
+        page = stack.enter_context(bind(settings.web.host, settings.web.port, "web"))
         children = []
         if settings.broker_url is None:
             runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dicom-node-")))
@@ -130,7 +130,7 @@ def sender(ctx: typer.Context) -> None:
 def web(ctx: typer.Context) -> None:
     """Run only the reading room, the node's web pages."""
     settings = settings_of(ctx)
-    with _prepared(settings, shared=True) as lock, bind(settings.web.host, settings.web.port) as page:
+    with _prepared(settings, shared=True) as lock, bind(settings.web.host, settings.web.port, "web") as page:
         child = _Parts(config_of(ctx), lock).web(page.fileno())
         _supervise([child], lambda: _announce(settings, None, page))
 

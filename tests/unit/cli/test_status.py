@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dicom_node import MODEL_NAME
 from dicom_node.cli.study_list import study_lines, waiting
 from dicom_node.config.sections import DicomDestination
 from dicom_node.delivery.withdrawal import withdraw
@@ -85,14 +86,14 @@ def test_the_error_of_a_withdrawn_delivery_is_not_open(node: OfflineNode) -> Non
 
 
 def test_the_list_says_what_waits_for_what_and_why(node: OfflineNode) -> None:
-    coming = node.receive(1)
-    queued = node.complete(2)
     failed = node.finish(3, StudyState.FAILED, "the model gave no numbers", destinations=("pacs", "other"))
     node.send("pacs", error="PACS@127.0.0.1:104: connection refused")
     node.send("other", error="0110: processing failure", permanent=True)
     left = node.finish(4, StudyState.REPORTED, destinations=("former",))
+    queued = node.complete(2)
+    coming = node.receive(1)
     found = {each["study_instance_uid"]: each for each in status(node, "--studies")["study_list"]}
-    assert list(found) == [left, failed, queued, coming]  # the last changed first
+    assert list(found) == [coming, queued, left, failed]  # the last changed first
     assert found[coming]["state"] == "RECEIVING"
     (reason,) = found[coming]["waiting"]
     assert "for more images; it is complete 5 s after the last one" in reason
@@ -130,7 +131,9 @@ def test_what_is_set_aside_says_its_reason(node: OfflineNode) -> None:
     study_uid = node.receive(1)
     again = film(rows=64, columns=64, study=1, instance=1, SOPInstanceUID=uid(1, 1), PatientID="OTHER")
     node.receive(1, ds=again)
-    node.receive(1, ds=film(rows=64, columns=64, study=1, SOPInstanceUID=uid("x"), Manufacturer="dicom-node"))
+    node.receive(
+        1, ds=film(rows=64, columns=64, study=1, SOPInstanceUID=uid("x"), ManufacturerModelName=MODEL_NAME)
+    )
     found = status(node, "--audit", "--studies")
     aside = {"conflict": 1, "own result": 1}
     assert found["audit"]["set_aside"] == found["study_list"][0]["set_aside"] == aside
