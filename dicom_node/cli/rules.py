@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 from collections.abc import Sequence
@@ -62,6 +63,7 @@ def try_rules(
 
     No model is run: give the findings that it would make with --finding. RESEARCH USE ONLY.
     """
+    from dicom_node.cli.checks import analysis
     from dicom_node.delivery.routing import RoutingAttributes, route, view_of
 
     settings = settings_of(ctx)
@@ -75,6 +77,8 @@ def try_rules(
         finding=tuple(finding or ()),
     )
     found = route(facts, settings.rules, settings.destinations)
+    never = tuple(check.found for check in analysis.rules(settings) if check.ok is False)
+    found = dataclasses.replace(found, remarks=(*found.remarks, *never))
     if as_json:
         typer.echo(json.dumps(_as_json(facts, found), indent=2))
     else:

@@ -31,6 +31,9 @@ from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
 RUNNING = {"serve", "scp", "worker", "sender", "web"}
 """Commands that run until they are stopped; serve starts the processes of all of them."""
 
+USELESS = {"zero-shot": {2}}
+"""Commands that the tiny bundles give nothing to do, after they have imported all that they need."""
+
 EXTRAS = ("worker", "train", "explain", "retrieval", "embedded", "postgresql", "oidc")
 
 STUDY = factories.uid("study", 1)
@@ -63,9 +66,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rules test": ("rules test film.dcm", ""),
     "users add": ("users add anna --no-password", ""),
     "cases build": ("cases build joint --root openi --out index", "train"),
-    "cases add": ("cases add index --root openi --split val", "train"),
-    "cases verify": ("cases verify index", ""),
-    "cases query": ("cases query index --film film.dcm", ""),
+    "cases add": ("cases add index --root openi --split val --bundle joint", "train"),
+    "cases verify": ("cases verify index --bundle joint", ""),
+    "cases query": ("cases query index --film film.dcm --bundle joint", ""),
     "cases learn": ("cases learn --root openi --out labeler", "train"),
     "cases evaluate": ("cases evaluate joint --root openi --queries test", "train"),
 }
@@ -142,7 +145,7 @@ def test_a_command_works_or_says_what_to_install(answers: dict[str, Answer], nam
         assert line.startswith("error: ")
         assert line.endswith(f"install it by: {extras.install_command(extra)}")
     else:
-        assert answer.code in {0, 1}, answer.stderr
+        assert answer.code in USELESS.get(name, {0, 1}), answer.stderr
         assert "is not installed; install it by" not in answer.stderr
 
 
