@@ -35,11 +35,10 @@ def sweep(ctx: typer.Context) -> None:
 @app.command()
 def worker(ctx: typer.Context) -> None:
     """Analyse the studies in the queue."""
-    from celery.platforms import SecurityWarning
-
     from worker.tasks import run_worker
 
-    warnings.simplefilter("ignore", SecurityWarning)  # the parent process says that it runs as root
+    # Celery says it in many lines; the parent process has said that it runs as root.
+    warnings.filterwarnings("ignore", "You're running the worker with superuser privileges")
     run_worker(settings_of(ctx))
 
 

@@ -70,12 +70,12 @@ def waiting(row: StudyRow, settings: Settings) -> Iterator[str]:
         case StudyState.RECEIVING:
             quiet = settings.study.quiet_seconds
             yield f"for more images; it is complete {quiet:g} s after the last one (study.quiet_seconds)"
-        case StudyState.COMPLETE if row.queued_at is None:
+        case StudyState.COMPLETE if row.queued_at is not None:
+            yield f"for a worker, queued {_seconds(time.time() - row.queued_at)} ago{tries}"
+        case StudyState.COMPLETE:
             yield "to be queued, once the broker answers" + (
                 " and its prior was looked for" if settings.priors.source else ""
             )
-        case StudyState.COMPLETE:
-            yield f"for a worker, queued {_seconds(time.time() - row.queued_at)} ago{tries}"
         case StudyState.ANALYSING:
             yield f"for its analysis by {row.owner or 'a worker'}{tries}"
     configured = {each.name for each in settings.destinations}
