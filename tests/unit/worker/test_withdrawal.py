@@ -69,7 +69,8 @@ def test_the_note_goes_to_whoever_has_the_results_and_the_others_get_nothing(
     }
     assert len(named) == done.results
     counts = IndexQueries(bench.index.engine).result_counts()
-    assert counts[ResultState.WITHDRAWN] == done.results
+    assert counts[ResultState.WITHDRAWN] == 2 * done.results  # at both destinations, wherever they are
+    assert delivery_states(bench.index.engine)["WITHDRAWN"] == done.results
 
 
 def _file(bench: PipelineHarness, sop_instance_uid: str) -> str:
