@@ -126,26 +126,26 @@ for _module, _name in GROUPS.items():
     app.add_typer(importlib.import_module(_module).app, name=_name, hidden=_name == "child")
 
 
-def _say_error(text: str) -> None:
-    for line in text.splitlines():
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
-
-
 def main() -> None:
     """Run the program; print a foreseen error as one line, without a traceback."""
     try:
         app()
     except NodeError as error:
         advice = missing_package(error)
-        _say_error(f"{error}; {advice}" if advice else str(error))
+        _say(NodeError(f"{error}; {advice}") if advice else error)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if not (advice := missing_package(error)):
             raise
-        _say_error(advice)
+        _say(ConfigurationError(advice))
         sys.exit(ConfigurationError.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _say(error: NodeError) -> None:
+    for line in str(error).splitlines():
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
 
 
 if __name__ == "__main__":
