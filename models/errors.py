@@ -5,6 +5,7 @@
     ModelError                one clear sentence: what, where, what to do
     ├── VocabularyError       a label, code or list of the vocabulary is wrong or unknown
     ├── BundleError           a bundle on disk is incomplete, altered or does not fit its own description
+    │   └── UnknownBundle     there is no bundle of that name or path
     ├── EncoderError          published weights on disk are incomplete, altered, unreadable or unsafe
     ├── RecipeError           a training recipe cannot be used
     ├── TrainingError         a training could not go on; what it has done stays
@@ -27,6 +28,10 @@ class VocabularyError(ModelError):
 
 class BundleError(ModelError):
     """A bundle cannot be loaded; it is never repaired or guessed."""
+
+
+class UnknownBundle(BundleError):
+    """No bundle has that name, and no folder of that path is one."""
 
 
 class EncoderError(ModelError):

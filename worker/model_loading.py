@@ -61,7 +61,11 @@ def load_searcher(settings: Settings, predictor: Predictor) -> Searcher | None:
     bundle = predictor.bundle.manifest.folder
     folder = settings.index_of(bundle)
     if not is_index(folder):
-        _LOG.info("no similar cases: there is no index in %s; dicom-node cases build %s", folder, bundle)
+        _LOG.info(
+            "no similar cases: there is no index in %s; `dicom-node cases build %s --root FOLDER` makes one",
+            folder,
+            bundle,
+        )
         return None
     try:
         index = read_index(folder)

@@ -121,7 +121,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
         elif path.exists():
             yield path
         else:
-            raise NodeError(f"{path}: no such file or folder")
+            raise ConfigurationError(f"{path}: no such file or folder")
 
 
 def _check_empty(out: Path) -> None:

@@ -1,7 +1,17 @@
 """Root command: global options, the table of commands, and the translation of errors to exit codes.
 
-Exit codes: 0 done, 1 something failed, 2 wrong usage or setting, 3 the data directory is in use,
-130 interrupted.
+Exit codes, of every command:
+
+====  =========================================================================================
+code  meaning
+====  =========================================================================================
+0     done, and nothing wrong was found
+1     something failed, or was found to be wrong
+2     the command line or a setting is wrong, or names a file, folder, bundle or package that is
+      not there; nothing was begun
+3     another node uses the data directory
+130   interrupted
+====  =========================================================================================
 """
 
 from __future__ import annotations
@@ -16,7 +26,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from dicom_node.errors import NodeError
+from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.runtime.extras import missing_package
 
 _INTERRUPTED = 130
 
@@ -73,6 +84,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Receives chest radiographs from a PACS, analyses them with research models, and sends Structured "
     "Reports and saliency images back into the same study. RESEARCH USE ONLY: never for diagnosis.",
 )
@@ -119,11 +131,21 @@ def main() -> None:
     try:
         app()
     except NodeError as error:
-        for line in str(error).splitlines():
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
+        advice = missing_package(error)
+        _say(NodeError(f"{error}; {advice}") if advice else error)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if not (advice := missing_package(error)):
+            raise
+        _say(ConfigurationError(advice))
+        sys.exit(ConfigurationError.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _say(error: NodeError) -> None:
+    for line in str(error).splitlines():
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from dicom_node.cli.labelled_data import read_labelled_data
 from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, BundleArgument, DatasetName, DatasetRoot, FiguresFile
 from dicom_node.cli.output import check_output_targets, stderr_console, write_figures
-from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from models.bundles.predictor import Predictor
@@ -270,7 +270,7 @@ def _folder(ctx: typer.Context, name: str) -> Path:
     try:
         return settings_of(ctx).index_of(find_bundle(name).name)
     except BundleError:
-        raise NodeError(f"{name}: there is neither such a folder nor a bundle of that name") from None
+        raise ConfigurationError(f"{name}: neither a folder nor the name of a bundle") from None
 
 
 def _load_index_bundle(index: CaseIndex, bundle: str | None) -> Predictor:

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.config.addresses import without_password
+from dicom_node.errors import ConfigurationError
 
 app = typer.Typer(help="Show or check the settings.", no_args_is_help=True)
-_HIDDEN = "***"
 
 
 @app.command()
@@ -21,7 +22,7 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     for section in (table, table["retrieval"]):
         for key in ("broker_url", "database_url"):
             if key in section:
-                section[key] = _without_password(section[key])
+                section[key] = section[key] and without_password(section[key])
     if as_json:
         typer.echo(json.dumps(table, indent=2))
         return
@@ -32,11 +33,19 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def check(ctx: typer.Context) -> None:
-    """Check the settings; exit code 2 and one line for each mistake when they are wrong."""
+    """Check the settings, without a network; exit code 2 and one line for each mistake when they are wrong.
+
+    `doctor` also asks the broker, the database and the peers.
+    """
+    from dicom_node.cli.checks import analysis, storage
     from dicom_node.dimse.tls import check_certificates
 
     settings = settings_of(ctx)
     check_certificates(settings)
+    looks = (storage.data_dir, analysis.named, analysis.rules)
+    failed = [found for look in looks for found in look(settings) if found.ok is False]
+    if failed:
+        raise ConfigurationError("\n".join(f"{each.found}; {each.remedy}" for each in failed))
     typer.echo(
         f"settings are valid: AE title {settings.dicom.ae_title}, {len(settings.destinations)} destinations"
     )
@@ -47,12 +56,3 @@ def _flat(table: dict[str, object], prefix: str = "") -> list[tuple[str, object]
     for key, value in table.items():
         rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
     return rows
-
-
-def _without_password(address: str | None) -> str | None:
-    if not address or "@" not in address:
-        return address
-    scheme, _, rest = address.partition("://")
-    credentials, _, place = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    return f"{scheme}://{user}:{_HIDDEN}@{place}"

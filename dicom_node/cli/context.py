@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from dicom_node.config.settings import Settings, load_settings
-from dicom_node.errors import NodeError
+from dicom_node.errors import ConfigurationError
 from dicom_node.runtime import logs
 from dicom_node.store.index import Index
 
@@ -39,11 +39,11 @@ def open_index(settings: Settings) -> Index:
 
     Raises
     ------
-    NodeError
+    ConfigurationError
         If there is no database yet.
     """
     if settings.database_url is None and not (settings.data_dir / "index.sqlite").exists():
-        raise NodeError(
+        raise ConfigurationError(
             f"data_dir {settings.data_dir}: there is no database; name the folder of `dicom-node serve`"
         )
     return Index.open(settings.database)

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dicom_node.cli.checks import analysis, installed, network, storage
-from dicom_node.cli.checks.check import Check
+from dicom_node.cli.checks.check import Check, guarded
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
 from dicom_node.config.settings import Settings
@@ -21,14 +21,17 @@ CHECKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     installed.python,
     installed.extras,
     storage.data_dir,
+    storage.free_space,
     storage.database,
     network.broker,
     network.ports,
+    network.known_peers,
     network.destinations,
     network.priors,
     analysis.device,
     analysis.bundle,
     analysis.gate,
+    analysis.rules,
     installed.tools,
 )
 
@@ -65,7 +68,9 @@ def run_checks(settings: Settings) -> list[Check]:
     list of Check
         Results, in the order in which a person would mend the problems.
     """
-    return [result for check in CHECKS for result in check(settings)]
+    return [
+        result for check in CHECKS for result in guarded(check.__name__.replace("_", " "), check(settings))
+    ]
 
 
 def _print(console: Console, checks: list[Check], *, healthy: bool) -> None:

@@ -19,11 +19,11 @@ def translated_model_errors() -> Iterator[None]:
     NodeError
         For every other error of the models.
     """
-    from models.errors import ModelError, RecipeError, UsageError
+    from models.errors import ModelError, RecipeError, UnknownBundle, UsageError
 
     try:
         yield
-    except (RecipeError, UsageError) as error:
+    except (RecipeError, UnknownBundle, UsageError) as error:
         raise ConfigurationError(str(error)) from error
     except ModelError as error:
         raise NodeError(str(error)) from error

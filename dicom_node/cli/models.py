@@ -139,8 +139,7 @@ def _cache(given: Path | None) -> Path:
 
 
 def _shipped() -> list[Path]:
-    from models.bundles.bundle import MANIFEST
-    from models.bundles.lookup import shipped_folder
+    from models.bundles.lookup import MANIFEST, shipped_folder
 
     return sorted(file.parent for file in shipped_folder().glob(f"*/{MANIFEST}"))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import socket
 import sys
 import tempfile
@@ -21,6 +23,8 @@ from dicom_node.runtime import readiness
 from dicom_node.runtime.broker import embedded_broker
 from dicom_node.runtime.supervisor import ChildProcess, Supervisor
 from dicom_node.store.index import Index
+
+_LOG = logging.getLogger(__name__)
 
 # Order of the stop: receivers first, then the processes that work on what was received, the reading room and
 # the broker last.
@@ -88,7 +92,7 @@ def serve(ctx: typer.Context) -> None:
     with _prepared(settings, shared=False) as lock, contextlib.ExitStack() as stack:
         parts = _Parts(config_of(ctx), lock)
         dicom = stack.enter_context(bind(settings.dicom.host, settings.dicom.port))
-        page = stack.enter_context(bind(settings.web.host, settings.web.port))
+        page = stack.enter_context(bind(settings.web.host, settings.web.port, "web"))
         children = []
         if settings.broker_url is None:
             runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dicom-node-")))
@@ -126,7 +130,7 @@ def sender(ctx: typer.Context) -> None:
 def web(ctx: typer.Context) -> None:
     """Run only the reading room, the node's web pages."""
     settings = settings_of(ctx)
-    with _prepared(settings, shared=True) as lock, bind(settings.web.host, settings.web.port) as page:
+    with _prepared(settings, shared=True) as lock, bind(settings.web.host, settings.web.port, "web") as page:
         child = _Parts(config_of(ctx), lock).web(page.fileno())
         _supervise([child], lambda: _announce(settings, None, page))
 
@@ -135,6 +139,8 @@ def web(ctx: typer.Context) -> None:
 def _prepared(settings: Settings, *, shared: bool) -> Iterator[int]:
     """Lock the data directory, make its folders and update the database; yield the lock's descriptor."""
     check_certificates(settings)
+    if os.geteuid() == 0:
+        _LOG.warning("running as root; a user of its own can do less harm")
     data_dir = DataDir(settings)
     with data_dir.locked(shared=shared) as lock:
         data_dir.prepare(alone=not shared)

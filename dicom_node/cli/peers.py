@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.config.addresses import check_host
 from dicom_node.config.sections import AETitle, DicomDestination
 from dicom_node.config.settings import Settings
 from dicom_node.errors import BadInstance, ConfigurationError, PeerError, PeerUnavailable
@@ -56,7 +57,11 @@ class Address:
         found = _ADDRESS.fullmatch(text)
         if not found or not 0 < int(found["port"]) < 1 << 16:
             raise ConfigurationError(f"{text}: give the peer as AE@HOST:PORT, such as PACS@192.0.2.7:104")
-        return cls(_ae_title(found["ae"]), found["host"].strip("[]"), int(found["port"]))
+        try:
+            host = check_host(found["host"].strip("[]"))
+        except ValueError as error:
+            raise ConfigurationError(f"{text}: {error}") from None
+        return cls(_ae_title(found["ae"]), host, int(found["port"]))
 
 
 def echo(

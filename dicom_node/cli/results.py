@@ -12,7 +12,7 @@ from rich.console import Console
 
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
-from dicom_node.errors import NodeError
+from dicom_node.errors import ConfigurationError
 
 _Study = Annotated[str, typer.Argument(metavar="STUDY", help="Study Instance UID")]
 _Reason: TypeAlias = Annotated[
@@ -95,7 +95,7 @@ def validate(
             found[str(path)] += dciodvfy(path)
         except FileNotFoundError as error:
             if not path.exists():
-                raise NodeError(f"{path}: no such file") from None
+                raise ConfigurationError(f"{path}: no such file") from None
             asked = False
             missing = str(error)
     if as_json:

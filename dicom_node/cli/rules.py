@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.errors import ConfigurationError, NodeError, NotAnalysable
 
 if TYPE_CHECKING:
     from dicom_node.delivery.routing import RoutingAttributes, RoutingDecision
@@ -61,9 +63,11 @@ def try_rules(
 
     No model is run: give the findings that it would make with --finding. RESEARCH USE ONLY.
     """
+    from dicom_node.cli.checks import analysis
     from dicom_node.delivery.routing import RoutingAttributes, route, view_of
 
     settings = settings_of(ctx)
+    _check_findings(finding or (), settings.worker.bundle)
     headers = _read_headers(files)
     facts = RoutingAttributes(
         calling_ae=tuple(calling_ae or ()),
@@ -73,18 +77,36 @@ def try_rules(
         finding=tuple(finding or ()),
     )
     found = route(facts, settings.rules, settings.destinations)
+    never = tuple(check.found for check in analysis.rules(settings) if check.ok is False)
+    found = dataclasses.replace(found, remarks=(*found.remarks, *never))
     if as_json:
         typer.echo(json.dumps(_as_json(facts, found), indent=2))
     else:
         _print(facts, found)
 
 
+def _check_findings(findings: Sequence[str], bundle: str) -> None:
+    """Check that the configured model has these findings."""
+    from dicom_node.cli.model_errors import translated_model_errors
+    from dicom_node.config.mistakes import nearest
+    from models.bundles.lookup import label_keys
+
+    if not findings:
+        return
+    with translated_model_errors():
+        known = label_keys(bundle)
+    for key in findings:
+        if key not in known:
+            raise ConfigurationError(f"--finding {key}: no label of {bundle}{nearest(key, known)}")
+
+
 def _read_headers(files: Sequence[Path]) -> list[Dataset]:
-    from dicom_node.errors import NodeError, NotAnalysable
     from dicom_node.imaging.pixels import read_header
 
     headers = []
     for path in files:
+        if not path.exists():
+            raise ConfigurationError(f"{path}: no such file")
         try:
             headers.append(read_header(path))
         except (NotAnalysable, OSError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -13,9 +14,11 @@ from rich.table import Table
 
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.cli.study_list import counts, set_aside_lines, study_as_json, study_lines
 from dicom_node.config.data_dir import DataDir
+from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
-from dicom_node.store.audit import Audit, IndexQueries
+from dicom_node.store.audit import Audit, IndexQueries, StudyRow
 from dicom_node.store.delivery_queue import DeliveryQueue, DestinationBacklog
 from dicom_node.store.states import ResultState, StudyState
 
@@ -27,37 +30,58 @@ def status(
         bool,
         typer.Option("--audit", help="check that no accepted instance was lost; exit code 1 if one was"),
     ] = False,
+    studies: Annotated[
+        bool,
+        typer.Option(
+            "--studies", help="list studies: state, reason, destinations, and what waits for what and why"
+        ),
+    ] = False,
+    limit: Annotated[
+        int,
+        typer.Option("--limit", min=1, help="with --studies: most studies to list, the last changed first"),
+    ] = 50,
     read_files: Annotated[
         bool, typer.Option("--read-files", help="with --audit: also read every file and compare its digest")
     ] = False,
 ) -> None:
     """Count studies and results by state; with --audit, check that nothing was lost.
 
-    The audit checks that received = delivered + waiting + skipped + failed + withdrawn + set aside + prior,
-    with each accepted instance in exactly one of them. A study is confirmed when every destination has
-    confirmed that it stores every result of it.
+    Kept results have no destination and stay on this node. The audit checks that received = delivered + kept
+    + waiting + skipped + failed + withdrawn + set aside + prior, with each accepted instance in exactly one
+    of them. A study is confirmed when every destination has confirmed that it stores every result of it.
     """
     settings = settings_of(ctx)
     index = open_index(settings)
     overview = IndexQueries(index.engine)
-    studies, results = overview.study_counts(), overview.result_counts()
-    confirmed = overview.confirmed_studies()
-    backlogs = DeliveryQueue(index.engine).backlogs()
+    found = _Status(
+        studies=overview.study_counts(),
+        confirmed=overview.confirmed_studies(),
+        results=overview.result_counts(),
+        kept=overview.kept_results(),
+        backlogs=DeliveryQueue(index.engine).backlogs(),
+        rows=overview.studies(limit=limit) if studies else None,
+    )
     data_dir = DataDir(settings)
-    found = overview.audit(data_dir.spool, data_dir.results, read_files=read_files) if audit else None
+    checked = overview.audit(data_dir.spool, data_dir.results, read_files=read_files) if audit else None
     index.close()
     if as_json:
-        typer.echo(json.dumps(_as_json(studies, confirmed, results, backlogs, found), indent=2))
+        typer.echo(json.dumps(_as_json(found, checked, settings), indent=2))
     else:
-        console = Console(highlight=False)
-        console.print(_count_table("studies", studies), _count_table("results", results))
-        console.print(f"{confirmed} studies are confirmed: each destination stores every result")
-        if backlogs:
-            console.print(_destination_table(backlogs))
-        if found is not None:
-            _print_audit(console, found)
-    if found is not None and not found.conserved:
+        _print(Console(highlight=False), found, checked, settings)
+    if checked is not None and not checked.conserved:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """Counts of studies, results and destinations, and the list of studies when it was asked for."""
+
+    studies: Mapping[StudyState, int]
+    confirmed: int
+    results: Mapping[ResultState, int]
+    kept: int
+    backlogs: list[DestinationBacklog]
+    rows: list[StudyRow] | None
 
 
 def retry(
@@ -92,17 +116,12 @@ def retry(
         )
 
 
-def _as_json(
-    studies: Mapping[StudyState, int],
-    confirmed: int,
-    results: Mapping[ResultState, int],
-    backlogs: list[DestinationBacklog],
-    audit: Audit | None,
-) -> dict[str, object]:
+def _as_json(found: _Status, audit: Audit | None, settings: Settings) -> dict[str, object]:
     table: dict[str, object] = {
-        "studies": {str(state): count for state, count in studies.items()},
-        "confirmed_studies": confirmed,
-        "results": {str(state): count for state, count in results.items()},
+        "studies": {str(state): count for state, count in found.studies.items()},
+        "confirmed_studies": found.confirmed,
+        "results": {str(state): count for state, count in found.results.items()},
+        "kept_results": found.kept,
         "destinations": [
             {
                 "name": entry.destination,
@@ -110,33 +129,52 @@ def _as_json(
                 "oldest_waiting": entry.oldest,
                 "error": entry.error,
             }
-            for entry in backlogs
+            for entry in found.backlogs
         ],
     }
+    if found.rows is not None:
+        table["study_list"] = [study_as_json(row, settings) for row in found.rows]
     if audit is not None:
         table["audit"] = {**dataclasses.asdict(audit), "conserved": audit.conserved}
     return table
 
 
-def _count_table(noun: str, counts: Mapping[StudyState, int] | Mapping[ResultState, int]) -> Table:
+def _print(console: Console, found: _Status, audit: Audit | None, settings: Settings) -> None:
+    studies = {str(state): count for state, count in found.studies.items()}
+    results = {str(state): count for state, count in found.results.items()} | {"kept here": found.kept}
+    console.print(_count_table("studies", studies), _count_table("results", results))
+    console.print(f"{found.confirmed} studies are confirmed: each destination stores every result")
+    if found.backlogs:
+        console.print(_destination_table(found.backlogs))
+    if found.rows is not None:
+        for line in (line for row in found.rows for line in study_lines(row, settings)):
+            console.print(line, markup=False, soft_wrap=True)
+        if left := sum(found.studies.values()) - len(found.rows):
+            console.print(f"{left} more studies: --limit lists them")
+    if audit is not None:
+        _print_audit(console, audit)
+
+
+def _count_table(noun: str, counts: Mapping[str, int]) -> Table:
     table = Table(noun, "count", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for state, count in counts.items():
-        table.add_row(str(state), str(count), style=None if count else "dim")
+        table.add_row(state, str(count), style=None if count else "dim")
     return table
 
 
 def _destination_table(backlogs: list[DestinationBacklog]) -> Table:
     table = Table("destination", "results", "last error", box=None, pad_edge=False)
     for entry in backlogs:
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(entry.states.items()))
-        table.add_row(entry.destination, counts, entry.error)
+        table.add_row(entry.destination, counts(entry.states), entry.error)
     return table
 
 
 def _print_audit(console: Console, audit: Audit) -> None:
     terms = " + ".join(f"{count} {name.replace('_', ' ')}" for name, count in audit.fates.items())
     console.print(f"audit: {audit.received} received = {terms}")
+    for line in set_aside_lines(audit.set_aside):
+        console.print(f"  {line}", markup=False, soft_wrap=True)
     for violation in audit.violations:
         console.print(f"  violated: {violation}", markup=False, soft_wrap=True)
     console.print("audit: nothing was lost" if audit.conserved else "audit: FAILED")

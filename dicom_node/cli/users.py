@@ -11,7 +11,7 @@ import typer
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
-from dicom_node.errors import NodeError
+from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
     from dicom_node.web.auth.accounts import Accounts, Role
@@ -107,7 +107,7 @@ def _role(text: str) -> Role:
     try:
         return Role(text)
     except ValueError:
-        raise NodeError(f"--role {text}: use {' or '.join(Role)}") from None
+        raise ConfigurationError(f"--role {text}: use {' or '.join(Role)}") from None
 
 
 def _password(*, stdin: bool) -> str:

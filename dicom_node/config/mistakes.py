@@ -15,6 +15,8 @@ from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from dicom_node.config.addresses import without_password
+
 Models: TypeAlias = Sequence[type[BaseModel]]
 
 _KEY_PREFIX = re.compile(r"((?:\w+\.)*\w+): (.+)", re.DOTALL)
@@ -140,6 +142,8 @@ def _got(mistake: ErrorDetails, sentence: str) -> str:
     value = mistake["ctx"]["tag"] if mistake["type"] == "union_tag_invalid" else mistake["input"]
     shown = isinstance(value, str | int | float) and mistake["type"] != "extra_forbidden"
     repeated = mistake["type"] == "value_error" and repr(value) in sentence
+    if isinstance(value, str):
+        value = without_password(value)
     return f" (got {value!r})" if shown and not repeated else ""
 
 

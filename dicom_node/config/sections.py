@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from dicom_node.config.addresses import Host, VectorDatabaseAddress, check_host
 from dicom_node.store.states import Confirmation
 
 SENDER_ALIAS = "sender"
@@ -37,9 +39,16 @@ def _ae_title(value: str) -> str:
     return title
 
 
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ValueError("must be auto, cpu, cuda or cuda:N")
+    return value
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+Device = Annotated[str, AfterValidator(_device)]
 
 
 class _Section(BaseModel):
@@ -50,14 +59,14 @@ class KnownPeer(_Section):
     """Peer that may open associations, by its calling AE title."""
 
     ae_title: AETitle = Field(description="calling AE title")
-    host: str | None = Field(None, description="IP address of the peer; absent: any")
+    host: Host | None = Field(None, description="IP address of the peer; absent: any")
 
 
 class DicomSettings(_Section):
     """DICOM port: address, AE title, admission of peers, limits and TLS."""
 
     ae_title: AETitle = Field("DICOM_NODE", description="AE title of the node, as called and as calling AE")
-    host: str = Field("127.0.0.1", description="name or address to listen on; 0.0.0.0: all of this machine")
+    host: Host = Field("127.0.0.1", description="name or address to listen on; 0.0.0.0: all of this machine")
     port: Port = Field(11112, description="TCP port to listen on; 0: any free one")
     processes: int = Field(2, ge=1, le=64, description="number of receiver processes that share the port")
     known_peers: tuple[KnownPeer, ...] = Field(
@@ -111,7 +120,7 @@ class DicomSettings(_Section):
 class WebSettings(_Section):
     """Web page: address, log-in, what readers see, and DICOMweb."""
 
-    host: str = Field("127.0.0.1", description="name or address to listen on; 0.0.0.0: all of this machine")
+    host: Host = Field("127.0.0.1", description="name or address to listen on; 0.0.0.0: all of this machine")
     port: Port = Field(8080, description="TCP port to listen on; 0: any free one")
     login: bool | None = Field(
         None,
@@ -224,7 +233,7 @@ class WorkerSettings(_Section):
         description="gate that refuses pictures other than chest films: name of a shipped one, or a folder; "
         "empty: no gate",
     )
-    device: str = Field("auto", description="processor for the models: auto, cpu, cuda or cuda:N")
+    device: Device = Field("auto", description="processor for the models: auto, cpu, cuda or cuda:N")
     threads: int | None = Field(
         None, ge=1, description="CPU threads for the models; absent: one for each core"
     )
@@ -297,7 +306,7 @@ class RetrievalSettings(_Section):
     engine: Literal["exact", "hnsw", "ivfpq", "pgvector"] = Field(
         "exact", description="search engine: exact, hnsw, ivfpq or pgvector (docs/retrieval.md)"
     )
-    database_url: str | None = Field(
+    database_url: VectorDatabaseAddress | None = Field(
         None, description="PostgreSQL with pgvector, for engine pgvector; absent: the node's database_url"
     )
     films: Path | None = Field(
@@ -389,7 +398,7 @@ class DicomDestination(Destination):
 
     kind: Literal["dicom"] = Field("dicom", description="dicom (C-STORE) or dicomweb (STOW-RS)")
     ae_title: AETitle = Field(description="AE title of the destination")
-    host: str = Field(description="name or address of the destination")
+    host: Host = Field(description="name or address of the destination")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(description="TCP port of the destination")
     tls: bool = Field(False, description="connect by TLS")
 
@@ -426,9 +435,15 @@ class DicomwebDestination(Destination):
 
     @model_validator(mode="after")
     def _check_url(self) -> DicomwebDestination:
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        try:
+            parts = urlsplit(self.url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"url: {error}") from None
+        web = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+        if not web or parts.query or parts.fragment:
             raise ValueError("url must be the root of a service, such as https://pacs.example/dicom-web")
+        check_host(parts.hostname or "")
         if parts.username or parts.password:
             raise ValueError("url holds credentials: put them in token_file, or in user and password_file")
         if (self.user is None) != (self.password_file is None) or (self.user and self.token_file):

@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from dicom_node.config import mistakes
+from dicom_node.config.addresses import BrokerAddress, DatabaseAddress
 from dicom_node.config.sections import (
     SENDER_ALIAS,
     AnyDestination,
@@ -68,10 +69,10 @@ class Settings(BaseSettings):
         Path("data"),
         description="folder of all that the node keeps: received files, results, database",
     )
-    broker_url: str | None = Field(
+    broker_url: BrokerAddress | None = Field(
         None, description="address of a Redis or Valkey server; absent: serve starts its own"
     )
-    database_url: str | None = Field(
+    database_url: DatabaseAddress | None = Field(
         None, description="database, as an SQLAlchemy address; absent: SQLite in data_dir"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(

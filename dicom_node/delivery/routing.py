@@ -139,7 +139,7 @@ def _match(rule: RoutingRule, study: RoutingAttributes) -> RuleMatch:
             continue
         values: tuple[str, ...] = getattr(study, key) or ("",)
         pairs = ((pattern, value) for pattern in patterns for value in values)
-        pattern, value = next((pair for pair in pairs if _fits(*pair)), (None, ""))
+        pattern, value = next((pair for pair in pairs if fits(*pair)), (None, ""))
         if pattern is None:
             matched = False
             shown = ", ".join(value or "nothing" for value in values)
@@ -149,7 +149,8 @@ def _match(rule: RoutingRule, study: RoutingAttributes) -> RuleMatch:
     return RuleMatch(rule, matched, tuple(reasons))
 
 
-def _fits(pattern: str, value: str) -> bool:
+def fits(pattern: str, value: str) -> bool:
+    """Return whether a pattern of a rule matches a value: ``*`` and ``?`` are wildcards, case is ignored."""
     return fnmatchcase(value.casefold(), pattern.casefold())
 
 

@@ -33,7 +33,7 @@ _BACKLOG = 1024
 _POLL_MILLISECONDS = 250
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, section: str = "dicom") -> socket.socket:
     """Return a listening socket that several processes can share.
 
     It does not block, so that a process is not stuck in ``accept`` when a sibling took the connection. After
@@ -45,6 +45,8 @@ def bind(host: str, port: int) -> socket.socket:
         Name or address to listen on.
     port
         TCP port; 0 takes a free one.
+    section
+        Section of the settings that holds both, for the error.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def bind(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind)
     except OSError as error:
         raise ConfigurationError(
-            f"dicom.host {host}: {error.strerror}; set it to a name or an address of this host"
+            f"{section}.host {host}: {error.strerror}; set it to a name or an address of this host"
         ) from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -68,8 +70,8 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror}; set dicom.host and dicom.port to a free port "
-            "of this host"
+            f"cannot listen on {host}:{port}: {error.strerror}; set {section}.host and {section}.port to a "
+            "free port of this host"
         ) from None
     return listening
 

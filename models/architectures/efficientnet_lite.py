@@ -44,9 +44,7 @@ def imagenet_state(name: str, backbone: nn.Module) -> dict[str, Tensor]:
     try:
         module = importlib.import_module(package.replace("-", "_"))
     except ImportError as error:
-        raise RecipeError(
-            f"start = 'imagenet' needs the package {package}: install dicom-node[train]"
-        ) from error
+        raise RecipeError(f"start = 'imagenet' needs the package {package}") from error
     path = Path(getattr(module, file_class).get_model_file_path())
     blocks: Any = backbone.blocks
     published = torch.load(path, map_location="cpu", weights_only=True)

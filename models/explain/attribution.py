@@ -38,10 +38,7 @@ def import_captum() -> ModuleType:
     try:
         import captum.attr  # noqa: PLC0415 - of an extra
     except ImportError as error:
-        raise UsageError(
-            "Integrated Gradients, occlusion and the weights of words need captum: install "
-            "dicom-node[explain]"
-        ) from error
+        raise UsageError("Integrated Gradients, occlusion and the weights of words need captum") from error
     library: ModuleType = captum.attr
     return library
 

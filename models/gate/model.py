@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.bundles.lookup import find_bundle_folder
+from models.bundles.lookup import GATE_MANIFEST, find_bundle_folder
 from models.bundles.manifest import (
     AMENDABLE,
     file_hashes,
@@ -38,7 +38,7 @@ from models.gate.network import VIEWS, GateNetwork
 from models.processing.transforms import Preprocessing
 from models.processing.types import Film, FloatArray
 
-MANIFEST = "gate.toml"
+MANIFEST = GATE_MANIFEST
 """Name of the manifest; differs from that of a bundle of findings, so that neither is taken for the other."""
 
 #: Films that go through the network together.

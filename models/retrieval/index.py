@@ -241,8 +241,12 @@ class CaseIndex:
             raise RetrievalError(
                 f"index {self.name!r} was built by {self.origin.bundle} (weights "
                 f"{self.origin.weights_sha256[:12]}), not by {asked.bundle} ({asked.weights_sha256[:12]}): "
-                "build it anew with dicom-node cases build"
+                f"build it anew: `dicom-node cases build {asked.bundle} --root FOLDER`"
             )
+
+
+BUILD = "dicom-node cases build BUNDLE --root FOLDER"
+"""Command that builds an index; its default folder is the one that a node looks into."""
 
 
 def is_index(path: Path) -> bool:
@@ -259,7 +263,7 @@ def read_index(path: Path) -> CaseIndex:
         If there is no index, or it was altered, or its parts do not fit each other.
     """
     if not is_index(path):
-        raise RetrievalError(f"there is no index in {path}: make one with dicom-node cases build")
+        raise RetrievalError(f"there is no index in {path}: `{BUILD}` makes one")
     try:
         with safe_open(path / VECTORS, framework="numpy") as file:
             said = dict(file.metadata() or {})

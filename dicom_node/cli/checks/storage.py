@@ -6,20 +6,22 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from dicom_node.cli.checks.check import Check
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
+from dicom_node.runtime.extras import missing_package
 
 _MIB = 2**20
 _SLOW_FSYNC_SECONDS = 0.1
 
 
 def data_dir(settings: Settings) -> Iterator[Check]:
-    """Check that films can be stored, how fast, and for how much there is space."""
+    """Check that films can be stored, and how fast."""
     root = settings.data_dir.absolute()
-    folder = next(each for each in (root, *root.parents) if each.exists())
+    folder = _existing(root)
     state = (
         "in use by a node" if DataDir(settings).in_use else "free" if folder == root else "will be created"
     )
@@ -35,14 +37,18 @@ def data_dir(settings: Settings) -> Iterator[Check]:
         yield Check(
             "data_dir",
             ok=False,
-            found=f"{root}: {error.strerror}",
+            found=f"data_dir {root}: {error.strerror}",
             remedy="make it writable for this user, or set data_dir to another folder",
         )
         return
     found = f"{root}: {state}, writable, fsync in {1000 * took:.1f} ms"
     slow = "each received film waits for several of these: put data_dir on a local SSD"
     yield Check("data_dir", *((True, found) if took < _SLOW_FSYNC_SECONDS else (None, found, slow)))
-    status = os.statvfs(folder)
+
+
+def free_space(settings: Settings) -> Iterator[Check]:
+    """Check for how much there is space."""
+    status = os.statvfs(_existing(settings.data_dir.absolute()))
     free, reserve = status.f_bavail * status.f_frsize, settings.dicom.min_free_bytes
     words = f"{free // _MIB} MiB, of which {reserve // _MIB} MiB stay free (dicom.min_free_bytes)"
     if free <= reserve:
@@ -50,6 +56,11 @@ def data_dir(settings: Settings) -> Iterator[Check]:
         yield Check("free space", ok=False, found=words, remedy=remedy)
     else:
         yield Check("free space", ok=True, found=words)
+
+
+def _existing(root: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(each for each in (root, *root.parents) if each.exists())
 
 
 def database(settings: Settings) -> Iterator[Check]:
@@ -64,7 +75,8 @@ def database(settings: Settings) -> Iterator[Check]:
     try:
         engine = connect(settings.database)
     except ConfigurationError as error:
-        yield Check("database", ok=False, found=str(error), remedy="correct database_url")
+        remedy = missing_package(error) or "correct database_url"
+        yield Check("database", ok=False, found=str(error), remedy=remedy)
         return
     sentence = connection_error(engine)
     engine.dispose()

@@ -135,7 +135,7 @@ def _run_replay(settings: Settings, study_instance_uid: str) -> list[ReplayedRes
         return [ReplayedResult(**entry) for entry in json.loads(done.stdout)["results"]]
     except (ValueError, KeyError, TypeError):
         lines = done.stderr.strip().splitlines()
-        reason = lines[-1] if lines else "the command dicom-node replay gave no output"
+        reason = lines[-1] if lines else "the command replay gave no output"
         raise HTTPException(422, _without_uid(study_instance_uid, reason)) from None
 
 

@@ -100,5 +100,5 @@ def _faiss() -> Any:
     try:
         import faiss  # noqa: PLC0415 - of an extra, and takes a second
     except ImportError as error:
-        raise RetrievalError("this engine needs FAISS: install dicom-node[retrieval]") from error
+        raise RetrievalError("this engine needs FAISS") from error
     return faiss

@@ -94,9 +94,7 @@ def open_pgvector(vectors: FloatArray, url: str | None) -> PgvectorEngine:
     try:
         import pgvector.psycopg  # noqa: F401, PLC0415 - of an extra
     except ImportError as error:
-        raise RetrievalError(
-            "this engine needs psycopg and pgvector: install dicom-node[retrieval]"
-        ) from error
+        raise RetrievalError("this engine needs psycopg and pgvector") from error
     return PgvectorEngine(vectors, url.replace("postgresql+psycopg://", "postgresql://", 1))
 
 

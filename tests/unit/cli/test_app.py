@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dicom_node.cli.app import app
-from dicom_node.errors import NodeError
+from dicom_node.errors import ConfigurationError, NodeError
 from tests.support import factories
 from tests.support.peers import cli
 
@@ -102,9 +102,9 @@ def test_settings_are_shown_with_the_values_in_force_and_without_passwords(tmp_p
     ("words", "code", "sentence"),
     [
         (["--config", "/nonexistent.toml", "config", "check"], 2, "No such file"),
-        (["status"], 1, "there is no database"),
-        (["retry"], 1, "there is no database"),
-        (["analyze", "/nonexistent"], 1, "no such file or folder"),
+        (["status"], 2, "there is no database"),
+        (["retry"], 2, "there is no database"),
+        (["analyze", "/nonexistent"], 2, "no such file or folder"),
         (["send", "/etc/hostname", "--to", "nowhere"], 2, "AE@HOST:PORT"),
         (["worker"], 2, "broker_url is not set"),
     ],
@@ -117,6 +117,43 @@ def test_a_mistake_is_one_line_and_an_exit_code(
     assert sentence in done.stderr
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        (
+            '[worker]\nbundle = "nothing"\ngate = "none"\n',
+            ["worker.bundle: no bundle 'nothing'", "worker.gate: "],
+        ),
+        ('data_dir = "node.toml/data"\n', ["data_dir ", "set data_dir to another folder"]),
+        (
+            """
+            rules = [
+              { name = "a", finding = ["nodul"], destinations = [] },
+              { name = "b", fallback = true, destinations = [] },
+            ]
+            """,
+            ["rules.0.finding: no label of openi-findings matches 'nodul'; did you mean 'nodule'?"],
+        ),
+        ('[dicom]\ntls_certificate = "a.pem"\ntls_key = "b.pem"\n', ["dicom.tls_certificate a.pem"]),
+    ],
+)
+def test_config_check_finds_what_cannot_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentences: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "node.toml").write_text(text)
+    found = run("--config", "node.toml", "config", "check")
+    assert isinstance(found.exception, ConfigurationError), found.output
+    lines = str(found.exception).splitlines()
+    assert all(any(sentence in line for line in lines) for sentence in sentences), lines
+
+
+def test_config_check_is_content_with_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_NODE_DATA_DIR", str(tmp_path / "node"))
+    assert "settings are valid: AE title DICOM_NODE" in run("config", "check").output
+    assert not (tmp_path / "node").exists()
 
 
 def test_analyze_names_what_it_cannot_read_and_reads_the_rest(tmp_path: Path) -> None:

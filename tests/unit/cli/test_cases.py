@@ -139,7 +139,7 @@ def test_a_bad_question_is_one_sentence(
 
 def test_a_missing_or_damaged_index_is_one_sentence(index: Path, bundle: Path, tmp_path: Path):
     result = run("verify", "no-such-thing")
-    assert "neither such a folder nor a bundle" in str(result.exception)
+    assert "neither a folder nor the name of a bundle" in str(result.exception)
     result = run("verify", tmp_path)
     assert "there is no index" in str(result.exception)
     (tmp_path / CASES).write_bytes((index / CASES).read_bytes())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from dicom_node.cli import doctor as module
 from dicom_node.cli.checks import installed, storage
 from dicom_node.cli.checks.check import Check
 from dicom_node.cli.doctor import doctor, run_checks
-from dicom_node.config.settings import load_settings
+from dicom_node.config.settings import Settings, load_settings
 from tests.support.doctor import settings_for
 
 
@@ -45,7 +46,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     }.items():
         monkeypatch.setenv(f"DICOM_NODE_{name}", str(value))
     monkeypatch.setattr(module, "settings_of", lambda _ctx: load_settings())
-    monkeypatch.setattr(module, "CHECKS", (installed.python, storage.data_dir))
+    monkeypatch.setattr(module, "CHECKS", (installed.python, storage.data_dir, storage.free_space))
     one_command = typer.Typer()
     one_command.command()(doctor)
     return one_command
@@ -85,3 +86,17 @@ def test_markup_in_what_was_found_is_printed_as_it_is(
     answer = CliRunner().invoke(app, [])
     assert "[red]no[/red]" in answer.stdout
     assert "[[a]]" in answer.stdout
+
+
+def test_a_check_that_breaks_is_a_failed_check(app: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_settings: Settings) -> Iterator[Check]:
+        raise UnicodeError("label empty or too long")
+        yield
+
+    monkeypatch.setattr(module, "CHECKS", (broken, storage.free_space))
+    answer = CliRunner().invoke(app, ["--json"])
+    assert answer.exit_code == 1
+    checks = {check["name"]: check for check in json.loads(answer.stdout)["checks"]}
+    assert checks["free space"]["ok"] is True
+    assert checks["broken"]["ok"] is False
+    assert "UnicodeError: label empty or too long" in checks["broken"]["found"]

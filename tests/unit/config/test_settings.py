@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from dicom_node.config.addresses import check_host
 from dicom_node.config.settings import Settings, load_settings
 from dicom_node.errors import ConfigurationError
 
@@ -128,6 +129,38 @@ def test_a_mistake_in_delivery_is_said(tmp_path: Path, text: str, message: str) 
         ("[dicom]\nport = 70000\n", "dicom.port: must be at most 65535 (got 70000)"),
         ('[dicom]\nae_title = "SEVENTEEN_LETTERS"\n', "1 to 16 printable ASCII characters"),
         ('[dicom]\nhost = "0.0.0.0"\n', "set dicom.accept_unknown_peers = true"),
+        ('[dicom]\nhost = "127.0.0"\n', "dicom.host: '127.0.0' is neither a host name nor an IP address"),
+        ('[web]\nhost = "[::1]"\n', "web.host: '[::1]' is neither a host name nor an IP address"),
+        (
+            '[dicom]\nknown_peers = [{ae_title = "A", host = "::1"}, {ae_title = "B", host = "a b"}]\n',
+            "dicom.known_peers.1.host: 'a b' is neither",
+        ),
+        (
+            '[dicom]\nknown_peers = [{ae_title = "SEVENTEEN_LETTERS"}]\n',
+            "dicom.known_peers.0.ae_title: AE title 'SEVENTEEN_LETTERS' must be 1 to 16",
+        ),
+        (
+            _DICOM.replace('"pacs"\nport', '"pacs..example"\nport'),
+            "destinations.0.host: 'pacs..example' is neither",
+        ),
+        (_DICOM.replace('"PACS"', '"SEVENTEEN_LETTERS"'), "destinations.0.ae_title: AE title"),
+        (_WEB + '"https://pacs..example/dicom-web"\n', "destinations.0: 'pacs..example' is neither"),
+        (_WEB + '"https://pacs:99999/dicom-web"\n', "destinations.0: url: Port out of range"),
+        ('[worker]\ndevice = "gpu"\n', "worker.device: must be auto, cpu, cuda or cuda:N (got 'gpu')"),
+        ('[worker]\ndevice = "cuda:x"\n', "worker.device: must be auto, cpu, cuda or cuda:N"),
+        ('broker_url = "http://127.0.0.1/"\n', "broker_url: must be the address of a Redis or Valkey server"),
+        ('broker_url = "redis://host:port/0"\n', "broker_url: Port could not be cast"),
+        ('broker_url = "redis:///0"\n', "broker_url: '' is neither a host name nor an IP address"),
+        ('broker_url = "redis+socket://broker.sock"\n', "broker_url: must be the address"),
+        ('database_url = "mysql://node@db/node"\n', "database_url: mysql is not supported; use sqlite or"),
+        ('database_url = "data/index.sqlite"\n', "database_url: must be the address of a database"),
+        ('database_url = "postgresql://db:many/node"\n', "database_url: must be the address of a database"),
+        ('database_url = "postgresql://db..x/node"\n', "database_url: 'db..x' is neither a host name"),
+        ('database_url = "sqlite://"\n', "database_url: names no file"),
+        (
+            '[retrieval]\ndatabase_url = "sqlite:////a"\n',
+            "retrieval.database_url: must be the address of a Po",
+        ),
         ("not toml", "not valid TOML"),
         ("[dicom]\nport = 1.5\n", "dicom.port: must be a whole number (got 1.5)"),
         ("[dicom]\nhost = 3\n", "dicom.host: must be text (got 3)"),
@@ -275,3 +308,38 @@ def test_priors_that_cannot_be_are_named(tmp_path: Path, priors: str, message: s
     with pytest.raises(ConfigurationError) as caught:
         load_settings(toml(tmp_path, f"[priors]\n{priors}\n{PACS}"))
     assert message in str(caught.value)
+
+
+def test_a_password_in_a_wrong_address_is_not_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(toml(tmp_path, 'broker_url = "amqp://me:sesame@broker/0"\n'))
+    assert "(got 'amqp://me:***@broker/0')" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://127.0.0.1:6379/0",
+        "redis://:secret@broker",
+        "rediss://me:secret@broker.example:6380/1",
+        "redis://[::1]:6379/0",
+        "redis+socket:///run/valkey/valkey.sock?virtual_host=1",
+    ],
+)
+def test_an_address_of_a_broker_is_taken_as_it_is(address: str) -> None:
+    assert Settings(broker_url=address).broker_url == address
+
+
+@pytest.mark.parametrize(
+    "host", ["pacs", "pacs.example.", "node_1", "192.0.2.7", "fe80::1%eth0", "röntgen.example", "a" * 63]
+)
+def test_a_host_is_taken_as_it_is(host: str) -> None:
+    assert check_host(host) == host
+
+
+@pytest.mark.parametrize(
+    "host", ["", ".", "a" * 64, "-a", "a-", "192.0.2.300", "a/b", "a:1", ".".join(["a"] * 128)]
+)
+def test_what_is_no_host_is_refused(host: str) -> None:
+    with pytest.raises(ValueError, match="neither a host name nor an IP address"):
+        check_host(host)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from dicom_node.cli.app import app
 from dicom_node.config.sections import DicomDestination, RoutingRule
 from dicom_node.delivery.routing import RoutingAttributes, RoutingDecision, route, view_of
+from dicom_node.errors import ConfigurationError
 from dicom_node.results.report import Refusal, Report, Source
 from tests.support import factories
 from tests.support.reports import report_of
@@ -182,6 +183,18 @@ def test_the_command_speaks_to_scripts(tmp_path: Path) -> None:
     assert [entry["matched"] for entry in table["rules"]] == [False, True]
     assert table["remarks"] == ["sender: no destination has the AE title WARD"]
     assert table["destinations"] == []
+
+
+def test_a_finding_that_no_model_has_is_refused_and_in_a_rule_it_is_said(tmp_path: Path) -> None:
+    answer = rules_test(tmp_path, "--finding", "pneumotorax")
+    assert isinstance(answer.exception, ConfigurationError)
+    assert str(answer.exception) == (
+        "--finding pneumotorax: no label of openi-findings; did you mean 'pneumothorax'?"
+    )
+    wrong = CONFIG.replace('"pneumothorax"', '"pneumotorax"')
+    assert wrong != CONFIG
+    said = rules_test(tmp_path, config=wrong).output
+    assert "no label of openi-findings matches 'pneumotorax'; did you mean 'pneumothorax'?" in said
 
 
 def test_the_command_says_what_is_no_dicom(tmp_path: Path) -> None:

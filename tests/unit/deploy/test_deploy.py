@@ -353,3 +353,15 @@ def test_the_unit_waits_for_ready_and_is_confined() -> None:
     assert service["ProtectSystem"] == "strict"
     assert service["CapabilityBoundingSet"] == ""
     assert service["Environment"] == f"DICOM_NODE_DATA_DIR=/var/lib/{service['StateDirectory']}"
+
+
+def test_the_documented_orthanc_keeps_its_films_out_of_the_checkout() -> None:
+    files = (ROOT / "docs" / "orthanc.md", ROOT / "orthanc" / "orthanc.json")
+    starts = [line for file in files for line in file.read_text().splitlines() if "Orthanc orthanc/" in line]
+    assert len(starts) == 2
+    for line in starts:
+        (folder,) = re.findall(r"ORTHANC_STORAGE=(\S+) Orthanc ", line)
+        assert folder.startswith(("~/", "/"))
+    # Whoever starts it otherwise has the films beside the file: neither git nor an image takes them.
+    assert "OrthancStorage/" in (ROOT / ".gitignore").read_text().splitlines()
+    assert "**/OrthancStorage" in (ROOT / ".dockerignore").read_text().splitlines()

@@ -27,6 +27,8 @@ def test_a_taken_port_is_a_clear_error() -> None:
             ConfigurationError, match=rf"cannot listen on 127\.0\.0\.1:{port}: Address already"
         ):
             bind("127.0.0.1", port)
+        with pytest.raises(ConfigurationError, match=r"set web\.host and web\.port to a free port"):
+            bind("127.0.0.1", port, "web")
 
 
 def test_a_port_may_be_bound_again_at_once() -> None:

@@ -16,6 +16,7 @@ from tests.support.clock import Clock
 from tests.support.index_records import (
     THIS_PROCESS,
     complete_study,
+    delivery_states,
     encoded_result,
     lease_study,
     received_instance,
@@ -56,7 +57,7 @@ def withdraw(index: Index) -> None:
 
 
 def fates(index: Index) -> dict[str, int]:
-    return {str(state): count for state, count in IndexQueries(index.engine).result_counts().items() if count}
+    return delivery_states(index.engine)
 
 
 def test_what_is_kept_is_confirmed_and_so_is_its_study(

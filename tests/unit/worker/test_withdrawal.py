@@ -20,6 +20,7 @@ from dicom_node.store.audit import IndexQueries
 from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.recorded_results import REJECTION_NOTE
 from dicom_node.store.states import ResultState, StudyState
+from tests.support.index_records import delivery_states
 from tests.support.pipeline_harness import PipelineHarness
 
 OWNER = LeaseOwner("elsewhere", 1, 1)
@@ -68,7 +69,8 @@ def test_the_note_goes_to_whoever_has_the_results_and_the_others_get_nothing(
     }
     assert len(named) == done.results
     counts = IndexQueries(bench.index.engine).result_counts()
-    assert counts[ResultState.WITHDRAWN] == done.results
+    assert counts[ResultState.WITHDRAWN] == 2 * done.results  # at both destinations, wherever they are
+    assert delivery_states(bench.index.engine)["WITHDRAWN"] == done.results
 
 
 def _file(bench: PipelineHarness, sop_instance_uid: str) -> str:
@@ -106,7 +108,7 @@ def test_a_result_that_was_on_its_way_is_told_of_too(bench: PipelineHarness) -> 
     assert done.told == ("second",)
     for entry in flying:
         delivery_queue.mark_sent(entry)
-    assert IndexQueries(bench.index.engine).result_counts()[ResultState.SENT] == len(flying)
+    assert delivery_states(bench.index.engine)["SENT"] == len(flying)
 
 
 def test_what_is_withdrawn_cannot_be_withdrawn_again_and_is_no_predecessor(

@@ -91,3 +91,38 @@ def test_the_index_of_similar_cases_must_be_of_these_weights(tmp_path: Path) -> 
     off = settings_for(tmp_path, worker={"bundle": "openi-normality"}, retrieval={"enabled": False})
     check = check_named(analysis.bundle, off, "similar cases")
     assert (check.ok, "retrieval.enabled" in check.found) == (True, True)
+
+
+_FALLBACK = {"name": "others", "fallback": True, "destinations": ["sender"]}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "unknown"),
+    [
+        (["cardiomegaly"], ""),
+        (["CARDIO*", ""], ""),
+        (["*"], ""),
+        (["cardiomegly"], "did you mean 'cardiomegaly'?"),
+        (["nodule", "pneumo?"], "matches 'pneumo?'"),
+    ],
+)
+def test_a_rule_must_name_a_finding_of_the_model(tmp_path: Path, patterns: list[str], unknown: str) -> None:
+    rule = {"name": "heart", "finding": patterns, "destinations": ["sender"]}
+    settings = settings_for(tmp_path, rules=[_FALLBACK, rule])
+    (check,) = analysis.rules(settings)
+    assert check.ok is (not unknown)
+    assert unknown in check.found
+    assert not unknown or check.found.startswith("rules.1.finding: no label of openi-findings ")
+    assert list(analysis.rules(settings_for(tmp_path, rules=[_FALLBACK]))) == []
+
+
+def test_bundle_and_gate_are_looked_up_by_name(tmp_path: Path) -> None:
+    assert all(check.ok for check in analysis.named(settings_for(tmp_path)))
+    assert [check.name for check in analysis.named(settings_for(tmp_path, worker={"gate": ""}))] == [
+        "worker.bundle"
+    ]
+    settings = settings_for(tmp_path, worker={"bundle": "nothing", "gate": "openi-findings"})
+    bundle, gate = analysis.named(settings)
+    assert (bundle.ok, gate.ok) == (False, False)
+    assert "worker.bundle: no bundle 'nothing'" in bundle.found
+    assert "worker.gate: no bundle 'openi-findings'" in gate.found

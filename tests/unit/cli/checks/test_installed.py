@@ -8,6 +8,7 @@ import pytest
 
 from dicom_node.cli.checks import installed
 from dicom_node.config.settings import Settings
+from dicom_node.runtime.extras import install_command
 from tests.support.doctor import check_named, hide_packages, settings_for
 
 
@@ -24,7 +25,7 @@ def test_a_worker_that_lacks_a_package_fails(settings: Settings, monkeypatch: py
     assert (check.ok, check.found, check.remedy) == (
         False,
         "missing: monai",
-        "pip install 'dicom-node[worker]'",
+        install_command("worker"),
     )
 
 
@@ -47,7 +48,7 @@ def test_an_extra_that_the_settings_need_must_be_there(
 ) -> None:
     hide_packages(monkeypatch, package)
     check = check_named(installed.extras, settings_for(tmp_path, **changes), f"extra {extra}")
-    assert (check.ok, check.remedy) == (False, f"pip install 'dicom-node[{extra}]'")
+    assert (check.ok, check.remedy) == (False, install_command(extra))
 
 
 def test_an_extra_that_the_settings_do_not_need_may_be_missing(

@@ -16,6 +16,7 @@ from dicom_node.config.sections import (
     PriorSettings,
 )
 from dicom_node.config.settings import Settings
+from dicom_node.dimse.client.peer import Peer
 from dicom_node.store.states import Confirmation
 from tests.support.doctor import check_named, hide_packages, settings_for
 from tests.support.peers import Redis, StoreSCP, free_port
@@ -54,13 +55,6 @@ def test_a_broker_that_is_not_there_fails_and_its_password_is_not_told(tmp_path:
     assert check.ok is False
     assert "secret" not in check.found
     assert "correct broker_url" in check.remedy
-
-
-def test_an_address_that_is_no_broker_fails(tmp_path: Path) -> None:
-    assert (
-        check_named(network.broker, settings_for(tmp_path, broker_url="http://127.0.0.1/"), "broker").ok
-        is False
-    )
 
 
 def test_a_broker_cannot_be_asked_without_the_package(
@@ -159,3 +153,31 @@ def test_a_free_port_is_in_order_and_stays_free(tmp_path: Path) -> None:
 def test_an_address_of_another_host_fails(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, web={"host": "192.0.2.1", "port": 8080})
     assert "Cannot assign" in check_named(network.ports, settings, "web port").found
+
+
+def test_a_host_that_does_not_resolve_is_named(tmp_path: Path) -> None:
+    pacs = DicomDestination(name="pacs", ae_title="PACS", host="pacs.invalid", port=104)
+    peers = (KnownPeer(ae_title="PACS", host="pacs.invalid"), KnownPeer(ae_title="CT", host="127.0.0.1"))
+    settings = settings_for(tmp_path, destinations=(pacs,), dicom=DicomSettings(known_peers=peers))
+    (peer,) = network.known_peers(settings)
+    assert (peer.name, peer.ok) == ("dicom.known_peers.0.host", False)
+    assert peer.found.startswith("pacs.invalid: ")
+    check = check_named(network.destinations, settings, "destination pacs")
+    assert (check.ok, "pacs.invalid" in check.found) == (False, True)
+
+
+def test_an_odd_peer_ends_only_its_own_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(destination: DicomDestination, *_rest: object) -> Peer:
+        if destination.name == "odd":
+            raise TypeError("'<=' not supported between instances of 'int' and 'NoneType'")
+        return real(destination, *_rest)  # type: ignore[arg-type]
+
+    real = Peer.of
+    monkeypatch.setattr(Peer, "of", odd)
+    with StoreSCP(tmp_path / "pacs") as pacs:
+        good = DicomDestination(**pacs.destination)
+        settings = settings_for(tmp_path, destinations=(good.model_copy(update={"name": "odd"}), good))
+        found = {check.name: check for check in network.destinations(settings)}
+    assert found[f"destination {good.name}"].ok is True
+    assert found["destination odd"].ok is False
+    assert "TypeError" in found["destination odd"].found

@@ -37,7 +37,7 @@ def test_a_failing_fsync_fails(settings: Settings, monkeypatch: pytest.MonkeyPat
 
 def test_less_free_space_than_the_reserve_fails(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, dicom={"port": 0, "min_free_bytes": 2**60})
-    check = check_named(storage.data_dir, settings, "free space")
+    check = check_named(storage.free_space, settings, "free space")
     assert check.ok is False
     assert "A700" in check.remedy
 
@@ -57,11 +57,3 @@ def test_a_database_that_is_not_there_fails_and_its_password_is_not_told(tmp_pat
     assert check.ok is False
     assert "refused" in check.found
     assert "secret" not in check.found
-
-
-def test_a_database_that_is_unknown_fails(tmp_path: Path) -> None:
-    check = check_named(
-        storage.database, settings_for(tmp_path, database_url="mysql://node@db/node"), "database"
-    )
-    assert check.ok is False
-    assert "use sqlite or postgresql" in check.found

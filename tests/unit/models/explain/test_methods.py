@@ -159,7 +159,7 @@ def test_integrated_gradients_need_captum_and_say_so(served: dict[str, Predictor
     (traced,) = served["densenet"].trace([draw_study()])
     monkeypatch.setitem(sys.modules, "captum", None)
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(UsageError, match=r"install dicom-node\[explain\]"):
+    with pytest.raises(UsageError, match="need captum"):
         draw_heatmaps(served["densenet"], traced, ["nodule"], method="ig")
 
 

@@ -1,0 +1,88 @@
+"""Addresses in settings: hosts, and the addresses of the broker and of databases, checked without a network.
+
+What they check is the form: whether a name resolves and whether somebody answers there, ``doctor`` finds out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+from dicom_node.store.database import parse_address
+
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
+_LONGEST_NAME = 253
+_BROKER = "redis://HOST:PORT/0, rediss://HOST:PORT/0 or redis+socket:///PATH"
+
+
+def check_host(host: str) -> str:
+    """Check a host: an IP address, or a name by RFC 1123, in which ``_`` is allowed too.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, such as ``pacs..example``, ``[::1]`` or ``192.0.2.300``.
+    """
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    else:
+        return host
+    try:
+        labels = host.removesuffix(".").encode("idna").decode("ascii").split(".")
+    except UnicodeError:
+        labels = [""]
+    named = all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdecimal() and len(host) <= _LONGEST_NAME
+    if not named:
+        raise ValueError(f"{host!r} is neither a host name nor an IP address")
+    return host
+
+
+def _broker(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{error}; give {_BROKER}") from None
+    if parts.scheme == "redis+socket":
+        valid = not parts.netloc and parts.path.startswith("/")
+    else:
+        valid = parts.scheme in {"redis", "rediss"} and port != 0
+        valid = valid and re.fullmatch(r"(/\d*)?", parts.path) is not None
+    if not valid:
+        raise ValueError(f"must be the address of a Redis or Valkey server: {_BROKER}")
+    if parts.scheme != "redis+socket":
+        check_host(parts.hostname or "")
+    return address
+
+
+def _database(address: str) -> str:
+    url = parse_address(address)
+    if url.host:
+        check_host(url.host)
+    return address
+
+
+def _postgresql(address: str) -> str:
+    if not _database(address).startswith("postgresql"):
+        raise ValueError("must be the address of a PostgreSQL database: postgresql://USER@HOST/DATABASE")
+    return address
+
+
+def without_password(address: str) -> str:
+    """Return an address with its password replaced by ``***``."""
+    scheme, mark, rest = address.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}{mark}{user}{':***' if colon else ''}{at}{place}" if mark and at else address
+
+
+Host = Annotated[str, AfterValidator(check_host)]
+BrokerAddress = Annotated[str, AfterValidator(_broker)]
+DatabaseAddress = Annotated[str, AfterValidator(_database)]
+VectorDatabaseAddress = Annotated[str, AfterValidator(_postgresql)]
