@@ -34,6 +34,7 @@ _MAX_INFORMATION_BYTES = 1 << 20
 _MAX_WAITING = 8
 _WAIT_SECONDS = 0.25
 _COMMAND, _LAST = 1, 2  # bits of the message control header (PS3.8 E.2)
+_PDV_OVERHEAD = 6  # item length, presentation context ID, message control header (PS3.8 9.3.5)
 _NO_DATA_SET = 0x0101
 _RESPONSE = 0x8000
 _C_CANCEL = 0x0FFF
@@ -320,10 +321,16 @@ class MessageExchange(DIMSEServiceProvider):
             request.incoming.discard()
         # Responses (PS3.7 E.1) and C-CANCEL have no response.
         if not request.operation & _RESPONSE and request.operation != _C_CANCEL:
-            primitive = P_DATA()
-            fragment = bytes([_COMMAND | _LAST]) + _response(request, status, comment)
-            primitive.presentation_data_value_list.append((request.context_id, fragment))
-            self.dul.send_pdu(primitive)
+            response = _response(request, status, comment)
+            size = (self.maximum_pdu_size or 0) - _PDV_OVERHEAD
+            if size < 1:
+                size = len(response)  # no limit (PS3.8 D.1), or one that no message can keep
+            for begin in range(0, len(response), size):
+                last = _LAST if begin + size >= len(response) else 0
+                primitive = P_DATA()
+                fragment = bytes([_COMMAND | last]) + response[begin : begin + size]
+                primitive.presentation_data_value_list.append((request.context_id, fragment))
+                self.dul.send_pdu(primitive)
         self._answered += 1
 
 
