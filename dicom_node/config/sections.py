@@ -58,7 +58,8 @@ class DicomSettings(_Section):
 
     ae_title: AETitle = Field("DICOM_NODE", description="AE title of the node, as called and as calling AE")
     host: str = Field(
-        "127.0.0.1", description="name or address to listen on; 0.0.0.0, or :: with IPv6, is all of this machine"
+        "127.0.0.1",
+        description="name or address to listen on; 0.0.0.0 or, with IPv6, :: listens on all",
     )
     port: Port = Field(11112, description="TCP port to listen on; 0: any free one")
     processes: int = Field(2, ge=1, le=64, description="number of receiver processes that share the port")

@@ -122,11 +122,16 @@ class PeerAddresses:
 
     def __contains__(self, address: str) -> bool:
         """Return whether the peer has an address, in the spelling of :func:`plain_address`."""
-        if address in self._addresses:
-            self._renew_when_old()
+        if self.is_known(address):
             return True
         self._renew(_SOONEST_SECONDS)
         return address in self._addresses
+
+    def is_known(self, address: str) -> bool:
+        """Return the same as far as it is known, without waiting for the name service."""
+        known = address in self._addresses
+        self._renew_when_old()
+        return known
 
     def __str__(self) -> str:
         """Return the host, with its addresses when it is a name."""
