@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 ARRIVAL_SECONDS: Final = 3600.0
 """Time after a request in which a film that names it is still the prior's."""
-_MESSAGE_IDS = 0xFFFF
+_MESSAGE_IDS = 0x7FFF  # sources count on from it, not all of them with 16 bits
 
 
 def move_message_id(study_instance_uid: str) -> int:
-    """Return the Message ID of the C-MOVE request for a study, 1 to 65535.
+    """Return the Message ID of the C-MOVE request for a study, 1 to 32767.
 
     The source repeats it as Move Originator Message ID (0000,1031) (PS3.7 9.1.1.1). It follows from the
     study, so that an SCP recognises it. Other applications mostly count from 1.
