@@ -59,14 +59,17 @@ class KnownPeer(_Section):
     """Peer that may open associations, by its calling AE title."""
 
     ae_title: AETitle = Field(description="calling AE title")
-    host: Host | None = Field(None, description="IP address of the peer; absent: any")
+    host: Host | None = Field(None, description="host name or IP address of the peer; absent: any")
 
 
 class DicomSettings(_Section):
     """DICOM port: address, AE title, admission of peers, limits and TLS."""
 
     ae_title: AETitle = Field("DICOM_NODE", description="AE title of the node, as called and as calling AE")
-    host: Host = Field("127.0.0.1", description="name or address to listen on; 0.0.0.0: all of this machine")
+    host: Host = Field(
+        "127.0.0.1",
+        description="name or address to listen on; 0.0.0.0 or, with IPv6, :: listens on all",
+    )
     port: Port = Field(11112, description="TCP port to listen on; 0: any free one")
     processes: int = Field(2, ge=1, le=64, description="number of receiver processes that share the port")
     known_peers: tuple[KnownPeer, ...] = Field(

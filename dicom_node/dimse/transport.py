@@ -42,7 +42,7 @@ def bind(host: str, port: int, section: str = "dicom") -> socket.socket:
     Parameters
     ----------
     host
-        Name or address to listen on.
+        Name or address to listen on; ``::`` listens on all IPv6 and IPv4 addresses.
     port
         TCP port; 0 takes a free one.
     section
@@ -64,6 +64,8 @@ def bind(host: str, port: int, section: str = "dicom") -> socket.socket:
         ) from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # "::" takes IPv4 too, whatever is the default of this system
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listening.bind(address)
         listening.listen(_BACKLOG)
         listening.setblocking(False)

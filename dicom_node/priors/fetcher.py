@@ -41,6 +41,7 @@ from dicom_node.runtime import logs
 from dicom_node.store.files import data_set_offset
 from dicom_node.store.index import Index
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs, UnpairedStudy
+from dicom_node.store.prior_requests import PriorRequests
 
 if TYPE_CHECKING:
     from dicom_node.dicomweb.client import DicomWebSession
@@ -52,6 +53,7 @@ THREADS: Final = 4
 """Number of searches at the same time: one slow search must not keep all other studies waiting."""
 _TRIES: Final = 3
 """Most earlier studies to examine for a frontal chest film."""
+_FETCHES: Final = 64
 _FAULT_PAUSE: Final = 1.0
 """Pause after an error of the database, in seconds."""
 
@@ -59,6 +61,7 @@ TRIED_OUT = "none is looked for when a film is tried out"
 NO_FILM = "the study itself holds no chest film"
 NO_PATIENT = "the study names no Patient ID"
 NO_DATE = "the study has no Study Date"
+REQUESTED = "it was itself requested as the prior of another study"
 NONE = "no earlier chest film within {} days"
 NOT_ASKED = "the source of priors gave no answer"
 NOT_SENT = "the source of priors did not send the film"
@@ -83,9 +86,12 @@ class PriorFetcher:
         self._settings = settings
         self._index = index
         self._priors = PriorPairs(index.engine)
+        self._requests = PriorRequests(index.engine)
         self._spool = DataDir(settings).spool
         self._busy: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
+        # By the study that is fetched: the end of one request must not end another for the same study.
+        self._fetching = [threading.Lock() for _ in range(_FETCHES)]
 
     def start(self, stop: threading.Event) -> None:
         """Start the threads that search until `stop` is set; a running search is then abandoned."""
@@ -141,6 +147,9 @@ class PriorFetcher:
         found = PriorPairing(reason=FAULT)
         if not current.patient.identifier:
             found = PriorPairing(reason=NO_PATIENT)
+        elif study.was_requested:
+            # Or an archive whose films are not recognised as priors would have all of a patient's read.
+            found = PriorPairing(reason=REQUESTED)
         elif not current.taken:
             found = PriorPairing(reason=NO_DATE)
         else:
@@ -174,8 +183,11 @@ class PriorFetcher:
                 uid = each.study_instance_uid
                 files, came = self._films(uid, current), True
                 if not files and source is not None:
-                    came = self._fetch(source, uid, deadline)
-                    files = self._films(uid, current)
+                    with self._only_fetch(uid, deadline) as alone:
+                        files = self._films(uid, current)  # another thread may have fetched them meanwhile
+                        if not files:
+                            came = alone and self._fetch(source, uid, deadline)
+                            files = self._films(uid, current)
                 if files:
                     return PriorPairing(uid, files)
                 if not came:
@@ -232,19 +244,33 @@ class PriorFetcher:
             if not series:
                 return True
             self._spool.check_room()
-            self._priors.record_request(
+            self._requests.record(
                 study_instance_uid,
-                source_ae=self._source_ae,
+                source_ae=self._source.ae_title if isinstance(self._source, DicomDestination) else "",
                 move_destination=self._settings.dicom.ae_title,
             )
-            for content in source.fetch(study_instance_uid, series):
-                self._keep(content, study_instance_uid)
-                if time.monotonic() > deadline:
-                    return False
+            try:
+                for content in source.fetch(study_instance_uid, series):
+                    self._keep(content, study_instance_uid)
+                    if time.monotonic() > deadline:
+                        return False
+            finally:
+                self._requests.close(study_instance_uid)
         except PeerError as error:
             _LOG.warning("%s", error)
             return False
         return bool(self._priors.film_files(study_instance_uid))
+
+    @contextlib.contextmanager
+    def _only_fetch(self, study_instance_uid: str, deadline: float) -> Iterator[bool]:
+        """Wait until no other thread fetches a study; False when that took too long."""
+        lock = self._fetching[hash(study_instance_uid) % _FETCHES]
+        alone = lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        try:
+            yield alone
+        finally:
+            if alone:
+                lock.release()
 
     @property
     def _source_ae(self) -> str:

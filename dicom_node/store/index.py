@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, Engine, and_, exists, or_, select, update
 
 from dicom_node.store import database
+from dicom_node.store.prior_requests import is_prior
 from dicom_node.store.states import OUTCOMES, StudyState, study_sources
-from dicom_node.store.tables import instance, prior, prior_request, result, study
+from dicom_node.store.tables import instance, prior, result, study
 
 _BATCH = 500
 _CONFLICTS = 5
 """Most tries after conflicting inserts, before the last one."""
-_PRIOR_ARRIVES = 3600.0
-"""Time after the request in which a study that arrives is still a prior, in seconds."""
 
 
 TRIAL_HOST = "try-it"
@@ -64,6 +63,10 @@ class ReceivedInstance:
     moved_for
         AE title of the node that asked the sender to send it by C-MOVE (Move Originator, PS3.7 9.1.1.1);
         empty when the sender names none.
+    move_message_id
+        Message ID of that C-MOVE (Move Originator Message ID); 0 when the sender names none.
+    from_source
+        Whether it came from an address of the source of priors.
     """
 
     sop_instance_uid: str
@@ -78,6 +81,8 @@ class ReceivedInstance:
     peer_host: str
     own_result: bool = False
     moved_for: str = ""
+    move_message_id: int = 0
+    from_source: bool = False
 
 
 class Index:
@@ -131,7 +136,7 @@ class Index:
                     instance.c.sop_instance_uid == received.sop_instance_uid
                 )
             ).all()
-            asked_for = _is_prior(connection, received, now)
+            asked_for = is_prior(connection, received, now)
             aside: SetAsideReason | None = None
             if received.own_result or _is_result(connection, received.sop_instance_uid):
                 aside = SetAsideReason.OWN_RESULT
@@ -297,21 +302,6 @@ def _completed(now: float) -> dict[str, object]:
 def _is_result(connection: Connection, sop_instance_uid: str) -> bool:
     query = select(result.c.id).where(result.c.sop_instance_uid == sop_instance_uid)
     return connection.execute(query).first() is not None
-
-
-def _is_prior(connection: Connection, received: ReceivedInstance, now: float) -> bool:
-    """Return whether an instance comes because the node requested its study as a prior.
-
-    A sender that names its Move Originator must name the node; another one must be the source that was asked.
-    """
-    asked = connection.execute(
-        select(prior_request).where(prior_request.c.study_instance_uid == received.study_instance_uid)
-    ).first()
-    if asked is None or asked.asked_at < now - _PRIOR_ARRIVES:
-        return False
-    if received.moved_for:
-        return bool(received.moved_for == asked.move_destination)
-    return bool(received.calling_ae == asked.source_ae)
 
 
 def _enter_study(

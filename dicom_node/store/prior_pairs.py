@@ -1,4 +1,4 @@
-"""Pairs of a study and its prior, and the requests for priors.
+"""Pairs of a study and its prior.
 
 There is one row for each revision of a study, written once: every analysis or replay of the revision compares
 it with the same films. While there is no row, the study waits
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import exists, select
 
 from dicom_node.store import database
 from dicom_node.store.index import TRIAL_HOST, SetAsideReason
@@ -32,6 +32,8 @@ class UnpairedStudy:
         Names in the spool of its instances that were not set aside.
     is_trial
         Whether it was uploaded on the page ``/try``.
+    was_requested
+        Whether the node itself once requested it, as the prior of another study.
     """
 
     study_id: int
@@ -40,6 +42,7 @@ class UnpairedStudy:
     seconds: float
     files: tuple[str, ...]
     is_trial: bool
+    was_requested: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,15 @@ class PriorPairs(database.Repository):
     def unpaired(self) -> list[UnpairedStudy]:
         """Return complete studies that wait for the search for their prior, the longest waiting first."""
         paired = exists().where(prior.c.study_id == study.c.id, prior.c.revision == study.c.revision)
+        requested = exists().where(prior_request.c.study_instance_uid == study.c.study_instance_uid)
         query = (
-            select(study.c.id, study.c.study_instance_uid, study.c.revision, study.c.completed_at)
+            select(
+                study.c.id,
+                study.c.study_instance_uid,
+                study.c.revision,
+                study.c.completed_at,
+                requested.label("was_requested"),
+            )
             .where(study.c.state == StudyState.COMPLETE, study.c.queued_at.is_(None), ~paired)
             .order_by(study.c.completed_at)
             .limit(_BATCH)
@@ -98,6 +108,7 @@ class PriorPairs(database.Repository):
                 seconds=self._clock() - row.completed_at,
                 files=tuple(name for name, _ in held.get(row.id, ())),
                 is_trial=any(host == TRIAL_HOST for _, host in held.get(row.id, ())),
+                was_requested=bool(row.was_requested),
             )
             for row in rows
         ]
@@ -162,28 +173,3 @@ class PriorPairs(database.Repository):
             rows = connection.execute(query).all()
         sent = tuple(row.file for row in rows if not row.set_aside)
         return sent or tuple(row.file for row in rows)
-
-    def record_request(self, study_instance_uid: str, *, source_ae: str, move_destination: str) -> None:
-        """Record that a study is requested as a prior, before the request is sent.
-
-        From then on its images are received as a prior's.
-
-        Parameters
-        ----------
-        source_ae
-            AE title of the source.
-        move_destination
-            AE title of the node, to which the source sends them.
-        """
-        with database.writing(self._engine) as connection:
-            connection.execute(
-                delete(prior_request).where(prior_request.c.study_instance_uid == study_instance_uid)
-            )
-            connection.execute(
-                prior_request.insert().values(
-                    study_instance_uid=study_instance_uid,
-                    source_ae=source_ae,
-                    move_destination=move_destination,
-                    asked_at=self._clock(),
-                )
-            )

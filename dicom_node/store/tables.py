@@ -258,7 +258,7 @@ prior_request = Table(
     "prior_request",
     metadata,
     Column("study_instance_uid", String(64), primary_key=True),
-    Column("source_ae", String(16), nullable=False),
+    Column("source_ae", String(16), nullable=False),  # empty when it has ended
     Column("move_destination", String(16), nullable=False),
     Column("asked_at", Float, nullable=False),
 )

@@ -28,7 +28,7 @@ from typing import Any
 
 from models.architectures.interface import Network
 from models.architectures.registry import build_network
-from models.bundles.lookup import BUNDLE_NAME, find_bundle_folder
+from models.bundles.lookup import BUNDLE_NAME, LABELS, MANIFEST, find_bundle_folder
 from models.bundles.manifest import (
     AMENDABLE,
     file_hashes,
@@ -47,8 +47,6 @@ from models.processing.transforms import Preprocessing
 from models.processing.types import Identity
 from models.text.tokenizer import TextFormat, Tokenizer
 
-MANIFEST = "bundle.toml"
-LABELS = "labels.toml"
 CALIBRATION = "calibration.json"
 TOKENIZER = "tokenizer.json"
 MAPS = "maps.json"

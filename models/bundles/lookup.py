@@ -6,7 +6,12 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from models.errors import BundleError
+from models.bundles.manifest import read_table
+from models.errors import BundleError, UnknownBundle
+
+MANIFEST = "bundle.toml"
+LABELS = "labels.toml"
+GATE_MANIFEST = "gate.toml"
 
 BUNDLE_NAME = re.compile(r"(?P<name>[a-z0-9]+(-[a-z0-9]+)*?)-(?P<version>\d+\.\d+\.\d+)")
 """Pattern of a bundle folder's name: ``name-version``."""
@@ -15,6 +20,21 @@ BUNDLE_NAME = re.compile(r"(?P<name>[a-z0-9]+(-[a-z0-9]+)*?)-(?P<version>\d+\.\d
 def shipped_folder() -> Path:
     """Folder of the bundles that come with the package."""
     return Path(str(resources.files("models"))) / "bundles"
+
+
+def label_keys(name_or_path: str | Path) -> tuple[str, ...]:
+    """Read the keys of a bundle's labels, in the order of its outputs, without verifying the bundle.
+
+    Raises
+    ------
+    BundleError
+        If there is no such bundle, or the file of its labels cannot be read.
+    """
+    folder = find_bundle_folder(name_or_path, MANIFEST)
+    try:
+        return tuple(map(str, read_table(folder, LABELS)["keys"]))
+    except (KeyError, TypeError):
+        raise BundleError(f"bundle {folder}: {LABELS} must hold keys and nothing else") from None
 
 
 def find_bundle_folder(name_or_path: str | Path, manifest: str) -> Path:
@@ -29,7 +49,7 @@ def find_bundle_folder(name_or_path: str | Path, manifest: str) -> Path:
 
     Raises
     ------
-    BundleError
+    UnknownBundle
         If there is no such bundle.
     """
     path = Path(name_or_path)
@@ -43,7 +63,7 @@ def find_bundle_folder(name_or_path: str | Path, manifest: str) -> Path:
     wanted = str(name_or_path)
     matching = [name for name, match in shipped.items() if wanted in (name, match["name"])]
     if not matching:
-        raise BundleError(
+        raise UnknownBundle(
             f"no bundle {wanted!r}: it is neither a folder with a {manifest} nor one of "
             f"{', '.join(sorted(shipped)) or 'the shipped ones, for there are none'}"
         )

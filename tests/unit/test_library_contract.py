@@ -101,6 +101,7 @@ CONTRACT = (
     Entry(DULServiceProvider, "run_reactor", _UPPER_LAYER, "self"),
     Entry(DULServiceProvider, "send_pdu", _UPPER_LAYER, "self primitive"),
     Entry(DULServiceProvider, "_read_pdu_data", _UPPER_LAYER, "self"),
+    Entry(DULServiceProvider, "_send", _UPPER_LAYER, "self pdu"),
     Entry(DULServiceProvider, "_decode_pdu", _UPPER_LAYER, "self bytestream"),
     Entry(_ASSOCIATION.dul, "_run_loop_delay", _UPPER_LAYER),
     Entry(_ASSOCIATION.dul, "_recv_pdu", _UPPER_LAYER),

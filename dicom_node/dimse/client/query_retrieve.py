@@ -19,6 +19,7 @@ from dicom_node.dimse.client.peer import Peer
 from dicom_node.dimse.contexts import UNCOMPRESSED
 from dicom_node.dimse.status import meaning_of
 from dicom_node.errors import PeerRejected, PeerUnavailable
+from dicom_node.store.prior_requests import move_message_id
 
 SERVICES: Final = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove)
 """SOP classes that are proposed to the source of priors."""
@@ -122,7 +123,10 @@ class QueryRetrieveSession(Peer):
         identifier.SeriesInstanceUID = list(series_instance_uids)
         association = self._associated()
         move = StudyRootQueryRetrieveInformationModelMove
-        self._answered("C-MOVE", association, association.send_c_move(identifier, self.calling_ae, move))
+        answers = association.send_c_move(
+            identifier, self.calling_ae, move, msg_id=move_message_id(study_instance_uid)
+        )
+        self._answered("C-MOVE", association, answers)
         return iter(())
 
     def _find(self, identifier: Dataset) -> list[Dataset]:

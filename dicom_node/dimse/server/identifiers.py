@@ -81,6 +81,8 @@ class Identifiers:
         calling_ae: str,
         peer_host: str,
         moved_for: str = "",
+        move_message_id: int = 0,
+        from_source: bool = False,
     ) -> ReceivedInstance:
         """Return the record for the index; call it when the file is durable.
 
@@ -92,8 +94,8 @@ class Identifiers:
             Transfer syntax of the file.
         calling_ae, peer_host
             AE title and IP address of the sender.
-        moved_for
-            Move originator, as for :class:`ReceivedInstance`.
+        moved_for, move_message_id, from_source
+            As for :class:`ReceivedInstance`.
         """
         return ReceivedInstance(
             sop_instance_uid=self.sop_instance_uid,
@@ -107,6 +109,8 @@ class Identifiers:
             calling_ae=calling_ae,
             peer_host=peer_host,
             own_result=self.own_result,
+            move_message_id=move_message_id,
+            from_source=from_source,
             moved_for=moved_for,
         )
 

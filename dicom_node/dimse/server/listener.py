@@ -15,7 +15,6 @@ from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.acse import ACSE
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AddressInformation, AssociationServer
 
 from dicom_node.config.sections import DicomSettings
@@ -24,8 +23,8 @@ from dicom_node.dimse.contexts import (
     IMPLEMENTATION_VERSION_NAME,
     presentation_contexts,
 )
-from dicom_node.dimse.server import admission
-from dicom_node.dimse.server.admission import Rejection
+from dicom_node.dimse.pdu import AssociateRequest
+from dicom_node.dimse.server.admission import Admission, RejectedRequest, Rejection, plain_address
 from dicom_node.dimse.server.messages import DimseRequest, MessageExchange
 from dicom_node.dimse.server.upper_layer import UpperLayer
 from dicom_node.dimse.tls import server_context
@@ -42,6 +41,8 @@ _YIELD_SECONDS = 0.005
 _ACCEPT_POLL_SECONDS = 0.25
 _STOP_POLL_SECONDS = 0.02
 _CUT_SECONDS = 1.0
+# Longest time for an A-ABORT to reach a peer, which may still be sending.
+_ABORT_SECONDS = 1.0
 
 
 class AcceptedAssociation(Association):
@@ -60,7 +61,7 @@ class AcceptedAssociation(Association):
     def __init__(self, listener: Listener, client_socket: socket.socket, address: tuple[Any, ...]) -> None:
         super().__init__(listener.ae, MODE_ACCEPTOR)
         settings = listener.settings
-        self.host = str(address[0])
+        self.host = plain_address(str(address[0]))
         self.calling_ae = ""
         self.connected_at = time.monotonic()
         self.name = f"{self.host}:{address[1]}"
@@ -71,7 +72,9 @@ class AcceptedAssociation(Association):
             self, max_pdu_bytes=settings.max_pdu_bytes, pdu_seconds=settings.pdu_seconds
         )
         self.dimse: MessageExchange = listener.message_exchange(self, self.dul.refuse)
-        self.acse_timeout = settings.association_seconds
+        # The upper layer ends the wait for a request, so that a peer that began one gets an A-ABORT.
+        self.acse_timeout = settings.association_seconds + _ABORT_SECONDS
+        self.dul.artim_timer.timeout = settings.association_seconds
         self.network_timeout = settings.idle_seconds
         if listener.tls is not None:
             # The handshake runs in the thread of this association, with the deadline of its first PDU: a slow
@@ -88,25 +91,23 @@ class AcceptedAssociation(Association):
         self.acceptor.supported_contexts = listener.contexts
         self.requestor.address_info = AddressInformation.from_tuple(address)
 
-    def find_rejection(self) -> Rejection | None:
+    def find_rejection(self) -> RejectedRequest | None:
         """Return the rejection of the association request that arrived; None when it is admitted."""
-        request = cast("A_ASSOCIATE", self.requestor.primitive)
-        self.calling_ae = request.calling_ae_title.strip()
-        self.name = f"{self.calling_ae}@{self.name}"
-        rejection = admission.find_rejection(
-            self._listener.settings,
-            called_ae=request.called_ae_title,
-            calling_ae=self.calling_ae,
-            host=self.host,
-        )
-        return rejection or (None if self._listener.admit(self) else Rejection.LIMIT)
+        request = cast("AssociateRequest", self.dul.request)
+        self.calling_ae = request.calling_ae
+        rejected = self._listener.admission.find_rejection(request, self.host)
+        if rejected is None and not self._listener.admit(self):
+            most = self._listener.settings.max_associations
+            return RejectedRequest(Rejection.LIMIT, f"{most} associations are open (dicom.max_associations)")
+        return rejected
 
     def run_reactor(self) -> None:
         """Run until the association has ended, then clean up."""
         try:
             super().run_reactor()
         except Exception as error:  # noqa: BLE001 - whatever a peer triggers must end only its association
-            _LOG.error("%s: %s: %s; closed", self.name, type(error).__name__, error)
+            self.dul.refuse(f"{type(error).__name__}: {error}")
+            self.dul.join(_ABORT_SECONDS)
         finally:
             self.dul.kill_dul()
             self.dul.peer.cut()
@@ -129,12 +130,12 @@ class _Acceptance(ACSE):
 
     def negotiate_association(self) -> None:
         association = cast("AcceptedAssociation", self.assoc)
-        if (rejection := association.find_rejection()) is None:
+        if (rejected := association.find_rejection()) is None:
             super().negotiate_association()
             _LOG.info("%s: associated", association.name)
             return
-        _LOG.warning("%s: %s", association.name, rejection.text)
-        self.send_reject(*rejection.value)
+        _LOG.warning("%s: %s: %s", association.name, rejected.rejection.text, rejected.detail)
+        self.send_reject(*rejected.rejection.value)
         association.kill()
 
 
@@ -163,6 +164,7 @@ class Listener(AssociationServer):
         check_room: Callable[[], None],
     ) -> None:
         self.settings = settings
+        self.admission = Admission(settings)
         self.tls = server_context(settings)
         self.serve = serve
         self._listening = listening
@@ -285,8 +287,13 @@ class Listener(AssociationServer):
                 if not association.dimse.busy:
                     association.abort(block=False)
             time.sleep(_STOP_POLL_SECONDS)
-        for association in [*self._admitted]:
+        busy = [*self._admitted]
+        for association in busy:
             _LOG.warning("%s: cut off by the end of the process", association.name)
+            association.abort(block=False)
+        deadline = time.monotonic() + _ABORT_SECONDS
+        for association in busy:
+            association.dul.join(max(0.0, deadline - time.monotonic()))
             association.dul.peer.cut()
             association.join(_CUT_SECONDS)
 

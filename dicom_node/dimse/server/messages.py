@@ -34,11 +34,12 @@ _MAX_INFORMATION_BYTES = 1 << 20
 _MAX_WAITING = 8
 _WAIT_SECONDS = 0.25
 _COMMAND, _LAST = 1, 2  # bits of the message control header (PS3.8 E.2)
+_PDV_OVERHEAD = 6  # item length, presentation context ID, message control header (PS3.8 9.3.5)
 _NO_DATA_SET = 0x0101
 _RESPONSE = 0x8000
 _C_CANCEL = 0x0FFF
 _COMMENT_LENGTH = 64  # LO (PS3.5 6.2)
-_AE_TITLE_BYTES = 16
+_AE_TITLE_BYTES, _US_BYTES = 16, 2
 
 
 class Operation(enum.IntEnum):
@@ -137,6 +138,8 @@ class DimseRequest:
         Event Information of an N-EVENT-REPORT, encoded.
     moved_for
         Move Originator Application Entity Title of a C-STORE that a C-MOVE caused; empty for any other.
+    move_message_id
+        Move Originator Message ID of such a C-STORE; 0 for any other.
     """
 
     operation: int
@@ -150,6 +153,7 @@ class DimseRequest:
     event_type: int = 0
     information: bytearray | None = None
     moved_for: str = ""
+    move_message_id: int = 0
 
 
 class MessageExchange(DIMSEServiceProvider):
@@ -280,6 +284,7 @@ class MessageExchange(DIMSEServiceProvider):
             event_type=command.number(0x00001002, 0),
             information=bytearray() if operation == Operation.N_EVENT_REPORT else None,
             moved_for=command.ae_title(0x00001030),
+            move_message_id=command.optional_number(0x00001031),
         )
 
     def _complete(self, request: DimseRequest) -> None:
@@ -320,10 +325,16 @@ class MessageExchange(DIMSEServiceProvider):
             request.incoming.discard()
         # Responses (PS3.7 E.1) and C-CANCEL have no response.
         if not request.operation & _RESPONSE and request.operation != _C_CANCEL:
-            primitive = P_DATA()
-            fragment = bytes([_COMMAND | _LAST]) + _response(request, status, comment)
-            primitive.presentation_data_value_list.append((request.context_id, fragment))
-            self.dul.send_pdu(primitive)
+            response = _response(request, status, comment)
+            size = (self.maximum_pdu_size or 0) - _PDV_OVERHEAD
+            if size < 1:
+                size = len(response)  # no limit (PS3.8 D.1), or one that no message can keep
+            for begin in range(0, len(response), size):
+                last = _LAST if begin + size >= len(response) else 0
+                primitive = P_DATA()
+                fragment = bytes([_COMMAND | last]) + response[begin : begin + size]
+                primitive.presentation_data_value_list.append((request.context_id, fragment))
+                self.dul.send_pdu(primitive)
         self._answered += 1
 
 
@@ -343,6 +354,11 @@ class _Command:
             raise _ProtocolError(f"a command lacks ({tag >> 16:04X},{tag & 0xFFFF:04X})")
         number: int = struct.unpack("<H", self._values[tag])[0]
         return number
+
+    def optional_number(self, tag: int) -> int:
+        """Return a US value that nothing depends on; 0 when it is absent or not valid."""
+        value = self._values.get(tag, b"")
+        return int.from_bytes(value, "little") if len(value) == _US_BYTES else 0
 
     def uid(self, tag: int) -> str:
         """Return a UI value, or an empty string when it is absent or not valid."""

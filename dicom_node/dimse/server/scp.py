@@ -25,9 +25,10 @@ from pathlib import Path
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from dicom_node.config.data_dir import DataDir
-from dicom_node.config.sections import DicomSettings
+from dicom_node.config.sections import DicomDestination, DicomSettings
 from dicom_node.config.settings import Settings
 from dicom_node.dimse.commitment import EventType, decode_event_information
+from dicom_node.dimse.server.admission import PeerAddresses
 from dicom_node.dimse.server.identifiers import Identifiers, RefusedInstance, read_identifiers
 from dicom_node.dimse.server.listener import AcceptedAssociation, Listener
 from dicom_node.dimse.server.messages import DimseRequest, IncomingFile, Operation
@@ -58,12 +59,22 @@ class StorageSCP:
         Open index.
     listening
         Socket from :func:`dicom_node.dimse.transport.bind`; other processes may share it.
+    source_host
+        Name or address of the source of priors that sends by C-STORE; None when there is none.
     """
 
-    def __init__(self, settings: DicomSettings, spool: Spool, index: Index, listening: socket.socket) -> None:
+    def __init__(
+        self,
+        settings: DicomSettings,
+        spool: Spool,
+        index: Index,
+        listening: socket.socket,
+        source_host: str | None = None,
+    ) -> None:
         self._spool = spool
         self._index = index
         self._commitments = StorageCommitments(index.engine)
+        self._source = None if source_host is None else PeerAddresses(source_host, "priors.source")
         self._listener = Listener(
             settings, listening, serve=self._serve, folder=spool.incoming, check_room=spool.check_room
         )
@@ -126,6 +137,8 @@ class StorageSCP:
                 calling_ae=association.calling_ae,
                 peer_host=association.host,
                 moved_for=request.moved_for,
+                move_message_id=request.move_message_id,
+                from_source=self._source is not None and self._source.is_known(association.host),
             )
         )
         with logs.study(identifiers.study_instance_uid):
@@ -216,7 +229,9 @@ def run_scp(settings: Settings, listen_fd: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
     index = Index.open(settings.database)
     with socket.socket(fileno=listen_fd) as listening:
-        scp = StorageSCP(settings.dicom, DataDir(settings).spool, index, listening)
+        source = settings.prior_source
+        host = source.host if isinstance(source, DicomDestination) else None
+        scp = StorageSCP(settings.dicom, DataDir(settings).spool, index, listening, host)
         scp.start()
         readiness.notify_ready()
         stop.wait()

@@ -11,16 +11,20 @@ from typing import Any, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import A_ASSOCIATE_AC
 from pynetdicom.timer import Timer
 
 from dicom_node.dimse.pdu import (
+    ABORT,
     ASSOCIATE_RQ,
+    ASSOCIATE_TITLES,
     HEADER,
     MAX_ASSOCIATE_BYTES,
     P_DATA_TF,
+    AssociateRequest,
     DataPDU,
     MalformedPDU,
-    check_associate_request,
+    ae_titles,
 )
 from dicom_node.dimse.transport import AcceptedSocket
 
@@ -29,6 +33,9 @@ _LOG = logging.getLogger(__name__)
 # The maximum length does not count the header of the PDU (PS3.8 D.1.1), but peers count differently.
 _SLACK_BYTES = 1024
 _DRAIN_BYTES = 1 << 20
+_LINGER_SECONDS = 1.0
+_PROVIDER = 2  # source of an A-ABORT (PS3.8 9.3.8)
+_NAMED_ODDITIES = 5
 
 
 class UpperLayer(DULServiceProvider):
@@ -42,6 +49,11 @@ class UpperLayer(DULServiceProvider):
         Maximum PDU length that is announced to the peer, and enforced.
     pdu_seconds
         Most seconds for a PDU to arrive once it has begun.
+
+    Attributes
+    ----------
+    request
+        Association request of the peer; None before it came.
     """
 
     def __init__(self, assoc: Association, *, max_pdu_bytes: int, pdu_seconds: float) -> None:
@@ -50,6 +62,8 @@ class UpperLayer(DULServiceProvider):
         self._run_loop_delay = 0  # AcceptedSocket.ready waits instead
         self._pdu_seconds = pdu_seconds
         self._drained = 0
+        self.request: AssociateRequest | None = None
+        self._titles = b""
         self.artim_timer, self._idle_timer = _MonotonicTimer(30), _MonotonicTimer(60)
         self.to_user_queue = _WakingQueue(lambda: assoc.dimse.msg_queue.put((None, None)))
         # PS3.8 9.3.2 to 9.3.8: release and abort have a fixed length.
@@ -73,7 +87,9 @@ class UpperLayer(DULServiceProvider):
         try:
             super().run_reactor()
         except Exception as error:  # noqa: BLE001 - whatever a peer triggers must end only its association
-            _LOG.error("%s: %s: %s; closed", self.assoc.name, type(error).__name__, error)
+            _LOG.error("%s: %s: %s; aborting", self.assoc.name, type(error).__name__, error)
+            self.peer.send(HEADER.pack(ABORT, 4) + bytes([0, 0, _PROVIDER, 0]))
+            self._linger()
         finally:
             self.peer.end()
             self.to_user_queue.put(None)  # a thread that waits for a primitive stops waiting
@@ -92,8 +108,8 @@ class UpperLayer(DULServiceProvider):
             if kind == P_DATA_TF:
                 self._take(DataPDU(body), "Evt10")
                 return
-            if kind == ASSOCIATE_RQ:
-                check_associate_request(body)
+            if kind == ASSOCIATE_RQ and self.request is None:
+                body = self._understood(body)
             self._take(*self._decode_pdu(bytearray(HEADER.pack(kind, len(body))) + body))
         except EOFError:
             self.event_queue.put("Evt17")  # connection closed
@@ -108,6 +124,30 @@ class UpperLayer(DULServiceProvider):
             self.refuse(str(error))
         except Exception as error:  # noqa: BLE001 - pynetdicom's decoder raises any type of error
             self.refuse(f"a PDU of type {kind:02X} cannot be decoded ({type(error).__name__})")
+
+    def _understood(self, body: bytearray) -> bytearray:
+        """Return an association request in the form of the standard; from now on the log names its sender."""
+        called, calling = ae_titles(body)
+        self.assoc.name = f"{calling or '?'}@{self.assoc.name}"
+        self._titles = bytes(body[ASSOCIATE_TITLES])
+        self.request = request = AssociateRequest.of(body)
+        if request.oddities:
+            named = ", ".join(request.oddities[:_NAMED_ODDITIES])
+            more = len(request.oddities) - _NAMED_ODDITIES
+            _LOG.info(
+                "%s: its request to %s is read in spite of: %s%s",
+                self.assoc.name,
+                called,
+                named,
+                f" and {more} more" if more > 0 else "",
+            )
+        if not request.protocol_version & 1:  # the state machine rejects it
+            _LOG.warning(
+                "%s: rejected permanently: protocol version %d not supported",
+                self.assoc.name,
+                request.protocol_version,
+            )
+        return bytearray(request.readable)
 
     def _take(self, pdu: Any, event: str) -> None:
         self._recv_pdu.put(pdu)
@@ -132,6 +172,22 @@ class UpperLayer(DULServiceProvider):
         if len(body) < length:
             raise EOFError
         return kind, body
+
+    def _send(self, pdu: Any) -> None:
+        if isinstance(pdu, A_ASSOCIATE_AC):
+            # PS3.8 9.3.3: titles, and what stands after them, go back byte by byte.
+            encoded = bytearray(pdu.encode())
+            begin, end = (HEADER.size + at for at in (ASSOCIATE_TITLES.start, ASSOCIATE_TITLES.stop))
+            encoded[begin:end] = self._titles
+            self.peer.send(bytes(encoded))
+            return
+        super()._send(pdu)
+
+    def _linger(self) -> None:
+        """Let the peer read the last PDU: to close with unread bytes would take it from the wire."""
+        deadline = time.monotonic() + _LINGER_SECONDS
+        while time.monotonic() < deadline and self.peer.drain():
+            pass
 
     def _discard(self) -> None:
         # In Sta13 the node waits for the peer to read the A-ABORT and to close, but not for ever.

@@ -12,6 +12,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelMove,
@@ -29,6 +30,7 @@ from orthanc.harness import Orthanc
 from tests.support import factories
 from tests.support.dicomweb_service import running_service
 from tests.support.peers import free_port
+from tests.support.raw_association import CR, EXPLICIT
 from tests.support.receiver import Receiver
 
 pytestmark = pytest.mark.peer
@@ -317,6 +319,135 @@ def test_an_archive_that_misbehaves_costs_the_prior_and_no_more_time_than_allowe
         assert time.monotonic() - begun < 3.5
         assert one.states == {now: StudyState.COMPLETE}
         assert one.conserved()["waiting"] == 1
+    finally:
+        archive.close()
+
+
+# -- an archive whose C-STORE requests are odd, or that sends other films than it was asked for ----------
+
+
+class MovingArchive(Archive):
+    """Holds films and moves them; pynetdicom names the archive itself as Move Originator.
+
+    Parameters
+    ----------
+    films
+        Films by the Study Instance UID under which the archive knows them.
+    originator
+        Function from the originator that pynetdicom would write to the one that is written: AE title and
+        message ID.
+    """
+
+    def __init__(
+        self,
+        films: dict[str, list[Dataset]],
+        originator: Callable[[str, int], tuple[str | None, int | None]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.films = films
+        self.node_port = 0
+        real = Association.send_c_store
+
+        def send(
+            association: Association, ds: Dataset, *, originator_aet: str, originator_id: int, **more: Any
+        ) -> Dataset:
+            title, message = originator(originator_aet, originator_id)
+            return real(association, ds, originator_aet=title, originator_id=message, **more)
+
+        monkeypatch.setattr(Association, "send_c_store", send)
+        super().__init__(self.find, self.move)
+        self._ae.add_requested_context(CR, EXPLICIT)
+
+    def find(self, event: evt.Event) -> Iterator[tuple[int, Dataset]]:
+        asked = event.identifier
+        for uid, held in self.films.items():
+            answer = Dataset()
+            answer.QueryRetrieveLevel = asked.QueryRetrieveLevel
+            answer.StudyInstanceUID, answer.Modality = uid, "CR"
+            if asked.QueryRetrieveLevel == "STUDY":
+                answer.PatientID = asked.PatientID
+                answer.StudyDate, answer.StudyTime = held[0].StudyDate, held[0].StudyTime
+            elif asked.StudyInstanceUID != uid:
+                continue
+            answer.SeriesInstanceUID = held[0].SeriesInstanceUID
+            yield 0xFF00, answer
+
+    def move(self, event: evt.Event) -> Iterator[Any]:
+        held = self.films[event.identifier.StudyInstanceUID]
+        yield "127.0.0.1", self.node_port
+        yield len(held)
+        for each in held:
+            yield 0xFF00, each
+
+
+def prior_film(year: int, **elements: Any) -> Dataset:
+    return film(**{"study": f"in {year}", "StudyDate": f"{year}0101"} | elements)
+
+
+ORIGINATORS: dict[str, Callable[[str, int], tuple[str | None, int | None]]] = {
+    "the archive itself": lambda title, message: (title, message),
+    "the archive itself, without a message": lambda title, _: (title, None),
+    "the node": lambda _, message: ("DICOM_NODE", message),
+    "the node in lower case": lambda _, message: ("dicom_node", message),
+    "nobody": lambda *_: (None, None),
+    "a third, with the node's message": lambda _, message: ("GATEWAY", message),
+}
+
+
+@pytest.mark.parametrize("originator", ORIGINATORS.values(), ids=ORIGINATORS.keys())
+def test_the_films_that_were_asked_for_are_the_priors_whomever_they_name(
+    node: Callable[..., Node],
+    monkeypatch: pytest.MonkeyPatch,
+    originator: Callable[[str, int], tuple[str | None, int | None]],
+) -> None:
+    held = {str(each.StudyInstanceUID): [each] for each in map(prior_film, (2020, 2021, 2022, 2023))}
+    newest = [*held][-1]
+    archive = MovingArchive(held, originator, monkeypatch)
+    try:
+        one = node(archive.destination, days=10_000)
+        archive.node_port = one.receiver.port
+        now = one.take()
+        found = one.pairing(now)
+        assert (found.prior_uid, found.reason, len(found.files)) == (newest, "", 1)
+        assert one.states == {now: StudyState.COMPLETE, newest: StudyState.PRIOR}
+        assert one.index.complete_due(0, 300) == 0
+        # What the archive sends later, naming nobody, it sends for analysis: alone, or all would follow.
+        again = Sent(held[newest][0])
+        with one.receiver.associated(calling="ARCHIVE") as wire:
+            assert wire.store(again.data_set, again.uid).status == 0
+            wire.release()
+        assert one.index.complete_due(0, 300) == 1
+        assert one.pairing(newest).reason == fetcher.REQUESTED
+        assert len(one.states) == 2
+    finally:
+        archive.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [{"patient_id": "PAT-2"}],
+        [{"PatientBirthDate": "19800101"}],
+        [{"IssuerOfPatientID": "ELSEWHERE"}],
+        [{"patient_id": ""}],
+        [{}, {"patient_id": "PAT-2"}],
+    ],
+    ids=["another ID", "another birth date", "another issuer", "no ID", "one of two films"],
+)
+def test_films_of_another_patient_are_no_prior_whatever_the_archive_answered(
+    node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch, sent: list[dict[str, Any]]
+) -> None:
+    films = [prior_film(2023, instance=number, **elements) for number, elements in enumerate(sent, 1)]
+    uid = str(films[0].StudyInstanceUID)
+    archive = MovingArchive({uid: films}, ORIGINATORS["the node"], monkeypatch)
+    try:
+        one = node(archive.destination)
+        archive.node_port = one.receiver.port
+        now = one.take(PatientBirthDate="19700101", IssuerOfPatientID="HERE")
+        found = one.pairing(now)
+        assert (found.prior_uid, found.files, found.reason) == ("", (), NONE)
+        assert one.states == {now: StudyState.COMPLETE, uid: StudyState.PRIOR}
+        assert one.conserved()["prior"] == len(films)
     finally:
         archive.close()
 

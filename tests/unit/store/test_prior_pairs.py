@@ -10,6 +10,7 @@ from dicom_node.store.audit import IndexQueries
 from dicom_node.store.files import Spool
 from dicom_node.store.index import TRIAL_HOST, Admission, Index
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
+from dicom_node.store.prior_requests import PriorRequests
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import instance
 from tests.support.clock import Clock
@@ -34,40 +35,8 @@ def aside(index: Index) -> list[str]:
 
 
 def asked(priors: PriorPairs) -> None:
-    priors.record_request("1.2.7", source_ae="PACS", move_destination="DICOM_NODE")
-
-
-@pytest.mark.parametrize(
-    ("moved_for", "calling_ae", "prior"),
-    [
-        ("DICOM_NODE", "PACS", True),
-        ("DICOM_NODE", "PACS_STORE", True),  # an archive may send by another title
-        ("", "PACS", True),  # and may not say for whom
-        ("", "MODALITY", False),
-        ("WORKSTATION", "PACS", False),
-    ],
-)
-def test_what_was_asked_for_is_a_prior_and_what_others_send_is_not(
-    index: Index, priors: PriorPairs, moved_for: str, calling_ae: str, prior: bool
-) -> None:
-    asked(priors)
-    index.add_instance(received_instance(**OTHER, moved_for=moved_for, calling_ae=calling_ae))
-    assert state(index, "1.2.7") == ((StudyState.PRIOR, 0) if prior else (StudyState.RECEIVING, 1))
-    assert index.complete_due(0, 300) == int(not prior)
-    assert len(index.take_queueable(300)) == int(not prior)
-
-
-def test_nothing_is_a_prior_that_was_not_asked_for_or_long_ago(
-    index: Index, priors: PriorPairs, clock: Clock
-) -> None:
-    index.add_instance(received_instance(**{**OTHER, "sop": "1.2.7.2"}, moved_for="DICOM_NODE"))
-    assert state(index, "1.2.7") == (StudyState.RECEIVING, 1)
-    priors.record_request("1.2.8", source_ae="PACS", move_destination="DICOM_NODE")
-    clock.now += 3601
-    index.add_instance(
-        received_instance(study="1.2.8", sop="1.2.8.1", digest="c" * 64, moved_for="DICOM_NODE")
-    )
-    assert state(index, "1.2.8") == (StudyState.RECEIVING, 1)
+    requests = PriorRequests(priors._engine, priors._clock)
+    requests.record("1.2.7", source_ae="PACS", move_destination="DICOM_NODE")
 
 
 @pytest.mark.parametrize("digest", ["b" * 64, "d" * 64])
