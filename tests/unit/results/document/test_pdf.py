@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_a_refusal_says_why_and_letters_beyond_the_fonts_do_no_harm() -> None:
     ("ratio", "elements"), [(2, {"PixelAspectRatio": ["2", "1"]}), (0.5, {"PixelSpacing": ["0.2", "0.4"]})]
 )
 def test_a_circle_is_round_whatever_the_shape_of_the_film_s_pixels(
-    ratio: float, elements: dict[str, list[str]], mapped: bool
+    ratio: float, elements: dict[str, Any], mapped: bool
 ) -> None:
     source = film(rows=300, columns=400, **elements)
     y, x = np.mgrid[:300, :400]
