@@ -337,8 +337,11 @@ def _fitting(
     least
         Share of the pixels that must become neither black nor white.
     """
-    luts = enumerate(read_luts(ds, "VOILUTSequence"))
-    for voi, transform in (*luts, *((window, window) for window in read_windows(ds))):
+    candidates: list[tuple[VoiWindow | int, VoiWindow | Lut]] = [
+        *enumerate(read_luts(ds, "VOILUTSequence")),
+        *((window, window) for window in read_windows(ds)),
+    ]
+    for voi, transform in candidates:
         first, last = transform.grey(np.array([low, high]))
         if abs(last - first) <= _ONE_GREY:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ def test_dcmtk_draws_the_film_as_the_model_saw_it(name: str, tmp_path: Path) -> 
 
 
 def test_a_window_is_repeated_and_one_of_the_films_own_says_so(tmp_path: Path) -> None:
-    said = {}
+    said: dict[str, Any] = {}
     for name in ("window", "no window", "LINEAR_EXACT", "window that does not fit", "negative slope"):
         state, _ = state_of(write(FILMS[name](), tmp_path / "film.dcm"))
         (voi,) = state.SoftcopyVOILUTSequence
@@ -209,9 +210,7 @@ def test_dcmtk_reads_the_shutter(tmp_path: Path) -> None:
         ({"PixelAspectRatio": ["90", "1"]}, "1"),
     ],
 )
-def test_dcmtk_reads_the_shape_of_the_pixels(
-    elements: dict[str, list[str]], ratio: str, tmp_path: Path
-) -> None:
+def test_dcmtk_reads_the_shape_of_the_pixels(elements: dict[str, Any], ratio: str, tmp_path: Path) -> None:
     # DCMTK says width over height.
     path = write(film(pixels=STORED, **elements), tmp_path / "film.dcm")
     _, said = by_dcmtk(path, state_of(path)[1])

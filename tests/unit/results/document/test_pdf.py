@@ -6,6 +6,7 @@ import base64
 import re
 import zlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_what_was_set_aside_to_read_a_film_is_said() -> None:
     ("ratio", "elements"), [(2, {"PixelAspectRatio": ["2", "1"]}), (0.5, {"PixelSpacing": ["0.2", "0.4"]})]
 )
 def test_a_circle_is_round_whatever_the_shape_of_the_film_s_pixels(
-    ratio: float, elements: dict[str, list[str]], mapped: bool
+    ratio: float, elements: dict[str, Any], mapped: bool
 ) -> None:
     source = film(rows=300, columns=400, **elements)
     y, x = np.mgrid[:300, :400]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
@@ -145,7 +146,7 @@ def test_a_film_that_nobody_read_has_no_state() -> None:
         write_gsps(unread, maps, equipment=EQUIPMENT)
 
 
-SHUTTERS = {
+SHUTTERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rectangle": (
         {
             "ShutterShape": "RECTANGULAR",
@@ -212,7 +213,8 @@ def test_the_shutter_is_what_the_model_did_not_see_beyond(name: str) -> None:
 
 
 def test_segments_and_maps_keep_the_shape_of_the_pixels() -> None:
-    for elements in ({"PixelAspectRatio": ["2", "1"]}, {"PixelSpacing": ["0.4", "0.2"]}):
+    shapes: list[dict[str, Any]] = [{"PixelAspectRatio": ["2", "1"]}, {"PixelSpacing": ["0.4", "0.2"]}]
+    for elements in shapes:
         ds = film(rows=96, columns=80, **elements)
         report = report_of(ds)
         (maps,) = film_maps(report)

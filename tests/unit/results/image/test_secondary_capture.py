@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_a_panel_is_never_larger_than_was_asked_for(size: tuple[int, int], colum
 )
 @pytest.mark.parametrize("columns", [512, 1024])
 def test_a_circle_is_round_whatever_the_shape_of_the_film_s_pixels(
-    ratio: float, elements: dict[str, list[str]], columns: int
+    ratio: float, elements: dict[str, Any], columns: int
 ) -> None:
     source = film(rows=300, columns=400, **elements)
     y, x = np.mgrid[:300, :400]
