@@ -1,0 +1,43 @@
+"""Shape of a film's pixels: their height over their width (PS3.3 C.7.6.3.1.7, 10.7.1)."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from dicom_node.imaging import attributes
+
+_ATTRIBUTES: Final = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+"""Attributes that state a vertical and a horizontal size, in the order that they are asked. The
+standard allows Pixel Aspect Ratio only where there is none of the others."""
+_SQUARE: Final = 0.01
+"""Difference of the sides, as a share, that is a rounded number and no shape."""
+_MOST: Final = 4.0
+"""Greatest ratio of the sides that a film can have; beyond it, the header is wrong."""
+
+
+def aspect_ratio(header: Dataset) -> float:
+    """Ratio of a pixel's height to its width: vertical spacing divided by horizontal spacing.
+
+    Parameters
+    ----------
+    header
+        Header of the film.
+
+    Returns
+    -------
+    float
+        From 1/4 to 4; 1 where the header says nothing that can be used, or sides that differ by 1 % or less.
+        An attribute with values that no film has is passed over.
+    """
+    for keyword in _ATTRIBUTES:
+        sides = attributes.numbers(header, keyword)[:2]
+        if len(sides) < 2 or not all(0 < side < math.inf for side in sides):
+            continue
+        ratio = sides[0] / sides[1]
+        if not 1 / _MOST <= ratio <= _MOST:
+            continue
+        return 1.0 if abs(ratio - 1) <= _SQUARE else ratio
+    return 1.0
