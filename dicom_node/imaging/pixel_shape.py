@@ -41,3 +41,21 @@ def aspect_ratio(header: Dataset) -> float:
             continue
         return 1.0 if abs(ratio - 1) <= _SQUARE else ratio
     return 1.0
+
+
+def true_size(width: float, height: float, ratio: float) -> tuple[float, float]:
+    """Size of a picture in square pixels as small as its own, so that it has its true shape and loses none.
+
+    Parameters
+    ----------
+    width, height
+        Size in pixels that are `ratio` times as high as wide.
+    ratio
+        As from :func:`aspect_ratio`.
+
+    Returns
+    -------
+    width, height : float
+        Size in square pixels.
+    """
+    return width * max(1.0, 1 / ratio), height * max(1.0, ratio)

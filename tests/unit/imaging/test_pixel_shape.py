@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.imaging.pixel_shape import aspect_ratio
+from dicom_node.imaging.pixel_shape import aspect_ratio, true_size
 from tests.support.factories import put
 
 
@@ -57,3 +57,9 @@ def test_an_absurd_pair_is_passed_over(pair: list[str]) -> None:
 
 def test_a_decimal_comma_is_read() -> None:
     assert ratio(PixelSpacing=["0,4", "0,2"]) == 2
+
+
+def test_a_picture_grows_to_its_true_shape() -> None:
+    assert true_size(100, 50, 2) == (100, 100)
+    assert true_size(100, 50, 0.5) == (200, 50)
+    assert true_size(100, 50, 1) == (100, 50)

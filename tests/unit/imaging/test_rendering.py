@@ -16,7 +16,7 @@ from pydicom.encaps import get_frame
 from pydicom.uid import JPEGLSLossless
 
 from dicom_node.errors import NotAnalysable, StorageFailed
-from dicom_node.imaging.rendering import RenderedFrame, render_frame
+from dicom_node.imaging.rendering import render_frame
 from dicom_node.imaging.voi import VoiWindow
 from tests.support.factories import film, write
 from tests.support.reports import report_of
@@ -25,10 +25,10 @@ from tests.support.result_objects import objects_of
 MAX_PIXELS = 10**7
 
 
-def picture(source: str | Path, number: int = 1, windowing: VoiWindow | None = None) -> RenderedFrame:
+def picture(source: str | Path, number: int = 1, windowing: VoiWindow | None = None) -> np.ndarray:
     """A file, or one of pydicom's own."""
     path = source if isinstance(source, Path) else Path(str(get_testdata_file(source)))
-    return render_frame(path, max_pixels=MAX_PIXELS, number=number, windowing=windowing)
+    return render_frame(path, max_pixels=MAX_PIXELS, number=number, windowing=windowing).pixels
 
 
 def eight_bits(grey: np.ndarray) -> np.ndarray:
