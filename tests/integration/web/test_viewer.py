@@ -537,6 +537,8 @@ def test_films_with_and_without_a_curve_keep_to_themselves(start: Callable[..., 
         one.ready()
         one.page.get_by_role("button", name="Side by side").click()
         one.ready(2)
+        one.page.locator(".film").nth(0).focus()
+        one.page.keyboard.press("r")  # the whole film, in a pane of another shape
         (curved, values), (straight, _) = (across(one.greys(pane), RAMP) for pane in (0, 1))
         assert np.abs(straight - 255 * values).max() < 3
         assert np.abs(curved - 255 * np.interp(values, np.linspace(0, 1, 4096), SIGMOID)).max() < 3

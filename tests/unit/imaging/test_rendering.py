@@ -158,3 +158,20 @@ def test_a_missing_file_is_a_matter_of_storage(tmp_path: Path) -> None:
 def test_no_window_is_made_that_the_standard_forbids(center: float, width: float, function: str) -> None:
     with pytest.raises(ValueError, match="no"):
         VoiWindow(center, width, function)
+
+
+def test_what_is_outside_of_the_shutter_is_black_in_any_window(tmp_path: Path) -> None:
+    ds = film(rows=96, columns=80, photometric="MONOCHROME1", ShutterShape="CIRCULAR",
+              CenterOfCircularShutter=["48", "40"], RadiusOfCircularShutter="30")  # fmt: skip
+    path = write(ds, tmp_path / "film.dcm")
+    y, x = np.mgrid[1:97, 1:81]
+    outside = (y - 48) ** 2 + (x - 40) ** 2 > 30**2
+    for windowing in (None, VoiWindow(0, 100_000)):
+        found = picture(path, windowing=windowing)
+        assert not found[outside].any()
+        assert found[~outside].mean() > 50
+
+
+def test_a_frame_says_the_shape_of_its_pixels(tmp_path: Path) -> None:
+    ds = film(rows=96, columns=80, ImagerPixelSpacing=["0.1", "0.2"])
+    assert render_frame(write(ds, tmp_path / "film.dcm"), max_pixels=MAX_PIXELS).aspect_ratio == 0.5
