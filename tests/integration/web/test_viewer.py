@@ -53,7 +53,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 def voi_lut(entries: np.ndarray) -> Dataset:
     """An item of a VOI LUT Sequence for values from 0."""
-    return put(Dataset(), {"LUTDescriptor": [len(entries), 0, 12], "LUTData": entries.astype(int).tolist()})
+    return put(Dataset(), {"LUTDescriptor": [len(entries), 0, 12], "LUTData": entries.astype("<u2").tobytes()})
 
 
 Greys = np.ndarray[Any, np.dtype[np.uint8]]
@@ -850,7 +850,7 @@ def test_a_film_whose_file_is_lost_is_named_and_hides_no_other(
     with served(create_app(node.settings)) as address:
         context = browser.new_context(viewport={"width": 1280, "height": 800})
         one = Viewer(context.new_page(), f"{address}/studies/1").ready()
-        expect(one.page.locator(".viewer-lost")).to_contain_text("film 1 cannot be shown")
+        expect(one.page.locator(".viewer-lost")).to_contain_text("Film 1 cannot be shown: the file ")
         expect(one.page.locator(".viewer-lost")).to_contain_text("No such file")
         assert one.greys().max() > 100
         context.close()
