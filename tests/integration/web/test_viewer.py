@@ -53,7 +53,9 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 def voi_lut(entries: np.ndarray) -> Dataset:
     """An item of a VOI LUT Sequence for values from 0."""
-    return put(Dataset(), {"LUTDescriptor": [len(entries), 0, 12], "LUTData": entries.astype("<u2").tobytes()})
+    return put(
+        Dataset(), {"LUTDescriptor": [len(entries), 0, 12], "LUTData": entries.astype("<u2").tobytes()}
+    )
 
 
 Greys = np.ndarray[Any, np.dtype[np.uint8]]
