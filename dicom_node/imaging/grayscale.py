@@ -240,9 +240,9 @@ def _between(
         black, white = first - start / slope, last + (1 - end) / slope
         if np.abs(np.clip((points - black) / (white - black), 0, 1) - grey).max() < _ONE_GREY / 2:
             return float(black), float(white), None
-    first = np.argmax(np.abs(grey - grey[0]) > _REST)
-    last = len(grey) - 1 - np.argmax(np.abs(grey - grey[-1])[::-1] > _REST)
-    ends = float(points[max(first - 1, 0)]), float(points[min(last + 1, len(points) - 1)])
+    rises = int(np.argmax(np.abs(grey - grey[0]) > _REST))
+    rests = len(grey) - int(np.argmax(np.abs(grey - grey[-1])[::-1] > _REST))
+    ends = float(points[max(rises - 1, 0)]), float(points[min(rests, len(points) - 1)])
     return *ends, np.interp(np.linspace(*ends, CURVE_ENTRIES), points, grey).astype(np.float32)
 
 
