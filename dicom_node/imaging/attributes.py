@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 from pydicom.config import disable_value_validation
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 
 MALFORMED = (
     ArithmeticError,
@@ -73,17 +75,25 @@ def tolerance() -> AbstractContextManager[None]:
     return _TOLERANCE
 
 
-def value(ds: Dataset, keyword: str) -> Any:
-    """Return the value of an element; None when it is missing, empty or cannot be read."""
+def value(ds: Dataset, keyword: str | BaseTag) -> Any:
+    """Return the value of an element; None when it is missing, empty or cannot be read.
+
+    Parameters
+    ----------
+    keyword
+        Keyword, or the tag where several have the same keyword (PS3.5 7.6).
+    """
     try:
         with tolerance():
             found = ds.get(keyword)
+            if isinstance(found, DataElement):
+                found = found.value
     except (*MALFORMED, OSError):  # pydicom seeks to where lengths point
         return None
     return None if found is None or (isinstance(found, str | bytes) and not found) else found
 
 
-def texts(ds: Dataset, keyword: str) -> list[str]:
+def texts(ds: Dataset, keyword: str | BaseTag) -> list[str]:
     """Return the values of an element as text without surrounding blanks, empty ones included."""
     found = value(ds, keyword)
     if found is None or isinstance(found, Sequence | bytes):
@@ -96,7 +106,7 @@ def texts(ds: Dataset, keyword: str) -> list[str]:
         return []
 
 
-def text(ds: Dataset, keyword: str) -> str:
+def text(ds: Dataset, keyword: str | BaseTag) -> str:
     """Return the first value of an element as text without surrounding blanks; empty when there is none."""
     return next(iter(texts(ds, keyword)), "")
 
@@ -110,7 +120,7 @@ def whole_text(ds: Dataset, keyword: str) -> str:
     return "\\".join(texts(ds, keyword))
 
 
-def numbers(ds: Dataset, keyword: str) -> list[float]:
+def numbers(ds: Dataset, keyword: str | BaseTag) -> list[float]:
     """Return the values of an element as numbers; NaN for a value that is no number."""
     found = value(ds, keyword)
     if isinstance(found, bytes):  # words, of OW or of an ambiguous VR that nobody resolved

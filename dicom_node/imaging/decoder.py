@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -30,7 +30,9 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
 from dicom_node.imaging.grayscale import DisplayWindow, GreyTransform
-from dicom_node.imaging.pixels import FloatArray, read_cells, read_film
+from dicom_node.imaging.overlay_plane import Plane, has_overlay, read_overlay
+from dicom_node.imaging.pixel_shape import aspect_ratio
+from dicom_node.imaging.pixels import Film, FloatArray, read_cells, read_film
 from dicom_node.imaging.rendering import RenderedFrame, render_frame
 from dicom_node.imaging.voi import VoiWindow
 
@@ -38,6 +40,29 @@ _MESSAGE_BYTES = 1 << 16
 _START_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
 _READY = b"ready"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DisplayFilm:
+    """Film for a person who moves its window.
+
+    Attributes
+    ----------
+    pixels
+        Shape (Rows, Columns), float32 in [0, 1]; greys as from
+        :func:`dicom_node.imaging.grayscale.full_range_table`: 0 is not to be seen.
+    window
+        Window to show first.
+    aspect_ratio
+        Height of a pixel over its width.
+    overlay
+        True when the film has overlay planes in which something is drawn.
+    """
+
+    pixels: FloatArray
+    window: DisplayWindow
+    aspect_ratio: float
+    overlay: bool
 
 
 class Decoder:
@@ -131,10 +156,11 @@ class Decoder:
         NotAnalysable, StorageFailed, NodeError
             As :meth:`decode`.
         """
-        pixels, (voi, inverted) = self._decoded(path, "film", opposite=opposite)
-        return pixels, GreyTransform(voi if isinstance(voi, int) else VoiWindow(**voi), inverted)
+        pixels, about = self._decoded(path, "film", opposite=opposite)
+        voi = about["voi"]
+        return pixels, GreyTransform(voi if isinstance(voi, int) else VoiWindow(**voi), about["inverted"])
 
-    def decode_full_range(self, path: Path) -> tuple[FloatArray, DisplayWindow]:
+    def decode_full_range(self, path: Path) -> DisplayFilm:
         """Decode one file with its full range of values, for a person who moves the window.
 
         Parameters
@@ -144,18 +170,38 @@ class Decoder:
 
         Returns
         -------
-        pixels : numpy.ndarray
-            Shape (Rows, Columns), float32 in [0, 1], lungs dark: 0 is the film's least value, 1 its greatest.
-        window : DisplayWindow
-            Window to show first.
+        DisplayFilm
 
         Raises
         ------
         NotAnalysable, StorageFailed, NodeError
             As :meth:`decode`.
         """
-        pixels, window = self._decoded(path, "full_range")
-        return pixels, DisplayWindow(*window)
+        pixels, about = self._decoded(path, "full_range")
+        center, width, curve = about["window"]
+        window = DisplayWindow(center, width, None if curve is None else np.array(curve, np.float32))
+        return DisplayFilm(pixels, window, about["aspect_ratio"], about["overlay"])
+
+    def decode_overlay(self, path: Path) -> Plane:
+        """Decode the overlay planes of one file.
+
+        Parameters
+        ----------
+        path
+            As for :meth:`decode`.
+
+        Returns
+        -------
+        numpy.ndarray
+            As from :func:`dicom_node.imaging.overlay_plane.read_overlay`.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`decode`.
+        """
+        plane: Plane = self._decoded(path, "overlay")[0]
+        return plane
 
     def decode_cells(self, path: Path) -> NDArray[np.unsignedinteger[Any]]:
         """Decode one file to its pixel cells, for programs that interpret them themselves.
@@ -188,7 +234,7 @@ class Decoder:
 
         Returns
         -------
-        numpy.ndarray
+        RenderedFrame
             As from :func:`dicom_node.imaging.rendering.render_frame`.
 
         Raises
@@ -197,12 +243,12 @@ class Decoder:
             As :meth:`decode`.
         """
         asked = None if windowing is None else asdict(windowing)
-        picture: RenderedFrame = self._decoded(path, "rendered", number=number, windowing=asked)[0]
-        return picture
+        pixels, about = self._decoded(path, "rendered", number=number, windowing=asked)
+        return RenderedFrame(pixels, about["aspect_ratio"])
 
     def _decoded(
-        self, path: Path, what: Literal["film", "full_range", "cells", "rendered"], **how: Any
-    ) -> tuple[NDArray[Any], list[Any]]:
+        self, path: Path, what: Literal["film", "full_range", "overlay", "cells", "rendered"], **how: Any
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
         request = json.dumps(
             {
                 "path": os.fspath(path.absolute()),
@@ -234,7 +280,7 @@ class Decoder:
                 raise NotAnalysable("undecodable", f"decoding ended its process ({_describe(ended)})")
         answer = json.loads(reply)
         if "shape" in answer:
-            return _mapped(descriptors, answer["shape"], answer["dtype"]), answer["further"]
+            return _mapped(descriptors, answer["shape"], answer["dtype"]), answer["about"]
         if "storage" in answer:
             raise StorageFailed(answer["storage"])
         raise NotAnalysable(answer["reason"], answer["text"])
@@ -323,13 +369,16 @@ def _confine(decode_bytes: int, parent: int) -> None:
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     path, max_pixels = Path(request["path"]), request["max_pixels"]
     pixels: NDArray[Any]
-    further: list[Any] = []
+    about: dict[str, Any] = {}
     try:
         if request["what"] == "cells":
             pixels = read_cells(path, max_pixels=max_pixels)
+        elif request["what"] == "overlay":
+            pixels = read_overlay(path, max_pixels=max_pixels)
         elif request["what"] == "rendered":
             asked = None if request["windowing"] is None else VoiWindow(**request["windowing"])
-            pixels = render_frame(path, max_pixels=max_pixels, number=request["number"], windowing=asked)
+            frame = render_frame(path, max_pixels=max_pixels, number=request["number"], windowing=asked)
+            pixels, about = frame.pixels, {"aspect_ratio": frame.aspect_ratio}
         else:
             film = read_film(
                 path,
@@ -339,10 +388,13 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
             )
             pixels = film.pixels
             if film.window is not None:
-                further = [film.window.center, film.window.width]
+                about = _display(film, film.window, path, max_pixels)
             elif film.grey is not None:
                 voi = film.grey.voi
-                further = [voi if isinstance(voi, int) else asdict(voi), film.grey.inverted]
+                about = {
+                    "voi": voi if isinstance(voi, int) else asdict(voi),
+                    "inverted": film.grey.inverted,
+                }
     except NotAnalysable as error:
         return {"reason": error.reason, "text": str(error)}, []
     except StorageFailed as error:
@@ -353,7 +405,17 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         shared = np.frombuffer(memory, pixels.dtype).reshape(pixels.shape)
         np.copyto(shared, pixels)
         del shared
-    return {"shape": pixels.shape, "dtype": pixels.dtype.str, "further": further}, [descriptor]
+    return {"shape": pixels.shape, "dtype": pixels.dtype.str, "about": about}, [descriptor]
+
+
+def _display(film: Film, window: DisplayWindow, path: Path, max_pixels: int) -> dict[str, Any]:
+    """Describe a film for a person: all of a :class:`DisplayFilm` but its pixels."""
+    curve = None if window.curve is None else [round(float(grey), 5) for grey in window.curve]
+    return {
+        "window": [window.center, window.width, curve],
+        "aspect_ratio": aspect_ratio(film.header),
+        "overlay": has_overlay(film.header) and bool(read_overlay(path, max_pixels=max_pixels).any()),
+    }
 
 
 def _serve(descriptor: int, decode_bytes: int, parent: int) -> None:

@@ -31,7 +31,15 @@ outside."""
 SAMPLES = 250_000
 """Number of pixels, on a regular grid, from which percentiles are computed."""
 
+CURVE_ENTRIES = 4096
+"""Number of greys of a display curve: as many as a VOI LUT of 12 bits has entries."""
+
+LEAST_SEEN = 1 / 65535
+"""Grey of a film's least value in a full range table: 0 is left to what is not to be seen."""
+
 _ONE_GREY = 1 / 255
+_REST = _ONE_GREY / 4
+"""Difference to the grey at its end from which a curve has begun to rise."""
 _LEAST_SHOWN = 0.2
 """Share of the pixels that a window or VOI LUT must show between black and white to be believed."""
 _MOST_STRAY = 0.05
@@ -216,18 +224,22 @@ def _shown(grey: Values, padding: NDArray[np.bool_], *, inverted: bool) -> Float
     return np.clip(np.nan_to_num(grey), 0, 1).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DisplayWindow:
-    """Window on the greys of a full range table.
+    """Window on the greys of a full range table, and the curve between its ends.
 
     Attributes
     ----------
     center, width
-        Centre and width in greys, where 0 is the film's least value and 1 its greatest.
+        Centre and width in greys, where 0 is black and 1 the film's greatest value.
+    curve
+        Displayed greys in [0, 1] at `CURVE_ENTRIES` evenly spaced places from the lower to the upper end of
+        the window: a VOI LUT or a SIGMOID. None for the straight line from 0 to 1.
     """
 
     center: float
     width: float
+    curve: FloatArray | None = None
 
 
 def full_range_table(
@@ -236,7 +248,7 @@ def full_range_table(
     """Return the grey of every possible pixel cell over the full range of the film's values, and its window.
 
     :func:`grey_table` cuts values outside of the window; this keeps them apart, for a person who moves the
-    window.
+    window. Through the window and its curve, both are the same picture.
 
     Parameters
     ----------
@@ -246,7 +258,9 @@ def full_range_table(
     Returns
     -------
     table : numpy.ndarray
-        Shape (256,) or (65536,), float32 in [0, 1], in the MONOCHROME2 sense.
+        Shape (256,) or (65536,), float32: 0 for padding alone, from `LEAST_SEEN` to 1 for the values of the
+        film. The brighter a value is displayed, the greater it is: in the MONOCHROME2 sense, unless the VOI
+        LUT falls.
     window : DisplayWindow
         Window of the header, else the one between the picture's `PERCENTILES`.
 
@@ -263,19 +277,47 @@ def full_range_table(
     if not used.any() or not (span := float(np.ptp(values[used]))) > 0:
         raise NotAnalysable("blank", "the picture is blank: its pixels have one value, or are padding")
     least = float(values[used].min())
-    grey = (values - least) / span
-    low, high = _between(ds, values, values[used], counts[used])
+    low, high, curve = _between(ds, values, values[used], counts[used])
     center, width = ((low + high) / 2 - least) / span, max((high - low) / span, 1 / _WORDS)
-    return _shown(grey, padding, inverted=inverted), DisplayWindow(1 - center if inverted else center, width)
+    grey = np.clip((values - least) / span, 0, 1)
+    if curve is not None and inverted:
+        curve = 1 - curve
+    falls = inverted if curve is None else curve[-1] < curve[0]
+    if falls:
+        grey, center = 1 - grey, 1 - center
+        curve = None if curve is None else curve[::-1]
+    seen = 1 - LEAST_SEEN
+    window = DisplayWindow(LEAST_SEEN + seen * center, seen * width, curve)
+    return _shown(LEAST_SEEN + seen * grey, padding, inverted=False), window
 
 
-def _between(ds: Dataset, values: Values, used: Values, counts: NDArray[Any]) -> tuple[float, float]:
-    """Return the values that the header shows as black and as white, else the picture's percentiles."""
+def _between(
+    ds: Dataset, values: Values, used: Values, counts: NDArray[Any]
+) -> tuple[float, float, FloatArray | None]:
+    """Return the values between which the header shows greys, and the curve of greys unless it is straight.
+
+    Without a usable VOI LUT or window, these are the picture's percentiles.
+    """
     low, high = _percentiles(used, counts)
-    grey = _voi(ds, values, low, high if high > low else float(used.max()), used, counts)
-    # A curve is replaced by the straight line between its ends: a display window has no other shape.
-    inner = values[(grey > 0.01) & (grey < 0.99)]  # noqa: PLR2004 - a sigmoid never reaches 0 and 1
-    return (float(inner.min()), float(inner.max())) if inner.size > 1 else (low, high)
+    high = high if high > low else float(used.max())
+    # A window reaches beyond the values that can occur; within a range more, every curve has come to rest, or
+    # is as good as straight.
+    possible = np.unique(values)
+    span = possible[-1] - possible[0]
+    beyond = np.linspace(0, span, CURVE_ENTRIES + 1)[1:]
+    points = np.concatenate([(possible[0] - beyond)[::-1], possible, possible[-1] + beyond])
+    grey = np.clip(_voi(ds, points, low, high, used, counts), 0, 1)
+    inner = np.flatnonzero((grey > 0) & (grey < 1))
+    if inner.size > 1 and grey[inner[-1]] > grey[inner[0]]:
+        (first, last), (start, end) = points[inner[[0, -1]]], grey[inner[[0, -1]]]
+        slope = (end - start) / (last - first)
+        black, white = first - start / slope, last + (1 - end) / slope
+        if np.abs(np.clip((points - black) / (white - black), 0, 1) - grey).max() < _ONE_GREY / 2:
+            return float(black), float(white), None
+    rises = int(np.argmax(np.abs(grey - grey[0]) > _REST))
+    rests = len(grey) - int(np.argmax(np.abs(grey - grey[-1])[::-1] > _REST))
+    ends = float(points[max(rises - 1, 0)]), float(points[min(rests, len(points) - 1)])
+    return *ends, np.interp(np.linspace(*ends, CURVE_ENTRIES), points, grey).astype(np.float32)
 
 
 def _percentiles(used: Values, counts: NDArray[Any]) -> tuple[float, float]:

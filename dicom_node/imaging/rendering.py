@@ -7,8 +7,9 @@ pixels are C code that reads untrusted bytes: call :func:`render_frame` through
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from pydicom.uid import ExplicitVRBigEndian
 from dicom_node.errors import NotAnalysable
 from dicom_node.imaging import attributes
 from dicom_node.imaging.grayscale import display_table
+from dicom_node.imaging.pixel_shape import aspect_ratio
 from dicom_node.imaging.pixels import (
     GRAYSCALE,
     errors_as_not_analysable,
@@ -33,8 +35,23 @@ from dicom_node.imaging.pixels import (
 from dicom_node.imaging.shutter import visible
 from dicom_node.imaging.voi import VoiWindow
 
-RenderedFrame: TypeAlias = NDArray[np.uint8]
-"""Array of shape (Rows, Columns), grey, or (Rows, Columns, 3), sRGB."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RenderedFrame:
+    """One frame as a person sees it, pixel by pixel.
+
+    Attributes
+    ----------
+    pixels
+        Shape (Rows, Columns), grey, in the MONOCHROME2 sense: low values are dark; or (Rows, Columns, 3),
+        sRGB.
+    aspect_ratio
+        Height of a pixel over its width, from 1/4 to 4.
+    """
+
+    pixels: NDArray[np.uint8]
+    aspect_ratio: float = 1.0
+
 
 _PALETTE: Final = "PALETTE COLOR"
 _COLOURS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
@@ -61,7 +78,6 @@ def render_frame(
     Returns
     -------
     RenderedFrame
-        Grey is in the MONOCHROME2 sense: low values are dark.
 
     Raises
     ------
@@ -78,14 +94,17 @@ def render_frame(
         photometric = attributes.text(ds, "PhotometricInterpretation").upper()
         colours = photometric in _COLOURS
         decoded = _decoded(ds, number, photometric, samples=3 if colours else 1, max_pixels=max_pixels)
+        header = _of_frame(ds, number)
         if photometric in GRAYSCALE:
-            return _grey(ds, number, decoded, windowing)
-        if colours:
-            return _eight_bits(decoded, integer(ds, "BitsStored"))
-        entries = apply_color_lut(decoded, ds)[..., :3]
-        if "RedPaletteColorLookupTableData" in ds and transfer_syntax_of(ds) == ExplicitVRBigEndian:
-            entries = entries.byteswap()  # apply_color_lut reads words in this machine's byte order
-        return _eight_bits(entries, _BYTE * entries.dtype.itemsize)
+            pixels = _grey(ds, header, decoded, windowing)
+        elif colours:
+            pixels = _eight_bits(decoded, integer(ds, "BitsStored"))
+        else:
+            entries = apply_color_lut(decoded, ds)[..., :3]
+            if "RedPaletteColorLookupTableData" in ds and transfer_syntax_of(ds) == ExplicitVRBigEndian:
+                entries = entries.byteswap()  # apply_color_lut reads words in this machine's byte order
+            pixels = _eight_bits(entries, _BYTE * entries.dtype.itemsize)
+        return RenderedFrame(pixels, aspect_ratio(header))
 
 
 def _decoded(ds: Dataset, number: int, photometric: str, *, samples: int, max_pixels: int) -> NDArray[Any]:
@@ -130,10 +149,12 @@ def _decoded(ds: Dataset, number: int, photometric: str, *, samples: int, max_pi
     return pixels if pixels.dtype.isnative else pixels.astype(pixels.dtype.newbyteorder("="))
 
 
-def _grey(ds: Dataset, number: int, pixels: NDArray[Any], windowing: VoiWindow | None) -> RenderedFrame:
+def _grey(
+    ds: Dataset, header: Dataset, pixels: NDArray[Any], windowing: VoiWindow | None
+) -> NDArray[np.uint8]:
     cells = pixels.view(f"u{pixels.dtype.itemsize}")
     cell = pixel_cell(ds, integer(ds, "BitsAllocated"), integer(ds, "BitsStored"))
-    header, inverted = _of_frame(ds, number), is_inverted(ds)
+    inverted = is_inverted(ds)
     film = "MaximumFractionalValue" not in ds and integer(ds, "NumberOfFrames", 1) == 1
     table = display_table(header, cell, cells, inverted=inverted, windowing=windowing, film=film)
     picture = np.take((table * 255 + 0.5).astype(np.uint8), cells, mode="clip")
@@ -143,12 +164,12 @@ def _grey(ds: Dataset, number: int, pixels: NDArray[Any], windowing: VoiWindow |
 
 
 def _of_frame(ds: Dataset, number: int) -> Dataset:
-    """Return the header, with the grey transforms of a frame from its functional groups (PS3.3 C.7.6.16)."""
+    """Return the header, with a frame's greys and shape from its functional groups (PS3.3 C.7.6.16)."""
     header = without_pixels(ds)
     shared = attributes.items(ds, "SharedFunctionalGroupsSequence")[:1]
     own = attributes.items(ds, "PerFrameFunctionalGroupsSequence")[number - 1 : number]
     for group in (*shared, *own):
-        for keyword in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+        for keyword in ("PixelMeasuresSequence", "PixelValueTransformationSequence", "FrameVOILUTSequence"):
             for item in attributes.items(group, keyword)[:1]:
                 header.update(item)
     if full := attributes.numbers(ds, "MaximumFractionalValue"):  # a segmentation has no window of its own
@@ -156,5 +177,5 @@ def _of_frame(ds: Dataset, number: int) -> Dataset:
     return header
 
 
-def _eight_bits(pixels: NDArray[Any], bits: int) -> RenderedFrame:
+def _eight_bits(pixels: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     return (pixels >> max(0, bits - _BYTE)).astype(np.uint8)

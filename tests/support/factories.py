@@ -282,6 +282,43 @@ def encoded(ds: Dataset) -> bytes:
     return stream.getvalue()
 
 
+def with_overlay(
+    ds: Dataset,
+    drawn: np.ndarray,
+    *,
+    group: int = 0x6000,
+    kind: str = "G",
+    origin: Sequence[int] = (1, 1),
+    **elements: Any,
+) -> Dataset:
+    """Add an overlay plane to a film, packed as PS3.5 8.1.2 says.
+
+    Parameters
+    ----------
+    drawn
+        Shape (rows, columns), True where something is drawn.
+    elements
+        Further elements of the plane, by element number as ``x0051``, as VR and value; None deletes.
+    """
+    packed = np.packbits(drawn, bitorder="little").tobytes()
+    plane: dict[int, tuple[str, Any]] = {
+        0x0010: ("US", drawn.shape[0]),
+        0x0011: ("US", drawn.shape[1]),
+        0x0040: ("CS", kind),
+        0x0050: ("SS", list(origin)),
+        0x0100: ("US", 1),
+        0x0102: ("US", 0),
+        0x3000: ("OW", packed + b"\0" * (len(packed) % 2)),
+    }
+    for element, stated in {
+        **plane,
+        **{int(name[1:], 16): stated for name, stated in elements.items()},
+    }.items():
+        if stated is not None:
+            ds.add(DataElement((group, element), *stated))
+    return ds
+
+
 def write(ds: Dataset, path: Path) -> Path:
     """Write a data set as a Part 10 file; invalid values are kept."""
     path.write_bytes(encoded(ds))

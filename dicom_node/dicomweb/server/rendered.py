@@ -17,6 +17,7 @@ from typing import Final
 from PIL import Image, ImageDraw, ImageOps
 
 from dicom_node.dicomweb.server.wado import MediaRange
+from dicom_node.imaging.pixel_shape import true_size
 from dicom_node.imaging.rendering import RenderedFrame
 from dicom_node.imaging.voi import VoiWindow
 from dicom_node.results.codes import RESEARCH_USE_ONLY
@@ -141,16 +142,16 @@ def choose_media_type(accepted: Iterable[MediaRange], *, several: bool) -> tuple
 
 
 def encode_picture(picture: RenderedFrame, parameters: RenderingParameters, media_type: str) -> bytes:
-    """Crop, flip, scale and mark a picture, and encode it.
+    """Crop, flip, scale and mark a picture, and encode it in its true shape.
 
     Raises
     ------
     InvalidRendering
         When the region lies outside the picture.
     """
-    image = Image.fromarray(picture)
-    if parameters.viewport is not None:
-        image = _scaled(image, parameters.viewport, parameters.region)
+    image = Image.fromarray(picture.pixels)
+    if parameters.viewport is not None or picture.aspect_ratio != 1:
+        image = _scaled(image, picture.aspect_ratio, parameters.viewport, parameters.region)
     _mark(image)
     stream = io.BytesIO()
     if media_type == "image/jpeg":
@@ -160,7 +161,12 @@ def encode_picture(picture: RenderedFrame, parameters: RenderingParameters, medi
     return stream.getvalue()
 
 
-def _scaled(image: Image.Image, viewport: tuple[int, int], region: tuple[float | None, ...]) -> Image.Image:
+def _scaled(
+    image: Image.Image,
+    aspect_ratio: float,
+    viewport: tuple[int, int] | None,
+    region: tuple[float | None, ...],
+) -> Image.Image:
     """Scale a region to the largest size that fits the viewport, undistorted (PS3.18 8.3.5.1.3)."""
     left, top = (abs(each or 0) for each in region[:2])
     width = image.width - left if region[2] is None else abs(region[2])
@@ -168,8 +174,9 @@ def _scaled(image: Image.Image, viewport: tuple[int, int], region: tuple[float |
     if min(width, height) < 1 or left + width > image.width or top + height > image.height:
         whole = f"{image.width} x {image.height} pixels"
         raise InvalidRendering(f"The region is smaller than one pixel, or outside the picture of {whole}.")
-    scale = min(viewport[0] / width, viewport[1] / height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    across, down = true_size(width, height, aspect_ratio)
+    scale = 1.0 if viewport is None else min(viewport[0] / across, viewport[1] / down)
+    size = max(1, round(across * scale)), max(1, round(down * scale))
     box = (left, top, left + width, top + height)
     found = image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
     found = ImageOps.mirror(found) if (region[2] or 0) < 0 else found

@@ -142,5 +142,5 @@ def _thumbnail(
         if parameters.viewport is not None and max(parameters.viewport) > THUMBNAIL_SIDE:
             return decoder.render_frame(each.path)
         with Image.open(io.BytesIO(small)) as kept:
-            return np.asarray(kept)
+            return RenderedFrame(np.asarray(kept))
     return None

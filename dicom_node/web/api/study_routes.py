@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
+import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Path, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -112,6 +113,21 @@ def pixels(context: Context, user: Reader, study_id: StudyNumber, image_id: Imag
         return JSONResponse(asdict(Refused(f"{error}.")), 422)
     rows, columns = film.values.shape
     return _raster(film.values.tobytes(), rows, columns)
+
+
+@router.get(
+    "/studies/{study_id}/images/{image_id}/overlay",
+    response_class=Response,
+    responses={200: {"description": "overlay planes", **_BYTES}, **error_responses(404, 422)},
+)
+def overlay(context: Context, _user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
+    """Return the overlay planes of one film: 1 bit a pixel, the first in the lowest bit, rows not padded."""
+    image = image_or_404(context, study_id, image_id)
+    try:
+        plane = context.film_decoder.overlay(context.data_dir.spool.path(image.file))
+    except NotAnalysable as error:
+        return JSONResponse(asdict(Refused(f"{error}.")), 422)
+    return _raster(np.packbits(plane, bitorder="little").tobytes(), *plane.shape)
 
 
 @router.get(

@@ -22,9 +22,9 @@ from PIL import Image
 
 from dicom_node.config.sections import WorkerSettings
 from dicom_node.errors import NotAnalysable
-from dicom_node.imaging.decoder import Decoder
-from dicom_node.imaging.grayscale import DisplayWindow
-from dicom_node.imaging.pixels import FloatArray
+from dicom_node.imaging.decoder import Decoder, DisplayFilm
+from dicom_node.imaging.overlay_plane import Plane
+from dicom_node.imaging.pixel_shape import true_size
 from dicom_node.imaging.rendering import RenderedFrame
 from dicom_node.imaging.voi import VoiWindow
 
@@ -40,15 +40,25 @@ class DecodedFilm:
     Attributes
     ----------
     values
-        Grey values, shape (Rows, Columns), uint16: 0 is the least value of the film, 65535 the greatest;
-        lungs are dark.
+        Grey values, shape (Rows, Columns), uint16: 1 is the least value of the film, 65535 the greatest, 0
+        is not to be seen; lungs are dark.
     center, width
         Initial window on the same scale.
+    curve
+        Displayed greys, uint16, evenly spaced from the lower to the upper end of the window; empty for the
+        straight line.
+    aspect_ratio
+        Height of a pixel over its width.
+    overlay
+        True when the film has overlay planes in which something is drawn.
     """
 
     values: NDArray[np.uint16]
     center: float
     width: float
+    curve: NDArray[np.uint16]
+    aspect_ratio: float
+    overlay: bool
 
 
 class FilmDecoder:
@@ -87,14 +97,31 @@ class FilmDecoder:
         with contextlib.suppress(KeyError):
             self._cache.move_to_end(path)
             return self._cache[path]
-        pixels, window = self._films.decode(path)
-        values = np.round(pixels * WHITE).astype("<u2")
-        found = DecodedFilm(values, window.center * WHITE, window.width * WHITE)
+        film = self._films.decode(path)
+        window = film.window
+        found = DecodedFilm(
+            values=_words(film.pixels),
+            center=window.center * WHITE,
+            width=window.width * WHITE,
+            curve=_words(np.zeros(0) if window.curve is None else window.curve),
+            aspect_ratio=film.aspect_ratio,
+            overlay=film.overlay,
+        )
         self._cache[path] = found
         while len(self._cache) > _MAX_CACHED:
             with contextlib.suppress(KeyError):
                 self._cache.popitem(last=False)
         return found
+
+    def overlay(self, path: Path) -> Plane:
+        """Return the overlay planes of a film.
+
+        Raises
+        ------
+        NotAnalysable, StorageFailed, NodeError
+            As :meth:`dicom_node.imaging.decoder.Decoder.decode_overlay`.
+        """
+        return self._films.overlay(path)
 
     def stored_pixels(self, path: Path) -> bytes:
         """Return the stored pixel values of a film, row by row, little endian.
@@ -139,9 +166,7 @@ class FilmDecoder:
         with contextlib.suppress(OSError):
             return kept.read_bytes()
         try:
-            picture = Image.fromarray(self._small.render_frame(path, 1, None))
-            picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
-            content = _png(picture)
+            content = _png(_small(self._small.render_frame(path, 1, None)))
         except NotAnalysable:
             content = b""
         with contextlib.suppress(OSError):  # a thumbnail that cannot be stored is made again
@@ -151,6 +176,18 @@ class FilmDecoder:
                 file.write(content)
             Path(temporary).replace(kept)
         return content
+
+
+def _words(greys: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
+    return np.round(greys * WHITE).astype("<u2")
+
+
+def _small(frame: RenderedFrame) -> Image.Image:
+    picture = Image.fromarray(frame.pixels)
+    width, height = true_size(picture.width, picture.height, frame.aspect_ratio)
+    scale = min(1, THUMBNAIL_SIDE / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def _png(picture: Image.Image) -> bytes:
@@ -177,8 +214,11 @@ class _DecoderThread:
         # The result is ignored: if the process does not start, the next request for a film gets the error.
         self._thread.submit(self._decoder.warm)
 
-    def decode(self, path: Path) -> tuple[FloatArray, DisplayWindow]:
+    def decode(self, path: Path) -> DisplayFilm:
         return self._thread.submit(self._decoder.decode_full_range, path).result()
+
+    def overlay(self, path: Path) -> Plane:
+        return self._thread.submit(self._decoder.decode_overlay, path).result()
 
     def render_frame(self, path: Path, number: int, windowing: VoiWindow | None) -> RenderedFrame:
         return self._thread.submit(self._decoder.render_frame, path, number, windowing).result()

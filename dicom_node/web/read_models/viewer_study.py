@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dicom_node.errors import NodeError, NotAnalysable
+from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
 from dicom_node.store.files import Spool
 from dicom_node.web.media.films import FilmDecoder
 from dicom_node.web.read_models.study import Image, StudyView
@@ -36,9 +36,16 @@ class ViewerImage:
         ``frontal`` or ``lateral`` if the gate has checked the image, else the View Position; may be empty.
     pixels
         Address of its grey values: 16 bits, little endian, row by row, full depth, as MONOCHROME2 by its
-        header.
+        header; 0 is outside of the shutter or padding, and always black.
+    aspect_ratio
+        Height of a pixel over its width; the film is shown in its true shape.
     window
         Initial window; None for the full range 0 to 65535.
+    curve
+        Displayed greys from 0 to 65535, evenly spaced from the lower to the upper end of the window: a VOI
+        LUT or a SIGMOID (PS3.3 C.11.2). None for the straight line.
+    overlay
+        Address of its overlay planes: 1 bit a pixel, the first in the lowest bit, row by row; None without.
     inverted
         True when the gate has found the image inverted (bright lungs by its header), so that the viewer
         inverts it.
@@ -50,8 +57,11 @@ class ViewerImage:
     view: str
     columns: int
     rows: int
+    aspect_ratio: float
     pixels: str
     window: Window | None
+    curve: Sequence[int] | None
+    overlay: str | None
     inverted: bool
     prior: bool
 
@@ -80,11 +90,30 @@ class ViewerMap:
 
 
 @dataclass(frozen=True, slots=True)
+class LostImage:
+    """One film whose file is lost.
+
+    Attributes
+    ----------
+    view, prior
+        As for :class:`ViewerImage`.
+    error
+        What is wrong with the file.
+    """
+
+    id: int
+    view: str
+    prior: bool
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class ViewerStudy:
     """All films and heat maps of a study for the viewer."""
 
     images: Sequence[ViewerImage]
     maps: Sequence[ViewerMap]
+    lost: Sequence[LostImage] = ()
 
 
 def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> ViewerStudy:
@@ -92,42 +121,49 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
 
     Raises
     ------
-    StorageFailed
-        When a file is missing.
+    NodeError
+        When no film can be decoded at all.
     """
     reading = view.reading
     records = {} if reading is None else {each.sop_instance_uid: each for each in reading.record.images}
-    images = []
+    images, lost = [], []
     for image, prior in [*((each, False) for each in view.images), *((each, True) for each in view.prior)]:
+        record = records.get(image.sop_instance_uid)
+        name = "" if record is None else record.view
         try:
             film = films.decode(spool.path(image.file))
         except NotAnalysable as error:
             _LOG.info("image %d is not shown: %s", image.id, error)
             continue
+        except StorageFailed as error:
+            _LOG.error("image %d is lost: %s", image.id, error)
+            lost.append(LostImage(image.id, name, prior, str(error)))
+            continue
         except NodeError:
             if not prior:
                 raise
             continue
-        record = records.get(image.sop_instance_uid)
         rows, columns = film.values.shape
         images.append(
             ViewerImage(
                 id=image.id,
-                view="" if record is None else record.view,
+                view=name,
                 columns=columns,
                 rows=rows,
-                pixels=pixels_url(image),
+                aspect_ratio=film.aspect_ratio,
+                pixels=_address(image, "pixels"),
                 window=Window(film.center, film.width),
+                curve=film.curve.tolist() or None,
+                overlay=_address(image, "overlay") if film.overlay else None,
                 inverted=record is not None and (record.inverted or record.reason == _INVERTED),
                 prior=prior,
             )
         )
-    return ViewerStudy(images, list(_maps(view)))
+    return ViewerStudy(images, list(_maps(view)), lost)
 
 
-def pixels_url(image: Image) -> str:
-    """Return the address of an image's grey values."""
-    return f"/api/v1/studies/{image.study_id}/images/{image.id}/pixels"
+def _address(image: Image, what: str) -> str:
+    return f"/api/v1/studies/{image.study_id}/images/{image.id}/{what}"
 
 
 def _maps(view: StudyView) -> Iterator[ViewerMap]:

@@ -18,16 +18,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from dicom_node import web
+from dicom_node.imaging.pixels import read_film
 from dicom_node.results.image.overlay import colours
 from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, HeatMapRecord, ImageRecord
 from dicom_node.store.states import StudyState
 from dicom_node.web.app import create_app
 from dicom_node.web.auth.security_middleware import SECURITY_HEADERS
-from tests.support.factories import chest, film, uid
+from tests.support.factories import chest, film, put, uid
 from tests.support.offline_node import OfflineNode
 from tests.support.web_server import served
 
@@ -48,17 +50,31 @@ STATIC = Path(web.__file__).parent / "static"
 API = "/api/v1/studies/1/viewer"
 HOSTILE = "<img src=x onerror=alert(1)>"
 
+
+def voi_lut(entries: np.ndarray) -> Dataset:
+    """An item of a VOI LUT Sequence for values from 0."""
+    return put(
+        Dataset(), {"LUTDescriptor": [len(entries), 0, 12], "LUTData": entries.astype("<u2").tobytes()}
+    )
+
+
 Greys = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass
 class Study:
-    """A study as the node would tell it: films by id in [0, 1], heat maps by finding, method and film."""
+    """A study as the node would tell it: films by id in [0, 1], heat maps by finding, method and film.
+
+    What of a film is not to be seen is NaN.
+    """
 
     films: dict[str, np.ndarray]
     views: dict[str, str] = field(default_factory=dict)
     priors: frozenset[str] = frozenset()
     windows: dict[str, tuple[float, float]] = field(default_factory=dict)
+    curves: dict[str, np.ndarray] = field(default_factory=dict)
+    ratios: dict[str, float] = field(default_factory=dict)
+    overlays: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
     inverted: frozenset[str] = frozenset()
     broken: frozenset[str] = frozenset()
@@ -71,7 +87,10 @@ class Study:
                 "view": self.views.get(name, "frontal"),
                 "rows": film.shape[0],
                 "columns": film.shape[1],
+                "aspect_ratio": self.ratios.get(name, 1),
                 "pixels": f"/pixels/{name}",
+                "curve": np.round(self.curves[name] * 65535).tolist() if name in self.curves else None,
+                "overlay": f"/overlays/{name}" if name in self.overlays else None,
                 "window": {"center": self.windows[name][0], "width": self.windows[name][1]}
                 if name in self.windows
                 else None,
@@ -90,11 +109,13 @@ class Study:
             }
             for number, (key, method, film) in enumerate(self.maps)
         ]
-        return {"images": images, "maps": maps}
+        return {"images": images, "maps": maps, "lost": []}
 
     def app(self) -> FastAPI:
         """A page with nothing but the viewer, under the headers of the reading room."""
-        greys = {name: np.round(film * 65535).astype("<u2") for name, film in self.films.items()}
+        greys = {
+            name: np.nan_to_num(1 + np.round(film * 65534)).astype("<u2") for name, film in self.films.items()
+        }
         app = FastAPI(openapi_url=None)
 
         @app.middleware("http")
@@ -125,6 +146,11 @@ class Study:
                 return Response(status_code=404)
             return raster(greys[name])
 
+        @app.get("/overlays/{name}")
+        def overlay(name: str) -> Response:
+            plane = self.overlays[name]
+            return raster(np.packbits(plane, bitorder="little"), plane.shape)
+
         @app.get("/maps/{number}")
         def heat(number: int) -> Response:
             return raster(list(self.maps.values())[number])
@@ -133,9 +159,10 @@ class Study:
         return app
 
 
-def raster(values: np.ndarray) -> Response:
-    shape = {"X-Rows": str(values.shape[0]), "X-Columns": str(values.shape[1])}
-    return Response(values.tobytes(), media_type="application/octet-stream", headers=shape)
+def raster(values: np.ndarray, shape: tuple[int, ...] = ()) -> Response:
+    rows, columns = shape or values.shape
+    size = {"X-Rows": str(rows), "X-Columns": str(columns)}
+    return Response(values.tobytes(), media_type="application/octet-stream", headers=size)
 
 
 def spot(rows: int, columns: int, y: float, x: float) -> np.ndarray:
@@ -178,6 +205,12 @@ def start() -> Iterator[Callable[..., Browser]]:
         yield launch
         for browser in browsers.values():
             browser.close()
+
+
+def pictured(one: Locator) -> np.ndarray:
+    """What is seen of an element, with all that lies over it: shape (rows, columns, 3)."""
+    with Image.open(io.BytesIO(one.screenshot())) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
 
 
 def shade(greys: Greys, y: float, x: float) -> float:
@@ -333,9 +366,7 @@ def test_heat_map_method_and_opacity_change_what_is_seen(viewer: Viewer) -> None
     page, film = viewer.page, viewer.page.locator(".film")
 
     def seen() -> np.ndarray:
-        with Image.open(io.BytesIO(film.screenshot())) as picture:
-            # Without the frame of the focus.
-            return np.asarray(picture.convert("RGB")).astype(int)[4:-4, 4:-4]
+        return pictured(film)[4:-4, 4:-4]  # without the frame of the focus
 
     def hottest(picture: np.ndarray) -> tuple[int, int]:
         changed = np.abs(picture - plain).sum(axis=2)
@@ -455,6 +486,250 @@ def test_a_film_with_a_wrong_header_is_shown_the_other_way_round(start: Callable
         assert np.array_equal(one.greys(), turned)
 
 
+KINDS = ["webgl", "software", "none"]
+RAMP = np.tile(np.linspace(0, 1, 1000), (500, 1))
+"""Every grey in its column; twice as wide as high, as is the pane, nearly."""
+
+
+def across(greys: Greys, film: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Greys along the middle row of a canvas, and the film's values there."""
+    rows, columns = greys.shape
+    scale = min(columns / film.shape[1], rows / film.shape[0])
+    places = np.arange(columns)
+    of_film = (places + 0.5 - columns / 2) / scale + film.shape[1] / 2 - 0.5
+    inside = (of_film > 4) & (of_film < film.shape[1] - 5)
+    middle = film[film.shape[0] // 2]
+    return greys[rows // 2][inside].astype(float), np.interp(of_film[inside], np.arange(len(middle)), middle)
+
+
+SIGMOID = 1 / (1 + np.exp(-8 * (np.linspace(0, 1, 4096) - 0.5)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_film_is_shown_along_its_curve_which_is_stretched_with_the_window(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    study = Study(films={"a": RAMP}, windows={"a": (32768, 40000)}, curves={"a": SIGMOID})
+
+    def expected(values: np.ndarray, center: float, width: float) -> np.ndarray:
+        share = np.clip((values * 65535 - center) / width + 0.5, 0, 1)
+        return 255 * np.interp(share, np.linspace(0, 1, 4096), SIGMOID)
+
+    with opened(start, study, kind) as one:
+        shown, values = across(one.ready().greys(), RAMP)
+        assert np.abs(shown - expected(values, 32768, 40000)).max() < 3
+        expect(one.page.locator(".film-reading")).to_contain_text("curve")
+        one.page.keyboard.press("i")
+        assert np.abs(across(one.greys(), RAMP)[0] - (255 - expected(values, 32768, 40000))).max() < 3
+        one.page.keyboard.press("r")
+        for label, value in (("Centre", "20000"), ("Width", "12000")):
+            one.page.get_by_label(label).fill(value)
+            one.page.get_by_label(label).press("Enter")
+        assert np.abs(across(one.greys(), RAMP)[0] - expected(values, 20000, 12000)).max() < 4
+        one.page.locator(".film").focus()
+        one.page.keyboard.press("r")
+        assert np.abs(across(one.greys(), RAMP)[0] - shown).max() < 1
+        assert one.troubles == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_films_with_and_without_a_curve_keep_to_themselves(start: Callable[..., Browser], kind: str) -> None:
+    study = Study(films={"a": RAMP, "b": RAMP}, views={"b": "lateral"}, curves={"a": SIGMOID})
+    with opened(start, study, kind) as one:
+        one.ready()
+        one.page.get_by_role("button", name="Side by side").click()
+        one.ready(2)
+        one.page.locator(".film").nth(0).focus()
+        one.page.keyboard.press("r")  # the whole film, in a pane of another shape
+        (curved, values), (straight, _) = (across(one.greys(pane), RAMP) for pane in (0, 1))
+        assert np.abs(straight - 255 * values).max() < 3
+        assert np.abs(curved - 255 * np.interp(values, np.linspace(0, 1, 4096), SIGMOID)).max() < 3
+        # The same film in both panes, each in a window of its own.
+        one.page.get_by_role("combobox", name="Film").nth(1).select_option("Frontal")
+        one.ready(2)
+        one.page.locator(".film").nth(1).focus()
+        for _ in range(6):
+            one.page.keyboard.press("ArrowLeft")
+        assert np.abs(across(one.greys(0), RAMP)[0] - curved).max() < 1
+        assert np.abs(across(one.greys(1), RAMP)[0] - curved).max() > 20
+        one.page.locator(".film").nth(0).focus()
+        one.page.keyboard.press("i")
+        assert np.abs(across(one.greys(0), RAMP)[0] - (255 - curved)).max() < 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_brighter_brightens_an_inverted_film_too(start: Callable[..., Browser], kind: str) -> None:
+    study = Study(films={"a": chest(600, 500)}, inverted=frozenset("a"))
+    with opened(start, study, kind) as one:
+        first = one.ready().greys().mean()
+        one.page.keyboard.press("ArrowUp")
+        assert one.greys().mean() > first + 2
+        one.page.keyboard.press("r")
+        one.page.keyboard.press("ArrowDown")
+        assert one.greys().mean() < first - 2
+        one.page.keyboard.press("r")
+        box = one.page.locator(".film-view").bounding_box()
+        assert box
+        one.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        one.page.mouse.down()
+        one.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 + 80, steps=4)
+        one.page.mouse.up()
+        assert one.greys().mean() < first - 2  # further down is darker
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_to_be_seen_stays_black(start: Callable[..., Browser], kind: str) -> None:
+    film = np.full((600, 500), 0.5)
+    film[:, :100] = np.nan
+    # Under this window even the least value of the film is grey.
+    study = Study(films={"a": film}, windows={"a": (32768, 200_000)})
+    with opened(start, study, kind) as one:
+        one.ready()
+        view = one.page.locator(".film")
+        for key in ("", "i"):
+            if key:
+                one.page.keyboard.press(key)
+                one.greys()
+            seen = pictured(view)
+            rows, columns = seen.shape[:2]
+            left = (columns - rows * 500 / 600) / 2
+            middle = seen[rows // 2, :, 0]
+            assert middle[int(left + 0.1 * rows)] == 0
+            assert middle[int(left + 0.5 * rows)] == pytest.approx(128, abs=3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_overlay_lies_over_the_film_until_it_is_switched_off(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    drawn = np.zeros((1800, 1500), bool)
+    drawn[600] = drawn[:, 300] = True  # lines of one pixel, of which the screen shows every third or so
+    study = Study(films={"a": np.full((1800, 1500), 0.3)}, overlays={"a": drawn})
+    with opened(start, study, kind) as one:
+        one.ready()
+        page, film = one.page, one.page.locator(".film")
+        button = page.get_by_role("button", name="Overlay")
+        expect(page.locator(".film-overlay")).to_be_visible()
+        expect(button).to_have_attribute("aria-pressed", "true")
+
+        def lines() -> tuple[float, float]:
+            """Place of the horizontal and of the vertical line, as shares of the film."""
+            seen = pictured(film)
+            box, outer = page.locator(".film-overlay").bounding_box(), film.bounding_box()
+            assert box
+            assert outer
+            coloured = seen[..., 1] - seen[..., 0] > 20
+            y, x = (np.flatnonzero(coloured.mean(axis) > 0.25) for axis in (1, 0))
+            assert 1 <= len(y) <= 4
+            assert 1 <= len(x) <= 4
+            top, left = box["y"] - outer["y"], box["x"] - outer["x"]
+            return (y.mean() + 0.5 - top) / box["height"], (x.mean() + 0.5 - left) / box["width"]
+
+        assert lines() == pytest.approx((600.5 / 1800, 300.5 / 1500), abs=0.004)
+        page.keyboard.press("Shift+ArrowRight")
+        one.greys()
+        assert lines() == pytest.approx((600.5 / 1800, 300.5 / 1500), abs=0.004)
+        page.keyboard.press("o")
+        expect(page.locator(".film-overlay")).to_be_hidden()
+        expect(button).to_have_attribute("aria-pressed", "false")
+        assert np.ptp(pictured(film)[4:-4, 4:-4], axis=2).mean() < 1  # colours are those of the words alone
+        button.click()
+        expect(page.locator(".film-overlay")).to_be_visible()
+        assert one.troubles == []
+
+
+def test_a_film_without_overlay_has_none_to_switch(start: Callable[..., Browser]) -> None:
+    with opened(start, example()) as one:
+        one.ready()
+        expect(one.page.get_by_role("button", name="Overlay")).to_be_disabled()
+        one.page.keyboard.press("o")
+        expect(one.page.locator(".film-overlay")).to_be_hidden()
+
+
+def disc(rows: int, columns: int) -> np.ndarray:
+    """A disc in the middle of a square film, whatever the shape of its pixels."""
+    y, x = np.mgrid[0:rows, 0:columns]
+    inside = ((y + 0.5) / rows - 0.5) ** 2 + ((x + 0.5) / columns - 0.5) ** 2 < 0.3**2
+    return np.where(inside, 0.9, 0.1)
+
+
+def extent(greys: Greys) -> tuple[int, int, float, float]:
+    """Height and width of what is bright, and its middle as shares of the canvas."""
+    y, x = np.nonzero(greys > 128)
+    rows, columns = greys.shape
+    return int(np.ptp(y)) + 1, int(np.ptp(x)) + 1, y.mean() / rows, x.mean() / columns
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("rows", "columns"), [(300, 600), (600, 300)])
+def test_a_disc_stays_a_disc_where_pixels_are_not_square(
+    start: Callable[..., Browser], kind: str, rows: int, columns: int
+) -> None:
+    cross = np.zeros((rows, columns), bool)
+    cross[rows // 3] = cross[:, columns // 4] = True
+    study = Study(
+        films={"a": disc(rows, columns), "b": disc(500, 500)},
+        priors=frozenset("b"),
+        ratios={"a": columns / rows},
+        overlays={"a": cross},
+        maps={("effusion", "Grad-CAM", "a"): spot(rows // 5, columns // 5, 0.7, 0.25)},
+    )
+    with opened(start, study, kind) as one:
+        page, film = one.ready().page, one.page.locator(".film")
+        height, width, y, x = extent(one.greys())
+        assert height == pytest.approx(width, rel=0.02)
+        assert height == pytest.approx(0.6 * one.greys().shape[0], rel=0.03)
+        assert (y, x) == pytest.approx((0.5, 0.5), abs=0.01)
+        page.keyboard.press("+")
+        larger = extent(one.greys())
+        assert larger[:2] == pytest.approx((1.25 * height, 1.25 * width), rel=0.02)
+        assert larger[2:] == pytest.approx((0.5, 0.5), abs=0.01)
+        page.keyboard.press("r")
+        # By the mouse: a little zoom is a little one, about the same middle.
+        page.get_by_role("button", name="Zoom").click()
+        box = film.bounding_box()
+        assert box
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 + 10, steps=5)
+        page.mouse.up()
+        zoomed = extent(one.greys())
+        assert zoomed[0] == pytest.approx(zoomed[1], rel=0.02)
+        assert 0.8 * height < zoomed[0] < 1.25 * height
+        assert zoomed[0] != height
+        page.keyboard.press("a")
+        expect(page.locator(".film-reading")).to_contain_text("100 %")
+        assert extent(one.greys())[:2] == pytest.approx((360, 360), abs=4)
+        film.focus()
+        page.keyboard.press("r")
+        # Heat map and overlay lie on the film as it is shown: a square.
+        for key, name in (("h", "heat"), ("", "overlay")):
+            if key:
+                page.keyboard.press(key)
+            expect(page.locator(f".film-{name}")).to_be_visible()
+            one.greys()
+            over = page.locator(f".film-{name}").bounding_box()
+            assert over
+            assert over["width"] == pytest.approx(over["height"], rel=0.02)
+            assert over["height"] == pytest.approx(box["height"], rel=0.02)
+        # The prior beside it is as large.
+        page.get_by_role("button", name="With prior").click()
+        one.ready(2)
+        left, right = (extent(one.greys(pane)) for pane in (0, 1))
+        assert left[:2] == pytest.approx(right[:2], rel=0.02)
+        assert one.troubles == []
+
+
+def test_the_button_of_a_finding_hides_its_map_again(start: Callable[..., Browser]) -> None:
+    with opened(start, example()) as one:
+        one.ready()
+        button = one.page.locator("#row")
+        for visible in (True, False, True):
+            button.click()
+            expect(one.page.locator(".film-heat")).to_be_visible(visible=visible)
+            expect(button).to_have_attribute("aria-pressed", str(visible).lower())
+
+
 def test_keys_are_the_viewers_own_only_while_it_has_the_focus(start: Callable[..., Browser]) -> None:
     with opened(start, example()) as one:
         first = one.ready().greys()
@@ -561,6 +836,53 @@ def test_films_and_heat_maps_that_come_while_the_page_is_open_are_there(
         expect(one.page.locator(".film-heat")).to_be_visible()
         assert one.troubles == []
         assert one.elsewhere == []
+        context.close()
+    node.close()
+
+
+def test_a_film_whose_file_is_lost_is_named_and_hides_no_other(
+    start: Callable[..., Browser], tmp_path: Path
+) -> None:
+    node = OfflineNode(tmp_path / "data")
+    node.receive(1)
+    for name in list(node.data_dir.spool.names()):
+        node.data_dir.spool.path(name).unlink()
+    node.receive(1, ds=second_film())
+    browser = start(NO_GL)
+    with served(create_app(node.settings)) as address:
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        one = Viewer(context.new_page(), f"{address}/studies/1").ready()
+        expect(one.page.locator(".viewer-lost")).to_contain_text("Film 1 cannot be shown: the file ")
+        expect(one.page.locator(".viewer-lost")).to_contain_text("No such file")
+        assert one.greys().max() > 100
+        context.close()
+    node.close()
+
+
+CURVED: dict[str, dict[str, Any]] = {
+    "sigmoid": {"window": (2048, 900), "voi_function": "SIGMOID"},
+    "inverted sigmoid": {"window": (2048, 900), "voi_function": "SIGMOID", "photometric": "MONOCHROME1"},
+    "table": {"VOILUTSequence": Sequence([voi_lut(np.round(4095 * (np.arange(4096) / 4095) ** 2.5))])},
+}
+
+
+@pytest.mark.parametrize("kind", ["webgl", "none"])
+@pytest.mark.parametrize("name", CURVED)
+def test_the_study_page_shows_a_film_at_first_as_a_model_sees_it(
+    start: Callable[..., Browser], tmp_path: Path, name: str, kind: str
+) -> None:
+    node = OfflineNode(tmp_path / "data")
+    ds = film(rows=500, columns=1000, pixels=RAMP, **CURVED[name])
+    seen = read_film(ds, max_pixels=10**7).pixels
+    node.receive(1, ds=ds)
+    browser = start(NO_GL if kind == "none" else SOFTWARE_GL)
+    with served(create_app(node.settings)) as address:
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        page = context.new_page()
+        if kind == "webgl":
+            page.add_init_script(RENAMED_GL)
+        shown, values = across(Viewer(page, f"{address}/studies/1").ready().greys(), seen)
+        assert np.abs(shown - 255 * values).max() < 4
         context.close()
     node.close()
 

@@ -21,7 +21,7 @@ from dicom_node.imaging.decoder import Decoder
 from dicom_node.imaging.pixels import read_film
 from dicom_node.imaging.rendering import render_frame
 from dicom_node.imaging.voi import VoiWindow
-from tests.support.factories import film, put, write
+from tests.support.factories import film, put, with_overlay, write
 
 MAX_PIXELS = 64_000_000
 
@@ -79,13 +79,33 @@ def test_a_picture_comes_in_colour_and_by_its_window(shared: Decoder, path: Path
     colours = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     ds = film(pixels=np.zeros((40, 50), np.int64), bits=8, photometric="RGB", SamplesPerPixel=3,
               PlanarConfiguration=0, PixelData=colours.tobytes())  # fmt: skip
-    assert np.array_equal(shared.render_frame(write(ds, tmp_path / "rgb.dcm"), 1, None), colours)
+    assert np.array_equal(shared.render_frame(write(ds, tmp_path / "rgb.dcm"), 1, None).pixels, colours)
     asked = VoiWindow(2000, 700, "SIGMOID")
-    expected = render_frame(path, max_pixels=MAX_PIXELS, windowing=asked)
-    assert np.array_equal(shared.render_frame(path, 1, asked), expected)
-    assert not np.array_equal(shared.render_frame(path, 1, None), expected)
+    expected = render_frame(path, max_pixels=MAX_PIXELS, windowing=asked).pixels
+    assert np.array_equal(shared.render_frame(path, 1, asked).pixels, expected)
+    assert not np.array_equal(shared.render_frame(path, 1, None).pixels, expected)
     with pytest.raises(NotAnalysable, match="no frame 2"):
         shared.render_frame(path, 2, None)
+
+
+def test_a_film_comes_with_the_curve_the_shape_and_the_overlay_that_it_is_shown_with(
+    shared: Decoder, path: Path, tmp_path: Path
+) -> None:
+    plain = shared.decode_full_range(path)
+    assert (plain.window.curve, plain.aspect_ratio, plain.overlay) == (None, 1, False)
+    ds = film(rows=96, columns=80, window=(2048, 800), voi_function="SIGMOID", PixelAspectRatio=["2", "1"])
+    drawn = np.arange(96 * 80).reshape(96, 80) % 7 == 0
+    shown = shared.decode_full_range(write(with_overlay(ds, drawn), tmp_path / "curved.dcm"))
+    expected = read_film(ds, max_pixels=MAX_PIXELS, full_range=True)
+    assert np.array_equal(shown.pixels, expected.pixels)
+    assert expected.window is not None
+    assert (shown.window.center, shown.window.width) == (expected.window.center, expected.window.width)
+    assert shown.window.curve == pytest.approx(expected.window.curve, abs=1e-5)
+    assert (shown.aspect_ratio, shown.overlay) == (2, True)
+    assert np.array_equal(shared.decode_overlay(tmp_path / "curved.dcm"), drawn)
+    assert shared.render_frame(tmp_path / "curved.dcm", 1, None).aspect_ratio == 2
+    write(with_overlay(ds, np.zeros((96, 80), bool)), tmp_path / "empty.dcm")
+    assert not shared.decode_full_range(tmp_path / "empty.dcm").overlay
 
 
 def test_an_earlier_film_is_not_touched_by_a_later_one(shared: Decoder, path: Path, tmp_path: Path) -> None:

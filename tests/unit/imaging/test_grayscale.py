@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -342,3 +343,81 @@ def test_sign_bits_that_were_not_extended_are() -> None:
     shown = cells(12, 11, signed & 0xFFF, signed=True)
     assert (np.diff(shown) >= 0).all()
     assert np.array_equal(shown, cells(12, 11, signed & 0xFFFF, signed=True))
+
+
+def voi_lut(entries: np.ndarray, bits: int = 12) -> Sequence:
+    return sequence(lut_item([len(entries), 0, bits], entries.astype(int).tolist()))
+
+
+GAMMA = np.round(4095 * (np.arange(4096) / 4095) ** 0.4)
+CURVED: dict[str, dict[str, object]] = {
+    "sigmoid": {"window": (1500, 900), "voi_function": "SIGMOID"},
+    "wide sigmoid": {"window": (1500, 6000), "voi_function": "SIGMOID"},
+    "table": {"VOILUTSequence": voi_lut(GAMMA)},
+    "table that falls": {"VOILUTSequence": voi_lut(GAMMA[::-1])},
+    "table dim by intent": {"VOILUTSequence": voi_lut(GAMMA / 2)},
+    "table that turns round": {"VOILUTSequence": voi_lut(2000 + 1500 * np.sin(np.arange(4096) / 500))},
+}
+STRAIGHT: dict[str, dict[str, object]] = {
+    "window": {"window": (1500, 900)},
+    "wide window": {"window": (1000, 20000)},
+    "exact window": {"window": (1500.5, 900), "voi_function": "LINEAR_EXACT"},
+    "window beside the values": {"window": (-3000, 9000)},
+    "nothing": {},
+    "straight table": {"VOILUTSequence": voi_lut(np.arange(4096))},
+}
+
+
+def through_the_window(ds: Dataset) -> tuple[np.ndarray, bool]:
+    """Greys that a viewer shows at first, and whether along a curve."""
+    full = read_film(ds, max_pixels=10**7, full_range=True)
+    assert full.window is not None
+    low = full.window.center - full.window.width / 2
+    share = np.clip((full.pixels - low) / full.window.width, 0, 1)
+    if full.window.curve is None:
+        return share, False
+    return np.interp(share, np.linspace(0, 1, len(full.window.curve)), full.window.curve), True
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("name", [*CURVED, *STRAIGHT])
+def test_a_viewer_shows_at_first_what_a_model_sees(name: str, photometric: str) -> None:
+    elements = {**CURVED, **STRAIGHT}[name]
+    ds = film(pixels=RAMP, photometric=photometric, **elements)
+    shown, curved = through_the_window(ds)
+    assert np.abs(shown - read_film(ds, max_pixels=10**7).pixels).max() < 1 / 255
+    assert curved == (name in CURVED)
+
+
+def test_a_sigmoid_is_shown_as_the_standard_writes_it() -> None:
+    shown, _ = through_the_window(film(pixels=RAMP, window=(1500, 900), voi_function="SIGMOID"))
+    assert np.abs(shown[0] - 1 / (1 + np.exp(-4 * (RAMP[0] - 1500) / 900))).max() < 1 / 510
+
+
+def test_a_voi_lut_is_shown_entry_by_entry() -> None:
+    shown, _ = through_the_window(film(pixels=RAMP, VOILUTSequence=voi_lut(GAMMA)))
+    assert np.abs(shown[0] - GAMMA / 4095).max() < 1 / 510
+
+
+def test_the_brighter_a_value_is_shown_the_greater_it_is() -> None:
+    for photometric, name in itertools.product(["MONOCHROME1", "MONOCHROME2"], CURVED):
+        ds = film(pixels=RAMP, photometric=photometric, **CURVED[name])
+        window = read_film(ds, max_pixels=10**7, full_range=True).window
+        assert window is not None
+        assert window.curve is not None
+        assert window.curve[-1] >= window.curve[0]
+
+
+def test_every_value_of_a_curved_film_is_kept_apart() -> None:
+    ds = film(pixels=RAMP, VOILUTSequence=voi_lut(np.clip(np.arange(4096) * 4 - 8000, 0, 4095)))
+    full = read_film(ds, max_pixels=10**7, full_range=True).pixels
+    assert len(np.unique(full)) == 4096
+
+
+def test_padding_and_shutter_alone_are_nought() -> None:
+    ds = film(pixels=RAMP, PixelPaddingValue=100, window=(2048, 90000), ShutterShape="RECTANGULAR",
+              ShutterLeftVerticalEdge="51", ShutterRightVerticalEdge="4000",
+              ShutterUpperHorizontalEdge="1", ShutterLowerHorizontalEdge="64")  # fmt: skip
+    full = read_film(ds, max_pixels=10**7, full_range=True).pixels[0]
+    hidden = (np.arange(4096) < 50) | (np.arange(4096) >= 4000) | (np.arange(4096) == 100)
+    assert np.array_equal(full == 0, hidden)

@@ -16,7 +16,7 @@ from pydicom.encaps import get_frame
 from pydicom.uid import JPEGLSLossless
 
 from dicom_node.errors import NotAnalysable, StorageFailed
-from dicom_node.imaging.rendering import RenderedFrame, render_frame
+from dicom_node.imaging.rendering import render_frame
 from dicom_node.imaging.voi import VoiWindow
 from tests.support.factories import film, write
 from tests.support.reports import report_of
@@ -25,10 +25,10 @@ from tests.support.result_objects import objects_of
 MAX_PIXELS = 10**7
 
 
-def picture(source: str | Path, number: int = 1, windowing: VoiWindow | None = None) -> RenderedFrame:
+def picture(source: str | Path, number: int = 1, windowing: VoiWindow | None = None) -> np.ndarray:
     """A file, or one of pydicom's own."""
     path = source if isinstance(source, Path) else Path(str(get_testdata_file(source)))
-    return render_frame(path, max_pixels=MAX_PIXELS, number=number, windowing=windowing)
+    return render_frame(path, max_pixels=MAX_PIXELS, number=number, windowing=windowing).pixels
 
 
 def eight_bits(grey: np.ndarray) -> np.ndarray:
@@ -158,3 +158,20 @@ def test_a_missing_file_is_a_matter_of_storage(tmp_path: Path) -> None:
 def test_no_window_is_made_that_the_standard_forbids(center: float, width: float, function: str) -> None:
     with pytest.raises(ValueError, match="no"):
         VoiWindow(center, width, function)
+
+
+def test_what_is_outside_of_the_shutter_is_black_in_any_window(tmp_path: Path) -> None:
+    ds = film(rows=96, columns=80, photometric="MONOCHROME1", ShutterShape="CIRCULAR",
+              CenterOfCircularShutter=["48", "40"], RadiusOfCircularShutter="30")  # fmt: skip
+    path = write(ds, tmp_path / "film.dcm")
+    y, x = np.mgrid[1:97, 1:81]
+    outside = (y - 48) ** 2 + (x - 40) ** 2 > 30**2
+    for windowing in (None, VoiWindow(0, 100_000)):
+        found = picture(path, windowing=windowing)
+        assert not found[outside].any()
+        assert found[~outside].mean() > 50
+
+
+def test_a_frame_says_the_shape_of_its_pixels(tmp_path: Path) -> None:
+    ds = film(rows=96, columns=80, ImagerPixelSpacing=["0.1", "0.2"])
+    assert render_frame(write(ds, tmp_path / "film.dcm"), max_pixels=MAX_PIXELS).aspect_ratio == 0.5

@@ -7,19 +7,19 @@ import {
   init as initTools,
   PanTool,
   ToolGroupManager,
-  WindowLevelTool,
   ZoomTool,
 } from '@cornerstonejs/tools';
 import { choice, make, setOptions } from './elements';
 import { drawScale } from './heat';
 import { legend, listen } from './keys';
 import { Pane } from './pane';
-import { type Film, followed, type HeatMap, type Study } from './study';
+import { type Film, followed, type HeatMap, lostSentences, type Study } from './study';
+import { WindowTool } from './window_tool';
 
 const ENGINE = 'viewer';
 const FIRST_OPACITY = 0.6; // as in the saliency pictures that are sent to the PACS
 
-const DRAGS = { window: WindowLevelTool.toolName, zoom: ZoomTool.toolName, pan: PanTool.toolName };
+const DRAGS = { window: WindowTool.toolName, zoom: ZoomTool.toolName, pan: PanTool.toolName };
 type Drag = keyof typeof DRAGS;
 const { Primary, Secondary, Auxiliary, Wheel } = ToolEnums.MouseBindings;
 /** Bindings that do not depend on the function of the first button. */
@@ -36,6 +36,7 @@ export class FilmViewer {
   opacity = FIRST_OPACITY;
 
   private panes: Pane[] = [];
+  private overlays = true;
   private arrangement: Arrangement = 'one';
   private finding = '';
   private lastFinding = '';
@@ -44,6 +45,7 @@ export class FilmViewer {
   private readonly engine: RenderingEngine;
   private readonly tools;
   private readonly stage = make('div', { class: 'viewer-films' });
+  private readonly lost = make('p', { class: 'viewer-lost', role: 'status' });
   private readonly keys = legend();
   private readonly buttons = new Map<string, HTMLButtonElement>();
   private readonly center = make('input', { type: 'number', step: 'any' });
@@ -63,19 +65,21 @@ export class FilmViewer {
     initCore({ rendering: { useCPURendering, webGlContextCount: 2 }, debug: { statsOverlay: false } });
     initTools();
     this.engine = new RenderingEngine(ENGINE);
-    [WindowLevelTool, ZoomTool, PanTool].forEach(addTool);
+    [WindowTool, ZoomTool, PanTool].forEach(addTool);
     this.tools = ToolGroupManager.createToolGroup(ENGINE)!;
     Object.values(DRAGS).forEach((tool) => this.tools.addTool(tool));
 
     this.heatBar = this.makeHeatBar();
     this.offerMaps();
     this.applyHeat();
-    root.replaceChildren(this.toolbar(), this.stage, this.heatBar, this.keys);
+    this.nameLost();
+    root.replaceChildren(this.toolbar(), this.lost, this.stage, this.heatBar, this.keys);
     listen(root, this);
-    // Any element of the page with this attribute shows the heat map of its finding when clicked.
+    // Any element of the page with this attribute shows the heat map of its finding when clicked, or hides it.
     document.addEventListener('click', ({ target }) => {
       const named = (target as Element).closest<HTMLElement>('[data-heat-map]');
-      if (named) this.showFinding(named.dataset.heatMap!);
+      const finding = named?.dataset.heatMap;
+      if (finding) this.showFinding(finding === this.finding ? '' : finding);
     });
   }
 
@@ -94,19 +98,36 @@ export class FilmViewer {
     for (const pane of this.panes) pane.offer(this.study.images);
     this.offerMaps();
     this.applyHeat();
+    this.nameLost();
     this.refresh();
+  }
+
+  /** Say which films cannot be shown. */
+  private nameLost(): void {
+    this.lost.textContent = lostSentences(this.study);
+    this.lost.hidden = !this.lost.textContent;
   }
 
   // --- the active film ---------------------------------------------------------------
 
-  /** @param shift Shift of the centre, as a share of the width. */
-  shiftWindow(shift: number, factor: number): void {
+  /**
+   * @param brighter Shift of the centre that brightens the film, as a share of the width.
+   * @param factor Of the width.
+   */
+  shiftWindow(brighter: number, factor: number): void {
     const { center, width } = this.active.window;
+    const shift = this.active.inverted ? brighter : -brighter;
     this.active.window = { center: center + shift * width, width: width * factor };
   }
 
   invert(): void {
     this.active.inverted = !this.active.inverted;
+  }
+
+  toggleOverlays(): void {
+    this.overlays = !this.overlays;
+    for (const pane of this.panes) pane.showOverlay(this.overlays);
+    this.refresh();
   }
 
   actualPixels(): void {
@@ -167,6 +188,7 @@ export class FilmViewer {
       (film) => this.showFilm(pane, film),
     );
     pane.element.addEventListener('focusin', () => this.activate(pane));
+    pane.showOverlay(this.overlays);
     this.panes.push(pane);
     return pane;
   }
@@ -283,6 +305,7 @@ export class FilmViewer {
       group(
         'Film',
         this.button('invert', 'Invert', () => this.invert(), state),
+        this.button('overlay', 'Overlay', () => this.toggleOverlays(), state),
         this.button('actual', 'Actual pixels', () => this.actualPixels()),
         this.button('reset', 'Reset', () => this.active.reset()),
       ),
@@ -333,6 +356,9 @@ export class FilmViewer {
     this.center.value = String(Math.round(center));
     this.width.value = String(Math.round(width));
     this.press('invert', this.active.inverted);
+    const overlaid = this.panes.some((pane) => pane.film?.overlay);
+    this.press('overlay', overlaid && this.overlays);
+    this.buttons.get('overlay')!.disabled = !overlaid;
     for (const each of ['one', 'views', 'prior'] as const) {
       this.press(each, each === this.arrangement);
       this.buttons.get(each)!.disabled = each !== 'one' && !this.second(each);

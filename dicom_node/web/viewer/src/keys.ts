@@ -22,8 +22,8 @@ export const SHORTCUTS: Shortcut[] = [
     caps: ['↑', '↓'],
     does: 'brighter, darker',
     keys: [
-      ['ArrowUp', (viewer) => viewer.shiftWindow(-WINDOW_STEP, 1)],
-      ['ArrowDown', (viewer) => viewer.shiftWindow(WINDOW_STEP, 1)],
+      ['ArrowUp', (viewer) => viewer.shiftWindow(WINDOW_STEP, 1)],
+      ['ArrowDown', (viewer) => viewer.shiftWindow(-WINDOW_STEP, 1)],
     ],
   },
   {
@@ -55,6 +55,7 @@ export const SHORTCUTS: Shortcut[] = [
   },
   { caps: ['A'], does: 'actual pixels', keys: [['a', (viewer) => viewer.actualPixels()]] },
   { caps: ['I'], does: 'invert', keys: [['i', (viewer) => viewer.invert()]] },
+  { caps: ['O'], does: 'overlay', keys: [['o', (viewer) => viewer.toggleOverlays()]] },
   { caps: ['R'], does: 'reset', keys: [['r', (viewer) => viewer.active.reset()]] },
   {
     caps: ['W', 'Z', 'P'],

@@ -1,34 +1,65 @@
-/** Pane: one film on the screen with its window, position and heat map. */
+/** Pane: one film on the screen with its window, position, overlay and heat map. */
 
-import { cache, Enums, imageLoader, utilities, type RenderingEngine, type Types } from '@cornerstonejs/core';
+import {
+  cache,
+  Enums,
+  getShouldUseCPURendering,
+  imageLoader,
+  utilities,
+  type RenderingEngine,
+  type Types,
+} from '@cornerstonejs/core';
 import type { Types as ToolTypes } from '@cornerstonejs/tools';
+import { CurveTable, setColours } from './curve';
 import { make, setOptions } from './elements';
 import { draw } from './heat';
-import { type Film, type HeatMap, type Raster, readFilm, readMap, type Window } from './study';
+import { drawLines, drawUnseen } from './layers';
+import { inTrueShape } from './shape';
+import { type Bits, type Film, type HeatMap, type Raster, readFilm, readMap, readOverlay, type Window } from './study';
 
 const ALL_GREYS: Window = { center: 32768, width: 65536 };
+/** Narrowest window, in greys: a width of 1 has no values between its ends, which the library cannot show. */
+export const NARROWEST = 2;
 
-/** Register a film's grey values with the library: one world unit per pixel, origin at the centre of the first pixel. */
-function register(film: Film, raster: Raster<Uint16Array>): string {
-  const imageId = `film:${film.id}`;
-  if (cache.getImage(imageId)) return imageId;
-  utilities.genericMetadataProvider.add(imageId, {
-    type: Enums.MetadataModules.GENERAL_SERIES,
-    metadata: { modality: 'DX' },
-  });
-  const image = imageLoader.createAndCacheLocalImage(imageId, {
-    scalarData: raster.values,
-    dimensions: [raster.columns, raster.rows],
-    spacing: [1, 1],
-    origin: [0, 0, 0],
-    direction: [1, 0, 0, 0, 1, 0, 0, 0, 1],
-    frameOfReferenceUID: imageId,
-    targetBuffer: { type: 'Uint16Array' },
-  });
+/** A film as the library shows it. */
+interface Placed {
+  imageId: string;
+  /** Size in square pixels. */
+  rows: number;
+  columns: number;
+  /** Table of the film's curve, for the software renderer. */
+  table: CurveTable | undefined;
+}
+
+/**
+ * Register a film's grey values with the library: one world unit per pixel, origin at the centre of the first pixel.
+ *
+ * @param pane Each pane has images of its own, because a curve's table belongs to one window.
+ */
+function register(film: Film, raster: Raster<Uint16Array>, pane: string): Placed {
+  const imageId = `film:${film.id}:${pane}`;
+  let image = cache.getImage(imageId);
+  if (!image) {
+    const shown = inTrueShape(raster, film.aspect_ratio);
+    utilities.genericMetadataProvider.add(imageId, {
+      type: Enums.MetadataModules.GENERAL_SERIES,
+      metadata: { modality: 'DX' },
+    });
+    image = imageLoader.createAndCacheLocalImage(imageId, {
+      scalarData: shown.values,
+      dimensions: [shown.columns, shown.rows],
+      spacing: [1, 1],
+      origin: [0, 0, 0],
+      direction: [1, 0, 0, 0, 1, 0, 0, 0, 1],
+      frameOfReferenceUID: imageId,
+      targetBuffer: { type: 'Uint16Array' },
+    });
+    if (film.curve && getShouldUseCPURendering()) image.modalityLUT = new CurveTable(imageId, film.curve);
+  }
   const { center, width } = film.window ?? ALL_GREYS;
   image.windowCenter = center;
   image.windowWidth = width;
-  return imageId;
+  return { imageId, rows: image.rows, columns: image.columns, table: image.modalityLUT as CurveTable | undefined };
 }
 
 /** Title of a film in a list of films. */
@@ -44,15 +75,23 @@ export class Pane {
   film!: Film;
 
   private readonly view = make('div', { class: 'film-view' });
-  private readonly heat = make('canvas', { class: 'film-heat', hidden: true, 'aria-hidden': 'true' });
+  private readonly unseen = layer('film-unseen');
+  private readonly heat = layer('film-heat');
+  private readonly lines = layer('film-overlay');
   private readonly list = make('select', { 'aria-label': 'Film' });
   private readonly reading = make('span', { class: 'film-reading' });
   private readonly note = make('p', { class: 'film-note', role: 'status' });
   /** Undefined before the first film has arrived, because the library cannot resize an empty viewport. */
   private viewport: Types.IStackViewport | undefined;
   private readonly resized = new ResizeObserver(() => this.resize());
-  /** Film that the viewport shows. */
-  private placed: Film | undefined;
+  /** What the viewport shows. */
+  private placed: Placed | undefined;
+  /** Overlay of the shown film, when it has arrived, and the reduction that it is drawn in. */
+  private overlay: Raster<Bits> | undefined;
+  private reduced = 0;
+  private overlayWanted = true;
+  /** Border around the film in the layer of what is not to be seen. */
+  private border: number | undefined;
   private turn = Promise.resolve();
   private wanted: HeatMap | undefined;
 
@@ -74,7 +113,7 @@ export class Pane {
       'figure',
       { class: 'film', role: 'group', tabindex: 0, 'aria-busy': 'true' },
       this.view,
-      make('div', { class: 'film-over' }, this.heat),
+      make('div', { class: 'film-over' }, this.unseen, this.heat, this.lines),
       make('p', { class: 'film-warning' }, 'RESEARCH USE ONLY'),
       this.note,
       make('figcaption', {}, this.list, this.reading),
@@ -85,6 +124,9 @@ export class Pane {
     this.view.addEventListener('pointerdown', () => this.element.focus({ preventScroll: true }));
     this.view.addEventListener('contextmenu', (event) => event.preventDefault());
     this.view.addEventListener(Enums.Events.IMAGE_RENDERED, () => this.rendered());
+    this.view.addEventListener(Enums.Events.VOI_MODIFIED, (event) => {
+      this.placed?.table?.stretch((event as Types.EventTypes.VoiModifiedEvent).detail.range);
+    });
     this.resized.observe(this.view);
   }
 
@@ -114,6 +156,8 @@ export class Pane {
     this.element.setAttribute('aria-busy', 'true');
     this.element.classList.remove('shown');
     this.say('Loading');
+    this.unseen.hidden = true;
+    this.overlay = undefined;
     this.putHeat(undefined);
     this.turn = this.turn.then(() => this.place(film));
     return this.turn;
@@ -125,13 +169,21 @@ export class Pane {
       const raster = await readFilm(film);
       if (unwanted()) return;
       const viewport = this.viewport ?? this.enable();
-      await viewport.setStack([register(film, raster)]);
+      const placed = register(film, raster, this.id);
+      const { center, width } = film.window ?? ALL_GREYS;
+      placed.table?.stretch(utilities.windowLevel.toLowHighRange(width, center) as Types.VOIRange);
+      await viewport.setStack([placed.imageId]);
       if (unwanted()) return;
       this.viewport = viewport;
-      this.placed = film;
+      this.placed = placed;
+      if (film.curve && !placed.table)
+        setColours(viewport.getDefaultActor().actor as Types.Actor, film.curve, viewport.getProperties().voiRange!);
+      this.border = drawUnseen(this.unseen, raster);
+      this.unseen.hidden = this.border === undefined;
       this.say('');
       this.resize();
       this.reset();
+      void this.readOverlay();
     } catch (error) {
       if (unwanted()) return;
       this.say(`This film cannot be shown: ${(error as Error).message}.`);
@@ -160,7 +212,7 @@ export class Pane {
   }
 
   set window({ center, width }: Window) {
-    const voiRange = utilities.windowLevel.toLowHighRange(Math.max(width, 1), center);
+    const voiRange = utilities.windowLevel.toLowHighRange(Math.max(width, NARROWEST), center);
     this.viewport?.setProperties({ voiRange });
     this.viewport?.render();
   }
@@ -174,12 +226,12 @@ export class Pane {
     this.viewport?.render();
   }
 
-  /** Screen pixels per film pixel. */
+  /** Screen pixels per film pixel, or per its shorter side. */
   get scale(): number {
-    if (!this.viewport) return 1;
+    if (!this.viewport || !this.placed) return 1;
     const [left] = this.viewport.worldToCanvas([0, 0, 0]);
-    const [right] = this.viewport.worldToCanvas([this.film.columns, 0, 0]);
-    return ((right - left) / this.film.columns) * window.devicePixelRatio;
+    const [right] = this.viewport.worldToCanvas([this.placed.columns, 0, 0]);
+    return ((right - left) / this.placed.columns) * window.devicePixelRatio;
   }
 
   zoom(factor: number): void {
@@ -218,9 +270,29 @@ export class Pane {
       if (this.wanted !== map) return;
       draw(this.heat, raster);
       this.heat.hidden = false;
-      this.layHeat();
+      this.lay();
     } catch (error) {
       if (this.wanted === map) this.say(`The heat map cannot be shown: ${(error as Error).message}.`);
+    }
+  }
+
+  /** Show the overlay planes of the film, where it has some, or hide them. */
+  showOverlay(shown: boolean): void {
+    this.overlayWanted = shown;
+    this.lay();
+  }
+
+  private async readOverlay(): Promise<void> {
+    const { film } = this;
+    if (!film.overlay) return;
+    try {
+      const overlay = await readOverlay(film);
+      if (this.film !== film) return;
+      this.overlay = overlay;
+      this.reduced = 0;
+      this.lay();
+    } catch (error) {
+      if (this.film === film) this.say(`The overlay cannot be shown: ${(error as Error).message}.`);
     }
   }
 
@@ -236,24 +308,46 @@ export class Pane {
 
   private rendered(): void {
     if (!this.placed) return;
-    this.layHeat();
+    this.lay();
     const { center, width } = this.window;
+    const curve = this.film.curve ? ' · curve' : '';
     const percent = Math.round(100 * this.scale);
-    this.reading.textContent = `C ${Math.round(center)} W ${Math.round(width)} · ${percent} %`;
+    this.reading.textContent = `C ${Math.round(center)} W ${Math.round(width)}${curve} · ${percent} %`;
     this.element.setAttribute('aria-busy', 'false');
     if (!this.element.classList.contains('shown')) performance.mark('film shown');
     this.element.classList.add('shown');
     this.changed();
   }
 
-  /** Align the heat map with the film. */
-  private layHeat(): void {
-    if (!this.viewport) return;
-    const { columns, rows } = this.film;
-    const [left, top] = this.viewport.worldToCanvas([-0.5, -0.5, 0]);
-    const [right, bottom] = this.viewport.worldToCanvas([columns - 0.5, rows - 0.5, 0]);
-    const across = (right - left) / this.heat.width;
-    const down = (bottom - top) / this.heat.height;
-    this.heat.style.transform = `translate(${left}px, ${top}px) scale(${across}, ${down})`;
+  /** Align all that lies over the film with it. */
+  private lay(): void {
+    this.lines.hidden = !(this.overlay && this.overlayWanted);
+    if (!this.viewport || !this.placed) return;
+    const { columns, rows } = this.placed;
+    // A pixel lies about its place in one renderer, and begins at it in the other.
+    const first = getShouldUseCPURendering() ? 0 : -0.5;
+    const [left, top] = this.viewport.worldToCanvas([first, first, 0]);
+    const [right, bottom] = this.viewport.worldToCanvas([first + columns, first + rows, 0]);
+    /** A canvas that has the film from `border` on, `width` x `height` of its pixels large. */
+    const place = (canvas: HTMLCanvasElement, width: number, height: number, border = 0) => {
+      const [across, down] = [(right - left) / width, (bottom - top) / height];
+      canvas.style.transform =
+        `translate(${left - border * across}px, ${top - border * down}px) scale(${across}, ${down})`;
+    };
+    place(this.heat, this.heat.width, this.heat.height);
+    const border = this.border ?? 0;
+    place(this.unseen, this.unseen.width - 2 * border, this.unseen.height - 2 * border, border);
+    if (!this.overlay || this.lines.hidden) return;
+    // Where several pixels of the overlay fall on one of the screen, a thin line would fade away.
+    const crowded = (this.overlay.columns / (right - left)) / window.devicePixelRatio;
+    const reduced = 2 ** Math.max(0, Math.round(Math.log2(crowded)));
+    if (reduced !== this.reduced) drawLines(this.lines, this.overlay, reduced);
+    this.reduced = reduced;
+    place(this.lines, this.overlay.columns / reduced, this.overlay.rows / reduced);
   }
+}
+
+/** Canvas over the film. */
+function layer(name: string): HTMLCanvasElement {
+  return make('canvas', { class: `film-layer ${name}`, hidden: true, 'aria-hidden': 'true' });
 }

@@ -13,10 +13,16 @@ export interface Film {
   view: string;
   columns: number;
   rows: number;
-  /** Address of the grey values: 16 bits each, little-endian. */
+  /** Height of a pixel over its width. */
+  aspect_ratio: number;
+  /** Address of the grey values: 16 bits each, little-endian; 0 is not to be seen. */
   pixels: string;
   /** Initial window; all grey values when null. */
   window: Window | null;
+  /** Displayed greys from 0 to 65535, evenly spaced between the ends of the window; a straight line when null. */
+  curve: number[] | null;
+  /** Address of the overlay planes: 1 bit for each pixel, the first in the lowest bit; null without. */
+  overlay: string | null;
   /** True when its header confuses black and white, so that it is shown inverted at first. */
   inverted: boolean;
   /** True for a film of an earlier study of the same patient. */
@@ -34,9 +40,18 @@ export interface HeatMap {
   map: string;
 }
 
+/** A film that cannot be shown because its file is lost. */
+export interface LostFilm {
+  id: number;
+  view: string;
+  prior: boolean;
+  error: string;
+}
+
 export interface Study {
   images: Film[];
   maps: HeatMap[];
+  lost: LostFilm[];
 }
 
 /**
@@ -46,7 +61,13 @@ export interface Study {
  */
 export function followed(before: Study, now: Study): Study {
   const known = new Map(before.images.map((film) => [film.id, film]));
-  return { images: now.images.map((film) => Object.assign(known.get(film.id) ?? film, film)), maps: now.maps };
+  return { ...now, images: now.images.map((film) => Object.assign(known.get(film.id) ?? film, film)) };
+}
+
+/** Sentences that name the films whose files are lost; empty when none is. */
+export function lostSentences({ lost }: Study): string {
+  const name = ({ id, view, prior }: LostFilm) => `${prior ? 'Prior film' : 'Film'} ${id}${view ? ` (${view})` : ''}`;
+  return lost.map((film) => `${name(film)} cannot be shown: ${film.error}`).join(' ');
 }
 
 /** Values row by row, from the top left. */
@@ -56,7 +77,12 @@ export interface Raster<Values> {
   values: Values;
 }
 
-const rasters = new Map<string, Promise<Raster<Uint8Array | Uint16Array>>>();
+/** One bit for each value, the first in the lowest bit. */
+export type Bits = Uint8Array;
+
+type Values = Uint8Array | Uint16Array;
+
+const rasters = new Map<string, Promise<Raster<Values>>>();
 
 async function get(address: string): Promise<Response> {
   const response = await fetch(address, { credentials: 'same-origin' });
@@ -71,30 +97,35 @@ export async function readStudy(address: string): Promise<Study> {
 /** Grey values of a film; asked for once. */
 export function readFilm(film: Film): Promise<Raster<Uint16Array>> {
   // Every machine that runs a browser is little-endian, and so is a Uint16Array on it.
-  return once(film.pixels, Uint16Array) as Promise<Raster<Uint16Array>>;
+  return once(film.pixels, 16) as Promise<Raster<Uint16Array>>;
+}
+
+/** Overlay planes of a film that has some; asked for once. */
+export function readOverlay(film: Film): Promise<Raster<Bits>> {
+  return once(film.overlay!, 1) as Promise<Raster<Bits>>;
 }
 
 /** Heat of a map; asked for once. */
 export function readMap(map: HeatMap): Promise<Raster<Uint8Array>> {
-  return once(map.map, Uint8Array) as Promise<Raster<Uint8Array>>;
+  return once(map.map, 8) as Promise<Raster<Uint8Array>>;
 }
 
-function once(address: string, kind: typeof Uint8Array | typeof Uint16Array): Promise<Raster<Uint8Array | Uint16Array>> {
+function once(address: string, bits: 1 | 8 | 16): Promise<Raster<Values>> {
   let raster = rasters.get(address);
   if (!raster) {
-    raster = readRaster(address, kind);
+    raster = readRaster(address, bits);
     raster.catch(() => rasters.delete(address)); // the next look tries again
     rasters.set(address, raster);
   }
   return raster;
 }
 
-async function readRaster(address: string, kind: typeof Uint8Array | typeof Uint16Array) {
+async function readRaster(address: string, bits: 1 | 8 | 16): Promise<Raster<Values>> {
   const response = await get(address);
   const rows = Number(response.headers.get('X-Rows'));
   const columns = Number(response.headers.get('X-Columns'));
   const bytes = await response.arrayBuffer();
-  if (!(rows > 0 && columns > 0) || bytes.byteLength !== rows * columns * kind.BYTES_PER_ELEMENT)
+  if (!(rows > 0 && columns > 0) || bytes.byteLength !== Math.ceil((rows * columns * bits) / 8))
     throw new Error(`${bytes.byteLength} bytes came for ${rows} x ${columns} pixels`);
-  return { rows, columns, values: new kind(bytes) };
+  return { rows, columns, values: bits === 16 ? new Uint16Array(bytes) : new Uint8Array(bytes) };
 }

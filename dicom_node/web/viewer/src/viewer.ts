@@ -3,7 +3,7 @@
 import './viewer.css';
 import { make } from './elements';
 import type { FilmViewer } from './film_viewer';
-import { readFilm, readStudy } from './study';
+import { lostSentences, readFilm, readStudy } from './study';
 
 async function start(root: HTMLElement): Promise<FilmViewer | undefined> {
   const note = make('p', { class: 'viewer-note', role: 'status' }, 'Loading the films');
@@ -16,7 +16,7 @@ async function start(root: HTMLElement): Promise<FilmViewer | undefined> {
     if (first) readFilm(first).catch(() => undefined); // the pane shows the error
     const { FilmViewer } = await library;
     if (!first) {
-      note.textContent = 'This study has no film that can be shown.';
+      note.textContent = `This study has no film that can be shown. ${lostSentences(study)}`;
       return undefined;
     }
     const viewer = new FilmViewer(root, study);

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, HeatMapRecord, ImageRecord
 from dicom_node.store.prior_pairs import PriorPairs
 from dicom_node.store.states import StudyState
-from tests.support.factories import film, uid
+from tests.support.factories import film, uid, with_overlay
 from tests.support.offline_node import OfflineNode
 
 HEAT = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -45,11 +47,11 @@ def test_a_film_comes_in_its_full_depth_with_its_window(shown: OfflineNode, clie
     window = image.pop("window")
     assert image == {
         "id": 1, "view": "frontal", "columns": 80, "rows": 64, "inverted": True, "prior": False,
-        "pixels": "/api/v1/studies/1/images/1/pixels",
+        "pixels": "/api/v1/studies/1/images/1/pixels", "aspect_ratio": 1, "curve": None, "overlay": None,
     }  # fmt: skip
     # LINEAR: centre 2048, width 1024 is 1536 to 2559 (PS3.3 C.11.2.1.2), the other way round and of 65535.
-    assert window["center"] == pytest.approx(65535 * (1 - 2047.5 / 4095), abs=20)
-    assert window["width"] == pytest.approx(65535 * 1023 / 4095, rel=0.03)
+    assert window["center"] == pytest.approx(65535 * (1 - 2047.5 / 4095), abs=2)
+    assert window["width"] == pytest.approx(65535 * 1023 / 4095, abs=2)
     answer = client_of.get(image["pixels"])
     assert (answer.headers["X-Rows"], answer.headers["X-Columns"]) == ("64", "80")
     assert answer.headers["Content-Type"] == "application/octet-stream"
@@ -112,6 +114,47 @@ def test_a_prior_that_was_fetched_is_shown_beside_the_study(
     assert "prior of another study" in client_of.get("/studies/2").text
 
 
+def test_a_film_comes_with_its_curve_its_shape_and_its_overlay(client: TestClient, node: OfflineNode) -> None:
+    drawn = np.arange(64 * 80).reshape(64, 80) % 5 == 0
+    ds = film(
+        pixels=GREYS,
+        window=(2048, 500),
+        voi_function="SIGMOID",
+        study=1,
+        SOPInstanceUID=uid(1, 1),
+        PixelSpacing=["0.2", "0.1"],
+    )
+    node.receive(1, ds=with_overlay(ds, drawn))
+    (image,) = client.get("/api/v1/studies/1/viewer").json()["images"]
+    assert image["aspect_ratio"] == 2
+    curve, window = np.array(image["curve"]), image["window"]
+    low = window["center"] - window["width"] / 2
+    places = (low + np.linspace(0, window["width"], len(curve))) / 65535 * 4095
+    expected = 65535 / (1 + np.exp(-4 * (places - 2048) / 500))
+    assert np.abs(curve - expected).max() < 65535 / 510
+    assert image["overlay"] == "/api/v1/studies/1/images/1/overlay"
+    answer = client.get(image["overlay"])
+    assert (answer.headers["X-Rows"], answer.headers["X-Columns"]) == ("64", "80")
+    assert answer.content == np.packbits(drawn, bitorder="little").tobytes()
+    # The small picture has the shape of the film: twice as high as its rows are.
+    with Image.open(io.BytesIO(client.get("/api/v1/studies/1/images/1/thumbnail").content)) as small:
+        assert small.height / small.width == pytest.approx(128 / 80, rel=0.02)
+
+
+def test_a_film_whose_file_is_lost_is_named_beside_the_others(client: TestClient, node: OfflineNode) -> None:
+    node.receive(1)
+    for name in list(node.data_dir.spool.names()):
+        node.data_dir.spool.path(name).unlink()
+    node.receive(1, ds=film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 2)))
+    answer = client.get("/api/v1/studies/1/viewer")
+    assert answer.status_code == 200
+    told = answer.json()
+    assert [image["id"] for image in told["images"]] == [2]
+    (lost,) = told["lost"]
+    assert (lost["id"], lost["view"], lost["prior"]) == (1, "", False)
+    assert "No such file" in lost["error"]
+
+
 def test_a_small_picture_is_kept_under_the_digest_of_its_film(
     shown: OfflineNode, client_of: TestClient
 ) -> None:
@@ -128,7 +171,7 @@ def test_a_film_that_cannot_be_decoded_is_left_out_and_says_why(
     ds = film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 1))
     del ds.PixelData
     node.receive(1, ds=ds)
-    assert client.get("/api/v1/studies/1/viewer").json() == {"images": [], "maps": []}
+    assert client.get("/api/v1/studies/1/viewer").json() == {"images": [], "maps": [], "lost": []}
     answer = client.get("/api/v1/studies/1/images/1/pixels")
     assert answer.status_code == 422
     assert answer.json() == {"error": "the instance holds no pixel data."}
