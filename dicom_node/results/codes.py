@@ -99,6 +99,7 @@ REASON_NOT_ANALYSED = _private("REASON", "Reason not analysed")
 EXPLANATION = _private("EXPLANATION", "Explanation")
 MAP_WITHHELD = _private("WITHHELD", "Heat map withheld")
 IMAGE_NOT_ANALYSED = _private("EXCLUDED", "Image not analysed")
+IMAGE_REMARK = _private("REMARK", "Remark on how an image was read")
 
 QUALITATIVE_DIFFERENCE = _dcm("111049", "Qualitative Difference")
 """Concept name of the change of a finding, with values of CID 6134 (TID 4102)."""

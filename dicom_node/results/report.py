@@ -75,6 +75,9 @@ class Source:
         The same as a key into ``codes.REFUSALS``; empty when analysed.
     view
         View that the gate saw, ``frontal`` or ``lateral``; empty without a gate.
+    remarks
+        What was set aside or changed to read the image, one clause each, such as ``window 1 (center -600,
+        width 1600) does not fit the film's values and was set aside``.
     """
 
     header: Dataset
@@ -82,6 +85,7 @@ class Source:
     exclusion: str = ""
     view: str = ""
     reason: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def sop_instance_uid(self) -> str:

@@ -261,6 +261,12 @@ def _left_out(report: Report) -> Iterator[Flowable]:
         yield _paragraph("Images that were not analysed", _HEAD)
     for source in excluded:
         yield _paragraph(f"{position(source)}: {source.exclusion}", _SMALL)
+    remarked = [source for source in report.sources if source.remarks]
+    if remarked:
+        yield _paragraph("How images were read", _HEAD)
+    for source in remarked:
+        for remark in source.remarks:
+            yield _paragraph(f"{position(source)}: {remark}", _SMALL)
 
 
 def _identity(report: Report) -> Iterator[Flowable]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -14,7 +14,15 @@ from dicom_node.results.encoding.composite import position, referenceable
 from dicom_node.results.encoding.part10 import put
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.regions import hot_box
-from dicom_node.results.report import Algorithm, Finding, Presence, PriorAnswer, PriorComparison, Report
+from dicom_node.results.report import (
+    Algorithm,
+    Finding,
+    Presence,
+    PriorAnswer,
+    PriorComparison,
+    Report,
+    Source,
+)
 from dicom_node.results.sr import content_items, document
 from dicom_node.results.sr.content_items import (
     CONTAINS,
@@ -210,12 +218,18 @@ def _evaluations(report: Report) -> list[Dataset]:
     if report.prior is not None:
         children.append(_comparison(report.prior))
     for source in report.sources:
-        if not source.analysed:
-            item = referenceable(source)
-            inferred = [] if item is None else [content_items.image(INFERRED_FROM, None, item)]
-            text = f"{position(source)}: {source.exclusion}"
-            children.append(content_items.text(CONTAINS, codes.IMAGE_NOT_ANALYSED, text, inferred))
+        children += _said_of(source)
     return children
+
+
+def _said_of(source: Source) -> Iterator[Dataset]:
+    """Why an image was left out, and what was set aside to read it."""
+    item = referenceable(source)
+    inferred = [] if item is None else [content_items.image(INFERRED_FROM, None, item)]
+    said = [] if source.analysed else [(codes.IMAGE_NOT_ANALYSED, source.exclusion)]
+    said += [(codes.IMAGE_REMARK, remark) for remark in source.remarks]
+    for name, sentence in said:
+        yield content_items.text(CONTAINS, name, f"{position(source)}: {sentence}", inferred)
 
 
 def _comparison(prior: PriorComparison) -> Dataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import zlib
+from dataclasses import replace
 
 from dicom_node.results.document.pdf import write_pdf
 from dicom_node.results.report import Refusal, Report
@@ -63,3 +64,12 @@ def test_a_refusal_says_why_and_letters_beyond_the_fonts_do_no_harm() -> None:
     assert "another" in text
     assert "foot" in text
     assert "&lt;" not in text
+
+
+def test_what_was_set_aside_to_read_a_film_is_said() -> None:
+    report = report_of(film(rows=96, columns=80))
+    assert "How images were read" not in "".join(pages(report))
+    remarked = replace(report.sources[0], remarks=("window 1 was set aside",))
+    text = "".join(pages(replace(report, sources=(remarked,))))
+    assert "How images were read" in text
+    assert "window 1 was set aside" in text

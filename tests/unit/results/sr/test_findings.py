@@ -274,6 +274,23 @@ def test_an_image_that_was_left_out_is_named_with_its_reason() -> None:
     assert written(report_of(one, other)).CompletionFlag == "COMPLETE"
 
 
+def test_what_was_set_aside_to_read_an_image_is_said_of_that_image() -> None:
+    one, other = films()
+    report = report_of(one, excluded=[(other, "the picture is blank")])
+    said = ("window 1 was set aside", "the film was turned by 90 degrees"), ("one decimal comma was read",)
+    remarked = tuple(replace(source, remarks=each) for source, each in zip(report.sources, said, strict=True))
+    evaluations = child(written(replace(report, sources=remarked)), codes.QUALITATIVE_EVALUATIONS)
+    items = children(evaluations, codes.IMAGE_REMARK)
+    assert [item.TextValue for item in items] == [
+        "series 1, image 1: window 1 was set aside",
+        "series 1, image 1: the film was turned by 90 degrees",
+        "series 1, image 2: one decimal comma was read",
+    ]
+    named = [item.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in items]
+    assert named == [one.SOPInstanceUID, one.SOPInstanceUID, other.SOPInstanceUID]
+    assert not children(child(written(report), codes.QUALITATIVE_EVALUATIONS), codes.IMAGE_REMARK)
+
+
 @pytest.mark.parametrize("missing", ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID"])
 def test_an_image_without_a_uid_is_named_but_not_referred_to(missing: str) -> None:
     one, other = films()
