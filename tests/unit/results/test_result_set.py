@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 from dataclasses import replace
 
@@ -15,9 +16,10 @@ from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.report import Refusal, Report
 from dicom_node.results.sr.document import Predecessor
 from tests.support.factories import chest, film
-from tests.support.reports import SIMILAR, report_of
+from tests.support.reports import SIMILAR, finding, report_of, saliency_of
 from tests.support.result_objects import KINDS, objects_of
 from tests.support.source_headers import OPENI, SOURCES
+from tests.support.sr_content import child, children, measurement_groups, value_of
 
 
 @pytest.fixture
@@ -58,6 +60,76 @@ def test_objects_come_once_in_order_and_the_key_objects_name_all_others(report: 
     assert named == {*uids[:-1], report.sources[0].sop_instance_uid}
     series = {(ds.SeriesNumber, ds.SeriesInstanceUID) for _, ds in objects}
     assert sorted(number for number, _ in series) == [9901, 9902, 9903, 9904, 9905, 9906, 9907, 9908]
+
+
+def test_a_reader_that_makes_fhir_of_it_finds_what_it_maps(report: Report) -> None:
+    # HL7's guide "DICOM SR to FHIR Resource Mapping", Imaging Measurement Group.
+    objects = objects_of(report, ("sr", "sc", "pm", "seg"))
+    captures = {str(ds.SOPInstanceUID): ds for kind, ds in objects if kind == "sc"}
+    sr = objects[0][1]
+    groups = measurement_groups(sr)
+    assert len({group.ObservationUID for group in groups}) == len(groups) == len(report.findings)
+    for group, said in zip(groups, report.findings, strict=True):
+        assert dt.datetime.strptime(group.ObservationDateTime, "%Y%m%d%H%M%S.%f%z") == report.created
+        assert value_of(child(group, codes.FINDING_CATEGORY)) == "49755003"
+        explained = children(group, codes.VISUAL_EXPLANATION)
+        assert len(explained) == len(said.saliency)
+        for item in explained:
+            assert (item.RelationshipType, item.ValueType) == ("CONTAINS", "IMAGE")
+            (reference,) = item.ReferencedSOPSequence
+            picture = captures[reference.ReferencedSOPInstanceUID]
+            assert reference.ReferencedSOPClassUID == picture.SOPClassUID
+            assert said.name in picture.DerivationDescription
+    (study,) = sr.CurrentRequestedProcedureEvidenceSequence
+    listed = {
+        item.ReferencedSOPInstanceUID: series.SeriesInstanceUID
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    assert listed == {
+        report.sources[0].sop_instance_uid: report.sources[0].header.SeriesInstanceUID,
+        **{uid: ds.SeriesInstanceUID for uid, ds in captures.items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("kinds", "kind", "part"),
+    [
+        (("sr", "pm", "seg"), "pm", "ReferencedFrameNumber"),
+        (("sr", "seg"), "seg", "ReferencedSegmentNumber"),
+    ],
+)
+def test_without_secondary_captures_a_map_explains_its_finding(
+    kinds: tuple[str, ...], kind: str, part: str
+) -> None:
+    one, other = film(rows=96, columns=80), film(rows=90, columns=100, instance=2, view="LL")
+    first = finding(saliency=[saliency_of(one), saliency_of(other)])
+    second = finding("mass", "Mass", saliency=[saliency_of(other, row=0.3)])
+    objects = objects_of(report_of(one, other, findings=[first, second]), kinds)
+    maps = [str(ds.SOPInstanceUID) for found, ds in objects if found == kind]
+    referred = [
+        [
+            (
+                maps.index(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID),
+                item.ReferencedSOPSequence[0][part].value,
+            )
+            for item in children(group, codes.VISUAL_EXPLANATION)
+        ]
+        for group in measurement_groups(objects[0][1])
+    ]
+    assert referred == [[(0, 1), (1, 1)], [(1, 2)]]
+
+
+@pytest.mark.parametrize("withheld", ["", "it lies beside the chest"])
+def test_a_finding_without_a_map_has_no_explanation(withheld: str) -> None:
+    report = report_of(film(rows=96, columns=80), findings=[finding(withheld=withheld)])
+    (group,) = measurement_groups(dict(objects_of(report))["sr"])
+    assert not children(group, codes.VISUAL_EXPLANATION)
+
+
+def test_a_report_alone_refers_to_no_picture(report: Report) -> None:
+    ((_, sr),) = objects_of(report, ("sr",))
+    assert not any(children(group, codes.VISUAL_EXPLANATION) for group in measurement_groups(sr))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "sr"])
