@@ -92,12 +92,13 @@ def _all_but_key_objects(
     # Drawing spends its time in Pillow and NumPy, which let other threads run: those that write, for one.
     with ThreadPoolExecutor(_DRAWING_THREADS) as pool:
         drawing = pool.map(picture, _shown(report) if "sc" in objects else ())
-        of_films = list(_of_films(report, equipment, objects))
         similar = []
         if "similar" in objects and report.similar is not None:
             before = predecessors.get("similar")
             similar.append(write_similar(report, equipment=equipment, sop_class=sr_class, predecessor=before))
         drawn = list(drawing)
+    # After the threads: two that import highdicom's parts for the first time meet half-made modules.
+    of_films = list(_of_films(report, equipment, objects))
     findings = write_sr(
         report,
         equipment=equipment,
