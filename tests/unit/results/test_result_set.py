@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import threading
 from dataclasses import replace
 
 import pytest
 from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
 
 from dicom_node.errors import EncodingFailed
 from dicom_node.imaging.pixels import read_film
 from dicom_node.results import codes
 from dicom_node.results.encoding.part10 import encoded
+from dicom_node.results.image.secondary_capture import write_sc
+from dicom_node.results.image.segmentation import write_seg
 from dicom_node.results.report import Refusal, Report
 from dicom_node.results.sr.document import Predecessor
 from tests.support.factories import chest, film
@@ -140,6 +144,28 @@ def test_each_is_switched_by_itself(report: Report, kind: str) -> None:
 def test_the_same_report_gives_the_same_bytes(report: Report) -> None:
     first, second = ([encoded(ds) for _, ds in objects_of(report)] for _ in range(2))
     assert first == second
+
+
+def test_maps_of_films_are_written_when_every_picture_is_drawn(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Both import parts of highdicom where they are first needed: at once, one meets a half-made module.
+    drawn, begun = [], threading.Event()
+
+    def picture(*args: object, **kwargs: object) -> Dataset:
+        begun.wait(0.2)
+        ds = write_sc(*args, **kwargs)
+        drawn.append(ds)
+        return ds
+
+    def segmentation(*args: object, **kwargs: object) -> Dataset:
+        begun.set()
+        assert len(drawn) == 1
+        return write_seg(*args, **kwargs)
+
+    monkeypatch.setattr("dicom_node.results.result_set.write_sc", picture)
+    monkeypatch.setattr("dicom_node.results.result_set.write_seg", segmentation)
+    assert [kind for kind, _ in objects_of(report, ("sr", "sc", "seg"))] == ["sr", "sc", "seg"]
 
 
 def test_without_similar_cases_there_is_no_report_of_them(report: Report) -> None:
