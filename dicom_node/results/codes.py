@@ -68,6 +68,7 @@ MEASUREMENT_GROUP = _dcm("125007", "Measurement Group")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 TRACKING_IDENTIFIER = _dcm("112039", "Tracking Identifier")
 TRACKING_UID = _dcm("112040", "Tracking Unique Identifier")
+FINDING_CATEGORY = _sct("276214006", "Finding category")
 FINDING = _dcm("121071", "Finding")
 FINDING_SITE = _sct("363698007", "Finding Site")
 QUALIFIER = _private("QUALIFIER", "Finding qualifier")
@@ -80,6 +81,8 @@ SOURCE_OF_MEASUREMENT = _dcm("121112", "Source of Measurement")
 SOURCE = _sct("260753009", "Source")
 """Name that other writers use for the source image; read as `SOURCE_OF_MEASUREMENT`."""
 IMAGE_REGION = _dcm("111030", "Image Region")
+VISUAL_EXPLANATION = _dcm("130401", "Visual explanation")
+"""Concept name of a picture that shows where a model looked (TID 1410)."""
 NORMALITY = _dcm("121402", "Normality")
 
 ALGORITHM_NAME = _dcm("111001", "Algorithm Name")
@@ -142,6 +145,7 @@ SOURCE_IMAGE = _dcm("121322", "Source image for image processing operation")
 GRADIENT_CLASS_ACTIVATION = _dcm("130403", "Gradient-weighted class activation")
 PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
 ABNORMAL_STRUCTURE = _sct("49755003", "Morphologically Abnormal Structure")
+ANATOMICAL_STRUCTURE = _sct("91723000", "Anatomical Structure")
 QUANTITY = _sct("246205007", "Quantity")
 
 # --- tables ----------------------------------------------------------------------------------------
@@ -167,6 +171,12 @@ NORMALITIES: Final = {
     Presence.UNDETERMINED: _sct("371934000", "Normality Undetermined"),
 }
 """CID 222, by whether the study is normal."""
+
+
+def finding_category(finding: Code) -> Code:
+    """Category of a finding: one of CID 7150, from which a Segmentation takes that of its segments."""
+    return ANATOMICAL_STRUCTURE if finding == NORMALITIES[Presence.PRESENT] else ABNORMAL_STRUCTURE
+
 
 VIEWS: Final = {
     "PA": _sct("272479007", "postero-anterior"),

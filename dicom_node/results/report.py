@@ -78,7 +78,8 @@ class Source:
     view
         View that the gate saw, ``frontal`` or ``lateral``; empty without a gate.
     remarks
-        What was read otherwise than the header says, or set aside, one clause each.
+        What was set aside or changed to read the image, one clause each, such as ``window 1 (center -600,
+        width 1600) does not fit the film's values and was set aside``.
     grey
         Transform by which the model saw it; None when its pixels were not read.
     """

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
@@ -21,7 +20,7 @@ from dicom_node.results.image.secondary_capture import write_sc
 from dicom_node.results.image.segmentation import write_seg
 from dicom_node.results.report import Finding, FloatArray, Report, Saliency
 from dicom_node.results.sr.document import Predecessor, SrClass
-from dicom_node.results.sr.findings import write_sr
+from dicom_node.results.sr.findings import Explanation, Explanations, write_sr
 from dicom_node.results.sr.similar_cases import write_similar
 from dicom_node.results.validation import check_result
 
@@ -65,10 +64,7 @@ def write_results(
         When an object cannot be written, or fails its check.
     """
     written = []
-    for kind, ds in chain(
-        _reports(report, pixels, equipment, objects, sr_class, columns, predecessors),
-        _others(report, pixels, equipment, objects),
-    ):
+    for kind, ds in _all_but_key_objects(report, pixels, equipment, objects, sr_class, columns, predecessors):
         check_result(ds)
         written.append(ds)
         yield kind, ds
@@ -78,7 +74,7 @@ def write_results(
         yield "ko", selection
 
 
-def _reports(
+def _all_but_key_objects(
     report: Report,
     pixels: Mapping[str, FloatArray],
     equipment: Equipment,
@@ -87,7 +83,7 @@ def _reports(
     columns: int,
     predecessors: Mapping[str, Predecessor],
 ) -> Iterator[tuple[str, Dataset]]:
-    """Write both reports and the pictures.
+    """Write the pictures before the report of the findings, which names them by the hash of their content.
 
     pydicom and highdicom are kept from warning of the film's UIDs, which results repeat as they are.
     """
@@ -98,24 +94,39 @@ def _reports(
         with attributes.tolerance():
             return write_sc(report, finding, saliency, film, equipment=equipment, columns=columns)
 
-    shown = [(finding, saliency) for finding in report.findings for saliency in finding.saliency]
-    # Drawing spends its time in Pillow and NumPy, which let other threads run: the report, for one.
+    # Drawing spends its time in Pillow and NumPy, which let other threads run: those that write, for one.
     with ThreadPoolExecutor(_DRAWING_THREADS) as pool:
-        pictures = pool.map(picture, shown if "sc" in objects else ())
-        writers = {"sr": write_sr}
+        drawing = pool.map(picture, _shown(report) if "sc" in objects else ())
+        similar = []
         if "similar" in objects and report.similar is not None:
-            writers["similar"] = write_similar
-        for kind, write in writers.items():
-            before = predecessors.get(kind)
-            yield kind, write(report, equipment=equipment, sop_class=sr_class, predecessor=before)
-        yield from (("sc", ds) for ds in pictures)
-
-
-def _others(
-    report: Report, pixels: Mapping[str, FloatArray], equipment: Equipment, objects: Collection[str]
-) -> Iterator[tuple[str, Dataset]]:
+            before = predecessors.get("similar")
+            similar.append(write_similar(report, equipment=equipment, sop_class=sr_class, predecessor=before))
+        drawn = list(drawing)
+    # After the threads: two that import highdicom's parts for the first time meet half-made modules.
+    of_films = list(_of_films(report, equipment, objects))
+    findings = write_sr(
+        report,
+        equipment=equipment,
+        sop_class=sr_class,
+        predecessor=predecessors.get("sr"),
+        explanations=_explanations(report, drawn, of_films),
+    )
+    yield "sr", findings
+    yield from (("similar", ds) for ds in similar)
+    yield from (("sc", ds) for ds in drawn)
     if "pdf" in objects:
         yield "pdf", write_pdf(report, pixels, equipment=equipment)
+    yield from of_films
+
+
+def _shown(report: Report) -> list[tuple[Finding, Saliency]]:
+    """Heat maps of a report, in the order of its findings."""
+    return [(finding, saliency) for finding in report.findings for saliency in finding.saliency]
+
+
+def _of_films(
+    report: Report, equipment: Equipment, objects: Collection[str]
+) -> Iterator[tuple[str, Dataset]]:
     writers = {"seg": write_seg, "pm": write_pm, "pr": write_gsps}
     for film in multiframe.film_maps(report):
         for kind, write in writers.items():
@@ -125,3 +136,22 @@ def _others(
                 ds = write(report, film, equipment=equipment)
             if ds is not None:
                 yield kind, ds
+
+
+def _explanations(
+    report: Report, drawn: Sequence[Dataset], of_films: Sequence[tuple[str, Dataset]]
+) -> Explanations:
+    """Pictures of each finding: Secondary Captures, else frames of Parametric Maps, else segments."""
+    found: dict[str, list[Explanation]] = {}
+    if drawn:
+        for (finding, _), ds in zip(_shown(report), drawn, strict=True):
+            found.setdefault(finding.key, []).append(Explanation(ds))
+        return found
+    for kind, part in (("pm", "ReferencedFrameNumber"), ("seg", "ReferencedSegmentNumber")):
+        written = [ds for each, ds in of_films if each == kind]
+        if written:
+            for film, ds in zip(multiframe.film_maps(report), written, strict=True):
+                for number, (finding, _) in enumerate(film.maps, 1):
+                    found.setdefault(finding.key, []).append(Explanation(ds, {part: number}))
+            break
+    return found

@@ -45,6 +45,11 @@ def tracking_uid(study_instance_uid: str, model: str, key: str) -> str:
     return derived_uid("tracking", study_instance_uid, model, key)
 
 
+def observation_uid(content_digest: str) -> str:
+    """UID of a content item with all below it, by its digest (PS3.3 C.17.3, Observation UID)."""
+    return derived_uid("observation", content_digest)
+
+
 def instance_uid(series_instance_uid: str, kind: str, key: str, content: bytes) -> str:
     """UID of one result.
 

@@ -21,14 +21,23 @@ from pydicom.dataset import Dataset
 from rich.console import Console
 from rich.progress import track
 
-from dicom_node.results import codes
+from dicom_node.results import codes, uids
 from dicom_node.results.document.key_objects import write_rejection
 from dicom_node.results.encoding.part10 import encoded
-from dicom_node.results.report import Presence, PriorComparison, Refusal, Report
+from dicom_node.results.equipment import Equipment
+from dicom_node.results.report import (
+    Change,
+    Presence,
+    PriorAnswer,
+    PriorComparison,
+    Refusal,
+    Report,
+    Source,
+)
 from dicom_node.results.result_set import write_results
 from dicom_node.results.sr.document import Predecessor
 from dicom_node.results.sr.feedback import Judgement, write_feedback
-from tests.support.factories import chest, film
+from tests.support.factories import chest, film, header
 from tests.support.reports import (
     CREATED,
     EQUIPMENT,
@@ -43,6 +52,9 @@ from tests.support.source_headers import SOURCES
 
 DIGESTS = Path(__file__).parents[1] / "golden" / "corpus.json"
 ALL = ("sc", "similar", "pdf", "seg", "pm", "pr", "ko")
+_OTHER_EQUIPMENT = Equipment(
+    uids.device_uid("elsewhere"), "9.9.9", manufacturer="Institut für Röntgen", station_name="RÖNTGEN-2"
+)
 
 
 @contextmanager
@@ -109,6 +121,18 @@ def _contents() -> dict[str, Report]:
         "similar cases that disagree": report_of(
             frontal, similar=dataclasses.replace(SIMILAR, agreement=0.1, disagrees=True)
         ),
+        **_changes(frontal, earlier),
+        **_shapes(),
+        "remarks": dataclasses.replace(
+            plain,
+            sources=(
+                dataclasses.replace(
+                    plain.sources[0],
+                    remarks=("window 1 was set aside", "the film was turned by 90 degrees"),
+                ),
+            ),
+        ),
+        "many of everything": _many(),
         "compared with a prior": compared(plain, earlier),
         "no prior": dataclasses.replace(
             plain, prior=PriorComparison(reason="no earlier chest film within 1095 days")
@@ -120,15 +144,66 @@ def _contents() -> dict[str, Report]:
     }
 
 
+def _changes(now: Dataset, then: Dataset) -> dict[str, Report]:
+    """Reports with each change since a prior, with and without calibration, beside a finding in neither."""
+    plain = report_of(now)
+    sources = (Source(header(then)),)
+    found = {}
+    for change in Change:
+        present = Presence.ABSENT if change is Change.NEW else Presence.PRESENT
+        found[f"prior: {change.value}"] = dataclasses.replace(
+            plain,
+            findings=(
+                finding(earlier=PriorAnswer(0.4, 0.3, present, change), interval=(0.8, 0.83)),
+                finding("mass", "Mass", certainty=None, earlier=PriorAnswer(None, 0.3, present, change)),
+                finding("nodule", "Nodule", certainty=0.01, presence=Presence.ABSENT),
+            ),
+            prior=PriorComparison(sources),
+        )
+    return found
+
+
+def _shapes() -> dict[str, Report]:
+    """Reports of films whose pixels are not square, or whose cells end at an odd byte."""
+    films = {
+        "pixel aspect ratio": _film(PixelAspectRatio=["2", "1"]),
+        "pixel spacing that is not square": _film(PixelSpacing=["0.2", "0.1"]),
+        "imager pixel spacing alone": _film(ImagerPixelSpacing=["0.15", "0.15"]),
+        "imager pixel spacing that is not square": _film(ImagerPixelSpacing=["0.1", "0.2"]),
+        "odd number of bytes": film(rows=95, columns=81, bits=8),
+        "burned in annotation": _film(BurnedInAnnotation="YES"),
+        "two windows": _film(WindowCenter=["2048", "1024"], WindowWidth=["4096", "2048"]),
+    }
+    return {name: report_of(ds) for name, ds in films.items()}
+
+
+def _many() -> Report:
+    """A report with more findings, films and sentences than any bundle gives."""
+    films = [_film(SOPInstanceUID=f"1.2.826.0.1.3680043.8.498.9{number}") for number in range(12)]
+    labels = [
+        finding(f"label{number}", f"Label {number}", interval=(0.7, 0.9), threshold=number / 60)
+        for number in range(60)
+    ]
+    shown = [saliency_of(ds, row=0.2 + number / 20) for number, ds in enumerate(films[:3])]
+    report = report_of(*films, findings=[finding(saliency=shown, interval=(0.7, 0.9)), *labels])
+    remarks = tuple(f"remark {number}" for number in range(5))
+    return dataclasses.replace(
+        report, sources=tuple(dataclasses.replace(source, remarks=remarks) for source in report.sources)
+    )
+
+
 def _coarse(values: np.ndarray) -> np.ndarray:
     """Values in steps of 1/4096: the last bit of an exponential differs from processor to processor."""
     return (np.round(values * 4096) / 4096).astype(np.float32)
 
 
 def _written(
-    report: Report, *, objects: Sequence[str] = ALL, **options: object
+    report: Report, *, objects: Sequence[str] = ALL, equipment: Equipment = EQUIPMENT, **options: object
 ) -> Iterator[tuple[str, Dataset]]:
-    pixels = {source.sop_instance_uid: _coarse(chest(96, 80)) for source in report.sources}
+    pixels = {
+        source.sop_instance_uid: _coarse(chest(source.header.Rows, source.header.Columns))
+        for source in report.sources
+    }
     report = dataclasses.replace(
         report,
         findings=tuple(
@@ -142,7 +217,7 @@ def _written(
         ),
     )
     count: dict[str, int] = {}
-    for kind, ds in write_results(report, pixels, equipment=EQUIPMENT, objects=objects, **options):  # type: ignore[arg-type]
+    for kind, ds in write_results(report, pixels, equipment=equipment, objects=objects, **options):  # type: ignore[arg-type]
         count[kind] = count.get(kind, 0) + 1
         yield f"{kind} {count[kind]}", ds
 
@@ -173,6 +248,11 @@ def _others() -> Iterator[tuple[str, Dataset]]:
     for sr_class in ("enhanced", "comprehensive"):
         for kind, ds in _written(report, objects=("similar",), sr_class=sr_class):
             yield f"{sr_class} / {kind}", ds
+    for kinds in (("pm", "seg"), ("seg",)):
+        for kind, ds in _written(report, objects=kinds):
+            yield f"no pictures, but {' and '.join(kinds)} / {kind}", ds
+    for kind, ds in _written(report, equipment=_OTHER_EQUIPMENT):
+        yield f"other equipment / {kind}", ds
     after = {
         kind: Predecessor(str(ds.SeriesInstanceUID), str(ds.SOPClassUID), str(ds.SOPInstanceUID))
         for kind, ds in (("sr", first), ("similar", written["similar 1"]))
@@ -190,11 +270,19 @@ def _others() -> Iterator[tuple[str, Dataset]]:
             equipment=EQUIPMENT,
         )
         yield f"withdrawn: {title.meaning}", note
-    said = {"cardiomegaly": Judgement("agree", ""), "pleural_effusion": Judgement("disagree", "left, small")}
-    yield (
-        "feedback of a reader",
-        write_feedback(report, said, reader="Doe^Jane", judged=first, equipment=EQUIPMENT),
-    )
+    said = {
+        "Doe^Jane": {
+            "cardiomegaly": Judgement("agree", ""),
+            "pleural_effusion": Judgement("disagree", "left, small"),
+        },
+        "Yamada^Tarou=山田^太郎=やまだ^たろう": {
+            "cardiomegaly": Judgement("unsure", "心臓の陰影は判断できない。Требуется снимок сбоку."),
+            "calcified_granuloma": Judgement("disagree", "Müller: nicht verkalkt\nsiehe Voraufnahme"),
+        },
+    }
+    for reader, judgements in said.items():
+        feedback = write_feedback(report, judgements, reader=reader, judged=first, equipment=EQUIPMENT)
+        yield f"feedback of {reader}", feedback
 
 
 def digest(ds: Dataset) -> str:

@@ -29,7 +29,10 @@ class PipelineHarness:
 
     def receive(self, *, peer_host: str = "127.0.0.1", **elements: object) -> str:
         """Receive a drawn film as the SCP does; returns its Study Instance UID."""
-        ds = factories.film(**elements)  # type: ignore[arg-type]
+        return self.receive_film(factories.film(**elements), peer_host=peer_host)  # type: ignore[arg-type]
+
+    def receive_film(self, ds: Dataset, *, peer_host: str = "127.0.0.1") -> str:
+        """Receive a film as the SCP does; returns its Study Instance UID."""
         content = factories.encoded(ds)
         stored = self.data_dir.spool.keep(content)
         found = read_identifiers(content, data_set_offset(content), ds.file_meta.TransferSyntaxUID)

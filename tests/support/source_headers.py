@@ -13,6 +13,7 @@ from pydicom.uid import (
 )
 
 from tests.support.factories import film, put
+from tests.support.vendor_headers import VENDOR_FILMS
 
 
 def _small(**elements: object) -> Dataset:
@@ -213,6 +214,7 @@ SOURCES |= {
     )
     for _, *row in OPENI
 }
+SOURCES |= VENDOR_FILMS
 """Films by description of their header; every result that is made from one must be valid."""
 
 _REPEATED = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from pydicom import config
@@ -71,6 +73,18 @@ def texts(ds: Dataset) -> Iterator[str]:
             yield from map(str, _values(element.value))
 
 
+def content_digest(ds: Dataset) -> str:
+    """SHA-256 of a data set's elements, texts in UTF-8, in hexadecimal digits.
+
+    Raises
+    ------
+    EncodingFailed
+        When a value does not fit its element.
+    """
+    with _failing_as_ours():
+        return hashlib.sha256(_encoded_elements(ds, convert_encodings("ISO_IR 192"))).hexdigest()
+
+
 def encoded(ds: Dataset) -> bytes:
     """Part 10 bytes of a data set in Explicit VR Little Endian, with a zero preamble.
 
@@ -84,11 +98,18 @@ def encoded(ds: Dataset) -> bytes:
     """
     stream = DicomBytesIO()
     stream.write(bytes(128) + b"DICM")
+    with _failing_as_ours(), attributes.tolerance():
+        write_file_meta_info(stream, ds.file_meta)
+        terms = ds.get("SpecificCharacterSet") or "ISO_IR 6"
+        stream.write(_encoded_elements(ds, convert_encodings(terms)))
+    return stream.getvalue()
+
+
+@contextmanager
+def _failing_as_ours() -> Iterator[None]:
+    """Errors of values that cannot be encoded become `EncodingFailed`."""
     try:
-        with attributes.tolerance():
-            write_file_meta_info(stream, ds.file_meta)
-            terms = ds.get("SpecificCharacterSet") or "ISO_IR 6"
-            stream.write(_encoded_elements(ds, convert_encodings(terms)))
+        yield
     except (
         ArithmeticError,
         AttributeError,
@@ -98,7 +119,6 @@ def encoded(ds: Dataset) -> bytes:
         struct.error,
     ) as error:
         raise EncodingFailed(f"a result cannot be written as DICOM: {error}") from error
-    return stream.getvalue()
 
 
 def _encoded_elements(ds: Dataset, encodings: list[str]) -> bytes:

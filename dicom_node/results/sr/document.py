@@ -14,10 +14,10 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, Enhanc
 
 from dicom_node import MODEL_NAME
 from dicom_node.imaging import attributes
-from dicom_node.results import codes
+from dicom_node.results import codes, uids
 from dicom_node.results.encoding import composite, header
 from dicom_node.results.encoding.composite import referenceable
-from dicom_node.results.encoding.part10 import dataset, put
+from dicom_node.results.encoding.part10 import content_digest, dataset, put
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.report import Algorithm, Code, PriorComparison, Report, Source
 from dicom_node.results.sr import content_items
@@ -228,6 +228,20 @@ def analysed_sources(sources: Iterable[Source]) -> Iterator[tuple[Source, Datase
         item = referenceable(source) if source.analysed else None
         if item is not None:
             yield source, item
+
+
+def measurement_group(report: Report, children: Sequence[Dataset], template: str) -> Dataset:
+    """Measurement group with the moment and the UID that name it outside of its document (PS3.3 C.17.3).
+
+    Parameters
+    ----------
+    template
+        TID that it follows.
+    """
+    group = content_items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, template=template)
+    moment, _ = header.local_time(report.created, composite.lead_source(report.sources).header)
+    put(group, ObservationDateTime=moment.strftime("%Y%m%d%H%M%S.%f%z"))
+    return put(group, ObservationUID=uids.observation_uid(content_digest(group)))
 
 
 def algorithm_identification(algorithm: Algorithm, equipment: Equipment) -> Iterator[Dataset]:

@@ -105,6 +105,7 @@ def _group(report: Report, algorithm: Algorithm, finding: Finding, said: Judgeme
     children = [
         content_items.text(HAS_OBS_CONTEXT, codes.TRACKING_IDENTIFIER, f"{algorithm.name}/{finding.key}"),
         content_items.uidref(HAS_OBS_CONTEXT, codes.TRACKING_UID, tracking),
+        content_items.code(CONTAINS, codes.FINDING_CATEGORY, codes.finding_category(finding.code)),
         content_items.code(CONTAINS, codes.FINDING, finding.code),
     ]
     if finding.site is not None:
@@ -119,4 +120,4 @@ def _group(report: Report, algorithm: Algorithm, finding: Finding, said: Judgeme
         content_items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item)
         for _, item in document.analysed_sources(report.sources)
     ]
-    return content_items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, template="1501")
+    return document.measurement_group(report, children, "1501")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 from pydicom.dataset import Dataset
 
@@ -37,12 +39,41 @@ SERIES_NUMBER: Final = 9901
 SERIES_DESCRIPTION: Final = f"AI findings - {codes.RESEARCH_USE_ONLY}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """Picture of where the model looked for one finding.
+
+    Attributes
+    ----------
+    picture
+        Result that shows it.
+    part
+        Referenced Frame Number or Referenced Segment Number, by its keyword, where the picture shows other
+        findings too (PS3.3 table 10-3).
+    """
+
+    picture: Dataset
+    part: Mapping[str, int] = field(default_factory=dict)
+
+    def reference(self) -> Dataset:
+        """Item that refers to the picture."""
+        item = content_items.reference(str(self.picture.SOPClassUID), str(self.picture.SOPInstanceUID))
+        return put(item, **self.part)
+
+
+Explanations: TypeAlias = Mapping[str, Sequence[Explanation]]
+"""Pictures by the key of their finding."""
+
+_NONE: Final[Explanations] = MappingProxyType({})
+
+
 def write_sr(
     report: Report,
     *,
     equipment: Equipment,
     sop_class: SrClass = "comprehensive3d",
     predecessor: Predecessor | None = None,
+    explanations: Explanations = _NONE,
 ) -> Dataset:
     """Write a report as a structured report.
 
@@ -59,6 +90,8 @@ def write_sr(
         Key of `SOP_CLASSES`; the content is the same in each.
     predecessor
         The same study's report of an earlier revision.
+    explanations
+        Pictures that were written of the findings; they join the evidence.
 
     Returns
     -------
@@ -79,36 +112,53 @@ def write_sr(
         series_description=SERIES_DESCRIPTION,
         predecessor=predecessor,
     )
+    pictures = {
+        str(each.picture.SOPInstanceUID): each.picture for found in explanations.values() for each in found
+    }
+    if pictures:
+        evidence = document.source_evidence(report, pictures.values())
+        put(ds, CurrentRequestedProcedureEvidenceSequence=evidence)
     if report.prior is not None and report.prior.sources:
         put(ds, PertinentOtherEvidenceSequence=document.prior_evidence(report.prior))
-    ds.update(_root(report, equipment))
+    ds.update(_root(report, equipment, explanations))
     return composite.finish_result(ds, report, kind="sr", key=sop_class)
 
 
 # --- the tree --------------------------------------------------------------------------------------
 
 
-def _root(report: Report, equipment: Equipment) -> Dataset:
+def _root(report: Report, equipment: Equipment, explanations: Explanations) -> Dataset:
     """TID 1500."""
     earlier = () if report.prior is None else report.prior.sources
     children = list(document.observation_context(report, document.device_observer(equipment), earlier))
     if report.algorithm is not None and report.findings:
-        children.append(_measurements(report, report.algorithm, equipment))
+        children.append(_measurements(report, report.algorithm, equipment, explanations))
     children.append(document.evaluations(_evaluations(report)))
     return content_items.container(None, codes.IMAGING_MEASUREMENT_REPORT, children, template="1500")
 
 
-def _measurements(report: Report, algorithm: Algorithm, equipment: Equipment) -> Dataset:
+def _measurements(
+    report: Report, algorithm: Algorithm, equipment: Equipment, explanations: Explanations
+) -> Dataset:
     """Container of the measurement groups, with the algorithm that computed them all."""
     sources = {source.sop_instance_uid: item for source, item in document.analysed_sources(report.sources)}
     children = [
         *document.algorithm_identification(algorithm, equipment),
-        *(_group(report, algorithm, finding, sources) for finding in report.findings),
+        *(
+            _group(report, algorithm, finding, sources, explanations.get(finding.key, ()))
+            for finding in report.findings
+        ),
     ]
     return content_items.container(CONTAINS, codes.IMAGING_MEASUREMENTS, children)
 
 
-def _group(report: Report, algorithm: Algorithm, finding: Finding, sources: Mapping[str, Dataset]) -> Dataset:
+def _group(
+    report: Report,
+    algorithm: Algorithm,
+    finding: Finding,
+    sources: Mapping[str, Dataset],
+    explanations: Sequence[Explanation],
+) -> Dataset:
     """TID 1410 for a finding that has a region, TID 1501 for the others."""
     region = _region(report, finding, sources)
     tracking = uids.tracking_uid(report.study_instance_uid, algorithm.name, finding.key)
@@ -117,12 +167,16 @@ def _group(report: Report, algorithm: Algorithm, finding: Finding, sources: Mapp
     children = [
         content_items.text(HAS_OBS_CONTEXT, codes.TRACKING_IDENTIFIER, f"{algorithm.name}/{finding.key}"),
         content_items.uidref(HAS_OBS_CONTEXT, codes.TRACKING_UID, tracking),
+        content_items.code(CONTAINS, codes.FINDING_CATEGORY, codes.finding_category(finding.code)),
         content_items.code(CONTAINS, codes.FINDING, finding.code, properties),
     ]
     if finding.site is not None:
         children.append(content_items.code(HAS_CONCEPT_MOD, codes.FINDING_SITE, finding.site))
     if region is not None:
         children.append(region)
+    children += [
+        content_items.image(CONTAINS, codes.VISUAL_EXPLANATION, each.reference()) for each in explanations
+    ]
     children.append(_certainty(algorithm, finding))
     children.append(content_items.code(CONTAINS, codes.PRESENCE, codes.PRESENCES[finding.presence]))
     children += [
@@ -133,8 +187,7 @@ def _group(report: Report, algorithm: Algorithm, finding: Finding, sources: Mapp
         children.append(content_items.text(CONTAINS, codes.MAP_WITHHELD, text))
     if finding.earlier is not None and report.prior is not None:
         children.append(_difference(finding.earlier, report.prior))
-    template = "1501" if region is None else "1410"
-    return content_items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, template=template)
+    return document.measurement_group(report, children, "1501" if region is None else "1410")
 
 
 def _certainty(algorithm: Algorithm, finding: Finding) -> Dataset:

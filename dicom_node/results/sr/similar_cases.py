@@ -109,4 +109,4 @@ def _group(
             for _, item in document.analysed_sources(report.sources)
         ),
     ]
-    return content_items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, template="1501")
+    return document.measurement_group(report, children, "1501")

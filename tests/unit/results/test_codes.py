@@ -34,6 +34,7 @@ ELSEWHERE = {
     Code("705057003", "SCT", "Presence"),
     Code("260753009", "SCT", "Source"),
     Code("en", "RFC5646", "English"),
+    Code("276214006", "SCT", "Finding category"),
 }
 
 
@@ -88,3 +89,15 @@ def test_reasons_are_sentences() -> None:
 def test_a_code_that_dicom_cannot_hold_cannot_be_made(value: str, scheme: str, meaning: str) -> None:
     with pytest.raises(ValueError, match="not a valid code"):
         Code(value, scheme, meaning)
+
+
+@pytest.mark.parametrize("finding", [codes.NORMALITIES[Presence.PRESENT], codes.FINDING])
+def test_a_finding_has_a_category_of_the_group_of_segmented_properties(finding: Code) -> None:
+    category = codes.finding_category(finding)
+    _, groups = next(entry[category.value] for entry in concepts["SCT"].values() if category.value in entry)
+    assert 7150 in groups
+
+
+def test_a_normal_film_has_no_abnormal_structure() -> None:
+    assert codes.finding_category(Code("17621005", "SCT", "Normal")) == codes.ANATOMICAL_STRUCTURE
+    assert codes.finding_category(Code("8186001", "SCT", "Cardiomegaly")) == codes.ABNORMAL_STRUCTURE

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
+import threading
 from dataclasses import replace
 
 import pytest
 from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
 
 from dicom_node.errors import EncodingFailed
 from dicom_node.imaging import attributes
 from dicom_node.imaging.pixels import read_film
 from dicom_node.results import codes
 from dicom_node.results.encoding.part10 import encoded
+from dicom_node.results.image.secondary_capture import write_sc
+from dicom_node.results.image.segmentation import write_seg
 from dicom_node.results.report import Refusal, Report
 from dicom_node.results.sr.document import Predecessor
 from tests.support.factories import chest, film
-from tests.support.reports import SIMILAR, report_of
+from tests.support.reports import SIMILAR, finding, report_of, saliency_of
 from tests.support.result_objects import KINDS, objects_of
 from tests.support.source_headers import OPENI, SOURCES
+from tests.support.sr_content import child, children, measurement_groups, value_of
 
 
 @pytest.fixture
@@ -62,6 +68,76 @@ def test_objects_come_once_in_order_and_the_key_objects_name_all_others(report: 
     assert sorted(number for number, _ in series) == [9901, 9902, 9903, 9904, 9905, 9906, 9907, 9908]
 
 
+def test_a_reader_that_makes_fhir_of_it_finds_what_it_maps(report: Report) -> None:
+    # HL7's guide "DICOM SR to FHIR Resource Mapping", Imaging Measurement Group.
+    objects = objects_of(report, ("sr", "sc", "pm", "seg"))
+    captures = {str(ds.SOPInstanceUID): ds for kind, ds in objects if kind == "sc"}
+    sr = objects[0][1]
+    groups = measurement_groups(sr)
+    assert len({group.ObservationUID for group in groups}) == len(groups) == len(report.findings)
+    for group, said in zip(groups, report.findings, strict=True):
+        assert dt.datetime.strptime(group.ObservationDateTime, "%Y%m%d%H%M%S.%f%z") == report.created
+        assert value_of(child(group, codes.FINDING_CATEGORY)) == "49755003"
+        explained = children(group, codes.VISUAL_EXPLANATION)
+        assert len(explained) == len(said.saliency)
+        for item in explained:
+            assert (item.RelationshipType, item.ValueType) == ("CONTAINS", "IMAGE")
+            (reference,) = item.ReferencedSOPSequence
+            picture = captures[reference.ReferencedSOPInstanceUID]
+            assert reference.ReferencedSOPClassUID == picture.SOPClassUID
+            assert said.name in picture.DerivationDescription
+    (study,) = sr.CurrentRequestedProcedureEvidenceSequence
+    listed = {
+        item.ReferencedSOPInstanceUID: series.SeriesInstanceUID
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    assert listed == {
+        report.sources[0].sop_instance_uid: report.sources[0].header.SeriesInstanceUID,
+        **{uid: ds.SeriesInstanceUID for uid, ds in captures.items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("kinds", "kind", "part"),
+    [
+        (("sr", "pm", "seg"), "pm", "ReferencedFrameNumber"),
+        (("sr", "seg"), "seg", "ReferencedSegmentNumber"),
+    ],
+)
+def test_without_secondary_captures_a_map_explains_its_finding(
+    kinds: tuple[str, ...], kind: str, part: str
+) -> None:
+    one, other = film(rows=96, columns=80), film(rows=90, columns=100, instance=2, view="LL")
+    first = finding(saliency=[saliency_of(one), saliency_of(other)])
+    second = finding("mass", "Mass", saliency=[saliency_of(other, row=0.3)])
+    objects = objects_of(report_of(one, other, findings=[first, second]), kinds)
+    maps = [str(ds.SOPInstanceUID) for found, ds in objects if found == kind]
+    referred = [
+        [
+            (
+                maps.index(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID),
+                item.ReferencedSOPSequence[0][part].value,
+            )
+            for item in children(group, codes.VISUAL_EXPLANATION)
+        ]
+        for group in measurement_groups(objects[0][1])
+    ]
+    assert referred == [[(0, 1), (1, 1)], [(1, 2)]]
+
+
+@pytest.mark.parametrize("withheld", ["", "it lies beside the chest"])
+def test_a_finding_without_a_map_has_no_explanation(withheld: str) -> None:
+    report = report_of(film(rows=96, columns=80), findings=[finding(withheld=withheld)])
+    (group,) = measurement_groups(dict(objects_of(report))["sr"])
+    assert not children(group, codes.VISUAL_EXPLANATION)
+
+
+def test_a_report_alone_refers_to_no_picture(report: Report) -> None:
+    ((_, sr),) = objects_of(report, ("sr",))
+    assert not any(children(group, codes.VISUAL_EXPLANATION) for group in measurement_groups(sr))
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "sr"])
 def test_each_is_switched_by_itself(report: Report, kind: str) -> None:
     assert {found for found, _ in objects_of(report, ("sr", kind))} == {"sr", kind}
@@ -70,6 +146,28 @@ def test_each_is_switched_by_itself(report: Report, kind: str) -> None:
 def test_the_same_report_gives_the_same_bytes(report: Report) -> None:
     first, second = ([encoded(ds) for _, ds in objects_of(report)] for _ in range(2))
     assert first == second
+
+
+def test_maps_of_films_are_written_when_every_picture_is_drawn(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Both import parts of highdicom where they are first needed: at once, one meets a half-made module.
+    drawn, begun = [], threading.Event()
+
+    def picture(*args: object, **kwargs: object) -> Dataset:
+        begun.wait(0.2)
+        ds = write_sc(*args, **kwargs)
+        drawn.append(ds)
+        return ds
+
+    def segmentation(*args: object, **kwargs: object) -> Dataset:
+        begun.set()
+        assert len(drawn) == 1
+        return write_seg(*args, **kwargs)
+
+    monkeypatch.setattr("dicom_node.results.result_set.write_sc", picture)
+    monkeypatch.setattr("dicom_node.results.result_set.write_seg", segmentation)
+    assert [kind for kind, _ in objects_of(report, ("sr", "sc", "seg"))] == ["sr", "sc", "seg"]
 
 
 def test_without_similar_cases_there_is_no_report_of_them(report: Report) -> None:

@@ -76,7 +76,7 @@ def test_highdicom_reads_what_was_said() -> None:
     (measured,) = effusion.get_measurements()
     assert (measured.value, measured.unit) == (10.0, codes_of(codes.PERCENT))
     images = content.get_image_measurement_groups()[0].get_qualitative_evaluations()
-    assert [str(item.value.value) for item in images] == ["272519000"]
+    assert [str(item.value.value) for item in images] == ["49755003", "272519000"]
 
 
 def codes_of(code: Code) -> object:
@@ -131,6 +131,51 @@ def test_the_algorithm_is_identified_down_to_its_weights() -> None:
     assert child(measurements, codes.ALGORITHM_MANUFACTURER).TextValue == EQUIPMENT.manufacturer
     parameters = [item.TextValue for item in children(measurements, codes.ALGORITHM_PARAMETERS)]
     assert tuple(parameters) == ALGORITHM.parameters
+
+
+def test_a_certainty_has_its_interval_as_properties() -> None:
+    # TID 300 includes TID 310 by HAS PROPERTIES; its uncertainties are those of CID 225.
+    one, _ = films()
+    (group,) = measurement_groups(
+        written(report_of(one, findings=[finding(certainty=0.8, interval=(0.7, 0.95))]))
+    )
+    found = {
+        name: child(group, codes.CERTAINTY, name)
+        for name in (codes.UNCERTAINTY_BELOW, codes.UNCERTAINTY_ABOVE)
+    }
+    assert {item.RelationshipType for item in found.values()} == {"HAS PROPERTIES"}
+    values = [float(item.MeasuredValueSequence[0].NumericValue) for item in found.values()]
+    assert values == pytest.approx([10, 15])
+
+
+def test_an_observation_is_named_by_its_content_and_carries_its_moment() -> None:
+    one, _ = films()
+    groups = measurement_groups(written(report_of(one)))
+    moments = {dt.datetime.strptime(group.ObservationDateTime, "%Y%m%d%H%M%S.%f%z") for group in groups}
+    assert moments == {CREATED}
+    first = [group.ObservationUID for group in groups]
+    assert len(set(first)) == len(groups)
+    assert [group.ObservationUID for group in measurement_groups(written(report_of(one)))] == first
+    later = report_of(one, created=CREATED + dt.timedelta(seconds=1))
+    assert not {group.ObservationUID for group in measurement_groups(written(later))} & set(first)
+    changed = [finding(certainty=0.8123457, saliency=[saliency_of(one)], interval=(0.7, 0.9))]
+    (group,) = measurement_groups(written(report_of(one, findings=changed)))
+    assert group.ObservationUID != first[0]
+    assert child(group, codes.TRACKING_UID).UID == child(groups[0], codes.TRACKING_UID).UID
+
+
+def test_an_observation_s_moment_is_in_the_zone_of_the_source() -> None:
+    group = measurement_groups(written(report_of(SOURCES["time zone"]())))[0]
+    assert group.ObservationDateTime == "20240301080015.123456-0430"
+
+
+def test_a_finding_has_a_category_that_highdicom_finds() -> None:
+    normal = finding("normal", "Normal", code=Code("17621005", "SCT", "Normal"))
+    (group, other) = read(
+        written(report_of(films()[0], findings=[finding(), normal]))
+    ).content.get_image_measurement_groups()
+    assert group.finding_category == codes_of(codes.ABNORMAL_STRUCTURE)
+    assert other.finding_category == codes_of(codes.ANATOMICAL_STRUCTURE)
 
 
 def test_a_qualifier_narrows_its_finding() -> None:
