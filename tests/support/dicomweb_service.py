@@ -26,6 +26,8 @@ class DicomwebService:
         Body of every answer, sent as JSON; None: empty.
     raw
         Body in bytes, instead of `answer`.
+    headers
+        Further headers of every answer.
     requests
         Method, path, headers and body of each request.
     """
@@ -35,6 +37,7 @@ class DicomwebService:
         self.answer: object = STORED
         self.kind = "application/dicom+json"
         self.raw: bytes | None = None
+        self.headers: dict[str, str] = {}
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.url = ""
 
@@ -66,9 +69,12 @@ def running_service(identity: Identity | None = None, ca: Path | None = None) ->
             self.send_response(told.status)
             if told.kind:
                 self.send_header("Content-Type", told.kind)
+            for name, value in told.headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):  # nobody reads the rest
+                self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             pass
