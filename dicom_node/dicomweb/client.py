@@ -111,31 +111,31 @@ class DicomWebSession:
 
     def _judge(self, response: requests.Response, path: Path) -> None:
         """Raise unless the service has the instance (PS3.18 table 10.5.3-1 and I.2)."""
-        code = response.status_code
-        if not response.ok and code != _CONFLICT or response.is_redirect:
+        conflict = response.status_code == _CONFLICT
+        if response.is_redirect or not (response.ok or conflict):
             raise self._refusal(response)
         reference = InstanceReference.of(path)
         answer = StoreAnswer(response, reference.sop_instance_uid)
-        sentence = f"{self.name}: STOW-RS "
         if answer.stored:
             return
+        sentence = f"{self.name}: STOW-RS"
         error: PeerError
         if answer.failure is not None:
             kind = PeerRejected if answer.permanent else InstanceDeferred
-            error = kind(f"{sentence}failed with {answer.failure:04X}: {answer.meaning}")
-        elif code == _CONFLICT:
-            error = PeerRejected(f"{sentence}answered {code} {response.reason}")
+            error = kind(f"{sentence} failed with {answer.failure:04X}: {answer.meaning}")
+            if not conflict:
+                raise error
+        elif conflict:
+            error = PeerRejected(f"{sentence} answered {_CONFLICT} {response.reason}")
         else:
-            error = InstanceDeferred(
-                f"{sentence}answered {code} with {answer.media_type or 'something'} instead of a DICOM "
-                "response; check the url"
+            error = PeerUnavailable(
+                f"{sentence} answered {response.status_code} with {answer.media_type or 'content'} that is no "
+                "DICOM response; check the url"
             )
-        if code != _CONFLICT and answer.failure is not None:
-            raise error
         try:
             found = self.find([reference])
         except PeerUnavailable as unavailable:
-            raise InstanceDeferred(f"{error}; {unavailable}") from None
+            raise (InstanceDeferred if conflict else PeerUnavailable)(f"{error}; {unavailable}") from None
         except PeerRejected:
             found = set()
         if reference.sop_instance_uid not in found:

@@ -38,14 +38,14 @@ class Talk:
         Socket of the connection.
     asked
         Body of the association request.
-    context_id, request
-        Presentation context and command of the last request, when its data set has come.
+    context_id, request, data_set
+        Presentation context, command and encoded data set of the last request.
     """
 
     def __init__(self, archive: OddArchive, connection: socket.socket) -> None:
         self.archive, self.connection = archive, connection
         self.asked = b""
-        self.context_id, self.request = 0, dict[int, bytes]()
+        self.context_id, self.request, self.data_set = 0, dict[int, bytes](), b""
 
     def read(self, count: int) -> bytes:
         content = b""
@@ -85,14 +85,14 @@ class Talk:
         self.hang()
 
     def response(self, status: int = 0, **elements: bytes | None) -> bytes:
-        """C-STORE response to the last request; `elements` by tag such as x0800, None: left out."""
+        """Response to the last request; `elements` by tag such as x0800, None: left out."""
         values: dict[int, bytes | None] = {
-            0x0002: self.request[0x0002],
-            0x0100: struct.pack("<H", 0x8001),
+            0x0002: self.request.get(0x0002),
+            0x0100: struct.pack("<H", 0x8000 | struct.unpack("<H", self.request[0x0100])[0]),
             0x0120: self.request[0x0110],
             0x0800: struct.pack("<H", 0x0101),
             0x0900: struct.pack("<H", status),
-            0x1000: self.request[0x1000],
+            0x1000: self.request.get(0x1000),
             **{int(tag[1:], 16): value for tag, value in elements.items()},
         }
         return command({tag: even(value) for tag, value in values.items() if value is not None})
@@ -126,7 +126,9 @@ class OddArchive:
     associated
         Called instead of accepting the association.
     stored
-        Called instead of answering a C-STORE request with Success.
+        Called instead of answering a request with Success.
+    host
+        Address to listen on.
 
     Attributes
     ----------
@@ -139,13 +141,19 @@ class OddArchive:
     """
 
     def __init__(
-        self, connected: Quirk | None = None, associated: Quirk | None = None, stored: Quirk | None = None
+        self,
+        connected: Quirk | None = None,
+        associated: Quirk | None = None,
+        stored: Quirk | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._connected, self._associated, self._answer = connected, associated, stored
         self.stored: list[str] = []
         self.associations = 0
         self.ends: list[int] = []
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server(
+            (host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
         self.port = int(self._listening.getsockname()[1])
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
@@ -205,9 +213,10 @@ class OddArchive:
                         received += content if header & 1 else b""
                         if header == 3:
                             talk.context_id, talk.request = context_id, parse_command(received)
-                            received = b""
+                            received = talk.data_set = b""
+                        talk.data_set += content if not header & 1 else b""
                         if header == 2:
-                            self.stored.append(talk.request[0x1000].rstrip(b"\0").decode())
+                            self.stored.append(talk.request.get(0x1000, b"").rstrip(b"\0").decode())
                             (self._answer or Talk.answer)(talk)
                 else:
                     self.ends.append(kind)

@@ -33,10 +33,14 @@ from dicom_node.dimse.transport import DeadlineSocket
 
 _LOOK_SECONDS = 0.05
 """Longest time in which a thread that waits for a response notices that the association has ended."""
+_END_SECONDS = 1.0
+"""Longest time for the last PDU of an association that has ended."""
 _ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - never used: the socket resolves the name of the peer itself
 _COMMAND, _LAST = 1, 2  # bits of the message control header (PS3.8 E.2)
 _ELEMENT = struct.Struct("<HHL")
 _COMMAND_FIELD, _MESSAGE_ID_ANSWERED, _DATA_SET_TYPE, _STATUS = 0x0100, 0x0120, 0x0800, 0x0900
+_COMMENT = 0x0902
+_COMMENT_BYTES = 64  # LO, of the default repertoire (PS3.5 6.2)
 _RESPONSE = 0x8000
 _C_FIND_RSP = 0x8020
 _C_STORE_RSP = 0x8001
@@ -99,6 +103,7 @@ class RequestedAssociation(Association):
         with contextlib.suppress(Exception):  # pynetdicom raises any error at what peers send
             if self.is_established:
                 (self.release if orderly else self.abort)()
+            self.join(_END_SECONDS)  # it may be answering the peer's A-RELEASE-RQ
         self.cut()
 
     def cut(self) -> None:
@@ -323,6 +328,9 @@ def readable_command(encoded: bytes) -> bytes | None:
         has_data_set = pending and field == _C_FIND_RSP
         values[_DATA_SET_TYPE] = struct.pack("<H", _DATA_SET if has_data_set else _NO_DATA_SET)
         values.setdefault(_MESSAGE_ID_ANSWERED, struct.pack("<H", _MESSAGE_ID))
+    if _COMMENT in values:
+        comment = values[_COMMENT][:_COMMENT_BYTES].decode("ascii", "replace")
+        values[_COMMENT] = comment.replace("\ufffd", "?").encode()
     values.pop(0, None)
     body = b"".join(_ELEMENT.pack(0, element, len(value)) + value for element, value in sorted(values.items()))
     return _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(body)) + body

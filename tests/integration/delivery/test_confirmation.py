@@ -470,7 +470,7 @@ def test_orthanc_that_does_not_know_the_node_is_queried(
         node.send()
         for _ in range(3):
             node.ask()
-            assert "ended without an answer to N-ACTION" in node.backlog.error
+            assert "without an answer to N-ACTION" in node.backlog.error
             node.clock.now += DAY
         node.ask()
         assert node.counts == {"CONFIRMED": 2}
