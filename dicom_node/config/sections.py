@@ -438,7 +438,7 @@ class DicomwebDestination(Destination):
     password_file: Path | None = Field(None, description="file that holds the password of user")
     proxy: str | None = Field(
         None,
-        description="HTTP proxy, such as http://proxy.example:3128; absent: none, whatever the environment says",
+        description="HTTP proxy, such as http://proxy.example:3128; absent: none, environment ignored",
     )
 
     @property

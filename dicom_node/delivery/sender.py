@@ -1,11 +1,11 @@
 """Sender process: one thread for each destination, which sends results and has them confirmed.
 
-An association stays open as long as there is work. Whatever goes wrong with a destination stays with it: it is
-recorded with its deliveries and tried again, for ever, with a jittered pause that doubles up to a limit.
+An association stays open as long as there is work. Whatever goes wrong with a destination stays with it: it
+is recorded with its deliveries and tried again, for ever, with a jittered pause that doubles up to a limit.
 
 A destination that cannot be reached pauses as a whole. A result that it does not take, for whatever reason,
-waits alone, and the next one is sent; only after several in a row does the destination pause. A result that it
-refuses for good is REJECTED, and a person has to retry it.
+waits alone, and the next one is sent; only after several in a row does the destination pause. A result that
+it refuses for good is REJECTED, and a person has to retry it.
 """
 
 from __future__ import annotations
@@ -205,9 +205,7 @@ class DestinationSender:
                 return False
             pause = backoff(entry.attempts, self._settings)
             self._delivery_queue.postpone(entry, sentence, pause)
-            _LOG.warning(
-                "%s: %s; next try in %.0f s, others go on", self._destination.name, sentence, pause
-            )
+            _LOG.warning("%s: %s; next try in %.0f s, others go on", self._destination.name, sentence, pause)
         return True
 
     def _send(self, entry: Delivery) -> None:
@@ -223,7 +221,7 @@ class DestinationSender:
             _LOG.info("%s sent to %s", entry.kind, self._destination.name)
 
     def _pause(self, entry: Delivery, error: str) -> None:
-        """Let the destination rest after a failed try; the result that was tried is the last to be tried again."""
+        """Let the destination rest after a failed try; the result that was tried is tried last."""
         pause = backoff(self._failures, self._settings)
         self._failures += 1
         self._deferred = 0

@@ -36,7 +36,7 @@ for _name in ("dicomweb_client", "urllib3"):
 _CONFLICT = 409  # the service rejected the instance (PS3.18 table 10.5.3-1)
 # The request itself is wrong. All other failures, a wrong password too, can be corrected by a person.
 _PERMANENT = frozenset({400, 406, 413, 415, 422})
-# The service takes no instance at present, whichever it is; other failures may be about the one that was sent.
+# The service takes no instance now, whichever it is. Other failures may be about the one that was sent.
 _SERVICE_AWAY = frozenset({401, 403, 404, 405, 407, 408, 429, 502, 503, 504})
 _CREDENTIALS = "; give the destination a token_file, or user and password_file"
 _SOP_INSTANCE_UID = "00080018"
@@ -129,8 +129,8 @@ class DicomWebSession:
             error = PeerRejected(f"{sentence} answered {_CONFLICT} {response.reason}")
         else:
             error = PeerUnavailable(
-                f"{sentence} answered {response.status_code} with {answer.media_type or 'content'} that is no "
-                "DICOM response; check the url"
+                f"{sentence} answered {response.status_code} with {answer.media_type or 'content'} that is "
+                "no DICOM response; check the url"
             )
         try:
             found = self.find([reference])

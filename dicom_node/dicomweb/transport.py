@@ -33,7 +33,7 @@ class BoundedAdapter(HTTPAdapter):
         super().__init__()
         self._name, self._seconds = name, seconds
 
-    def send(self, request: requests.PreparedRequest, stream: bool = False, *args: Any, **options: Any) -> Any:  # noqa: FBT001, FBT002 - the signature of requests
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         """Send a request and read the answer to its end.
 
         Raises
@@ -43,17 +43,18 @@ class BoundedAdapter(HTTPAdapter):
         requests.RequestException
             When the connection fails.
         """
-        response = super().send(request, stream, *args, **options)
-        if not stream:
-            try:
-                response._content = self._read(response)  # noqa: SLF001 - where requests itself would put it
-            except urllib3.exceptions.TimeoutError as error:
-                raise requests.ReadTimeout(error) from error
-            except urllib3.exceptions.HTTPError as error:
-                raise requests.ConnectionError(error) from error
-            finally:
-                response.close()
-            response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
+        response = super().send(request, *args, **options)
+        if options.get("stream"):
+            return response
+        try:
+            response._content = self._read(response)  # noqa: SLF001 - where requests itself would put it
+        except urllib3.exceptions.TimeoutError as error:
+            raise requests.ReadTimeout(error) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.ConnectionError(error) from error
+        finally:
+            response.close()
+        response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
         return response
 
     def _read(self, response: requests.Response) -> bytes:

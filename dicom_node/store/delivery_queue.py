@@ -200,9 +200,7 @@ class DeliveryQueue(database.Repository):
         ]
 
     @contextlib.contextmanager
-    def renewed(
-        self, entries: Sequence[Delivery], owner: LeaseOwner, lease_seconds: float
-    ) -> Iterator[None]:
+    def renewed(self, entries: Sequence[Delivery], owner: LeaseOwner, lease_seconds: float) -> Iterator[None]:
         """Renew the leases of deliveries until the end of the block, as far as they have not ended."""
         done = threading.Event()
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydicom.uid import ComprehensiveSRStorage
 
@@ -84,6 +84,13 @@ def _late(talk: Talk) -> None:
     talk.answer()
 
 
+@contextlib.contextmanager
+def _archive_web_silent() -> Iterator[Destination]:
+    with OddArchive(connected=Talk.hang) as archive:
+        url = f"http://127.0.0.1:{archive.port}/dicom-web"
+        yield {"name": "odd", "kind": "dicomweb", "url": url, "confirm": "response"}
+
+
 ODD: Mapping[str, Callable[[], AbstractContextManager[Destination]]] = {
     "silent after the connection": lambda: _archive(connected=Talk.hang),
     "silent to the association request": lambda: _archive(associated=lambda talk: None),
@@ -118,17 +125,10 @@ ODD: Mapping[str, Callable[[], AbstractContextManager[Destination]]] = {
     "STOW answers 409": lambda: _http(409),
     "STOW answers a page": lambda: _http(200),
     "STOW answers a redirect": lambda: _http(302, Location="http://127.0.0.1/login"),
-    "STOW is silent": lambda: _archive_web_silent(),
+    "STOW is silent": _archive_web_silent,
     "STOW answers without end": lambda: _http(200, "application/dicom+json", b"[" + b" " * (65 << 20)),
 }
 """Way of being odd -> context manager that yields such a destination, as in the settings."""
-
-
-@contextlib.contextmanager
-def _archive_web_silent() -> Iterator[Destination]:
-    with OddArchive(connected=Talk.hang) as archive:
-        url = f"http://127.0.0.1:{archive.port}/dicom-web"
-        yield {"name": "odd", "kind": "dicomweb", "url": url, "confirm": "response"}
 
 
 class Deliveries:
@@ -179,7 +179,7 @@ class Deliveries:
             for each in self.settings.destinations
         ]
 
-    def __enter__(self) -> Deliveries:
+    def __enter__(self) -> Self:
         for thread in self.threads:
             thread.start()
         return self

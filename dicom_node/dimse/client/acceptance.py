@@ -1,7 +1,7 @@
 """Answers to an association request as real archives write them, made readable for pynetdicom (PS3.8 9.3.3).
 
-What the node needs of an A-ASSOCIATE-AC are the presentation contexts and the maximum length. Whatever else an
-archive writes wrongly, or adds, is left out before pynetdicom, which refuses most of it, decodes the PDU.
+What the node needs of an A-ASSOCIATE-AC are the presentation contexts and the maximum length. Whatever else
+an archive writes wrongly, or adds, is left out before pynetdicom, which refuses most of it, decodes the PDU.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def readable_acceptance(pdu: bytes | bytearray) -> bytes:
             user.update(_items(content, 0))
     maximum = user.get(_MAXIMUM_LENGTH, b"")
     length = int.from_bytes(maximum, "big")
-    if len(maximum) != 4 or 0 < length < _SHORTEST_MAXIMUM_LENGTH:  # noqa: PLR2004 - bytes of the field
+    if len(maximum) != 4 or 0 < length < _SHORTEST_MAXIMUM_LENGTH:
         length = _DEFAULT_MAXIMUM_LENGTH
     told = _item(_MAXIMUM_LENGTH, length.to_bytes(4, "big"))
     told += _item(_IMPLEMENTATION_CLASS, _stripped(user.get(_IMPLEMENTATION_CLASS, b"")) or b"0.0")

@@ -332,7 +332,9 @@ def readable_command(encoded: bytes) -> bytes | None:
         comment = values[_COMMENT][:_COMMENT_BYTES].decode("ascii", "replace")
         values[_COMMENT] = comment.replace("\ufffd", "?").encode()
     values.pop(0, None)
-    body = b"".join(_ELEMENT.pack(0, element, len(value)) + value for element, value in sorted(values.items()))
+    body = b"".join(
+        _ELEMENT.pack(0, element, len(value)) + value for element, value in sorted(values.items())
+    )
     return _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(body)) + body
 
 

@@ -124,16 +124,13 @@ class Peer:
         for handler in handlers:
             association.bind(*handler)
         begun = time.monotonic()
-        try:
-            with self.translated("the association request", association):
-                association.request()
-                if association.is_established:
-                    association.start()
-                    return association
-            raise self._not_established(association, contexts, time.monotonic() - begun)
-        except BaseException:
-            association.cut()
-            raise
+        with self.translated("the association request", association):
+            association.request()
+        if association.is_established:
+            association.start()
+            return association
+        association.cut()
+        raise self._not_established(association, contexts, time.monotonic() - begun)
 
     def _not_established(
         self, association: RequestedAssociation, contexts: Sequence[PresentationContext], seconds: float
@@ -156,9 +153,7 @@ class Peer:
         return PeerUnavailable(f"{self.name}: the association was aborted before it was accepted")
 
     @contextlib.contextmanager
-    def translated(
-        self, operation: str, association: RequestedAssociation | None = None
-    ) -> Iterator[None]:
+    def translated(self, operation: str, association: RequestedAssociation | None = None) -> Iterator[None]:
         """Turn whatever pynetdicom raises at odd answers into one sentence, and end the association.
 
         Raises
@@ -170,7 +165,7 @@ class Peer:
             yield
         except (NodeError, OSError):
             raise
-        except Exception as error:  # noqa: BLE001 - pynetdicom raises any error at answers that it does not expect
+        except Exception as error:
             if association is not None:
                 association.cut()
             raise PeerUnavailable(

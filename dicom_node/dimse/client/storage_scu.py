@@ -167,7 +167,7 @@ class StoreSession(Peer):
         except InstanceDeferred:
             if not self._served:
                 raise
-            # Archives end an association after a while, or after each instance: that is not this file's fault.
+            # Archives end an association after a while, or after each instance, whatever comes next.
             answer = self._store(requirement, path)
         self._served = True
         meaning = meaning_of(answer.Status)
@@ -213,7 +213,7 @@ class StoreSession(Peer):
         if association is not None:
             association.end(orderly=True)
 
-    def _associated(self, requirement: ContextRequirement) -> Association:
+    def _associated(self, requirement: ContextRequirement) -> RequestedAssociation:
         association = self._association
         if association is not None and association.is_established and requirement in self._proposed:
             return association

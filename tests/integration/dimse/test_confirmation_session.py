@@ -24,7 +24,9 @@ from tests.support.odd_archive import OddArchive, Talk
 from tests.support.peers import until
 from tests.support.raw_association import P_DATA, RELEASE_RQ, command, even, fragment, pdu
 
-REFERENCES = [InstanceReference("1.2.840.10008.5.1.4.1.1.88.33", f"1.2.3.{n}", "1.2", "1.2.9") for n in (1, 2)]
+REFERENCES = [
+    InstanceReference("1.2.840.10008.5.1.4.1.1.88.33", f"1.2.3.{n}", "1.2", "1.2.9") for n in (1, 2)
+]
 ENDS: dict[str, Callable[[Talk], object]] = {
     "released": lambda talk: talk.say(pdu(RELEASE_RQ, bytes(4))),
     "aborted": Talk.abort,

@@ -25,8 +25,8 @@ from dicom_node.dimse.client.storage_scu import StoreSession
 from dicom_node.dimse.status import Outcome
 from dicom_node.errors import BadInstance, InstanceDeferred, PeerRejected, PeerUnavailable
 from tests.support.film_file import FilmFile
-from tests.support.peers import StoreSCP, until
 from tests.support.odd_archive import OddArchive, Talk
+from tests.support.peers import StoreSCP, until
 from tests.support.raw_association import (
     ASSOCIATE_AC,
     CR,
@@ -279,7 +279,9 @@ def test_an_end_instead_of_an_answer_is_noticed_at_once_and_concerns_one_file(
     with OddArchive(stored=ENDS[end]) as archive, session(archive.port, "ODD", response=60) as sending:
         begun = time.monotonic()
         for _ in range(2):
-            with pytest.raises(InstanceDeferred, match=r"(released|aborted|closed).*without an answer to C-ST"):
+            with pytest.raises(
+                InstanceDeferred, match=r"(released|aborted|closed).*without an answer to C-ST"
+            ):
                 sending.send(film().path)
         assert time.monotonic() - begun < 5
         assert archive.associations == 2
@@ -349,6 +351,8 @@ def test_a_name_with_several_addresses_is_tried_in_order(
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 def test_a_peer_on_an_ipv6_address_is_reached(film: MakeFilm) -> None:
-    with OddArchive(host="::1") as archive:
-        with StoreSession("ODD", "::1", archive.port, calling_ae="NODE") as sending:
-            assert sending.send(film().path).status == 0
+    with (
+        OddArchive(host="::1") as archive,
+        StoreSession("ODD", "::1", archive.port, calling_ae="NODE") as sending,
+    ):
+        assert sending.send(film().path).status == 0
