@@ -458,7 +458,9 @@ class DicomwebDestination(Destination):
         if (self.token_file or self.user) and not is_confidential(self.url):
             raise ValueError("http would send the credentials unencrypted: use https")
         if self.proxy is not None and not (_is_origin(self.proxy) and "@" not in self.proxy):
-            raise ValueError("proxy must be an address without a path, such as http://proxy.example:3128")
+            raise ValueError(
+                "proxy must be an address without path or credentials, such as http://proxy.example:3128"
+            )
         return self
 
 

@@ -215,6 +215,8 @@ class OddArchive:
                             talk.context_id, talk.request = context_id, parse_command(received)
                             received = talk.data_set = b""
                         talk.data_set += content if not header & 1 else b""
+                        if header == 3 and talk.request[0x0800] == struct.pack("<H", 0x0101):
+                            talk.answer()
                         if header == 2:
                             self.stored.append(talk.request.get(0x1000, b"").rstrip(b"\0").decode())
                             (self._answer or Talk.answer)(talk)
