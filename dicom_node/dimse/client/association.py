@@ -132,7 +132,7 @@ class UpperLayer(DULServiceProvider):
         finally:
             self.assoc.is_established = False
             cast("RequestedAssociation", self.assoc).connection.finish()
-            self.to_user_queue.put(None)  # type: ignore[arg-type]
+            cast("queue.Queue[Any]", self.to_user_queue).put(None)
 
     def _decode_pdu(self, bytestream: bytearray) -> Any:
         if bytestream[0] == ASSOCIATE_AC:
