@@ -76,7 +76,8 @@ class UpperLayer(DULServiceProvider):
             _LOG.error("%s: %s: %s; closed", self.assoc.name, type(error).__name__, error)
         finally:
             self.peer.end()
-            cast("queue.Queue[Any]", self.to_user_queue).put(None)  # a thread that waits for a primitive stops waiting
+            # A thread that waits for a primitive stops waiting.
+            cast("queue.Queue[Any]", self.to_user_queue).put(None)
 
     def refuse(self, reason: str) -> None:
         """Abort the association because the peer violated the protocol; the reason is logged."""
