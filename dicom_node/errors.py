@@ -10,7 +10,8 @@
     ├── BadInstance                bytes that are not an acceptable DICOM instance
     ├── NotAnalysable              a kept instance that models must not read; has a coded reason
     ├── PeerError                  failure at the other side of a connection
-    │   ├── PeerUnavailable        not reachable, too slow or out of resources (retryable)
+    │   ├── PeerUnavailable        not reachable, too slow or refusing associations (retryable)
+    │   ├── InstanceDeferred       one instance was not taken; others may be     (retryable)
     │   └── PeerRejected           the peer refuses the request for good
     └── EncodingFailed             a result could not be written as valid DICOM
 
@@ -79,6 +80,12 @@ class PeerError(NodeError):
 
 class PeerUnavailable(PeerError):
     """Error at a peer that may pass: the same request may succeed later."""
+
+    retryable = True
+
+
+class InstanceDeferred(PeerError):
+    """Error of a peer about one instance that may pass; it says nothing about other instances."""
 
     retryable = True
 

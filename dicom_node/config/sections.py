@@ -404,11 +404,29 @@ class DicomDestination(Destination):
     host: Host = Field(description="name or address of the destination")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(description="TCP port of the destination")
     tls: bool = Field(False, description="connect by TLS")
+    confirm_ae_title: AETitle | None = Field(
+        None, description="AE title to ask for confirmation and for priors; absent: ae_title"
+    )
+    confirm_host: str | None = Field(None, description="name or address of confirm_ae_title; absent: host")
+    confirm_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="TCP port of confirm_ae_title; absent: port"
+    )
 
     @property
     def address(self) -> str:
         """Label of the destination for logs and errors."""
         return f"{self.ae_title}@{self.host}:{self.port}"
+
+    @property
+    def asked(self) -> DicomDestination:
+        """Destination with the address that is asked for confirmation and for priors."""
+        return self.model_copy(
+            update={
+                "ae_title": self.confirm_ae_title or self.ae_title,
+                "host": self.confirm_host or self.host,
+                "port": self.confirm_port or self.port,
+            }
+        )
 
     @model_validator(mode="after")
     def _check_tls(self) -> DicomDestination:
@@ -430,6 +448,10 @@ class DicomwebDestination(Destination):
     )
     user: str | None = Field(None, description="user name for basic authentication")
     password_file: Path | None = Field(None, description="file that holds the password of user")
+    proxy: str | None = Field(
+        None,
+        description="HTTP proxy, such as http://proxy.example:3128; absent: none, environment ignored",
+    )
 
     @property
     def address(self) -> str:
@@ -453,6 +475,10 @@ class DicomwebDestination(Destination):
             raise ValueError("give either token_file, or user and password_file, or nothing")
         if (self.token_file or self.user) and not is_confidential(self.url):
             raise ValueError("http would send the credentials unencrypted: use https")
+        if self.proxy is not None and not (_is_origin(self.proxy) and "@" not in self.proxy):
+            raise ValueError(
+                "proxy must be an address without path or credentials, such as http://proxy.example:3128"
+            )
         return self
 
 

@@ -11,13 +11,12 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import generate_uid
 
 from dicom_node.config.sections import Destination, SenderSettings
 from dicom_node.dimse.client.confirmation import ConfirmationSession
 from dicom_node.dimse.commitment import InstanceReference
-from dicom_node.errors import PeerError, PeerRejected
+from dicom_node.errors import NodeError, PeerError, PeerRejected, StorageFailed, StorageFull
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.delivery_queue import Delivery, DeliveryQueue
@@ -33,6 +32,8 @@ _UNANSWERED = 3
 """Number of unanswered requests for commitment after which the destination is queried instead."""
 _MISSES = 3
 """Number of queries that do not find a result, after which it is sent again: archives may index late."""
+_FAILED_QUERIES = 2
+"""Number of queries of one round that may fail before the rest of the round waits for the next one."""
 _RARELY_SECONDS = 86_400.0
 """Longest pause between two questions to a destination that answers but does not confirm, in seconds."""
 
@@ -96,20 +97,25 @@ class DeliveryConfirmer:
             self._confirm(batch, Confirmation.RESPONSE)
             return len(batch)
         self._before_asking()
-        try:
-            self._ask(batch)
-        except PeerError as error:
-            self._postpone(batch, error)
-        else:
-            self._warned = ""
+        with self._delivery_queue.renewed(batch, self._owner, self._settings.lease_seconds):
+            try:
+                self._ask(batch)
+            except (StorageFailed, StorageFull):
+                raise
+            except Exception as error:  # noqa: BLE001 - an odd answer of one destination harms no other
+                self._postpone(batch, error)
+            else:
+                self._warned = ""
         return len(batch)
 
-    def _postpone(self, batch: Sequence[Delivery], error: PeerError) -> None:
+    def _postpone(self, batch: Sequence[Delivery], error: Exception) -> None:
         """Ask about deliveries again later, because the destination could not be asked now."""
-        self._warn(str(error))
-        longest = self._settings.backoff_cap_seconds if error.retryable else _RARELY_SECONDS
+        sentence = str(error) if isinstance(error, NodeError) else f"{type(error).__name__}: {error}"
+        self._warn(sentence)
+        retryable = not isinstance(error, NodeError) or error.retryable
+        longest = self._settings.backoff_cap_seconds if retryable else _RARELY_SECONDS
         for entry in batch:
-            self._delivery_queue.mark_unconfirmed(entry, str(error), self._pause(entry.inquiries, longest))
+            self._delivery_queue.mark_unconfirmed(entry, sentence, self._pause(entry.inquiries, longest))
 
     def _warn(self, text: str) -> None:
         """Log the reason why the destination does not confirm, but only once while it stays the same."""
@@ -146,12 +152,7 @@ class DeliveryConfirmer:
             raise PeerRejected(f'{session.name}: offers no query; set confirm = "commitment"')
         # The query comes first: the association of a request for commitment carries nothing after it.
         if to_query:
-            try:
-                self._query(session, to_query)
-            except PeerRejected as error:
-                if not to_commit:
-                    raise
-                self._postpone(to_query, error)
+            self._query(session, to_query)
         if (
             isinstance(session, ConfirmationSession)
             and to_commit
@@ -181,20 +182,39 @@ class DeliveryConfirmer:
         return True
 
     def _query(self, session: ConfirmationSession | DicomWebSession, batch: Sequence[Delivery]) -> None:
-        references = {}
+        """Query for each result; what is asked about one series in vain does not keep the others waiting."""
+        by_series: dict[tuple[str, str], list[tuple[Delivery, InstanceReference]]] = {}
         for entry in batch:
             try:
-                references[entry.id] = InstanceReference.of(self._results.path(entry.file))
-            except (OSError, InvalidDicomError, KeyError) as error:
+                reference = InstanceReference.of(self._results.path(entry.file))
+            except Exception as error:  # noqa: BLE001 - pydicom raises any error at a file that was damaged
                 sentence = f"the result's file {entry.file} cannot be read: {error}"
                 self._delivery_queue.mark_unconfirmed(
                     entry, sentence, self._pause(entry.inquiries, _RARELY_SECONDS)
                 )
-        found = session.find(list(references.values()))
-        kept = [entry for entry in batch if entry.id in references and entry.sop_instance_uid in found]
+                continue
+            series = (reference.study_instance_uid, reference.series_instance_uid)
+            by_series.setdefault(series, []).append((entry, reference))
+        failed = 0
+        groups = [*by_series.values()]
+        for number, group in enumerate(groups):
+            try:
+                found = session.find([reference for _, reference in group])
+            except PeerError as error:
+                failed += 1
+                if failed < min(_FAILED_QUERIES, len(groups)):
+                    self._postpone([entry for entry, _ in group], error)
+                    continue
+                self._postpone([entry for each in groups[number:] for entry, _ in each], error)
+                return
+            self._judge([entry for entry, _ in group], found)
+
+    def _judge(self, batch: Sequence[Delivery], found: set[str]) -> None:
+        """Record what a query found of the results that it asked for."""
+        kept = [entry for entry in batch if entry.sop_instance_uid in found]
         self._confirm(kept, Confirmation.QUERY)
         for entry in batch:
-            if entry.id not in references or entry in kept:
+            if entry in kept:
                 continue
             sentence = "the destination does not find it"
             seconds = self._pause(entry.attempts + entry.inquiries, _RARELY_SECONDS)

@@ -1,12 +1,16 @@
 """Sender process: one thread for each destination, which sends results and has them confirmed.
 
-An association stays open as long as there is work. After a transient error the delivery is tried again, for
-ever, with a jittered pause that doubles up to a limit. After a permanent error the delivery is REJECTED and a
-person has to retry it.
+An association stays open as long as there is work. Whatever goes wrong with a destination stays with it: it
+is recorded with its deliveries and tried again, for ever, with a jittered pause that doubles up to a limit.
+
+A destination that cannot be reached pauses as a whole. A result that it does not take, for whatever reason,
+waits alone, and the next one is sent; only after several in a row does the destination pause. A result that
+it refuses for good is REJECTED, and a person has to retry it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import signal
@@ -19,7 +23,14 @@ from dicom_node.config.settings import Settings
 from dicom_node.delivery.confirmer import DeliveryConfirmer
 from dicom_node.dimse.client.confirmation import ConfirmationSession
 from dicom_node.dimse.client.storage_scu import StoreSession
-from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable, StorageFailed, StorageFull
+from dicom_node.errors import (
+    BadInstance,
+    NodeError,
+    PeerRejected,
+    PeerUnavailable,
+    StorageFailed,
+    StorageFull,
+)
 from dicom_node.runtime import logs, readiness
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.commitments import StorageCommitments
@@ -31,6 +42,9 @@ if TYPE_CHECKING:
     from dicom_node.dicomweb.client import DicomWebSession
 
 _LOG = logging.getLogger(__name__)
+
+_DEFERRED_IN_A_ROW = 3
+"""Number of results not taken, one after another, after which the whole destination pauses."""
 
 
 def backoff(
@@ -93,11 +107,13 @@ class DestinationSender:
         self._delivery_queue = delivery_queue
         self._results = results
         self._owner = owner
+        self._failures = 0  # pauses of the destination since it last took a result
+        self._deferred = 0  # results in a row that it did not take
         inquiry: ConfirmationSession | DicomWebSession
         if isinstance(destination, DicomDestination):
             self._session: StoreSession | DicomWebSession = StoreSession.of(destination, calling_ae, settings)
             inquiry = ConfirmationSession.of(
-                destination,
+                destination.asked,
                 calling_ae,
                 settings,
                 linger_seconds=settings.idle_seconds,
@@ -144,51 +160,117 @@ class DestinationSender:
         return self._confirmer.confirm_due()
 
     def _release(self) -> None:
-        self._session.release()
-        self._confirmer.release()
+        try:
+            self._session.release()
+            self._confirmer.release()
+        except Exception as error:  # noqa: BLE001 - the libraries raise any error at what peers send
+            _LOG.warning("%s: release: %s", self._destination.name, one_line(error))
 
     def send_due(self, stop: threading.Event) -> int:
         """Send every delivery that is due; return the number of tries."""
-        batch = self._delivery_queue.take(self._destination.name, self._owner, self._settings.lease_seconds)
+        lease_seconds = self._settings.lease_seconds
+        batch = self._delivery_queue.take(self._destination.name, self._owner, lease_seconds)
         if not batch:
             return 0
         self._session.expect([entry.sop_class_uid for entry in batch])
-        for number, entry in enumerate(batch):
-            if stop.is_set():
-                self._postpone(batch[number:], "the sender was stopped", seconds=0)
-                return number
-            with logs.study(entry.study_instance_uid):
-                error = self._send(entry)
-            if error:
-                # The destination is not available: the rest of the batch would fail too, so it waits as well.
-                pause = backoff(entry.attempts, self._settings)
-                self._delivery_queue.postpone(entry, error, pause)
-                self._postpone(batch[number + 1 :], error, seconds=pause)
-                _LOG.warning("%s: %s; next try in %.0f s", self._destination.name, error, pause)
-                return number + 1
+        with self._delivery_queue.renewed(batch, self._owner, lease_seconds):
+            for number, entry in enumerate(batch):
+                if stop.is_set():
+                    self._delivery_queue.give_back(batch[number:], self._owner)
+                    return number
+                with logs.study(entry.study_instance_uid):
+                    goes_on = self._try(entry)
+                if not goes_on:
+                    self._delivery_queue.give_back(batch[number + 1 :], self._owner)
+                    return number + 1
         return len(batch)
 
-    def _send(self, entry: Delivery) -> str:
-        """Send one result; return the reason why it must be tried again, or an empty string."""
+    def _try(self, entry: Delivery) -> bool:
+        """Try to send one result and record what came of it; return whether to go on with the next one."""
+        try:
+            self._send(entry)
+        except PeerUnavailable as error:
+            self._pause(entry, str(error))
+            return False
+        except (StorageFailed, StorageFull):
+            raise
+        except Exception as error:  # noqa: BLE001 - one result, or an odd answer to it, must not stop the others
+            sentence = one_line(error)
+            if isinstance(error, OSError | BadInstance):
+                sentence = f"the result's file {entry.file} cannot be read: {error}"
+            else:
+                self._deferred += 1
+            if self._deferred >= _DEFERRED_IN_A_ROW:
+                self._pause(entry, sentence)
+                return False
+            pause = backoff(entry.attempts, self._settings)
+            self._delivery_queue.postpone(entry, sentence, pause)
+            _LOG.warning("%s: %s; next try in %.0f s, others go on", self._destination.name, sentence, pause)
+        return True
+
+    def _send(self, entry: Delivery) -> None:
         try:
             self._session.send(self._results.path(entry.file))
-        except PeerUnavailable as error:
-            return str(error)
         except PeerRejected as error:
+            self._deferred = 0
             _LOG.error("%s: %s", self._destination.name, error)
             self._delivery_queue.mark_rejected(entry, str(error))
-        except (OSError, BadInstance) as error:
-            self._delivery_queue.mark_rejected(
-                entry, f"the result's file {entry.file} cannot be read: {error}"
-            )
         else:
+            self._deferred = self._failures = 0
             self._delivery_queue.mark_sent(entry, self._settings.confirm_after_seconds)
             _LOG.info("%s sent to %s", entry.kind, self._destination.name)
-        return ""
 
-    def _postpone(self, entries: list[Delivery], error: str, *, seconds: float) -> None:
-        for entry in entries:
-            self._delivery_queue.postpone(entry, error, seconds, counted=False)
+    def _pause(self, entry: Delivery, error: str) -> None:
+        """Let the destination rest after a failed try; the result that was tried is tried last."""
+        pause = backoff(self._failures, self._settings)
+        self._failures += 1
+        self._deferred = 0
+        # First the others: the one that was tried may have to wait for longer than they.
+        self._delivery_queue.pause(self._destination.name, self._owner, error, pause)
+        own = max(pause, backoff(entry.attempts, self._settings))
+        self._delivery_queue.postpone(entry, error, own)
+        _LOG.warning("%s: %s; next try in %.0f s", self._destination.name, error, pause)
+
+
+def one_line(error: Exception) -> str:
+    """Return an error as one sentence; one that the node did not raise on purpose with its type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, NodeError) else f"{type(error).__name__}: {text}"
+
+
+def send_to(
+    destination: AnyDestination, settings: Settings, index: Index, owner: LeaseOwner, stop: threading.Event
+) -> None:
+    """Send results to one destination until `stop` is set, whatever goes wrong with it."""
+    queue = DeliveryQueue(index.engine)
+    sender: DestinationSender | None = None
+    failures = 0
+    while not stop.is_set():
+        try:
+            sender = sender or DestinationSender(
+                destination,
+                calling_ae=settings.dicom.ae_title,
+                settings=settings.sender,
+                delivery_queue=queue,
+                commitments=StorageCommitments(index.engine),
+                results=Spool(settings.data_dir / "results"),
+                owner=owner,
+            )
+            sender.run(stop)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong with one destination stays with it
+            sentence = one_line(error)
+            pause = backoff(failures, settings.sender)
+            failures += 1
+            _LOG.error(
+                "%s: %s; next try in %.0f s",
+                destination.name,
+                sentence,
+                pause,
+                exc_info=error if not isinstance(error, NodeError) else None,
+            )
+            with contextlib.suppress(StorageFailed, StorageFull):
+                queue.pause(destination.name, owner, sentence, pause)
+            stop.wait(pause)
 
 
 def run_sender(settings: Settings) -> None:
@@ -197,31 +279,16 @@ def run_sender(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     index = Index.open(settings.database)
-    results = Spool(settings.data_dir / "results")
     owner = LeaseOwner.this_process()
 
-    def send(sender: DestinationSender) -> None:
+    def send(destination: AnyDestination) -> None:
         try:
-            sender.run(stop)
+            send_to(destination, settings, index, owner, stop)
         finally:
-            stop.set()  # when one thread fails, all end, and the supervisor starts the process again
+            stop.set()  # a thread ends only when it is told to
 
     threads = [
-        threading.Thread(
-            target=send,
-            args=(
-                DestinationSender(
-                    destination,
-                    calling_ae=settings.dicom.ae_title,
-                    settings=settings.sender,
-                    delivery_queue=DeliveryQueue(index.engine),
-                    commitments=StorageCommitments(index.engine),
-                    results=results,
-                    owner=owner,
-                ),
-            ),
-            name=destination.name,
-        )
+        threading.Thread(target=send, args=(destination,), name=destination.name)
         for destination in settings.destinations
     ]
     for thread in threads:

@@ -7,22 +7,25 @@ import io
 import logging
 import ssl
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import requests
 from dicomweb_client.web import DICOMwebClient
-from pydicom import dcmread, dcmwrite
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.misc import is_dicom
 
 from dicom_node.config.sections import DicomwebDestination, SenderSettings
+from dicom_node.dicomweb.store_response import StoreAnswer
+from dicom_node.dicomweb.transport import BoundedAdapter
 from dicom_node.dimse.client.query_retrieve import SERIES_KEYS, STUDY_KEYS
 from dicom_node.dimse.client.storage_scu import StoreResponse
 from dicom_node.dimse.commitment import InstanceReference
-from dicom_node.dimse.status import Outcome, meaning_of
+from dicom_node.dimse.status import meaning_of
 from dicom_node.dimse.tls import client_context
-from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
+from dicom_node.errors import BadInstance, InstanceDeferred, PeerError, PeerRejected, PeerUnavailable
 from dicom_node.imaging import attributes
 from dicom_node.store.states import Confirmation
 
@@ -33,6 +36,9 @@ for _name in ("dicomweb_client", "urllib3"):
 _CONFLICT = 409  # the service rejected the instance (PS3.18 table 10.5.3-1)
 # The request itself is wrong. All other failures, a wrong password too, can be corrected by a person.
 _PERMANENT = frozenset({400, 406, 413, 415, 422})
+# The service takes no instance now, whichever it is. Other failures may be about the one that was sent.
+_SERVICE_AWAY = frozenset({401, 403, 404, 405, 407, 408, 429, 502, 503, 504})
+_CREDENTIALS = "; give the destination a token_file, or user and password_file"
 _SOP_INSTANCE_UID = "00080018"
 
 
@@ -62,10 +68,15 @@ class DicomWebSession:
         if destination.tls_certificate is not None and destination.tls_key is not None:
             self._session.cert = (str(destination.tls_certificate), str(destination.tls_key))
         self._session.auth = _credentials(destination)
+        if destination.proxy is not None:
+            self._session.proxies = {"http": destination.proxy, "https": destination.proxy}
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, BoundedAdapter(self.name, settings.response_seconds))
+        self._timeout = (settings.connect_seconds, settings.response_seconds)
         self._client = DICOMwebClient(
             destination.url.rstrip("/"),
             session=self._session,
-            timeout=(settings.connect_seconds, settings.response_seconds),
+            timeout=self._timeout,
         )
         self._client.set_http_retry_params(retry=False)  # the sender decides when to try again
 
@@ -73,18 +84,74 @@ class DicomWebSession:
         """Do nothing: HTTP negotiates no SOP classes."""
 
     def send(self, path: Path) -> StoreResponse:
-        """Store a Part 10 file (STOW-RS).
+        """Store a Part 10 file unchanged (STOW-RS, PS3.18 10.5).
 
-        As :meth:`dicom_node.dimse.client.storage_scu.StoreSession.send`.
+        As :meth:`dicom_node.dimse.client.storage_scu.StoreSession.send`. A service that refuses an instance,
+        or gives an answer that says nothing, is asked by QIDO-RS whether it has it: it may have kept what it
+        was sent before, when its answer was lost.
         """
-        try:
-            ds = dcmread(path)
-        except InvalidDicomError as error:
-            raise BadInstance(f"{path}: {error}") from None
+        if not is_dicom(path):
+            raise BadInstance(f"{path}: not a DICOM file (PS3.10 7.1)")
+        boundary = uuid.uuid4().hex
+        body = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        body += path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
         with self._translated("STOW-RS"):
-            answer = self._client.store_instances([ds])
-            self._judge(answer)
+            response = self._session.post(
+                f"{self.name.rstrip('/')}/studies",
+                data=io.BytesIO(body),
+                headers={
+                    "Content-Type": f'multipart/related; type="application/dicom"; boundary="{boundary}"',
+                    "Accept": "application/dicom+json",
+                },
+                timeout=self._timeout,
+                allow_redirects=False,
+            )
+        self._judge(response, path)
         return StoreResponse(0, meaning_of(0))
+
+    def _judge(self, response: requests.Response, path: Path) -> None:
+        """Raise unless the service has the instance (PS3.18 table 10.5.3-1 and I.2)."""
+        conflict = response.status_code == _CONFLICT
+        if response.is_redirect or not (response.ok or conflict):
+            raise self._refusal(response)
+        reference = InstanceReference.of(path)
+        answer = StoreAnswer(response, reference.sop_instance_uid)
+        if answer.stored:
+            return
+        sentence = f"{self.name}: STOW-RS"
+        error: PeerError
+        if answer.failure is not None:
+            kind = PeerRejected if answer.permanent else InstanceDeferred
+            error = kind(f"{sentence} failed with {answer.failure:04X}: {answer.meaning}")
+            if not conflict:
+                raise error
+        elif conflict:
+            error = PeerRejected(f"{sentence} answered {_CONFLICT} {response.reason}")
+        else:
+            error = PeerUnavailable(
+                f"{sentence} answered {response.status_code} with {answer.media_type or 'content'} that is "
+                "no DICOM response; check the url"
+            )
+        try:
+            found = self.find([reference])
+        except PeerUnavailable as unavailable:
+            raise (InstanceDeferred if conflict else PeerUnavailable)(f"{error}; {unavailable}") from None
+        except PeerRejected:
+            found = set()
+        if reference.sop_instance_uid not in found:
+            raise error
+
+    def _refusal(self, response: requests.Response) -> PeerError:
+        """Return the error for an answer that is no response to the instance."""
+        code = response.status_code
+        sentence = f"{self.name}: STOW-RS answered {code} {response.reason}"
+        if response.is_redirect:
+            target = response.headers.get("Location", "").removesuffix("/studies")
+            return PeerUnavailable(f"{sentence}; set url to {target}")
+        if code in (401, 403):
+            sentence += _CREDENTIALS
+        kind = PeerUnavailable if code in _SERVICE_AWAY else InstanceDeferred
+        return (PeerRejected if code in _PERMANENT else kind)(sentence)
 
     def ping(self) -> float:
         """Query for any one study (QIDO-RS); return the time to the answer, in seconds.
@@ -168,12 +235,12 @@ class DicomWebSession:
             yield
         except requests.HTTPError as error:
             code = error.response.status_code
-            if code == _CONFLICT:
-                self._judge(_answer_of(error.response))
             sentence = f"{self.name}: {service} answered {code} {error.response.reason}"
             if code in (401, 403):
-                sentence += "; give the destination a token_file, or user and password_file"
+                sentence += _CREDENTIALS
             raise (PeerRejected if code in {*_PERMANENT, _CONFLICT} else PeerUnavailable)(sentence) from None
+        except requests.exceptions.ProxyError as error:
+            raise PeerUnavailable(f"{self.name}: {_root(error)}; see proxy") from None
         except requests.exceptions.SSLError as error:
             raise PeerUnavailable(f"{self.name}: TLS failed: {_root(error)}; see tls_ca") from None
         except requests.ConnectionError as error:
@@ -187,28 +254,11 @@ class DicomWebSession:
         except OSError as error:  # the file with the credentials
             raise PeerUnavailable(f"{self.name}: {error.filename}: {error.strerror}") from None
 
-    def _judge(self, answer: Dataset) -> None:
-        """Raise when a Store Instances Response reports that the instance failed (PS3.18 I.2)."""
-        for item in attributes.items(answer, "FailedSOPSequence"):
-            reason = attributes.value(item, "FailureReason")
-            meaning = meaning_of(reason if isinstance(reason, int) else 0x0110)
-            if meaning.outcome.delivered:
-                continue
-            sentence = f"{self.name}: STOW-RS failed with {reason or 0x0110:04X}: {meaning.text}"
-            raise (PeerRejected if meaning.outcome is Outcome.PERMANENT else PeerUnavailable)(sentence)
-
 
 def _part10(ds: Dataset) -> bytes:
     stream = io.BytesIO()
     dcmwrite(stream, ds, enforce_file_format=True)
     return stream.getvalue()
-
-
-def _answer_of(response: requests.Response) -> Dataset:
-    try:
-        return Dataset.from_json(response.json())
-    except attributes.MALFORMED:  # XML or HTML
-        return Dataset()
 
 
 def _credentials(

@@ -89,7 +89,14 @@ class DeadlineSocket(AssociationSocket):
         Most seconds for one PDU, in either direction.
     client_socket, address
         Parameters of pynetdicom: an accepted socket, or the local address of one to be connected.
+
+    Attributes
+    ----------
+    stalled
+        Whether the peer let a deadline pass.
     """
+
+    stalled = False
 
     def __init__(
         self,
@@ -124,6 +131,7 @@ class DeadlineSocket(AssociationSocket):
         while position < count:
             left = deadline - time.monotonic()
             if left <= 0:
+                self.stalled = True
                 raise TimeoutError
             peer.settimeout(left)
             read = peer.recv_into(view[position:])
@@ -138,7 +146,8 @@ class DeadlineSocket(AssociationSocket):
             peer = cast("socket.socket", self.socket)
             peer.settimeout(self._seconds)
             peer.sendall(bytestream)
-        except (OSError, AttributeError):
+        except (OSError, AttributeError) as error:
+            self.stalled = isinstance(error, TimeoutError)
             self.event_queue.put("Evt17")
 
     def cut(self) -> None:

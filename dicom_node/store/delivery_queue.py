@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, true, update
 
+from dicom_node.errors import StorageFailed, StorageFull
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import REASON_LENGTH, lease_expired
@@ -126,7 +129,7 @@ def apply_event(
 
 
 class DeliveryQueue(database.Repository):
-    """Deliveries of one node, oldest result first."""
+    """Deliveries of one node: the one that has been due longest comes first."""
 
     def take(
         self,
@@ -176,7 +179,9 @@ class DeliveryQueue(database.Repository):
                 )
                 .select_from(joined)
                 .where(due)
-                .order_by(result.c.id)
+                # Of those that wait for the same moment the least tried come first: what a destination
+                # could not take at the last try does not keep the others waiting again.
+                .order_by(delivery.c.next_try_at, delivery.c.attempts, result.c.id)
                 .limit(limit)
             ).all()
         free = [row for row in rows if lease_expired(row.owner, row.lease_until, now)]
@@ -200,6 +205,38 @@ class DeliveryQueue(database.Repository):
         return [
             Delivery(**{name: getattr(row, name) for name in Delivery.__dataclass_fields__}) for row in taken
         ]
+
+    @contextlib.contextmanager
+    def renewed(self, entries: Sequence[Delivery], owner: LeaseOwner, lease_seconds: float) -> Iterator[None]:
+        """Renew the leases of deliveries until the end of the block, as far as they have not ended."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(lease_seconds / 3):
+                with contextlib.suppress(StorageFailed, StorageFull):
+                    self.renew(entries, owner, lease_seconds)
+
+        thread = threading.Thread(target=renew, name="delivery leases", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def renew(self, entries: Sequence[Delivery], owner: LeaseOwner, lease_seconds: float) -> int:
+        """Extend the leases that the owner still has; return their number."""
+        held = and_(delivery.c.id.in_([entry.id for entry in entries]), delivery.c.owner == str(owner))
+        with database.writing(self._engine) as connection:
+            return connection.execute(
+                update(delivery).where(held).values(lease_until=self._clock() + lease_seconds)
+            ).rowcount
+
+    def give_back(self, entries: Sequence[Delivery], owner: LeaseOwner) -> None:
+        """End the leases of deliveries that were not tried."""
+        held = and_(delivery.c.id.in_([entry.id for entry in entries]), delivery.c.owner == str(owner))
+        with database.writing(self._engine) as connection:
+            connection.execute(update(delivery).where(held).values(owner=None, lease_until=None))
 
     def mark_sent(self, entry: Delivery, seconds: float = 0) -> None:
         """Record that the destination answered Success, and when to ask first whether it keeps the result.
@@ -246,21 +283,42 @@ class DeliveryQueue(database.Repository):
         """
         self._apply(entry, DeliveryEvent.LOST, error=error, next_try_at=self._clock() + seconds)
 
-    def postpone(self, entry: Delivery, error: str, seconds: float, *, counted: bool = True) -> None:
-        """Record a failed try to send; the next one is due after `seconds`.
-
-        Parameters
-        ----------
-        counted
-            False when this delivery itself was not tried: the destination was lost before its turn.
-        """
+    def postpone(self, entry: Delivery, error: str, seconds: float) -> None:
+        """Record a failed try to send one result; the next one is due after `seconds`."""
         self._apply(
             entry,
             DeliveryEvent.POSTPONED,
             error=error,
-            attempts=entry.attempts + counted,
+            attempts=entry.attempts + 1,
             next_try_at=self._clock() + seconds,
         )
+
+    def pause(self, destination: str, owner: LeaseOwner, error: str, seconds: float) -> int:
+        """Record that a destination takes nothing at present: no result is due before `seconds` are over.
+
+        Results that another sender holds are left alone. Results that are made later are due at once.
+
+        Returns
+        -------
+        int
+            Number of results that wait.
+        """
+        now = self._clock()
+        waiting = and_(
+            delivery.c.destination == destination,
+            delivery.c.state == ResultState.ENCODED,
+            or_(delivery.c.owner.is_(None), delivery.c.owner == str(owner), delivery.c.lease_until < now),
+            or_(delivery.c.next_try_at < now + seconds, database.in_future(delivery.c.updated_at, now)),
+        )
+        with database.writing(self._engine) as connection:
+            return apply_event(
+                connection,
+                DeliveryEvent.POSTPONED,
+                waiting,
+                now,
+                error=error[:REASON_LENGTH],
+                next_try_at=now + seconds,
+            )
 
     def _apply(self, entry: Delivery, event: DeliveryEvent, *, error: str, **values: Any) -> None:
         next_delivery_state(event, entry.state, withdrawn=False)  # raises when there is no such transition

@@ -26,6 +26,12 @@ class DicomwebService:
         Body of every answer, sent as JSON; None: empty.
     raw
         Body in bytes, instead of `answer`.
+    found
+        Body of every answer to a GET, sent with status 200; None: as for any other request.
+    refused
+        Bytes in the body of requests that are answered 500.
+    headers
+        Further headers of every answer.
     requests
         Method, path, headers and body of each request.
     """
@@ -35,6 +41,9 @@ class DicomwebService:
         self.answer: object = STORED
         self.kind = "application/dicom+json"
         self.raw: bytes | None = None
+        self.found: object = None
+        self.refused: bytes | None = None
+        self.headers: dict[str, str] = {}
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.url = ""
 
@@ -63,12 +72,19 @@ def running_service(identity: Identity | None = None, ca: Path | None = None) ->
             told.requests.append((self.command, self.path, dict(self.headers), body))
             content = b"" if told.answer is None else json.dumps(told.answer).encode()
             content = told.raw if told.raw is not None else content
-            self.send_response(told.status)
+            asked = self.command == "GET" and told.found is not None
+            if asked:
+                content = json.dumps(told.found).encode()
+            refused = told.refused is not None and told.refused in body
+            self.send_response(200 if asked else 500 if refused else told.status)
             if told.kind:
                 self.send_header("Content-Type", told.kind)
+            for name, value in told.headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):  # nobody reads the rest
+                self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             pass

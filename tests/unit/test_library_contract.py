@@ -31,7 +31,7 @@ from pynetdicom.timer import Timer
 from pynetdicom.transport import AddressInformation, AssociationServer, AssociationSocket
 
 from dicom_node.dimse import transport
-from dicom_node.dimse.client import peer
+from dicom_node.dimse.client import association
 from dicom_node.dimse.server import listener, messages, upper_layer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +93,7 @@ _UPPER_LAYER = "dicom_node.dimse.server.upper_layer"
 _TRANSPORT = "dicom_node.dimse.transport"
 _LISTENER = "dicom_node.dimse.server.listener"
 _MESSAGES = "dicom_node.dimse.server.messages"
-_PEER = "dicom_node.dimse.client.peer"
+_ASSOCIATION_MODULE = "dicom_node.dimse.client.association"
 
 CONTRACT = (
     # Reading of PDUs.
@@ -119,15 +119,23 @@ CONTRACT = (
     Entry(AssociationSocket, "__init__", _TRANSPORT, "self assoc client_socket address"),
     Entry(AssociationSocket, "recv", _TRANSPORT, "self nr_bytes"),
     Entry(AssociationSocket, "send", _TRANSPORT, "self bytestream"),
-    Entry(AssociationSocket, "connect", _PEER, "self primitive"),
+    Entry(AssociationSocket, "connect", _ASSOCIATION_MODULE, "self primitive"),
     Entry(AssociationSocket, "ready", _TRANSPORT),
     Entry(AssociationSocket, "_shutdown_socket", _TRANSPORT, "self"),
     Entry(_SOCKET, "_is_connected", _TRANSPORT),
-    Entry(_SOCKET, "_ready", _PEER),
-    Entry(_SOCKET, "provider_queue", _PEER),
+    Entry(_SOCKET, "_ready", _ASSOCIATION_MODULE),
+    Entry(_SOCKET, "provider_queue", _ASSOCIATION_MODULE),
     Entry(_config, "LOG_HANDLER_LEVEL", _TRANSPORT),
     Entry(_config, "STORE_SEND_CHUNKED_DATASET", "dicom_node.dimse.client.storage_scu"),
-    Entry(ApplicationEntity, "_create_socket", _PEER, "self assoc address tls_args"),
+    Entry(_globals, "MODE_REQUESTOR", _ASSOCIATION_MODULE),
+    Entry(DULServiceProvider, "kill_dul", _ASSOCIATION_MODULE, "self"),
+    Entry(DIMSEServiceProvider, "send_msg", _ASSOCIATION_MODULE, "self primitive context_id"),
+    Entry(DIMSEServiceProvider(_ASSOCIATION), "message", _ASSOCIATION_MODULE),
+    Entry(ACSE, "is_aborted", _ASSOCIATION_MODULE, "self abort_type"),
+    Entry(ACSE, "is_release_requested", _ASSOCIATION_MODULE, "self"),
+    Entry(ACSE, "send_release", _ASSOCIATION_MODULE, "self is_response"),
+    Entry(_ASSOCIATION, "_kill", _ASSOCIATION_MODULE),
+    Entry(_ASSOCIATION, "_reactor_checkpoint", _ASSOCIATION_MODULE),
     # Associations and their messages.
     Entry(_globals, "MODE_ACCEPTOR", _LISTENER),
     Entry(Association, "__init__", _LISTENER, "self ae mode"),
@@ -233,8 +241,10 @@ def _codes(cls: type) -> Iterator[CodeType]:
         (upper_layer._MonotonicTimer, lambda: Timer(1)),
         (transport.DeadlineSocket, lambda: _SOCKET),
         (transport.AcceptedSocket, lambda: _SOCKET),
-        (peer._RequestorSocket, lambda: _SOCKET),
-        (peer._ApplicationEntity, ApplicationEntity),
+        (association.RequestorSocket, lambda: _SOCKET),
+        (association.RequestedAssociation, lambda: _ASSOCIATION),
+        (association.UpperLayer, lambda: _ASSOCIATION.dul),
+        (association.MessageExchange, lambda: _ASSOCIATION.dimse),
         (messages.MessageExchange, lambda: _ASSOCIATION.dimse),
         (listener.AcceptedAssociation, lambda: _ASSOCIATION),
         (listener._Acceptance, lambda: _ASSOCIATION.acse),

@@ -11,7 +11,6 @@ from typing import Any, cast
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import evt
-from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
@@ -20,6 +19,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
 )
 
+from dicom_node.dimse.client.association import RequestedAssociation
 from dicom_node.dimse.client.peer import Peer
 from dicom_node.dimse.commitment import (
     ACTION_TYPE,
@@ -59,8 +59,8 @@ class ConfirmationSession(Peer):
 
     on_report: Callable[[CommitmentReport], object] = field(kw_only=True)
     linger_seconds: float = field(default=5, kw_only=True)
-    _association: Association | None = field(default=None, init=False)
-    _lingering: list[tuple[float, Association]] = field(default_factory=list, init=False)
+    _association: RequestedAssociation | None = field(default=None, init=False)
+    _lingering: list[tuple[float, RequestedAssociation]] = field(default_factory=list, init=False)
 
     def offered(self) -> frozenset[Confirmation]:
         """Return the kinds of confirmation that the peer offers; associate first if needed.
@@ -90,12 +90,13 @@ class ConfirmationSession(Peer):
             When it refuses the request for good.
         """
         status, _ = self._send(
+            "N-ACTION",
             lambda association: association.send_n_action(
                 action_information(transaction_uid, references),
                 ACTION_TYPE,
                 StorageCommitmentPushModel,
                 StorageCommitmentPushModelInstance,
-            )
+            ),
         )
         self._check(status, "N-ACTION")
         if self._association is not None:
@@ -121,16 +122,15 @@ class ConfirmationSession(Peer):
     def release(self) -> None:
         """Release every association; the next request opens another."""
         self._end_lingering(math.inf)
-        if self._association is not None and self._association.is_established:
-            self._association.release()
-        self._association = None
+        association, self._association = self._association, None
+        if association is not None:
+            association.end(orderly=True)
 
     def _end_lingering(self, now: float) -> None:
         for until, association in [*self._lingering]:
             if until <= now or not association.is_established:
                 self._lingering.remove((until, association))
-                if association.is_established:
-                    association.release()
+                association.end(orderly=True)
 
     def _find(self, study: str, series: str, uids: list[str]) -> set[str]:
         identifier = Dataset()
@@ -139,9 +139,10 @@ class ConfirmationSession(Peer):
         identifier.SeriesInstanceUID = series
         identifier.SOPInstanceUID = uids  # list of UID matching (PS3.4 C.2.2.2.2)
         answers: list[tuple[Dataset, Dataset | None]] = self._send(
+            "C-FIND",
             lambda association: list(
                 association.send_c_find(identifier, StudyRootQueryRetrieveInformationModelFind)
-            )
+            ),
         )
         self._check(answers[-1][0] if answers else Dataset(), "C-FIND")
         return {
@@ -150,22 +151,21 @@ class ConfirmationSession(Peer):
             if status.get("Status") in _PENDING and found is not None and "SOPInstanceUID" in found
         }
 
-    def _send(self, send: Callable[[Association], Any]) -> Any:
+    def _send(self, operation: str, send: Callable[[RequestedAssociation], Any]) -> Any:
+        self.offered()  # associates again when the peer has ended the association
         association = self._association
-        try:
-            if association is None or not association.is_established:
-                raise PeerUnavailable(f"{self.name}: the association has ended")
+        assert association is not None
+        with self.translated(operation, association):
             return send(association)
-        except RuntimeError:  # the peer has just ended the association
-            raise PeerUnavailable(f"{self.name}: the association has ended") from None
 
     def _check(self, status: Dataset, operation: str) -> None:
         code = status.get("Status")
         if code is None:
-            if self._association is not None and self._association.is_established:
-                self._association.abort()
-            self._association = None
-            raise PeerUnavailable(f"{self.name}: the association ended without an answer to {operation}")
+            association, self._association = self._association, None
+            assert association is not None
+            association.end()
+            why = association.dimse.end or "the association ended"
+            raise PeerUnavailable(f"{self.name}: {why} without an answer to {operation}")
         meaning = meaning_of(code)
         if meaning.outcome.delivered:
             return

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
-from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import T_CONNECT, AddressInformation
 
 from dicom_node.config.sections import DicomDestination, SenderSettings
+from dicom_node.dimse.client.association import RequestedAssociation
 from dicom_node.dimse.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.status import meaning_of
 from dicom_node.dimse.tls import client_context
-from dicom_node.dimse.transport import DeadlineSocket
-from dicom_node.errors import PeerRejected, PeerUnavailable
+from dicom_node.errors import NodeError, PeerRejected, PeerUnavailable
 
 _MAX_PDU_BYTES = 131072
 
@@ -79,7 +77,7 @@ class Peer:
         )
 
     def __post_init__(self) -> None:
-        self._ae = _ApplicationEntity(self.calling_ae, self.response_seconds)
+        self._ae = ApplicationEntity(self.calling_ae)
         self._ae.connection_timeout = self.connect_seconds
         self._ae.acse_timeout = self.connect_seconds
         self._ae.dimse_timeout = self.response_seconds
@@ -94,7 +92,7 @@ class Peer:
 
     def associate(
         self, contexts: list[PresentationContext], handlers: Sequence[evt.EventHandlerType] = ()
-    ) -> Association:
+    ) -> RequestedAssociation:
         """Open an association.
 
         Parameters
@@ -111,35 +109,68 @@ class Peer:
         PeerRejected
             When it accepts none of the contexts.
         """
-        try:
-            association = self._ae.associate(
-                self.host,
-                self.port,
-                contexts,
-                ae_title=self.ae_title,
-                max_pdu=_MAX_PDU_BYTES,
-                evt_handlers=list(handlers),
-                tls_args=None if self.tls is None else (self.tls, self.host),
-            )
-        except OSError as error:
-            raise PeerUnavailable(
-                f"{self.name}: {error.strerror or error}; check the host and the network"
-            ) from None
+        association = RequestedAssociation(
+            self._ae,
+            self.host,
+            self.port,
+            ae_title=self.ae_title,
+            pdu_seconds=self.response_seconds,
+            tls=self.tls,
+        )
+        association.requestor.maximum_length = _MAX_PDU_BYTES
+        for number, context in enumerate(contexts):
+            context.context_id = 2 * number + 1  # odd (PS3.8 9.3.2.2)
+        association.requestor.requested_contexts = contexts
+        for handler in handlers:
+            association.bind(*handler)
+        begun = time.monotonic()
+        with self.translated("the association request", association):
+            association.request()
         if association.is_established:
+            association.start()
             return association
-        connection = cast("_RequestorSocket", association.dul.socket)
-        if connection.error is not None:
-            raise PeerUnavailable(f"{self.name}: cannot connect: {_why(connection.error)}")
-        if association.is_rejected:
-            answer = cast("A_ASSOCIATE", association.acceptor.primitive)
-            raise PeerUnavailable(
-                f"{self.name}: association {answer.result_str.lower()}: {answer.reason_str.lower()}; "
+        association.cut()
+        raise self._not_established(association, contexts, time.monotonic() - begun)
+
+    def _not_established(
+        self, association: RequestedAssociation, contexts: Sequence[PresentationContext], seconds: float
+    ) -> PeerUnavailable | PeerRejected:
+        """Return the error for an association that was not established."""
+        if association.connection.error is not None:
+            return PeerUnavailable(f"{self.name}: cannot connect: {_why(association.connection.error)}")
+        if association.rejection is not None:
+            return PeerUnavailable(
+                f"{self.name}: {association.rejection}; "
                 f"calling AE {self.calling_ae}, called AE {self.ae_title}"
             )
         if association.rejected_contexts:
             names = ", ".join(sorted({UID(context.abstract_syntax or "").name for context in contexts}))
-            raise PeerRejected(f"{self.name}: accepts none of: {names}")
-        raise PeerUnavailable(f"{self.name}: the association was aborted before it was accepted")
+            return PeerRejected(f"{self.name}: accepts none of: {names}")
+        if seconds >= self.connect_seconds:
+            return PeerUnavailable(
+                f"{self.name}: no answer to the association request within {self.connect_seconds:.0f} s"
+            )
+        return PeerUnavailable(f"{self.name}: the association was aborted before it was accepted")
+
+    @contextlib.contextmanager
+    def translated(self, operation: str, association: RequestedAssociation | None = None) -> Iterator[None]:
+        """Turn whatever pynetdicom raises at odd answers into one sentence, and end the association.
+
+        Raises
+        ------
+        PeerUnavailable
+            For any error but those of the node itself and those of files.
+        """
+        try:
+            yield
+        except (NodeError, OSError):
+            raise
+        except Exception as error:
+            if association is not None:
+                association.cut()
+            raise PeerUnavailable(
+                f"{self.name}: {operation} failed ({type(error).__name__}: {error})"
+            ) from error
 
     def echo(self) -> float:
         """Verify that the peer answers (C-ECHO), and return the seconds until its answer.
@@ -152,10 +183,11 @@ class Peer:
         association = self.associate([build_context(Verification)])
         try:
             begun = time.perf_counter()
-            status = association.send_c_echo().get("Status")
+            with self.translated("C-ECHO", association):
+                status = association.send_c_echo().get("Status")
             seconds = time.perf_counter() - begun
         finally:
-            association.release()
+            association.end(orderly=True)
         if status is None:
             raise PeerUnavailable(f"{self.name}: no answer to C-ECHO")
         if status != 0:
@@ -163,56 +195,13 @@ class Peer:
         return seconds
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return f"the name cannot be resolved: {error.strerror if isinstance(error, OSError) else error}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}; check tls_ca of the destination"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason or error}"
+    if isinstance(error, ValueError):
+        return str(error)
     return f"{error.strerror or 'no answer in time'}; is it running?"
-
-
-class _RequestorSocket(DeadlineSocket):
-    """Socket of a requestor, which keeps the error of a failed connection and connects by TLS."""
-
-    error: OSError | None = None
-    tls: tuple[ssl.SSLContext, str] | None = None
-
-    def connect(self, primitive: T_CONNECT) -> None:
-        connection = cast("socket.socket", self.socket)
-        try:
-            connection.settimeout(self.assoc.connection_timeout)
-            connection.connect(primitive.address_info.as_tuple)
-            if self.tls is not None:
-                context, host = self.tls
-                connection = context.wrap_socket(connection, server_hostname=host)
-                self.socket = connection
-        except OSError as error:
-            self.error = error
-            connection.close()
-            self.socket = None
-            primitive.result = "Evt17"  # connection closed
-        else:
-            self.assoc.requestor.address_info = AddressInformation.from_tuple(connection.getsockname())
-            self._is_connected = True
-            primitive.result = "Evt2"  # connected
-        self.provider_queue.put(primitive)
-        self._ready.set()
-
-
-class _ApplicationEntity(ApplicationEntity):
-    """Application entity whose associations have a deadline for every PDU."""
-
-    def __init__(self, ae_title: str, pdu_seconds: float) -> None:
-        super().__init__(ae_title)
-        self._pdu_seconds = pdu_seconds
-
-    def _create_socket(
-        self,
-        assoc: Association,
-        address: AddressInformation,
-        tls_args: tuple[ssl.SSLContext, str] | None,
-    ) -> DeadlineSocket:
-        assoc.dul.daemon = True  # an interrupted program must end, whatever the peer does
-        connection = _RequestorSocket(assoc, self._pdu_seconds, address=address)
-        connection.tls = tls_args
-        return connection

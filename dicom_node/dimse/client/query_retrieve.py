@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from pydicom.dataset import Dataset
-from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelMove,
 )
 
+from dicom_node.config.sections import DicomDestination, SenderSettings
+from dicom_node.dimse.client.association import RequestedAssociation
 from dicom_node.dimse.client.peer import Peer
 from dicom_node.dimse.contexts import UNCOMPRESSED
 from dicom_node.dimse.status import meaning_of
@@ -58,15 +59,22 @@ class QueryRetrieveSession(Peer):
     """
 
     deadline: float = field(kw_only=True)
-    _association: Association | None = field(default=None, init=False)
+    _association: RequestedAssociation | None = field(default=None, init=False)
+
+    @classmethod
+    def of(
+        cls, destination: DicomDestination, calling_ae: str, settings: SenderSettings, **more: Any
+    ) -> Self:
+        """Return a configured destination as a peer to be queried; raises as :meth:`Peer.of`."""
+        return super().of(destination.asked, calling_ae, settings, **more)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._association is not None and self._association.is_established:
-            self._association.release()
-        self._association = None
+        association, self._association = self._association, None
+        if association is not None:
+            association.end(orderly=True)
 
     def check(self) -> None:
         """Check that the peer offers both services.
@@ -134,7 +142,7 @@ class QueryRetrieveSession(Peer):
         find = StudyRootQueryRetrieveInformationModelFind
         return self._answered("C-FIND", association, association.send_c_find(identifier, find))
 
-    def _associated(self) -> Association:
+    def _associated(self) -> RequestedAssociation:
         if self._association is None or not self._association.is_established:
             self._association = self.associate(
                 [build_context(service, list(UNCOMPRESSED)) for service in SERVICES]
@@ -148,23 +156,24 @@ class QueryRetrieveSession(Peer):
     def _answered(
         self,
         operation: str,
-        association: Association,
+        association: RequestedAssociation,
         answers: Iterator[tuple[Dataset, Dataset | None]],
     ) -> list[Dataset]:
         """Return the identifiers of the pending responses; raise unless the final one reports completion."""
         found = []
         code: int | None = None
-        for status, identifier in answers:
-            code = status.get("Status")
-            if time.monotonic() > self.deadline:
-                association.abort()
-                raise PeerUnavailable(f"{self.name}: {operation} was not answered in time")
-            if code in _PENDING and identifier is not None:
-                found.append(identifier)
+        with self.translated(operation, association):
+            for status, identifier in answers:
+                code = status.get("Status")
+                if time.monotonic() > self.deadline:
+                    association.end()
+                    raise PeerUnavailable(f"{self.name}: {operation} was not answered in time")
+                if code in _PENDING and identifier is not None:
+                    found.append(identifier)
         if code is None:
-            if association.is_established:
-                association.abort()
-            raise PeerUnavailable(f"{self.name}: no answer to {operation} in time")
+            association.end()
+            why = association.dimse.end or "not answered in time"
+            raise PeerUnavailable(f"{self.name}: {operation}: {why}")
         if code == _UNKNOWN_DESTINATION:
             raise PeerRejected(
                 f"{self.name}: C-MOVE answered {code:04X}: the archive does not know the address of "

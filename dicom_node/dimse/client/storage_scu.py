@@ -14,13 +14,13 @@ from pydicom.errors import InvalidDicomError
 from pydicom.misc import is_dicom
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config
-from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
 from pynetdicom.presentation import build_context
 
+from dicom_node.dimse.client.association import RequestedAssociation
 from dicom_node.dimse.client.peer import Peer
 from dicom_node.dimse.status import Outcome, StatusMeaning, meaning_of
-from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
+from dicom_node.errors import BadInstance, InstanceDeferred, PeerRejected, PeerUnavailable
 from dicom_node.imaging import attributes
 
 # pynetdicom then sends a file in pieces from disk, instead of decoding and encoding its data set.
@@ -114,7 +114,8 @@ class StoreSession(Peer):
 
     _expected: dict[ContextRequirement, None] = field(default_factory=dict, init=False)
     _proposed: frozenset[ContextRequirement] = field(default=frozenset(), init=False)
-    _association: Association | None = field(default=None, init=False)
+    _association: RequestedAssociation | None = field(default=None, init=False)
+    _served: bool = field(default=False, init=False)  # whether the association has carried an answer
 
     def __enter__(self) -> Self:
         return self
@@ -150,7 +151,9 @@ class StoreSession(Peer):
         Raises
         ------
         PeerUnavailable
-            When the peer cannot be reached or has no room: the same file may be sent later.
+            When the peer cannot be reached, refuses the association or gives no answer in time.
+        InstanceDeferred
+            When the peer does not take this file now: it answered so, or ended the association instead.
         PeerRejected
             When the peer refuses this file for good.
         BadInstance
@@ -159,32 +162,58 @@ class StoreSession(Peer):
             When the file cannot be read.
         """
         requirement = ContextRequirement.of(path)
-        association = self._associated(requirement)
-        association.dimse_timeout = self.response_seconds + path.stat().st_size / _SLOWEST_BYTES_PER_SECOND
         try:
-            answer = association.send_c_store(self._as_accepted(association, requirement, path))
-        except RuntimeError:  # the peer has just ended the association
-            answer = Dataset()
-        status = answer.get("Status")
-        if status is None:
-            self._drop()
-            raise PeerUnavailable(f"{self.name}: the association ended without an answer to C-STORE")
-        meaning = meaning_of(status)
+            answer = self._store(requirement, path)
+        except InstanceDeferred:
+            if not self._served:
+                raise
+            # Archives end an association after a while, or after each instance, whatever comes next.
+            answer = self._store(requirement, path)
+        self._served = True
+        meaning = meaning_of(answer.Status)
         if meaning.outcome.delivered:
-            return StoreResponse(status, meaning)
+            return StoreResponse(answer.Status, meaning)
         comment = f" ({answer.ErrorComment})" if answer.get("ErrorComment") else ""
-        sentence = f"{self.name}: C-STORE answered {status:04X}: {meaning.text}{comment}"
-        if meaning.outcome is Outcome.PERMANENT:
-            raise PeerRejected(sentence)
-        raise PeerUnavailable(sentence)
+        sentence = f"{self.name}: C-STORE answered {answer.Status:04X}: {meaning.text}{comment}"
+        raise (PeerRejected if meaning.outcome is Outcome.PERMANENT else InstanceDeferred)(sentence)
+
+    def _store(self, requirement: ContextRequirement, path: Path) -> Dataset:
+        """Return the answer to a C-STORE.
+
+        Raises
+        ------
+        PeerUnavailable
+            When there is no association, or no answer in time.
+        InstanceDeferred
+            When the association ended instead.
+        """
+        association = self._associated(requirement)
+        dataset = self._as_accepted(association, requirement, path)
+        seconds = self.response_seconds + path.stat().st_size / _SLOWEST_BYTES_PER_SECOND
+        association.dimse_timeout = seconds
+        try:
+            with self.translated("C-STORE", association):
+                answer = association.send_c_store(dataset)
+        except PeerUnavailable as error:
+            raise InstanceDeferred(str(error)) from error
+        finally:
+            if not association.is_established:
+                self._drop()
+        if "Status" in answer:
+            return answer
+        self._drop()
+        if association.dimse.timed_out:
+            raise PeerUnavailable(f"{self.name}: no answer to C-STORE within {seconds:.0f} s")
+        end = association.dimse.end or "the answer is not valid"
+        raise InstanceDeferred(f"{self.name}: {end}, without an answer to C-STORE")
 
     def release(self) -> None:
         """Release the association, if there is one; the next file opens another."""
-        if self._association is not None:
-            self._association.release()
-        self._drop()
+        association, self._association = self._association, None
+        if association is not None:
+            association.end(orderly=True)
 
-    def _associated(self, requirement: ContextRequirement) -> Association:
+    def _associated(self, requirement: ContextRequirement) -> RequestedAssociation:
         association = self._association
         if association is not None and association.is_established and requirement in self._proposed:
             return association
@@ -200,10 +229,11 @@ class StoreSession(Peer):
             [build_context(item.sop_class, item.transfer_syntax) for item in proposed]
         )
         self._proposed = frozenset(proposed)
+        self._served = False
         return self._association
 
     def _as_accepted(
-        self, association: Association, requirement: ContextRequirement, path: Path
+        self, association: RequestedAssociation, requirement: ContextRequirement, path: Path
     ) -> Path | Dataset:
         """Return the file, or its data set when the peer accepts only the other VR encoding."""
         accepted = {
@@ -222,6 +252,6 @@ class StoreSession(Peer):
         )
 
     def _drop(self) -> None:
-        if self._association is not None and self._association.is_established:
-            self._association.abort()
-        self._association = None
+        association, self._association = self._association, None
+        if association is not None:
+            association.end()

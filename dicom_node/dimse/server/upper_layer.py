@@ -92,7 +92,8 @@ class UpperLayer(DULServiceProvider):
             self._linger()
         finally:
             self.peer.end()
-            self.to_user_queue.put(None)  # a thread that waits for a primitive stops waiting
+            # A thread that waits for a primitive stops waiting.
+            cast("queue.Queue[Any]", self.to_user_queue).put(None)
 
     def refuse(self, reason: str) -> None:
         """Abort the association because the peer violated the protocol; the reason is logged."""

@@ -266,6 +266,22 @@ def test_a_query_that_is_not_offered_is_said(
         assert "offers no query" in node.backlog.error
 
 
+@pytest.mark.parametrize("commitment", [True, False])
+def test_another_application_may_be_the_one_to_ask(
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness], commitment: bool
+) -> None:
+    with (
+        archive(receiver, commitment=False, query=False) as pacs,
+        archive(receiver, commitment=commitment) as manager,
+        outgoing({**pacs.destination, "confirm_ae_title": "ARCHIVE", "confirm_port": manager.port}) as node,
+    ):
+        manager.stored, manager.answering = pacs.stored, manager.on_the_same
+        node.send()
+        assert node.ask() == 2
+        until(lambda: node.counts == {"CONFIRMED": 2}, SECONDS, "both are confirmed")
+        assert (pacs.associations, manager.associations) == (1, 1)
+
+
 def test_an_archive_that_refuses_to_commit_is_queried(
     receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:
@@ -470,7 +486,7 @@ def test_orthanc_that_does_not_know_the_node_is_queried(
         node.send()
         for _ in range(3):
             node.ask()
-            assert "ended without an answer to N-ACTION" in node.backlog.error
+            assert "without an answer to N-ACTION" in node.backlog.error
             node.clock.now += DAY
         node.ask()
         assert node.counts == {"CONFIRMED": 2}

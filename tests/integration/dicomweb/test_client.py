@@ -14,7 +14,7 @@ import pytest
 from dicom_node.config.sections import DicomwebDestination, SenderSettings
 from dicom_node.dicomweb.client import DicomWebSession
 from dicom_node.dimse.commitment import InstanceReference
-from dicom_node.errors import BadInstance, ConfigurationError, PeerRejected, PeerUnavailable
+from dicom_node.errors import BadInstance, ConfigurationError, InstanceDeferred, PeerRejected, PeerUnavailable
 from tests.support.certificates import Authority
 from tests.support.dicomweb_service import STORED, DicomwebService, running_service
 from tests.support.film_file import FilmFile
@@ -76,11 +76,14 @@ def test_a_token_and_a_password_are_read_anew_for_each_request(
     [
         (200, STORED, None),
         (200, None, None),
-        (200, failed(0xA700), PeerUnavailable),
+        (200, failed(0xA700), InstanceDeferred),
         (202, failed(0xC000), PeerRejected),
         (202, failed(0x0111), None),
         (409, failed(0xA900), PeerRejected),
-        (409, failed(0x0110), PeerUnavailable),
+        (409, failed(0x0110), InstanceDeferred),
+        (409, failed(0x0111), None),
+        (409, failed(45070), None),
+        (409, {"error": "The instance was already stored."}, None),
         (409, None, PeerRejected),
         (400, None, PeerRejected),
         (413, None, PeerRejected),
@@ -88,7 +91,8 @@ def test_a_token_and_a_password_are_read_anew_for_each_request(
         (403, None, PeerUnavailable),
         (404, None, PeerUnavailable),
         (429, None, PeerUnavailable),
-        (500, None, PeerUnavailable),
+        (500, None, InstanceDeferred),
+        (502, None, PeerUnavailable),
         (503, None, PeerUnavailable),
     ],
 )
@@ -101,7 +105,10 @@ def test_each_answer_has_its_meaning(
     else:
         with pytest.raises(error, match=r"http://127\.0\.0\.1:\d+/dicom-web: STOW-RS"):
             session(web.url).send(film().path)
-    assert len(web.requests) == 1
+    posts = [method for method, _, _, _ in web.requests if method == "POST"]
+    assert len(posts) == 1
+    # What is refused although it may have arrived before is asked for.
+    assert len(web.requests) == 1 + (status == 409 and error is not None)
 
 
 @pytest.mark.parametrize("kind", ["application/dicom+json", "application/dicom+xml", "text/html", ""])
@@ -117,6 +124,62 @@ def test_an_answer_that_is_nonsense_stops_nothing(
     ):
         with contextlib.suppress(PeerUnavailable):
             ask()
+
+
+def about(uid: str, reason: int) -> dict[str, Any]:
+    return {"00081155": {"vr": "UI", "Value": [uid]}, "00081197": {"vr": "US", "Value": [reason]}}
+
+
+@pytest.mark.parametrize("kind", ["application/dicom+json; charset=utf-8", "application/json", "text/json"])
+@pytest.mark.parametrize(("status", "listed"), [(200, False), (202, True), (202, False)])
+def test_an_answer_about_several_instances_is_read_for_the_one_that_was_sent(
+    web: DicomwebService, film: MakeFilm, kind: str, status: int, listed: bool
+) -> None:
+    web.status, web.kind, one = status, kind, film()
+    items = [about("1.2.3.4", 0xC000), *([about(one.uid, 0xA900)] if listed else [])]
+    web.answer = {"00081198": {"vr": "SQ", "Value": items}}
+    with pytest.raises(PeerRejected, match="A900") if listed else contextlib.nullcontext():
+        session(web.url).send(one.path)
+
+
+@pytest.mark.parametrize("refused", [(409, {}), (409, failed(272)), (200, {"error": "no DICOM"})])
+def test_what_is_refused_is_delivered_when_the_service_has_it(
+    web: DicomwebService, film: MakeFilm, refused: tuple[int, Any]
+) -> None:
+    one = film()
+    web.status, web.answer = refused
+    web.found = [{"00080018": {"vr": "UI", "Value": [one.uid]}}]
+    assert session(web.url).send(one.path).meaning.outcome.delivered
+    web.found = []
+    with pytest.raises((InstanceDeferred, PeerRejected, PeerUnavailable)):
+        session(web.url).send(one.path)
+
+
+def test_a_redirect_is_not_followed_and_names_the_address(web: DicomwebService, film: MakeFilm) -> None:
+    web.status, web.headers = 302, {"Location": "https://pacs.example/dicom-web/studies"}
+    with pytest.raises(PeerUnavailable, match=r"302 Found; set url to https://pacs\.example/dicom-web$"):
+        session(web.url).send(film().path)
+    assert len(web.requests) == 1
+
+
+def test_an_answer_without_end_is_given_up(web: DicomwebService, film: MakeFilm) -> None:
+    web.raw = b" " * (65 << 20)
+    with pytest.raises(PeerUnavailable, match="an answer is longer than 64 MiB"):
+        session(web.url).send(film().path)
+
+
+def test_only_the_proxy_of_the_settings_is_used(
+    web: DicomwebService, film: MakeFilm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    session(web.url).send(film().path)
+    with running_service() as proxy:
+        session("http://pacs.invalid/dicom-web", proxy=proxy.url.removesuffix("/dicom-web")).send(film().path)
+        ((method, path, _, _),) = proxy.requests
+        assert (method, path) == ("POST", "http://pacs.invalid/dicom-web/studies")
+    with pytest.raises(PeerUnavailable, match="see proxy"):
+        session("http://pacs.invalid/dicom-web", proxy=f"http://127.0.0.1:{free_port()}").send(film().path)
 
 
 def test_what_the_service_finds_is_told_by_uid(web: DicomwebService) -> None:

@@ -16,6 +16,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, PeerUnavailable
 from tests.support import factories
 from tests.support.film_file import FilmFile
+from tests.support.odd_archive import IMPLEMENTATION, OddArchive, Talk
 from tests.support.peers import free_port
 from tests.support.receiver import Receiver
 
@@ -39,6 +40,18 @@ def test_echo_tells_how_long_it_took(run: Callable[..., Result], receiver: Recei
 def test_echo_to_nobody_is_one_sentence(run: Callable[..., Result]) -> None:
     result = run("echo", f"X@127.0.0.1:{free_port()}")
     assert isinstance(result.exception, PeerUnavailable)
+
+
+def test_echo_to_a_name_that_no_resolver_takes_is_one_sentence(run: Callable[..., Result]) -> None:
+    result = run("echo", "X@pacs..example:104")
+    assert isinstance(result.exception, PeerUnavailable)
+    assert "the name cannot be resolved" in str(result.exception)
+
+
+def test_echo_to_a_peer_that_names_no_maximum_length_is_answered(run: Callable[..., Result]) -> None:
+    with OddArchive(associated=lambda talk: talk.accept(IMPLEMENTATION), stored=Talk.answer) as archive:
+        result = run("echo", f"ODD@127.0.0.1:{archive.port}")
+        assert " answered in " in result.output, result.exception
 
 
 @pytest.mark.parametrize(

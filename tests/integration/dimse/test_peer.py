@@ -34,7 +34,7 @@ def test_echo_says_that_a_name_is_unknown() -> None:
 def test_echo_says_who_was_rejected(receiver: Receiver) -> None:
     with pytest.raises(
         PeerUnavailable,
-        match=r"rejected.*called ae title not recogni[sz]ed.*calling AE NODE, called AE WRONG",
+        match=r"rejected.*called AE title not recognised.*calling AE NODE, called AE WRONG",
     ):
         Peer("WRONG", "127.0.0.1", receiver.port, calling_ae="NODE").echo()
 

@@ -23,10 +23,22 @@ from pynetdicom.sop_class import Verification
 
 from dicom_node.dimse.client.storage_scu import StoreSession
 from dicom_node.dimse.status import Outcome
-from dicom_node.errors import BadInstance, PeerRejected, PeerUnavailable
+from dicom_node.errors import BadInstance, InstanceDeferred, PeerRejected, PeerUnavailable
 from tests.support.film_file import FilmFile
+from tests.support.odd_archive import OddArchive, Talk
 from tests.support.peers import StoreSCP, until
-from tests.support.raw_association import ASSOCIATE_AC, CR, associate_rq, data_set_of, item, pdu
+from tests.support.raw_association import (
+    ASSOCIATE_AC,
+    CR,
+    P_DATA,
+    RELEASE_RP,
+    RELEASE_RQ,
+    associate_rq,
+    data_set_of,
+    fragment,
+    item,
+    pdu,
+)
 from tests.support.receiver import Receiver
 from tests.support.scripted_peer import scripted_peer
 
@@ -102,7 +114,7 @@ def test_what_the_peer_has_is_delivered(film: MakeFilm, status: int) -> None:
 @pytest.mark.parametrize("status", [0xA700, 0xA702, 0x0110, 0x0213])
 def test_a_peer_without_room_is_unavailable_and_the_association_stays(film: MakeFilm, status: int) -> None:
     with scripted_peer(status, 0) as peer, session(peer.port) as sending:
-        with pytest.raises(PeerUnavailable, match=rf"C-STORE answered {status:04X}: "):
+        with pytest.raises(InstanceDeferred, match=rf"C-STORE answered {status:04X}: "):
             sending.send(film().path)
         sending.send(film().path)
         assert peer.associations == 1
@@ -142,7 +154,7 @@ def test_a_peer_that_never_answers_is_given_up_in_time(film: MakeFilm) -> None:
     with scripted_peer() as peer, session(peer.port, response=1) as sending:
         peer.hang.set()
         begun = time.monotonic()
-        with pytest.raises(PeerUnavailable, match="without an answer"):
+        with pytest.raises(PeerUnavailable, match="no answer to C-STORE within"):
             sending.send(film().path)
         assert time.monotonic() - begun < 6
         peer.hang.clear()
@@ -231,3 +243,116 @@ def test_sending_proposes_only_what_it_needs(film: MakeFilm) -> None:
         sending.send(film().path)
     server.shutdown()
     assert proposed == [(CR, [ExplicitVRLittleEndian]), (CR, [ImplicitVRLittleEndian])]
+
+
+# -- ends and answers of odd archives --------------------------------------------------------------------
+
+ENDS: dict[str, Callable[[Talk], object]] = {
+    "release": lambda talk: talk.say(pdu(RELEASE_RQ, bytes(4))),
+    "abort": Talk.abort,
+    "close": Talk.close,
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_archive_that_ends_the_association_after_each_file_gets_all_at_once(
+    film: MakeFilm, end: str
+) -> None:
+    def answer(talk: Talk) -> None:
+        talk.answer()
+        ENDS[end](talk)
+
+    with OddArchive(stored=answer) as archive, session(archive.port, "ODD", response=60) as sending:
+        begun = time.monotonic()
+        for number in range(1, 6):
+            assert sending.send(film(number).path).status == 0
+        assert time.monotonic() - begun < 10
+        if end == "release":
+            until(lambda: archive.ends.count(RELEASE_RP) >= 4, 5, "the releases are answered")
+            assert RELEASE_RQ not in archive.ends[:4]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_end_instead_of_an_answer_is_noticed_at_once_and_concerns_one_file(
+    film: MakeFilm, end: str
+) -> None:
+    with OddArchive(stored=ENDS[end]) as archive, session(archive.port, "ODD", response=60) as sending:
+        begun = time.monotonic()
+        for _ in range(2):
+            with pytest.raises(
+                InstanceDeferred, match=r"(released|aborted|closed).*without an answer to C-ST"
+            ):
+                sending.send(film().path)
+        assert time.monotonic() - begun < 5
+        assert archive.associations == 2
+
+
+ANSWERS: dict[str, Callable[[Talk], object]] = {
+    "without a data set type": lambda talk: talk.answer(x0800=None),
+    "with a data set type of its own": lambda talk: talk.answer(x0800=b"\2\1"),
+    "without a message ID": lambda talk: talk.answer(x0120=None),
+    "with another message ID": lambda talk: talk.answer(x0120=b"\0\0"),
+    "without UIDs": lambda talk: talk.answer(x0002=None, x1000=None),
+    "with a long comment": lambda talk: talk.answer(0xB000, x0902=b"coerced. " * 20),
+    "in two fragments": lambda talk: talk.say(
+        pdu(P_DATA, fragment(talk.context_id, 1, talk.response()[:30])),
+        pdu(P_DATA, fragment(talk.context_id, 3, talk.response()[30:])),
+    ),
+    "pending first": lambda talk: (talk.answer(0xFF00), talk.answer()),
+    "twice": lambda talk: (talk.answer(), talk.answer()),
+    "twice in one P-DATA": lambda talk: talk.say(talk.data(talk.response(), talk.response())),
+    "with a data set": lambda talk: talk.say(
+        talk.data(talk.response(x0800=b"\1\0")), pdu(P_DATA, fragment(talk.context_id, 2, bytes(8)))
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ANSWERS)
+def test_an_answer_that_can_be_read_is_taken(film: MakeFilm, way: str) -> None:
+    with OddArchive(stored=ANSWERS[way]) as archive, session(archive.port, "ODD", response=30) as sending:
+        begun = time.monotonic()
+        for number in range(1, 4):
+            assert sending.send(film(number).path).meaning.outcome.delivered
+        assert time.monotonic() - begun < 10
+        assert archive.associations == 1
+
+
+def test_the_answer_to_one_file_is_not_taken_for_that_to_the_next(film: MakeFilm) -> None:
+    def answer(talk: Talk) -> None:
+        talk.say(talk.data(talk.response(0 if len(talk.archive.stored) == 1 else 0xA700)))
+        if len(talk.archive.stored) == 1:
+            talk.answer()
+
+    with OddArchive(stored=answer) as archive, session(archive.port, "ODD") as sending:
+        sending.send(film().path)
+        with pytest.raises(InstanceDeferred, match="A700"):
+            sending.send(film(2).path)
+
+
+def test_a_name_with_several_addresses_is_tried_in_order(
+    film: MakeFilm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OddArchive() as archive:
+        addresses = [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", archive.port, 0, 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.9", archive.port)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", archive.port)),
+        ]
+        resolve = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda host, *rest, **more: addresses if host == "pacs.test" else resolve(host, *rest, **more),
+        )
+        sending = StoreSession("ODD", "pacs.test", archive.port, calling_ae="NODE")
+        with sending:
+            assert sending.send(film().path).status == 0
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_a_peer_on_an_ipv6_address_is_reached(film: MakeFilm) -> None:
+    with (
+        OddArchive(host="::1") as archive,
+        StoreSession("ODD", "::1", archive.port, calling_ae="NODE") as sending,
+    ):
+        assert sending.send(film().path).status == 0

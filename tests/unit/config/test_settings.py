@@ -97,6 +97,8 @@ _RULE = '[[rules]]\nname = "r"\ndestinations = ["pacs"]\n'
         (_WEB + '"https://me:secret@pacs/dicom-web"\n', "url holds credentials"),
         (_WEB + '"https://pacs/dicom-web"\nuser = "me"\n', "either token_file, or user and password_file"),
         (_WEB + '"http://pacs/dicom-web"\ntoken_file = "token"\n', "use https"),
+        (_WEB + '"https://pacs/dicom-web"\nproxy = "proxy:3128"\n', "proxy must be an address"),
+        (_WEB + '"https://pacs/dicom-web"\nproxy = "http://me:secret@proxy"\n', "proxy must be an address"),
         ('[dicom]\ntls_certificate = "node.pem"\n', "dicom: set tls_certificate and tls_key together"),
         (_DICOM + _RULE, "rules.0: a rule needs either conditions or fallback = true"),
         (_DICOM + _RULE + 'modality = ["CR"]\n', "rules: exactly one rule must have fallback = true"),

@@ -13,6 +13,7 @@ from dicom_node.store.states import ResultState, StudyState
 from dicom_node.store.tables import delivery
 from tests.support.clock import Clock
 from tests.support.index_records import THIS_PROCESS, complete_study, encoded_result, lease_study
+from tests.support.peers import until
 
 
 @pytest.fixture
@@ -66,11 +67,60 @@ def test_what_was_sent_in_one_go_is_asked_about_in_one_go(filled: DeliveryQueue,
 def test_a_postponed_delivery_waits_for_its_turn(filled: DeliveryQueue, clock: Clock) -> None:
     first, second = filled.take("pacs", THIS_PROCESS, 60)
     filled.postpone(first, "connection refused", 30)
-    filled.postpone(second, "connection refused", 30, counted=False)
-    assert filled.take("pacs", THIS_PROCESS, 60) == []
+    filled.give_back([second], THIS_PROCESS)
+    assert [entry.attempts for entry in filled.take("pacs", THIS_PROCESS, 60)] == [0]
+    filled.postpone(second, "connection refused", 30)
     clock.now += 30
-    assert [entry.attempts for entry in filled.take("pacs", THIS_PROCESS, 60)] == [1, 0]
+    assert [entry.attempts for entry in filled.take("pacs", THIS_PROCESS, 60)] == [1, 1]
     assert next(b.error for b in filled.backlogs() if b.destination == "pacs") == "connection refused"
+
+
+def test_a_destination_that_pauses_keeps_all_waiting_and_the_one_that_was_tried_comes_last(
+    filled: DeliveryQueue, clock: Clock
+) -> None:
+    first, second = filled.take("pacs", THIS_PROCESS, 60)
+    assert filled.pause("pacs", THIS_PROCESS, "connection refused", 30) == 2
+    filled.postpone(first, "connection refused", 30)
+    assert filled.take("pacs", THIS_PROCESS, 60) == []
+    assert len(filled.take("second", THIS_PROCESS, 60)) == 2
+    assert next(b.error for b in filled.backlogs() if b.destination == "pacs") == "connection refused"
+    clock.now += 30
+    assert [entry.id for entry in filled.take("pacs", THIS_PROCESS, 60)] == [second.id, first.id]
+
+
+def test_a_pause_leaves_alone_what_another_sender_holds(filled: DeliveryQueue, clock: Clock) -> None:
+    elsewhere = LeaseOwner("elsewhere", 1, 1)
+    filled.take("pacs", elsewhere, 60)
+    assert filled.pause("pacs", THIS_PROCESS, "connection refused", 30) == 0
+    clock.now += 61
+    assert filled.pause("pacs", THIS_PROCESS, "connection refused", 30) == 2
+
+
+def test_a_retry_ends_the_pause_of_a_destination(filled: DeliveryQueue) -> None:
+    filled.pause("pacs", THIS_PROCESS, "connection refused", 600)
+    assert filled.retry(["pacs"]) == 2
+    assert len(filled.take("pacs", THIS_PROCESS, 60)) == 2
+
+
+def test_leases_are_renewed_as_long_as_a_batch_is_in_work(
+    index: Index, filled: DeliveryQueue, clock: Clock
+) -> None:
+    batch = filled.take("pacs", THIS_PROCESS, 0.3)
+    filled.mark_sent(batch[0])
+    lease = select(delivery.c.lease_until).where(delivery.c.id == batch[1].id)
+
+    def renewed() -> bool:
+        with database.reading(index.engine) as connection:
+            return bool(connection.execute(lease).scalar_one() == clock.now + 0.3)
+
+    with filled.renewed(batch, THIS_PROCESS, 0.3):
+        for _ in range(3):
+            clock.now += 1
+            until(renewed, 5, "the lease is renewed")
+    elsewhere = LeaseOwner("elsewhere", 1, 1)
+    assert filled.take("pacs", elsewhere, 60) == []
+    clock.now += 1
+    assert len(filled.take("pacs", elsewhere, 60)) == 1
 
 
 def test_a_long_pause_is_kept_and_a_clock_that_was_set_back_ends_it(

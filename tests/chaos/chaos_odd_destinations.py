@@ -1,0 +1,55 @@
+"""With one destination odd, in each of many ways, 200 results reach a good one as fast as without it.
+
+Run: ``python -m pytest tests/chaos -s -o python_files='chaos_*.py' -k odd``. It prints one line for each way:
+the seconds without and with the odd destination, the shortest of some rounds each, and their ratio: on a
+busy machine one round says little.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.odd_destinations import ODD, Deliveries
+from tests.support.peers import StoreSCP, until
+from tests.support.receiver import Receiver
+
+RESULTS = int(os.environ.get("CHAOS_RESULTS", "200"))
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "5"))
+RATIO = 0.9
+
+
+def seconds_to_deliver(folder: Path, good: dict[str, Any], beside: Sequence[dict[str, Any]]) -> float:
+    """Seconds until the good destination has taken all results."""
+    receiver = Receiver(folder / "receiver")
+    try:
+        deliveries = Deliveries(folder, receiver.index, [*beside, good], RESULTS)
+        begun = time.monotonic()
+        with deliveries:
+            until(lambda: deliveries.arrived(good["name"]) == RESULTS, 120, "the good one has all")
+            return time.monotonic() - begun
+    finally:
+        receiver.__exit__()
+
+
+@pytest.mark.peer
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("way", ODD)
+def test_a_good_destination_is_served_as_fast_beside_an_odd_one(tmp_path: Path, way: str) -> None:
+    alone, beside = [], []
+    with StoreSCP(tmp_path / "pacs") as pacs:
+        good = {**pacs.destination, "confirm": "response"}
+        for number in range(ROUNDS):
+            alone.append(seconds_to_deliver(tmp_path / f"alone{number}", good, []))
+            with ODD[way]() as odd:
+                beside.append(seconds_to_deliver(tmp_path / f"beside{number}", good, [odd]))
+            ratio = min(alone) / min(beside)
+            if ratio >= RATIO:
+                break
+        print(f"{way}: alone {min(alone):.2f} s, beside {min(beside):.2f} s, ratio {ratio:.2f}")
+    assert ratio >= RATIO, (alone, beside)
