@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,8 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from dicom_node.errors import NodeError
+from dicom_node.runtime import logs
+from dicom_node.store.files import disk_is_full, storage_error
 
 _INTERRUPTED = 130
 
@@ -119,11 +122,24 @@ def main() -> None:
     try:
         app()
     except NodeError as error:
-        for line in str(error).splitlines():
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
+        _say(error)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        full = storage_error(error, error.filename or "disk")
+        _say(full)
+        sys.exit(full.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _say(error: NodeError) -> None:
+    for line in str(error).splitlines():
+        if logs.is_json():
+            logging.getLogger("dicom_node").error("%s", line)
+        else:
+            Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,19 @@ Lost tasks do no harm: the index records which studies are due, and queues them 
 from __future__ import annotations
 
 import importlib.util
+import logging
+import re
 import socket
 import sys
 from pathlib import Path
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.runtime.supervisor import ChildProcess
+
+_LOG = logging.getLogger(__name__)
+_LINE = re.compile(r"\d+:\w \d+ \w+ \d+ [\d:.]+ ([.\-*#]) (.*)")
+_LEVELS = {".": logging.DEBUG, "-": logging.DEBUG, "*": logging.INFO, "#": logging.WARNING}
+_UNIMPORTANT = "Memory overcommit must be enabled"  # for copies of gigabytes; the queue holds kilobytes
 
 
 def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, str]:
@@ -55,8 +62,17 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, st
         stop_stage=9,
         stop_seconds=3,
         probe=lambda: _answers(path),
+        relay=_log_line,
     )
     return child, f"redis+socket://{path}"
+
+
+def _log_line(line: str) -> None:
+    """Log one line of the server, ``PID:ROLE DATE TIME LEVEL TEXT``, as one of ours."""
+    if found := _LINE.match(line):
+        _LOG.log(logging.DEBUG if _UNIMPORTANT in found[2] else _LEVELS[found[1]], "%s", found[2])
+    elif line.strip():
+        _LOG.warning("%s", line.strip())
 
 
 def _program() -> str:
