@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 
 from celery import Celery
-from celery.apps.worker import Worker, install_worker_term_handler
-from celery.platforms import SecurityWarning
+from celery.apps.worker import Worker
+from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready, worker_shutdown
+from celery.worker import WorkController, state
 
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
@@ -78,6 +80,6 @@ def run_worker(settings: Settings) -> None:
 class _Worker(Worker):
     """Celery's worker, without its own lines on standard output and with one signal to end it."""
 
-    def install_platform_tweaks(self, worker: Worker) -> None:
+    def install_platform_tweaks(self, worker: WorkController) -> None:  # noqa: ARG002
         """Handle SIGTERM: the worker ends when the study that it reads is finished."""
-        install_worker_term_handler(worker, verbose=False)
+        signal.signal(signal.SIGTERM, lambda *_: setattr(state, "should_stop", 0))

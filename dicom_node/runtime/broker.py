@@ -19,7 +19,12 @@ from dicom_node.runtime.supervisor import ChildProcess
 _LOG = logging.getLogger(__name__)
 _LINE = re.compile(r"\d+:\w \d+ \w+ \d+ [\d:.]+ ([.\-*#]) (.*)")
 _LEVELS = {".": logging.DEBUG, "-": logging.DEBUG, "*": logging.INFO, "#": logging.WARNING}
-_UNIMPORTANT = "Memory overcommit must be enabled"  # for copies of gigabytes; the queue holds kilobytes
+_UNIMPORTANT = (
+    "Memory overcommit must be enabled",  # for copies of gigabytes; the queue holds kilobytes
+    ":signal-handler (",
+    "User requested shutdown",
+    "is now ready to exit",
+)
 
 
 def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, str]:
@@ -69,10 +74,12 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, st
 
 def _log_line(line: str) -> None:
     """Log one line of the server, ``PID:ROLE DATE TIME LEVEL TEXT``, as one of ours."""
-    if found := _LINE.match(line):
-        _LOG.log(logging.DEBUG if _UNIMPORTANT in found[2] else _LEVELS[found[1]], "%s", found[2])
-    elif line.strip():
-        _LOG.warning("%s", line.strip())
+    found = _LINE.match(line)
+    level = _LEVELS[found[1]] if found else logging.WARNING
+    if any(words in line for words in _UNIMPORTANT):
+        level = logging.DEBUG
+    if text := (found[2] if found else line).strip():
+        _LOG.log(level, "%s", text)
 
 
 def _program() -> str:
