@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.runtime.supervisor import ChildProcess
+from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess
 
 _LOG = logging.getLogger(__name__)
 _LINE = re.compile(r"\d+:\w \d+ \w+ \d+ [\d:.]+ ([.\-*#]) (.*)")
@@ -67,6 +67,7 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, st
         stop_stage=9,
         stop_seconds=3,
         probe=lambda: _answers(path),
+        silent_seconds=SILENT_SECONDS,
         relay=_log_line,
     )
     return child, f"redis+socket://{path}"

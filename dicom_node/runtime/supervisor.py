@@ -29,6 +29,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _STEADY_SECONDS = 60.0
+SILENT_SECONDS = 60.0
+"""Silence after which a part of the node is taken for hung or stopped, in seconds."""
 _LATE_SECONDS = 5.0
 """Pause of the supervisor itself after which the silence of its children says nothing."""
 _NUMBERS = itertools.count(1)
@@ -57,7 +59,8 @@ class ChildProcess:
     probe
         Function that returns True when the child works, for a program that does not use ``NOTIFY_SOCKET``.
     silent_seconds
-        Longest silence of a child that has begun to send heartbeats or has a probe, in seconds.
+        Longest silence of a ready child that sends heartbeats or has a probe, in seconds; None: it may be
+        silent.
     relay
         Function that is called with each line that the child prints; None: the child prints for itself.
     """
@@ -70,7 +73,7 @@ class ChildProcess:
     environment: Mapping[str, str] = field(default_factory=dict)
     descriptors: tuple[int, ...] = ()
     probe: Callable[[], bool] | None = None
-    silent_seconds: float = 60.0
+    silent_seconds: float | None = None
     relay: Callable[[str], None] | None = None
 
 
@@ -85,7 +88,7 @@ class _Running:
         self.started_at = 0.0
         self.start_at = 0.0
         self.pause = _FIRST_PAUSE
-        self.heard_at: float | None = None  # None until the first heartbeat
+        self.heard_at = 0.0
         self.probe_at = 0.0
         self.printed = b""
         name = f"dicom-node/{os.getpid()}/{next(_NUMBERS)}"
@@ -96,7 +99,7 @@ class _Running:
             **os.environ,
             **child.environment,
             readiness.SOCKET_VARIABLE: "@" + name,
-            readiness.WATCHDOG_VARIABLE: str(int(child.silent_seconds * 1e6)),
+            readiness.WATCHDOG_VARIABLE: str(int((child.silent_seconds or 0) * 1e6)),
         }
 
     @property
@@ -110,8 +113,7 @@ class _Running:
         except BlockingIOError:
             return
         self.ready = self.ready or b"READY=1" in message
-        if b"WATCHDOG=1" in message:
-            self.heard_at = time.monotonic()
+        self.heard_at = time.monotonic()
 
     def ask(self, now: float) -> None:
         """Call the probe: at each turn until the child is ready, then as often as a heartbeat would come."""
@@ -120,7 +122,7 @@ class _Running:
         if self.child.probe():
             self.ready, self.heard_at = True, now
         if self.ready:
-            self.probe_at = now + self.child.silent_seconds / 4
+            self.probe_at = now + (self.child.silent_seconds or _LATE_SECONDS) / 4
 
     def relay(self) -> bool:
         """Pass on what the child has printed; False when it will print no more."""
@@ -247,7 +249,7 @@ class Supervisor:
             )
         except OSError as error:
             raise ConfigurationError(f"{child.name}: {child.argv[0]}: {error.strerror}") from None
-        running.started_at = time.monotonic()
+        running.started_at = running.heard_at = time.monotonic()
         running.pidfd = os.pidfd_open(running.process.pid)
         self._selector.register(running.pidfd, selectors.EVENT_READ, running)
         if running.process.stdout is not None:
@@ -259,16 +261,15 @@ class Supervisor:
         late, self._turned_at = now - self._turned_at > _LATE_SECONDS, now
         for running in self._running:
             running.ask(now)
-            if running.process is None or running.heard_at is None:
+            if running.process is None or running.child.silent_seconds is None:
                 continue
+            longest = running.child.silent_seconds if running.ready else self._ready_seconds
             if late:
                 running.heard_at = now
-            elif now - running.heard_at > running.child.silent_seconds:
-                _LOG.error(
-                    "%s gave no sign of life for %.0f s; killed", running.child.name, now - running.heard_at
-                )
+            elif now - running.heard_at > longest:
+                _LOG.error("%s gave no sign of life for %.0f s; killed", running.child.name, longest)
                 running.process.kill()  # a stopped process does not see SIGTERM
-                running.heard_at = None
+                running.heard_at = now
 
     def _reap(self, running: _Running, *, announced: bool) -> None:
         assert running.process is not None
@@ -295,7 +296,7 @@ class Supervisor:
             running.process.stdout.close()
         running.process = None
         running.ready = False
-        running.heard_at, running.probe_at, running.printed = None, 0.0, b""
+        running.probe_at, running.printed = 0.0, b""
 
     def _stop_all(self) -> None:
         for stage in sorted({running.child.stop_stage for running in self._running}):

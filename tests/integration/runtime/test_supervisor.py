@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.runtime import supervisor
 from dicom_node.runtime.supervisor import ChildProcess, Supervisor
 from tests.support.supervised_child import child
 
@@ -28,8 +30,10 @@ def interrupt_when(condition: Callable[[], bool]) -> threading.Thread:
     """Send this process SIGTERM, as an operator would, once something has happened."""
 
     def wait() -> None:
-        until(condition)
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            until(condition)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=wait)
     thread.start()
@@ -147,16 +151,17 @@ def test_a_supervisor_that_was_stopped_itself_kills_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = tmp_path / "log"
-    clock, ahead = time.monotonic, [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock() + ahead[0])
+    ahead = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0])
+    monkeypatch.setattr(supervisor, "time", clock)
     ready: list[float] = []
 
     def leap() -> None:
         ahead[0] = 3600
-        ready.append(clock())
+        ready.append(time.monotonic())
 
-    alive = child(log, "one", "keep_alive()", silent_seconds=1)
-    thread = interrupt_when(lambda: bool(ready) and clock() > ready[0] + 0.5)
+    alive = child(log, "one", "keep_alive()", silent_seconds=5)
+    thread = interrupt_when(lambda: bool(ready) and time.monotonic() > ready[0] + 1)
     Supervisor([alive], leap).run()
     thread.join()
     assert "sign of life" not in caplog.text
