@@ -31,7 +31,7 @@ if b"child\\0worker" in Path("/proc/self/cmdline").read_bytes():
 """
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 def test_a_study_that_hangs_fails_with_a_report_and_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,16 +39,16 @@ def test_a_study_that_hangs_fails_with_a_report_and_holds_up_no_other(
     uid = str(dcmread(first).StudyInstanceUID)
     (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(HANG).replace("{uid}", uid))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    settings = {"worker__study_seconds": "3", "worker__max_attempts": "1", "log_format": "json"}
+    settings = {"worker__study_seconds": "20", "worker__max_attempts": "1", "log_format": "json"}
     with StoreSCP(tmp_path / "pacs") as pacs, Node(tmp_path / "node", [pacs.destination], **settings) as node:
         assert storescu(node.port, [first]).returncode == 0
         assert storescu(node.port, others).returncode == 0
-        status = node.settled(4, seconds=120)
+        status = node.settled(4, seconds=300)
         assert status["audit"]["conserved"]
         assert status["studies"]["FAILED"] == 1
         assert status["studies"]["REPORTED"] == 3
         (report,) = [ds for ds in map(dcmread, pacs.files()) if ds.StudyInstanceUID == uid]
-        assert "took longer than 3 s (worker.study_seconds)" in text_of(report)
+        assert "took longer than 20 s (worker.study_seconds)" in text_of(report)
         assert node.stop() == 0
     lines = [json.loads(line) for line in node.lines if not line.startswith("ready: ")]
     said = [line["message"] for line in lines if line["logger"] == "worker.pipeline"]
