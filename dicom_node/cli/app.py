@@ -119,6 +119,7 @@ for _module, _name in GROUPS.items():
 
 def main() -> None:
     """Run the program; print a foreseen error as one line, without a traceback."""
+    logs.take_all()
     try:
         app()
     except NodeError as error:

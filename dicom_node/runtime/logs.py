@@ -98,6 +98,10 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
     root.setLevel(level)
     for name, lowest in _QUIET.items():
         logging.getLogger(name).setLevel(lowest)
+
+
+def take_all() -> None:
+    """Log the warnings of this process, and the errors that nobody catches; the main program calls it."""
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda ended: _log_uncaught(ended.exc_type, ended.exc_value, ended.exc_traceback)

@@ -42,8 +42,11 @@ def test_warnings_and_errors_that_nobody_caught_are_lines_of_the_log(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     logs.configure("INFO", "json")
+    logs.take_all()
     assert logs.is_json()
-    warnings.warn("a library warns", stacklevel=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("a library warns", stacklevel=1)
 
     def fail() -> None:
         raise ValueError("nobody caught this")
