@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -35,10 +36,11 @@ def keep_alive(works: Callable[[], bool] = lambda: True) -> None:
         return
 
     def beat() -> None:
-        while True:
-            if works():
-                _send(b"WATCHDOG=1")
-            time.sleep(seconds / 4)
+        with contextlib.suppress(ConnectionError, FileNotFoundError):  # who started this process is gone
+            while True:
+                if works():
+                    _send(b"WATCHDOG=1")
+                time.sleep(seconds / 4)
 
     threading.Thread(target=beat, name="heartbeat", daemon=True).start()
 
