@@ -40,7 +40,10 @@ def test_a_study_that_hangs_fails_with_a_report_and_holds_up_no_other(
     (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(HANG).replace("{uid}", uid))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
     settings = {"worker__study_seconds": "20", "worker__max_attempts": "1", "log_format": "json"}
-    with StoreSCP(tmp_path / "pacs") as pacs, Node(tmp_path / "node", [pacs.destination], **settings) as node:
+    with (
+        StoreSCP(tmp_path / "pacs") as pacs,
+        Node(tmp_path / "node", [pacs.destination], ready_seconds=170, **settings) as node,
+    ):
         assert storescu(node.port, [first]).returncode == 0
         assert storescu(node.port, others).returncode == 0
         status = node.settled(4, seconds=300)
