@@ -7,9 +7,14 @@ sweep queues a study again whose message was lost; a second message finds the st
 from __future__ import annotations
 
 from celery import Celery
+from celery.signals import setup_logging
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 QUEUE = "dicom-node"
 ANALYSE = "dicom_node.analyse"
+BROKER_ERRORS = (OperationalError, RedisError, OSError)
+"""Exceptions of a broker that is away, full, read-only or wants another password."""
 
 
 def make_app(broker_url: str) -> Celery:
@@ -23,6 +28,7 @@ def make_app(broker_url: str) -> Celery:
     app = Celery("dicom-node", broker=broker_url)
     app.conf.update(
         accept_content=["json"],
+        broker_connection_max_retries=None,  # for ever: the sweep says that the broker is away
         broker_connection_retry_on_startup=True,
         broker_transport_options={
             "visibility_timeout": 3600,  # seconds; far longer than any analysis
@@ -39,6 +45,28 @@ def make_app(broker_url: str) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=True,
         worker_hijack_root_logger=False,
         worker_prefetch_multiplier=1,
+        worker_redirect_stdouts=False,
         worker_send_task_events=False,
     )
+    setup_logging.connect(_leave_logs_alone)
     return app
+
+
+def queue_length(app: Celery) -> int:
+    """Return the number of messages that wait in the queue.
+
+    Raises
+    ------
+    BROKER_ERRORS
+        If the broker does not answer.
+    """
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, timeout=5)
+        try:
+            return int(connection.SimpleQueue(QUEUE).qsize())
+        except connection.channel_errors:
+            return 0  # the queue does not exist before the first message
+
+
+def _leave_logs_alone(**_: object) -> None:
+    """Receive the signal at which Celery would set up logs of its own; with a receiver it does not."""

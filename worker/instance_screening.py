@@ -86,9 +86,11 @@ def screen_headers(paths: Sequence[Path]) -> list[ScreenedInstance]:
 
 
 def screen_films(
-    instances: Sequence[ScreenedInstance], decoder: Decoder, gate: Gate | None
+    instances: Sequence[ScreenedInstance], decoder: Decoder, gate: Gate | None, max_films: int
 ) -> list[CorrectedFilm]:
     """Return the films that a model may read; each other instance gets the reason as its verdict.
+
+    No more films are in memory than are returned.
 
     Parameters
     ----------
@@ -98,16 +100,47 @@ def screen_films(
         Decoder of the pixels.
     gate
         Gate that the films pass; None lets every film through.
+    max_films
+        Most films to return. Those that are refused do not count; the order is :func:`in_reading_order`.
 
     Raises
     ------
     StorageFailed
         If a file cannot be opened.
     """
+    films: list[CorrectedFilm] = []
+    waiting = in_reading_order([each for each in instances if each.verdict.analysable])
+    while waiting and len(films) < max_films:
+        room = max_films - len(films)
+        some, waiting = set(waiting[:room]), waiting[room:]
+        films += _read_films([each for each in instances if each in some], decoder, gate)
+    for each in waiting:
+        text = f"the study holds more films than the {max_films} that are analysed (worker.max_films)"
+        each.verdict = Eligibility("too_many", text)
+    position = {each.uid: number for number, each in enumerate(instances)}
+    return sorted(films, key=lambda film: position[film.film.identifier])
+
+
+def in_reading_order(instances: Sequence[ScreenedInstance]) -> list[ScreenedInstance]:
+    """Return the instances in the order in which they are read.
+
+    Those that their header does not call lateral come first, and among them the newest by Acquisition Date
+    and Time. Those of the same time stay in order.
+    """
+
+    def taken(instance: ScreenedInstance) -> str:
+        date, time = (attributes.text(instance.header, f"Acquisition{each}") for each in ("Date", "Time"))
+        return f"{date[:8]:8}{time}" if date else ""
+
+    newest_first = sorted(instances, key=taken, reverse=True)
+    return sorted(newest_first, key=lambda instance: not is_frontal(instance.source))
+
+
+def _read_films(
+    instances: Sequence[ScreenedInstance], decoder: Decoder, gate: Gate | None
+) -> list[CorrectedFilm]:
     films: dict[str, tuple[Film, ScreenedInstance]] = {}
     for instance in instances:
-        if not instance.verdict.analysable:
-            continue
         try:
             pixels, instance.grey = decoder.decode_as_seen(instance.path)
         except NotAnalysable as error:

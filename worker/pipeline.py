@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +16,8 @@ from typing import Self
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.delivery.routing import RoutingAttributes, route
-from dicom_node.errors import EncodingFailed, StorageFailed, StorageFull
+from dicom_node.errors import EncodingFailed, NodeError, NotAnalysable, StorageFailed, StorageFull
+from dicom_node.imaging import attributes
 from dicom_node.imaging.pixels import read_header
 from dicom_node.priors.matching import LATE_REASON
 from dicom_node.results.encoding.part10 import encoded
@@ -22,9 +25,10 @@ from dicom_node.results.report import Refusal
 from dicom_node.results.sr.document import Predecessor
 from dicom_node.runtime import logs
 from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.store import database
 from dicom_node.store.analysis_leases import AnalysisLease, AnalysisLeases, EncodedResult
 from dicom_node.store.analysis_records import AnalysisRecord, AnalysisRecords
-from dicom_node.store.files import Spool
+from dicom_node.store.files import Spool, storage_error
 from dicom_node.store.index import TRIAL_HOST, Index
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
 from dicom_node.store.recorded_results import RecordedResult, RecordedResults
@@ -35,6 +39,8 @@ from worker.analysis_record import copy_model_card, make_analysis_record
 from worker.study_reader import PriorStudy, StudyAnalysis, StudyReader, StudyRevision
 
 _LOG = logging.getLogger(__name__)
+_END_SECONDS = 30.0
+"""Time in which a worker whose study took too long should have ended, in seconds."""
 
 
 class Pipeline:
@@ -60,6 +66,7 @@ class Pipeline:
         self._reader = reader
         self._data_dir = DataDir(settings)
         self._owner = LeaseOwner.this_process()
+        self._end_at: float | None = None  # time.monotonic() by which the study must be done
 
     @classmethod
     def open(cls, settings: Settings) -> Pipeline:
@@ -76,10 +83,19 @@ class Pipeline:
         self._index.close()
 
     def warm_up(self) -> None:
-        """Prepare the first analysis, and publish the model card and the hardware to the reading room."""
+        """Prepare the first analysis, and publish the model card and the hardware to the reading room.
+
+        Raises
+        ------
+        StorageFull, StorageFailed
+            When the data directory or the database cannot be written.
+        """
         self._reader.warm_up()
-        copy_model_card(self._reader.bundle, self._data_dir.cards)
-        self._data_dir.runs_on.write_text(json.dumps(self._reader.runs_on), encoding="utf-8")
+        try:
+            copy_model_card(self._reader.bundle, self._data_dir.cards)
+            self._data_dir.runs_on.write_text(json.dumps(self._reader.runs_on), encoding="utf-8")
+        except OSError as error:
+            raise storage_error(error, self._data_dir.root) from error
         if not self._settings.retrieval.own_studies and (
             count := StudyEmbeddings(self._index.engine).clear()
         ):
@@ -92,24 +108,36 @@ class Pipeline:
     def analyse(self, study_instance_uid: str, revision: int) -> StudyState | None:
         """Analyse one revision of one study and record the outcome.
 
-        An unforeseen error is raised to the caller: the lease lapses and the study is tried again. After
-        ``worker.max_attempts`` tries it is recorded as failed.
+        After an error of the node, such as a full disk, the study is put back. Any other error counts as a
+        try, and so does the end of this process; after ``worker.max_attempts`` tries the study is recorded as
+        failed. An analysis that takes longer than ``worker.study_seconds`` ends this process.
 
         Returns
         -------
         StudyState or None
-            Outcome; None when the study could not be claimed, or the lease was lost during the analysis.
+            Outcome; None when the study could not be leased or was put back, or the lease was lost during the
+            analysis.
+
+        Raises
+        ------
+        StorageFull, StorageFailed
+            When the database does not answer.
         """
         worker = self._settings.worker
         lease = self._leases.acquire(study_instance_uid, revision, self._owner, worker.lease_seconds)
         if lease is None:
             return None
-        with logs.study(study_instance_uid), self._renewing(lease):
+        with logs.study(study_instance_uid), self._watched(lease):
             try:
                 return self._analyse(lease)
-            except (StorageFull, StorageFailed) as error:
-                _LOG.error("put back: %s", error)
-                self._leases.release(lease, str(error))
+            # Broad on purpose: whatever fails in one study, the others go on.
+            except Exception as error:  # noqa: BLE001
+                counts = not _is_of_the_node(error)
+                if isinstance(error, NodeError):
+                    _LOG.error("put back: %s", error)
+                else:
+                    _LOG.exception("try %d of %d failed", lease.attempts, worker.max_attempts)
+                self._leases.release(lease, _sentence(error), counts=counts)
         return None
 
     def _analyse(self, lease: AnalysisLease) -> StudyState | None:
@@ -120,41 +148,53 @@ class Pipeline:
             )
             return self._finish(lease, StudyState.SKIPPED, text, [])
         paths = [self._data_dir.spool.path(entry.file) for entry in lease.instances]
-        study = StudyRevision(
-            lease.study_instance_uid,
-            lease.revision,
-            lease.created,
-            self._predecessors(lease),
-            self._prior(lease),
-        )
+        if lease.attempts > self._settings.worker.max_attempts:
+            last = f", the last time with: {lease.last_error}" if lease.last_error else ""
+            text = f"the analysis failed or ended its worker {lease.attempts - 1} times{last}; see the log"
+            if lease.attempts > self._settings.worker.max_attempts + 1:  # so did the report of the failure
+                return self._end(lease, text)
+            return self._fail(lease, paths, Refusal("set_aside", text))
         present = [path for path in paths if path.exists()]
         if lost := [path.name for path in paths if path not in present]:
             text = f"the spool lost {len(lost)} files of the study, such as {lost[0]}"
-            return self._fail(lease, study, present, Refusal("files_lost", text))
-        if lease.attempts > self._settings.worker.max_attempts:
-            text = f"the analysis failed or ended its worker {lease.attempts - 1} times; see the worker's log"
-            return self._fail(lease, study, paths, Refusal("set_aside", text))
+            return self._fail(lease, present, Refusal("files_lost", text))
         try:
-            analysis = self._reader.read(study, paths)
+            study = self._revision(lease, self._prior(lease))
+            with _unreadable_files():
+                analysis = self._reader.read(study, paths)
             results = self._store_results(analysis)
         except ModelError as error:
-            return self._fail(lease, study, paths, Refusal("model_failed", str(error)))
+            return self._fail(lease, paths, Refusal("model_failed", str(error)))
         except EncodingFailed as error:
-            return self._fail(lease, study, paths, Refusal("result_failed", str(error)))
+            return self._fail(lease, paths, Refusal("result_failed", str(error)))
         return self._finish(lease, analysis.state, analysis.reason, results, analysis)
 
-    def _fail(
-        self, lease: AnalysisLease, study: StudyRevision, paths: Sequence[Path], refusal: Refusal
-    ) -> StudyState | None:
+    def _fail(self, lease: AnalysisLease, paths: Sequence[Path], refusal: Refusal) -> StudyState | None:
         """Record the study as failed, with a report of the reason if one can be written."""
         _LOG.error("failed: %s", refusal.text)
         try:
-            analysis = self._reader.refuse(study, paths, refusal)
+            with _unreadable_files():
+                analysis = self._reader.refuse(self._revision(lease), paths, refusal)
             results = self._store_results(analysis)
-        except EncodingFailed as error:
-            _LOG.error("no report of the failure: %s", error)
-            return self._finish(lease, StudyState.FAILED, refusal.text, [])
-        return self._finish(lease, StudyState.FAILED, refusal.text, results, analysis)
+            return self._finish(lease, StudyState.FAILED, refusal.text, results, analysis)
+        # Broad on purpose: what kept the study from being read may keep its report from being written.
+        except Exception as error:
+            if _is_of_the_node(error):
+                raise
+            _LOG.error("no report of the failure: %s", _sentence(error))
+        return self._end(lease, refusal.text)
+
+    def _end(self, lease: AnalysisLease, reason: str) -> StudyState | None:
+        """Record the study as failed, without a report."""
+        if not self._leases.finish(lease, StudyState.FAILED, reason, [], []):
+            return None
+        _LOG.error("revision %d: %s without a report: %s", lease.revision, StudyState.FAILED, reason)
+        return StudyState.FAILED
+
+    def _revision(self, lease: AnalysisLease, prior: PriorStudy | None = None) -> StudyRevision:
+        return StudyRevision(
+            lease.study_instance_uid, lease.revision, lease.created, self._predecessors(lease), prior
+        )
 
     def _predecessors(self, lease: AnalysisLease) -> dict[str, Predecessor]:
         """Return the reports of earlier revisions that this one replaces, by kind."""
@@ -215,24 +255,68 @@ class Pipeline:
         )
         return state
 
+    @property
+    def overdue(self) -> bool:
+        """True when a study has taken longer than it may, and this process could not end by itself."""
+        return self._end_at is not None and time.monotonic() > self._end_at + _END_SECONDS
+
     @contextlib.contextmanager
-    def _renewing(self, lease: AnalysisLease) -> Iterator[None]:
-        """Renew the lease until the end of the block."""
+    def _watched(self, lease: AnalysisLease) -> Iterator[None]:
+        """Renew the lease until the end of the block; end this process when that takes too long."""
         done = threading.Event()
-        seconds = self._settings.worker.lease_seconds
+        worker = self._settings.worker
+        self._end_at = end_at = time.monotonic() + worker.study_seconds
 
-        def renew() -> None:
-            while not done.wait(seconds / 3):
+        def watch() -> None:
+            with logs.study(lease.study_instance_uid):
+                while (left := end_at - time.monotonic()) > 0:
+                    if done.wait(min(worker.lease_seconds / 3, left)):
+                        return
+                    with contextlib.suppress(StorageFailed, StorageFull):
+                        self._leases.renew(lease, worker.lease_seconds)
+                text = f"the analysis took longer than {worker.study_seconds:g} s (worker.study_seconds)"
+                _LOG.error("%s: the worker ends", text)
                 with contextlib.suppress(StorageFailed, StorageFull):
-                    self._leases.renew(lease, seconds)
+                    self._leases.release(lease, text, counts=True)
+                os._exit(os.EX_TEMPFAIL)  # nothing else stops a thread that runs C code
 
-        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread = threading.Thread(target=watch, name="lease", daemon=True)
         thread.start()
         try:
             yield
         finally:
             done.set()
             thread.join()
+            self._end_at = None
+
+
+class _UnreadableFile(NodeError):
+    """Error because a received file of a study cannot be read."""
+
+
+@contextlib.contextmanager
+def _unreadable_files() -> Iterator[None]:
+    """Run the body, which reads received files; an error of the disk is then one of the study.
+
+    Raises
+    ------
+    _UnreadableFile
+    """
+    try:
+        yield
+    except StorageFailed as error:
+        raise _UnreadableFile(str(error)) from error
+
+
+def _is_of_the_node(error: Exception) -> bool:
+    """Return whether an error would also befall other studies: the disk is full, or the database away."""
+    own = isinstance(error, database.KeyConflict | database.ValueRefused)
+    return isinstance(error, StorageFull | StorageFailed) and not own
+
+
+def _sentence(error: Exception) -> str:
+    # Only errors of the node are known to hold nothing of a patient.
+    return str(error) if isinstance(error, NodeError) else type(error).__name__
 
 
 def predecessors(recorded: Mapping[str, RecordedResult], results: Spool) -> dict[str, Predecessor]:
@@ -243,14 +327,24 @@ def predecessors(recorded: Mapping[str, RecordedResult], results: Spool) -> dict
     recorded
         Last report of each kind that is still in force.
     results
-        Folder of their files.
+        Folder of their files. A report whose file is lost or damaged is left out.
     """
     found = {}
     for kind in ("sr", "similar"):
         entry = recorded.get(kind)
-        if entry is not None and (path := results.path(entry.file)).exists():
-            series = str(read_header(path).SeriesInstanceUID)
+        if entry is None:
+            continue
+        try:
+            series = attributes.text(read_header(results.path(entry.file)), "SeriesInstanceUID")
+        except (NotAnalysable, StorageFailed):
+            series = ""
+        if series:
             found[kind] = Predecessor(series, entry.sop_class_uid, entry.sop_instance_uid)
+        else:
+            _LOG.warning(
+                "the new report does not name the %s of revision %d that it replaces: %s cannot be read",
+                kind, entry.revision, entry.file,
+            )  # fmt: skip
     return found
 
 

@@ -166,6 +166,7 @@ class StudyReader:
             decode_seconds=settings.worker.decode_seconds,
             decode_bytes=settings.worker.decode_bytes,
         )
+        self._max_films = settings.worker.max_films
         self._equipment = this_installation(settings)
 
     @classmethod
@@ -234,7 +235,7 @@ class StudyReader:
             return StudyAnalysis(
                 StudyState.SKIPPED, "no instance of the study can be read as DICOM", None, ()
             )
-        films = screen_films(instances, self._decoder, self._gate)
+        films = screen_films(instances, self._decoder, self._gate, self._max_films)
         sources = tuple(instance.source for instance in instances)
         if not films:
             return self._refusal(study, sources, common_refusal(instances))
@@ -305,7 +306,7 @@ class StudyReader:
     def _read_prior(self, study: PriorStudy) -> tuple[PriorComparison, dict[str, FindingScore]]:
         instances = screen_headers([path for path in study.paths if path.exists()])
         known = self._recorded_answers(study.kept, instances)
-        films = [] if known else screen_films(instances, self._decoder, self._gate)
+        films = [] if known else screen_films(instances, self._decoder, self._gate, self._max_films)
         sources = tuple(source for each in instances if (source := each.source).analysed)
         if not any(is_frontal(source) for source in sources):
             return PriorComparison(reason=_PRIOR_UNREADABLE), {}

@@ -7,16 +7,13 @@ import signal
 import threading
 from collections.abc import Callable
 
-from celery import Celery
-from kombu.exceptions import OperationalError
-
 from dicom_node.config.sections import StudySettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
 from dicom_node.runtime import logs, readiness
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.index import Index
-from worker.app import ANALYSE, QUEUE, make_app
+from worker.app import ANALYSE, BROKER_ERRORS, make_app, queue_length
 
 _LOG = logging.getLogger(__name__)
 _HOUSEKEEPING_SECONDS = 1.0
@@ -58,10 +55,16 @@ class Sweep:
         self._publish = publish
         self._queued = queued
         self._prior_seconds = prior_seconds
+        self._broker = logs.Outage(
+            _LOG,
+            "the broker",
+            "start it, or correct broker_url; until then films are received, but not analysed",
+        )
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until `stop` is set; retry while the database or the broker does not answer."""
         since_housekeeping = _HOUSEKEEPING_SECONDS
+        database = logs.Outage(_LOG, "the database", "check its disk, or start its server (database_url)")
         while not stop.is_set():
             pause = self._settings.poll_seconds
             try:
@@ -70,34 +73,51 @@ class Sweep:
                 if thorough:
                     since_housekeeping = 0.0
                 self.once(thorough=thorough)
+                database.end()
             except (StorageFailed, StorageFull) as error:
-                _LOG.error("%s", error)
-                pause = _FAULT_PAUSE
-            except (OperationalError, OSError) as error:
-                _LOG.error("the broker does not answer: %s", error)
+                database.begin(error)
                 pause = _FAULT_PAUSE
             stop.wait(pause)
 
     def once(self, *, thorough: bool = True) -> int:
         """Sweep once and return the number of studies queued.
 
+        Studies are completed and released while the broker is away, too.
+
         Parameters
         ----------
         thorough
             Also release expired leases, and queue again the studies whose message was lost.
+
+        Raises
+        ------
+        StorageFull, StorageFailed
+            When the database does not answer.
         """
-        requeue_seconds = self._settings.requeue_seconds
-        if thorough:
-            if released := self._leases.release_expired():
-                _LOG.warning("%d studies released: their workers ended or do not answer", released)
-            if self._queued() == 0:
-                requeue_seconds = min(requeue_seconds, _LOST_SECONDS)
+        if thorough and (released := self._leases.release_expired()):
+            _LOG.warning("%d studies released: their workers ended or do not answer", released)
         self._index.complete_due(self._settings.quiet_seconds, self._settings.forced_seconds)
-        due = self._index.take_queueable(requeue_seconds, self._prior_seconds)
+        if self._broker.began and not thorough:
+            return 0
+        try:
+            count = self._queue(thorough=thorough)
+        except BROKER_ERRORS as error:
+            self._broker.begin(error)
+            return 0
+        if thorough:
+            self._broker.end()
+        return count
+
+    def _queue(self, *, thorough: bool) -> int:
+        messages_wait = not thorough or self._queued() > 0
+        requeue_seconds = self._settings.requeue_seconds
+        if not messages_wait:
+            requeue_seconds = min(requeue_seconds, _LOST_SECONDS)
+        due = self._index.take_queueable(requeue_seconds, self._prior_seconds, messages_wait=messages_wait)
         for number, (uid, revision) in enumerate(due):
             try:
                 self._publish(uid, revision)
-            except (OperationalError, OSError):
+            except BROKER_ERRORS:
                 for left in due[number:]:
                     self._index.unqueue(*left)
                 raise
@@ -132,19 +152,3 @@ def run_sweep(settings: Settings) -> None:
     sweep.run(stop)
     app.close()
     index.close()
-
-
-def queue_length(app: Celery) -> int:
-    """Return the number of messages that wait in the queue.
-
-    Raises
-    ------
-    kombu.exceptions.OperationalError
-        If the broker does not answer.
-    """
-    with app.connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, timeout=5)
-        try:
-            return int(connection.SimpleQueue(QUEUE).qsize())
-        except connection.channel_errors:
-            return 0  # the queue does not exist before the first message

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +28,9 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.runtime import logs
 from dicom_node.runtime.extras import missing_package
+from dicom_node.store.files import disk_is_full, storage_error
 
 _INTERRUPTED = 130
 
@@ -128,6 +131,7 @@ for _module, _name in GROUPS.items():
 
 def main() -> None:
     """Run the program; print a foreseen error as one line, without a traceback."""
+    logs.take_all()
     try:
         app()
     except NodeError as error:
@@ -139,13 +143,22 @@ def main() -> None:
             raise
         _say(ConfigurationError(advice))
         sys.exit(ConfigurationError.exit_code)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        full = storage_error(error, error.filename or "disk")
+        _say(full)
+        sys.exit(full.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 
 
 def _say(error: NodeError) -> None:
     for line in str(error).splitlines():
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
+        if logs.is_json():
+            logging.getLogger("dicom_node").error("%s", line)
+        else:
+            Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
 
 
 if __name__ == "__main__":

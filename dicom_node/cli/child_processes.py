@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dicom_node.cli.context import settings_of
+from dicom_node.runtime import readiness
 
 app = typer.Typer(help="Child processes that the supervisor starts.", no_args_is_help=True)
 
@@ -20,6 +21,7 @@ def scp(ctx: typer.Context, listen_fd: _ListenFd) -> None:
     """Receive associations on an inherited socket."""
     from dicom_node.dimse.server.scp import run_scp
 
+    readiness.keep_alive()
     run_scp(settings_of(ctx), listen_fd)
 
 
@@ -28,6 +30,7 @@ def sweep(ctx: typer.Context) -> None:
     """Queue the studies that are due."""
     from worker.sweep import run_sweep
 
+    readiness.keep_alive()
     run_sweep(settings_of(ctx))
 
 
@@ -44,6 +47,7 @@ def sender(ctx: typer.Context) -> None:
     """Send results to the destinations."""
     from dicom_node.delivery.sender import run_sender
 
+    readiness.keep_alive()
     run_sender(settings_of(ctx))
 
 
@@ -52,4 +56,5 @@ def web(ctx: typer.Context, listen_fd: _ListenFd) -> None:
     """Serve the reading room on an inherited socket."""
     from dicom_node.web.server import run_web
 
+    readiness.keep_alive()
     run_web(settings_of(ctx), listen_fd)

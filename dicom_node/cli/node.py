@@ -21,7 +21,7 @@ from dicom_node.dimse.transport import bind
 from dicom_node.errors import ConfigurationError
 from dicom_node.runtime import readiness
 from dicom_node.runtime.broker import embedded_broker
-from dicom_node.runtime.supervisor import ChildProcess, Supervisor
+from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess, Supervisor
 from dicom_node.store.index import Index
 
 _LOG = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class _Parts:
             stop_stage=stop_stage,
             stop_seconds=stop_seconds,
             environment=broker,
+            silent_seconds=SILENT_SECONDS,
             descriptors=(self._lock,) if listening is None else (self._lock, listening),
         )
 

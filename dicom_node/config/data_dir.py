@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 
 from dicom_node.config.settings import Settings
-from dicom_node.errors import AlreadyRunning, ConfigurationError
+from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
 from dicom_node.runtime.lease_owner import LeaseOwner
-from dicom_node.store.files import Spool
+from dicom_node.store.files import Spool, disk_is_full, storage_error
 from dicom_node.store.heatmaps import HeatMaps
 
 _GRACE_SECONDS = 15.0
@@ -63,15 +63,13 @@ class DataDir:
 
         Raises
         ------
-        ConfigurationError
+        ConfigurationError, StorageFull, StorageFailed
             When a folder cannot be created.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigurationError(
-                f"data_dir {self.root}: {error.strerror}; set it to a writable folder"
-            ) from None
+            raise self._cannot_write(error) from None
         self.spool.prepare(alone=alone)
         self.results.prepare(alone=alone)
 
@@ -90,22 +88,34 @@ class DataDir:
             When another node holds the lock.
         ConfigurationError
             When the folder cannot be written.
+        StorageFull
+            When its disk is full.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigurationError(
-                f"data_dir {self.root}: {error.strerror}; set it to a writable folder"
-            ) from None
+            raise self._cannot_write(error) from None
         try:
             self._lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             if not shared:
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, str(LeaseOwner.this_process()).encode(), 0)
+                self._sign(descriptor)
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _sign(self, descriptor: int) -> None:
+        """Write into the lock who holds it."""
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(LeaseOwner.this_process()).encode(), 0)
+        except OSError as error:
+            raise self._cannot_write(error) from None
+
+    def _cannot_write(self, error: OSError) -> NodeError:
+        if disk_is_full(error):
+            return storage_error(error, f"data_dir {self.root}")
+        return ConfigurationError(f"data_dir {self.root}: {error.strerror}; set it to a writable folder")
 
     @property
     def in_use(self) -> bool:

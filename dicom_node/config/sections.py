@@ -223,7 +223,7 @@ class StudySettings(_Section):
     )
     poll_seconds: Seconds = Field(0.1, description="seconds between two checks for complete studies")
     requeue_seconds: Seconds = Field(
-        300, description="seconds after which a queued study that no worker began is queued again"
+        300, description="seconds after which a queued study whose message was lost is queued again"
     )
 
 
@@ -244,7 +244,16 @@ class WorkerSettings(_Section):
         30, description="seconds of silence after which a worker's study is given to another worker"
     )
     max_attempts: int = Field(
-        3, ge=1, description="number of crashed workers after which a study is given up"
+        3, ge=1, description="number of failed tries, ended workers included, after which a study is given up"
+    )
+    study_seconds: Seconds = Field(
+        600, description="most seconds to analyse one study; then the worker is ended, and the try has failed"
+    )
+    max_films: int = Field(
+        16,
+        ge=1,
+        description="most films of a study that are analysed: frontal ones first, then the newest; "
+        "the report names the others",
     )
     decode_seconds: Seconds = Field(30, description="most seconds to decode one film")
     decode_bytes: int = Field(4 * 2**30, ge=2**28, description="most memory of the decoder process, in bytes")

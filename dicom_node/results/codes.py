@@ -244,6 +244,10 @@ REFUSALS: Final = {
     "out_of_distribution": _reason(
         "UNLIKE", "Unlike the training images", "The picture is unlike those that the model was trained on."
     ),
+    # of an instance, by what else the study holds
+    "too_many": _reason(
+        "TOO_MANY", "More films than are analysed", "The study holds more films than are analysed."
+    ),
     # of a study
     "no_film": _reason("NO_FILM", "No image can be analysed", "No image of the study can be analysed."),
     "no_text": _reason("NO_TEXT", "Clinical text missing", "The model needs a clinical text."),

@@ -7,12 +7,24 @@ Lost tasks do no harm: the index records which studies are due, and queues them 
 from __future__ import annotations
 
 import importlib.util
+import logging
+import re
 import socket
 import sys
 from pathlib import Path
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.runtime.supervisor import ChildProcess
+from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess
+
+_LOG = logging.getLogger(__name__)
+_LINE = re.compile(r"\d+:\w \d+ \w+ \d+ [\d:.]+ ([.\-*#]) (.*)")
+_LEVELS = {".": logging.DEBUG, "-": logging.DEBUG, "*": logging.INFO, "#": logging.WARNING}
+_UNIMPORTANT = (
+    "Memory overcommit must be enabled",  # for copies of gigabytes; the queue holds kilobytes
+    ":signal-handler (",
+    "User requested shutdown",
+    "is now ready to exit",
+)
 
 
 def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, str]:
@@ -54,8 +66,20 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, st
         stop_stage=9,
         stop_seconds=3,
         probe=lambda: _answers(path),
+        silent_seconds=SILENT_SECONDS,
+        relay=_log_line,
     )
     return child, f"redis+socket://{path}"
+
+
+def _log_line(line: str) -> None:
+    """Log one line of the server, ``PID:ROLE DATE TIME LEVEL TEXT``, as one of ours."""
+    found = _LINE.match(line)
+    level = _LEVELS[found[1]] if found else logging.WARNING
+    if any(words in line for words in _UNIMPORTANT):
+        level = logging.DEBUG
+    if text := (found[2] if found else line).strip():
+        _LOG.log(level, "%s", text)
 
 
 def _program() -> str:

@@ -10,13 +10,22 @@ import hashlib
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Literal, TextIO
 
 _STUDY: ContextVar[str] = ContextVar("study", default="-")
-_QUIET = {"pynetdicom": logging.ERROR, "pydicom": logging.ERROR, "alembic": logging.WARNING}
+_QUIET = {
+    "alembic": logging.WARNING,
+    # Two lines a study, and two for each try to reach a broker that is away: the node's own lines say both.
+    "celery": logging.CRITICAL,
+    "kombu": logging.CRITICAL,
+    "pydicom": logging.ERROR,
+    "pynetdicom": logging.ERROR,
+}
 
 
 def uid_hash(uid: str) -> str:
@@ -89,3 +98,60 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
     root.setLevel(level)
     for name, lowest in _QUIET.items():
         logging.getLogger(name).setLevel(lowest)
+
+
+def take_all() -> None:
+    """Log the warnings of this process, and the errors that nobody catches; the main program calls it."""
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda ended: _log_uncaught(ended.exc_type, ended.exc_value, ended.exc_traceback)
+
+
+def is_json() -> bool:
+    """Return whether the log of this process is written as JSON."""
+    return any(isinstance(handler.formatter, _Json) for handler in logging.getLogger().handlers)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    if error is None or issubclass(kind, SystemExit | KeyboardInterrupt):
+        return
+    logging.getLogger("dicom_node").critical("ended by an error", exc_info=(kind, error, trace))
+
+
+class Outage:
+    """Outage of a service: its begin is logged once, and its end once, however often it is tried between.
+
+    Parameters
+    ----------
+    log
+        Logger of the process that needs the service.
+    name
+        Name of the service in sentences, such as "the broker".
+    remedy
+        What to do, as a clause.
+
+    Attributes
+    ----------
+    began
+        Whether the service was away when it was last tried.
+    """
+
+    def __init__(self, log: logging.Logger, name: str, remedy: str) -> None:
+        self._log = log
+        self._name = name
+        self._remedy = remedy
+        self.began = False
+
+    def begin(self, error: object) -> None:
+        """Say that the service does not answer, unless that was said before."""
+        if not self.began:
+            self._log.error("%s does not answer: %s; %s", self._name, error, self._remedy)
+        self.began = True
+
+    def end(self) -> None:
+        """Say that the service answers again, if it did not."""
+        if self.began:
+            self._log.warning("%s answers again", self._name)
+        self.began = False

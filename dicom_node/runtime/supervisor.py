@@ -1,7 +1,8 @@
 """Supervisor of child processes: starts them in order, restarts them, and ends them in order.
 
 ``serve`` runs the whole node under one supervisor; ``scp`` and ``worker`` each run their part under one. A
-child reports that it is ready as services of systemd do (:mod:`dicom_node.runtime.readiness`).
+child reports that it is ready, and then that it still works, as services of systemd do
+(:mod:`dicom_node.runtime.readiness`). One that falls silent is killed and started again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ctypes
 import itertools
 import logging
 import os
+import select
 import selectors
 import signal
 import socket
@@ -27,6 +29,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _STEADY_SECONDS = 60.0
+SILENT_SECONDS = 60.0
+"""Silence after which a part of the node is taken for hung or stopped, in seconds."""
+_LATE_SECONDS = 5.0
+"""Pause of the supervisor itself after which the silence of its children says nothing."""
 _NUMBERS = itertools.count(1)
 
 
@@ -51,8 +57,12 @@ class ChildProcess:
     descriptors
         Open file descriptors that the child inherits.
     probe
-        Function that returns True when the child is ready, for a program that does not use
-        ``NOTIFY_SOCKET``; called until it does.
+        Function that returns True when the child works, for a program that does not use ``NOTIFY_SOCKET``.
+    silent_seconds
+        Longest silence of a ready child that sends heartbeats or has a probe, in seconds; None: it may be
+        silent.
+    relay
+        Function that is called with each line that the child prints; None: the child prints for itself.
     """
 
     name: str
@@ -63,6 +73,8 @@ class ChildProcess:
     environment: Mapping[str, str] = field(default_factory=dict)
     descriptors: tuple[int, ...] = ()
     probe: Callable[[], bool] | None = None
+    silent_seconds: float | None = None
+    relay: Callable[[str], None] | None = None
 
 
 class _Running:
@@ -76,15 +88,55 @@ class _Running:
         self.started_at = 0.0
         self.start_at = 0.0
         self.pause = _FIRST_PAUSE
+        self.heard_at = 0.0
+        self.probe_at = 0.0
+        self.printed = b""
         name = f"dicom-node/{os.getpid()}/{next(_NUMBERS)}"
         self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self.channel.bind("\0" + name)
         self.channel.setblocking(False)
-        self.environment = {**os.environ, **child.environment, readiness.SOCKET_VARIABLE: "@" + name}
+        self.environment = {
+            **os.environ,
+            **child.environment,
+            readiness.SOCKET_VARIABLE: "@" + name,
+            readiness.WATCHDOG_VARIABLE: str(int((child.silent_seconds or 0) * 1e6)),
+        }
 
     @property
     def alive(self) -> bool:
         return self.process is not None
+
+    def hear(self) -> None:
+        """Read one message of the child."""
+        try:
+            message = self.channel.recv(4096)
+        except BlockingIOError:
+            return
+        self.ready = self.ready or b"READY=1" in message
+        self.heard_at = time.monotonic()
+
+    def ask(self, now: float) -> None:
+        """Call the probe: at each turn until the child is ready, then as often as a heartbeat would come."""
+        if self.child.probe is None or not self.alive or now < self.probe_at:
+            return
+        if self.child.probe():
+            self.ready, self.heard_at = True, now
+        if self.ready:
+            self.probe_at = now + (self.child.silent_seconds or _LATE_SECONDS) / 4
+
+    def relay(self) -> bool:
+        """Pass on what the child has printed; False when it will print no more."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        assert self.child.relay is not None
+        try:
+            read = os.read(self.process.stdout.fileno(), 65536)
+        except BlockingIOError:
+            return True
+        *lines, self.printed = (self.printed + read).split(b"\n")
+        for line in lines:
+            self.child.relay(line.decode("utf-8", "replace"))
+        return bool(read)
 
 
 class Supervisor:
@@ -108,6 +160,7 @@ class Supervisor:
         self._ready_seconds = ready_seconds
         self._selector = selectors.DefaultSelector()
         self._ending = False
+        self._turned_at = time.monotonic()
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT; every child has ended when this returns.
@@ -153,12 +206,12 @@ class Supervisor:
                 if key.fd == wake_reader:
                     os.read(wake_reader, 512)
                 elif key.fileobj is key.data.channel:
-                    self._hear(key.data)
-                else:
+                    key.data.hear()
+                elif key.fd == key.data.pidfd:
                     self._reap(key.data, announced=announced)
-            for running in self._running:
-                if running.alive and not running.ready and running.child.probe is not None:
-                    running.ready = running.child.probe()
+                elif key.data.alive and not key.data.relay():
+                    self._selector.unregister(key.fd)
+            self._kill_silent()
             if not announced and all(running.ready for running in self._running):
                 announced = True
                 self._on_ready()
@@ -189,20 +242,34 @@ class Supervisor:
                 env=running.environment,
                 pass_fds=child.descriptors,
                 stdin=subprocess.DEVNULL,
+                stdout=None if child.relay is None else subprocess.PIPE,
+                stderr=None if child.relay is None else subprocess.STDOUT,
                 process_group=0,  # Ctrl-C must reach only the supervisor, which ends the children in order
                 preexec_fn=tie_to_parent,  # noqa: PLW1509 - this process has one thread
             )
         except OSError as error:
             raise ConfigurationError(f"{child.name}: {child.argv[0]}: {error.strerror}") from None
-        running.started_at = time.monotonic()
+        running.started_at = running.heard_at = time.monotonic()
         running.pidfd = os.pidfd_open(running.process.pid)
         self._selector.register(running.pidfd, selectors.EVENT_READ, running)
+        if running.process.stdout is not None:
+            os.set_blocking(running.process.stdout.fileno(), False)
+            self._selector.register(running.process.stdout.fileno(), selectors.EVENT_READ, running)
 
-    def _hear(self, running: _Running) -> None:
-        try:
-            running.ready = b"READY=1" in running.channel.recv(4096) or running.ready
-        except BlockingIOError:
-            return
+    def _kill_silent(self) -> None:
+        now = time.monotonic()
+        late, self._turned_at = now - self._turned_at > _LATE_SECONDS, now
+        for running in self._running:
+            running.ask(now)
+            if running.process is None or running.child.silent_seconds is None:
+                continue
+            longest = running.child.silent_seconds if running.ready else self._ready_seconds
+            if late:
+                running.heard_at = now
+            elif now - running.heard_at > longest:
+                _LOG.error("%s gave no sign of life for %.0f s; killed", running.child.name, longest)
+                running.process.kill()  # a stopped process does not see SIGTERM
+                running.heard_at = now
 
     def _reap(self, running: _Running, *, announced: bool) -> None:
         assert running.process is not None
@@ -217,10 +284,19 @@ class Supervisor:
         _LOG.warning("%s ended with %s; restarting in %.1f s", running.child.name, how, running.pause)
 
     def _forget(self, running: _Running) -> None:
+        assert running.process is not None
         self._selector.unregister(running.pidfd)
         os.close(running.pidfd)
+        if running.process.stdout is not None:
+            while running.relay():
+                if not select.select([running.process.stdout], [], [], 0)[0]:
+                    break  # a child of the child still holds the pipe
+            if running.process.stdout.fileno() in self._selector.get_map():
+                self._selector.unregister(running.process.stdout.fileno())
+            running.process.stdout.close()
         running.process = None
         running.ready = False
+        running.probe_at, running.printed = 0.0, b""
 
     def _stop_all(self) -> None:
         for stage in sorted({running.child.stop_stage for running in self._running}):

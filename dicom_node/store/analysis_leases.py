@@ -22,6 +22,7 @@ from dicom_node.store.tables import delivery, instance, result, study
 
 REASON_LENGTH = 1024
 """Width of the columns for reasons and errors, in characters."""
+_WORKER_LOST = "the worker ended or did not answer any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class AnalysisLease:
         Time at which the study was complete, UTC. The results carry it, so it is the same in every try.
     attempts
         Number of tries, this one included.
+    last_error
+        What came of the try before, as one sentence; empty when it said nothing, or there was none.
     instances
         Instances to analyse, in order of arrival, without those set aside.
     """
@@ -46,6 +49,7 @@ class AnalysisLease:
     owner: str
     created: datetime
     attempts: int
+    last_error: str
     instances: tuple[ReceivedInstance, ...]
 
 
@@ -113,6 +117,7 @@ class AnalysisLeases(database.Repository):
             owner=str(owner),
             created=datetime.fromtimestamp(row["completed_at"], UTC),
             attempts=row["attempts"],
+            last_error=row["reason"],
             instances=tuple(_received(entry, study_instance_uid) for entry in rows),
         )
 
@@ -157,7 +162,7 @@ class AnalysisLeases(database.Repository):
             raise ValueError(f"no outcome: {state} with reason {reason!r}")
         now = self._clock()
         with database.writing(self._engine) as connection:
-            ended = {"state": state, "reason": reason[:REASON_LENGTH], "owner": None, "lease_until": None}
+            ended = {"state": state, "reason": _shown(reason), "owner": None, "lease_until": None}
             if not self._update_held(connection, lease, {**ended, "updated_at": now}):
                 return False
             for entry in results:
@@ -166,16 +171,24 @@ class AnalysisLeases(database.Repository):
                 analysis_records.insert_record(connection, lease.study_id, lease.revision, record, now)
         return True
 
-    def release(self, lease: AnalysisLease, reason: str) -> None:
-        """Give a lease back after a temporary error; the try does not count."""
+    def release(self, lease: AnalysisLease, reason: str, *, counts: bool) -> None:
+        """Give a lease back after an error; the study is queued again later.
+
+        Parameters
+        ----------
+        reason
+            Error, as one sentence.
+        counts
+            Whether the try counts: False after an error of the node, such as a full disk.
+        """
         now = self._clock()
         values = {
             "state": StudyState.COMPLETE,
             "owner": None,
             "lease_until": None,
-            "attempts": study.c.attempts - 1,
+            "attempts": study.c.attempts - (0 if counts else 1),
             "queued_at": now,
-            "reason": reason[:REASON_LENGTH],
+            "reason": _shown(reason),
             "updated_at": now,
         }
         with database.writing(self._engine) as connection:
@@ -209,6 +222,7 @@ class AnalysisLeases(database.Repository):
                         owner=None,
                         lease_until=None,
                         queued_at=None,
+                        reason=_WORKER_LOST,
                         updated_at=now,
                     )
                 ).rowcount
@@ -229,6 +243,11 @@ class AnalysisLeases(database.Repository):
             .values(**values)
         ).rowcount
         return bool(changed)
+
+
+def _shown(reason: str) -> str:
+    """Return a reason as every database takes it: without NUL and lone surrogates."""
+    return reason.replace("\0", "").encode("utf-8", "replace").decode("utf-8")[:REASON_LENGTH]
 
 
 def insert_result(

@@ -22,7 +22,14 @@ from sqlalchemy import (
     or_,
     text,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
 
@@ -95,6 +102,10 @@ def _begin_sqlite(connection: Connection) -> None:
 
 class KeyConflict(StorageFailed):
     """Insert that failed because another transaction inserted the same key first; a repeated call sees it."""
+
+
+class ValueRefused(StorageFailed):
+    """Error in a value that the database never takes, such as text with a NUL."""
 
 
 @contextlib.contextmanager
@@ -170,6 +181,8 @@ def translated_errors() -> Iterator[None]:
         yield
     except IntegrityError as error:
         raise KeyConflict(f"database: {error.orig}") from error
+    except DataError as error:
+        raise ValueRefused(f"database: {error.orig}") from error
     except DBAPIError as error:
         sentence = (
             str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

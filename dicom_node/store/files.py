@@ -209,6 +209,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def disk_is_full(error: OSError) -> bool:
+    """Return whether an error says that there is no room: on the disk, in the quota, or in a file."""
+    return error.errno in _NO_ROOM
+
+
 def storage_error(error: OSError, where: object) -> NodeError:
     """Return the error of the node for an error of the disk.
 
@@ -220,9 +225,9 @@ def storage_error(error: OSError, where: object) -> NodeError:
     Returns
     -------
     StorageFull or StorageFailed
-        StorageFull when there is no room: on the disk, in the quota, or in the largest size of a file.
+        StorageFull as :func:`disk_is_full` says.
     """
-    if error.errno in _NO_ROOM:
+    if disk_is_full(error):
         return StorageFull(f"{where}: {error.strerror}; free space on its disk")
     return StorageFailed(f"{where}: {error.strerror or error}; check the disk and its permissions")
 

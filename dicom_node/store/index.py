@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, exists, func, or_, select, update
 
 from dicom_node.store import database
 from dicom_node.store.prior_requests import is_prior
@@ -207,23 +207,29 @@ class Index:
             ).rowcount
 
     def take_queueable(
-        self, requeue_seconds: float, prior_seconds: float | None = None
+        self, requeue_seconds: float, prior_seconds: float | None = None, *, messages_wait: bool = False
     ) -> list[tuple[str, int]]:
         """Return (Study Instance UID, revision) of complete studies to queue, and mark them as queued.
 
-        A study that was queued but that no worker has leased is returned again after `requeue_seconds`: a
-        lost queue costs time, but no study.
+        A study that was queued but that no worker has leased is returned again after `requeue_seconds` when
+        its message is lost: a lost queue costs time, but no study.
 
         Parameters
         ----------
         prior_seconds
             Longest time that a study waits for the search for its prior; None when no priors are looked for.
+        messages_wait
+            Whether messages wait in the queue. A message comes out in the order in which it went in, so a
+            study's own may be among them until a worker has begun a study that was queued later.
         """
         now = self._clock()
-        wanted = and_(
-            study.c.state == StudyState.COMPLETE,
-            or_(study.c.queued_at.is_(None), database.elapsed(study.c.queued_at, now, requeue_seconds)),
-        )
+        lost = database.elapsed(study.c.queued_at, now, requeue_seconds)
+        if messages_wait:
+            begun = study.alias()
+            last = select(func.max(begun.c.queued_at)).where(begun.c.state == StudyState.ANALYSING)
+            overtaken = study.c.queued_at < last.scalar_subquery()
+            lost = and_(lost, or_(overtaken, database.in_future(study.c.queued_at, now)))
+        wanted = and_(study.c.state == StudyState.COMPLETE, or_(study.c.queued_at.is_(None), lost))
         if prior_seconds is not None:
             known = exists().where(prior.c.study_id == study.c.id, prior.c.revision == study.c.revision)
             wanted = and_(wanted, or_(known, database.elapsed(study.c.completed_at, now, prior_seconds)))

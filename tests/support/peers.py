@@ -250,8 +250,8 @@ class StoreSCP(Process):
 class Redis(Process):
     """Debian's redis-server."""
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.port = port or free_port()
         super().__init__(
             [
                 "redis-server",

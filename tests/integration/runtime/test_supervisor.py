@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.runtime import supervisor
 from dicom_node.runtime.supervisor import ChildProcess, Supervisor
 from tests.support.supervised_child import child
 
@@ -28,8 +30,10 @@ def interrupt_when(condition: Callable[[], bool]) -> threading.Thread:
     """Send this process SIGTERM, as an operator would, once something has happened."""
 
     def wait() -> None:
-        until(condition)
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            until(condition)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=wait)
     thread.start()
@@ -108,3 +112,66 @@ def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     process.wait()
     process.stdout.close()
     until(lambda: "orphan ends" in log.read_text())
+
+
+def pids(log: Path) -> list[int]:
+    return [int(line.split()[2]) for line in log.read_text().splitlines() if "started" in line]
+
+
+def test_a_child_that_was_stopped_is_killed_and_started_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "log"
+    alive = child(log, "one", "keep_alive()", silent_seconds=1)
+    thread = interrupt_when(lambda: log.exists() and len(pids(log)) == 2)
+    Supervisor([alive], lambda: os.kill(pids(log)[0], signal.SIGSTOP)).run()
+    thread.join()
+    assert "one gave no sign of life" in caplog.text
+    assert not Path(f"/proc/{pids(log)[0]}").exists()
+
+
+def test_a_child_that_does_no_work_is_killed_and_started_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    idle = child(log, "one", "keep_alive(lambda end=time.time() + 1: time.time() < end)", silent_seconds=1)
+    thread = interrupt_when(lambda: log.exists() and len(pids(log)) == 2)
+    Supervisor([idle], lambda: None).run()
+    thread.join()
+
+
+def test_a_child_whose_probe_fails_is_killed_and_started_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    answers = iter([True, True])
+    probed = child(log, "one", silent_seconds=1, probe=lambda: next(answers, False))
+    thread = interrupt_when(lambda: log.exists() and len(pids(log)) == 2)
+    Supervisor([probed], lambda: None).run()
+    thread.join()
+
+
+def test_a_supervisor_that_was_stopped_itself_kills_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "log"
+    ahead = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0])
+    monkeypatch.setattr(supervisor, "time", clock)
+    ready: list[float] = []
+
+    def leap() -> None:
+        ahead[0] = 3600
+        ready.append(time.monotonic())
+
+    alive = child(log, "one", "keep_alive()", silent_seconds=5)
+    thread = interrupt_when(lambda: bool(ready) and time.monotonic() > ready[0] + 1)
+    Supervisor([alive], leap).run()
+    thread.join()
+    assert "sign of life" not in caplog.text
+
+
+def test_the_lines_of_a_child_are_relayed(tmp_path: Path) -> None:
+    lines: list[str] = []
+    printing = r"print('first\nsecond', flush=True); print('last', file=sys.stderr, flush=True)"
+    speaks = child(tmp_path / "log", "one", printing, relay=lines.append)
+    thread = interrupt_when(lambda: len(lines) == 3)
+    Supervisor([speaks], lambda: None).run()
+    thread.join()
+    assert lines == ["first", "second", "last"]

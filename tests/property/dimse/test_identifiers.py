@@ -186,3 +186,19 @@ def test_an_identifier_that_stands_twice_is_refused() -> None:
     content = encode(film(Dataset()), ExplicitVRLittleEndian)
     with pytest.raises(RefusedInstance, match="stands twice"):
         read_identifiers(content[:34] + content, 0, ExplicitVRLittleEndian)
+
+
+@given(
+    st.sampled_from([0x00080016, 0x00080018, 0x0020000D, 0x0020000E]),
+    st.sampled_from(["US", "FL", "AT", "LO", "CS", "DS"]),
+    st.sampled_from([ExplicitVRLittleEndian, ExplicitVRBigEndian]),
+)
+def test_an_identifier_of_another_vr_is_refused(tag: int, vr: str, syntax: str) -> None:
+    """A reader that goes by the VR, such as pydicom, finds no UID in it."""
+    content = encode(film(Dataset()), syntax)
+    order = "<" if syntax == ExplicitVRLittleEndian else ">"
+    header = struct.pack(order + "HH", tag >> 16, tag & 0xFFFF)
+    assert content.count(header + b"UI") == 1
+    with pytest.raises(RefusedInstance, match="has another VR than UI") as caught:
+        read_identifiers(content.replace(header + b"UI", header + vr.encode()), 0, syntax)
+    assert caught.value.status is Status.INVALID_UID

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -192,3 +193,21 @@ def test_a_study_whose_uid_is_none_does_not_end_the_others(tmp_path: Path) -> No
     assert done.returncode == 1
     assert states == {"good.dcm": "REPORTED"}
     assert "StudyInstanceUID" in answer["unreadable"]["study 1.2.x"]
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_full_disk_at_the_start_is_one_line(tmp_path: Path, style: str) -> None:
+    """A limit of the size of files stands for the disk."""
+    started = subprocess.run(
+        ["prlimit", "--fsize=0", sys.executable, "-m", "dicom_node", "serve"],
+        env={**os.environ, "DICOM_NODE_DATA_DIR": str(tmp_path / "node"), "DICOM_NODE_LOG_FORMAT": style},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert started.returncode == 1
+    (line,) = started.stderr.splitlines()
+    if style == "json":
+        line = json.loads(line)["message"]
+    assert f"data_dir {tmp_path / 'node'}: File too large; free space on its disk" in line

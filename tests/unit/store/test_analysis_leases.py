@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,12 +118,27 @@ def test_a_fault_that_may_pass_does_not_count_as_a_try(
 ) -> None:
     complete_study(index)
     index.take_queueable(300)
-    leases.release(lease_study(leases), "disk full")
+    leases.release(lease_study(leases), "disk full", counts=False)
     assert state(index) == (StudyState.COMPLETE, "disk full")
     assert index.take_queueable(300) == []
     clock.now += 301
     assert index.take_queueable(300) == [("1.2", 1)]
     assert lease_study(leases).attempts == 1
+
+
+def test_a_try_that_counts_is_counted_and_the_next_one_knows_its_error(
+    index: Index, leases: AnalysisLeases, clock: Clock
+) -> None:
+    complete_study(index)
+    first = lease_study(leases)
+    assert (first.attempts, first.last_error) == (1, "")
+    leases.release(first, "a\0b \ud800", counts=True)  # no database takes these
+    assert state(index) == (StudyState.COMPLETE, "ab ?")
+    second = lease_study(leases)
+    assert (second.attempts, second.last_error) == (2, "ab ?")
+    clock.now += 3600
+    assert leases.release_expired() == 1
+    assert "the worker ended" in lease_study(leases).last_error
 
 
 def test_a_repeat_carries_the_time_of_the_first_try(
@@ -154,7 +170,18 @@ def test_owner_names_survive_their_text() -> None:
     assert LeaseOwner.parse(str(THIS_PROCESS)) == THIS_PROCESS
     assert THIS_PROCESS.pid == os.getpid()
     assert not THIS_PROCESS.dead
-    assert not replace(THIS_PROCESS, host="elsewhere", started=1).dead
+    assert replace(THIS_PROCESS, started=1).dead
+    assert len(str(replace(THIS_PROCESS, host="h" * 64, pid=4194304, started=10**12))) <= 128
+
+
+@pytest.mark.parametrize("place", [{"boot": "0" * 16}, {"namespace": 1}, {"boot": "", "namespace": 0}])
+def test_a_process_that_cannot_be_seen_is_not_called_dead(place: dict[str, Any]) -> None:
+    """A container of the same name, a copy of this machine, and an owner that an earlier version wrote."""
+    assert not replace(THIS_PROCESS, started=1, **place).dead
+
+
+def test_owner_names_of_earlier_versions_are_read() -> None:
+    assert LeaseOwner.parse("pacs-1/17/123") == LeaseOwner("pacs-1", 17, 123)
 
 
 def test_the_audit_finds_what_is_missing(index: Index, leases: AnalysisLeases, spool: Spool) -> None:

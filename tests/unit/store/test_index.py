@@ -9,12 +9,13 @@ from sqlalchemy import select
 
 from dicom_node.errors import StorageFailed
 from dicom_node.store import database
+from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Admission, Index
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import instance, metadata
 from tests.support.clock import Clock
-from tests.support.index_records import received_instance
+from tests.support.index_records import THIS_PROCESS, received_instance
 
 
 def states(index: Index) -> list[tuple[StudyState, int]]:
@@ -90,6 +91,24 @@ def test_a_queued_study_is_offered_again_only_when_it_seems_lost(index: Index, c
     assert index.take_queueable(300) == [("1.2", 1)]
     index.unqueue("1.2", 1)
     assert index.take_queueable(300) == [("1.2", 1)]
+
+
+def test_a_backlog_is_queued_once(index: Index, clock: Clock) -> None:
+    """Only a study whose turn in the queue has passed has lost its message."""
+    leases = AnalysisLeases(index.engine, clock)
+    for number in range(3):
+        index.add_instance(received_instance(f"1.3.{number}", f"1.2.{number}", f"{number:064x}"))
+        clock.now += 1
+        index.complete_due(0, 300)
+        assert index.take_queueable(300) == [(f"1.2.{number}", 1)]
+    assert leases.acquire("1.2.0", 1, THIS_PROCESS, 1e6) is not None
+    clock.now += 3600
+    assert index.take_queueable(300, messages_wait=True) == []
+    assert leases.acquire("1.2.2", 1, THIS_PROCESS, 1e6) is not None
+    assert index.take_queueable(300, messages_wait=True) == [("1.2.1", 1)]
+    assert index.take_queueable(300, messages_wait=True) == []
+    clock.now -= 86400  # a clock that was set back keeps no study waiting
+    assert index.take_queueable(300, messages_wait=True) == [("1.2.1", 1)]
 
 
 def test_the_index_outlives_its_process(index: Index, address: str) -> None:

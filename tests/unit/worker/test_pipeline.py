@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
 
 from dicom_node.config.settings import Settings
-from dicom_node.errors import StorageFull
+from dicom_node.errors import StorageFailed, StorageFull
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.audit import IndexQueries
+from dicom_node.store.database import KeyConflict, ValueRefused
 from dicom_node.store.files import Spool
 from dicom_node.store.states import ResultState, StudyState
 from models.bundles.predictor import Predictor
 from models.errors import ModelError
 from tests.support.pipeline_harness import PipelineHarness, reason, results
+from worker.study_reader import StudyReader
 
 
 def test_a_film_becomes_a_report_and_a_picture_for_each_reported_finding(bench: PipelineHarness) -> None:
@@ -118,31 +121,112 @@ def test_a_lost_file_is_a_failure_with_a_reason(bench: PipelineHarness) -> None:
     assert "lost 1 files" in reason(bench)
 
 
-def test_a_study_that_keeps_ending_its_worker_is_set_aside_and_says_so(
+def lose_worker(bench: PipelineHarness) -> None:
+    """Let the leases of a worker that is gone lapse."""
+    with bench.index.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE study SET lease_until = 0 WHERE state = 'ANALYSING'")
+    AnalysisLeases(bench.index.engine).release_expired()
+
+
+def tries(bench: PipelineHarness) -> int:
+    with bench.index.engine.connect().execution_options(reading=True) as connection:
+        return int(connection.exec_driver_sql("SELECT max(attempts) FROM study").scalar_one())
+
+
+def test_a_study_that_keeps_failing_is_set_aside_and_says_so(
     bench: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uid = bench.receive()
     good = bench.receive(study=2, series=2, seed=2)
     bench.complete()
-    leases = AnalysisLeases(bench.index.engine)
 
     def crash(self: Predictor, studies: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
         patch.setattr(Predictor, "trace", crash)
-        for _ in range(2):
-            with pytest.raises(MemoryError):
-                bench.pipeline.analyse(uid, 1)
-            assert bench.pipeline.analyse(uid, 1) is None  # still claimed: the lease has to lapse
-            bench.index.engine.dispose()
-            with bench.index.engine.begin() as connection:
-                connection.exec_driver_sql("UPDATE study SET lease_until = 0 WHERE state = 'ANALYSING'")
-            assert leases.release_expired() == 1
+        for number in (1, 2):
+            assert bench.pipeline.analyse(uid, 1) is None
+            assert tries(bench) == number
     assert bench.pipeline.analyse(uid, 1) is StudyState.FAILED
-    assert "2 times" in reason(bench)
+    assert "2 times, the last time with: MemoryError" in reason(bench)
     assert [ds.Modality for ds in results(bench)] == ["SR"]
     assert bench.pipeline.analyse(good, 1) is StudyState.REPORTED
+
+
+def test_a_worker_that_was_lost_counts_as_a_try(bench: PipelineHarness) -> None:
+    uid = bench.receive()
+    bench.complete()
+    leases = AnalysisLeases(bench.index.engine)
+    for _ in range(2):
+        assert leases.acquire(uid, 1, LeaseOwner("elsewhere", 1, 1), 60) is not None
+        assert bench.pipeline.analyse(uid, 1) is None  # still leased
+        lose_worker(bench)
+    assert bench.pipeline.analyse(uid, 1) is StudyState.FAILED
+    assert "the worker ended" in reason(bench)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(128) + b"DICM", b"no DICOM at all" * 20])
+def test_a_report_that_was_damaged_is_no_predecessor(
+    bench: PipelineHarness, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    uid = bench.receive()
+    bench.complete()
+    assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
+    for name in bench.data_dir.results.names():
+        bench.data_dir.results.path(name).write_bytes(content)  # a disk that lost its last blocks
+    bench.index.retry([uid], states=[StudyState.REPORTED])
+    assert bench.pipeline.analyse(uid, 2) is StudyState.REPORTED
+    assert "does not name the sr of revision 1" in caplog.text
+
+
+def test_a_film_that_cannot_be_read_ends_in_a_failure(
+    bench: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the disk in one file is no reason to try its study for ever."""
+    uid = bench.receive()
+    bench.complete()
+
+    def broken(self: StudyReader, *_: object) -> None:
+        raise StorageFailed("film: Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyReader, "read", broken)
+        patch.setattr(StudyReader, "refuse", broken)
+        assert [bench.pipeline.analyse(uid, 1) for _ in range(3)] == [None, None, StudyState.FAILED]
+    assert "Input/output error" in reason(bench)
+    assert results(bench) == []
+
+
+@pytest.mark.parametrize("error", [ValueError("odd header"), KeyConflict("twice"), ValueRefused("NUL")])
+def test_a_failure_that_cannot_be_reported_is_a_failure_without_a_report(
+    bench: PipelineHarness, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    uid = bench.receive()
+    bench.complete()
+    finish = AnalysisLeases.finish
+
+    def refuse_results(self: AnalysisLeases, *arguments: Any) -> bool:
+        if arguments[3]:
+            raise error
+        return finish(self, *arguments)
+
+    monkeypatch.setattr(AnalysisLeases, "finish", refuse_results)
+    assert [bench.pipeline.analyse(uid, 1) for _ in range(3)] == [None, None, StudyState.FAILED]
+    assert results(bench) == []
+
+
+def test_a_failure_whose_report_ends_the_worker_is_a_failure_without_a_report(
+    bench: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = bench.receive()
+    bench.complete()
+    leases = AnalysisLeases(bench.index.engine)
+    for _ in range(3):  # two tries, and the one that writes the report
+        assert leases.acquire(uid, 1, LeaseOwner("elsewhere", 1, 1), 60) is not None
+        lose_worker(bench)
+    monkeypatch.setattr(StudyReader, "refuse", None)
+    assert bench.pipeline.analyse(uid, 1) is StudyState.FAILED
 
 
 def test_a_late_image_makes_the_running_analysis_void(

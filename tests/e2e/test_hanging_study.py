@@ -1,0 +1,60 @@
+"""A study that hangs in the analysis, in a node whose log is JSON from its first line to its last."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from tests.support.dicom_tools import storescu
+from tests.support.film_file import write_films
+from tests.support.peers import ROOT, Node, StoreSCP
+from tests.support.sr_content import text_of
+
+HANG = """
+from pathlib import Path
+
+if b"child\\0worker" in Path("/proc/self/cmdline").read_bytes():
+    import time
+    from worker.study_reader import StudyReader
+
+    def read(self, study, paths, read=StudyReader.read):
+        while study.study_instance_uid == "{uid}":
+            time.sleep(3600)
+        return read(self, study, paths)
+
+    StudyReader.read = read
+"""
+
+
+@pytest.mark.timeout(420)
+def test_a_study_that_hangs_fails_with_a_report_and_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = write_films(tmp_path / "films", 4)
+    uid = str(dcmread(first).StudyInstanceUID)
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(HANG).replace("{uid}", uid))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    settings = {"worker__study_seconds": "20", "worker__max_attempts": "1", "log_format": "json"}
+    with (
+        StoreSCP(tmp_path / "pacs") as pacs,
+        Node(tmp_path / "node", [pacs.destination], ready_seconds=170, **settings) as node,
+    ):
+        assert storescu(node.port, [first]).returncode == 0
+        assert storescu(node.port, others).returncode == 0
+        status = node.settled(4, seconds=300)
+        assert status["audit"]["conserved"]
+        assert status["studies"]["FAILED"] == 1
+        assert status["studies"]["REPORTED"] == 3
+        (report,) = [ds for ds in map(dcmread, pacs.files()) if ds.StudyInstanceUID == uid]
+        assert "took longer than 20 s (worker.study_seconds)" in text_of(report)
+        assert node.stop() == 0
+    lines = [json.loads(line) for line in node.lines if not line.startswith("ready: ")]
+    said = [line["message"] for line in lines if line["logger"] == "worker.pipeline"]
+    assert sum("REPORTED" in message for message in said) == 3
+    assert any("the worker ends" in message for message in said)
+    assert any("FAILED" in message and "worker.study_seconds" in message for message in said)
