@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from pydicom import dcmread
@@ -83,7 +84,10 @@ def client(node: EarlierNode) -> Iterator[TestClient]:
 def difference(expected: Any, found: Any, place: str = "") -> str:
     """First place where an answer differs from the expected one; empty if none. New fields are allowed."""
     if isinstance(expected, dict) and isinstance(found, dict):
-        missing = [f"{place}.{key} is missing" for key in expected if key not in found]
+        # DICOM JSON leaves out the value of an empty sequence (PS3.18 F.2.2); version 0.1.0 wrote [].
+        missing = [
+            f"{place}.{key} is missing" for key in expected if key not in found and expected[key] != []
+        ]
         below = (difference(expected[key], found[key], f"{place}.{key}") for key in expected if key in found)
         return next(filter(None, [*missing, *below]), "")
     if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
@@ -106,6 +110,15 @@ def test_status_is_the_same_and_nothing_is_lost(node: EarlierNode) -> None:
         "DICOM_NODE_DATABASE_URL": node.settings.database,
     }
     status = node.run("status", "--json", "--audit", "--read-files", environment=environment)
+    # Version 0.1.0 counted results that were withdrawn by how far they had come.
+    places = zip(
+        [node.expected["status"], *node.expected["status"]["destinations"]],
+        [status, *status["destinations"]],
+        strict=True,
+    )
+    for before, after in places:
+        assert sum(before.pop("results").values()) == sum(after["results"].values())
+    assert status["results"]["WITHDRAWN"]
     assert difference(node.expected["status"], status) == ""
     assert status["audit"]["conserved"]
 
@@ -117,12 +130,21 @@ def test_worklist_studies_feedback_and_dicomweb_answer_the_same(
         answer = client.get(path)
         assert answer.status_code == status_code, path
         found = answer.json() if "json" in answer.headers["content-type"] else answer.text
+        if path.endswith("/viewer"):
+            for image in expected["images"]:
+                del image["window"]  # version 0.1.0 cut windows at the values of the film
         assert difference(expected, found, path) == ""
 
 
 def test_films_and_heat_maps_are_shown_the_same(node: EarlierNode, client: TestClient) -> None:
     for path, digest in node.expected["digests"].items():
-        assert sha256(client.get(path).content).hexdigest() == digest, path
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        if path.endswith("/pixels"):
+            # Version 0.1.0 began the scale of greys at 0, which now means "not to be seen".
+            assert np.ptp(np.frombuffer(answer.content, "<u2")) == 65534, path
+            continue
+        assert sha256(answer.content).hexdigest() == digest, path
 
 
 def test_every_page_opens(node: EarlierNode, client: TestClient) -> None:
