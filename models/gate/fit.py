@@ -18,7 +18,7 @@ from models.bundles.weights import pack_weights, unpack_weights
 from models.data.dataset import FilmDataset
 from models.errors import RecipeError
 from models.gate.augmentation import corner, invert, part, turn, vary
-from models.gate.mirror import asymmetry, fit_mirror
+from models.gate.mirror import asymmetry
 from models.gate.model import Gate, GateManifest, Thresholds, write_gate
 from models.gate.negatives import Negatives
 from models.gate.network import ANSWERS, VIEWS, GateNetwork
@@ -28,6 +28,8 @@ from models.training.recipe import GateRecipe
 
 #: Inverse strength of the pull of the answers' weights towards 0 (scikit-learn's ``C``).
 _FREEDOM = 0.01
+#: The same of the mirror answer.
+_MIRROR_FREEDOM = 0.001
 #: Of one film in so many a corner is shown as no chest film.
 _CORNERS = 12
 #: The spine of a stooped patient tilts by up to 45 degrees on a lateral film: the answer must be this sure.
@@ -159,7 +161,7 @@ def mirror_answer(gate: Gate, datasets: tuple[FilmDataset, ...]) -> torch.Tensor
     Returns
     -------
     torch.Tensor
-        Shape (width,), as :func:`models.gate.mirror.fit_mirror` gives it.
+        Shape (width,), as :func:`fit_mirror` gives it.
     """
     listed = [
         (path, study.read)
@@ -174,6 +176,28 @@ def mirror_answer(gate: Gate, datasets: tuple[FilmDataset, ...]) -> torch.Tensor
         standard = torch.stack([gate.standardise(film) for film in films])
         differences.append(asymmetry(gate.features, standard).numpy())
     return fit_mirror(np.concatenate(differences), gate.network.spread.cpu().numpy())
+
+
+def fit_mirror(differences: NDArray[np.float32], spread: NDArray[np.float32]) -> torch.Tensor:
+    """Fit the weights to films that are not mirrored, by logistic regression without an intercept.
+
+    Parameters
+    ----------
+    differences
+        From :func:`models.gate.mirror.asymmetry`, shape (n, width).
+    spread
+        Spread of each feature, shape (width,).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (width,), float32; positive sums speak for a mirrored film.
+    """
+    # Each second film is mirrored, which changes its sign and nothing else.
+    signs = np.where(np.arange(len(differences)) % 2, 1, -1)
+    model = LogisticRegression(C=_MIRROR_FREEDOM, fit_intercept=False, max_iter=2000)
+    model.fit(-signs[:, None] * differences / spread, signs)
+    return torch.from_numpy((model.coef_[0] / spread).astype(np.float32))
 
 
 def _films(

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import save
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from models.bundles.weights import unpack_weights
@@ -25,8 +22,6 @@ MIRROR = "mirror.safetensors"
 """File of the weights in a gate's folder; a gate without it has no such answer."""
 
 _WEIGHT = "mirrored"
-_FREEDOM = 0.001
-"""Inverse strength of the pull of the weights towards 0 (scikit-learn's ``C``)."""
 
 Features = Callable[[Tensor], Tensor]
 
@@ -47,28 +42,6 @@ def asymmetry(features: Features, standard: Tensor) -> Tensor:
         Shape (n, width).
     """
     return features(standard) - features(standard.flip(-1))
-
-
-def fit_mirror(differences: NDArray[np.float32], spread: NDArray[np.float32]) -> Tensor:
-    """Fit the weights to films that are not mirrored, by logistic regression without an intercept.
-
-    Parameters
-    ----------
-    differences
-        From :func:`asymmetry`, shape (n, width).
-    spread
-        Spread of each feature, shape (width,).
-
-    Returns
-    -------
-    torch.Tensor
-        Shape (width,), float32; positive sums speak for a mirrored film.
-    """
-    # Each second film is mirrored, which changes its sign and nothing else.
-    signs = np.where(np.arange(len(differences)) % 2, 1, -1)
-    model = LogisticRegression(C=_FREEDOM, fit_intercept=False, max_iter=2000)
-    model.fit(-signs[:, None] * differences / spread, signs)
-    return torch.from_numpy((model.coef_[0] / spread).astype(np.float32))
 
 
 def pack_mirror(weights: Tensor) -> bytes:

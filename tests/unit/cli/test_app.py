@@ -207,7 +207,8 @@ def test_a_full_disk_at_the_start_is_one_line(tmp_path: Path, style: str) -> Non
         check=False,
     )
     assert started.returncode == 1
-    (line,) = started.stderr.splitlines()
+    said = started.stderr.splitlines()
     if style == "json":
-        line = json.loads(line)["message"]
+        said = [json.loads(line)["message"] for line in said]
+    (line,) = [each for each in said if "running as root" not in each]
     assert f"data_dir {tmp_path / 'node'}: File too large; free space on its disk" in line

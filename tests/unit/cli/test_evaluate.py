@@ -97,7 +97,7 @@ class TestRefusals:
             ((*good, "--json", tmp_path / "no" / "f.json"), 2, "there is no folder"),
             ((*good, "--json", tmp_path), 2, "name another place"),
             ((*good, "--out", films / "index.csv"), 2, "name another place"),
-            (("nonesuch", "--root", films), 1, "no bundle 'nonesuch'"),
+            (("nonesuch", "--root", films), 2, "no bundle 'nonesuch'"),
         ):
             assert refused(capsys, monkeypatch, *words)[0] == code, words
             assert message in refused(capsys, monkeypatch, *words)[1]

@@ -52,9 +52,9 @@ def test_what_is_no_dicom_is_a_mistake_and_no_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["validate", "/nonexistent.dcm"], 1, "no such file"),
-        (["retract", "1.2.3", "--reason", "why"], 1, "there is no database"),
-        (["replay", "1.2.3"], 1, "there is no database"),
+        (["validate", "/nonexistent.dcm"], 2, "no such file"),
+        (["retract", "1.2.3", "--reason", "why"], 2, "there is no database"),
+        (["replay", "1.2.3"], 2, "there is no database"),
         (["retract", "1.2.3", "--reason", " "], 2, "give the reason"),
     ],
 )

@@ -229,7 +229,7 @@ def test_what_others_wrote_is_what_they_published() -> None:
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     name = HOSTILE[:64]
     pacs = DicomDestination(name=name, ae_title="<b>X</b>", host="pacs", port=104)
-    node = OfflineNode(tmp_path, pacs.model_copy(update={"host": '"><i>host</i>'}))  # settings refuse it
+    node = OfflineNode(tmp_path, pacs)
     node.finish(1, StudyState.FAILED, HOSTILE, results=0)
     node.finish(2, StudyState.REPORTED, destinations=(name, "<u>former</u>"))
     node.send(name, error=HOSTILE)

@@ -9,6 +9,7 @@ import pytest
 
 from dicom_node.config.settings import Settings
 from dicom_node.imaging.decoder import Decoder
+from dicom_node.imaging.grayscale import GreyTransform
 from dicom_node.imaging.pixels import FloatArray
 from dicom_node.results import codes
 from tests.support import factories
@@ -74,14 +75,14 @@ def test_a_study_of_2000_films_takes_the_descriptors_of_a_few(
     paths = [tmp_path / f"{number}.dcm" for number in range(2000)]
     for number, path in enumerate(paths):
         path.write_bytes(content.replace(uid, uid[:-4] + b"%04d" % number))
-    opened, decode = [], Decoder.decode
+    opened, decode = [], Decoder.decode_as_seen
 
-    def counted(self: Decoder, path: Path) -> FloatArray:
-        pixels = decode(self, path)
+    def counted(self: Decoder, path: Path) -> tuple[FloatArray, GreyTransform]:
+        seen = decode(self, path)
         opened.append(len(list(Path("/proc/self/fd").iterdir())))
-        return pixels
+        return seen
 
-    monkeypatch.setattr(Decoder, "decode", counted)
+    monkeypatch.setattr(Decoder, "decode_as_seen", counted)
     analysis = read(settings, paths, 16)
     assert len(analysed(analysis)) == len(opened) == 16
     assert analysis.report is not None

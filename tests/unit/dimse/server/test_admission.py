@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.config.sections import DicomSettings
+from dicom_node.config.sections import DicomSettings, KnownPeer
 from dicom_node.dimse.pdu import APPLICATION_CONTEXT, AssociateRequest
 from dicom_node.dimse.server import admission
 from dicom_node.dimse.server.admission import Admission, PeerAddresses, Rejection
@@ -177,9 +177,10 @@ def test_known_addresses_stay_valid_while_no_name_service_answers(
 def test_a_name_that_no_resolver_takes_admits_nobody_and_is_logged(
     host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = Admission(DicomSettings(known_peers=({"ae_title": "CT1", "host": host},))).find_rejection(
-        asked(), "192.0.2.7"
-    )
+    # The settings refuse most of these, but a name that Python's codec refuses must end no association.
+    peer = KnownPeer.model_construct(ae_title="CT1", host=host)
+    settings = DicomSettings.model_construct(**{**dict(DicomSettings()), "known_peers": (peer,)})
+    found = Admission(settings).find_rejection(asked(), "192.0.2.7")
     assert found is not None
     assert found.detail.endswith(f"192.0.2.7 instead of {host} (no address is known)")
     assert f"dicom.known_peers.0.host: no address is found for {host}" in caplog.text

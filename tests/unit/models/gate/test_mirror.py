@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from models.errors import BundleError
-from models.gate.mirror import MIRROR, asymmetry, fit_mirror, mirrored_scores, pack_mirror, unpack_mirror
+from models.gate.fit import fit_mirror
+from models.gate.mirror import MIRROR, asymmetry, mirrored_scores, pack_mirror, unpack_mirror
 from models.gate.model import MANIFEST, Gate, amend_gate, read_manifest
 
 

@@ -482,7 +482,7 @@ class TestCommands:
         ("arguments", "code", "message"),
         [
             (["train", "none.toml", "--data", "."], 2, "cannot be read"),
-            (["evaluate", "nonesuch", "--root", "."], 1, "no bundle 'nonesuch'"),
+            (["evaluate", "nonesuch", "--root", "."], 2, "no bundle 'nonesuch'"),
         ],
     )
     def test_an_error_is_one_line_and_a_code(self, monkeypatch, capsys, arguments, code, message):

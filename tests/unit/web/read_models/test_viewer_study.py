@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, HeatMapRecord, ImageRecord
-from dicom_node.store.prior_pairs import PriorPairs
+from dicom_node.store.prior_requests import PriorRequests
 from dicom_node.store.states import StudyState
 from tests.support.factories import film, uid, with_overlay
 from tests.support.offline_node import OfflineNode
@@ -101,8 +101,9 @@ def test_a_prior_that_was_fetched_is_shown_beside_the_study(
     shown: OfflineNode, client_of: TestClient
 ) -> None:
     ds = film(rows=64, columns=64, study=2, StudyDate="20230101", SOPInstanceUID=uid(2, 1))
-    priors = PriorPairs(shown.index.engine)
-    priors.record_request(ds.StudyInstanceUID, source_ae="PACS", move_destination="DICOM_NODE")
+    PriorRequests(shown.index.engine).record(
+        ds.StudyInstanceUID, source_ae="PACS", move_destination="DICOM_NODE"
+    )
     shown.receive(2, ds=ds, moved_for="DICOM_NODE")
     shown.context.event_stream.study_headers.update([1, 2])
     images = client_of.get("/api/v1/studies/1/viewer").json()["images"]
