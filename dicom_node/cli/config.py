@@ -37,12 +37,12 @@ def check(ctx: typer.Context) -> None:
 
     `doctor` also asks the broker, the database and the peers.
     """
-    from dicom_node.cli.checks import analysis, storage
+    from dicom_node.cli.checks import analysis, network, storage
     from dicom_node.dimse.tls import check_certificates
 
     settings = settings_of(ctx)
     check_certificates(settings)
-    looks = (storage.data_dir, analysis.named, analysis.rules)
+    looks = (network.destination_hosts, storage.data_dir, analysis.named, analysis.rules)
     failed = [found for look in looks for found in look(settings) if found.ok is False]
     if failed:
         raise ConfigurationError("\n".join(f"{each.found}; {each.remedy}" for each in failed))

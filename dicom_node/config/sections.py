@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from dicom_node.config.addresses import Host, VectorDatabaseAddress, check_host
+from dicom_node.config.addresses import Host, VectorDatabaseAddress
 from dicom_node.store.states import Confirmation
 
 SENDER_ALIAS = "sender"
@@ -410,7 +410,8 @@ class DicomDestination(Destination):
 
     kind: Literal["dicom"] = Field("dicom", description="dicom (C-STORE) or dicomweb (STOW-RS)")
     ae_title: AETitle = Field(description="AE title of the destination")
-    host: Host = Field(description="name or address of the destination")
+    # A host that is none stops only this destination; `config check` finds it.
+    host: str = Field(min_length=1, description="name or address of the destination")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(description="TCP port of the destination")
     tls: bool = Field(False, description="connect by TLS")
     confirm_ae_title: AETitle | None = Field(
@@ -477,7 +478,6 @@ class DicomwebDestination(Destination):
         web = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
         if not web or parts.query or parts.fragment:
             raise ValueError("url must be the root of a service, such as https://pacs.example/dicom-web")
-        check_host(parts.hostname or "")
         if parts.username or parts.password:
             raise ValueError("url holds credentials: put them in token_file, or in user and password_file")
         if (self.user is None) != (self.password_file is None) or (self.user and self.token_file):

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Self, cast
 
+from pydicom import config
+from pydicom.uid import UID
 from pynetdicom.pdu_primitives import P_DATA
-
-from dicom_node.dimse.server.identifiers import uid_of
 
 HEADER = struct.Struct(">BxL")
 ASSOCIATE_RQ, P_DATA_TF, ABORT = 0x01, 0x04, 0x07
@@ -191,11 +191,17 @@ def _printable(encoded: bytes) -> str:
     return "".join(chr(each) if 0x20 <= each < 0x7F else "?" for each in encoded)
 
 
+def _negotiated_uid(content: bytes) -> bytes:
+    """Return a UID without padding; empty when it violates PS3.5 9.1, which names no syntax and no class."""
+    uid = UID(content.strip(b"\0 ").decode("ascii", "replace"), config.IGNORE)
+    return uid.encode() if uid.is_valid else b""
+
+
 def _context_item(context_id: int, inner: list[tuple[int, bytes]], odd: list[str]) -> bytes:
     """Return a presentation context item with the UIDs that can be read."""
     uids: dict[int, list[bytes]] = {_ABSTRACT_SYNTAX: [], _TRANSFER_SYNTAX: []}
     for kind, content in inner:
-        uid = uid_of(content.strip(b"\0 ")).encode()
+        uid = _negotiated_uid(content)
         if kind in uids and uid:
             uids[kind].append(uid)
         if kind not in uids or uid != content:
@@ -227,12 +233,12 @@ def _user_value(kind: int, content: bytes) -> bytes:
     if kind == _MAX_LENGTH:
         return content if len(content) == _MAX_LENGTH_BYTES else b""
     if kind == _CLASS_UID:
-        return uid_of(content.strip(b"\0 ")).encode()
+        return _negotiated_uid(content)
     if kind == _VERSION_NAME:
         return _printable(content.strip(b"\0 "))[:_MAX_VERSION_NAME].encode()
     if kind == _ROLES and len(content) >= _LENGTH.size:
         end = _LENGTH.size + _LENGTH.unpack_from(content)[0]
-        uid, roles = uid_of(content[_LENGTH.size : end].strip(b"\0 ")).encode(), content[end:]
+        uid, roles = _negotiated_uid(content[_LENGTH.size : end]), content[end:]
         if uid and len(roles) == 2 and max(roles) <= 1:
             return _LENGTH.pack(len(uid)) + uid + roles
     return b""

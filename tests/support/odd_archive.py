@@ -215,7 +215,9 @@ class OddArchive:
                             talk.context_id, talk.request = context_id, parse_command(received)
                             received = talk.data_set = b""
                         talk.data_set += content if not header & 1 else b""
-                        if header == 3 and talk.request[0x0800] == struct.pack("<H", 0x0101):
+                        # A response, of the node to a report, has no Message ID and is not answered.
+                        asked = 0x0110 in talk.request
+                        if header == 3 and asked and talk.request[0x0800] == struct.pack("<H", 0x0101):
                             talk.answer()
                         if header == 2:
                             self.stored.append(talk.request.get(0x1000, b"").rstrip(b"\0").decode())

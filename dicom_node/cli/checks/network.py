@@ -8,8 +8,10 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 from dicom_node.cli.checks.check import Check, guarded
+from dicom_node.config.addresses import check_host
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.sections import AnyDestination, DicomDestination
 from dicom_node.config.settings import Settings
@@ -62,6 +64,25 @@ def destinations(settings: Settings) -> Iterator[Check]:
     with ThreadPoolExecutor(min(16, len(settings.destinations))) as pool:
         yield from pool.map(lambda each: _destination(each, settings), settings.destinations)
     yield from _rejected_commitments(settings)
+
+
+def destination_hosts(settings: Settings) -> Iterator[Check]:
+    """Check the form of the hosts of destinations, without a network.
+
+    A host that is none stops delivery to its destination alone, so the settings take it.
+    """
+    for number, each in enumerate(settings.destinations):
+        if isinstance(each, DicomDestination):
+            hosts = {"host": each.host, "confirm_host": each.confirm_host or each.host}
+        else:
+            hosts = {"url": urlsplit(each.url).hostname or ""}
+        for key, host in hosts.items():
+            try:
+                check_host(host)
+            except ValueError as error:
+                name = f"destinations.{number}.{key}"
+                remedy = "correct it; until then no result reaches this destination"
+                yield Check(name, ok=False, found=f"{name}: {error}", remedy=remedy)
 
 
 def known_peers(settings: Settings) -> Iterator[Check]:

@@ -44,8 +44,8 @@ def test_echo_to_nobody_is_one_sentence(run: Callable[..., Result]) -> None:
 
 def test_echo_to_a_name_that_no_resolver_takes_is_one_sentence(run: Callable[..., Result]) -> None:
     result = run("echo", "X@pacs..example:104")
-    assert isinstance(result.exception, PeerUnavailable)
-    assert "the name cannot be resolved" in str(result.exception)
+    assert isinstance(result.exception, ConfigurationError)
+    assert "'pacs..example' is neither a host name nor an IP address" in str(result.exception)
 
 
 def test_echo_to_a_peer_that_names_no_maximum_length_is_answered(run: Callable[..., Result]) -> None:

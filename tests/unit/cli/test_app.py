@@ -138,6 +138,18 @@ def test_a_mistake_is_one_line_and_an_exit_code(
             ["rules.0.finding: no label of openi-findings matches 'nodul'; did you mean 'nodule'?"],
         ),
         ('[dicom]\ntls_certificate = "a.pem"\ntls_key = "b.pem"\n', ["dicom.tls_certificate a.pem"]),
+        (
+            """
+            destinations = [
+              { name = "a", ae_title = "A", host = "pacs..example", port = 104 },
+              { name = "b", kind = "dicomweb", url = "https://192.0.2.300/dicom-web" },
+            ]
+            """,
+            [
+                "destinations.0.host: 'pacs..example' is neither a host name nor an IP address",
+                "destinations.1.url: '192.0.2.300' is neither",
+            ],
+        ),
     ],
 )
 def test_config_check_finds_what_cannot_work(
