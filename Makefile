@@ -10,7 +10,7 @@ ARGS   ?=
 PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check test bench fuzz lock format viewer peers clean
+.PHONY: help serve check test bench fuzz chaos lock format viewer peers clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,9 @@ bench: $(VENV)/.dev peers  ## Run the benchmarks; they print ratios against peer
 fuzz: $(VENV)/.dev peers  ## Draw 5,000 films of changed headers as DCMTK draws them, or refuse them
 	DICOM_NODE_FUZZ=5000 $(BIN)/python -m pytest tests/integration/imaging/test_header_changes.py -s \
 	  --hypothesis-show-statistics -o timeout=7200 $(ARGS)
+
+chaos: $(VENV)/.dev peers  ## Hold the node against odd destinations beside a good one, for long
+	$(BIN)/python -m pytest tests/chaos -s -o python_files='chaos_*.py' -o timeout=3600 $(ARGS)
 
 format: $(VENV)/.dev  ## Format and mend what can be mended
 	$(BIN)/ruff format .
