@@ -12,6 +12,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
+from dicom_node.errors import NotAnalysable
 from dicom_node.imaging import attributes
 from dicom_node.imaging.orientation import AS_STORED, Orientation, read_orientation
 from dicom_node.imaging.pixels import is_inverted
@@ -80,7 +81,8 @@ def correct_films(
     gate
         Gate that looks at the films; None follows the headers.
     inverted
-        Function that decodes the film of an identifier once more, with the opposite grey scale.
+        Function that decodes the film of an identifier once more, with the opposite grey scale. A film for
+        which it raises NotAnalysable stays inverted, and is refused.
 
     Returns
     -------
@@ -136,7 +138,10 @@ def _with_dark_lungs(gate: Gate, film: CorrectedFilm, inverted: Decode) -> Corre
     doubtful = is_inverted(film.header) or _photometric(film.header) == "MONOCHROME1"
     if _reason(film) is not RefusalReason.INVERTED or not doubtful:
         return film
-    pixels = film.orientation.upright(inverted(film.film.identifier))
+    try:
+        pixels = film.orientation.upright(inverted(film.film.identifier))
+    except NotAnalysable:  # it was decoded before: the decoder ran out of time or memory this once
+        return film
     (other,) = _judged(
         gate, [replace(film, film=Film(film.film.identifier, pixels), inverted=True, verdict=None)]
     )

@@ -11,6 +11,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node.config.settings import Settings
+from dicom_node.errors import NotAnalysable
 from dicom_node.imaging.orientation import Orientation
 from dicom_node.store.states import StudyState
 from models.explain.heatmap import Heatmap
@@ -117,6 +118,21 @@ def test_an_inverted_film_of_a_plain_header_stays_refused(gate: Gate, chest: np.
     assert found.verdict is not None
     assert str(found.verdict.reason) == "inverted"
     assert not found.remarks
+
+
+def test_a_film_that_cannot_be_decoded_again_is_refused_and_the_others_are_read(
+    gate: Gate, chest: np.ndarray
+) -> None:
+    def again(_uid: str) -> np.ndarray:
+        raise NotAnalysable("undecodable", "decoding took longer than 30 s and was stopped")
+
+    inverted = _header(PhotometricInterpretation="MONOCHROME1")
+    films = [(Film("1", 1 - chest), inverted), (Film("2", chest), _header())]
+    refused, read = correct_films(films, gate, again)
+    assert refused.verdict is not None
+    assert str(refused.verdict.reason) == "inverted"
+    assert read.verdict is not None
+    assert read.verdict.reason is None
 
 
 def test_without_a_gate_the_header_is_followed(chest: np.ndarray) -> None:
