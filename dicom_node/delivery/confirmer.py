@@ -104,8 +104,6 @@ class DeliveryConfirmer:
                 raise
             except Exception as error:  # noqa: BLE001 - an odd answer of one destination harms no other
                 self._postpone(batch, error)
-            else:
-                self._warned = ""
         return len(batch)
 
     def _postpone(self, batch: Sequence[Delivery], error: Exception) -> None:
@@ -178,6 +176,7 @@ class DeliveryConfirmer:
             for entry in batch:
                 self._delivery_queue.mark_unconfirmed(entry, str(error), seconds)
             return False
+        self._warned = ""
         _LOG.info("%s: requested storage commitment for %d results", self._destination.name, len(batch))
         return True
 
@@ -211,6 +210,7 @@ class DeliveryConfirmer:
 
     def _judge(self, batch: Sequence[Delivery], found: set[str]) -> None:
         """Record what a query found of the results that it asked for."""
+        self._warned = ""
         kept = [entry for entry in batch if entry.sop_instance_uid in found]
         self._confirm(kept, Confirmation.QUERY)
         for entry in batch:
