@@ -51,7 +51,8 @@ class Status(enum.IntEnum):
     )
     INVALID_UID = (
         0xC021,
-        "One of these UIDs has more than 64 characters, an empty component, or others than digits and dots.",
+        "One of these UIDs has another VR than UI, more than 64 characters, an empty component, or other "
+        "characters than digits and dots.",
     )
 
     def __new__(cls, value: int, text: str) -> Self:
