@@ -128,16 +128,19 @@ class DeadlineSocket(AssociationSocket):
         peer = cast("socket.socket", self.socket)
         data = bytearray(count)
         view, position = memoryview(data), 0
-        while position < count:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                self.stalled = True
-                raise TimeoutError
-            peer.settimeout(left)
-            read = peer.recv_into(view[position:])
-            if not read:
-                return data[:position]
-            position += read
+        try:
+            while position < count:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                peer.settimeout(left)
+                read = peer.recv_into(view[position:])
+                if not read:
+                    return data[:position]
+                position += read
+        except TimeoutError:
+            self.stalled = True
+            raise
         return data
 
     def send(self, bytestream: bytes) -> None:
@@ -147,7 +150,7 @@ class DeadlineSocket(AssociationSocket):
             peer.settimeout(self._seconds)
             peer.sendall(bytestream)
         except (OSError, AttributeError) as error:
-            self.stalled = isinstance(error, TimeoutError)
+            self.stalled = self.stalled or isinstance(error, TimeoutError)
             self.event_queue.put("Evt17")
 
     def cut(self) -> None:
