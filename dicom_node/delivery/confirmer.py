@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 from dicom_node.config.sections import Destination, SenderSettings
 from dicom_node.dimse.client.confirmation import ConfirmationSession
 from dicom_node.dimse.commitment import InstanceReference
-from dicom_node.errors import NodeError, PeerError, PeerRejected, StorageFailed, StorageFull
+from dicom_node.errors import NodeError, PeerError, PeerRejected, StorageFailed, StorageFull, one_line
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.delivery_queue import Delivery, DeliveryQueue
@@ -108,7 +108,7 @@ class DeliveryConfirmer:
 
     def _postpone(self, batch: Sequence[Delivery], error: Exception) -> None:
         """Ask about deliveries again later, because the destination could not be asked now."""
-        sentence = str(error) if isinstance(error, NodeError) else f"{type(error).__name__}: {error}"
+        sentence = one_line(error)
         self._warn(sentence)
         retryable = not isinstance(error, NodeError) or error.retryable
         longest = self._settings.backoff_cap_seconds if retryable else _RARELY_SECONDS
