@@ -24,6 +24,8 @@ from models.processing.types import Film
 _QUARTERS: Final = (1, 2, 3)
 _LIKELIER: Final = 0.5
 _FRONTAL: Final = "frontal"
+_CODE_LENGTH: Final = 16
+"""Most characters of a CS (PS3.5 6.2): a remark repeats no more of a header's value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,7 +203,7 @@ def _said(film: CorrectedFilm) -> CorrectedFilm:
 
 
 def _directions(header: Dataset) -> str:
-    return "\\".join(attributes.texts(header, "PatientOrientation"))
+    return "\\".join(each[:_CODE_LENGTH] for each in attributes.texts(header, "PatientOrientation"))
 
 
 def _photometric(header: Dataset) -> str:
@@ -209,5 +211,5 @@ def _photometric(header: Dataset) -> str:
 
 
 def _polarity(header: Dataset) -> str:
-    shape = attributes.text(header, "PresentationLUTShape")
+    shape = attributes.text(header, "PresentationLUTShape")[:_CODE_LENGTH]
     return _photometric(header) + (f" with Presentation LUT Shape {shape}" if shape else "")

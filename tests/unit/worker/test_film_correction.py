@@ -17,6 +17,7 @@ from dicom_node.store.states import StudyState
 from models.explain.heatmap import Heatmap
 from models.gate.model import Gate
 from models.processing.types import Film
+from tests.support.factories import put
 from tests.support.pipeline_harness import PipelineHarness, reason, results
 from tests.support.sr_content import text_of
 from worker.film_correction import CorrectedFilm, correct_films, on_stored_films
@@ -69,6 +70,12 @@ def test_a_film_that_its_header_calls_turned_or_mirrored_is_read_upright(
     assert found.verdict is not None
     assert found.verdict.reason is None
     assert [directions in remark for remark in found.remarks] == [True]
+
+
+def test_a_remark_repeats_no_value_without_end(gate: Gate, chest: np.ndarray) -> None:
+    header = put(_header(), {"PatientOrientation": ["F" * 100_000, "R"]})
+    (remark,) = _correct(np.rot90(chest), header, gate).remarks
+    assert len(remark) < 200
 
 
 def test_a_film_that_its_header_calls_mirrored_and_is_not_stays(gate: Gate, chest: np.ndarray) -> None:
