@@ -128,19 +128,20 @@ class DeadlineSocket(AssociationSocket):
         peer = cast("socket.socket", self.socket)
         data = bytearray(count)
         view, position = memoryview(data), 0
-        try:
-            while position < count:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError
-                peer.settimeout(left)
+        while position < count:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self.stalled = True
+                raise TimeoutError
+            peer.settimeout(left)
+            try:
                 read = peer.recv_into(view[position:])
-                if not read:
-                    return data[:position]
-                position += read
-        except TimeoutError:
-            self.stalled = True
-            raise
+            except TimeoutError:
+                self.stalled = True
+                raise
+            if not read:
+                return data[:position]
+            position += read
         return data
 
     def send(self, bytestream: bytes) -> None:
