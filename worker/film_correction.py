@@ -12,6 +12,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
+from dicom_node.errors import NotAnalysable
 from dicom_node.imaging import attributes
 from dicom_node.imaging.orientation import AS_STORED, Orientation, read_orientation
 from dicom_node.imaging.pixels import is_inverted
@@ -23,6 +24,8 @@ from models.processing.types import Film
 _QUARTERS: Final = (1, 2, 3)
 _LIKELIER: Final = 0.5
 _FRONTAL: Final = "frontal"
+_CODE_LENGTH: Final = 16
+"""Most characters of a CS (PS3.5 6.2): a remark repeats no more of a header's value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +83,8 @@ def correct_films(
     gate
         Gate that looks at the films; None follows the headers.
     inverted
-        Function that decodes the film of an identifier once more, with the opposite grey scale.
+        Function that decodes the film of an identifier once more, with the opposite grey scale. A film for
+        which it raises NotAnalysable stays inverted, and is refused.
 
     Returns
     -------
@@ -136,7 +140,10 @@ def _with_dark_lungs(gate: Gate, film: CorrectedFilm, inverted: Decode) -> Corre
     doubtful = is_inverted(film.header) or _photometric(film.header) == "MONOCHROME1"
     if _reason(film) is not RefusalReason.INVERTED or not doubtful:
         return film
-    pixels = film.orientation.upright(inverted(film.film.identifier))
+    try:
+        pixels = film.orientation.upright(inverted(film.film.identifier))
+    except NotAnalysable:  # it was decoded before: the decoder ran out of time or memory this once
+        return film
     (other,) = _judged(
         gate, [replace(film, film=Film(film.film.identifier, pixels), inverted=True, verdict=None)]
     )
@@ -196,7 +203,7 @@ def _said(film: CorrectedFilm) -> CorrectedFilm:
 
 
 def _directions(header: Dataset) -> str:
-    return "\\".join(attributes.texts(header, "PatientOrientation"))
+    return "\\".join(each[:_CODE_LENGTH] for each in attributes.texts(header, "PatientOrientation"))
 
 
 def _photometric(header: Dataset) -> str:
@@ -204,5 +211,5 @@ def _photometric(header: Dataset) -> str:
 
 
 def _polarity(header: Dataset) -> str:
-    shape = attributes.text(header, "PresentationLUTShape")
+    shape = attributes.text(header, "PresentationLUTShape")[:_CODE_LENGTH]
     return _photometric(header) + (f" with Presentation LUT Shape {shape}" if shape else "")

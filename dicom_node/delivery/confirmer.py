@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 from dicom_node.config.sections import Destination, SenderSettings
 from dicom_node.dimse.client.confirmation import ConfirmationSession
 from dicom_node.dimse.commitment import InstanceReference
-from dicom_node.errors import NodeError, PeerError, PeerRejected, StorageFailed, StorageFull
+from dicom_node.errors import NodeError, PeerError, PeerRejected, StorageFailed, StorageFull, one_line
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.delivery_queue import Delivery, DeliveryQueue
@@ -104,13 +104,11 @@ class DeliveryConfirmer:
                 raise
             except Exception as error:  # noqa: BLE001 - an odd answer of one destination harms no other
                 self._postpone(batch, error)
-            else:
-                self._warned = ""
         return len(batch)
 
     def _postpone(self, batch: Sequence[Delivery], error: Exception) -> None:
         """Ask about deliveries again later, because the destination could not be asked now."""
-        sentence = str(error) if isinstance(error, NodeError) else f"{type(error).__name__}: {error}"
+        sentence = one_line(error)
         self._warn(sentence)
         retryable = not isinstance(error, NodeError) or error.retryable
         longest = self._settings.backoff_cap_seconds if retryable else _RARELY_SECONDS
@@ -178,6 +176,7 @@ class DeliveryConfirmer:
             for entry in batch:
                 self._delivery_queue.mark_unconfirmed(entry, str(error), seconds)
             return False
+        self._warned = ""
         _LOG.info("%s: requested storage commitment for %d results", self._destination.name, len(batch))
         return True
 
@@ -211,6 +210,7 @@ class DeliveryConfirmer:
 
     def _judge(self, batch: Sequence[Delivery], found: set[str]) -> None:
         """Record what a query found of the results that it asked for."""
+        self._warned = ""
         kept = [entry for entry in batch if entry.sop_instance_uid in found]
         self._confirm(kept, Confirmation.QUERY)
         for entry in batch:

@@ -30,6 +30,7 @@ from dicom_node.errors import (
     PeerUnavailable,
     StorageFailed,
     StorageFull,
+    one_line,
 )
 from dicom_node.runtime import logs, readiness
 from dicom_node.runtime.lease_owner import LeaseOwner
@@ -230,12 +231,6 @@ class DestinationSender:
         own = max(pause, backoff(entry.attempts, self._settings))
         self._delivery_queue.postpone(entry, error, own)
         _LOG.warning("%s: %s; next try in %.0f s", self._destination.name, error, pause)
-
-
-def one_line(error: Exception) -> str:
-    """Return an error as one sentence; one that the node did not raise on purpose with its type."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, NodeError) else f"{type(error).__name__}: {text}"
 
 
 def send_to(

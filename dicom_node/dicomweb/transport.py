@@ -19,7 +19,7 @@ _SLOWEST_BYTES_PER_SECOND = 64 * 1024
 
 
 class BoundedAdapter(HTTPAdapter):
-    """HTTP adapter that reads each answer within a time and, unless it holds instances, a size.
+    """HTTP adapter that reads each answer within a time and, unless instances were asked for, a size.
 
     Parameters
     ----------
@@ -58,7 +58,8 @@ class BoundedAdapter(HTTPAdapter):
         return response
 
     def _read(self, response: requests.Response) -> bytes:
-        bounded = not response.headers.get("Content-Type", "").startswith("multipart/")
+        # By what was asked for: a service may call any answer multipart.
+        bounded = not response.request.headers.get("Accept", "").startswith("multipart/")
         content = bytearray()
         begun = time.monotonic()
         while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):

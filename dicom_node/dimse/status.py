@@ -51,7 +51,7 @@ class Status(enum.IntEnum):
     )
     INVALID_UID = (
         0xC021,
-        "One of these UIDs has more than 64 characters, an empty component, or others than digits and dots.",
+        "One of these UIDs is no UI, is longer than 64 characters, or is not made of numbers between dots.",
     )
 
     def __new__(cls, value: int, text: str) -> Self:

@@ -134,7 +134,11 @@ class DeadlineSocket(AssociationSocket):
                 self.stalled = True
                 raise TimeoutError
             peer.settimeout(left)
-            read = peer.recv_into(view[position:])
+            try:
+                read = peer.recv_into(view[position:])
+            except TimeoutError:
+                self.stalled = True
+                raise
             if not read:
                 return data[:position]
             position += read
@@ -147,7 +151,7 @@ class DeadlineSocket(AssociationSocket):
             peer.settimeout(self._seconds)
             peer.sendall(bytestream)
         except (OSError, AttributeError) as error:
-            self.stalled = isinstance(error, TimeoutError)
+            self.stalled = self.stalled or isinstance(error, TimeoutError)
             self.event_queue.put("Evt17")
 
     def cut(self) -> None:

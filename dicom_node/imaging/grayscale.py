@@ -2,7 +2,7 @@
 
 Modality LUT or rescale, VOI LUT or window, polarity and padding are all functions of the stored value
 alone. They are combined into one table with an entry for each possible pixel cell, so that a film of any
-size needs one lookup for each pixel. There are three tables: :func:`grey_table` for models,
+size needs one lookup for each pixel. There are three tables: that of a :class:`GreyTransform` for models,
 :func:`display_table` for a person, :func:`full_range_table` for a person who moves the window.
 """
 
@@ -106,30 +106,6 @@ class GreyTransform:
         return tuple(f"{each} does not fit the film's values and was set aside" for each in said)
 
 
-def grey_table(
-    ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool, visible: Mask | None = None
-) -> FloatArray:
-    """Return the grey of every possible pixel cell, as models see a film: by its :func:`grey_transform`.
-
-    Parameters
-    ----------
-    ds, cell, cells, inverted, visible
-        As for :func:`grey_transform`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (256,) or (65536,), float32 in [0, 1], in the MONOCHROME2 sense.
-
-    Raises
-    ------
-    NotAnalysable
-        As :func:`grey_transform`.
-    """
-    transform = grey_transform(ds, cell, cells, inverted=inverted, visible=visible)
-    return transform.grey(ds, stored_values(cell, cells))
-
-
 def grey_transform(
     ds: Dataset, cell: PixelCell, cells: Cells, *, inverted: bool, visible: Mask | None = None
 ) -> GreyTransform:
@@ -184,13 +160,13 @@ def display_table(
 ) -> FloatArray:
     """Return the grey of every possible pixel cell, as a person sees the picture.
 
-    As :func:`grey_table`, but blank pictures are shown too: where the percentiles are equal, the least and
-    the greatest value become black and white.
+    By the transform of :func:`grey_transform`, but blank pictures are shown too: where the percentiles are
+    equal, the least and the greatest value become black and white.
 
     Parameters
     ----------
     ds, cell, cells, inverted
-        As for :func:`grey_table`.
+        As for :func:`grey_transform`.
     windowing
         Window to apply; None for the one of the header.
     film
@@ -199,7 +175,7 @@ def display_table(
     Returns
     -------
     numpy.ndarray
-        As for :func:`grey_table`.
+        Shape (256,) or (65536,), float32 in [0, 1], in the MONOCHROME2 sense.
     """
     stored = stored_values(cell, cells)
     padding = _padding(ds, stored)
@@ -247,13 +223,13 @@ def full_range_table(
 ) -> tuple[FloatArray, DisplayWindow]:
     """Return the grey of every possible pixel cell over the full range of the film's values, and its window.
 
-    :func:`grey_table` cuts values outside of the window; this keeps them apart, for a person who moves the
-    window. Through the window and its curve, both are the same picture.
+    A :class:`GreyTransform` cuts values outside of the window; this keeps them apart, for a person who moves
+    the window. Through the window and its curve, both are the same picture.
 
     Parameters
     ----------
     ds, cell, cells, inverted, visible
-        As for :func:`grey_table`.
+        As for :func:`grey_transform`.
 
     Returns
     -------

@@ -68,8 +68,8 @@ def read_overlay(source: Path, *, max_pixels: int) -> Plane:
 
         for plane, (top, left) in _planes(ds, cells, max_pixels):
             down, across = (
-                slice(max(top, 0), top + plane.shape[0]),
-                slice(max(left, 0), left + plane.shape[1]),
+                slice(max(top, 0), max(top + plane.shape[0], 0)),
+                slice(max(left, 0), max(left + plane.shape[1], 0)),
             )
             shown = picture[down, across]
             height, width = shown.shape

@@ -246,7 +246,7 @@ class PriorFetcher:
             self._spool.check_room()
             self._requests.record(
                 study_instance_uid,
-                source_ae=self._source.ae_title if isinstance(self._source, DicomDestination) else "",
+                source_ae=self._source.asked.ae_title if isinstance(self._source, DicomDestination) else "",
                 move_destination=self._settings.dicom.ae_title,
             )
             try:

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.imaging import attributes, value_representations
 from dicom_node.imaging.grayscale import GreyTransform
-from dicom_node.imaging.pixels import is_inverted
+from dicom_node.imaging.pixels import integer, is_inverted
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
@@ -96,6 +96,11 @@ class Source:
     def sop_instance_uid(self) -> str:
         """UID of the instance; empty when the header has none."""
         return attributes.text(self.header, "SOPInstanceUID")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a film that was read."""
+        return integer(self.header, "Rows"), integer(self.header, "Columns")
 
     @property
     def inverted(self) -> bool:

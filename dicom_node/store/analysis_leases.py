@@ -162,7 +162,7 @@ class AnalysisLeases(database.Repository):
             raise ValueError(f"no outcome: {state} with reason {reason!r}")
         now = self._clock()
         with database.writing(self._engine) as connection:
-            ended = {"state": state, "reason": _shown(reason), "owner": None, "lease_until": None}
+            ended = {"state": state, "reason": storable_reason(reason), "owner": None, "lease_until": None}
             if not self._update_held(connection, lease, {**ended, "updated_at": now}):
                 return False
             for entry in results:
@@ -188,7 +188,7 @@ class AnalysisLeases(database.Repository):
             "lease_until": None,
             "attempts": study.c.attempts - (0 if counts else 1),
             "queued_at": now,
-            "reason": _shown(reason),
+            "reason": storable_reason(reason),
             "updated_at": now,
         }
         with database.writing(self._engine) as connection:
@@ -245,8 +245,8 @@ class AnalysisLeases(database.Repository):
         return bool(changed)
 
 
-def _shown(reason: str) -> str:
-    """Return a reason as every database takes it: without NUL and lone surrogates."""
+def storable_reason(reason: str) -> str:
+    """Return a reason or an error as every database takes it: cut, without NUL and lone surrogates."""
     return reason.replace("\0", "").encode("utf-8", "replace").decode("utf-8")[:REASON_LENGTH]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 
 from dicom_node.store import database
-from dicom_node.store.analysis_leases import REASON_LENGTH
+from dicom_node.store.analysis_leases import storable_reason
 from dicom_node.store.delivery_queue import Delivery, apply_event
 from dicom_node.store.states import Confirmation, DeliveryEvent, ResultState
 from dicom_node.store.tables import commitment, commitment_item, delivery, result
@@ -137,7 +137,7 @@ class StorageCommitments(database.Repository):
                     delivery.c.id == row.id,
                     now,
                     release=not undecided,
-                    error=answer.text[:REASON_LENGTH],
+                    error=storable_reason(answer.text),
                     **({"confirmed_by": Confirmation.COMMITMENT} if kept else {}),
                 )
                 count += 0 if undecided else changed

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_,
 from dicom_node.errors import StorageFailed, StorageFull
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import database
-from dicom_node.store.analysis_leases import REASON_LENGTH, lease_expired
+from dicom_node.store.analysis_leases import lease_expired, storable_reason
 from dicom_node.store.states import (
     DELIVERY_TRANSITIONS,
     Confirmation,
@@ -316,7 +316,7 @@ class DeliveryQueue(database.Repository):
                 DeliveryEvent.POSTPONED,
                 waiting,
                 now,
-                error=error[:REASON_LENGTH],
+                error=storable_reason(error),
                 next_try_at=now + seconds,
             )
 
@@ -328,7 +328,7 @@ class DeliveryQueue(database.Repository):
                 event,
                 delivery.c.id == entry.id,
                 self._clock(),
-                error=error[:REASON_LENGTH],
+                error=storable_reason(error),
                 **values,
             )
 

@@ -56,8 +56,8 @@ class Archive:
         Status of C-STORE responses, by SOP class; Success for all others.
     failed
         Failure Reason in reports on commitment, by SOP class.
-    action_status
-        Status of N-ACTION responses.
+    action_status, find_status
+        Status of N-ACTION and of final C-FIND responses.
     open_when_asked
         Number of open associations at each C-FIND and N-ACTION, its own included.
     answering
@@ -73,6 +73,7 @@ class Archive:
         self.store_status: dict[str, int] = {}
         self.failed: dict[str, int] = {}
         self.action_status = 0
+        self.find_status = 0
         self.answering: Callable[[evt.Event, Dataset], None] = lambda _event, _request: None
         self.report_statuses: list[int | None] = []
         self.associations = 0
@@ -171,6 +172,9 @@ class Archive:
 
     def _find(self, event: evt.Event) -> Any:
         self._asked()
+        if self.find_status:
+            yield self.find_status, None
+            return
         wanted = event.identifier.SOPInstanceUID
         for uid in [wanted] if isinstance(wanted, str) else wanted:
             if uid in self.stored:

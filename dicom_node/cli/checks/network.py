@@ -107,10 +107,12 @@ def _rejected_commitments(settings: Settings) -> Iterator[Check]:
         return
     known = {peer.ae_title for peer in settings.dicom.known_peers}
     for each in settings.destinations:
-        asked = isinstance(each, DicomDestination) and each.confirm is Confirmation.COMMITMENT
-        if asked and each.ae_title not in known:
-            found = f"{each.ae_title} is not in dicom.known_peers: its storage commitments would be rejected"
-            remedy = f'add {each.ae_title} there, or set confirm = "query" for {each.name}'
+        if not isinstance(each, DicomDestination) or each.confirm is not Confirmation.COMMITMENT:
+            continue
+        ae_title = each.asked.ae_title
+        if ae_title not in known:
+            found = f"{ae_title} is not in dicom.known_peers: its storage commitments would be rejected"
+            remedy = f'add {ae_title} there, or set confirm = "query" for {each.name}'
             yield Check(f"answers of {each.name}", ok=None, found=found, remedy=remedy)
 
 
@@ -119,6 +121,7 @@ def priors(settings: Settings) -> Iterator[Check]:
     source = settings.prior_source
     if not isinstance(source, DicomDestination):
         return  # a DICOMweb source is a destination, and checked as one
+    source = source.asked
     from dicom_node.dimse.client.query_retrieve import QueryRetrieveSession
 
     ours = settings.dicom.ae_title

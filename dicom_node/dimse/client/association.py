@@ -47,7 +47,7 @@ _C_STORE_RSP = 0x8001
 _NO_DATA_SET, _DATA_SET = 0x0101, 0x0001
 _PENDING = (0xFF00, 0xFF01)
 _MESSAGE_ID = 1
-"""Message ID of every request: only one is open at a time."""
+"""Message ID for a response that names none: only one request is open at a time."""
 
 
 class RequestedAssociation(Association):

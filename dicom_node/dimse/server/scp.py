@@ -230,7 +230,7 @@ def run_scp(settings: Settings, listen_fd: int) -> None:
     index = Index.open(settings.database)
     with socket.socket(fileno=listen_fd) as listening:
         source = settings.prior_source
-        host = source.host if isinstance(source, DicomDestination) else None
+        host = source.asked.host if isinstance(source, DicomDestination) else None
         scp = StorageSCP(settings.dicom, DataDir(settings).spool, index, listening, host)
         scp.start()
         readiness.notify_ready()

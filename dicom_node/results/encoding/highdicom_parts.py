@@ -60,6 +60,7 @@ def algorithm_identification(algorithm: Algorithm, family: Code) -> AlgorithmIde
 def source_image(source: Source, study_instance_uid: str) -> Dataset:
     """Source image as highdicom wants one: UIDs and size of the film, and nothing of the patient."""
     film = source.header
+    rows, columns = source.shape
     ds = dataset(
         **dict.fromkeys(_PATIENT_AND_STUDY, ""),
         StudyInstanceUID=study_instance_uid,
@@ -68,8 +69,8 @@ def source_image(source: Source, study_instance_uid: str) -> Dataset:
         SOPClassUID=header.repaired(film, "SOPClassUID"),
         Modality="CR",
         ImageType=["ORIGINAL", "PRIMARY"],
-        Rows=film.Rows,
-        Columns=film.Columns,
+        Rows=rows,
+        Columns=columns,
         SamplesPerPixel=1,
     )
     with_file_meta(ds)

@@ -68,7 +68,7 @@ def put_display(ds: Dataset, source: Source) -> Dataset:
         SoftcopyVOILUTSequence=[voi],
         PresentationLUTShape="INVERSE" if transform.inverted else "IDENTITY",
     )
-    covered = shapes(film, film.Rows, film.Columns)
+    covered = shapes(film, *source.shape)
     return put(ds, **_shutter(covered), ShutterPresentationValue=_BLACK) if covered else ds
 
 

@@ -45,8 +45,7 @@ class FilmMaps:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the film."""
-        header = self.source.header
-        return header.Rows, header.Columns
+        return self.source.shape
 
     def frames(self) -> Iterator[FloatArray]:
         """The maps in the film's rows and columns, float32 in [0, 1]."""

@@ -243,7 +243,7 @@ def _region(report: Report, finding: Finding, sources: Mapping[str, Dataset]) ->
         source = report.source(saliency.sop_instance_uid)
         if source is None or source.sop_instance_uid not in sources:
             continue
-        box = hot_box(saliency.values, (source.header.Rows, source.header.Columns))
+        box = hot_box(saliency.values, source.shape)
         if box is not None:
             left, top, right, bottom = box
             corners = (left, top, right, top, right, bottom, left, bottom, left, top)

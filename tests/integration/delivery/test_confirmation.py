@@ -253,6 +253,23 @@ def test_what_a_query_does_not_find_is_sent_again_in_the_end(
         assert node.counts == {"CONFIRMED": 2}
 
 
+def test_a_query_that_fails_again_and_again_is_said_once(
+    receiver: Receiver, outgoing: Callable[..., DeliveryHarness], caplog: pytest.LogCaptureFixture
+) -> None:
+    with archive(receiver, commitment=False) as pacs, outgoing(pacs.destination) as node:
+        node.send()
+        pacs.find_status = 0xA700
+        for _ in range(3):
+            node.ask()
+            node.clock.now += 2 * DAY
+        assert node.counts == {"SENT": 2}
+        warned = [record for record in caplog.records if "C-FIND answered A700" in record.getMessage()]
+        assert [record.levelno for record in warned if record.levelno >= logging.WARNING] == [logging.WARNING]
+        pacs.find_status = 0
+        node.ask()
+        assert node.counts == {"CONFIRMED": 2}
+
+
 def test_a_query_that_is_not_offered_is_said(
     receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
 ) -> None:

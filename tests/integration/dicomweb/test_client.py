@@ -162,8 +162,9 @@ def test_a_redirect_is_not_followed_and_names_the_address(web: DicomwebService, 
     assert len(web.requests) == 1
 
 
-def test_an_answer_without_end_is_given_up(web: DicomwebService, film: MakeFilm) -> None:
-    web.raw = b" " * (65 << 20)
+@pytest.mark.parametrize("kind", ["application/dicom+json", 'multipart/related; type="application/dicom"'])
+def test_an_answer_without_end_is_given_up(web: DicomwebService, film: MakeFilm, kind: str) -> None:
+    web.kind, web.raw = kind, b" " * (65 << 20)
     with pytest.raises(PeerUnavailable, match="an answer is longer than 64 MiB"):
         session(web.url).send(film().path)
 

@@ -185,6 +185,18 @@ def test_a_peer_that_stops_reading_is_given_up_in_time(film: MakeFilm) -> None:
             connection.close()
 
 
+def test_a_peer_that_stops_within_its_answer_is_unavailable(film: MakeFilm) -> None:
+    large = film(rows=1000, columns=1000)  # its answer may take longer than a PDU
+    with OddArchive(stored=lambda talk: talk.say(b"\x04\0\0\0\0\x40half")) as archive:
+        begun = time.monotonic()
+        with (
+            session(archive.port, "ODD", response=1) as sending,
+            pytest.raises(PeerUnavailable, match="no answer to C-STORE within"),
+        ):
+            sending.send(large.path)
+        assert time.monotonic() - begun < 8
+
+
 def _associate_ac() -> bytes:
     fixed = associate_rq()[6:74]
     contexts = b"".join(

@@ -394,6 +394,22 @@ ORIGINATORS: dict[str, Callable[[str, int], tuple[str | None, int | None]]] = {
 }
 
 
+def test_another_application_of_the_source_may_be_the_one_that_is_asked_and_sends(
+    node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prior = prior_film(2023)
+    archive = MovingArchive({str(prior.StudyInstanceUID): [prior]}, lambda *_: (None, None), monkeypatch)
+    taker = {"ae_title": "TAKER", "port": free_port(), "confirm_port": archive.port}
+    try:
+        one = node({**archive.destination, **taker, "confirm_ae_title": "ARCHIVE"})
+        archive.node_port = one.receiver.port
+        now = one.take(StudyDate="20240101")
+        assert one.pairing(now).prior_uid == str(prior.StudyInstanceUID)
+        assert one.states == {now: StudyState.COMPLETE, str(prior.StudyInstanceUID): StudyState.PRIOR}
+    finally:
+        archive.close()
+
+
 @pytest.mark.parametrize("originator", ORIGINATORS.values(), ids=ORIGINATORS.keys())
 def test_the_films_that_were_asked_for_are_the_priors_whomever_they_name(
     node: Callable[..., Node],

@@ -208,7 +208,7 @@ def start() -> Iterator[Callable[..., Browser]]:
 
 
 def pictured(one: Locator) -> np.ndarray:
-    """What is seen of an element, with all that lies over it: shape (rows, columns, 3)."""
+    """Picture of an element with all that lies over it, shape (rows, columns, 3)."""
     with Image.open(io.BytesIO(one.screenshot())) as picture:
         return np.asarray(picture.convert("RGB")).astype(int)
 

@@ -1,4 +1,4 @@
-"""What a PDU is before it is decoded."""
+"""Received PDUs before they are decoded."""
 
 from __future__ import annotations
 

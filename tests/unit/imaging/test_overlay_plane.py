@@ -59,7 +59,8 @@ def test_compressed_pixels_leave_the_overlay_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", [(1, 1), (11, 21), (-4, -9), (60, 80), (-500, 1), (1, 500), (32767, -32768)]
+    "origin",
+    [(1, 1), (11, 21), (-4, -9), (60, 80), (-59, 1), (1, -69), (-500, 1), (1, 500), (32767, -32768)],
 )
 def test_an_overlay_begins_at_its_origin_and_ends_at_the_edge_of_the_film(
     tmp_path: Path, origin: tuple[int, int]

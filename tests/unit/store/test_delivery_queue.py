@@ -75,6 +75,20 @@ def test_a_postponed_delivery_waits_for_its_turn(filled: DeliveryQueue, clock: C
     assert next(b.error for b in filled.backlogs() if b.destination == "pacs") == "connection refused"
 
 
+def test_an_error_that_no_database_takes_is_recorded_without_what_it_refuses(
+    filled: DeliveryQueue, clock: Clock
+) -> None:
+    def error() -> str:
+        return next(each.error for each in filled.backlogs() if each.destination == "pacs")
+
+    first, _ = filled.take("pacs", THIS_PROCESS, 60)
+    filled.pause("pacs", THIS_PROCESS, "no\0room \ud800", 30)
+    assert error() == "noroom ?"
+    clock.now += 1
+    filled.postpone(first, "still no\0room \ud800", 30)
+    assert error() == "still noroom ?"
+
+
 def test_a_destination_that_pauses_keeps_all_waiting_and_the_one_that_was_tried_comes_last(
     filled: DeliveryQueue, clock: Clock
 ) -> None:

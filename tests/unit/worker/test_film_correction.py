@@ -11,11 +11,13 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node.config.settings import Settings
+from dicom_node.errors import NotAnalysable
 from dicom_node.imaging.orientation import Orientation
 from dicom_node.store.states import StudyState
 from models.explain.heatmap import Heatmap
 from models.gate.model import Gate
 from models.processing.types import Film
+from tests.support.factories import put
 from tests.support.pipeline_harness import PipelineHarness, reason, results
 from tests.support.sr_content import text_of
 from worker.film_correction import CorrectedFilm, correct_films, on_stored_films
@@ -70,6 +72,12 @@ def test_a_film_that_its_header_calls_turned_or_mirrored_is_read_upright(
     assert [directions in remark for remark in found.remarks] == [True]
 
 
+def test_a_remark_repeats_no_value_without_end(gate: Gate, chest: np.ndarray) -> None:
+    header = put(_header(), {"PatientOrientation": ["F" * 100_000, "R"]})
+    (remark,) = _correct(np.rot90(chest), header, gate).remarks
+    assert len(remark) < 200
+
+
 def test_a_film_that_its_header_calls_mirrored_and_is_not_stays(gate: Gate, chest: np.ndarray) -> None:
     found = _correct(chest, _header(PatientOrientation=["R", "F"]), gate)
     assert np.array_equal(found.film.pixels, chest)
@@ -117,6 +125,21 @@ def test_an_inverted_film_of_a_plain_header_stays_refused(gate: Gate, chest: np.
     assert found.verdict is not None
     assert str(found.verdict.reason) == "inverted"
     assert not found.remarks
+
+
+def test_a_film_that_cannot_be_decoded_again_is_refused_and_the_others_are_read(
+    gate: Gate, chest: np.ndarray
+) -> None:
+    def again(_uid: str) -> np.ndarray:
+        raise NotAnalysable("undecodable", "decoding took longer than 30 s and was stopped")
+
+    inverted = _header(PhotometricInterpretation="MONOCHROME1")
+    films = [(Film("1", 1 - chest), inverted), (Film("2", chest), _header())]
+    refused, read = correct_films(films, gate, again)
+    assert refused.verdict is not None
+    assert str(refused.verdict.reason) == "inverted"
+    assert read.verdict is not None
+    assert read.verdict.reason is None
 
 
 def test_without_a_gate_the_header_is_followed(chest: np.ndarray) -> None:

@@ -105,6 +105,10 @@ def test_a_destination_whose_answers_would_be_rejected_is_named(tmp_path: Path) 
     assert "add PACS there" in check.remedy
     assert found("MODALITY", "PACS") == found() == []
     assert found("MODALITY", confirm=Confirmation.QUERY) == []
+    # The answer comes from the application that was asked.
+    (check,) = found("PACS", confirm_ae_title="MANAGER")
+    assert "add MANAGER there" in check.remedy
+    assert found("MANAGER", confirm_ae_title="MANAGER") == []
 
 
 def test_a_source_of_priors_must_offer_them_and_be_admitted(tmp_path: Path) -> None:

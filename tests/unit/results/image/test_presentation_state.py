@@ -15,8 +15,9 @@ from dicom_node.results.image.parametric_map import write_pm
 from dicom_node.results.image.presentation_state import write_gsps
 from dicom_node.results.image.segmentation import write_seg
 from dicom_node.results.report import Presence
+from dicom_node.results.sr.findings import write_sr
 from dicom_node.results.validation import check_result
-from tests.support.factories import film
+from tests.support.factories import film, put
 from tests.support.reports import EQUIPMENT, finding, report_of, saliency_of
 
 
@@ -86,6 +87,18 @@ def test_a_name_longer_than_its_element_is_cut_in_every_image() -> None:
     (maps,) = film_maps(report)
     for write in (write_gsps, write_seg, write_pm):
         check_result(write(report, maps, equipment=EQUIPMENT))
+
+
+def test_a_size_that_the_header_says_twice_is_read_once() -> None:
+    ds = film(rows=96, columns=80)
+    report = report_of(ds)
+    put(report.sources[0].header, {"Rows": [96, 96], "Columns": [80, 80]})
+    (maps,) = film_maps(report)
+    for write in (write_gsps, write_seg, write_pm):
+        written = write(report, maps, equipment=EQUIPMENT)
+        assert written is not None
+        check_result(written)
+    check_result(write_sr(report, equipment=EQUIPMENT))
 
 
 def test_an_absent_finding_has_no_box() -> None:
