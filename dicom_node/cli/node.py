@@ -140,8 +140,6 @@ def web(ctx: typer.Context) -> None:
 def _prepared(settings: Settings, *, shared: bool) -> Iterator[int]:
     """Lock the data directory, make its folders and update the database; yield the lock's descriptor."""
     check_certificates(settings)
-    if os.geteuid() == 0:
-        _LOG.warning("running as root; a user of its own can do less harm")
     data_dir = DataDir(settings)
     with data_dir.locked(shared=shared) as lock:
         data_dir.prepare(alone=not shared)
@@ -153,6 +151,8 @@ def _supervise(children: Sequence[ChildProcess], announce: Callable[[], None]) -
     def on_ready() -> None:
         announce()
         readiness.notify_ready()
+        if os.geteuid() == 0:  # said when all runs: an error at the start is one line
+            _LOG.warning("running as root; a user of its own can do less harm")
 
     Supervisor(children, on_ready).run()
 
