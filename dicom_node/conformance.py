@@ -18,7 +18,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from dicom_node.config.sections import DicomDestination, DicomwebDestination
+from dicom_node.config.destinations import DicomDestination, DicomwebDestination
 from dicom_node.config.settings import Settings
 from dicom_node.dimse import contexts, status
 from dicom_node.dimse.client import query_retrieve

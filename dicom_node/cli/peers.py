@@ -21,7 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
 from dicom_node.config.addresses import check_host
-from dicom_node.config.sections import AETitle, DicomDestination
+from dicom_node.config.destinations import DicomDestination
+from dicom_node.config.sections import AETitle
 from dicom_node.config.settings import Settings
 from dicom_node.errors import BadInstance, ConfigurationError, PeerError, PeerUnavailable
 

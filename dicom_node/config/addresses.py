@@ -82,6 +82,28 @@ def without_password(address: str) -> str:
     return f"{scheme}{mark}{user}{':***' if colon else ''}{at}{place}" if mark and at else address
 
 
+def is_origin(address: str) -> bool:
+    """Return whether an address is an origin: scheme and host, perhaps a port, and nothing else."""
+    parts = urlsplit(address)
+    return parts.scheme in {"http", "https"} and address == f"{parts.scheme}://{parts.netloc}" != "http://"
+
+
+def is_confidential(address: str) -> bool:
+    """Return whether nobody on the way to an address can read what is sent: by https, or to this machine."""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a server that listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 Host = Annotated[str, AfterValidator(check_host)]
 BrokerAddress = Annotated[str, AfterValidator(_broker)]
 DatabaseAddress = Annotated[str, AfterValidator(_database)]

@@ -1,32 +1,26 @@
 """Sections of the settings: every key with its default, its description and the check of its value.
 
-:mod:`dicom_node.config.settings` reads them, and deploy/node.toml lists them.
+:mod:`dicom_node.config.settings` reads them, and deploy/node.toml lists them. Where results go stands in
+:mod:`dicom_node.config.destinations`.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     field_validator,
     model_validator,
 )
 
-from dicom_node.config.addresses import Host, VectorDatabaseAddress
-from dicom_node.store.states import Confirmation
-
-SENDER_ALIAS = "sender"
-"""Destination in a routing rule that stands for the one with the AE title of the films' sender."""
+from dicom_node.config.addresses import Host, VectorDatabaseAddress, is_confidential, is_origin
 
 
 def _ae_title(value: str) -> str:
@@ -51,18 +45,20 @@ Seconds = Annotated[float, Field(gt=0)]
 Device = Annotated[str, AfterValidator(_device)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Section of the settings: unknown keys are errors, and nothing changes after the start."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class KnownPeer(_Section):
+class KnownPeer(Section):
     """Peer that may open associations, by its calling AE title."""
 
     ae_title: AETitle = Field(description="calling AE title")
     host: Host | None = Field(None, description="host name or IP address of the peer; absent: any")
 
 
-class DicomSettings(_Section):
+class DicomSettings(Section):
     """DICOM port: address, AE title, admission of peers, limits and TLS."""
 
     ae_title: AETitle = Field("DICOM_NODE", description="AE title of the node, as called and as calling AE")
@@ -120,7 +116,7 @@ class DicomSettings(_Section):
         return self
 
 
-class WebSettings(_Section):
+class WebSettings(Section):
     """Web page: address, log-in, what readers see, and DICOMweb."""
 
     host: Host = Field("127.0.0.1", description="name or address to listen on; 0.0.0.0: all of this machine")
@@ -153,14 +149,14 @@ class WebSettings(_Section):
     @classmethod
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            if not _is_origin(origin):
+            if not is_origin(origin):
                 raise ValueError(
                     f"{origin!r} is not an origin: give scheme and host, such as https://viewer.example"
                 )
         return origins
 
 
-class OidcSettings(_Section):
+class OidcSettings(Section):
     """Single sign-on: readers log in at an identity provider (OpenID Connect)."""
 
     issuer: str | None = Field(
@@ -205,14 +201,14 @@ class OidcSettings(_Section):
         parts = urlsplit(self.issuer)
         if parts.query or parts.fragment or not is_confidential(self.issuer):
             raise ValueError("issuer must be an https address, such as https://id.example")
-        if not _is_origin(self.page_url):
+        if not is_origin(self.page_url):
             raise ValueError("page_url must be an address without a path, such as https://reading.example")
         if "openid" not in self.scopes:
             raise ValueError("scopes must contain openid")
         return self
 
 
-class StudySettings(_Section):
+class StudySettings(Section):
     """Completeness: when a study counts as complete and is read."""
 
     quiet_seconds: float = Field(
@@ -227,7 +223,7 @@ class StudySettings(_Section):
     )
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     """Worker: the models that read studies, and their limits."""
 
     bundle: str = Field("openi-findings", description="model bundle: name of a shipped one, or a folder")
@@ -265,7 +261,7 @@ class WorkerSettings(_Section):
 ResultKind = Literal["sr", "sc", "similar", "pdf", "ko", "seg", "pr", "pm"]
 
 
-class ResultSettings(_Section):
+class ResultSettings(Section):
     """Results: the DICOM objects that are written for each study."""
 
     objects: tuple[ResultKind, ...] = Field(
@@ -306,7 +302,7 @@ class ResultSettings(_Section):
         return self.saliency_limit if {"sc", "pdf", "seg", "pr", "pm"} & set(self.objects) else 0
 
 
-class RetrievalSettings(_Section):
+class RetrievalSettings(Section):
     """Similar cases: the search in a reference set, for each study."""
 
     enabled: bool = Field(True, description="search for similar cases when there is an index")
@@ -330,7 +326,7 @@ class RetrievalSettings(_Section):
     )
 
 
-class PriorSettings(_Section):
+class PriorSettings(Section):
     """Priors: search for the patient's previous chest film, and comparison with it."""
 
     source: str | None = Field(
@@ -342,7 +338,7 @@ class PriorSettings(_Section):
     )
 
 
-class SenderSettings(_Section):
+class SenderSettings(Section):
     """Delivery of results: timeouts, repetition and confirmation."""
 
     poll_seconds: Seconds = Field(0.1, description="seconds between two checks for results to send")
@@ -366,189 +362,3 @@ class SenderSettings(_Section):
     commitment_seconds: Seconds = Field(
         600, description="seconds for the answer to a storage commitment request before it is repeated"
     )
-
-
-class Destination(_Section):
-    """Destination of results: the keys that all kinds share."""
-
-    name: str = Field(min_length=1, max_length=64, description="name, for rules, priors and logs")
-    confirm: Confirmation = Field(
-        Confirmation.COMMITMENT,
-        description="proof of delivery: response, query, or commitment (a query where not offered)",
-    )
-    results: tuple[ResultKind, ...] | None = Field(
-        None, description="kinds of results.objects to send; absent: all"
-    )
-    tls_ca: Path | None = Field(
-        None, description="PEM file of the destination's authorities; absent: those of the system"
-    )
-    tls_certificate: Path | None = Field(
-        None, description="PEM file of the certificate that the node presents"
-    )
-    tls_key: Path | None = Field(None, description="PEM file of the private key of tls_certificate")
-
-    def wants(self, kind: str) -> bool:
-        """Return whether results of a kind are sent here; rejection notes always are."""
-        return self.results is None or kind in self.results
-
-    @field_validator("name")
-    @classmethod
-    def _not_reserved(cls, name: str) -> str:
-        if name == SENDER_ALIAS:
-            raise ValueError(f"{SENDER_ALIAS!r} is reserved for the sender of the films; choose another name")
-        return name
-
-    @model_validator(mode="after")
-    def _check_certificate(self) -> Destination:
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("set tls_certificate and tls_key together")
-        return self
-
-
-class DicomDestination(Destination):
-    """Destination that takes results by C-STORE."""
-
-    kind: Literal["dicom"] = Field("dicom", description="dicom (C-STORE) or dicomweb (STOW-RS)")
-    ae_title: AETitle = Field(description="AE title of the destination")
-    # A host that is none stops only this destination; `config check` finds it.
-    host: str = Field(min_length=1, description="name or address of the destination")
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="TCP port of the destination")
-    tls: bool = Field(False, description="connect by TLS")
-    confirm_ae_title: AETitle | None = Field(
-        None, description="AE title to ask for confirmation and for priors; absent: ae_title"
-    )
-    confirm_host: str | None = Field(None, description="name or address of confirm_ae_title; absent: host")
-    confirm_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        None, description="TCP port of confirm_ae_title; absent: port"
-    )
-
-    @property
-    def address(self) -> str:
-        """Label of the destination for logs and errors."""
-        return f"{self.ae_title}@{self.host}:{self.port}"
-
-    @property
-    def asked(self) -> DicomDestination:
-        """Destination with the address that is asked for confirmation and for priors."""
-        return self.model_copy(
-            update={
-                "ae_title": self.confirm_ae_title or self.ae_title,
-                "host": self.confirm_host or self.host,
-                "port": self.confirm_port or self.port,
-            }
-        )
-
-    @model_validator(mode="after")
-    def _check_tls(self) -> DicomDestination:
-        if not self.tls and (self.tls_ca or self.tls_certificate):
-            raise ValueError("tls_ca and tls_certificate have no effect without tls = true")
-        return self
-
-
-class DicomwebDestination(Destination):
-    """Destination that takes results by STOW-RS."""
-
-    kind: Literal["dicomweb"] = Field(description="dicom (C-STORE) or dicomweb (STOW-RS)")
-    url: str = Field(description="root of the service, such as https://pacs.example/dicom-web")
-    ae_title: AETitle | None = Field(
-        None, description='AE title of the sender for whose films this is the destination "sender"'
-    )
-    token_file: Path | None = Field(
-        None, description="file that holds a bearer token; read again for every request"
-    )
-    user: str | None = Field(None, description="user name for basic authentication")
-    password_file: Path | None = Field(None, description="file that holds the password of user")
-    proxy: str | None = Field(
-        None,
-        description="HTTP proxy, such as http://proxy.example:3128; absent: none, environment ignored",
-    )
-
-    @property
-    def address(self) -> str:
-        """Label of the destination for logs and errors."""
-        return self.url
-
-    @model_validator(mode="after")
-    def _check_url(self) -> DicomwebDestination:
-        try:
-            parts = urlsplit(self.url)
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"url: {error}") from None
-        web = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
-        if not web or parts.query or parts.fragment:
-            raise ValueError("url must be the root of a service, such as https://pacs.example/dicom-web")
-        if parts.username or parts.password:
-            raise ValueError("url holds credentials: put them in token_file, or in user and password_file")
-        if (self.user is None) != (self.password_file is None) or (self.user and self.token_file):
-            raise ValueError("give either token_file, or user and password_file, or nothing")
-        if (self.token_file or self.user) and not is_confidential(self.url):
-            raise ValueError("http would send the credentials unencrypted: use https")
-        if self.proxy is not None and not (_is_origin(self.proxy) and "@" not in self.proxy):
-            raise ValueError(
-                "proxy must be an address without path or credentials, such as http://proxy.example:3128"
-            )
-        return self
-
-
-def _destination_kind(entry: Any) -> Any:
-    if isinstance(entry, dict):
-        return entry.get("kind", "dicom")
-    return getattr(entry, "kind", None)
-
-
-AnyDestination = Annotated[
-    Annotated[DicomDestination, Tag("dicom")] | Annotated[DicomwebDestination, Tag("dicomweb")],
-    Discriminator(_destination_kind),
-]
-
-
-class RoutingRule(_Section):
-    """Routing rule: which results go to which destinations.
-
-    A rule matches when all of its conditions are met. A condition is met when one of its patterns (``*`` and
-    ``?`` are wildcards) matches one of the study's values; an empty pattern matches a study without a value.
-    """
-
-    name: str = Field(min_length=1, max_length=64, description="name of the rule, for logs")
-    calling_ae: tuple[str, ...] = Field((), description="AE title of the sender of the films")
-    modality: tuple[str, ...] = Field((), description="Modality (0008,0060), such as CR or DX")
-    body_part: tuple[str, ...] = Field((), description='Body Part Examined (0018,0015); "": not given')
-    view: tuple[Literal["frontal", "lateral", ""], ...] = Field(
-        (), description="view of a film: frontal or lateral"
-    )
-    finding: tuple[str, ...] = Field(
-        (), description="finding that is reported as present, by its label's key"
-    )
-    fallback: bool = Field(False, description="true for the one rule of studies that no other rule matches")
-    destinations: tuple[str, ...] = Field(
-        description='names of destinations; "sender": the one whose AE title sent the films'
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> RoutingRule:
-        conditions = any((self.calling_ae, self.modality, self.body_part, self.view, self.finding))
-        if conditions == self.fallback:
-            raise ValueError("a rule needs either conditions or fallback = true")
-        return self
-
-
-def _is_origin(address: str) -> bool:
-    parts = urlsplit(address)
-    return parts.scheme in {"http", "https"} and address == f"{parts.scheme}://{parts.netloc}" != "http://"
-
-
-def is_confidential(address: str) -> bool:
-    """Return whether nobody on the way to an address can read what is sent: by https, or to this machine."""
-    parts = urlsplit(address)
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach a server that listens on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

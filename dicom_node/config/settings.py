@@ -24,23 +24,24 @@ from pydantic_settings import (
 )
 
 from dicom_node.config import mistakes
-from dicom_node.config.addresses import BrokerAddress, DatabaseAddress
-from dicom_node.config.sections import (
+from dicom_node.config.addresses import BrokerAddress, DatabaseAddress, is_loopback
+from dicom_node.config.destinations import (
     SENDER_ALIAS,
     AnyDestination,
     DicomDestination,
-    DicomSettings,
     DicomwebDestination,
+    RoutingRule,
+)
+from dicom_node.config.sections import (
+    DicomSettings,
     OidcSettings,
     PriorSettings,
     ResultSettings,
     RetrievalSettings,
-    RoutingRule,
     SenderSettings,
     StudySettings,
     WebSettings,
     WorkerSettings,
-    is_loopback,
 )
 from dicom_node.errors import ConfigurationError
 

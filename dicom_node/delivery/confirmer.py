@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from pydicom.uid import generate_uid
 
-from dicom_node.config.sections import Destination, SenderSettings
+from dicom_node.config.destinations import Destination
+from dicom_node.config.sections import SenderSettings
 from dicom_node.dimse.client.confirmation import ConfirmationSession
 from dicom_node.dimse.commitment import InstanceReference
 from dicom_node.errors import NodeError, PeerError, PeerRejected, StorageFailed, StorageFull, one_line

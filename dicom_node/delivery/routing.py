@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from pydicom.dataset import Dataset
 
-from dicom_node.config.sections import SENDER_ALIAS, AnyDestination, RoutingRule
+from dicom_node.config.destinations import SENDER_ALIAS, AnyDestination, RoutingRule
 from dicom_node.imaging import attributes
 from dicom_node.results.codes import LATERAL_VIEWS, VIEWS
 from dicom_node.results.report import Presence, Report

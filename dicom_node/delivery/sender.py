@@ -18,7 +18,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dicom_node.config.sections import AnyDestination, DicomDestination, SenderSettings
+from dicom_node.config.destinations import AnyDestination, DicomDestination
+from dicom_node.config.sections import SenderSettings
 from dicom_node.config.settings import Settings
 from dicom_node.delivery.confirmer import DeliveryConfirmer
 from dicom_node.dimse.client.confirmation import ConfirmationSession

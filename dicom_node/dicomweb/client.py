@@ -17,7 +17,8 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
 
-from dicom_node.config.sections import DicomwebDestination, SenderSettings
+from dicom_node.config.destinations import DicomwebDestination
+from dicom_node.config.sections import SenderSettings
 from dicom_node.dicomweb.store_response import StoreAnswer
 from dicom_node.dicomweb.transport import BoundedAdapter
 from dicom_node.dimse.client.query_retrieve import SERIES_KEYS, STUDY_KEYS

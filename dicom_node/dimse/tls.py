@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from dicom_node.config.sections import Destination, DicomSettings
+from dicom_node.config.destinations import Destination
+from dicom_node.config.sections import DicomSettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
 

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from dicom_node.config.data_dir import DataDir
-from dicom_node.config.sections import AnyDestination, DicomDestination
+from dicom_node.config.destinations import AnyDestination, DicomDestination
 from dicom_node.config.settings import Settings
 from dicom_node.dimse.client.query_retrieve import QueryRetrieveSession
 from dicom_node.dimse.server.identifiers import read_identifiers

@@ -10,7 +10,8 @@ from typing import Any, Self
 from pydantic import TypeAdapter
 from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage
 
-from dicom_node.config.sections import AnyDestination, SenderSettings
+from dicom_node.config.destinations import AnyDestination
+from dicom_node.config.sections import SenderSettings
 from dicom_node.delivery.sender import DestinationSender
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.analysis_leases import AnalysisLeases, EncodedResult

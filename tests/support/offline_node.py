@@ -13,7 +13,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.config.data_dir import DataDir
-from dicom_node.config.sections import Destination, DicomDestination, WebSettings
+from dicom_node.config.destinations import Destination, DicomDestination
+from dicom_node.config.sections import WebSettings
 from dicom_node.config.settings import Settings
 from dicom_node.dimse.server.identifiers import read_identifiers
 from dicom_node.results.encoding import part10

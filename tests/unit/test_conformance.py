@@ -5,14 +5,8 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
-from dicom_node.config.sections import (
-    DicomDestination,
-    DicomSettings,
-    DicomwebDestination,
-    KnownPeer,
-    PriorSettings,
-    ResultSettings,
-)
+from dicom_node.config.destinations import DicomDestination, DicomwebDestination
+from dicom_node.config.sections import DicomSettings, KnownPeer, PriorSettings, ResultSettings
 from dicom_node.config.settings import Settings
 from dicom_node.conformance import conformance_statement
 from dicom_node.dimse import contexts

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from dicom_node.cli.checks.check import Check, guarded
 from dicom_node.config.addresses import check_host
 from dicom_node.config.data_dir import DataDir
-from dicom_node.config.sections import AnyDestination, DicomDestination
+from dicom_node.config.destinations import AnyDestination, DicomDestination
 from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
 from dicom_node.runtime.extras import install_command, packages

@@ -16,7 +16,8 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_node.config.sections import DicomDestination, SenderSettings
+from dicom_node.config.destinations import DicomDestination
+from dicom_node.config.sections import SenderSettings
 from dicom_node.dimse.client.association import RequestedAssociation
 from dicom_node.dimse.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.status import meaning_of

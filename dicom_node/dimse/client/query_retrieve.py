@@ -14,7 +14,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicom_node.config.sections import DicomDestination, SenderSettings
+from dicom_node.config.destinations import DicomDestination
+from dicom_node.config.sections import SenderSettings
 from dicom_node.dimse.client.association import RequestedAssociation
 from dicom_node.dimse.client.peer import Peer
 from dicom_node.dimse.contexts import UNCOMPRESSED

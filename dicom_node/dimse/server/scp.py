@@ -25,7 +25,8 @@ from pathlib import Path
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from dicom_node.config.data_dir import DataDir
-from dicom_node.config.sections import DicomDestination, DicomSettings
+from dicom_node.config.destinations import DicomDestination
+from dicom_node.config.sections import DicomSettings
 from dicom_node.config.settings import Settings
 from dicom_node.dimse.commitment import EventType, decode_event_information
 from dicom_node.dimse.server.admission import PeerAddresses

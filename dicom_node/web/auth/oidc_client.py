@@ -30,7 +30,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
-from dicom_node.config.sections import OidcSettings, is_confidential
+from dicom_node.config.addresses import is_confidential
+from dicom_node.config.sections import OidcSettings
 from dicom_node.errors import ConfigurationError
 from dicom_node.web.auth.accounts import Role
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from dicom_node.config.sections import AnyDestination
+from dicom_node.config.destinations import AnyDestination
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.delivery_queue import DeliveryQueue, DestinationBacklog
 from dicom_node.store.states import DELIVERED, ResultState, StudyState

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dicom_node.config.sections import DicomwebDestination, SenderSettings
+from dicom_node.config.destinations import DicomwebDestination
+from dicom_node.config.sections import SenderSettings
 from dicom_node.dicomweb.client import DicomWebSession
 from dicom_node.dimse.commitment import InstanceReference
 from dicom_node.errors import BadInstance, ConfigurationError, InstanceDeferred, PeerRejected, PeerUnavailable

@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
-from dicom_node.config.sections import DicomDestination, DicomSettings, SenderSettings
+from dicom_node.config.destinations import DicomDestination
+from dicom_node.config.sections import DicomSettings, SenderSettings
 from dicom_node.dimse import tls
 from dicom_node.dimse.client.peer import Peer
 from dicom_node.dimse.client.storage_scu import StoreSession

@@ -11,7 +11,7 @@ import pytest
 
 from dicom_node import MODEL_NAME
 from dicom_node.cli.study_list import study_lines, waiting
-from dicom_node.config.sections import DicomDestination
+from dicom_node.config.destinations import DicomDestination
 from dicom_node.delivery.withdrawal import withdraw
 from dicom_node.results import codes
 from dicom_node.runtime.logs import uid_hash

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
-from dicom_node.config.sections import DicomDestination, RoutingRule
+from dicom_node.config.destinations import DicomDestination, RoutingRule
 from dicom_node.delivery.routing import RoutingAttributes, RoutingDecision, route, view_of
 from dicom_node.errors import ConfigurationError
 from dicom_node.results.report import Refusal, Report, Source

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
 from dicom_node.cli.node import _Parts
-from dicom_node.config.sections import DicomDestination, DicomwebDestination, RoutingRule
+from dicom_node.config.destinations import DicomDestination, DicomwebDestination, RoutingRule
 from dicom_node.config.settings import Settings, load_settings
 from orthanc.harness import configuration
 

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from dicom_node import web
 from dicom_node.config.data_dir import DataDir
-from dicom_node.config.sections import DicomDestination
+from dicom_node.config.destinations import DicomDestination
 from dicom_node.config.settings import Settings
 from dicom_node.results.codes import RESEARCH_USE_ONLY
 from dicom_node.runtime import logs

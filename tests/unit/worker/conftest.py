@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.config.sections import DicomDestination, StudySettings, WorkerSettings
+from dicom_node.config.destinations import DicomDestination
+from dicom_node.config.sections import StudySettings, WorkerSettings
 from dicom_node.config.settings import Settings
 from models.bundles.bundle import write_bundle
 from tests.support.pipeline_harness import PipelineHarness

@@ -9,7 +9,7 @@ from pydicom import Dataset, dcmread
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
-from dicom_node.config.sections import DicomDestination
+from dicom_node.config.destinations import DicomDestination
 from dicom_node.config.settings import Settings
 from dicom_node.delivery.withdrawal import withdraw
 from dicom_node.errors import NodeError

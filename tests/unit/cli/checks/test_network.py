@@ -8,13 +8,8 @@ import pytest
 from dicom_node.cli.checks import network, storage
 from dicom_node.cli.checks.check import Check
 from dicom_node.config.data_dir import DataDir
-from dicom_node.config.sections import (
-    DicomDestination,
-    DicomSettings,
-    DicomwebDestination,
-    KnownPeer,
-    PriorSettings,
-)
+from dicom_node.config.destinations import DicomDestination, DicomwebDestination
+from dicom_node.config.sections import DicomSettings, KnownPeer, PriorSettings
 from dicom_node.config.settings import Settings
 from dicom_node.dimse.client.peer import Peer
 from dicom_node.store.states import Confirmation
