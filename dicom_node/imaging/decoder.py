@@ -1,4 +1,4 @@
-"""Decoder process: decodes films with limited memory and time; when it crashes, it crashes alone.
+"""Client of the decoder process, which decodes films with limited memory and time, and crashes alone.
 
 Decoders of compressed pixels are C code that reads untrusted bytes. The child process answers over a Unix
 socket pair and returns the pixels in shared memory without a copy. It is an ordinary program, not a
@@ -9,12 +9,10 @@ module again.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import math
 import mmap
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -29,17 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
+from dicom_node.imaging.decoder_process import MESSAGE_BYTES, READY
 from dicom_node.imaging.grayscale import DisplayWindow, GreyTransform
-from dicom_node.imaging.overlay_plane import Plane, has_overlay, read_overlay
-from dicom_node.imaging.pixel_shape import aspect_ratio
-from dicom_node.imaging.pixels import Film, FloatArray, read_cells, read_film
-from dicom_node.imaging.rendering import RenderedFrame, render_frame
+from dicom_node.imaging.overlay_plane import Plane
+from dicom_node.imaging.pixels import FloatArray
+from dicom_node.imaging.rendering import RenderedFrame
 from dicom_node.imaging.voi import VoiWindow
 
-_MESSAGE_BYTES = 1 << 16
 _START_SECONDS = 60.0
-_PR_SET_PDEATHSIG = 1
-_READY = b"ready"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,7 +262,7 @@ class Decoder:
                 channel.sendall(request)
             channel.settimeout(self._seconds)
             try:
-                reply, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 1)
+                reply, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, 1)
             except TimeoutError:
                 self._kill()
                 raise NotAnalysable(
@@ -300,7 +295,7 @@ class Decoder:
         command = [
             sys.executable,
             "-m",
-            "dicom_node.imaging.decoder",
+            "dicom_node.imaging.decoder_process",
             *map(str, (theirs.fileno(), self._bytes)),
         ]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -317,7 +312,7 @@ class Decoder:
         self._channel, self._owner = ours, os.getpid()
         ours.settimeout(_START_SECONDS)
         with contextlib.suppress(OSError):
-            if ours.recv(len(_READY)) == _READY:
+            if ours.recv(len(READY)) == READY:
                 return ours
         raise NodeError(
             f"the decoder process did not start ({_describe(self._kill())}): decode_bytes is too small for "
@@ -352,83 +347,3 @@ def _mapped(descriptors: list[int], shape: list[int], dtype: str) -> NDArray[Any
         for descriptor in descriptors:
             os.close(descriptor)
     return np.frombuffer(memory, dtype).reshape(shape)
-
-
-# --- in the decoder process --------------------------------------------------------------------------------
-
-
-def _confine(decode_bytes: int, parent: int) -> None:
-    """Limit the memory of this process, and end it when its parent ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (decode_bytes, decode_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # the parent ended before the line above
-        sys.exit(0)
-
-
-def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-    path, max_pixels = Path(request["path"]), request["max_pixels"]
-    pixels: NDArray[Any]
-    about: dict[str, Any] = {}
-    try:
-        if request["what"] == "cells":
-            pixels = read_cells(path, max_pixels=max_pixels)
-        elif request["what"] == "overlay":
-            pixels = read_overlay(path, max_pixels=max_pixels)
-        elif request["what"] == "rendered":
-            asked = None if request["windowing"] is None else VoiWindow(**request["windowing"])
-            frame = render_frame(path, max_pixels=max_pixels, number=request["number"], windowing=asked)
-            pixels, about = frame.pixels, {"aspect_ratio": frame.aspect_ratio}
-        else:
-            film = read_film(
-                path,
-                max_pixels=max_pixels,
-                full_range=request["what"] == "full_range",
-                opposite=request.get("opposite", False),
-            )
-            pixels = film.pixels
-            if film.window is not None:
-                about = _display(film, film.window, path, max_pixels)
-            elif film.grey is not None:
-                voi = film.grey.voi
-                about = {
-                    "voi": voi if isinstance(voi, int) else asdict(voi),
-                    "inverted": film.grey.inverted,
-                }
-    except NotAnalysable as error:
-        return {"reason": error.reason, "text": str(error)}, []
-    except StorageFailed as error:
-        return {"storage": str(error)}, []
-    descriptor = os.memfd_create("film", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, pixels.nbytes)
-    with mmap.mmap(descriptor, pixels.nbytes) as memory:
-        shared = np.frombuffer(memory, pixels.dtype).reshape(pixels.shape)
-        np.copyto(shared, pixels)
-        del shared
-    return {"shape": pixels.shape, "dtype": pixels.dtype.str, "about": about}, [descriptor]
-
-
-def _display(film: Film, window: DisplayWindow, path: Path, max_pixels: int) -> dict[str, Any]:
-    """Describe a film for a person: all of a :class:`DisplayFilm` but its pixels."""
-    curve = None if window.curve is None else [round(float(grey), 5) for grey in window.curve]
-    return {
-        "window": [window.center, window.width, curve],
-        "aspect_ratio": aspect_ratio(film.header),
-        "overlay": has_overlay(film.header) and bool(read_overlay(path, max_pixels=max_pixels).any()),
-    }
-
-
-def _serve(descriptor: int, decode_bytes: int, parent: int) -> None:
-    """Answer requests until the parent closes its end."""
-    _confine(decode_bytes, parent)
-    with socket.socket(fileno=descriptor) as channel:
-        channel.sendall(_READY)
-        while request := channel.recv(_MESSAGE_BYTES):
-            answer, descriptors = _answer(json.loads(request))
-            socket.send_fds(channel, [json.dumps(answer).encode()], descriptors)
-            for sent in descriptors:
-                os.close(sent)
-
-
-if __name__ == "__main__":
-    _serve(*map(int, sys.argv[1:4]))
