@@ -13,13 +13,15 @@ from dicom_node.errors import PeerUnavailable
 
 _MAX_BYTES = 64 * 2**20
 """Largest answer that holds no instances, in bytes."""
+_MAX_INSTANCES_BYTES = 2**30
+"""Largest answer that holds instances: all films of a study."""
 _PIECE_BYTES = 1 << 16
 # A large answer gets more time: one second for so many bytes.
 _SLOWEST_BYTES_PER_SECOND = 64 * 1024
 
 
 class BoundedAdapter(HTTPAdapter):
-    """HTTP adapter that reads each answer within a time and, unless instances were asked for, a size.
+    """HTTP adapter that reads each answer within a time and a size; instances may be larger.
 
     Parameters
     ----------
@@ -59,13 +61,14 @@ class BoundedAdapter(HTTPAdapter):
 
     def _read(self, response: requests.Response) -> bytes:
         # By what was asked for: a service may call any answer multipart.
-        bounded = not response.request.headers.get("Accept", "").startswith("multipart/")
+        instances = response.request.headers.get("Accept", "").startswith("multipart/")
+        most = _MAX_INSTANCES_BYTES if instances else _MAX_BYTES
         content = bytearray()
         begun = time.monotonic()
         while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
             content += piece
-            if bounded and len(content) > _MAX_BYTES:
-                raise PeerUnavailable(f"{self._name}: an answer is longer than {_MAX_BYTES >> 20} MiB")
+            if len(content) > most:
+                raise PeerUnavailable(f"{self._name}: an answer is longer than {most >> 20} MiB")
             if time.monotonic() > begun + self._seconds + len(content) / _SLOWEST_BYTES_PER_SECOND:
                 raise PeerUnavailable(f"{self._name}: an answer was not complete in time")
         return bytes(content)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from dicom_node.dimse.pdu import HEADER
+from dicom_node.dimse.rejection import RESULTS, Rejection
 
 ASSOCIATE_AC, ASSOCIATE_RJ = 0x02, 0x03
 """PDU types of the two answers (PS3.8 9.3.1)."""
@@ -24,34 +24,6 @@ _DEFAULT_MAXIMUM_LENGTH = 16384
 # A PDU has to hold the header of a presentation data value, and should hold a command.
 _SHORTEST_MAXIMUM_LENGTH = 64
 _NO_REASON = 1
-# Reasons by source (PS3.8 table 9-21).
-_REASONS = {
-    1: {
-        1: "no reason given",
-        2: "application context name not supported",
-        3: "calling AE title not recognised",
-        7: "called AE title not recognised",
-    },
-    2: {1: "no reason given", 2: "protocol version not supported"},
-    3: {1: "temporary congestion", 2: "local limit exceeded"},
-}
-_RESULTS = {1: "permanent", 2: "transient"}
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """Reasons of an A-ASSOCIATE-RJ, in the numbers of the peer (PS3.8 9.3.4)."""
-
-    result: int
-    source: int
-    reason: int
-
-    def __str__(self) -> str:
-        """Return the sentence for logs and errors."""
-        result = _RESULTS.get(self.result, "")
-        reason = _REASONS.get(self.source, {}).get(self.reason, "a reason that the standard does not define")
-        numbers = f"{self.result}/{self.source}/{self.reason}"
-        return f"association rejected{result and f' ({result})'}: {reason} ({numbers})"
 
 
 def readable_rejection(pdu: bytes | bytearray) -> tuple[Rejection, bytes]:
@@ -63,7 +35,7 @@ def readable_rejection(pdu: bytes | bytearray) -> tuple[Rejection, bytes]:
         When the PDU is too short.
     """
     result, source, reason = struct.unpack_from(">BBB", pdu, HEADER.size + 1)
-    known = bytes([0, result if result in _RESULTS else 1, 1, _NO_REASON])
+    known = bytes([0, result if result in RESULTS else 1, 1, _NO_REASON])
     return Rejection(result, source, reason), HEADER.pack(ASSOCIATE_RJ, len(known)) + known
 
 

@@ -25,10 +25,10 @@ from pynetdicom.transport import T_CONNECT, AddressInformation
 from dicom_node.dimse.client.acceptance import (
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
-    Rejection,
     readable_acceptance,
     readable_rejection,
 )
+from dicom_node.dimse.rejection import Rejection
 from dicom_node.dimse.transport import DeadlineSocket
 
 _LOOK_SECONDS = 0.05
@@ -37,6 +37,8 @@ _END_SECONDS = 1.0
 """Longest time for the last PDU of an association that has ended."""
 _ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - never used: the socket resolves the name of the peer itself
 _COMMAND, _LAST = 1, 2  # bits of the message control header (PS3.8 E.2)
+_MAX_COMMAND_BYTES = 1 << 16
+_MAX_DATA_BYTES = 4 << 20  # the report on a storage commitment names thousands of instances
 _ELEMENT = struct.Struct("<HHL")
 _COMMAND_FIELD, _MESSAGE_ID_ANSWERED, _DATA_SET_TYPE, _STATUS = 0x0100, 0x0120, 0x0800, 0x0900
 _COMMENT = 0x0902
@@ -158,6 +160,7 @@ class MessageExchange(DIMSEServiceProvider):
         super().__init__(assoc)
         self.end, self.timed_out = "", False
         self._command = bytearray()
+        self._data_bytes = 0
         self._unreadable = False
 
     # -- called by the upper layer's thread ------------------------------------------------------------------
@@ -174,15 +177,22 @@ class MessageExchange(DIMSEServiceProvider):
     def _receive(self, context_id: int, fragment: bytes) -> None:
         if fragment[0] & _COMMAND:
             self._command += fragment[1:]
+            if len(self._command) > _MAX_COMMAND_BYTES:
+                raise ValueError("a command without end")
             if not fragment[0] & _LAST:
                 return
             command, self._command = readable_command(bytes(self._command)), bytearray()
             if command is None:
                 return
             self.message = None  # the data set that the message before it announced does not come
+            self._data_bytes = 0
             fragment = bytes([_COMMAND | _LAST]) + command
         elif self.message is None:
             return  # a data set of a response that has none
+        else:
+            self._data_bytes += len(fragment)
+            if self._data_bytes > _MAX_DATA_BYTES:
+                raise ValueError("a data set without end")
         single = P_DATA()
         single.presentation_data_value_list.append((context_id, fragment))
         super().receive_primitive(single)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import ipaddress
 import logging
 import math
@@ -14,7 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicom_node.config.sections import DicomSettings
+from dicom_node.dimse import rejection
 from dicom_node.dimse.pdu import APPLICATION_CONTEXT, AssociateRequest
+from dicom_node.dimse.rejection import Rejection
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,28 +23,6 @@ RENEWAL_SECONDS: Final = 60.0
 """Seconds after which the addresses of a host name are looked up again."""
 _SOONEST_SECONDS: Final = 1.0
 """Seconds in which an address that is not among those of a host name causes no other look-up."""
-
-
-class Rejection(enum.Enum):
-    """Rejection of an association: result, source and reason of the A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
-
-    APPLICATION_CONTEXT = (1, 1, 2)
-    CALLING_AE = (1, 1, 3)
-    CALLED_AE = (1, 1, 7)
-    LIMIT = (2, 3, 2)
-
-    @property
-    def text(self) -> str:
-        """Words of the standard, for the log."""
-        return _TEXTS[self]
-
-
-_TEXTS = {
-    Rejection.APPLICATION_CONTEXT: "rejected permanently: application context name not supported",
-    Rejection.CALLING_AE: "rejected permanently: calling AE title not recognised",
-    Rejection.CALLED_AE: "rejected permanently: called AE title not recognised",
-    Rejection.LIMIT: "rejected for now: local limit exceeded",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +195,14 @@ class Admission:
         settings = self._settings
         if request.application_context != APPLICATION_CONTEXT:
             return RejectedRequest(
-                Rejection.APPLICATION_CONTEXT, f"{request.application_context or 'none'} is not DICOM's"
+                rejection.APPLICATION_CONTEXT, f"{request.application_context or 'none'} is not DICOM's"
             )
         if settings.require_called_ae and request.called_ae != settings.ae_title:
             return RejectedRequest(
-                Rejection.CALLED_AE, f"{request.called_ae or 'none'}, but this node is {settings.ae_title}"
+                rejection.CALLED_AE, f"{request.called_ae or 'none'}, but this node is {settings.ae_title}"
             )
         detail = self._unknown(request.calling_ae, plain_address(host))
-        return RejectedRequest(Rejection.CALLING_AE, detail) if detail else None
+        return RejectedRequest(rejection.CALLING_AE, detail) if detail else None
 
     def _unknown(self, calling_ae: str, address: str) -> str:
         """Return why a peer is not known; empty when it may open associations."""

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from socketserver import TCPServer
 from typing import Any, TypeAlias, cast
@@ -18,13 +19,14 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation, AssociationServer
 
 from dicom_node.config.sections import DicomSettings
+from dicom_node.dimse import rejection
 from dicom_node.dimse.contexts import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     presentation_contexts,
 )
 from dicom_node.dimse.pdu import AssociateRequest
-from dicom_node.dimse.server.admission import Admission, RejectedRequest, Rejection, plain_address
+from dicom_node.dimse.server.admission import Admission, RejectedRequest, plain_address
 from dicom_node.dimse.server.messages import DimseRequest, MessageExchange
 from dicom_node.dimse.server.upper_layer import UpperLayer
 from dicom_node.dimse.tls import server_context
@@ -98,7 +100,7 @@ class AcceptedAssociation(Association):
         rejected = self._listener.admission.find_rejection(request, self.host)
         if rejected is None and not self._listener.admit(self):
             most = self._listener.settings.max_associations
-            return RejectedRequest(Rejection.LIMIT, f"{most} associations are open (dicom.max_associations)")
+            return RejectedRequest(rejection.LIMIT, f"{most} associations are open (dicom.max_associations)")
         return rejected
 
     def run_reactor(self) -> None:
@@ -134,8 +136,8 @@ class _Acceptance(ACSE):
             super().negotiate_association()
             _LOG.info("%s: associated", association.name)
             return
-        _LOG.warning("%s: %s: %s", association.name, rejected.rejection.text, rejected.detail)
-        self.send_reject(*rejected.rejection.value)
+        _LOG.warning("%s: %s: %s", association.name, rejected.rejection, rejected.detail)
+        self.send_reject(*astuple(rejected.rejection))
         association.kill()
 
 

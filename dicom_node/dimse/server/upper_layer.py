@@ -14,6 +14,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import A_ASSOCIATE_AC
 from pynetdicom.timer import Timer
 
+from dicom_node.dimse import rejection
 from dicom_node.dimse.pdu import (
     ABORT,
     ASSOCIATE_RQ,
@@ -144,8 +145,9 @@ class UpperLayer(DULServiceProvider):
             )
         if not request.protocol_version & 1:  # the state machine rejects it
             _LOG.warning(
-                "%s: rejected permanently: protocol version %d not supported",
+                "%s: %s: protocol version %d",
                 self.assoc.name,
+                rejection.PROTOCOL_VERSION,
                 request.protocol_version,
             )
         return bytearray(request.readable)

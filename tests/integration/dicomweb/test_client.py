@@ -13,6 +13,7 @@ import pytest
 
 from dicom_node.config.destinations import DicomwebDestination
 from dicom_node.config.sections import SenderSettings
+from dicom_node.dicomweb import transport
 from dicom_node.dicomweb.client import DicomWebSession
 from dicom_node.dimse.commitment import InstanceReference
 from dicom_node.errors import BadInstance, ConfigurationError, InstanceDeferred, PeerRejected, PeerUnavailable
@@ -168,6 +169,13 @@ def test_an_answer_without_end_is_given_up(web: DicomwebService, film: MakeFilm,
     web.kind, web.raw = kind, b" " * (65 << 20)
     with pytest.raises(PeerUnavailable, match="an answer is longer than 64 MiB"):
         session(web.url).send(film().path)
+
+
+def test_instances_without_end_are_given_up(web: DicomwebService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_MAX_INSTANCES_BYTES", 1 << 20)
+    web.kind, web.raw = 'multipart/related; type="application/dicom"', b" " * (2 << 20)
+    with pytest.raises(PeerUnavailable, match="an answer is longer than 1 MiB"):
+        list(session(web.url).fetch("1.2.5", ["1.2.6"]))
 
 
 def test_only_the_proxy_of_the_settings_is_used(

@@ -68,6 +68,24 @@ def test_the_end_of_the_association_ends_the_wait_for_an_answer(asked: str, end:
         assert time.monotonic() - begun < 5
 
 
+def endless(talk: Talk, header: int) -> None:
+    """Begin a response, and never end its command (1) or its data set (0)."""
+    if header == 0:
+        talk.say(talk.data(talk.response(0xFF00, x0800=b"\1\0")))
+    # More than any limit; the node ends the association long before all of it.
+    for _ in range(1 << 10):
+        talk.say(pdu(P_DATA, fragment(talk.context_id, header, bytes(16000))))
+
+
+@pytest.mark.parametrize("header", [0, 1], ids=["data set", "command"])
+def test_a_response_without_end_is_given_up(header: int) -> None:
+    with (
+        OddArchive(stored=lambda talk: endless(talk, header)) as archive,
+        pytest.raises(PeerUnavailable, match="the answer cannot be read"),
+    ):
+        session(archive, []).find(REFERENCES)
+
+
 def report_request(talk: Talk) -> tuple[bytes, bytes]:
     """N-EVENT-REPORT request that answers the N-ACTION of a talk, and its data set."""
     syntax = UID("1.2.840.10008.1.2.1" if b"1.2.840.10008.1.2.1" in talk.asked else "1.2.840.10008.1.2")

@@ -189,26 +189,42 @@ REJECTED: dict[str, tuple[dict[str, Any], tuple[int, int, int], str]] = {
     "called AE title in lower case": (
         {"called": b"dicom_node".ljust(16)},
         (1, 1, 7),
-        "called AE title not recognised: dicom_node, but this node is DICOM_NODE",
+        "called AE title not recognised (1/1/7): dicom_node, but this node is DICOM_NODE",
     ),
-    "called AE title of blanks": ({"called": b" " * 16}, (1, 1, 7), "called AE title not recognised: none"),
+    "called AE title of blanks": (
+        {"called": b" " * 16},
+        (1, 1, 7),
+        "called AE title not recognised (1/1/7): none",
+    ),
     "calling AE title of blanks": (
         {"calling": b" " * 16},
         (1, 1, 3),
-        "calling AE title not recognised: none",
+        "calling AE title not recognised (1/1/3): none",
     ),
-    "calling AE title of NUL": ({"calling": bytes(16)}, (1, 1, 3), "calling AE title not recognised: none"),
-    "protocol version without bit 0": ({"protocol": 2}, (1, 2, 2), "protocol version 2 not supported"),
-    "protocol version 0": ({"protocol": 0}, (1, 2, 2), "protocol version 0 not supported"),
+    "calling AE title of NUL": (
+        {"calling": bytes(16)},
+        (1, 1, 3),
+        "calling AE title not recognised (1/1/3): none",
+    ),
+    "protocol version without bit 0": (
+        {"protocol": 2},
+        (1, 2, 2),
+        "protocol version not supported (1/2/2): protocol version 2",
+    ),
+    "protocol version 0": (
+        {"protocol": 0},
+        (1, 2, 2),
+        "protocol version not supported (1/2/2): protocol version 0",
+    ),
     "unknown application context": (
         {"application": item(0x10, APPLICATION_CONTEXT[:-1] + b"99")},
         (1, 1, 2),
-        "application context name not supported: 1.2.840.10008.3.1.1.99 is not DICOM's",
+        "application context name not supported (1/1/2): 1.2.840.10008.3.1.1.99 is not DICOM's",
     ),
     "no application context": (
         {"application": b""},
         (1, 1, 2),
-        "application context name not supported: none is not DICOM's",
+        "application context name not supported (1/1/2): none is not DICOM's",
     ),
 }
 """Requests that are rejected, with result, source and reason (PS3.8 table 9-21), and what the log says."""
