@@ -173,12 +173,14 @@ def _unmirrored(gate: Gate, film: CorrectedFilm) -> CorrectedFilm:
     """
     if not film.orientation.mirrored or film.verdict is None or film.verdict.reason is not None:
         return film
+    said = f"a lateral film is not mirrored, whatever Patient Orientation {_directions(film.header)} says"
     if film.verdict.view == _FRONTAL:
         scores = gate.mirrored_scores([film.film.pixels])
         if scores is None or scores[0] <= _LIKELIER:
             return film
+        said = _against(film)
     (judged,) = _judged(gate, [film.oriented(replace(film.orientation, mirrored=False))])
-    return judged.remarked(_against(film)) if judged.verdict and not judged.verdict.reason else film
+    return judged.remarked(said) if judged.verdict and not judged.verdict.reason else film
 
 
 def _reason(film: CorrectedFilm) -> RefusalReason | None:

@@ -179,7 +179,7 @@ def display_table(
     """
     stored = stored_values(cell, cells)
     padding = _padding(ds, stored)
-    values = _modality(ds, stored)
+    values = read_modality(ds).values(stored)
     if windowing is not None:
         return _shown(windowing.grey(values), padding, inverted=inverted)
     counts = np.bincount(cells.ravel(), minlength=len(stored))
@@ -247,7 +247,7 @@ def full_range_table(
     """
     stored = stored_values(cell, cells)
     padding = _padding(ds, stored)
-    values = _modality(ds, stored)
+    values = read_modality(ds).values(stored)
     counts = np.bincount(cells.ravel() if visible is None else cells[visible], minlength=len(stored))
     used = (counts > 0) & ~padding
     if not used.any() or not (span := float(np.ptp(values[used]))) > 0:
@@ -312,11 +312,6 @@ def _padding(ds: Dataset, stored: Values) -> NDArray[np.bool_]:
     low, high = sorted((first, first if math.isnan(limit) else limit))
     # NaN stands for a missing or malformed value, and equals no stored value.
     return (stored >= low) & (stored <= high)
-
-
-def _modality(ds: Dataset, stored: Values) -> Values:
-    """Apply the Modality LUT or the rescale (PS3.3 C.11.1)."""
-    return read_modality(ds).values(stored)
 
 
 def _voi(

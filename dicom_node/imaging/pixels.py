@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import NotAnalysable, StorageFailed
@@ -46,7 +47,7 @@ MIN_SIDE = 64
 _JPEG_START = b"\xff\xd8"
 _JPEG_MARKER, _JPEG_SCAN, _JPEG_LAST_COEFFICIENT = 0xFF, 0xDA, 63
 
-_META_GROUP, _PIXEL_GROUP = 0x0002, 0x7FE0
+_META_GROUP, _OVERLAY_GROUP, _PIXEL_GROUP = 0x0002, 0x6000, 0x7FE0
 _LARGE_BYTES = 1 << 20
 """Size above which an element of a header is not read."""
 
@@ -218,7 +219,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def read_instance(path: Path, *, pixels: bool) -> Dataset:
-    """Read a file's data set, with or without its pixel data.
+    """Read a file's data set, with or without its pixel data; long elements are left out.
 
     Call it inside :func:`errors_as_not_analysable`: it lets the errors of pydicom pass.
 
@@ -242,7 +243,7 @@ def read_instance(path: Path, *, pixels: bool) -> Dataset:
         ds = dcmread(
             stream, force=True, stop_before_pixels=not pixels, defer_size=None if pixels else _LARGE_BYTES
         )
-    for tag in [tag for tag, element in ds.items() if _is_deferred(element)]:
+    for tag in [tag for tag, element in ds.items() if _is_large(tag, element)]:
         del ds[tag]
     # Any bytes can be read as elements, but an instance with a picture has one of these two.
     if "SOPClassUID" not in ds and "PixelData" not in ds:
@@ -256,8 +257,16 @@ def _unsupported(syntax: UID) -> NotAnalysable:
     )
 
 
-def _is_deferred(element: Any) -> bool:
-    return isinstance(element, RawDataElement) and element.value is None and element.length > _LARGE_BYTES
+def _is_large(tag: BaseTag, element: Any) -> bool:
+    """Return whether an element is left out: with pixels or without, a film has one header.
+
+    Overlay Data of a large film is that long, and is read with the pixels only.
+    """
+    if not isinstance(element, RawDataElement):
+        return False
+    if element.value is None:  # deferred
+        return element.length > _LARGE_BYTES
+    return tag.group < _OVERLAY_GROUP and len(element.value) > _LARGE_BYTES
 
 
 def without_pixels(ds: Dataset) -> Dataset:

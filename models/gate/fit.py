@@ -162,6 +162,11 @@ def mirror_answer(gate: Gate, datasets: tuple[FilmDataset, ...]) -> torch.Tensor
     -------
     torch.Tensor
         Shape (width,), as :func:`fit_mirror` gives it.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such film.
     """
     listed = [
         (path, study.read)
@@ -170,6 +175,8 @@ def mirror_answer(gate: Gate, datasets: tuple[FilmDataset, ...]) -> torch.Tensor
         for path, view in zip(study.films, study.views, strict=True)
         if view == "frontal"
     ]
+    if not listed:
+        raise RecipeError("no data set has a frontal film in train, which the mirror answer is fitted to")
     differences = []
     for start in range(0, len(listed), _AT_ONCE):
         films = [read(path) for path, read in listed[start : start + _AT_ONCE]]

@@ -27,6 +27,7 @@ from pydicom.uid import (
 from dicom_node.errors import NotAnalysable, StorageFailed
 from dicom_node.imaging.pixels import read_film, read_header
 from dicom_node.imaging.transfer_syntaxes import NATIVE
+from dicom_node.imaging.voi import VoiWindow
 from dicom_node.results.codes import REFUSALS
 from tests.support.factories import chest, encoded, film, put, write
 
@@ -239,6 +240,18 @@ def test_large_elements_stay_out_of_the_header(tmp_path: Path) -> None:
     assert 0x00091001 not in header
     path.unlink()
     assert header.PatientName == "Doe^Jane"
+
+
+def test_tables_that_stay_out_of_the_header_are_not_used_for_the_film_either(tmp_path: Path) -> None:
+    item = Dataset()
+    item["LUTDescriptor"] = DataElement("LUTDescriptor", "US", [0, 0, 16])
+    item["LUTData"] = DataElement("LUTData", "OW", np.arange(1 << 16).astype("<u2").tobytes())
+    ds = film(VOILUTSequence=Sequence([item] * 9), window=(2048, 4096))
+    path = write(ds, tmp_path / "film.dcm")
+    read = read_film(path, max_pixels=MAX_PIXELS)
+    assert read.grey is not None
+    assert read.grey.voi == VoiWindow(2048, 4096)
+    assert read.grey.voi_transform(read_header(path)) == read.grey.voi
 
 
 def test_bad_values_are_read_without_a_warning(tmp_path: Path) -> None:

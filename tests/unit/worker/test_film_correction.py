@@ -94,6 +94,16 @@ def test_a_turned_film_of_a_silent_header_is_turned_back(
     assert "lies on its side or on its head" in found.remarks[0]
 
 
+def test_a_lateral_film_is_not_mirrored_and_nothing_is_said_of_the_picture(
+    gate: Gate, films_root: Path
+) -> None:
+    path = films_root / "openi" / "images" / "1000_IM-0003-2001.jpg"
+    lateral = np.asarray(Image.open(path).convert("L"), np.float32) / np.float32(255)
+    found = _correct(lateral, _header(PatientOrientation=["R", "F"]), gate)
+    assert np.array_equal(found.film.pixels, lateral)
+    assert found.remarks == ("a lateral film is not mirrored, whatever Patient Orientation R\\F says",)
+
+
 def test_a_turned_film_that_its_header_calls_upright_the_other_way_is_turned_right(
     gate: Gate, chest: np.ndarray
 ) -> None:
