@@ -1,4 +1,4 @@
-"""Documents name files that are there: paths in the text, and links."""
+"""Documents name what is there: paths in the text, links, and tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").rglob("README.md")]
 _PATH = re.compile(r"(?<![\w/.:-])((?:dicom_node|models|worker|tests|deploy|orthanc|docs)/[\w./-]*\w)")
+# A file of tests with the names of some of its tests, without `test_`.
+_TESTS = re.compile(r"`(tests/[\w/]+\.py)`: ((?:`\w+`(?:, )?)+)")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
@@ -18,4 +20,16 @@ def test_every_path_and_link_leads_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     missing = {path for path in _PATH.findall(text) if not (ROOT / path).exists()}
     missing |= {link for link in _LINK.findall(text) if not (document.parent / link).exists()}
+    assert not missing
+
+
+def test_the_tests_that_hold_a_promise_are_there() -> None:
+    text = re.sub(r" \([^)]*\)", "", (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8"))
+    named = [(path, name) for path, names in _TESTS.findall(text) for name in re.findall(r"\w+", names)]
+    assert len(named) > 200
+    missing = [
+        (path, name)
+        for path, name in named
+        if f"def test_{name}(" not in (ROOT / path).read_text(encoding="utf-8")
+    ]
     assert not missing
