@@ -17,15 +17,14 @@ code  meaning
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
-from typer.core import TyperGroup
+import typer.main
+from typer.core import TyperCommand, TyperGroup
 
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.runtime import logs
@@ -34,41 +33,136 @@ from dicom_node.store.files import disk_is_full, storage_error
 
 _INTERRUPTED = 130
 
+
+class Entry(NamedTuple):
+    """Entry of the table of commands.
+
+    Attributes
+    ----------
+    module
+        Module of :mod:`dicom_node.cli` that holds the command; it is imported when the command is called.
+    summary
+        First sentence of its help, which the list of commands shows.
+    group
+        Whether the command is a group, the module's ``app``; else it is the function of its name, with ``_``
+        for ``-``.
+    hidden
+        Whether the list leaves it out.
+    """
+
+    module: str
+    summary: str
+    group: bool = False
+    hidden: bool = False
+
+
 COMMANDS = {
-    "dicom_node.cli.node": ("serve", "scp", "worker", "sender", "web"),
-    "dicom_node.cli.status": ("status", "retry"),
-    "dicom_node.cli.analyze": ("analyze",),
-    "dicom_node.cli.zero_shot": ("zero-shot",),
-    "dicom_node.cli.results": ("retract", "replay", "validate"),
-    "dicom_node.cli.peers": ("send", "echo"),
-    "dicom_node.cli.doctor": ("doctor",),
-    "dicom_node.cli.conformance": ("conformance",),
-    "dicom_node.cli.train": ("train",),
-    "dicom_node.cli.evaluate": ("evaluate",),
-    "dicom_node.cli.explain": ("explain",),
-    "dicom_node.cli.dataset": ("dataset",),
+    "serve": Entry("node", "Run the whole node: Storage SCP, sweep, worker, sender and reading room."),
+    "scp": Entry(
+        "node", "Run only the Storage SCP, as several processes that share the port (dicom.processes)."
+    ),
+    "worker": Entry("node", "Run only the sweep and the Celery worker, with an external broker."),
+    "sender": Entry("node", "Run only the sender, which sends results to the destinations."),
+    "web": Entry("node", "Run only the reading room, the node's web pages."),
+    "status": Entry(
+        "status", "Count studies and results by state; with --audit, check that nothing was lost."
+    ),
+    "retry": Entry(
+        "status", "Analyse failed studies again, and send again the results that were not accepted."
+    ),
+    "analyze": Entry(
+        "analyze",
+        "Analyse films without a server: print the findings and, with --out, write the result files.",
+    ),
+    "zero-shot": Entry(
+        "zero_shot", "Score findings that are given in words, without training for them (zero-shot)."
+    ),
+    "retract": Entry(
+        "results",
+        "Withdraw all results of a study: send a rejection note to every destination that has them.",
+    ),
+    "replay": Entry(
+        "results",
+        "Make a study's results again from its stored films and the recorded bundle, and compare them.",
+    ),
+    "validate": Entry(
+        "results",
+        "Check DICOM files: values, check digits of SNOMED codes, TID 1500, and required attributes.",
+    ),
+    "send": Entry("peers", "Send DICOM files unchanged to a DICOM application (C-STORE)."),
+    "echo": Entry("peers", "Ask whether a DICOM application answers (C-ECHO)."),
+    "doctor": Entry(
+        "doctor", "Check this host, the settings and the peers, and name a remedy for each problem."
+    ),
+    "conformance": Entry(
+        "conformance",
+        "Print the DICOM conformance statement (PS3.2) of a node with these settings, as Markdown.",
+    ),
+    "train": Entry(
+        "train", "Train a bundle, calibrate it on val, measure it on test and write its model card."
+    ),
+    "evaluate": Entry(
+        "evaluate", "Measure a bundle on labelled films, read from their image files. RESEARCH USE ONLY."
+    ),
+    "explain": Entry(
+        "explain", "Draw heat maps of one film, which show where a model looked. RESEARCH USE ONLY."
+    ),
+    "dataset": Entry(
+        "dataset",
+        "Download a published collection of chest radiographs; count studies, films and labels by split.",
+    ),
+    "config": Entry("config", "Show or check the settings.", group=True),
+    "models": Entry(
+        "models", "List, show and verify model bundles; download encoders to train from.", group=True
+    ),
+    "rules": Entry("rules", "Test the routing rules of the settings.", group=True),
+    "users": Entry("users", "Manage the accounts of the reading room.", group=True),
+    "cases": Entry(
+        "cases",
+        "Similar cases: build an index of reference cases, search it, and measure the results.",
+        group=True,
+    ),
+    "child": Entry("child_processes", "Child processes that the supervisor starts.", group=True, hidden=True),
 }
-"""Commands by module; each is a function of its name, with ``_`` for ``-``.
-
-The modules are imported when the program starts; the libraries that a command needs, when it is called.
-"""
-
-GROUPS = {
-    "dicom_node.cli.config": "config",
-    "dicom_node.cli.models": "models",
-    "dicom_node.cli.rules": "rules",
-    "dicom_node.cli.users": "users",
-    "dicom_node.cli.cases": "cases",
-    "dicom_node.cli.child_processes": "child",
-}
-"""Groups of commands by module; each is the module's ``app``."""
+"""Commands of the program by name, in the order of the list."""
 
 RENAMED = {"index": "cases", "data": "dataset", "prompt": "zero-shot"}
 """New names of commands by their old ones, which work until the next release but are not listed."""
 
 
 class _RootGroup(TyperGroup):
-    """Group that also runs a command under its old name, with one line on standard error."""
+    """Group whose commands are imported when they are called, and that knows the old names of commands.
+
+    A command under its old name is run with one line on standard error.
+    """
+
+    _listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is click's
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the signature is click's
+        """Return a command, or None when there is none of this name; for the list, its summary alone."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        if self._listing:
+            return TyperCommand(cmd_name, short_help=entry.summary, hidden=entry.hidden)
+        module = importlib.import_module(f"dicom_node.cli.{entry.module}")
+        if entry.group:
+            return typer.main.get_group(module.app)
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command(cmd_name, context_settings=_HELP)(getattr(module, cmd_name.replace("-", "_")))
+        return typer.main.get_command(alone)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help: the list of commands needs none of their modules."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the name, the command and its arguments."""
@@ -81,13 +175,15 @@ class _RootGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+_HELP = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="dicom-node",
     cls=_RootGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_HELP,
     help="Receives chest radiographs from a PACS, analyses them with research models, and sends Structured "
     "Reports and saliency images back into the same study. RESEARCH USE ONLY: never for diagnosis.",
 )
@@ -95,6 +191,8 @@ app = typer.Typer(
 
 def _version(*, wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         typer.echo(f"dicom-node {importlib.metadata.version('dicom-node')}")
         raise typer.Exit
 
@@ -122,13 +220,6 @@ def root(
     ctx.obj = config
 
 
-for _module, _names in COMMANDS.items():
-    for _name in _names:
-        app.command(_name)(getattr(importlib.import_module(_module), _name.replace("-", "_")))
-for _module, _name in GROUPS.items():
-    app.add_typer(importlib.import_module(_module).app, name=_name, hidden=_name == "child")
-
-
 def main() -> None:
     """Run the program; print a foreseen error as one line, without a traceback."""
     logs.take_all()
@@ -154,6 +245,8 @@ def main() -> None:
 
 
 def _say(error: NodeError) -> None:
+    from rich.console import Console
+
     for line in str(error).splitlines():
         if logs.is_json():
             logging.getLogger("dicom_node").error("%s", line)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from dicom_node.config.settings import Settings, load_settings
 from dicom_node.errors import ConfigurationError
 from dicom_node.runtime import logs
-from dicom_node.store.index import Index
+
+if TYPE_CHECKING:
+    from dicom_node.store.index import Index
 
 
 def settings_of(ctx: typer.Context) -> Settings:
@@ -46,4 +49,6 @@ def open_index(settings: Settings) -> Index:
         raise ConfigurationError(
             f"data_dir {settings.data_dir}: there is no database; name the folder of `dicom-node serve`"
         )
+    from dicom_node.store.index import Index
+
     return Index.open(settings.database)

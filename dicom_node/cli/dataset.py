@@ -57,7 +57,7 @@ def dataset(
     mirror: _Mirror = None,
     as_json: AsJson = False,
 ) -> None:
-    """Download a published collection of chest radiographs, and count its studies, films and labels by split.
+    """Download a published collection of chest radiographs; count studies, films and labels by split.
 
     Archives in the folder are unpacked. Missing files are downloaded only with --accept-terms; give the same
     command again to continue an interrupted download. RESEARCH USE ONLY.

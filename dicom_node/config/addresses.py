@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from dicom_node.store.database import parse_address
-
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
 _LONGEST_NAME = 253
 _BROKER = "redis://HOST:PORT/0, rediss://HOST:PORT/0 or redis+socket:///PATH"
@@ -62,6 +60,9 @@ def _broker(address: str) -> str:
 
 
 def _database(address: str) -> str:
+    # SQLAlchemy takes a quarter of a second, and most nodes name no database.
+    from dicom_node.store.database import parse_address  # noqa: PLC0415
+
     url = parse_address(address)
     if url.host:
         check_host(url.host)

@@ -7,12 +7,16 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.files import Spool, disk_is_full, storage_error
-from dicom_node.store.heatmaps import HeatMaps
+
+if TYPE_CHECKING:
+    from dicom_node.store.heatmaps import HeatMaps
 
 _GRACE_SECONDS = 15.0
 
@@ -33,8 +37,6 @@ class DataDir:
         Received files.
     results
         Files of results.
-    maps
-        Heat maps.
     cards
         Folder of the model cards that workers write for the page.
     runs_on
@@ -47,11 +49,17 @@ class DataDir:
         self.root = settings.data_dir
         self.spool = Spool(self.root / "spool", settings.dicom.min_free_bytes)
         self.results = Spool(self.root / "results")
-        self.maps = HeatMaps(self.root / "maps")
         self.cards = self.root / "models"
         self.runs_on = self.root / "runs-on.json"
         self.thumbnails = self.root / "thumbnails"
         self._lock_file = self.root / "lock"
+
+    @cached_property
+    def maps(self) -> HeatMaps:
+        """Heat maps."""
+        from dicom_node.store.heatmaps import HeatMaps  # noqa: PLC0415 - NumPy, for those who need maps
+
+        return HeatMaps(self.root / "maps")
 
     def prepare(self, *, alone: bool = False) -> None:
         """Create the folders, and remove incomplete files of earlier processes.

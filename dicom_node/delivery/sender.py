@@ -5,7 +5,8 @@ is recorded with its deliveries and tried again, for ever, with a jittered pause
 
 A destination that cannot be reached pauses as a whole. A result that it does not take, for whatever reason,
 waits alone, and the next one is sent; only after several in a row does the destination pause. A result that
-it refuses for good is REJECTED, and a person has to retry it.
+it refuses for good is REJECTED, and a person has to retry it; one that refuses everything pauses before all
+its results have come to that.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ _LOG = logging.getLogger(__name__)
 
 _DEFERRED_IN_A_ROW = 3
 """Number of results not taken, one after another, after which the whole destination pauses."""
+
+_REJECTED_IN_A_ROW = 10
+"""Number of results refused for good, one after another, after which the whole destination pauses: such a
+destination is set up wrongly, and what still waits can be sent once that is mended."""
 
 
 def backoff(
@@ -111,6 +116,7 @@ class DestinationSender:
         self._owner = owner
         self._failures = 0  # pauses of the destination since it last took a result
         self._deferred = 0  # results in a row that it did not take
+        self._rejected = 0  # results in a row that it refused for good
         inquiry: ConfirmationSession | DicomWebSession
         if isinstance(destination, DicomDestination):
             self._session: StoreSession | DicomWebSession = StoreSession.of(destination, calling_ae, settings)
@@ -194,6 +200,14 @@ class DestinationSender:
         except PeerUnavailable as error:
             self._pause(entry, str(error))
             return False
+        except PeerRejected as error:
+            self._deferred = 0
+            self._rejected += 1
+            _LOG.error("%s: %s", self._destination.name, error)
+            self._delivery_queue.mark_rejected(entry, str(error))
+            if self._rejected >= _REJECTED_IN_A_ROW:
+                self._rest(str(error))
+                return False
         except (StorageFailed, StorageFull):
             raise
         except Exception as error:  # noqa: BLE001 - one result, or an odd answer to it, must not stop the others
@@ -211,27 +225,25 @@ class DestinationSender:
         return True
 
     def _send(self, entry: Delivery) -> None:
-        try:
-            self._session.send(self._results.path(entry.file))
-        except PeerRejected as error:
-            self._deferred = 0
-            _LOG.error("%s: %s", self._destination.name, error)
-            self._delivery_queue.mark_rejected(entry, str(error))
-        else:
-            self._deferred = self._failures = 0
-            self._delivery_queue.mark_sent(entry, self._settings.confirm_after_seconds)
-            _LOG.info("%s sent to %s", entry.kind, self._destination.name)
+        self._session.send(self._results.path(entry.file))
+        self._deferred = self._rejected = self._failures = 0
+        self._delivery_queue.mark_sent(entry, self._settings.confirm_after_seconds)
+        _LOG.info("%s sent to %s", entry.kind, self._destination.name)
 
     def _pause(self, entry: Delivery, error: str) -> None:
         """Let the destination rest after a failed try; the result that was tried is tried last."""
+        # First the others: the one that was tried may have to wait for longer than they.
+        pause = self._rest(error)
+        self._delivery_queue.postpone(entry, error, max(pause, backoff(entry.attempts, self._settings)))
+
+    def _rest(self, error: str) -> float:
+        """Let all that waits for the destination wait for longer; return the time in seconds."""
         pause = backoff(self._failures, self._settings)
         self._failures += 1
         self._deferred = 0
-        # First the others: the one that was tried may have to wait for longer than they.
         self._delivery_queue.pause(self._destination.name, self._owner, error, pause)
-        own = max(pause, backoff(entry.attempts, self._settings))
-        self._delivery_queue.postpone(entry, error, own)
         _LOG.warning("%s: %s; next try in %.0f s", self._destination.name, error, pause)
+        return pause
 
 
 def send_to(

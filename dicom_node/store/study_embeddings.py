@@ -10,18 +10,19 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, func, select
 
 from dicom_node.store import database
 from dicom_node.store.tables import catalogue, place, reading
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 _BLOCK = 10_000
 """Rows that are compared at once, some 10 MB."""
-
-Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +38,7 @@ class StudyEmbedding:
     """
 
     weights_sha256: str
-    vector: Vector
+    vector: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,8 @@ class StudyEmbeddings:
 
 
 def _measured(blocks: Iterator, vector: bytes, person: str | None) -> Iterator[SimilarStudy]:  # type: ignore[type-arg]
+    import numpy as np  # noqa: PLC0415 - many read the index, few search in it
+
     asked = np.frombuffer(vector, "<f4").astype(np.float64)
     asked /= np.linalg.norm(asked)
     for block in blocks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,23 @@ def test_an_archive_without_room_is_not_asked_about_every_result(tmp_path: Path,
             until(lambda: all(error for (error,) in fate(index, "error")), 10, "the destination pauses")
         assert len(archive.stored) == 3
         assert sorted(fate(index, "attempts")) == [(0,)] * (RESULTS - 3) + [(1,)] * 3
+
+
+def test_an_archive_that_refuses_everything_is_not_given_everything(tmp_path: Path, index: Index) -> None:
+    refusing = threading.Event()
+    refusing.set()
+    with OddArchive(stored=lambda talk: talk.answer(0x0122 if refusing.is_set() else 0)) as archive:
+        settings = {"backoff_seconds": 1.0}
+        with Deliveries(tmp_path, index, [archive.destination], RESULTS, **settings) as deliveries:
+            until(lambda: len(archive.stored) == 10, 10, "some were tried")
+            until(lambda: all(error for (error,) in fate(index, "error")), 10, "the destination pauses")
+            assert deliveries.count("odd", ResultState.REJECTED) == 10
+            until(lambda: len(archive.stored) == 11, 20, "it is tried again with one result")
+            refusing.clear()
+            until(lambda: deliveries.count("odd", ResultState.ENCODED) == 0, 20, "all others were sent")
+        rejected = deliveries.count("odd", ResultState.REJECTED)
+        assert 11 <= rejected <= 12, "one for each time that it was tried"
+        assert deliveries.arrived("odd") == RESULTS - rejected
 
 
 def test_the_results_beside_one_that_a_web_service_never_takes_arrive(tmp_path: Path, index: Index) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from dicom_node.cli.app import RENAMED, app
+from dicom_node.cli.app import COMMANDS, RENAMED, app
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = [file for part in ("dicom_node", "models", "worker") for file in (ROOT / part).rglob("*.py")]
@@ -20,7 +20,7 @@ NAMED = {ROOT / "dicom_node" / "conformance.py"}
 """Modules that name commands without an advice to run them."""
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "models" / "recipes").glob("*.toml")]
 _ROOT_COMMAND: Any = typer.main.get_command(app)
-_KNOWN = "|".join(_ROOT_COMMAND.commands)
+_KNOWN = "|".join(COMMANDS)
 _ADVICE = re.compile(rf"`dicom-node ([^`]+)`|^dicom-node ((?:{_KNOWN}) [^\n]*)$", re.MULTILINE)
 _NAMED = re.compile(r"dicom-node (\w[\w-]*)")
 _LINE = re.compile(
@@ -58,13 +58,13 @@ def mistake(words: list[str]) -> str:
             return (
                 "" if type(error).__name__ in {"BadParameter", "Exit"} else f"{type(error).__name__}: {error}"
             )
-        if not hasattr(command, "commands"):
+        if not hasattr(command, "list_commands"):
             return ""
         name, *words = [*context._protected_args, *context.args]
         name = RENAMED.get(name, name) if command is _ROOT_COMMAND else name
-        if name not in command.commands:
-            return f"there is no command {name}"
-        command = command.commands[name]
+        parent, command = command, command.get_command(None, name)
+        if command is None:
+            return f"there is no command {name} of {parent.name}"
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.relative_to(ROOT).as_posix())
@@ -80,7 +80,7 @@ def test_what_the_program_advises_can_be_run(file: Path) -> None:
         }
         assert not wrong, file
         # What stands in no backticks can be neither told from the sentence around it nor checked.
-        loose = [name for name in _NAMED.findall(_ADVICE.sub("", text)) if name in _ROOT_COMMAND.commands]
+        loose = [name for name in _NAMED.findall(_ADVICE.sub("", text)) if name in COMMANDS]
         assert not loose, f"{text!r}: put the command into backticks"
 
 

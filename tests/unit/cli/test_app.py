@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -8,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 from typer.testing import CliRunner, Result
 
+from dicom_node.cli import app as root
 from dicom_node.cli.app import app
 from dicom_node.errors import ConfigurationError, NodeError
 from tests.support import factories
@@ -46,6 +49,14 @@ def test_the_help_names_every_command_and_no_inner_one() -> None:
     assert all(command in text for command in COMMANDS)
     assert "child" not in text
     assert "RESEARCH USE ONLY" in text
+
+
+@pytest.mark.parametrize("name", root.COMMANDS)
+def test_the_list_says_of_a_command_what_its_own_help_begins_with(name: str) -> None:
+    command = typer.main.get_command(app).get_command(None, name)
+    assert (
+        inspect.cleandoc(command.help).partition("\n\n")[0].replace("\n", " ") == root.COMMANDS[name].summary
+    )
 
 
 @pytest.mark.parametrize(("old", "new"), [("index", "cases"), ("data", "dataset"), ("prompt", "zero-shot")])

@@ -120,11 +120,12 @@ def answers(folder: Path, environment: dict[str, str]) -> dict[str, Answer]:
 
 def leaves(command: Any, name: str = "") -> Iterator[str]:
     """Names of the commands, those of a group with its name before them."""
-    if not (inside := getattr(command, "commands", None)):
+    if not hasattr(command, "list_commands"):
         yield name
         return
-    for part, inner in inside.items():
-        if not inner.hidden:
+    for part in command.list_commands(None):
+        inner = command.get_command(None, part)
+        if not inner.hidden and part != "child":
             yield from leaves(inner, f"{name} {part}".strip())
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +38,35 @@ def test_a_light_process_imports_nothing_heavy(module: str, also: tuple[str, ...
     code = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        (["--help"], {"pydantic_settings", "sqlalchemy", "pydicom", "pynetdicom", "numpy"}),
+        (["--version"], {"pydantic_settings", "sqlalchemy", "pydicom", "pynetdicom", "numpy"}),
+        (["nothing"], {"pydantic_settings", "sqlalchemy", "pydicom", "pynetdicom", "numpy"}),
+        (["status", "--nothing"], {"pydicom", "pynetdicom", "numpy"}),
+        (["config", "show"], {"sqlalchemy", "pydicom", "pynetdicom", "numpy"}),
+        (["status"], {"pydicom", "pynetdicom", "numpy"}),
+        (["echo", "PEER@127.0.0.1:9"], {"sqlalchemy"}),
+        (["send", "/etc/hostname", "--to", "PEER@127.0.0.1:9"], {"sqlalchemy"}),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_a_light_command_imports_no_library_that_it_does_not_need(
+    tmp_path: Path, words: list[str], without: set[str]
+) -> None:
+    code = (
+        f"import sys\nfrom dicom_node.cli.app import main\nsys.argv[1:] = {words!r}\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('LOADED', *sorted({without!r} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "DICOM_NODE_DATA_DIR": str(tmp_path)},
+    )
+    assert done.stdout.splitlines()[-1] == "LOADED"
