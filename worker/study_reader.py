@@ -417,6 +417,7 @@ class StudyReader:
             objects=self._results.objects,
             sr_class=self._results.sr_class,
             columns=self._results.saliency_columns,
+            compression=self._results.compression,
             predecessors=study.predecessors,
         )
         return tuple(written)

@@ -274,7 +274,12 @@ class ResultSettings(Section):
         8, ge=0, description="most findings of a study that get a heat map, the most certain first"
     )
     saliency_columns: int = Field(
-        1024, ge=64, le=2048, description="longer side of each panel of a heat map image, in pixels"
+        928, ge=64, le=2048, description="longer side of each panel of a heat map image, in pixels"
+    )
+    compression: Literal["jpeg", "jpeg-ls", "rle", "none"] = Field(
+        "jpeg",
+        description="compression of heat map images: jpeg (JPEG Baseline, a tenth of the others), jpeg-ls "
+        "or rle (lossless), none; a destination that does not take it gets them uncompressed",
     )
     word_limit: int = Field(
         0,

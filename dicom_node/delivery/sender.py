@@ -119,7 +119,9 @@ class DestinationSender:
         self._rejected = 0  # results in a row that it refused for good
         inquiry: ConfirmationSession | DicomWebSession
         if isinstance(destination, DicomDestination):
-            self._session: StoreSession | DicomWebSession = StoreSession.of(destination, calling_ae, settings)
+            self._session: StoreSession | DicomWebSession = StoreSession.of(
+                destination, calling_ae, settings, decompresses=True
+            )
             inquiry = ConfirmationSession.of(
                 destination.asked,
                 calling_ae,
@@ -180,7 +182,7 @@ class DestinationSender:
         batch = self._delivery_queue.take(self._destination.name, self._owner, lease_seconds)
         if not batch:
             return 0
-        self._session.expect([entry.sop_class_uid for entry in batch])
+        self._session.expect([self._results.path(entry.file) for entry in batch])
         with self._delivery_queue.renewed(batch, self._owner, lease_seconds):
             for number, entry in enumerate(batch):
                 if stop.is_set():

@@ -22,12 +22,13 @@ from dicom_node.config.sections import SenderSettings
 from dicom_node.dicomweb.store_response import StoreAnswer
 from dicom_node.dicomweb.transport import BoundedAdapter
 from dicom_node.dimse.client.query_retrieve import SERIES_KEYS, STUDY_KEYS
-from dicom_node.dimse.client.storage_scu import StoreResponse
+from dicom_node.dimse.client.storage_scu import ContextRequirement, StoreResponse
 from dicom_node.dimse.commitment import InstanceReference
 from dicom_node.dimse.status import meaning_of
 from dicom_node.dimse.tls import client_context
 from dicom_node.errors import BadInstance, InstanceDeferred, PeerError, PeerRejected, PeerUnavailable
 from dicom_node.imaging import attributes
+from dicom_node.imaging.transfer_syntaxes import ENCAPSULATED
 from dicom_node.store.states import Confirmation
 
 # These libraries log addresses, which contain UIDs.
@@ -81,11 +82,11 @@ class DicomWebSession:
         )
         self._client.set_http_retry_params(retry=False)  # the sender decides when to try again
 
-    def expect(self, sop_class_uids: Iterable[str]) -> None:
+    def expect(self, paths: Iterable[Path]) -> None:
         """Do nothing: HTTP negotiates no SOP classes."""
 
     def send(self, path: Path) -> StoreResponse:
-        """Store a Part 10 file unchanged (STOW-RS, PS3.18 10.5).
+        """Store a Part 10 file (STOW-RS, PS3.18 10.5): unchanged, or uncompressed if it is refused so.
 
         As :meth:`dicom_node.dimse.client.storage_scu.StoreSession.send`. A service that refuses an instance,
         or gives an answer that says nothing, is asked by QIDO-RS whether it has it: it may have kept what it
@@ -93,9 +94,20 @@ class DicomWebSession:
         """
         if not is_dicom(path):
             raise BadInstance(f"{path}: not a DICOM file (PS3.10 7.1)")
+        try:
+            self._store(path, path.read_bytes())
+        except PeerRejected:
+            if ContextRequirement.of(path).transfer_syntax not in ENCAPSULATED:
+                raise
+            from dicom_node.results.encoding.compression import decompressed  # noqa: PLC0415 - rarely needed
+
+            self._store(path, _part10(decompressed(path)))
+        return StoreResponse(0, meaning_of(0))
+
+    def _store(self, path: Path, content: bytes) -> None:
         boundary = uuid.uuid4().hex
         body = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-        body += path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+        body += content + f"\r\n--{boundary}--\r\n".encode()
         with self._translated("STOW-RS"):
             response = self._session.post(
                 f"{self.name.rstrip('/')}/studies",
@@ -108,7 +120,6 @@ class DicomWebSession:
                 allow_redirects=False,
             )
         self._judge(response, path)
-        return StoreResponse(0, meaning_of(0))
 
     def _judge(self, response: requests.Response, path: Path) -> None:
         """Raise unless the service has the instance (PS3.18 table 10.5.3-1 and I.2)."""

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from dicom_node.imaging import attributes
 from dicom_node.results.document.key_objects import write_kos
 from dicom_node.results.document.pdf import write_pdf
+from dicom_node.results.encoding.compression import Compression
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.image import multiframe
 from dicom_node.results.image.parametric_map import write_pm
@@ -35,7 +36,8 @@ def write_results(
     equipment: Equipment,
     objects: Collection[str],
     sr_class: SrClass = "comprehensive3d",
-    columns: int = 1024,
+    columns: int = 928,
+    compression: Compression = "jpeg",
     predecessors: Mapping[str, Predecessor] = _NONE,
 ) -> Iterator[tuple[str, Dataset]]:
     """Write a report as the objects that are asked for.
@@ -50,6 +52,8 @@ def write_results(
         SOP Class of both structured reports.
     columns
         Greatest length of the longer side of a panel of ``sc``, in pixels.
+    compression
+        Compression of ``sc``.
     predecessors
         Reports of earlier revisions, by kind (``sr``, ``similar``).
 
@@ -64,7 +68,9 @@ def write_results(
         When an object cannot be written, or fails its check.
     """
     written = []
-    for kind, ds in _all_but_key_objects(report, pixels, equipment, objects, sr_class, columns, predecessors):
+    for kind, ds in _all_but_key_objects(
+        report, pixels, equipment, objects, sr_class, columns, compression, predecessors
+    ):
         check_result(ds)
         written.append(ds)
         yield kind, ds
@@ -81,6 +87,7 @@ def _all_but_key_objects(
     objects: Collection[str],
     sr_class: SrClass,
     columns: int,
+    compression: Compression,
     predecessors: Mapping[str, Predecessor],
 ) -> Iterator[tuple[str, Dataset]]:
     """Write the pictures before the report of the findings, which names them by the hash of their content.
@@ -92,7 +99,15 @@ def _all_but_key_objects(
         finding, saliency = shown
         film = pixels[saliency.sop_instance_uid]
         with attributes.tolerance():
-            return write_sc(report, finding, saliency, film, equipment=equipment, columns=columns)
+            return write_sc(
+                report,
+                finding,
+                saliency,
+                film,
+                equipment=equipment,
+                columns=columns,
+                compression=compression,
+            )
 
     # Drawing spends its time in Pillow and NumPy, which let other threads run: those that write, for one.
     with ThreadPoolExecutor(_DRAWING_THREADS) as pool:

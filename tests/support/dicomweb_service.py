@@ -28,8 +28,8 @@ class DicomwebService:
         Body in bytes, instead of `answer`.
     found
         Body of every answer to a GET, sent with status 200; None: as for any other request.
-    refused
-        Bytes in the body of requests that are answered 500.
+    refused, refused_with
+        Bytes in the body of requests that are answered with this status.
     headers
         Further headers of every answer.
     requests
@@ -43,6 +43,7 @@ class DicomwebService:
         self.raw: bytes | None = None
         self.found: object = None
         self.refused: bytes | None = None
+        self.refused_with = 500
         self.headers: dict[str, str] = {}
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.url = ""
@@ -76,7 +77,7 @@ def running_service(identity: Identity | None = None, ca: Path | None = None) ->
             if asked:
                 content = json.dumps(told.found).encode()
             refused = told.refused is not None and told.refused in body
-            self.send_response(200 if asked else 500 if refused else told.status)
+            self.send_response(200 if asked else told.refused_with if refused else told.status)
             if told.kind:
                 self.send_header("Content-Type", told.kind)
             for name, value in told.headers.items():

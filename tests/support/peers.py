@@ -204,9 +204,14 @@ def _children_of(pid: int) -> list[int]:
 
 
 class StoreSCP(Process):
-    """DCMTK's storescp, which writes received objects into a folder."""
+    """DCMTK's storescp, which writes received objects into a folder.
 
-    def __init__(self, folder: Path, ae_title: str = "PACS", port: int | None = None) -> None:
+    `syntaxes` is its option for the transfer syntaxes it accepts: +xa all, +xe and +xi uncompressed ones.
+    """
+
+    def __init__(
+        self, folder: Path, ae_title: str = "PACS", port: int | None = None, *, syntaxes: str = "+xa"
+    ) -> None:
         self.folder = folder
         self.ae_title = ae_title
         self.port = port or free_port()
@@ -215,7 +220,7 @@ class StoreSCP(Process):
             "storescp",
             "-v",
             "-pm",
-            "+xa",
+            syntaxes,
             "-aet",
             ae_title,
             "-od",

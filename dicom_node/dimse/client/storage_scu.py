@@ -1,7 +1,8 @@
-"""Storage SCU: sends files unchanged."""
+"""Storage SCU: sends files unchanged, or pictures of the node uncompressed to peers that take no other."""
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,9 +20,11 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.dimse.client.association import RequestedAssociation
 from dicom_node.dimse.client.peer import Peer
+from dicom_node.dimse.contexts import UNCOMPRESSED
 from dicom_node.dimse.status import Outcome, StatusMeaning, meaning_of
 from dicom_node.errors import BadInstance, InstanceDeferred, PeerRejected, PeerUnavailable
 from dicom_node.imaging import attributes
+from dicom_node.imaging.transfer_syntaxes import ENCAPSULATED
 
 # pynetdicom then sends a file in pieces from disk, instead of decoding and encoding its data set.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -110,8 +113,14 @@ class StoreSession(Peer):
     """Storage SCU that sends files to one peer over an association that stays open between them.
 
     It proposes only the presentation contexts that the files need. To be used by one thread at a time.
+
+    Attributes
+    ----------
+    decompresses
+        Whether a peer that does not take the transfer syntax of a compressed file gets it uncompressed.
     """
 
+    decompresses: bool = field(default=False, kw_only=True)
     _expected: dict[ContextRequirement, None] = field(default_factory=dict, init=False)
     _proposed: frozenset[ContextRequirement] = field(default=frozenset(), init=False)
     _association: RequestedAssociation | None = field(default=None, init=False)
@@ -123,22 +132,15 @@ class StoreSession(Peer):
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def expect(
-        self, sop_class_uids: Iterable[str], transfer_syntax_uid: str = ExplicitVRLittleEndian
-    ) -> None:
-        """Announce the next files, so that one association serves them all.
+    def expect(self, paths: Iterable[Path]) -> None:
+        """Announce the next files, so that one association serves them all; pass over what is unreadable."""
+        for path in paths:
+            with contextlib.suppress(BadInstance, OSError):
+                self._expect(ContextRequirement.of(path))
 
-        Parameters
-        ----------
-        sop_class_uids
-            SOP classes of the files.
-        transfer_syntax_uid
-            Transfer syntax of the files.
-        """
-        requirements = [
-            ContextRequirement(UID(sop_class), UID(transfer_syntax_uid)) for sop_class in sop_class_uids
-        ]
-        self._expected = dict.fromkeys([*requirements, *self._expected][: _MAX_CONTEXTS // 2])
+    def _expect(self, requirement: ContextRequirement) -> None:
+        # Of each there may be two more, uncompressed.
+        self._expected = dict.fromkeys([requirement, *self._expected][: _MAX_CONTEXTS // 3])
 
     def send(self, path: Path) -> StoreResponse:
         """Store a Part 10 file at the peer.
@@ -218,13 +220,12 @@ class StoreSession(Peer):
         if association is not None and association.is_established and requirement in self._proposed:
             return association
         self.release()
-        self.expect([requirement.sop_class], requirement.transfer_syntax)
+        self._expect(requirement)
         # Each transfer syntax has a context of its own: a peer accepts only one in each context.
         proposed = dict.fromkeys(self._expected)
         for expected in self._expected:
-            if expected.transfer_syntax in _CONVERTIBLE:
-                converted = _CONVERTIBLE[expected.transfer_syntax]
-                proposed[ContextRequirement(expected.sop_class, converted)] = None
+            for syntax in self._others(expected.transfer_syntax):
+                proposed[ContextRequirement(expected.sop_class, syntax)] = None
         self._association = self.associate(
             [build_context(item.sop_class, item.transfer_syntax) for item in proposed]
         )
@@ -235,21 +236,30 @@ class StoreSession(Peer):
     def _as_accepted(
         self, association: RequestedAssociation, requirement: ContextRequirement, path: Path
     ) -> Path | Dataset:
-        """Return the file, or its data set when the peer accepts only the other VR encoding."""
+        """Return the file, or its data set when the peer accepts it only in another encoding."""
         accepted = {
             ContextRequirement(UID(context.abstract_syntax or ""), context.transfer_syntax[0])
             for context in association.accepted_contexts
         }
         if requirement in accepted:
             return path if is_dicom(path) else _bare(path)
-        if (
-            ContextRequirement(requirement.sop_class, _CONVERTIBLE.get(requirement.transfer_syntax, UID("")))
-            in accepted
-        ):
-            return dcmread(path)
+        for syntax in self._others(requirement.transfer_syntax):
+            if ContextRequirement(requirement.sop_class, syntax) not in accepted:
+                continue
+            if requirement.transfer_syntax in _CONVERTIBLE:
+                return dcmread(path)
+            from dicom_node.results.encoding.compression import decompressed  # noqa: PLC0415 - rarely needed
+
+            return decompressed(path)
         raise PeerRejected(
             f"{self.name}: does not accept {requirement.sop_class.name} in {requirement.transfer_syntax.name}"
         )
+
+    def _others(self, syntax: UID) -> tuple[UID, ...]:
+        """Return the further transfer syntaxes in which a file may be sent, the best first."""
+        if syntax in _CONVERTIBLE:
+            return (_CONVERTIBLE[syntax],)
+        return UNCOMPRESSED if self.decompresses and syntax in ENCAPSULATED else ()
 
     def _drop(self) -> None:
         association, self._association = self._association, None

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_node import MODEL_NAME
 from dicom_node.imaging import attributes
@@ -108,26 +109,47 @@ def begin_from_header(
     return ds
 
 
-def finish_result(ds: Dataset, report: Report, *, kind: str, key: str) -> Dataset:
+def finish_result(
+    ds: Dataset,
+    report: Report,
+    *,
+    kind: str,
+    key: str,
+    transfer_syntax_uid: UID = ExplicitVRLittleEndian,
+) -> Dataset:
     """Choose the character set, name the content by its hash, add the file meta information.
+
+    Parameters
+    ----------
+    transfer_syntax_uid
+        Transfer syntax of Pixel Data; everything else is in Explicit VR Little Endian.
 
     Raises
     ------
     EncodingFailed
         When a value cannot be written.
     """
-    return finish_from_header(lead_source(report.sources).header, ds, kind=kind, key=key)
+    return finish_from_header(
+        lead_source(report.sources).header, ds, kind=kind, key=key, transfer_syntax_uid=transfer_syntax_uid
+    )
 
 
-def finish_from_header(source: Dataset, ds: Dataset, *, kind: str, key: str) -> Dataset:
+def finish_from_header(
+    source: Dataset,
+    ds: Dataset,
+    *,
+    kind: str,
+    key: str,
+    transfer_syntax_uid: UID = ExplicitVRLittleEndian,
+) -> Dataset:
     """Finish an object as :func:`finish_result` does, with the character set of any header."""
     terms = header.character_set(source, texts(ds))
     if terms:
         put(ds, SpecificCharacterSet=terms if len(terms) > 1 else terms[0])
     put(ds, SOPInstanceUID=uids.derived_uid("unnamed"))
-    content = encoded(with_file_meta(ds))
+    content = encoded(with_file_meta(ds, transfer_syntax_uid))
     put(ds, SOPInstanceUID=uids.instance_uid(str(ds.SeriesInstanceUID), kind, key, content))
-    return with_file_meta(ds)
+    return with_file_meta(ds, transfer_syntax_uid)
 
 
 def referenceable(source: Source) -> Dataset | None:

@@ -19,7 +19,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName
 
 from dicom_node.errors import EncodingFailed
@@ -33,6 +33,7 @@ _ZERO_PADDED_VRS: Final = frozenset({"OB", "UI", "UN"})
 _NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
 _SHORT, _LONG, _ITEM = struct.Struct("<HH2sH"), struct.Struct("<HH2sxxL"), struct.Struct("<HHL")
 """Headers of elements and items (PS3.5 7.1.2, 7.5)."""
+_UNDEFINED: Final = 0xFFFFFFFF
 
 
 @functools.cache
@@ -86,7 +87,7 @@ def content_digest(ds: Dataset) -> str:
 
 
 def encoded(ds: Dataset) -> bytes:
-    """Part 10 bytes of a data set in Explicit VR Little Endian, with a zero preamble.
+    """Part 10 bytes of a data set in its transfer syntax, with a zero preamble: Explicit VR Little Endian.
 
     The bytes are those of ``pydicom.dcmwrite``, which needs seven times as long for a report of some
     thousand small items; it is for data sets that :func:`put` made, whose elements need no correction.
@@ -131,7 +132,10 @@ def _encoded_elements(ds: Dataset, encodings: list[str]) -> bytes:
             content = b"".join(_ITEM.pack(0xFFFE, 0xE000, len(item)) + item for item in items)
         else:
             content = _encoded_value(vr, element.value, encodings)
-        if vr in _LONG_VRS:
+        if element.is_undefined_length:  # encapsulated frames, up to a delimiter (PS3.5 A.4)
+            parts.append(_LONG.pack(tag.group, tag.element, vr.encode(), _UNDEFINED))
+            content += _ITEM.pack(0xFFFE, 0xE0DD, 0)
+        elif vr in _LONG_VRS:
             parts.append(_LONG.pack(tag.group, tag.element, vr.encode(), len(content)))
         else:
             parts.append(_SHORT.pack(tag.group, tag.element, vr.encode(), len(content)))
@@ -191,7 +195,7 @@ def written(text: str, encodings: list[str]) -> bytes:
     return content
 
 
-def with_file_meta(ds: Dataset) -> Dataset:
+def with_file_meta(ds: Dataset, transfer_syntax_uid: UID = ExplicitVRLittleEndian) -> Dataset:
     """Give a data set the file meta information that it is written with (PS3.10 7.1)."""
     ds.file_meta = FileMetaDataset()
     put(
@@ -199,7 +203,7 @@ def with_file_meta(ds: Dataset) -> Dataset:
         FileMetaInformationVersion=b"\0\1",
         MediaStorageSOPClassUID=ds.SOPClassUID,
         MediaStorageSOPInstanceUID=ds.SOPInstanceUID,
-        TransferSyntaxUID=ExplicitVRLittleEndian,
+        TransferSyntaxUID=transfer_syntax_uid,
         ImplementationClassUID=uids.IMPLEMENTATION_CLASS_UID,
     )
     return ds

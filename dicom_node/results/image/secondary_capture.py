@@ -12,6 +12,7 @@ from dicom_node.errors import EncodingFailed
 from dicom_node.imaging.pixel_shape import aspect_ratio
 from dicom_node.results import codes
 from dicom_node.results.encoding import composite, highdicom_parts
+from dicom_node.results.encoding.compression import Compression, put_picture
 from dicom_node.results.encoding.part10 import code_item, dataset, put
 from dicom_node.results.encoding.pixel_history import burned_in_annotation, lossy_compression
 from dicom_node.results.equipment import Equipment
@@ -29,7 +30,8 @@ def write_sc(
     pixels: FloatArray,
     *,
     equipment: Equipment,
-    columns: int = 1024,
+    columns: int = 928,
+    compression: Compression = "jpeg",
 ) -> Dataset:
     """Draw one heat map beside its film and write it as a Secondary Capture.
 
@@ -49,11 +51,13 @@ def write_sc(
         Equipment named as the writer.
     columns
         Most pixels of a panel's longer side.
+    compression
+        Compression of the picture.
 
     Returns
     -------
     pydicom.dataset.Dataset
-        RGB, 8 bits, uncompressed, with file meta information. The same input gives the same bytes.
+        Three samples of 8 bits, with file meta information. The same input gives the same bytes.
 
     Raises
     ------
@@ -113,7 +117,13 @@ def write_sc(
         **highdicom_parts.identity(ds),
     )
     highdicom_parts.adopt(ds, written)
-    return composite.finish_result(ds, report, kind="sc", key=f"{finding.key}/{saliency.sop_instance_uid}")
+    return composite.finish_result(
+        ds,
+        report,
+        kind="sc",
+        key=f"{finding.key}/{saliency.sop_instance_uid}",
+        transfer_syntax_uid=put_picture(ds, picture, compression),
+    )
 
 
 def _number(report: Report, saliency: Saliency) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
+from pydicom.uid import JPEGBaseline8Bit
 
 from dicom_node.config.destinations import DicomwebDestination
 from dicom_node.config.sections import SenderSettings
@@ -17,10 +19,12 @@ from dicom_node.dicomweb import transport
 from dicom_node.dicomweb.client import DicomWebSession
 from dicom_node.dimse.commitment import InstanceReference
 from dicom_node.errors import BadInstance, ConfigurationError, InstanceDeferred, PeerRejected, PeerUnavailable
+from dicom_node.results.encoding.compression import decompressed
 from tests.support.certificates import Authority
 from tests.support.dicomweb_service import STORED, DicomwebService, running_service
 from tests.support.film_file import FilmFile
 from tests.support.peers import free_port
+from tests.support.result_objects import write_picture
 
 MakeFilm = Callable[..., FilmFile]
 
@@ -50,6 +54,19 @@ def test_an_instance_is_posted_as_it_is(web: DicomwebService, film: MakeFilm) ->
     assert headers["Content-Type"].startswith('multipart/related; type="application/dicom"')
     assert "Authorization" not in headers
     assert one.data_set in body
+
+
+@pytest.mark.parametrize("status", [415, 400])
+def test_a_service_that_refuses_a_compressed_picture_gets_it_uncompressed(
+    tmp_path: Path, web: DicomwebService, status: int
+) -> None:
+    path = write_picture(tmp_path, "jpeg")
+    web.refused, web.refused_with = JPEGBaseline8Bit.encode(), status
+    session(web.url).send(path)
+    first, second = (body for _, _, _, body in web.requests)
+    assert path.read_bytes() in first
+    assert decompressed(path).PixelData in second
+    assert dcmread(path).SOPInstanceUID.encode() in second
 
 
 def test_a_token_and_a_password_are_read_anew_for_each_request(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.uid import (
@@ -24,6 +25,7 @@ from pynetdicom.sop_class import Verification
 from dicom_node.dimse.client.storage_scu import StoreSession
 from dicom_node.dimse.status import Outcome
 from dicom_node.errors import BadInstance, InstanceDeferred, PeerRejected, PeerUnavailable
+from dicom_node.results.encoding.compression import Compression, decompressed
 from tests.support.film_file import FilmFile
 from tests.support.odd_archive import OddArchive, Talk
 from tests.support.peers import StoreSCP, until
@@ -40,6 +42,7 @@ from tests.support.raw_association import (
     pdu,
 )
 from tests.support.receiver import Receiver
+from tests.support.result_objects import write_picture
 from tests.support.scripted_peer import scripted_peer
 
 MakeFilm = Callable[..., FilmFile]
@@ -65,8 +68,7 @@ def test_files_arrive_as_they_are_over_one_association(tmp_path: Path, film: Mak
         film(4, sop_class=ComprehensiveSRStorage),
     ]
     with StoreSCP(tmp_path / "pacs") as pacs, session(pacs.port, pacs.ae_title) as sending:
-        for one in films:
-            sending.expect([one.ds.SOPClassUID], one.ds.file_meta.TransferSyntaxUID)
+        sending.expect(one.path for one in films)
         for one in films:
             assert sending.send(one.path).meaning.outcome is Outcome.SUCCESS
         sending.release()
@@ -134,7 +136,7 @@ def test_a_class_that_the_peer_does_not_know_is_rejected_by_name(film: MakeFilm)
     with scripted_peer() as peer, session(peer.port) as sending:
         with pytest.raises(PeerRejected, match="accepts none of: Comprehensive SR Storage"):
             sending.send(film(sop_class=ComprehensiveSRStorage).path)
-        sending.expect([CR, ComprehensiveSRStorage])
+        sending.expect([film().path, film(sop_class=ComprehensiveSRStorage).path])
         sending.send(film(2).path)
         with pytest.raises(
             PeerRejected, match="does not accept Comprehensive SR Storage in Explicit VR Little"
@@ -368,3 +370,41 @@ def test_a_peer_on_an_ipv6_address_is_reached(film: MakeFilm) -> None:
         StoreSession("ODD", "::1", archive.port, calling_ae="NODE") as sending,
     ):
         assert sending.send(film().path).status == 0
+
+
+# -- pictures of the node ------------------------------------------------------------------------------------
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg-ls", "rle"])
+@pytest.mark.parametrize(
+    ("option", "syntax"), [("+xa", ""), ("+xe", "1.2.840.10008.1.2.1"), ("+xi", "1.2.840.10008.1.2")]
+)
+def test_a_picture_arrives_as_it_is_where_its_transfer_syntax_is_taken_and_else_uncompressed(
+    tmp_path: Path, compression: Compression, option: str, syntax: str
+) -> None:
+    path = write_picture(tmp_path, compression)
+    with StoreSCP(tmp_path / "pacs", syntaxes=option) as pacs, session(pacs.port, pacs.ae_title) as sending:
+        sending.decompresses = True
+        sending.expect([path])
+        assert sending.send(path).status == 0
+        sending.release()
+        until(lambda: len(pacs.files()) == 1, 10, "it has arrived")
+        (kept,) = map(dcmread, pacs.files())
+    sent = dcmread(path)
+    assert kept.SOPInstanceUID == sent.SOPInstanceUID
+    assert kept.file_meta.TransferSyntaxUID == (syntax or sent.file_meta.TransferSyntaxUID)
+    assert np.array_equal(
+        kept.pixel_array, sent.pixel_array if not syntax else decompressed(path).pixel_array
+    )
+
+
+@pytest.mark.peer
+def test_files_of_others_are_not_decompressed_on_the_way(tmp_path: Path) -> None:
+    path = write_picture(tmp_path, "jpeg")
+    with (
+        StoreSCP(tmp_path / "pacs", syntaxes="+xe") as pacs,
+        session(pacs.port, pacs.ae_title) as sending,
+        pytest.raises(PeerRejected, match="accepts none of"),
+    ):
+        sending.send(path)

@@ -24,7 +24,9 @@ KINDS = ("sr", "sc", "similar", "pdf", "ko", "seg", "pr", "pm")
 def _files() -> dict[str, bytes]:
     report = report_of(film(rows=96, columns=80), similar=SIMILAR)
     pixels = {report.sources[0].sop_instance_uid: chest(96, 80)}
-    written = dict(write_results(report, pixels, equipment=EQUIPMENT, objects=KINDS, columns=64))
+    written = dict(
+        write_results(report, pixels, equipment=EQUIPMENT, objects=KINDS, columns=64, compression="none")
+    )
     written["rejection"] = write_rejection(
         list(written.values()),
         title=codes.REJECTED_FOR_QUALITY,

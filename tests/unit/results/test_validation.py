@@ -28,7 +28,8 @@ def report() -> Dataset:
 def capture() -> Dataset:
     found = report_of(film(rows=96, columns=80))
     finding = found.findings[0]
-    return write_sc(found, finding, finding.saliency[0], chest(96, 80), equipment=EQUIPMENT)
+    pixels = chest(96, 80)
+    return write_sc(found, finding, finding.saliency[0], pixels, equipment=EQUIPMENT, compression="none")
 
 
 def evaluations(ds: Dataset) -> Dataset:

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from dicom_node.errors import EncodingFailed
 from dicom_node.imaging import attributes
 from dicom_node.imaging.pixels import read_film
+from dicom_node.results.encoding.compression import Compression
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.image import secondary_capture
 from dicom_node.results.image.overlay import draw
@@ -26,13 +27,17 @@ from tests.support.reports import EFFUSION, EQUIPMENT, finding, report_of, salie
 from tests.support.source_headers import SOURCES
 
 
-def captured(report: Report, *, which: int = 0, columns: int = 1024) -> Dataset:
+def captured(
+    report: Report, *, which: int = 0, columns: int = 1024, compression: Compression = "none"
+) -> Dataset:
     one = report.findings[which]
     (saliency,) = one.saliency
     source = next(item for item in report.sources if item.sop_instance_uid == saliency.sop_instance_uid)
     rng = np.random.default_rng(0)
     pixels = rng.random((source.header.Rows, source.header.Columns), np.float32)
-    ds = write_sc(report, one, saliency, pixels, equipment=EQUIPMENT, columns=columns)
+    ds = write_sc(
+        report, one, saliency, pixels, equipment=EQUIPMENT, columns=columns, compression=compression
+    )
     check_result(ds)
     return ds
 
