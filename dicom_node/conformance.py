@@ -27,6 +27,7 @@ from dicom_node.dimse.commitment import FAILURE_REASONS
 from dicom_node.imaging.radiographs import ACCEPTED_SOP_CLASSES
 from dicom_node.results import codes
 from dicom_node.results.report import Code
+from dicom_node.results.encoding.compression import TRANSFER_SYNTAXES
 from dicom_node.results.sr.document import SOP_CLASSES
 from dicom_node.store.recorded_results import REJECTION_NOTE
 
@@ -93,6 +94,7 @@ def conformance_statement(settings: Settings) -> str:
         services=SERVICES,
         retrieval=query_retrieve,
         sent=list(sent_objects(settings)),
+        picture_syntax=TRANSFER_SYNTAXES[settings.results.compression],
         statuses=list(status.Status),
         answers=status.RESPONSE_STATUSES,
         failures=FAILURE_REASONS,
