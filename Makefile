@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+# Processes that run the tests: half of them wait for peers and for processes of their own.
+TESTERS ?= 2
 
 PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
 
@@ -25,7 +27,7 @@ check: $(VENV)/.dev  ## The gate: format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 test: $(VENV)/.dev peers  ## Set up and run every test, with branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 bench: $(VENV)/.dev peers  ## Run the benchmarks; they print ratios against peers of the same run
 	$(BIN)/python -m pytest tests/bench -s -o python_files='bench_*.py' -o timeout=1200 $(ARGS)

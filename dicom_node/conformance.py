@@ -26,8 +26,8 @@ from dicom_node.dimse.client.confirmation import SERVICES
 from dicom_node.dimse.commitment import FAILURE_REASONS
 from dicom_node.imaging.radiographs import ACCEPTED_SOP_CLASSES
 from dicom_node.results import codes
-from dicom_node.results.report import Code
 from dicom_node.results.encoding.compression import TRANSFER_SYNTAXES
+from dicom_node.results.report import Code
 from dicom_node.results.sr.document import SOP_CLASSES
 from dicom_node.store.recorded_results import REJECTION_NOTE
 
