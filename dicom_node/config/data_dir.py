@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 
+from dicom_node.config.private_files import FOLDER_MODE, tighten
 from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
 from dicom_node.runtime.lease_owner import LeaseOwner
@@ -54,7 +55,7 @@ class DataDir:
         self._lock_file = self.root / "lock"
 
     def prepare(self, *, alone: bool = False) -> None:
-        """Create the folders, and remove incomplete files of earlier processes.
+        """Create the folders, take them from other users, and remove incomplete files of earlier processes.
 
         Parameters
         ----------
@@ -67,9 +68,10 @@ class DataDir:
             When a folder cannot be created.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         except OSError as error:
             raise self._cannot_write(error) from None
+        tighten(self.root)
         self.spool.prepare(alone=alone)
         self.results.prepare(alone=alone)
 
@@ -92,7 +94,7 @@ class DataDir:
             When its disk is full.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._cannot_write(error) from None

@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
 
 from dicom_node.config.destinations import DicomwebDestination
+from dicom_node.config.private_files import check_private
 from dicom_node.config.sections import SenderSettings
 from dicom_node.dicomweb.multipart import instance_files
 from dicom_node.dicomweb.store_response import StoreAnswer
@@ -65,12 +66,15 @@ class DicomWebSession:
     Raises
     ------
     ConfigurationError
-        When the certificates cannot be read.
+        When the certificates cannot be read, or others can read a secret.
     """
 
     def __init__(self, destination: DicomwebDestination, settings: SenderSettings) -> None:
         self.name = destination.url
         client_context(destination)  # raises at once when a certificate file is wrong
+        for setting in ("token_file", "password_file"):
+            if (secret := getattr(destination, setting)) is not None:
+                check_private(secret, f"destination {destination.name}: {setting}")
         self._adapter = BoundedAdapter(self.name, settings.response_seconds)
         self._session = BoundedSession(self.name, self._adapter)
         paths = ssl.get_default_verify_paths()

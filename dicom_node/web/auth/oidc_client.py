@@ -31,6 +31,7 @@ from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
 from dicom_node.config.addresses import is_confidential
+from dicom_node.config.private_files import check_private
 from dicom_node.config.sections import OidcSettings
 from dicom_node.dicomweb.transport import BoundedAdapter
 from dicom_node.errors import ConfigurationError, PeerUnavailable
@@ -120,6 +121,7 @@ class OidcClient:
         self._issuer, self._page_url = settings.issuer or "", settings.page_url or ""
         self._secret: str | None = None
         if (file := settings.client_secret_file) is not None:
+            check_private(file, "oidc.client_secret_file")
             try:
                 self._secret = file.read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
