@@ -91,7 +91,7 @@ def test_loose_keys_and_tokens_are_refused_where_they_are_used(tmp_path: Path) -
     files = {"tls_certificate": identity.certificate, "tls_key": identity.key}
     server_context(DicomSettings(**files))
     identity.key.chmod(0o640)
-    with pytest.raises(ConfigurationError, match="dicom.tls_key"):
+    with pytest.raises(ConfigurationError, match=r"dicom\.tls_key"):
         server_context(DicomSettings(**files))
     token = loose_file(tmp_path / "token")
     web = DicomwebDestination(name="web", kind="dicomweb", url="https://pacs.example/", token_file=token)
