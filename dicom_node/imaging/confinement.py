@@ -1,8 +1,8 @@
 """Confinement of a decoder process: what reads untrusted bytes can reach nothing but its answer (Linux).
 
-Limits of resources, no new privileges (prctl), a filter of system calls (seccomp) and rules of the file system
-(Landlock) stand one behind the other; a kernel that lacks one of them leaves the others. None of it can be
-taken back by the process.
+Limits of resources, no new privileges (prctl), a filter of system calls (seccomp) and rules of the file
+system (Landlock) stand one behind the other; a kernel that lacks one of them leaves the others. None of it can
+be taken back by the process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OPEN_FILES: Final = 64
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
-# -- Landlock (linux/landlock.h); the numbers of its system calls are those of every architecture -------------
+# -- Landlock (linux/landlock.h); the numbers of its system calls are those of every architecture --
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _RULE_PATH_BENEATH, _ASK_VERSION = 1, 1
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
@@ -37,7 +37,7 @@ _FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 1
 _NET_RIGHTS = 3  # to bind and to connect by TCP, since version 4
 _SCOPES = 3  # abstract Unix sockets and signals, since version 6
 
-# -- seccomp (linux/seccomp.h, linux/filter.h) -----------------------------------------------------------------
+# -- seccomp (linux/seccomp.h, linux/filter.h) -----------------------------------------------------
 _MODE_FILTER = 2
 _ALLOW, _FAIL = 0x7FFF0000, 0x00050000
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -149,8 +149,8 @@ def confine(
         (resource.RLIMIT_NPROC, 0),
     ):
         hard = resource.getrlimit(kind)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (limit, limit))
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # the parent ended before the line above
         sys.exit(0)
@@ -174,11 +174,11 @@ def limit_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-# -- files -----------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 
 def _restrict_files(readable: Sequence[Path]) -> bool:
-    """Let this process read some folders, and change or run nothing; False when the kernel has no Landlock."""
+    """Let this process read some folders, and change or run nothing; False without Landlock."""
     version = _LIBC.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)
     if version < 1:
         return False
@@ -223,7 +223,7 @@ def _allow_reading(rules: int, path: Path) -> None:
         os.close(descriptor)
 
 
-# -- system calls ----------------------------------------------------------------------------------------------
+# -- system calls ----------------------------------------------------------------------------------
 
 
 class _Program(ctypes.Structure):

@@ -58,19 +58,15 @@ def decoder(settings: Settings) -> Iterator[Check]:
             made.warm()
             lacking = ", ".join(made.lacking)
     except NodeError as error:
-        yield Check(
-            "decoder", ok=False, found=str(error), remedy="raise worker.decode_bytes, or install again"
-        )
+        yield Check("decoder", ok=False, found=str(error), remedy="raise worker.decode_bytes")
         return
     if lacking:
         found = f"its process is not confined by {lacking}, which this kernel lacks"
-        yield Check(
-            "decoder", ok=None, found=found, remedy="use Linux 6.7 or newer, with Landlock and seccomp"
-        )
+        remedy = "use Linux 6.7 or newer, with Landlock and seccomp"
+        yield Check("decoder", ok=None, found=found, remedy=remedy)
     else:
-        yield Check(
-            "decoder", ok=True, found="its process reaches no network, no other process and no file to write"
-        )
+        found = "its process reaches no network and no other process, and changes no file"
+        yield Check("decoder", ok=True, found=found)
 
 
 def bundle(settings: Settings) -> Iterator[Check]:

@@ -63,8 +63,8 @@ def test_a_secret_that_others_can_use_is_refused_in_one_sentence(tmp_path: Path,
     with pytest.raises(ConfigurationError) as caught:
         check_private(path, "oidc.client_secret_file")
     assert str(caught.value) == (
-        f"oidc.client_secret_file {path}: other users can read it (mode {mode:04o}); chmod 600 {path}, and let "
-        "it belong to the user of the node"
+        f"oidc.client_secret_file {path}: other users can read it (mode {mode:04o}); chmod 600 {path}, and "
+        "let it belong to the user of the node"
     )
     path.chmod(0o400)
     check_private(path, "oidc.client_secret_file")
