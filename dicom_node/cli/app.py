@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
+from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.runtime import logs
 from dicom_node.runtime.extras import missing_package
@@ -158,7 +158,7 @@ def _say(error: NodeError) -> None:
         if logs.is_json():
             logging.getLogger("dicom_node").error("%s", line)
         else:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
+            Terminal(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import typer
-from rich.console import Console
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.cli.output import Terminal
 from dicom_node.config.addresses import without_password
 from dicom_node.config.private_files import check_secrets
 from dicom_node.errors import ConfigurationError
@@ -24,7 +24,7 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(table, indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(highlight=False, soft_wrap=True)
     for key, value in _flat(table):
         console.print(f"{key} = {json.dumps(value, ensure_ascii=False)}", markup=False)
 

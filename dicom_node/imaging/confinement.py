@@ -1,7 +1,7 @@
 """Confinement of a decoder process: what reads untrusted bytes can reach nothing but its answer (Linux).
 
 Limits of resources, no new privileges (prctl), a filter of system calls (seccomp) and rules of the file
-system (Landlock) stand one behind the other; a kernel that lacks one of them leaves the others. None of it can
+system (Landlock) stand one behind the other; a kernel that lacks one leaves the others. None of it can
 be taken back by the process.
 """
 

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Final
+
+from dicom_node.errors import NodeError
+
+LONGEST_SENTENCE: Final = 1000
+"""Most characters of an error that is kept or shown."""
 
 # Other (control, format such as bidirectional overrides, surrogate, private, unassigned), and separators of
 # lines and paragraphs.
@@ -30,6 +36,13 @@ def printable(text: str, longest: int | None = None) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(each) if unicodedata.category(each) in _HARMFUL else each for each in text)
+
+
+def one_line(error: Exception) -> str:
+    """Return an error as one sentence; one that the node did not raise on purpose with its type."""
+    text = " ".join(str(error).split())
+    text = text if isinstance(error, NodeError) else f"{type(error).__name__}: {text}"
+    return printable(text, LONGEST_SENTENCE)
 
 
 def _escaped(character: str) -> str:
