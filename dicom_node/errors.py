@@ -96,9 +96,3 @@ class PeerRejected(PeerError):
 
 class EncodingFailed(NodeError):
     """Error because a result could not be written as valid DICOM."""
-
-
-def one_line(error: Exception) -> str:
-    """Return an error as one sentence; one that the node did not raise on purpose with its type."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, NodeError) else f"{type(error).__name__}: {text}"

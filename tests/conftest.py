@@ -15,6 +15,9 @@ import pytest
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
+# As every command of the node does: keys and passwords that a test writes are for this user alone.
+os.umask(0o077)
+
 # Tests need DCMTK's storescp; an activated environment would put pynetdicom's before it.
 _OWN = Path(sys.executable).parent
 os.environ["PATH"] = os.pathsep.join(

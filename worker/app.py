@@ -1,4 +1,4 @@
-"""Celery application: its JSON messages hold a Study Instance UID and a revision, nothing else.
+"""Celery application: its JSON messages hold the number of a study in the index and a revision, nothing else.
 
 The broker's queue only speeds things up; the database decides (:mod:`dicom_node.store.analysis_leases`). The
 sweep queues a study again whose message was lost; a second message finds the study claimed.

@@ -105,6 +105,16 @@ class Pipeline:
         """End the decoder process."""
         self._reader.close()
 
+    def uid_of(self, study_id: int) -> str | None:
+        """Return the Study Instance UID of the study that a message names; None when there is no such study.
+
+        Raises
+        ------
+        StorageFull, StorageFailed
+            When the database does not answer.
+        """
+        return self._index.study_uid(study_id)
+
     def analyse(self, study_instance_uid: str, revision: int) -> StudyState | None:
         """Analyse one revision of one study and record the outcome.
 

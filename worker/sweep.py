@@ -137,7 +137,7 @@ def run_sweep(settings: Settings) -> None:
     app = make_app(settings.broker_url)
 
     def publish(uid: str, revision: int) -> None:
-        app.send_task(ANALYSE, args=[uid, revision])
+        app.send_task(ANALYSE, args=[index.study_id(uid), revision])
 
     prior_seconds = None
     if settings.prior_source is not None:

@@ -27,10 +27,13 @@ def register(app: Celery, pipeline: Pipeline, consumption: ConsumptionWatch) -> 
     """Register the pipeline as the application's task."""
 
     @app.task(name=ANALYSE)
-    def analyse(study_instance_uid: str, revision: int) -> None:
+    def analyse(study: int | str, revision: int) -> None:
         with consumption.busy():
             try:
-                pipeline.analyse(study_instance_uid, revision)
+                # Messages of earlier versions name a study by its Study Instance UID.
+                uid = study if isinstance(study, str) else pipeline.uid_of(study)
+                if uid is not None:
+                    pipeline.analyse(uid, revision)
             except (StorageFull, StorageFailed) as error:
                 _LOG.error("revision %d was not analysed: %s", revision, error)
             # Broad on purpose: whatever fails in one study, the worker goes on with the next. The lease of

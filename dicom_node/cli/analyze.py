@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson, ConfiguredBundle
+from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError, EncodingFailed, NodeError, NotAnalysable
 from dicom_node.imaging import value_representations
 
@@ -69,7 +69,7 @@ def analyze(
         for uid, files in track(
             studies.items(),
             "analysing",
-            console=Console(stderr=True),
+            console=Terminal(stderr=True),
             transient=True,
             disable=len(studies) < 2,
         ):
@@ -200,7 +200,7 @@ def _similar(similar: SimilarCases) -> dict[str, object]:
 
 
 def _print(results: Sequence[tuple[str, list[Path], StudyAnalysis]], bad: dict[str, str]) -> None:
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
     for uid, files, analysis in results:
         console.print(f"\nstudy {uid}: {len(files)} files, {analysis.state}", markup=False, soft_wrap=True)

@@ -245,13 +245,13 @@ def main() -> None:
 
 
 def _say(error: NodeError) -> None:
-    from rich.console import Console
+    from dicom_node.cli.output import Terminal
 
     for line in str(error).splitlines():
         if logs.is_json():
             logging.getLogger("dicom_node").error("%s", line)
         else:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
+            Terminal(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
 
 
 if __name__ == "__main__":

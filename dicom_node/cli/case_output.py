@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from dicom_node.cli.output import Terminal
 
 if TYPE_CHECKING:
     from models.retrieval.index import CaseIndex
@@ -64,7 +65,7 @@ def print_cases(found: Sequence[Neighbour]) -> None:
     from models.labels.vocabulary import load_vocabulary
 
     vocabulary = load_vocabulary()
-    terminal = Console(highlight=False)
+    terminal = Terminal(highlight=False)
     terminal.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
     table = Table("rank", "case", "similarity", "labels", "report", box=None, pad_edge=False)
     for rank, entry in enumerate(found, start=1):
@@ -89,7 +90,7 @@ def print_retrieval_figures(figures: Mapping[str, Any]) -> None:
     """Print the figures of ``cases evaluate`` as tables."""
     from models.evaluation import retrieval_tables
 
-    terminal = Console(highlight=False)
+    terminal = Terminal(highlight=False)
     terminal.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
     for table in retrieval_tables.comparison_tables(figures):
         cells = Table(title=table.title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)

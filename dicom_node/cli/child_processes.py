@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dicom_node.cli.context import settings_of
+from dicom_node.config.settings import Settings
 from dicom_node.runtime import readiness
 
 app = typer.Typer(help="Child processes that the supervisor starts.", no_args_is_help=True)
@@ -39,7 +40,9 @@ def worker(ctx: typer.Context) -> None:
     """Analyse the studies in the queue."""
     from worker.tasks import run_worker
 
-    run_worker(settings_of(ctx))
+    settings = settings_of(ctx)
+    _confine_decoders(settings)
+    run_worker(settings)
 
 
 @app.command()
@@ -57,4 +60,15 @@ def web(ctx: typer.Context, listen_fd: _ListenFd) -> None:
     from dicom_node.web.server import run_web
 
     readiness.keep_alive()
-    run_web(settings_of(ctx), listen_fd)
+    settings = settings_of(ctx)
+    _confine_decoders(settings)
+    run_web(settings, listen_fd)
+
+
+def _confine_decoders(settings: Settings) -> None:
+    """Have the decoders of this process read nothing but what the node keeps."""
+    from dicom_node.config.data_dir import DataDir
+    from dicom_node.imaging.decoder import read_only_below
+
+    data_dir = DataDir(settings)
+    read_only_below(data_dir.root, data_dir.spool.root, data_dir.results.root)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dicom_node.config.private_files import make_new_files_private
 from dicom_node.config.settings import Settings, load_settings
 from dicom_node.errors import ConfigurationError
 from dicom_node.runtime import logs
@@ -27,6 +28,7 @@ def settings_of(ctx: typer.Context) -> Settings:
     if not isinstance(root.obj, Settings):
         config = root.obj
         root.obj = load_settings(config)
+        make_new_files_private()
         logs.configure(root.obj.log_level, root.obj.log_format)
     return root.obj
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dicom_node.cli.options import AsJson
+from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dicom_node.cli.published_collections import Collection, PublishedFile
 
-_console = Console(stderr=True, highlight=False, soft_wrap=True)
+_console = Terminal(stderr=True, highlight=False, soft_wrap=True)
 """Console for messages and progress; standard output holds nothing but the counts."""
 
 _INDEX = "index.csv"
@@ -232,7 +232,7 @@ def _count(name: str, root: Path) -> dict[str, Any]:
 
 
 def _print(counts: dict[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     splits = list(counts["splits"])
     console.print(f"{counts['title']}; {counts['terms']}; research use only", markup=False, soft_wrap=True)
     for note in counts["notes"]:

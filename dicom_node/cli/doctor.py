@@ -15,12 +15,14 @@ from dicom_node.cli.checks import analysis, installed, network, storage
 from dicom_node.cli.checks.check import Check, guarded
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.cli.output import Terminal
 from dicom_node.config.settings import Settings
 
 CHECKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     installed.python,
     installed.extras,
     storage.data_dir,
+    storage.private_files,
     storage.free_space,
     storage.database,
     network.broker,
@@ -28,6 +30,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     network.known_peers,
     network.destinations,
     network.priors,
+    analysis.decoder,
     analysis.device,
     analysis.bundle,
     analysis.gate,
@@ -42,7 +45,7 @@ def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
     Nothing is changed. Exit code 1 when the node, as it is configured, cannot do its work. RESEARCH USE ONLY.
     """
     settings = settings_of(ctx)
-    with Console(stderr=True).status("checking"):
+    with Terminal(stderr=True).status("checking"):
         checks = run_checks(settings)
     healthy = all(check.ok is not False for check in checks)
     if as_json:
@@ -50,7 +53,7 @@ def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
             json.dumps({"healthy": healthy, "checks": [dataclasses.asdict(c) for c in checks]}, indent=2)
         )
     else:
-        _print(Console(highlight=False), checks, healthy=healthy)
+        _print(Terminal(highlight=False), checks, healthy=healthy)
     if not healthy:
         raise typer.Exit(1)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from dicom_node.cli.output import Terminal
 
 if TYPE_CHECKING:
     from models.evaluation.tables import Table as Figures
@@ -29,7 +30,7 @@ def print_evaluation(figures: Mapping[str, Any]) -> None:
     """
     from models.evaluation import tables
 
-    terminal = Console(highlight=False)
+    terminal = Terminal(highlight=False)
     terminal.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
     for remark in tables.caveats(figures):
         terminal.print(f"caution: {remark}", markup=False)

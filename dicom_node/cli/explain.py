@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
-from rich.console import Console
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.film_files import read_film, shared_decoder
 from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, ConfiguredBundle
-from dicom_node.cli.output import translated_write_errors
+from dicom_node.cli.output import Terminal, translated_write_errors
 from dicom_node.errors import ConfigurationError, NodeError, NotAnalysable
 
 if TYPE_CHECKING:
@@ -214,7 +213,7 @@ def _as_json(
 
 
 def _print(panels: list[dict[str, Any]], words: dict[str, tuple[WordAttribution, ...]], method: str) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(highlight=False, soft_wrap=True)
     console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
     if not panels:
         console.print(

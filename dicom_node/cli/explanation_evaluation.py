@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
+
+from dicom_node.cli.output import Terminal
 
 if TYPE_CHECKING:
     from models.data.dataset import FilmDataset
@@ -70,7 +71,7 @@ def evaluate_explanations(
             raise UsageError(
                 f"--method {method}: bundle {predictor.identity.name} has {', '.join(available)}"
             )
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=Terminal(stderr=True), transient=True) as progress:
         if fit_check:
             fitting = progress.add_task("fitting the check", total=None)
             predictor.bundle = fit(

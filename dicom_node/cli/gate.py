@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
+
+from dicom_node.cli.output import Terminal
 
 if TYPE_CHECKING:
     from models.data.dataset import FilmDataset
@@ -51,7 +52,7 @@ def train_gate(
     if threads is not None:
         torch.set_num_threads(threads)
     fitted, held_out = read_negatives(data / recipe.negatives.folder).split(recipe.negatives.held_out)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=Terminal(stderr=True), transient=True) as progress:
         reading = progress.add_task("reading films", total=None)
         gate = fit_gate(
             recipe,
@@ -111,7 +112,7 @@ def evaluate_gate(name_or_path: str, dataset: FilmDataset, root: Path, split: st
         negatives = Negatives(
             {source: files for source, files in sources.items() if source not in gate.manifest.fitted_to}
         )
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=Terminal(stderr=True), transient=True) as progress:
         task = progress.add_task("reading films", total=None)
         return measure_gate(
             gate,

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dicom_node.cli.output import Terminal
+
 if TYPE_CHECKING:
     from models.bundles.bundle import Bundle
     from models.pretrained.encoders import Encoder
@@ -163,8 +165,8 @@ def as_text(value: Any) -> str:
 
 def table_console() -> Console:
     """Return the console of standard output; in a pipe it is as wide as the tables."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PIPE_COLUMNS)
+    console = Terminal(highlight=False)
+    return console if console.is_terminal else Terminal(highlight=False, width=_PIPE_COLUMNS)
 
 
 def make_table(columns: Iterable[str], rows: Iterable[tuple[str, ...]], *, header: bool = True) -> Table:

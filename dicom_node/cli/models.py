@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from rich.console import Console
 
 from dicom_node.cli import model_tables
 from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, BundleArgument
+from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError
 
 app = typer.Typer(
@@ -89,7 +89,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps(results, indent=2))
     else:
-        console = Console(highlight=False, soft_wrap=True)
+        console = Terminal(highlight=False, soft_wrap=True)
         for name, problem in results.items():
             console.print(f"{name}: {problem or 'whole'}", markup=False)
     if any(results.values()):

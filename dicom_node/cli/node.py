@@ -15,6 +15,7 @@ import typer
 
 from dicom_node.cli.context import config_of, settings_of
 from dicom_node.config.data_dir import DataDir
+from dicom_node.config.private_files import check_secrets
 from dicom_node.config.settings import Settings
 from dicom_node.dimse.tls import check_certificates
 from dicom_node.dimse.transport import bind
@@ -139,6 +140,7 @@ def web(ctx: typer.Context) -> None:
 @contextlib.contextmanager
 def _prepared(settings: Settings, *, shared: bool) -> Iterator[int]:
     """Lock the data directory, make its folders and update the database; yield the lock's descriptor."""
+    check_secrets(settings)
     check_certificates(settings)
     data_dir = DataDir(settings)
     with data_dir.locked(shared=shared) as lock:

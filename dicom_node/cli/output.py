@@ -10,10 +10,30 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from dicom_node.errors import ConfigurationError
+from dicom_node.runtime.printable import printable
 
-stderr_console = Console(stderr=True)
+
+class Terminal(Console):
+    """Console that prints text of others harmlessly (:func:`dicom_node.runtime.printable.printable`)."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Render a text, or a cell of a table; lines stay lines."""
+        return super().render_str(_lines(text), **options)
+
+
+def say(text: str) -> None:
+    """Print lines to standard output, text of others in them harmlessly."""
+    typer.echo(_lines(text))
+
+
+def _lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+stderr_console = Terminal(stderr=True)
 """Console for messages and progress; standard output holds nothing but results."""
 
 _STANDARD_OUTPUT = Path("-")

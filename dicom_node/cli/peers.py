@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.cli.output import Terminal, say
 from dicom_node.config.addresses import check_host
 from dicom_node.config.destinations import DicomDestination
 from dicom_node.config.sections import AETitle
@@ -81,7 +82,7 @@ def echo(
     settings = settings_of(ctx)
     asked = Peer.of(_peer(peer, settings), _ae_title(calling_ae or settings.dicom.ae_title), settings.sender)
     seconds = asked.echo()
-    typer.echo(f"{peer} answered in {seconds * 1000:.0f} ms")
+    say(f"{peer} answered in {seconds * 1000:.0f} ms")
 
 
 def send(
@@ -114,7 +115,7 @@ def send(
     settings = settings_of(ctx)
     peer = _peer(to, settings)
     files = [file for path in paths for file in _files_of(path)]
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Terminal(stderr=True, highlight=False, soft_wrap=True)
     summary = _SendSummary(console, quiet=as_json, total=len(files))
 
     def session() -> StoreSession:

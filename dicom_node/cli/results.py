@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from rich.console import Console
 
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.cli.output import Terminal, say
 from dicom_node.errors import ConfigurationError
 
 _Study = Annotated[str, typer.Argument(metavar="STUDY", help="Study Instance UID")]
@@ -72,7 +72,7 @@ def replay(ctx: typer.Context, study: _Study, as_json: AsJson = False) -> None:
         typer.echo(json.dumps({"results": [dataclasses.asdict(entry) for entry in found]}, indent=2))
     else:
         for entry in found:
-            typer.echo(f"{entry.kind} {entry.sop_instance_uid}: {entry.difference or 'the same bytes'}")
+            say(f"{entry.kind} {entry.sop_instance_uid}: {entry.difference or 'the same bytes'}")
     if any(entry.difference for entry in found):
         raise typer.Exit(1)
 
@@ -102,8 +102,8 @@ def validate(
         typer.echo(json.dumps({"mistakes": found, "dciodvfy": asked}, indent=2))
     else:
         for name, mistakes in found.items():
-            typer.echo(f"{name}: {'; '.join(mistakes) or 'no mistake found'}")
+            say(f"{name}: {'; '.join(mistakes) or 'no mistake found'}")
         if not asked:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"not run: {missing}", markup=False)
+            Terminal(stderr=True, highlight=False, soft_wrap=True).print(f"not run: {missing}", markup=False)
     if any(found.values()):
         raise typer.Exit(1)

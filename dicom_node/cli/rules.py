@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from pydicom.dataset import Dataset
-from rich.console import Console
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError, NodeError, NotAnalysable
 
 if TYPE_CHECKING:
@@ -145,6 +145,6 @@ def _print(facts: RoutingAttributes, found: RoutingDecision) -> None:
         lines += [f"    {reason}" for reason in each.reasons]
     lines += [f"remark: {remark}" for remark in found.remarks]
     lines.append(f"destinations: {', '.join(found.destinations) or 'none; the results stay on this node'}")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(highlight=False, soft_wrap=True)
     for line in lines:
         console.print(line, markup=False)

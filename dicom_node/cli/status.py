@@ -14,6 +14,7 @@ from rich.table import Table
 
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.cli.output import Terminal
 from dicom_node.cli.study_list import counts, set_aside_lines, study_as_json, study_lines
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
@@ -67,7 +68,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(_as_json(found, checked, settings), indent=2))
     else:
-        _print(Console(highlight=False), found, checked, settings)
+        _print(Terminal(highlight=False), found, checked, settings)
     if checked is not None and not checked.conserved:
         raise typer.Exit(1)
 

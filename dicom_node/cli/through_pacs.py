@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import Progress
 
+from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.results.report import Presence
 from dicom_node.results.sr.parser import ParsedFinding, excluded_images, parse_findings, parse_refusal
@@ -66,7 +66,7 @@ def evaluate_through_pacs(
 
     studies = _first_studies(films.split(split), most)
     uids = {study.identifier: derived_uid(films.name, study.identifier) for study in studies}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=Terminal(stderr=True), transient=True) as progress:
         reading = progress.add_task("through the PACS", total=len(studies))
         try:
             returned = run_round_trip(
@@ -211,7 +211,7 @@ def print_through_pacs(figures: Mapping[str, Any]) -> None:
     counts = figures["through_pacs"]
     difference = counts["largest_difference"]
     refused = ", ".join(f"{count} {reason}" for reason, count in counts["refused"].items()) or "none"
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(highlight=False, soft_wrap=True)
     console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
     console.print(
         f"through the PACS: {counts['films']} films posted, {counts['films_received']} received; "

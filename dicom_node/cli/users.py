@@ -11,6 +11,7 @@ import typer
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.cli.output import say
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def add(
     """Add an account; asks for its password."""
     with _accounts(ctx) as accounts:
         made = accounts.add(name, _role(role), None if no_password else _password(stdin=stdin))
-    typer.echo(f"{made.name} was added with the role {made.role}")
+    say(f"{made.name} was added with the role {made.role}")
 
 
 @app.command("change")
@@ -70,7 +71,7 @@ def change(
             role=None if role is None else _role(role),
             password=_password(stdin=stdin) if password or stdin else None,
         )
-    typer.echo(f"{name} was changed and is logged out everywhere")
+    say(f"{name} was changed and is logged out everywhere")
 
 
 @app.command("remove")
@@ -78,7 +79,7 @@ def remove(ctx: typer.Context, name: _Name) -> None:
     """Remove an account; the reader's feedback on findings is kept."""
     with _accounts(ctx) as accounts:
         accounts.remove(name)
-    typer.echo(f"{name} was removed")
+    say(f"{name} was removed")
 
 
 @app.command("list")
@@ -89,7 +90,7 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([{"name": each.name, "role": each.role} for each in found], indent=2))
     for each in () if as_json else found:
-        typer.echo(f"{each.role:7} {each.name}")
+        say(f"{each.role:7} {each.name}")
 
 
 @app.command("token")

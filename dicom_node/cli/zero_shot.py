@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson
+from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError
 
 SENTENCES = ("a chest radiograph with {}", "a chest radiograph without {}")
@@ -64,7 +64,7 @@ def zero_shot(films: _Films, bundle: _Bundle, findings: _Findings = None, as_jso
         }
         typer.echo(json.dumps({"scores": answers, "intended_use": "RESEARCH USE ONLY"}, indent=2))
         return
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
     table = Table("finding", *(path.name for path in films), box=None, pad_edge=False)
     for column, name in enumerate(asked):

@@ -14,6 +14,7 @@ from pydantic import AfterValidator
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
 _LONGEST_NAME = 253
+_PASSWORD_PARAMETER = re.compile(r"([?&](?:ssl)?password=)[^&]*", re.IGNORECASE)
 _BROKER = "redis://HOST:PORT/0, rediss://HOST:PORT/0 or redis+socket:///PATH"
 
 
@@ -64,6 +65,8 @@ def _database(address: str) -> str:
     from dicom_node.store.database import parse_address  # noqa: PLC0415
 
     url = parse_address(address)
+    if url.host and "@" in url.host:
+        raise ValueError("holds more than one @; write one in a password as %40")
     if url.host:
         check_host(url.host)
     return address
@@ -76,7 +79,8 @@ def _postgresql(address: str) -> str:
 
 
 def without_password(address: str) -> str:
-    """Return an address with its password replaced by ``***``."""
+    """Return an address with its password replaced by ``***``, also one among the parameters."""
+    address = _PASSWORD_PARAMETER.sub(r"\1***", address)
     scheme, mark, rest = address.partition("://")
     credentials, at, place = rest.rpartition("@")
     user, colon, _ = credentials.partition(":")

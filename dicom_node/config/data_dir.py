@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dicom_node.config.private_files import FOLDER_MODE, tighten
 from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
 from dicom_node.runtime.lease_owner import LeaseOwner
@@ -62,7 +63,7 @@ class DataDir:
         return HeatMaps(self.root / "maps")
 
     def prepare(self, *, alone: bool = False) -> None:
-        """Create the folders, and remove incomplete files of earlier processes.
+        """Create the folders, take them from other users, and remove incomplete files of earlier processes.
 
         Parameters
         ----------
@@ -75,9 +76,10 @@ class DataDir:
             When a folder cannot be created.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         except OSError as error:
             raise self._cannot_write(error) from None
+        tighten(self.root)
         self.spool.prepare(alone=alone)
         self.results.prepare(alone=alone)
 
@@ -100,7 +102,7 @@ class DataDir:
             When its disk is full.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._cannot_write(error) from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from dicom_node.config import mistakes
-from dicom_node.config.addresses import BrokerAddress, DatabaseAddress, is_loopback
+from dicom_node.config.addresses import BrokerAddress, DatabaseAddress, is_loopback, without_password
 from dicom_node.config.destinations import (
     SENDER_ALIAS,
     AnyDestination,
@@ -32,6 +32,7 @@ from dicom_node.config.destinations import (
     DicomwebDestination,
     RoutingRule,
 )
+from dicom_node.config.private_files import check_private
 from dicom_node.config.sections import (
     DicomSettings,
     OidcSettings,
@@ -186,6 +187,8 @@ def load_settings(config: Path | None = None) -> Settings:
         One line for each mistake, with the key, the file or variable that sets it, and what would be right.
     """
     table = _read_toml(config) if config is not None else {}
+    if config is not None and any(address != without_password(address) for address in _texts(table)):
+        check_private(config, "--config")
     found = [f"{config}: {sentence}" for sentence in mistakes.unknown_keys([Settings], table)]
     found += mistakes.variable_mistakes(Settings, PREFIX, os.environ)
     if found:
@@ -204,6 +207,15 @@ def load_settings(config: Path | None = None) -> Settings:
             for location, sentence in mistakes.sentences(error, Settings)
         ]
         raise ConfigurationError("\n".join(lines)) from None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text of a table."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def _read_toml(config: Path) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from dicom_node.config.destinations import Destination
 from dicom_node.config.sections import SenderSettings
 from dicom_node.dimse.client.confirmation import ConfirmationSession
 from dicom_node.dimse.commitment import InstanceReference
-from dicom_node.errors import NodeError, PeerError, PeerRejected, StorageFailed, StorageFull, one_line
+from dicom_node.errors import NodeError, PeerError, PeerRejected, StorageFailed, StorageFull
 from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.runtime.printable import one_line
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.delivery_queue import Delivery, DeliveryQueue
 from dicom_node.store.files import Spool

@@ -32,10 +32,10 @@ from dicom_node.errors import (
     PeerUnavailable,
     StorageFailed,
     StorageFull,
-    one_line,
 )
 from dicom_node.runtime import logs, readiness
 from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.runtime.printable import one_line
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.delivery_queue import Delivery, DeliveryQueue
 from dicom_node.store.files import Spool
@@ -149,11 +149,13 @@ class DestinationSender:
         """Send until `stop` is set; while the database is not available, wait."""
         idle = 0.0
         pause = self._settings.poll_seconds
+        database = logs.Outage(_LOG, "the database", "check its disk, or start its server (database_url)")
         while not stop.is_set():
             try:
                 worked = self.send_due(stop) or self.confirm_due()
+                database.end()
             except (StorageFailed, StorageFull) as error:
-                _LOG.error("%s: %s", self._destination.name, error)
+                database.begin(f"{self._destination.name}: {error}")
                 worked = 0
                 stop.wait(1.0)
             if worked:
@@ -200,22 +202,22 @@ class DestinationSender:
         try:
             self._send(entry)
         except PeerUnavailable as error:
-            self._pause(entry, str(error))
+            self._pause(entry, one_line(error))
             return False
         except PeerRejected as error:
             self._deferred = 0
             self._rejected += 1
             _LOG.error("%s: %s", self._destination.name, error)
-            self._delivery_queue.mark_rejected(entry, str(error))
+            self._delivery_queue.mark_rejected(entry, one_line(error))
             if self._rejected >= _REJECTED_IN_A_ROW:
-                self._rest(str(error))
+                self._rest(one_line(error))
                 return False
         except (StorageFailed, StorageFull):
             raise
         except Exception as error:  # noqa: BLE001 - one result, or an odd answer to it, must not stop the others
             sentence = one_line(error)
             if isinstance(error, OSError | BadInstance):
-                sentence = f"the result's file {entry.file} cannot be read: {error}"
+                sentence = f"the result's file {entry.file} cannot be read: {one_line(error)}"
             else:
                 self._deferred += 1
             if self._deferred >= _DEFERRED_IN_A_ROW:

@@ -6,21 +6,27 @@ import contextlib
 import io
 import logging
 import ssl
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
+from typing import IO
+from urllib.parse import quote
 
 import requests
 from dicomweb_client.web import DICOMwebClient
-from pydicom import dcmwrite
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
 
 from dicom_node.config.destinations import DicomwebDestination
+from dicom_node.config.private_files import check_private
 from dicom_node.config.sections import SenderSettings
+from dicom_node.dicomweb.multipart import instance_files
 from dicom_node.dicomweb.store_response import StoreAnswer
-from dicom_node.dicomweb.transport import BoundedAdapter
+from dicom_node.dicomweb.transport import BoundedAdapter, BoundedSession
 from dicom_node.dimse.client.query_retrieve import SERIES_KEYS, STUDY_KEYS
 from dicom_node.dimse.client.storage_scu import ContextRequirement, StoreResponse
 from dicom_node.dimse.commitment import InstanceReference
@@ -29,10 +35,12 @@ from dicom_node.dimse.tls import client_context
 from dicom_node.errors import BadInstance, InstanceDeferred, PeerError, PeerRejected, PeerUnavailable
 from dicom_node.imaging import attributes
 from dicom_node.imaging.transfer_syntaxes import ENCAPSULATED
+from dicom_node.runtime.printable import printable
+from dicom_node.store.files import HEAD_BYTES, data_set_offset
 from dicom_node.store.states import Confirmation
 
-# These libraries log addresses, which contain UIDs.
-for _name in ("dicomweb_client", "urllib3"):
+# These libraries log addresses, which contain UIDs, and what services answer.
+for _name in ("dicomweb_client", "python_multipart", "urllib3"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 _CONFLICT = 409  # the service rejected the instance (PS3.18 table 10.5.3-1)
@@ -42,6 +50,8 @@ _PERMANENT = frozenset({400, 406, 413, 415, 422})
 _SERVICE_AWAY = frozenset({401, 403, 404, 405, 407, 408, 429, 502, 503, 504})
 _CREDENTIALS = "; give the destination a token_file, or user and password_file"
 _SOP_INSTANCE_UID = "00080018"
+_MAX_SERIES_BYTES = 2**30
+_MAX_ODD_BYTES = 32 * 2**20  # of an instance that is read into memory, because its form is not PS3.10's
 
 
 class DicomWebSession:
@@ -57,14 +67,17 @@ class DicomWebSession:
     Raises
     ------
     ConfigurationError
-        When the certificates cannot be read.
+        When the certificates cannot be read, or others can read a secret.
     """
 
     def __init__(self, destination: DicomwebDestination, settings: SenderSettings) -> None:
         self.name = destination.url
         client_context(destination)  # raises at once when a certificate file is wrong
-        self._session = requests.Session()
-        self._session.trust_env = False  # only the settings decide whom to trust, and our identity
+        for setting in ("token_file", "password_file"):
+            if (secret := getattr(destination, setting)) is not None:
+                check_private(secret, f"destination {destination.name}: {setting}")
+        self._adapter = BoundedAdapter(self.name, settings.response_seconds)
+        self._session = BoundedSession(self.name, self._adapter)
         paths = ssl.get_default_verify_paths()
         self._session.verify = str(destination.tls_ca or paths.cafile or paths.capath or True)
         if destination.tls_certificate is not None and destination.tls_key is not None:
@@ -72,8 +85,6 @@ class DicomWebSession:
         self._session.auth = _credentials(destination)
         if destination.proxy is not None:
             self._session.proxies = {"http": destination.proxy, "https": destination.proxy}
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, BoundedAdapter(self.name, settings.response_seconds))
         self._timeout = (settings.connect_seconds, settings.response_seconds)
         self._client = DICOMwebClient(
             destination.url.rstrip("/"),
@@ -124,7 +135,7 @@ class DicomWebSession:
     def _judge(self, response: requests.Response, path: Path) -> None:
         """Raise unless the service has the instance (PS3.18 table 10.5.3-1 and I.2)."""
         conflict = response.status_code == _CONFLICT
-        if response.is_redirect or not (response.ok or conflict):
+        if not (200 <= response.status_code < 300 or conflict):
             raise self._refusal(response)
         reference = InstanceReference.of(path)
         answer = StoreAnswer(response, reference.sop_instance_uid)
@@ -138,11 +149,11 @@ class DicomWebSession:
             if not conflict:
                 raise error
         elif conflict:
-            error = PeerRejected(f"{sentence} answered {_CONFLICT} {response.reason}")
+            error = PeerRejected(f"{sentence} answered {_status(response)}")
         else:
             error = PeerUnavailable(
-                f"{sentence} answered {response.status_code} with {answer.media_type or 'content'} that is "
-                "no DICOM response; check the url"
+                f"{sentence} answered {response.status_code} with "
+                f"{printable(answer.media_type, 64) or 'content'} that is no DICOM response; check the url"
             )
         try:
             found = self.find([reference])
@@ -156,9 +167,9 @@ class DicomWebSession:
     def _refusal(self, response: requests.Response) -> PeerError:
         """Return the error for an answer that is no response to the instance."""
         code = response.status_code
-        sentence = f"{self.name}: STOW-RS answered {code} {response.reason}"
+        sentence = f"{self.name}: STOW-RS answered {_status(response)}"
         if response.is_redirect:
-            target = response.headers.get("Location", "").removesuffix("/studies")
+            target = printable(response.headers.get("Location", "").removesuffix("/studies"), 256)
             return PeerUnavailable(f"{sentence}; set url to {target}")
         if code in (401, 403):
             sentence += _CREDENTIALS
@@ -226,15 +237,24 @@ class DicomWebSession:
             rows = self._client.search_for_series(study_instance_uid, fields=SERIES_KEYS)
             return [Dataset.from_json(row) for row in rows]
 
-    def fetch(self, study_instance_uid: str, series_instance_uids: Sequence[str]) -> Iterator[bytes]:
-        """Yield the instances of series as Part 10 files (WADO-RS); raises as :meth:`studies`."""
+    def fetch(self, study_instance_uid: str, series_instance_uids: Sequence[str]) -> Iterator[IO[bytes]]:
+        """Yield the instances of series as Part 10 files without names (WADO-RS); raises as :meth:`studies`.
+
+        The caller closes each; those before an error have come nevertheless.
+        """
         for series in series_instance_uids:
-            with self._translated("WADO-RS"), attributes.tolerance():
-                found = self._client.retrieve_series(
-                    study_instance_uid, series, media_types=(("application/dicom", "*"),)
+            with self._translated("WADO-RS"):
+                place = f"studies/{quote(study_instance_uid, '')}/series/{quote(series, '')}"
+                response = self._session.get(
+                    f"{self.name.rstrip('/')}/{place}",
+                    headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'},
+                    timeout=self._timeout,
+                    stream=True,
                 )
-                contents = [_part10(ds) for ds in found]
-            yield from contents
+                response.raise_for_status()
+                pieces = self._adapter.pieces(response, _MAX_SERIES_BYTES)
+                for file in instance_files(response.headers.get("Content-Type", ""), pieces):
+                    yield _part10(file)
 
     def release(self) -> None:
         """Close the connections; the next request opens new ones."""
@@ -247,7 +267,7 @@ class DicomWebSession:
             yield
         except requests.HTTPError as error:
             code = error.response.status_code
-            sentence = f"{self.name}: {service} answered {code} {error.response.reason}"
+            sentence = f"{self.name}: {service} answered {_status(error.response)}"
             if code in (401, 403):
                 sentence += _CREDENTIALS
             raise (PeerRejected if code in {*_PERMANENT, _CONFLICT} else PeerUnavailable)(sentence) from None
@@ -259,7 +279,7 @@ class DicomWebSession:
             raise PeerUnavailable(f"{self.name}: cannot connect: {_root(error)}; is it running?") from None
         except requests.Timeout:
             raise PeerUnavailable(f"{self.name}: {service} was not answered in time") from None
-        except (requests.RequestException, SyntaxError, *attributes.MALFORMED) as error:
+        except (requests.RequestException, SyntaxError, BadInstance, *attributes.MALFORMED) as error:
             # The answer is not well-formed: XML, JSON, or the DICOM attributes in it.
             sentence = f"{self.name}: {service}: the answer cannot be read ({type(error).__name__})"
             raise PeerUnavailable(sentence) from None
@@ -267,10 +287,21 @@ class DicomWebSession:
             raise PeerUnavailable(f"{self.name}: {error.filename}: {error.strerror}") from None
 
 
-def _part10(ds: Dataset) -> bytes:
-    stream = io.BytesIO()
-    dcmwrite(stream, ds, enforce_file_format=True)
-    return stream.getvalue()
+def _part10(file: IO[bytes]) -> IO[bytes]:
+    """Return an instance as a file of the form that the spool keeps; nearly every service sends that form."""
+    try:
+        data_set_offset(file.read(HEAD_BYTES))
+    except BadInstance:
+        if file.seek(0, io.SEEK_END) > _MAX_ODD_BYTES:
+            raise
+        with contextlib.ExitStack() as stack, file, attributes.tolerance():
+            written = stack.enter_context(tempfile.TemporaryFile())
+            file.seek(0)
+            dcmwrite(written, dcmread(file), enforce_file_format=True)
+            stack.pop_all()  # the caller closes it
+        file = written
+    file.seek(0)
+    return file
 
 
 def _credentials(
@@ -293,8 +324,16 @@ def _credentials(
     return bearer if token is not None else basic if user is not None else None
 
 
+def _status(response: requests.Response) -> str:
+    """Return the status of an answer with the words of the standard, whatever words the service sent."""
+    try:
+        return f"{response.status_code} {HTTPStatus(response.status_code).phrase}"
+    except ValueError:
+        return str(response.status_code)
+
+
 def _root(error: BaseException) -> str:
     """Return the message of the innermost error in a chain of wrapped errors."""
     while error.args and isinstance(inner := getattr(error.args[0], "reason", error.args[0]), BaseException):
         error = inner
-    return str(error).rpartition(": ")[2] or type(error).__name__
+    return printable(str(error).rpartition(": ")[2], 256) or type(error).__name__

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Self, cast
 
-from pydicom import config
-from pydicom.uid import UID
 from pynetdicom.pdu_primitives import P_DATA
+
+from dicom_node.imaging import attributes
 
 HEADER = struct.Struct(">BxL")
 ASSOCIATE_RQ, P_DATA_TF, ABORT = 0x01, 0x04, 0x07
@@ -193,8 +193,8 @@ def _printable(encoded: bytes) -> str:
 
 def _negotiated_uid(content: bytes) -> bytes:
     """Return a UID without padding; empty when it violates PS3.5 9.1, which names no syntax and no class."""
-    uid = UID(content.strip(b"\0 ").decode("ascii", "replace"), config.IGNORE)
-    return uid.encode() if uid.is_valid else b""
+    uid = content.strip(b"\0 ").decode("ascii", "replace")
+    return uid.encode() if attributes.is_uid(uid) else b""
 
 
 def _context_item(context_id: int, inner: list[tuple[int, bytes]], odd: list[str]) -> bytes:

@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 from dicom_node.config.destinations import Destination
+from dicom_node.config.private_files import check_private
 from dicom_node.config.sections import DicomSettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
@@ -33,7 +34,7 @@ def server_context(settings: DicomSettings) -> ssl.SSLContext | None:
     Raises
     ------
     ConfigurationError
-        When a file is missing or holds something else.
+        When a file is missing or holds something else, or others can read the key.
     """
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
@@ -72,6 +73,7 @@ def _restrict(context: ssl.SSLContext) -> None:
 
 
 def _show(context: ssl.SSLContext, certificate: Path, key: Path, where: str) -> None:
+    check_private(key, f"{where}tls_key")
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except (OSError, ValueError) as error:

@@ -29,7 +29,7 @@ from dicom_node.errors import ConfigurationError
 _config.LOG_HANDLER_LEVEL = "none"
 logging.getLogger("pynetdicom").propagate = False
 
-_BACKLOG = 1024
+_BACKLOG = 4096
 _POLL_MILLISECONDS = 250
 
 

@@ -15,13 +15,15 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import numpy as np
-from pydicom.config import disable_value_validation
+from pydicom._uid_dict import UID_dictionary
+from pydicom.config import IGNORE, disable_value_validation
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
+from pydicom.uid import UID
 
 MALFORMED = (
     ArithmeticError,
@@ -104,6 +106,16 @@ def texts(ds: Dataset, keyword: str | BaseTag) -> list[str]:
             return ["" if item is None else str(item).strip(" \0") for item in many]
     except MALFORMED:
         return []
+
+
+def is_uid(text: str) -> bool:
+    """Return whether a text is a UID by PS3.5 9.1, without padding."""
+    return bool(UID(text, IGNORE).is_valid)
+
+
+def uid_name(text: str) -> str:
+    """Return the name of a UID that PS3.6 lists; empty for any other text."""
+    return UID_dictionary[text][0] if text in UID_dictionary else ""
 
 
 def text(ds: Dataset, keyword: str | BaseTag) -> str:

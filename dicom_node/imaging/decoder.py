@@ -35,6 +35,19 @@ from dicom_node.imaging.rendering import RenderedFrame
 from dicom_node.imaging.voi import VoiWindow
 
 _START_SECONDS = 60.0
+_CPU_SHARE = 2  # seconds of processor time for each second of decode_seconds; some decoders have threads
+_READABLE: list[Path] = []
+
+
+def read_only_below(*folders: Path) -> None:
+    """Have the decoder processes of this process read films only below some folders.
+
+    Parameters
+    ----------
+    folders
+        Folders, which may be symbolic links; those in them are not followed.
+    """
+    _READABLE[:] = folders
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +87,12 @@ class Decoder:
         Most seconds for one film; then the process is killed.
     decode_bytes
         Address space of the process, in bytes.
+
+    Attributes
+    ----------
+    lacking
+        What the kernel lacks to confine the process that was started last
+        (:mod:`dicom_node.imaging.confinement`).
     """
 
     def __init__(self, *, max_pixels: int, decode_seconds: float, decode_bytes: int) -> None:
@@ -84,6 +103,7 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._owner = 0
+        self.lacking: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -296,12 +316,14 @@ class Decoder:
             sys.executable,
             "-m",
             "dicom_node.imaging.decoder_process",
-            *map(str, (theirs.fileno(), self._bytes)),
+            *map(str, (theirs.fileno(), self._bytes, self._seconds * _CPU_SHARE)),
         ]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        # Without the settings, which may hold passwords.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("DICOM_NODE_")}
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with theirs:
             self._process = subprocess.Popen(
-                [*command, str(os.getpid())],
+                [*command, str(os.getpid()), *map(str, _READABLE)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -312,7 +334,9 @@ class Decoder:
         self._channel, self._owner = ours, os.getpid()
         ours.settimeout(_START_SECONDS)
         with contextlib.suppress(OSError):
-            if ours.recv(len(READY)) == READY:
+            message = ours.recv(MESSAGE_BYTES)
+            if message.startswith(READY):
+                self.lacking = tuple(json.loads(message.removeprefix(READY)))
                 return ours
         raise NodeError(
             f"the decoder process did not start ({_describe(self._kill())}): decode_bytes is too small for "

@@ -1,4 +1,4 @@
-"""Decoder process: what it answers to a :class:`dicom_node.imaging.decoder.Decoder`, with limited memory.
+"""Decoder process: what it answers to a :class:`dicom_node.imaging.decoder.Decoder`, confined.
 
 A request and its answer are JSON in one message of a Unix socket pair; pixels travel in shared memory, whose
 descriptor comes with the answer.
@@ -6,14 +6,12 @@ descriptor comes with the answer.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import mmap
 import os
-import resource
-import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import NotAnalysable, StorageFailed
+from dicom_node.imaging.confinement import confine, limit_cpu
 from dicom_node.imaging.grayscale import DisplayWindow
 from dicom_node.imaging.overlay_plane import has_overlay, read_overlay
 from dicom_node.imaging.pixel_shape import aspect_ratio
@@ -32,18 +31,7 @@ from dicom_node.imaging.voi import VoiWindow
 MESSAGE_BYTES = 1 << 16
 """Longest message, in bytes."""
 READY = b"ready"
-"""First message of the process."""
-
-_PR_SET_PDEATHSIG = 1
-
-
-def _confine(decode_bytes: int, parent: int) -> None:
-    """Limit the memory of this process, and end it when its parent ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (decode_bytes, decode_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # the parent ended before the line above
-        sys.exit(0)
+"""Beginning of the first message of the process; after it the names of what the kernel lacks, as JSON."""
 
 
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
@@ -98,12 +86,15 @@ def _display(film: Film, window: DisplayWindow, path: Path, max_pixels: int) -> 
     }
 
 
-def _serve(descriptor: int, decode_bytes: int, parent: int) -> None:
+def _serve(
+    descriptor: int, decode_bytes: int, cpu_seconds: float, parent: int, readable: Sequence[Path]
+) -> None:
     """Answer requests until the parent closes its end."""
-    _confine(decode_bytes, parent)
+    lacking = confine(decode_bytes, parent, readable)
     with socket.socket(fileno=descriptor) as channel:
-        channel.sendall(READY)
+        channel.sendall(READY + json.dumps(lacking).encode())
         while request := channel.recv(MESSAGE_BYTES):
+            limit_cpu(cpu_seconds)
             answer, descriptors = _answer(json.loads(request))
             socket.send_fds(channel, [json.dumps(answer).encode()], descriptors)
             for sent in descriptors:
@@ -111,4 +102,10 @@ def _serve(descriptor: int, decode_bytes: int, parent: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(*map(int, sys.argv[1:4]))
+    _serve(
+        int(sys.argv[1]),
+        int(sys.argv[2]),
+        float(sys.argv[3]),
+        int(sys.argv[4]),
+        [Path(folder) for folder in sys.argv[5:]],
+    )

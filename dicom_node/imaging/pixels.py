@@ -8,6 +8,7 @@ greys. Decoders of compressed pixels are C code that reads untrusted bytes: call
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from dicom_node.imaging.grayscale import DisplayWindow, GreyTransform, full_rang
 from dicom_node.imaging.shutter import visible
 from dicom_node.imaging.stored_values import PixelCell, stored_values
 from dicom_node.imaging.transfer_syntaxes import DEFLATED, NATIVE, SEQUENTIAL_DCT, TRANSFER_SYNTAXES
+from dicom_node.runtime.printable import printable
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
@@ -43,6 +45,12 @@ BITS_ALLOCATED = frozenset({8, 16})
 """Bits Allocated values of a film."""
 MIN_SIDE = 64
 """Shortest side of a film, in pixels; a smaller picture is an icon."""
+
+_PHOTOMETRIC = GRAYSCALE | {
+    *("PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"),
+    *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"),
+}  # PS3.3 C.7.6.3.1.2
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|<[^<>]*>""")
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_MARKER, _JPEG_SCAN, _JPEG_LAST_COEFFICIENT = 0xFF, 0xDA, 63
@@ -215,7 +223,14 @@ def errors_as_not_analysable(what: str) -> Iterator[None]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """Return the sentence of a library, without what it quotes: that stands in the header."""
+    sentence = _QUOTED.sub("'…'", " ".join(str(error).split()))
+    return printable(sentence, 200) or type(error).__name__
+
+
+def photometric_name(value: str) -> str:
+    """Return a photometric interpretation for a sentence; one that PS3.3 does not define is not repeated."""
+    return value if value in _PHOTOMETRIC else "of unknown photometric interpretation"
 
 
 def read_instance(path: Path, *, pixels: bool) -> Dataset:
@@ -252,9 +267,8 @@ def read_instance(path: Path, *, pixels: bool) -> Dataset:
 
 
 def _unsupported(syntax: UID) -> NotAnalysable:
-    return NotAnalysable(
-        "transfer_syntax", f"the transfer syntax {syntax.name or 'unknown'} is not decoded here"
-    )
+    name = attributes.uid_name(syntax) or "unknown"
+    return NotAnalysable("transfer_syntax", f"the transfer syntax {name} is not decoded here")
 
 
 def _is_large(tag: BaseTag, element: Any) -> bool:
@@ -306,7 +320,7 @@ def _frame(ds: Dataset, *, max_pixels: int) -> _Frame:
     photometric = attributes.text(ds, "PhotometricInterpretation").upper()
     samples = integer(ds, "SamplesPerPixel", 1)
     if photometric not in GRAYSCALE or samples != 1:
-        what = photometric or "of unknown photometric interpretation"
+        what = photometric_name(photometric)
         raise NotAnalysable(
             "not_grayscale", f"the picture is {what} with {samples} samples a pixel, not grayscale"
         )

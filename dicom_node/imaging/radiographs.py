@@ -8,6 +8,7 @@ cannot hold a radiograph and is refused.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pydicom.uid import (
@@ -48,6 +49,17 @@ ACCEPTED_SOP_CLASSES: Final[tuple[UID, ...]] = (
 
 RADIOGRAPHY_MODALITIES: Final = frozenset({"CR", "DX", "DR", "RG", "XR"})
 """Modality (0008,0060) values of a projection radiograph; DR and XR are not in the standard, but in use."""
+
+DEFINED_MODALITIES: Final = frozenset(
+    re.findall(
+        r"\w+",
+        "ANN AR ASMT AU BDUS BI BMD CFM CR CT CTPROTOCOL DG DMS DOC DX ECG EEG EMG EOG EPS ES FID GM HC "
+        "HD IO IOL IVOCT IVUS KER KO LEN LS M3D MG MR NM OAM OCT OP OPM OPR OPT OPTBSV OPTENF OPV OSS OT "
+        "PA PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN "
+        "RTSTRUCT RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA XA XAPROTOCOL XC DR XR",
+    )
+)
+"""Defined Terms of Modality (PS3.3 C.7.3.1.1.1), and two in use; another value is free text."""
 
 ANALYSED_MODALITIES: Final = RADIOGRAPHY_MODALITIES | {"OT", ""}
 """Modality values of the instances that models may read: OT is what a film scanner writes, and an instance

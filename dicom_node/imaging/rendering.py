@@ -27,6 +27,7 @@ from dicom_node.imaging.pixels import (
     errors_as_not_analysable,
     integer,
     is_inverted,
+    photometric_name,
     pixel_cell,
     read_instance,
     transfer_syntax_of,
@@ -111,7 +112,7 @@ def _decoded(ds: Dataset, number: int, photometric: str, *, samples: int, max_pi
     """Check the header, then decode one frame: pixel cells, or red, green and blue."""
     found = integer(ds, "SamplesPerPixel", 1)
     if photometric not in GRAYSCALE | _COLOURS | {_PALETTE} or found != samples:
-        what = photometric or "of unknown photometric interpretation"
+        what = photometric_name(photometric)
         raise NotAnalysable("bad_header", f"a picture that is {what} with {found} samples a pixel")
     frames = integer(ds, "NumberOfFrames", 1)
     rows, columns = integer(ds, "Rows"), integer(ds, "Columns")

@@ -23,6 +23,7 @@ from dicom_node.imaging.pixels import GRAYSCALE
 from dicom_node.imaging.radiographs import (
     ANALYSED_MODALITIES,
     ANALYSED_SOP_CLASSES,
+    DEFINED_MODALITIES,
     SECONDARY_CAPTURE_SOP_CLASSES,
 )
 
@@ -137,15 +138,18 @@ def _identifiers(header: Dataset) -> str:
 
 
 def _sop_class(header: Dataset) -> str:
-    uid = attributes.value(header, "SOPClassUID")
+    uid = attributes.text(header, "SOPClassUID")
     if uid in ANALYSED_SOP_CLASSES:
         return ""
-    return f"{getattr(uid, 'name', uid)} is no radiograph"
+    return f"{attributes.uid_name(uid) or 'an unknown SOP class'} is no radiograph"
 
 
 def _modality(header: Dataset) -> str:
     modality = attributes.text(header, "Modality").upper()
-    return "" if modality in ANALYSED_MODALITIES else f"modality {modality} is no radiography"
+    if modality in ANALYSED_MODALITIES:
+        return ""
+    known = f"modality {modality}" if modality in DEFINED_MODALITIES else "a modality that is not defined"
+    return f"{known} is no radiography"
 
 
 def _not_grayscale(header: Dataset) -> str:

@@ -8,13 +8,13 @@ for its prior at most ``priors.wait_seconds``.
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
+import mmap
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -250,8 +250,9 @@ class PriorFetcher:
                 move_destination=self._settings.dicom.ae_title,
             )
             try:
-                for content in source.fetch(study_instance_uid, series):
-                    self._keep(content, study_instance_uid)
+                for file in source.fetch(study_instance_uid, series):
+                    with file:
+                        self._keep(file, study_instance_uid)
                     if time.monotonic() > deadline:
                         return False
             finally:
@@ -276,10 +277,14 @@ class PriorFetcher:
     def _source_ae(self) -> str:
         return self._source.ae_title or self._source.name[:16]
 
-    def _keep(self, content: bytes, study_instance_uid: str) -> None:
+    def _keep(self, file: IO[bytes], study_instance_uid: str) -> None:
         """Store a fetched instance as if the source had sent it by C-STORE."""
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            self._keep_content(file, content, study_instance_uid)
+
+    def _keep_content(self, file: IO[bytes], content: mmap.mmap, study_instance_uid: str) -> None:
         try:
-            meta = dcmread(io.BytesIO(content), stop_before_pixels=True).file_meta
+            meta = dcmread(file, stop_before_pixels=True).file_meta
             syntax = UID(meta.TransferSyntaxUID)
             found = read_identifiers(content, data_set_offset(content), syntax)
         except (BadInstance, *attributes.MALFORMED) as error:

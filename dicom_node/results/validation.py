@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Final, cast
 
 from pydicom import dcmread
-from pydicom.config import IGNORE, RAISE
+from pydicom.config import RAISE
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
 from dicom_node import MODEL_NAME
@@ -153,7 +152,7 @@ def _identity(ds: Dataset) -> Iterator[str]:
 
 def _promises(ds: Dataset) -> Iterator[str]:
     for keyword in _NAMES_THE_RESULT:
-        if not UID(_text(ds, keyword), IGNORE).is_valid:
+        if not attributes.is_uid(_text(ds, keyword)):
             yield f"{keyword} is no valid UID (PS3.5 9.1)"
     if ds.SOPClassUID not in content_rules.CLASSES:
         yield f"{ds.SOPClassUID.name} is no class that results have"

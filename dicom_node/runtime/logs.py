@@ -15,9 +15,12 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Literal, TextIO
+from typing import Any, Final, Literal, TextIO
+
+from dicom_node.runtime.printable import printable
 
 _STUDY: ContextVar[str] = ContextVar("study", default="-")
+_LONGEST: Final = 4096  # characters of a line
 _QUIET = {
     "alembic": logging.WARNING,
     # Two lines a study, and two for each try to reach a broker that is away: the node's own lines say both.
@@ -43,6 +46,16 @@ def study(uid: str) -> Iterator[None]:
         _STUDY.reset(token)
 
 
+def _message(record: logging.LogRecord) -> str:
+    """Return the message as one line, whatever others wrote into it."""
+    return printable(record.getMessage(), _LONGEST)
+
+
+def _trace(text: str, indent: str = "") -> str:
+    """Return a traceback in which each line is one; indented, none looks like a line of the log."""
+    return "\n".join(indent + printable(line, _LONGEST) for line in text.split("\n"))
+
+
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -52,10 +65,10 @@ class _Json(logging.Formatter):
             "process": record.process,
             "logger": record.name,
             "study": _STUDY.get(),
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _trace(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)
 
 
@@ -68,9 +81,13 @@ class _Text(logging.Formatter):
             datefmt="%Y-%m-%dT%H:%M:%S",
         )
 
-    def format(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         record.study = _STUDY.get()
-        return super().format(record)
+        record.message = _message(record)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return _trace(super().formatException(ei), "  ")
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

@@ -24,7 +24,7 @@ from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.runtime import readiness
 
 _LOG = logging.getLogger(__name__)
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -233,6 +233,7 @@ class Supervisor:
         def tie_to_parent() -> None:
             # When the supervisor is killed, the kernel ends its children.
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
             if os.getppid() != supervisor:
                 os._exit(1)
 

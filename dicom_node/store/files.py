@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import mmap
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from dicom_node.errors import BadInstance, NodeError, StorageFailed, StorageFull
 
@@ -21,7 +23,8 @@ _STALE_SECONDS = 86400.0
 # PS3.10 7.1: a preamble of 128 bytes, DICM, then (0002,0000) UL 4: the length of the rest of group 0002.
 _PREFIX = slice(128, 132)
 _GROUP_LENGTH = b"\x02\x00\x00\x00UL\x04\x00"
-_META_START = 144
+HEAD_BYTES: Final = 144
+"""Bytes of a Part 10 file from which :func:`data_set_offset` finds the data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ class Spool:
             _sync_folder(target.parent)
         return StoredFile(digest=digest, size=size, name=name)
 
-    def keep(self, content: bytes) -> StoredFile:
+    def keep(self, content: bytes | mmap.mmap) -> StoredFile:
         """Store an encoded Part 10 file; the same content twice is one file.
 
         Raises
@@ -176,11 +179,11 @@ def data_set_offset(head: bytes) -> int:
     BadInstance
         When they are no preamble, prefix and group length.
     """
-    if len(head) < _META_START or head[_PREFIX] != b"DICM" or head[132:140] != _GROUP_LENGTH:
+    if len(head) < HEAD_BYTES or head[_PREFIX] != b"DICM" or head[132:140] != _GROUP_LENGTH:
         raise BadInstance(
             "no DICOM Part 10 file: it must begin with a preamble, DICM and (0002,0000) (PS3.10 7.1)"
         )
-    return _META_START + int.from_bytes(head[140:144], "little")
+    return HEAD_BYTES + int.from_bytes(head[140:144], "little")
 
 
 def digest_of(path: Path) -> str:
@@ -195,7 +198,7 @@ def digest_of(path: Path) -> str:
     """
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as stream:
-        stream.seek(data_set_offset(stream.read(_META_START)))
+        stream.seek(data_set_offset(stream.read(HEAD_BYTES)))
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

@@ -246,6 +246,18 @@ class Index:
             )
         return [(row.study_instance_uid, row.revision) for row in rows]
 
+    def study_id(self, study_instance_uid: str) -> int | None:
+        """Return the number of a study, by which messages name it; None when there is none."""
+        query = select(study.c.id).where(study.c.study_instance_uid == study_instance_uid)
+        with database.reading(self.engine) as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def study_uid(self, study_id: int) -> str | None:
+        """Return the Study Instance UID of a number; None when there is no such study."""
+        query = select(study.c.study_instance_uid).where(study.c.id == study_id)
+        with database.reading(self.engine) as connection:
+            return connection.execute(query).scalar_one_or_none()
+
     def unqueue(self, study_instance_uid: str, revision: int) -> None:
         """Undo the mark of :meth:`take_queueable`: the queue did not accept the study."""
         with database.writing(self.engine) as connection:

@@ -157,11 +157,8 @@ CONTRACT = (
         _LISTENER,
         "self ae address ae_title contexts ssl_context evt_handlers request_handler",
     ),
-    Entry(AssociationServer, "get_request", _LISTENER, "self"),
-    Entry(AssociationServer, "process_request", _LISTENER, "self request client_address"),
     Entry(AssociationServer, "server_bind", _LISTENER, "self"),
     Entry(AssociationServer, "server_close", _LISTENER, "self"),
-    Entry(AssociationServer, "service_actions", _LISTENER, "self"),
 )
 
 STATE_MACHINE = {

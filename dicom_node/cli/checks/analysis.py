@@ -10,6 +10,8 @@ from dicom_node.cli.checks.check import Check
 from dicom_node.config.mistakes import nearest
 from dicom_node.config.settings import Settings
 from dicom_node.delivery.routing import fits
+from dicom_node.errors import NodeError
+from dicom_node.imaging.decoder import Decoder
 from dicom_node.runtime.extras import install_command
 
 if TYPE_CHECKING:
@@ -42,6 +44,29 @@ def device(settings: Settings) -> Iterator[Check]:
         )
     else:
         yield Check("device", ok=True, found=found)
+
+
+def decoder(settings: Settings) -> Iterator[Check]:
+    """Check that films can be decoded, and how well the process that does it is confined."""
+    limits = settings.worker
+    try:
+        with Decoder(
+            max_pixels=limits.max_pixels,
+            decode_seconds=limits.decode_seconds,
+            decode_bytes=limits.decode_bytes,
+        ) as made:
+            made.warm()
+            lacking = ", ".join(made.lacking)
+    except NodeError as error:
+        yield Check("decoder", ok=False, found=str(error), remedy="raise worker.decode_bytes")
+        return
+    if lacking:
+        found = f"its process is not confined by {lacking}, which this kernel lacks"
+        remedy = "use Linux 6.7 or newer, with Landlock and seccomp"
+        yield Check("decoder", ok=None, found=found, remedy=remedy)
+    else:
+        found = "its process reaches no network and no other process, and changes no file"
+        yield Check("decoder", ok=True, found=found)
 
 
 def bundle(settings: Settings) -> Iterator[Check]:

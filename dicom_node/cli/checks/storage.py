@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dicom_node.cli.checks.check import Check
+from dicom_node.config.addresses import without_password
 from dicom_node.config.data_dir import DataDir
+from dicom_node.config.private_files import is_loose, secret_files
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
 from dicom_node.runtime.extras import missing_package
@@ -63,10 +65,23 @@ def _existing(root: Path) -> Path:
     return next(each for each in (root, *root.parents) if each.exists())
 
 
+def private_files(settings: Settings) -> Iterator[Check]:
+    """Check that other users cannot read what the node keeps, nor its secrets."""
+    loose = [f"{setting} {path}" for setting, path in secret_files(settings) if is_loose(path)]
+    if loose:
+        found = f"other users can read {', '.join(loose)}"
+        yield Check(
+            "private files", ok=False, found=found, remedy="chmod 600; until then the node does not start"
+        )
+    elif is_loose(settings.data_dir):
+        found = f"other users can read data_dir {settings.data_dir.absolute()}"
+        yield Check("private files", ok=None, found=found, remedy="start the node, which takes it from them")
+    else:
+        yield Check("private files", ok=True, found="only this user can read data_dir and the secrets")
+
+
 def database(settings: Settings) -> Iterator[Check]:
     """Check that the database answers, or will be created."""
-    from sqlalchemy import make_url
-
     from dicom_node.store.database import connect, connection_error
 
     if settings.database_url is None and not (settings.data_dir / "index.sqlite").exists():
@@ -80,7 +95,7 @@ def database(settings: Settings) -> Iterator[Check]:
         return
     sentence = connection_error(engine)
     engine.dispose()
-    address = make_url(settings.database).render_as_string(hide_password=True)
+    address = without_password(settings.database)
     if sentence:
         remedy = "start the server, or correct database_url"
         yield Check("database", ok=False, found=f"{address}: {sentence}", remedy=remedy)

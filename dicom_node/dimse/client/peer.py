@@ -110,6 +110,14 @@ class Peer:
         PeerRejected
             When it accepts none of the contexts.
         """
+        try:
+            return self._associated(contexts, handlers)
+        except OSError as error:  # of this process, such as too many open files: no file is meant
+            raise PeerUnavailable(f"{self.name}: cannot connect: {error.strerror or error}") from None
+
+    def _associated(
+        self, contexts: list[PresentationContext], handlers: Sequence[evt.EventHandlerType]
+    ) -> RequestedAssociation:
         association = RequestedAssociation(
             self._ae,
             self.host,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 
 from pydicom.dataset import Dataset
 from pynetdicom.presentation import build_context
@@ -23,6 +23,8 @@ from dicom_node.dimse.status import meaning_of
 from dicom_node.errors import PeerRejected, PeerUnavailable
 from dicom_node.store.prior_requests import move_message_id
 
+MAX_ANSWERS: Final = 1000
+"""Most answers to a query about one patient or study."""
 SERVICES: Final = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove)
 """SOP classes that are proposed to the source of priors."""
 STUDY_KEYS: Final = (
@@ -113,12 +115,12 @@ class QueryRetrieveSession(Peer):
         identifier.StudyInstanceUID = study_instance_uid
         return self._find(identifier)
 
-    def fetch(self, study_instance_uid: str, series_instance_uids: Sequence[str]) -> Iterator[bytes]:
+    def fetch(self, study_instance_uid: str, series_instance_uids: Sequence[str]) -> Iterator[IO[bytes]]:
         """Move series to the node (C-MOVE, level SERIES).
 
         Returns
         -------
-        Iterator of bytes
+        Iterator of files
             Empty: the instances arrive at the node's SCP by C-STORE.
 
         Raises
@@ -171,6 +173,9 @@ class QueryRetrieveSession(Peer):
                     raise PeerUnavailable(f"{self.name}: {operation} was not answered in time")
                 if code in _PENDING and identifier is not None:
                     found.append(identifier)
+                if len(found) > MAX_ANSWERS:
+                    association.end()
+                    raise PeerUnavailable(f"{self.name}: {operation} gave more than {MAX_ANSWERS} answers")
         if code is None:
             association.end()
             why = association.dimse.end or "not answered in time"

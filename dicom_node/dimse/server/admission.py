@@ -63,6 +63,15 @@ def plain_address(host: str) -> str:
     return str(mapped or address)
 
 
+def network_of(host: str) -> str:
+    """Return what counts as one address: an IPv4 address, or the /64 network of an IPv6 address.
+
+    A machine with IPv6 chooses the last 64 bits of its address itself (RFC 4291 2.5.1).
+    """
+    address = plain_address(host)
+    return str(ipaddress.ip_network(f"{address}/64", strict=False)) if ":" in address else address
+
+
 class PeerAddresses:
     """Addresses of a peer that is named by an address or by a host name.
 
@@ -112,6 +121,18 @@ class PeerAddresses:
         self._renew_when_old()
         return known
 
+    def excludes(self, address: str) -> bool:
+        """Return whether the peer does not have an address, as far as that is known without waiting.
+
+        A name that was looked up less than a second ago settles it; otherwise it is looked up meanwhile.
+        """
+        if self.is_known(address):
+            return False
+        if self._age() < _SOONEST_SECONDS:
+            return True
+        self._start_renewal(_SOONEST_SECONDS)
+        return False
+
     def __str__(self) -> str:
         """Return the host, with its addresses when it is a name."""
         if not self._is_name:
@@ -122,10 +143,12 @@ class PeerAddresses:
         return self._clock() - self._looked_up_at
 
     def _renew_when_old(self) -> None:
-        if self._age() >= RENEWAL_SECONDS and not self._lock.locked():
-            threading.Thread(
-                target=self._renew, args=(RENEWAL_SECONDS,), name="host-names", daemon=True
-            ).start()
+        if self._age() >= RENEWAL_SECONDS:
+            self._start_renewal(RENEWAL_SECONDS)
+
+    def _start_renewal(self, seconds: float) -> None:
+        if not self._lock.locked():
+            threading.Thread(target=self._renew, args=(seconds,), name="host-names", daemon=True).start()
 
     def _renew(self, seconds: float) -> None:
         """Look the name up, when the last look-up is so old."""
@@ -178,6 +201,23 @@ class Admission:
             setting = f"dicom.known_peers.{number}.host"
             host = None if peer.host is None else PeerAddresses(peer.host, setting, look_up, clock)
             self._known.setdefault(peer.ae_title, []).append(host)
+
+    def may_connect(self, host: str) -> bool:
+        """Return whether a peer with an address may be heard: one that no known peer can have may not.
+
+        Nothing is waited for. An AE title that may call from anywhere makes every address one to be heard;
+        so does an empty list, whose callers are told what is missing.
+
+        Parameters
+        ----------
+        host
+            IP address of the peer.
+        """
+        if self._settings.accept_unknown_peers or not self._known:
+            return True
+        address = plain_address(host)
+        hosts = [each for peers in self._known.values() for each in peers]
+        return any(each is None or not each.excludes(address) for each in hosts)
 
     def find_rejection(self, request: AssociateRequest, host: str) -> RejectedRequest | None:
         """Return the rejection of an association request; None when the association may be opened.

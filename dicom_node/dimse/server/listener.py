@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
-from socketserver import TCPServer
 from typing import Any, TypeAlias, cast
 
 from pynetdicom._globals import MODE_ACCEPTOR
@@ -26,7 +26,8 @@ from dicom_node.dimse.contexts import (
     presentation_contexts,
 )
 from dicom_node.dimse.pdu import AssociateRequest
-from dicom_node.dimse.server.admission import Admission, RejectedRequest, plain_address
+from dicom_node.dimse.server.admission import Admission, RejectedRequest, network_of, plain_address
+from dicom_node.dimse.server.entrance import Address, Entrance, crowding
 from dicom_node.dimse.server.messages import DimseRequest, MessageExchange
 from dicom_node.dimse.server.upper_layer import UpperLayer
 from dicom_node.dimse.tls import server_context
@@ -34,13 +35,18 @@ from dicom_node.dimse.transport import AcceptedSocket
 
 _LOG = logging.getLogger(__name__)
 
-# Connections without an association request have a limit of their own, so that silent ones cannot keep peers
-# out. A peer sends its request at once; when the limit is reached, the oldest one is closed after this long.
-_MAX_SILENT = 32
-_SILENT_SECONDS = 1.0
-# A process at its limit waits this long, so that its siblings accept first.
-_YIELD_SECONDS = 0.005
-_ACCEPT_POLL_SECONDS = 0.25
+# Connections whose association request has begun, and association requests that wait for a place: most of
+# each. Every one has two threads.
+_MAX_NEGOTIATING = 32
+_MAX_WAITING = 32
+# Of so many places one is left to other addresses, and at least one.
+_RESERVED_ONE_IN = 8
+# An association on which nothing happens for so long gives way to one that finds no place: after its last
+# request, or without any, which a peer sends at once.
+_IDLE_SECONDS = 1.0
+_UNUSED_SECONDS = 0.2
+_PLACE_SECONDS = 1.0  # longest wait for a place
+_PLACE_POLL_SECONDS = 0.02
 _STOP_POLL_SECONDS = 0.02
 _CUT_SECONDS = 1.0
 # Longest time for an A-ABORT to reach a peer, which may still be sending.
@@ -60,12 +66,12 @@ class AcceptedAssociation(Association):
         Address of the peer.
     """
 
-    def __init__(self, listener: Listener, client_socket: socket.socket, address: tuple[Any, ...]) -> None:
+    def __init__(self, listener: Listener, client_socket: socket.socket, address: Address) -> None:
         super().__init__(listener.ae, MODE_ACCEPTOR)
         settings = listener.settings
         self.host = plain_address(str(address[0]))
         self.calling_ae = ""
-        self.connected_at = time.monotonic()
+        self.admitted_at = math.inf
         self.name = f"{self.host}:{address[1]}"
         self._server = listener
         self._listener = listener
@@ -98,10 +104,22 @@ class AcceptedAssociation(Association):
         request = cast("AssociateRequest", self.dul.request)
         self.calling_ae = request.calling_ae
         rejected = self._listener.admission.find_rejection(request, self.host)
-        if rejected is None and not self._listener.admit(self):
-            most = self._listener.settings.max_associations
-            return RejectedRequest(rejection.LIMIT, f"{most} associations are open (dicom.max_associations)")
+        if rejected is None and (full := self._listener.admit(self)):
+            return RejectedRequest(rejection.LIMIT, f"{full} (dicom.max_associations)")
         return rejected
+
+    @property
+    def idle_seconds(self) -> float:
+        """Time since the peer sent anything; 0 while a request has begun and is not yet answered."""
+        if self.dimse.busy:
+            return 0.0
+        timer = self.dul._idle_timer  # noqa: SLF001
+        return min((timer.timeout or 0.0) - timer.remaining, time.monotonic() - self.admitted_at)
+
+    @property
+    def gives_way(self) -> bool:
+        """True when another association may take its place."""
+        return self.idle_seconds >= (_IDLE_SECONDS if self.dimse.used else _UNUSED_SECONDS)
 
     def run_reactor(self) -> None:
         """Run until the association has ended, then clean up."""
@@ -172,13 +190,24 @@ class Listener(AssociationServer):
         self._listening = listening
         self._folder = folder
         self._check_room = check_room
-        self._lock = threading.Lock()
-        self._silent: dict[AcceptedAssociation, None] = {}  # oldest first
+        self._places = threading.Condition()
+        self._negotiating: dict[AcceptedAssociation, None] = {}  # oldest first, as the next
+        self._waiting: dict[AcceptedAssociation, None] = {}
         self._admitted: set[AcceptedAssociation] = set()
-        self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
+        self._stopped = threading.Event()
         ae = ApplicationEntity(settings.ae_title)
         ae.maximum_associations = 1 << 16  # admit() counts
         super().__init__(ae, listening.getsockname(), settings.ae_title, presentation_contexts())
+        self._entrance = Entrance(
+            cast("socket.socket", self.socket),
+            allows=self.admission.may_connect,
+            full=lambda: len(self._admitted) >= settings.max_associations,
+            begin=self._begin,
+            seconds=settings.association_seconds,
+        )
+        self._thread = threading.Thread(
+            target=self._entrance.run, args=(self._stopped,), name="accept", daemon=True
+        )
 
     # -- socketserver ------------------------------------------------------------------------------
 
@@ -198,43 +227,6 @@ class Listener(AssociationServer):
         """Close the duplicate of this process; siblings go on accepting."""
         cast("socket.socket", self.socket).close()
 
-    def service_actions(self) -> None:
-        """Do nothing between two connections."""
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection."""
-        if len(self._admitted) >= self.settings.max_associations:
-            time.sleep(_YIELD_SECONDS)
-        return super().get_request()
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
-        """Wait until one more connection without a request is allowed; close the oldest if need be."""
-        while len(self._silent) >= _MAX_SILENT:
-            with self._lock:
-                oldest = next(iter(self._silent), None)
-            if oldest and time.monotonic() - oldest.connected_at > _SILENT_SECONDS:
-                _LOG.warning("%s: silent for too long while others wait; closed", oldest.name)
-                oldest.dul.peer.cut()
-                self.forget(oldest)
-            else:
-                time.sleep(_YIELD_SECONDS)
-        return True
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Start the association of an accepted connection."""
-        try:
-            association = AcceptedAssociation(self, request, client_address)
-        except OSError:  # the peer has left already
-            self.shutdown_request(request)
-            return
-        with self._lock:
-            self._silent[association] = None
-        association.start()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Log the exception of a connection; called while it is handled."""
-        _LOG.exception("%s: the connection was dropped", client_address[0])
-
     # -- associations ------------------------------------------------------------------------------
 
     def message_exchange(
@@ -249,20 +241,99 @@ class Listener(AssociationServer):
             refuse=refuse,
         )
 
-    def admit(self, association: AcceptedAssociation) -> bool:
-        """Count an association in; return False when the process is at its limit."""
-        with self._lock:
-            self._silent.pop(association, None)
-            if len(self._admitted) >= self.settings.max_associations:
-                return False
+    def admit(self, association: AcceptedAssociation) -> str:
+        """Count an association in; an idle one gives way to it where there is no place.
+
+        Returns
+        -------
+        str
+            Empty, or why there was no place for one second, as a clause.
+        """
+        deadline = time.monotonic() + _PLACE_SECONDS
+        with self._places:
+            self._negotiating.pop(association, None)
+            self._waiting[association] = None
+            if len(self._waiting) > _MAX_WAITING:
+                del self._waiting[crowding(self._waiting, _host)]
+            while shortage := self._find_shortage(association):
+                clause, rivals = shortage
+                idle = [each for each in rivals if each.gives_way]
+                if idle and self._is_next(association):
+                    self._end_longest_idle(idle)
+                elif time.monotonic() < deadline and association in self._waiting:
+                    self._places.wait(_PLACE_POLL_SECONDS)
+                else:
+                    break
+            self._waiting.pop(association, None)
+            if shortage:
+                return clause
+            association.admitted_at = time.monotonic()
             self._admitted.add(association)
-            return True
+        return ""
+
+    def _is_next(self, association: AcceptedAssociation) -> bool:
+        """Return whether an association is the newest of its network that waits.
+
+        The newest comes first, so that in a flood a real peer need not wait behind it.
+        """
+        network = network_of(association.host)
+        return association is next(
+            (each for each in reversed(self._waiting) if network_of(each.host) == network), None
+        )
+
+    def _find_shortage(
+        self, association: AcceptedAssociation
+    ) -> tuple[str, list[AcceptedAssociation]] | None:
+        """Return why there is no place for an association, and those of which one may give way to it."""
+        most = self.settings.max_associations
+        share = most - max(1, most // _RESERVED_ONE_IN) if most > 1 else most
+        network = network_of(association.host)
+        same = [each for each in self._admitted if network_of(each.host) == network]
+        if len(same) >= share:
+            return f"{len(same)} associations of this address are open, of {most}", same
+        if len(self._admitted) >= most:
+            return f"{most} associations are open", [*self._admitted]
+        return None
+
+    def _end_longest_idle(self, idle: list[AcceptedAssociation]) -> None:
+        """End an association: of the address with the most idle ones, the one that is idle for longest."""
+        idle.sort(key=lambda each: -each.idle_seconds)
+        ended = crowding(idle, _host)
+        _LOG.warning("%s: idle for %.1f s while others wait; aborted", ended.name, ended.idle_seconds)
+        self._admitted.discard(ended)
+        ended.abort(block=False)
 
     def forget(self, association: AcceptedAssociation) -> None:
         """Count an association out."""
-        with self._lock:
-            self._silent.pop(association, None)
+        with self._places:
+            self._negotiating.pop(association, None)
+            self._waiting.pop(association, None)
             self._admitted.discard(association)
+            self._places.notify_all()
+
+    def _begin(self, connection: socket.socket, address: Address) -> None:
+        """Start the association of a connection on which something was sent."""
+        with self._places:
+            crowded = None
+            if len(self._negotiating) >= _MAX_NEGOTIATING:
+                crowded = crowding(self._negotiating, _host)
+                del self._negotiating[crowded]
+        if crowded is not None:
+            self._entrance.dropped.add(crowded.host, "too many association requests are open; dropped")
+            crowded.dul.peer.cut()
+        try:
+            association = AcceptedAssociation(self, connection, address)
+        except OSError:  # the peer has left already
+            self.shutdown_request(connection)
+            return
+        with self._places:
+            self._negotiating[association] = None
+        try:
+            association.start()
+        except RuntimeError:  # no thread can be started
+            self.forget(association)
+            self.shutdown_request(connection)
+            raise
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -279,10 +350,10 @@ class Listener(AssociationServer):
             Time limit; associations that are still busy then are cut off without an answer.
         """
         deadline = time.monotonic() + seconds
-        TCPServer.shutdown(self)
+        self._stopped.set()
         self._thread.join()
         self.server_close()
-        for association in [*self._silent]:
+        for association in [*self._negotiating, *self._waiting]:
             association.dul.peer.cut()
         while self._admitted and time.monotonic() < deadline:
             for association in [*self._admitted]:
@@ -299,5 +370,6 @@ class Listener(AssociationServer):
             association.dul.peer.cut()
             association.join(_CUT_SECONDS)
 
-    def _accept(self) -> None:
-        self.serve_forever(_ACCEPT_POLL_SECONDS)
+
+def _host(association: AcceptedAssociation) -> str:
+    return association.host

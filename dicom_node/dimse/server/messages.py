@@ -200,6 +200,11 @@ class MessageExchange(DIMSEServiceProvider):
         """True while a request has begun and is not yet answered."""
         return self._begun != self._answered
 
+    @property
+    def used(self) -> bool:
+        """True when a request has come."""
+        return self._begun > 0
+
     def discard_unfinished(self) -> None:
         """Remove the file of an incomplete request; call it when the upper layer's thread has ended."""
         if self._request is not None and self._request.incoming is not None:

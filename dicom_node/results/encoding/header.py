@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from pydicom import charset
-from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from dicom_node.imaging import attributes, value_representations
 from dicom_node.results.encoding.part10 import written
@@ -95,7 +93,7 @@ _REPAIRS: Final[dict[str, Callable[[str], str]]] = {
     "StudyDescription": _description,
     "TimezoneOffsetFromUTC": lambda text: text.strip() if _OFFSET.fullmatch(text.strip()) else "",
     "BodyPartExamined": value_representations.code_string,
-    "SOPClassUID": lambda text: text if UID(text, IGNORE).is_valid else "",
+    "SOPClassUID": lambda text: text if attributes.is_uid(text) else "",
     "SOPInstanceUID": value_representations.uid,
     "SeriesInstanceUID": value_representations.uid,
     "StudyInstanceUID": value_representations.uid,

@@ -31,8 +31,10 @@ from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
 from dicom_node.config.addresses import is_confidential
+from dicom_node.config.private_files import check_private
 from dicom_node.config.sections import OidcSettings
-from dicom_node.errors import ConfigurationError
+from dicom_node.dicomweb.transport import BoundedAdapter
+from dicom_node.errors import ConfigurationError, PeerUnavailable
 from dicom_node.web.auth.accounts import Role
 
 CALLBACK_PATH: Final = "/login/oidc/back"
@@ -119,6 +121,7 @@ class OidcClient:
         self._issuer, self._page_url = settings.issuer or "", settings.page_url or ""
         self._secret: str | None = None
         if (file := settings.client_secret_file) is not None:
+            check_private(file, "oidc.client_secret_file")
             try:
                 self._secret = file.read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
@@ -286,6 +289,8 @@ class OidcClient:
         )
         session.trust_env = False  # no proxy or certificates from the environment
         session.max_redirects = 0
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, BoundedAdapter(self._issuer, _TIMEOUT_SECONDS))
         paths = ssl.get_default_verify_paths()
         session.verify = str(self._settings.tls_ca or paths.cafile or paths.capath or True)
         return session
@@ -323,7 +328,7 @@ def _provider_errors() -> Iterator[None]:
         yield
     except AuthlibBaseError:  # the provider refuses the code
         raise LoginFailed(_REFUSED) from None
-    except (requests.RequestException, LookupError, TypeError, ValueError):
+    except (requests.RequestException, PeerUnavailable, LookupError, TypeError, ValueError):
         raise LoginFailed(_UNREACHABLE, 503) from None
 
 

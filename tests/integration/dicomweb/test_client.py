@@ -15,7 +15,7 @@ from pydicom.uid import JPEGBaseline8Bit
 
 from dicom_node.config.destinations import DicomwebDestination
 from dicom_node.config.sections import SenderSettings
-from dicom_node.dicomweb import transport
+from dicom_node.dicomweb import client
 from dicom_node.dicomweb.client import DicomWebSession
 from dicom_node.dimse.commitment import InstanceReference
 from dicom_node.errors import BadInstance, ConfigurationError, InstanceDeferred, PeerRejected, PeerUnavailable
@@ -183,16 +183,35 @@ def test_a_redirect_is_not_followed_and_names_the_address(web: DicomwebService, 
 
 @pytest.mark.parametrize("kind", ["application/dicom+json", 'multipart/related; type="application/dicom"'])
 def test_an_answer_without_end_is_given_up(web: DicomwebService, film: MakeFilm, kind: str) -> None:
-    web.kind, web.raw = kind, b" " * (65 << 20)
-    with pytest.raises(PeerUnavailable, match="an answer is longer than 64 MiB"):
+    web.kind, web.raw = kind, b" " * (5 << 20)
+    with pytest.raises(PeerUnavailable, match="an answer is longer than 4 MiB"):
         session(web.url).send(film().path)
 
 
 def test_instances_without_end_are_given_up(web: DicomwebService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_MAX_INSTANCES_BYTES", 1 << 20)
-    web.kind, web.raw = 'multipart/related; type="application/dicom"', b" " * (2 << 20)
+    monkeypatch.setattr(client, "_MAX_SERIES_BYTES", 1 << 20)
+    part = b"--x\r\n\r\n" + bytes(128) + b"DICM"
+    web.kind, web.raw = 'multipart/related; type="application/dicom"; boundary=x', part + b" " * (2 << 20)
     with pytest.raises(PeerUnavailable, match="an answer is longer than 1 MiB"):
         list(session(web.url).fetch("1.2.5", ["1.2.6"]))
+
+
+@pytest.mark.parametrize("multipart", [True, False])
+def test_instances_come_as_they_are(web: DicomwebService, film: MakeFilm, multipart: bool) -> None:
+    one, other = film(1).path.read_bytes(), film(2, rows=700, columns=900).path.read_bytes()
+    if multipart:
+        web.kind = 'multipart/related; type="application/dicom"; boundary="a b"'
+        web.raw = b"".join(
+            b"\r\n--a b\r\nContent-Type: application/dicom\r\n\r\n" + each for each in (one, other)
+        )
+        web.raw += b"\r\n--a b--\r\n"
+    else:
+        web.kind, web.raw = "application/dicom", one
+    contents = []
+    for file in session(web.url).fetch("1.2.5", ["1.2.6"]):
+        with file:
+            contents.append(file.read())
+    assert contents == ([one, other] if multipart else [one])
 
 
 def test_only_the_proxy_of_the_settings_is_used(

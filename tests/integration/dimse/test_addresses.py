@@ -46,10 +46,10 @@ def test_a_peer_that_is_known_by_name_may_call(tmp_path: Path) -> None:
         wire.release()
 
 
-def test_a_known_peer_that_calls_from_another_address_is_named_so(
+def test_a_known_peer_that_calls_from_anothers_address_is_named_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    known = ({"ae_title": "WIRE", "host": "192.0.2.7"},)
+    known = ({"ae_title": "WIRE", "host": "192.0.2.7"}, {"ae_title": "OTHER", "host": "127.0.0.1"})
     with (
         Receiver(tmp_path / "node", host="::", known_peers=known) as receiver,
         RawAssociation(receiver.port) as wire,
@@ -57,3 +57,15 @@ def test_a_known_peer_that_calls_from_another_address_is_named_so(
         assert wire.associate() == (ASSOCIATE_RJ, bytes([0, 1, 1, 3]))
         assert wire.closed()
     assert "WIRE is known, but calls from another address: 127.0.0.1 instead of 192.0.2.7" in caplog.text
+
+
+def test_an_address_that_no_known_peer_has_is_dropped_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = ({"ae_title": "WIRE", "host": "192.0.2.7"},)
+    with Receiver(tmp_path / "node", host="::", known_peers=known) as receiver:
+        for _ in range(3):
+            with RawAssociation(receiver.port) as wire:
+                assert wire.closed()
+    lines = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
+    assert lines == ["127.0.0.1: no known peer has this address (dicom.known_peers); dropped"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from dicom_node.config.addresses import check_host
+from dicom_node.config.addresses import check_host, without_password
 from dicom_node.config.settings import Settings, load_settings
 from dicom_node.errors import ConfigurationError
 
@@ -340,3 +340,23 @@ def test_a_host_is_taken_as_it_is(host: str) -> None:
 def test_what_is_no_host_is_refused(host: str) -> None:
     with pytest.raises(ValueError, match="neither a host name nor an IP address"):
         check_host(host)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://node:hidden@db.example/node",
+        "postgresql://node@db.example/node?connect_timeout=3&password=hidden",
+        "redis://:hidden@127.0.0.1/0",
+    ],
+)
+def test_no_address_shows_its_password(address: str) -> None:
+    assert "hidden" not in without_password(address)
+    assert "***" in without_password(address)
+
+
+def test_a_password_with_an_at_sign_is_not_shown_as_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_NODE_DATABASE_URL", "postgresql://node:hid@den@db.example/node")
+    with pytest.raises(ConfigurationError, match="write one in a password as %40") as caught:
+        load_settings()
+    assert "den" not in str(caught.value)
