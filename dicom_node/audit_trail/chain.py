@@ -1,7 +1,7 @@
 """Chain of entries in files: append-only, one writer at a time, and checked from end to end.
 
-A file is named by the number of its first entry and its day, and a new one begins with each day and when one is
-full; the chain goes on from file to file. The index records how far the chain goes. Where files and index
+A file is named by the number of its first entry and its day, and a new one begins with each day and when one
+is full; the chain goes on from file to file. The index records how far the chain goes. Where files and index
 disagree, the writer goes on from the later of both: entries that were cut off stay missing for ever.
 """
 
@@ -278,12 +278,14 @@ class AuditChain:
         if record and link.number < record.number:
             problems.append(f"the end: entries {link.number + 1} to {record.number} are missing")
         if record is None and count and self._head is not None:
-            problems.append("the end: the index does not know the trail; whether its end is missing is unknown")
+            problems.append(
+                "the end: the index does not know the trail; whether its end is missing is unknown"
+            )
         return Verification(count, problems[:_MOST_PROBLEMS])
 
     def _files(self) -> list[Path]:
         try:
-            names = sorted(name for name in os.listdir(self._folder) if _NAME.fullmatch(name))
+            names = sorted(each.name for each in self._folder.iterdir() if _NAME.fullmatch(each.name))
         except FileNotFoundError:
             return []
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Entry of the audit trail: one line with a message, its number, and the hash that chains it to the one before."""
+"""Entry of the audit trail: a message with its number and the hash that chains it to the one before."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydicom.dataset import Dataset
-from sqlalchemy import Engine, select
+from sqlalchemy import ColumnElement, Engine, select
 
 from dicom_node.audit_trail import codes
 from dicom_node.audit_trail.codes import LifeCycle, ObjectRole, ObjectType
@@ -97,10 +97,18 @@ class Subjects:
 
     def of_study(self, study_id: int) -> StudySubject | None:
         """Return the subject of a study of the index; None when there is no such study."""
+        return self._find(study.c.id == study_id)
+
+    def of_uid(self, study_instance_uid: str) -> StudySubject:
+        """Return the subject of a study; one without a patient when the index does not know it."""
+        found = self._find(study.c.study_instance_uid == study_instance_uid)
+        return found or StudySubject(study_instance_uid)
+
+    def _find(self, condition: ColumnElement[bool]) -> StudySubject | None:
         query = (
             select(study.c.study_instance_uid, instance.c.file)
             .join(instance, instance.c.study_id == study.c.id, isouter=True)
-            .where(study.c.id == study_id)
+            .where(condition)
             .order_by(instance.c.id)
             .limit(1)
         )

@@ -58,6 +58,7 @@ GROUPS = {
     "dicom_node.cli.models": "models",
     "dicom_node.cli.rules": "rules",
     "dicom_node.cli.users": "users",
+    "dicom_node.cli.audit": "audit",
     "dicom_node.cli.cases": "cases",
     "dicom_node.cli.child_processes": "child",
 }

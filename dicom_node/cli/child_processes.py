@@ -58,3 +58,12 @@ def web(ctx: typer.Context, listen_fd: _ListenFd) -> None:
 
     readiness.keep_alive()
     run_web(settings_of(ctx), listen_fd)
+
+
+@app.command()
+def audit(ctx: typer.Context) -> None:
+    """Send the audit trail to the syslog server."""
+    from dicom_node.delivery.audit_forwarder import run_forwarder
+
+    readiness.keep_alive()
+    run_forwarder(settings_of(ctx))

@@ -1,4 +1,4 @@
-"""Settings of the audit trail: what it says of patients, its files, and the syslog server that gets a copy."""
+"""Settings of the audit trail: what it says of patients, its files, and the syslog server with a copy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dicom_node.config.sections import Host, Port, Section
 
 
 class AuditTrailSettings(Section):
-    """Audit trail: what it says of patients, its files, and the syslog server that gets a copy."""
+    """Audit trail: what it says of patients, its files, and the syslog server with a copy."""
 
     patient: Literal["pseudonym", "id"] = Field(
         "pseudonym", description="name patients by the page's pseudonym or by Patient ID; never by name"

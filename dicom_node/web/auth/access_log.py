@@ -1,7 +1,7 @@
 """Access log: one row for each view and each change, with user, address and time.
 
-The page reads its rows; the audit trail gets the same fact as a chained message. Both are written here: the rows
-are found by study and time in one query, and the trail is evidence that nothing was changed.
+The page reads its rows; the audit trail gets the same fact as a chained message. Both are written here: the
+rows are found by study and time in one query, and the trail is evidence that nothing was changed.
 """
 
 from __future__ import annotations
