@@ -244,7 +244,7 @@ class AuditChain:
         files = self._files()
         wanted = [
             path
-            for path, following in zip(files, [*files[1:], None], strict=True)
+            for path, following in zip(files, [*files[1:], None], strict=False)
             if following is None or _number(following) > after + 1
         ]
         for _, _, entry in self._entries(wanted):

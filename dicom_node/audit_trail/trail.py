@@ -67,6 +67,7 @@ class AuditTrail:
         self._waiting: deque[str] = deque()
         self._writing = threading.Lock()
         self._retry_at = 0.0
+        self._timer: threading.Timer | None = None
         self._outage = logs.Outage(
             _LOG, "the audit trail", "entries wait in memory; free space, or mend the disk"
         )
@@ -88,7 +89,7 @@ class AuditTrail:
         Nothing is raised: a film is received and a page shown although the trail cannot be written.
         """
         self._waiting.append(message.to_xml(self._source_id))
-        self._flush(at_once=not self.trouble)
+        self._flush()
 
     def record_about(self, make: Callable[[], AuditMessage]) -> None:
         """Record the message that a function makes; an error in it is logged and goes no further."""
@@ -102,13 +103,16 @@ class AuditTrail:
     def close(self) -> None:
         """Try once more to write what waits."""
         self._flush(at_once=True)
+        if (timer := self._timer) is not None:
+            timer.cancel()
         if self._waiting:
             _LOG.error("%d entries of the audit trail were not written: %s", len(self._waiting), self.trouble)
 
-    def _flush(self, *, at_once: bool) -> None:
+    def _flush(self, *, at_once: bool = False) -> None:
         # Whoever gets the lock writes for all who wait for it: one sync for many.
         with self._writing:
-            if not self._waiting or (not at_once and self._clock() < self._retry_at):
+            early = self.trouble and self._clock() < self._retry_at
+            if not self._waiting or (early and not at_once):
                 return
             while len(self._waiting) > WAITING:
                 self._waiting.popleft()
@@ -121,8 +125,17 @@ class AuditTrail:
                 self.trouble = one_line(error) if not isinstance(error, NodeError) else str(error)
                 self._retry_at = self._clock() + _RETRY_SECONDS
                 self._outage.begin(self.trouble)
+                self._retry_later()
                 return
             for _ in batch:
                 self._waiting.popleft()
             self.trouble, self.lost = "", 0
             self._outage.end()
+
+    def _retry_later(self) -> None:
+        """Try again although nobody records anything more."""
+        if self._timer is None or not self._timer.is_alive() or self._timer is threading.current_thread():
+            self._timer = threading.Timer(_RETRY_SECONDS, self._flush)
+            self._timer.daemon = True
+            self._timer.name = "audit-trail"
+            self._timer.start()

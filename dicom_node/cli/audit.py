@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,10 @@ def audit_trail(ctx: typer.Context) -> Iterator[AuditTrail]:
     finally:
         trail.close()
         index.close()
+
+
+def _for_this_user(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def record_access(
@@ -117,7 +122,7 @@ def export(
                 sys.stdout.buffer.write(line)
             return
         try:
-            with out.open("xb") as stream:
+            with open(out, "xb", opener=_for_this_user) as stream:  # noqa: PTH123 - Path.open has no opener
                 stream.writelines(lines)
         except FileExistsError:
             raise ConfigurationError(f"{out}: the file exists; name a new one") from None

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from dicom_node.config.sections import Host, Port, Section
+from dicom_node.config.addresses import Host
+from dicom_node.config.sections import Port, Section
 
 
 class AuditTrailSettings(Section):

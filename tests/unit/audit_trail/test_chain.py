@@ -230,9 +230,7 @@ def test_an_index_made_anew_takes_up_the_trail(chain: AuditChain, tmp_path: Path
     new.close()
 
 
-def test_purged_files_are_not_missing_but_others_are(
-    chain: AuditChain, tmp_path: Path, clock: Clock
-) -> None:
+def test_purged_files_are_not_missing_but_others_are(chain: AuditChain, tmp_path: Path, clock: Clock) -> None:
     for _ in range(4):
         chain.append(["<a/>", "<b/>"])
         clock.now += DAY
@@ -266,7 +264,14 @@ for number in range(25):
 def test_several_processes_write_one_chain(tmp_path: Path, index: Index, chain: AuditChain) -> None:
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", _WRITER, index.engine.url.render_as_string(), str(tmp_path / "audit"), str(n)],
+            [
+                sys.executable,
+                "-c",
+                _WRITER,
+                index.engine.url.render_as_string(),
+                str(tmp_path / "audit"),
+                str(n),
+            ],
             cwd=ROOT,
         )
         for n in range(3)

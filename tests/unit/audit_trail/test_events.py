@@ -70,7 +70,9 @@ def test_a_transfer_names_both_ends_the_study_and_how_many_instances() -> None:
     assert (found.action, found.instances) == ("C", 3)
 
 
-@pytest.mark.parametrize("odd", ["", "a\nb\0c\x1b[31m", "</AuditMessage>&\"'", "\ud800", "x" * 100_000, "\x85\u2028"])
+@pytest.mark.parametrize(
+    "odd", ["", "a\nb\0c\x1b[31m", "</AuditMessage>&\"'", "\ud800", "x" * 100_000, "\x85\u2028"]
+)
 def test_a_hostile_text_neither_breaks_the_message_nor_its_line(odd: str) -> None:
     actor, subject = Actor(odd, odd, odd[:16]), StudySubject(odd, odd, {odd: 1})
     for message in (
@@ -123,5 +125,3 @@ def test_the_schema_of_the_tests_refuses_what_it_should() -> None:
     ):
         with pytest.raises(AssertionError):
             checked(wrong)
-
-
