@@ -117,6 +117,11 @@ COMMANDS = {
     ),
     "rules": Entry("rules", "Test the routing rules of the settings.", group=True),
     "users": Entry("users", "Manage the accounts of the reading room.", group=True),
+    "audit": Entry(
+        "audit",
+        "List, verify and export the audit trail: who did what (docs/security.md).",
+        group=True,
+    ),
     "cases": Entry(
         "cases",
         "Similar cases: build an index of reference cases, search it, and measure the results.",

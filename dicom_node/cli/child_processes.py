@@ -65,6 +65,15 @@ def web(ctx: typer.Context, listen_fd: _ListenFd) -> None:
     run_web(settings, listen_fd)
 
 
+@app.command()
+def audit(ctx: typer.Context) -> None:
+    """Send the audit trail to the syslog server."""
+    from dicom_node.delivery.audit_forwarder import run_forwarder
+
+    readiness.keep_alive()
+    run_forwarder(settings_of(ctx))
+
+
 def _confine_decoders(settings: Settings) -> None:
     """Have the decoders of this process read nothing but what the node keeps."""
     from dicom_node.config.data_dir import DataDir

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import typer
 
+from dicom_node.audit_trail import events
+from dicom_node.audit_trail.settings_change import record_changed_settings
+from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.cli.context import config_of, settings_of
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.private_files import check_secrets
@@ -80,6 +83,12 @@ class _Parts:
     def sender(self) -> ChildProcess:
         return self.child("sender", stop_stage=_STOP_SENDER, stop_seconds=5)
 
+    def audit(self, settings: Settings) -> list[ChildProcess]:
+        """Return the process that sends the audit trail to a syslog server, if there is one."""
+        if settings.audit_trail.syslog_host is None:
+            return []
+        return [self.child("audit", stop_stage=_STOP_WEB, stop_seconds=3)]
+
     def web(self, listening: int) -> ChildProcess:
         return self.child("web", stop_stage=_STOP_WEB, stop_seconds=3, listening=listening)
 
@@ -91,7 +100,7 @@ def serve(ctx: typer.Context) -> None:
     ready. SIGTERM or Ctrl-C stops it in order.
     """
     settings = settings_of(ctx)
-    with _prepared(settings, shared=False) as lock, contextlib.ExitStack() as stack:
+    with _prepared(settings, "serve", shared=False) as lock, contextlib.ExitStack() as stack:
         parts = _Parts(config_of(ctx), lock)
         dicom = stack.enter_context(bind(settings.dicom.host, settings.dicom.port))
         page = stack.enter_context(bind(settings.web.host, settings.web.port, "web"))
@@ -102,14 +111,19 @@ def serve(ctx: typer.Context) -> None:
             children.append(broker)
         children += parts.scp(settings.dicom.processes, dicom.fileno())
         children += [*parts.worker(), parts.sender(), parts.web(page.fileno())]
+        children += parts.audit(settings)
         _supervise(children, lambda: _announce(settings, dicom, page))
 
 
 def scp(ctx: typer.Context) -> None:
     """Run only the Storage SCP, as several processes that share the port (dicom.processes)."""
     settings = settings_of(ctx)
-    with _prepared(settings, shared=True) as lock, bind(settings.dicom.host, settings.dicom.port) as dicom:
-        children = _Parts(config_of(ctx), lock).scp(settings.dicom.processes, dicom.fileno())
+    with (
+        _prepared(settings, "scp", shared=True) as lock,
+        bind(settings.dicom.host, settings.dicom.port) as dicom,
+    ):
+        parts = _Parts(config_of(ctx), lock)
+        children = [*parts.scp(settings.dicom.processes, dicom.fileno()), *parts.audit(settings)]
         _supervise(children, lambda: _announce(settings, dicom, None))
 
 
@@ -118,35 +132,50 @@ def worker(ctx: typer.Context) -> None:
     settings = settings_of(ctx)
     if settings.broker_url is None:
         raise ConfigurationError("broker_url is not set: a separate worker needs a Redis or Valkey server")
-    with _prepared(settings, shared=True) as lock:
+    with _prepared(settings, "worker", shared=True) as lock:
         _supervise(_Parts(config_of(ctx), lock).worker(), lambda: _say("ready: worker"))
 
 
 def sender(ctx: typer.Context) -> None:
     """Run only the sender, which sends results to the destinations."""
     settings = settings_of(ctx)
-    with _prepared(settings, shared=True) as lock:
+    with _prepared(settings, "sender", shared=True) as lock:
         _supervise([_Parts(config_of(ctx), lock).sender()], lambda: _say("ready: sender"))
 
 
 def web(ctx: typer.Context) -> None:
     """Run only the reading room, the node's web pages."""
     settings = settings_of(ctx)
-    with _prepared(settings, shared=True) as lock, bind(settings.web.host, settings.web.port, "web") as page:
+    with (
+        _prepared(settings, "web", shared=True) as lock,
+        bind(settings.web.host, settings.web.port, "web") as page,
+    ):
         child = _Parts(config_of(ctx), lock).web(page.fileno())
         _supervise([child], lambda: _announce(settings, None, page))
 
 
 @contextlib.contextmanager
-def _prepared(settings: Settings, *, shared: bool) -> Iterator[int]:
-    """Lock the data directory, make its folders and update the database; yield the lock's descriptor."""
+def _prepared(settings: Settings, part: str, *, shared: bool) -> Iterator[int]:
+    """Lock the data directory, make its folders and update the database; yield the lock's descriptor.
+
+    The audit trail says that the part has started and, in the end, that it has stopped.
+    """
     check_secrets(settings)
     check_certificates(settings)
     data_dir = DataDir(settings)
     with data_dir.locked(shared=shared) as lock:
         data_dir.prepare(alone=not shared)
-        Index.open(settings.database).close()
-        yield lock
+        index = Index.open(settings.database)
+        trail = AuditTrail.open(settings, index.engine)
+        trail.record(events.application_started(part))
+        record_changed_settings(trail, settings, data_dir.audit_trail)
+        index.close()
+        try:
+            yield lock
+        finally:
+            trail.record(events.application_stopped(part))
+            trail.close()
+            index.close()
 
 
 def _supervise(children: Sequence[ChildProcess], announce: Callable[[], None]) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from dicom_node.audit_trail.codes import Action
+from dicom_node.cli.audit import record_access
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
 from dicom_node.cli.output import Terminal, say
@@ -47,6 +49,7 @@ def retract(
     index = open_index(settings)
     title = codes.REJECTED_FOR_QUALITY if quality else codes.REJECTED_FOR_SAFETY
     done = withdraw(settings, index, study, title=title, reason=reason.strip())
+    record_access(settings, index, study, Action.DELETE, "retract")
     index.close()
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(done), indent=2))
@@ -67,6 +70,7 @@ def replay(ctx: typer.Context, study: _Study, as_json: AsJson = False) -> None:
     settings = settings_of(ctx)
     index = open_index(settings)
     found = compare(settings, index, study)
+    record_access(settings, index, study, Action.READ, "replay")
     index.close()
     if as_json:
         typer.echo(json.dumps({"results": [dataclasses.asdict(entry) for entry in found]}, indent=2))

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dicom_node.audit_trail.codes import Action
+from dicom_node.cli.audit import record_access
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
 from dicom_node.cli.output import Terminal
@@ -105,9 +107,12 @@ def retry(
     states = [StudyState.FAILED]
     states += [StudyState.SKIPPED] if skipped else []
     states += [StudyState.REPORTED] if reported else []
-    index = open_index(settings_of(ctx))
+    settings = settings_of(ctx)
+    index = open_index(settings)
     again = index.retry(studies or (), states=states)
     sent_again = DeliveryQueue(index.engine).retry() if results and not studies else 0
+    for uid in studies or ["all"]:
+        record_access(settings, index, uid, Action.UPDATE, "retry")
     index.close()
     typer.echo(f"{again} studies will be analysed again, {sent_again} results will be sent again")
     if studies and again < len(set(studies)):

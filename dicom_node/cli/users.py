@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from dicom_node.audit_trail import events
+from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
 from dicom_node.cli.output import say
@@ -26,7 +28,8 @@ _Stdin: TypeAlias = Annotated[bool, typer.Option("--stdin", help="read the passw
 
 
 @contextmanager
-def _accounts(ctx: typer.Context) -> Iterator[Accounts]:
+def _accounts(ctx: typer.Context, name: str = "", change: str = "") -> Iterator[Accounts]:
+    """Open the accounts; with a name, record in the audit trail that the account was changed."""
     from dicom_node.config.data_dir import DataDir
     from dicom_node.store.index import Index
     from dicom_node.web.auth.accounts import Accounts
@@ -36,6 +39,10 @@ def _accounts(ctx: typer.Context) -> Iterator[Accounts]:
     index = Index.open(settings.database)
     try:
         yield Accounts(index.engine)
+        if name:
+            trail = AuditTrail.open(settings, index.engine)
+            trail.record(events.account_changed(events.operator(), name, change))
+            trail.close()
     finally:
         index.close()
 
@@ -51,7 +58,7 @@ def add(
     ] = False,
 ) -> None:
     """Add an account; asks for its password."""
-    with _accounts(ctx) as accounts:
+    with _accounts(ctx, name, f"account added: {role}") as accounts:
         made = accounts.add(name, _role(role), None if no_password else _password(stdin=stdin))
     say(f"{made.name} was added with the role {made.role}")
 
@@ -65,7 +72,8 @@ def change(
     stdin: _Stdin = False,
 ) -> None:
     """Change the role or the password of an account; its sessions and tokens end."""
-    with _accounts(ctx) as accounts:
+    what = [f"role changed to {role}"] * (role is not None) + ["password changed"] * (password or stdin)
+    with _accounts(ctx, name, " and ".join(what) or "sessions and tokens ended") as accounts:
         accounts.change(
             name,
             role=None if role is None else _role(role),
@@ -77,7 +85,7 @@ def change(
 @app.command("remove")
 def remove(ctx: typer.Context, name: _Name) -> None:
     """Remove an account; the reader's feedback on findings is kept."""
-    with _accounts(ctx) as accounts:
+    with _accounts(ctx, name, "account removed") as accounts:
         accounts.remove(name)
     say(f"{name} was removed")
 
@@ -96,7 +104,7 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command("token")
 def token(ctx: typer.Context, name: _Name) -> None:
     """Print a token with the rights of an account, for scripts: ``Authorization: Bearer TOKEN``."""
-    with _accounts(ctx) as accounts:
+    with _accounts(ctx, name, "token made") as accounts:
         if (account := accounts.find(name)) is None:
             raise NodeError(f"there is no account {name!r}; see `dicom-node users list`")
         typer.echo(accounts.begin_session(account, None))

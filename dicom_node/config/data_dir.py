@@ -44,6 +44,10 @@ class DataDir:
         File with the name of the processor that the worker started last uses.
     thumbnails
         Folder of the thumbnails of the page.
+    audit_trail
+        Folder of the audit trail.
+    secret_key
+        File of the node's secret.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -53,6 +57,8 @@ class DataDir:
         self.cards = self.root / "models"
         self.runs_on = self.root / "runs-on.json"
         self.thumbnails = self.root / "thumbnails"
+        self.audit_trail = self.root / "audit"
+        self.secret_key = self.root / "web.key"
         self._lock_file = self.root / "lock"
 
     @cached_property

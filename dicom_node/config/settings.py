@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from dicom_node.config import mistakes
 from dicom_node.config.addresses import BrokerAddress, DatabaseAddress, is_loopback, without_password
+from dicom_node.config.audit_trail import AuditTrailSettings
 from dicom_node.config.destinations import (
     SENDER_ALIAS,
     AnyDestination,
@@ -90,6 +91,7 @@ class Settings(BaseSettings):
     retrieval: RetrievalSettings = RetrievalSettings()
     priors: PriorSettings = PriorSettings()
     sender: SenderSettings = SenderSettings()
+    audit_trail: AuditTrailSettings = AuditTrailSettings()
     destinations: tuple[AnyDestination, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
 

@@ -18,7 +18,11 @@ import signal
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from dicom_node.audit_trail.events import Actor
+from dicom_node.audit_trail.trail import AuditTrail
+from dicom_node.audit_trail.transfers import Transfers
 from dicom_node.config.destinations import AnyDestination, DicomDestination
 from dicom_node.config.sections import SenderSettings
 from dicom_node.config.settings import Settings
@@ -96,6 +100,8 @@ class DestinationSender:
         Spool of the results.
     owner
         Owner of the leases on deliveries.
+    audit_trail
+        Audit trail of the node; None to keep none.
     """
 
     def __init__(
@@ -108,7 +114,9 @@ class DestinationSender:
         commitments: StorageCommitments,
         results: Spool,
         owner: LeaseOwner,
+        audit_trail: AuditTrail | None = None,
     ) -> None:
+        self._transfers = Transfers(audit_trail, calling_ae, incoming=False) if audit_trail else None
         self._destination = destination
         self._settings = settings
         self._delivery_queue = delivery_queue
@@ -180,6 +188,13 @@ class DestinationSender:
 
     def send_due(self, stop: threading.Event) -> int:
         """Send every delivery that is due; return the number of tries."""
+        try:
+            return self._send_due(stop)
+        finally:
+            if self._transfers is not None:
+                self._transfers.finish(self._destination.name)
+
+    def _send_due(self, stop: threading.Event) -> int:
         lease_seconds = self._settings.lease_seconds
         batch = self._delivery_queue.take(self._destination.name, self._owner, lease_seconds)
         if not batch:
@@ -231,6 +246,14 @@ class DestinationSender:
     def _send(self, entry: Delivery) -> None:
         self._session.send(self._results.path(entry.file))
         self._deferred = self._rejected = self._failures = 0
+        if self._transfers is not None:
+            self._transfers.note(
+                self._destination.name,
+                _receiver(self._destination),
+                study_instance_uid=entry.study_instance_uid,
+                sop_class_uid=entry.sop_class_uid,
+                path=self._results.path(entry.file),
+            )
         self._delivery_queue.mark_sent(entry, self._settings.confirm_after_seconds)
         _LOG.info("%s sent to %s", entry.kind, self._destination.name)
 
@@ -250,8 +273,20 @@ class DestinationSender:
         return pause
 
 
+def _receiver(destination: AnyDestination) -> Actor:
+    """Return the destination as a participant of audit messages."""
+    if isinstance(destination, DicomDestination):
+        return Actor("", destination.host, destination.ae_title)
+    return Actor(destination.name, urlsplit(destination.url).hostname or "")
+
+
 def send_to(
-    destination: AnyDestination, settings: Settings, index: Index, owner: LeaseOwner, stop: threading.Event
+    destination: AnyDestination,
+    settings: Settings,
+    index: Index,
+    owner: LeaseOwner,
+    stop: threading.Event,
+    audit_trail: AuditTrail | None = None,
 ) -> None:
     """Send results to one destination until `stop` is set, whatever goes wrong with it."""
     queue = DeliveryQueue(index.engine)
@@ -267,6 +302,7 @@ def send_to(
                 commitments=StorageCommitments(index.engine),
                 results=Spool(settings.data_dir / "results"),
                 owner=owner,
+                audit_trail=audit_trail,
             )
             sender.run(stop)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong with one destination stays with it
@@ -292,10 +328,11 @@ def run_sender(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     index = Index.open(settings.database)
     owner = LeaseOwner.this_process()
+    trail = AuditTrail.open(settings, index.engine)
 
     def send(destination: AnyDestination) -> None:
         try:
-            send_to(destination, settings, index, owner, stop)
+            send_to(destination, settings, index, owner, stop, trail)
         finally:
             stop.set()  # a thread ends only when it is told to
 
@@ -309,4 +346,5 @@ def run_sender(settings: Settings) -> None:
     stop.wait()
     for thread in threads:
         thread.join()
+    trail.close()
     index.close()

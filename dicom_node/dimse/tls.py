@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from dicom_node.config.audit_trail import AuditTrailSettings
 from dicom_node.config.destinations import Destination
 from dicom_node.config.private_files import check_private
 from dicom_node.config.sections import DicomSettings
@@ -26,6 +27,8 @@ def check_certificates(settings: Settings) -> None:
     server_context(settings.dicom)
     for destination in settings.destinations:
         client_context(destination)
+    if settings.audit_trail.syslog_host is not None:
+        syslog_context(settings.audit_trail)
 
 
 def server_context(settings: DicomSettings) -> ssl.SSLContext | None:
@@ -55,15 +58,29 @@ def client_context(destination: Destination) -> ssl.SSLContext:
     ConfigurationError
         When a file is missing or holds something else.
     """
-    where = f"destination {destination.name}: "
+    return _client_context(destination, f"destination {destination.name}: ")
+
+
+def syslog_context(settings: AuditTrailSettings) -> ssl.SSLContext:
+    """Return the TLS context for the syslog server, whose certificate must name its host.
+
+    Raises
+    ------
+    ConfigurationError
+        When a file is missing or holds something else.
+    """
+    return _client_context(settings, "audit_trail.")
+
+
+def _client_context(settings: Destination | AuditTrailSettings, where: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _restrict(context)
-    if destination.tls_ca is None:
+    if settings.tls_ca is None:
         context.load_default_certs()
     else:
-        _trust(context, destination.tls_ca, where)
-    if destination.tls_certificate is not None and destination.tls_key is not None:
-        _show(context, destination.tls_certificate, destination.tls_key, where)
+        _trust(context, settings.tls_ca, where)
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        _show(context, settings.tls_certificate, settings.tls_key, where)
     return context
 
 

@@ -20,6 +20,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from dicom_node.audit_trail import events
+from dicom_node.audit_trail.events import Actor
+from dicom_node.audit_trail.trail import AuditTrail
+from dicom_node.audit_trail.transfers import Transfers
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.destinations import AnyDestination, DicomDestination
 from dicom_node.config.settings import Settings
@@ -88,6 +92,8 @@ class PriorFetcher:
         self._priors = PriorPairs(index.engine)
         self._requests = PriorRequests(index.engine)
         self._spool = DataDir(settings).spool
+        self._trail = AuditTrail.open(settings, index.engine)
+        self._transfers = Transfers(self._trail, settings.dicom.ae_title, incoming=True)
         self._busy: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
         # By the study that is fetched: the end of one request must not end another for the same study.
@@ -174,6 +180,7 @@ class PriorFetcher:
             try:
                 source = stack.enter_context(self._opened(deadline))
                 patient = current.patient.identifier
+                self._record_query("PatientID&StudyDate")
                 answers = source.studies(patient, *current.span(days))
                 asked = [PatientStudy.of(answer) for answer in answers if may_hold_films(answer)]
             except PeerError as error:
@@ -257,6 +264,7 @@ class PriorFetcher:
                         return False
             finally:
                 self._requests.close(study_instance_uid)
+                self._transfers.finish(study_instance_uid)
         except PeerError as error:
             _LOG.warning("%s", error)
             return False
@@ -272,6 +280,15 @@ class PriorFetcher:
         finally:
             if alone:
                 lock.release()
+
+    def _record_query(self, keys: str) -> None:
+        """Record in the audit trail that the source was asked, with the keys and without their values."""
+        own = Actor("", ae_title=self._settings.dicom.ae_title)
+        self._trail.record_about(lambda: events.queried(own, self._source_actor, keys, "search for a prior"))
+
+    @property
+    def _source_actor(self) -> Actor:
+        return Actor(self._source.name, ae_title=self._source.ae_title or "")
 
     @property
     def _source_ae(self) -> str:
@@ -294,6 +311,13 @@ class PriorFetcher:
             _LOG.warning("%s: sent an instance of a study that was not requested", self._source.name)
             return
         stored = self._spool.keep(content)
+        self._transfers.note(
+            study_instance_uid,
+            self._source_actor,
+            study_instance_uid=study_instance_uid,
+            sop_class_uid=found.sop_class_uid,
+            path=self._spool.path(stored.name),
+        )
         self._index.add_instance(
             found.received(
                 stored,

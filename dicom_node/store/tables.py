@@ -262,3 +262,15 @@ prior_request = Table(
     Column("move_destination", String(16), nullable=False),
     Column("asked_at", Float, nullable=False),
 )
+
+# How far the audit trail goes, see audit_trail_head.py: one row.
+audit_trail_head = Table(
+    "audit_trail_head",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("first_number", Integer, nullable=False),
+    Column("first_previous", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("updated_at", Float, nullable=False),
+)

@@ -19,12 +19,14 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.store import database
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Index
+from dicom_node.store.secret_key import read_secret_key
 from dicom_node.web.api import (
     admin_routes,
     dicomweb,
@@ -51,7 +53,7 @@ from dicom_node.web.media.films import FilmDecoder
 from dicom_node.web.pages import admin, login, node_pages, study_pages
 from dicom_node.web.pages.static_files import assets
 from dicom_node.web.read_models.study_headers import StudyHeaders
-from dicom_node.web.request_auth import COOKIE, read_secret_key
+from dicom_node.web.request_auth import COOKIE
 from dicom_node.web.templating import WEB_DIR, PageRenderer
 
 _LOG = logging.getLogger(__name__)
@@ -129,7 +131,8 @@ def open_context(settings: Settings) -> WebContext:
     engine = database.connect(settings.database)
     data_dir = DataDir(settings)
     data_dir.root.mkdir(parents=True, exist_ok=True)
-    key = read_secret_key(data_dir.root / "web.key")
+    key = read_secret_key(data_dir.secret_key)
+    audit_trail = AuditTrail.open(settings, engine)
     study_headers = StudyHeaders(engine, data_dir.spool, key, named=settings.web.patient == "name")
     return WebContext(
         settings=settings,
@@ -139,7 +142,8 @@ def open_context(settings: Settings) -> WebContext:
         index=Index(engine),
         accounts=Accounts(engine),
         login_throttle=LoginThrottle(),
-        access_log=AccessLog(engine),
+        access_log=AccessLog(engine, trail=audit_trail),
+        audit_trail=audit_trail,
         feedback=Feedback(engine),
         film_decoder=FilmDecoder(settings.worker, data_dir.thumbnails),
         event_stream=EventStream(engine, study_headers),
@@ -162,6 +166,7 @@ def _lifespan(context: WebContext) -> Callable[[FastAPI], AbstractAsyncContextMa
         context.event_stream.stop()
         context.audit_task.stop()
         context.film_decoder.close()
+        context.audit_trail.close()
         context.engine.dispose()
 
     return lifespan

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy import Engine
 
+from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.store.audit import Audit
@@ -41,6 +42,7 @@ class WebContext:
     accounts: Accounts
     login_throttle: LoginThrottle
     access_log: AccessLog
+    audit_trail: AuditTrail
     feedback: Feedback
     film_decoder: FilmDecoder
     event_stream: EventStream

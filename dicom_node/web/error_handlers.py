@@ -19,8 +19,9 @@ from dicom_node.errors import BadInstance, NodeError
 from dicom_node.web.api import dicomweb
 from dicom_node.web.api.schemas import Refused
 from dicom_node.web.auth.security_middleware import SECURITY_HEADERS
+from dicom_node.web.dependencies import WebContext
 from dicom_node.web.read_models.worklist import InvalidCursor
-from dicom_node.web.request_auth import LoginRequired
+from dicom_node.web.request_auth import LoginRequired, client_address, current_user
 from dicom_node.web.templating import PageRenderer
 
 _LOG = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ def add_error_handlers(app: FastAPI, renderer: PageRenderer) -> None:
 
     @app.exception_handler(HTTPException)
     def http_error(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 403:
+            _record_refusal(request)
         sentence = _SENTENCES.get(error.status_code, error.detail)
         if isinstance(error, dicomweb.DicomWebError):
             sentence = error.detail
@@ -58,6 +61,7 @@ def add_error_handlers(app: FastAPI, renderer: PageRenderer) -> None:
     @app.exception_handler(LoginRequired)
     def login_required(request: Request, _error: LoginRequired) -> Response:
         if request.url.path.startswith((*_JSON_PATHS, "/metrics")) or request.method == "POST":
+            _record_refusal(request)
             response = answer(request, 401, _SENTENCES[401])
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
@@ -96,6 +100,16 @@ def _add_node_errors(app: FastAPI, answer: Callable[[Request, int, str], Respons
     def node_error(request: Request, error: NodeError) -> Response:
         _LOG.error("%s", error)
         return answer(request, 503, "The database or a file cannot be read; see the log for the reason.")
+
+
+def _record_refusal(request: Request) -> None:
+    """Record who was refused what in the audit trail; addresses of DICOMweb contain UIDs, routes do not."""
+    context: WebContext = request.app.state.context
+    user = current_user(request, context)
+    route = getattr(request.scope.get("route"), "path", "a page")
+    context.access_log.record_refusal(
+        user.name if user else "(nobody)", client_address(request), f"{request.method} {route}"
+    )
 
 
 def _answer(renderer: PageRenderer, request: Request, status: int, sentence: str) -> Response:

@@ -13,7 +13,9 @@ from typing import Any, Self
 
 from sqlalchemy import select
 
+from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.config.sections import DicomSettings
+from dicom_node.config.settings import Settings
 from dicom_node.dimse.server.scp import StorageSCP
 from dicom_node.dimse.transport import bind
 from dicom_node.store.files import Spool
@@ -46,7 +48,10 @@ class Receiver:
         self._before = set(threading.enumerate())
         self._listening = bind(self.settings.host, 0)
         self.port = int(self._listening.getsockname()[1])
-        self.scp = StorageSCP(self.settings, self.spool, self.index, self._listening)
+        self.audit_trail = AuditTrail.open(Settings(data_dir=folder, dicom=self.settings), self.index.engine)
+        self.scp = StorageSCP(
+            self.settings, self.spool, self.index, self._listening, audit_trail=self.audit_trail
+        )
         self.scp.start()
 
     def instances(self) -> list[Mapping[str, Any]]:

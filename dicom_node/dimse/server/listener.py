@@ -121,6 +121,10 @@ class AcceptedAssociation(Association):
         """True when another association may take its place."""
         return self.idle_seconds >= (_IDLE_SECONDS if self.dimse.used else _UNUSED_SECONDS)
 
+    def refused(self, reason: str, detail: str) -> None:
+        """Report that the peer was refused; called once it has its answer."""
+        self._listener.on_refused(self, reason, detail)
+
     def run_reactor(self) -> None:
         """Run until the association has ended, then clean up."""
         try:
@@ -137,12 +141,15 @@ class AcceptedAssociation(Association):
                 self._listener.serve(self, request)
             self.dimse.discard_unfinished()
             self._listener.forget(self)
+            self._listener.on_ended(self)
 
     def _serve_request(self, msg: Any, context_id: int) -> None:  # noqa: ARG002 - pynetdicom's signature
         self._listener.serve(self, msg)
 
 
 Serve: TypeAlias = Callable[[AcceptedAssociation, DimseRequest], None]
+OnEnded: TypeAlias = Callable[[AcceptedAssociation], None]
+OnRefused: TypeAlias = Callable[[AcceptedAssociation, str, str], None]
 
 
 class _Acceptance(ACSE):
@@ -156,6 +163,7 @@ class _Acceptance(ACSE):
             return
         _LOG.warning("%s: %s: %s", association.name, rejected.rejection, rejected.detail)
         self.send_reject(*astuple(rejected.rejection))
+        association.refused(str(rejected.rejection), rejected.detail)
         association.kill()
 
 
@@ -172,6 +180,10 @@ class Listener(AssociationServer):
         Called in the association's thread with every request; it answers the request and never raises.
     folder, check_room
         As for :class:`dicom_node.dimse.server.messages.IncomingFile`.
+    on_ended
+        Called in the association's thread when it is over, of whatever cause; it never raises.
+    on_refused
+        Called in the same way when a peer was refused, with the reason and what was asked for.
     """
 
     def __init__(
@@ -182,7 +194,11 @@ class Listener(AssociationServer):
         serve: Serve,
         folder: Path,
         check_room: Callable[[], None],
+        on_ended: OnEnded = lambda _association: None,
+        on_refused: OnRefused = lambda _association, _reason, _detail: None,
     ) -> None:
+        self.on_ended = on_ended
+        self.on_refused = on_refused
         self.settings = settings
         self.admission = Admission(settings)
         self.tls = server_context(settings)

@@ -24,6 +24,10 @@ from pathlib import Path
 
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
+from dicom_node.audit_trail.alerts import Alerts
+from dicom_node.audit_trail.events import Actor
+from dicom_node.audit_trail.trail import AuditTrail
+from dicom_node.audit_trail.transfers import Transfers
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.destinations import DicomDestination
 from dicom_node.config.sections import DicomSettings
@@ -62,6 +66,8 @@ class StorageSCP:
         Socket from :func:`dicom_node.dimse.transport.bind`; other processes may share it.
     source_host
         Name or address of the source of priors that sends by C-STORE; None when there is none.
+    audit_trail
+        Audit trail of the node; None to keep none.
     """
 
     def __init__(
@@ -71,13 +77,22 @@ class StorageSCP:
         index: Index,
         listening: socket.socket,
         source_host: str | None = None,
+        audit_trail: AuditTrail | None = None,
     ) -> None:
+        self._alerts = Alerts(audit_trail) if audit_trail else None
+        self._transfers = Transfers(audit_trail, settings.ae_title, incoming=True) if audit_trail else None
         self._spool = spool
         self._index = index
         self._commitments = StorageCommitments(index.engine)
         self._source = None if source_host is None else PeerAddresses(source_host, "priors.source")
         self._listener = Listener(
-            settings, listening, serve=self._serve, folder=spool.incoming, check_room=spool.check_room
+            settings,
+            listening,
+            serve=self._serve,
+            folder=spool.incoming,
+            check_room=spool.check_room,
+            on_ended=self._ended,
+            on_refused=self._refused,
         )
 
     @property
@@ -142,6 +157,15 @@ class StorageSCP:
                 from_source=self._source is not None and self._source.is_known(association.host),
             )
         )
+        if self._transfers is not None:
+            self._transfers.note(
+                association,
+                _peer(association),
+                study_instance_uid=identifiers.study_instance_uid,
+                sop_class_uid=identifiers.sop_class_uid,
+                path=self._spool.path(stored.name),
+                known=admission is Admission.REPEATED,
+            )
         with logs.study(identifiers.study_instance_uid):
             _LOG.log(
                 _LEVELS[admission],
@@ -152,6 +176,14 @@ class StorageSCP:
                 stored.size,
             )
         return Status.SUCCESS, ""
+
+    def _ended(self, association: AcceptedAssociation) -> None:
+        if self._transfers is not None:
+            self._transfers.finish(association)
+
+    def _refused(self, association: AcceptedAssociation, reason: str, detail: str) -> None:
+        if self._alerts is not None:
+            self._alerts.association_refused(_peer(association), reason, detail=detail)
 
     def _record_commitment(
         self, association: AcceptedAssociation, request: DimseRequest
@@ -185,6 +217,10 @@ _LEVELS = {
     Admission.SET_ASIDE: logging.WARNING,
     Admission.PRIOR: logging.INFO,
 }
+
+
+def _peer(association: AcceptedAssociation) -> Actor:
+    return Actor("", association.host, association.calling_ae)
 
 
 def _path(incoming: IncomingFile) -> Path:
@@ -232,9 +268,11 @@ def run_scp(settings: Settings, listen_fd: int) -> None:
     with socket.socket(fileno=listen_fd) as listening:
         source = settings.prior_source
         host = source.asked.host if isinstance(source, DicomDestination) else None
-        scp = StorageSCP(settings.dicom, DataDir(settings).spool, index, listening, host)
+        trail = AuditTrail.open(settings, index.engine)
+        scp = StorageSCP(settings.dicom, DataDir(settings).spool, index, listening, host, trail)
         scp.start()
         readiness.notify_ready()
         stop.wait()
         scp.stop()
+        trail.close()
     index.close()

@@ -7,7 +7,7 @@ import queue
 import ssl
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
@@ -28,6 +28,9 @@ from dicom_node.dimse.pdu import (
     ae_titles,
 )
 from dicom_node.dimse.transport import AcceptedSocket
+
+if TYPE_CHECKING:
+    from dicom_node.dimse.server.listener import AcceptedAssociation
 
 _LOG = logging.getLogger(__name__)
 
@@ -119,6 +122,7 @@ class UpperLayer(DULServiceProvider):
             self.refuse("a PDU was not complete in time")
         except ssl.SSLError as error:  # the handshake is part of the first read
             _LOG.warning("%s: TLS failed: %s; closed", self.assoc.name, error.reason or error)
+            cast("AcceptedAssociation", self.assoc).refused("TLS failed", str(error.reason or error))
             self.event_queue.put("Evt17")
         except OSError:
             self.event_queue.put("Evt17")

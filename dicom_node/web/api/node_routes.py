@@ -29,6 +29,8 @@ class Status:
 
     Attributes
     ----------
+    audit_trail_trouble
+        Sentence that says why the audit trail cannot be written; empty when it can.
     oldest_open
         Time since which the oldest unfinished study waits; None when there is none.
     """
@@ -40,6 +42,7 @@ class Status:
     results: Mapping[ResultState, int]
     destinations: Sequence[Mapping[str, Any]]
     audit: Mapping[str, Any] | None
+    audit_trail_trouble: str
     oldest_open: float | None
     free_bytes: int
     total_bytes: int
@@ -67,6 +70,7 @@ def status(context: Context) -> Status:
             for each in health.summary.destinations
         ],
         audit=None if audit is None else {**asdict(audit.value), "conserved": audit.value.conserved},
+        audit_trail_trouble=context.audit_trail.trouble,
         oldest_open=health.oldest_open,
         free_bytes=health.free_bytes,
         total_bytes=health.total_bytes,

@@ -46,7 +46,8 @@ def _search(
         search = parse_search(level, request.query_params.multi_items(), **known)
     except InvalidQuery as error:
         raise DicomWebError(400, str(error)) from None
-    context.access_log.record(user.name, user.address, "dicomweb search")
+    keys = "&".join(sorted({*request.query_params}))
+    context.access_log.record(user.name, user.address, "dicomweb search", query=keys)
     result = run_search(context.engine, store, search)
     root = studies_address(request, context)
     warnings = [

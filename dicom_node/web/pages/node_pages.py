@@ -53,6 +53,7 @@ def show_health(request: Request, context: Context, user: Reader) -> HTMLRespons
         user,
         health=read_health(context.engine, context.settings, context.data_dir),
         audit=context.audit_task.latest,
+        audit_trail_trouble=context.audit_trail.trouble,
     )
 
 

@@ -7,8 +7,6 @@ Accession Number are stored.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from dicom_node.imaging.pixels import read_header
 from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.files import Spool
+from dicom_node.store.secret_key import person_key, pseudonym
 from dicom_node.store.tables import catalogue, instance, study
 
 _LOG = logging.getLogger(__name__)
@@ -172,10 +171,8 @@ class StudyHeaders:
         first = headers[0] if headers else Dataset()
         patient_id = attributes.whole_text(first, "PatientID")
         issuer = attributes.whole_text(first, "IssuerOfPatientID")
-        # Without a Patient ID it is unknown whether two studies belong to one patient.
-        subject = f"patient:{issuer}:{patient_id}" if patient_id else f"study:{study_instance_uid}"
-        person = hmac.new(self._key, subject.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
-        patient = f"P-{person[:10]}"
+        person = person_key(self._key, patient_id, issuer, study_instance_uid)
+        patient = pseudonym(person)
         found_by = [logs.uid_hash(study_instance_uid), patient]
         if self._named:
             name = attributes.whole_text(first, "PatientName")
