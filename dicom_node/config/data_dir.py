@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
 from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.store.backup.restoration import check_finished
 from dicom_node.store.files import Spool, disk_is_full, storage_error
 from dicom_node.store.heatmaps import HeatMaps
 
@@ -64,8 +65,9 @@ class DataDir:
         Raises
         ------
         ConfigurationError, StorageFull, StorageFailed
-            When a folder cannot be created.
+            When a folder cannot be created, or a restoration into the folder was interrupted.
         """
+        check_finished(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
