@@ -53,13 +53,13 @@ def backup(
     finally:
         index.close()
     faults = [f"{name}: the file is damaged" for name in done.manifest.damaged]
-    faults += [f"{name}: there is no such file" for name in done.manifest.absent]
     figures = {
         "backup": str(done.folder),
         "files": done.files,
         "bytes": done.size,
         "linked": done.linked,
         "copied": done.copied,
+        "absent": list(done.manifest.absent),
         "removed": list(done.removed),
     }
     _print(figures, done.manifest, done.audit, faults, as_json=as_json)

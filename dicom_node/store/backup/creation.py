@@ -183,7 +183,8 @@ class _Files:
     sums
         SHA-256 of each file, by its path relative to the backup.
     damaged, absent
-        Files that are not what they are named by, and that are not there.
+        Files that are not what they are named by; and files that are not there, where the audit says whether
+        they should be.
     """
 
     def __init__(self, root: Path, folder: Path, earlier: Path | None, *, link: bool) -> None:

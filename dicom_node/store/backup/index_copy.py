@@ -57,9 +57,6 @@ def opened(path: Path) -> Iterator[Engine]:
     try:
         database.migrate(engine)
         yield engine
-        # Without the write-ahead log the file is whole by itself.
-        with database.translated_errors(), engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         engine.dispose()
         _without_log(path)
@@ -69,8 +66,8 @@ def opened(path: Path) -> Iterator[Engine]:
 def named_files(copy: Engine) -> Iterator[str]:
     """Yield the path of each file that an index names, relative to the data directory."""
     names = union(
-        select("spool/" + instance.c.file),
-        select("results/" + result.c.file),
+        select("spool/" + instance.c.file).where(instance.c.file != ""),
+        select("results/" + result.c.file).where(result.c.file != ""),
         select("maps/" + reading.c.maps).where(reading.c.maps != ""),
     )
     with database.reading(copy) as connection:

@@ -122,10 +122,12 @@ class Manifest:
             raise _damaged(folder / SUMS)
         sums = dict(map(_parsed, content.decode(errors="surrogateescape").removesuffix("\n").split("\n")))
         fields = {field.name for field in dataclasses.fields(cls)} - {"sums"}
-        values = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in description.items()
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in description.items()
+            if name in fields
         }
-        return cls(sums=sums, **{name: values[name] for name in fields})
+        return cls(sums=sums, **values)
 
 
 def backups_in(folder: Path) -> list[Path]:
