@@ -41,6 +41,7 @@ COMMANDS = {
     "dicom_node.cli.zero_shot": ("zero-shot",),
     "dicom_node.cli.results": ("retract", "replay", "validate"),
     "dicom_node.cli.backup": ("backup", "restore", "verify"),
+    "dicom_node.cli.deidentify": ("deidentify",),
     "dicom_node.cli.peers": ("send", "echo"),
     "dicom_node.cli.doctor": ("doctor",),
     "dicom_node.cli.conformance": ("conformance",),

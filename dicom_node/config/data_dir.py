@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
 from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.runtime.secret_key import read_secret_key
 from dicom_node.store.backup.restoration import check_finished
 from dicom_node.store.files import Spool, disk_is_full, storage_error
 from dicom_node.store.heatmaps import HeatMaps
@@ -53,6 +54,7 @@ class DataDir:
         self.runs_on = self.root / "runs-on.json"
         self.thumbnails = self.root / "thumbnails"
         self._lock_file = self.root / "lock"
+        self._secret_file = settings.deidentification.secret or self.root / "deidentification.key"
 
     def prepare(self, *, alone: bool = False) -> None:
         """Create the folders, and remove incomplete files of earlier processes.
@@ -74,6 +76,23 @@ class DataDir:
             raise self._cannot_write(error) from None
         self.spool.prepare(alone=alone)
         self.results.prepare(alone=alone)
+
+    def deidentification_secret(self) -> bytes:
+        """Return the secret of the site, from which pseudonyms follow; it is made when it is first needed.
+
+        Raises
+        ------
+        ConfigurationError
+            When the folder cannot be written.
+        StorageFailed
+            When the file can neither be read nor written.
+        """
+        if self._secret_file.parent == self.root:
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise self._cannot_write(error) from None
+        return read_secret_key(self._secret_file)
 
     @contextlib.contextmanager
     def locked(self, *, shared: bool) -> Iterator[int]:

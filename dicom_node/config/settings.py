@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from dicom_node.config import mistakes
 from dicom_node.config.addresses import BrokerAddress, DatabaseAddress, is_loopback
+from dicom_node.config.deidentification import DeidentificationSettings
 from dicom_node.config.destinations import (
     SENDER_ALIAS,
     AnyDestination,
@@ -89,6 +90,7 @@ class Settings(BaseSettings):
     retrieval: RetrievalSettings = RetrievalSettings()
     priors: PriorSettings = PriorSettings()
     sender: SenderSettings = SenderSettings()
+    deidentification: DeidentificationSettings = DeidentificationSettings()
     destinations: tuple[AnyDestination, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
 

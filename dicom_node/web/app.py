@@ -22,6 +22,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.runtime.secret_key import read_secret_key
 from dicom_node.store import database
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Index
@@ -51,7 +52,7 @@ from dicom_node.web.media.films import FilmDecoder
 from dicom_node.web.pages import admin, login, node_pages, study_pages
 from dicom_node.web.pages.static_files import assets
 from dicom_node.web.read_models.study_headers import StudyHeaders
-from dicom_node.web.request_auth import COOKIE, read_secret_key
+from dicom_node.web.request_auth import COOKIE
 from dicom_node.web.templating import WEB_DIR, PageRenderer
 
 _LOG = logging.getLogger(__name__)

@@ -5,20 +5,15 @@ Where no login is asked for, the page listens on the loopback only, and every us
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
-import os
 import secrets
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import Depends, HTTPException, Request
 
-from dicom_node.errors import StorageFailed
 from dicom_node.web.auth.accounts import Role
 from dicom_node.web.dependencies import Context, WebContext
 
@@ -52,28 +47,6 @@ class CurrentUser:
     def admin(self) -> bool:
         """True for an admin, who may do everything."""
         return self.role is Role.ADMIN
-
-
-def read_secret_key(path: Path) -> bytes:
-    """Return the node's secret of 32 bytes; the file is created if it does not exist.
-
-    Raises
-    ------
-    StorageFailed
-        When the file can neither be read nor written.
-    """
-    try:
-        if not path.exists():
-            # Linked into place when complete: another process of the node may create it at the same moment.
-            handle, temporary = tempfile.mkstemp(dir=path.parent)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(secrets.token_bytes(32))
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
-            Path(temporary).unlink()
-        return path.read_bytes()
-    except OSError as error:
-        raise StorageFailed(f"{path}: {error.strerror}; check the disk and its permissions") from error
 
 
 def session_cookie(request: Request) -> str:

@@ -62,7 +62,7 @@ class StoredNode:
         return stored
 
     def fill(self) -> None:
-        """Store three films: of a study that is reported, of one that a worker has, and of one that arrives."""
+        """Store three films: of a reported study, of one that a worker has, of one that arrives."""
         self.receive(1)
         self.report(1)
         self.receive(2)
