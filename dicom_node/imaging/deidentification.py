@@ -24,7 +24,15 @@ from pydicom.filewriter import dcmwrite
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    ParametricMapStorage,
+    SegmentationStorage,
+)
 
 from dicom_node.errors import NotDeidentified
 from dicom_node.imaging import attributes
@@ -55,17 +63,31 @@ _CLEANED: Final = frozenset(
 """Sequences that the table gives a dummy value, and that the options of clean content keep, cleaned."""
 
 _REQUIRED: Final = {
+    Tag("PresentationCreationDate"): "D",  # PS3.3 C.11.10, type 1
+    Tag("PresentationCreationTime"): "D",
     Tag("DeviceSerialNumber"): "D",  # PS3.3 C.7.5.2, type 1
     Tag("AcquisitionContextSequence"): "Z",  # PS3.3 C.7.6.14, type 2
     Tag("ReferencedPerformedProcedureStepSequence"): "Z",  # PS3.3 C.17.1, type 2
 }
-"""Attributes that objects here must have: of ``X/Z/D`` they take another letter than the first."""
+"""Attributes that objects here must have, and what becomes of them where the table removes others."""
 
 _UNLISTED: Final = {
     Tag("TextValue"): "D",  # an observer's name and ID are text too (PS3.16 TID 1003, TID 1007)
     Tag("EncryptedAttributesSequence"): "X",  # holds what was removed by somebody else
 }
+_DRAWN: Final = frozenset({SegmentationStorage, ParametricMapStorage})
+"""SOP classes whose pixels are drawn by programs, and repeat no film."""
+
 _CLASS_UID: Final = re.compile(r"ClassUID$|^TransferSyntaxUID|^ImplementationClassUID$|^CodingSchemeUID$")
+_PATTERNS: Final = {
+    "DS": re.compile(r"[-+.\deE ]*"),
+    "IS": re.compile(r"[-+\d ]*"),
+    "AS": re.compile(r"(\d{3}[DWMY])?"),
+    "TM": re.compile(r"[\d.:-]*"),
+    "UI": re.compile(r"[\d.]*"),
+}
+"""Values of the VRs that hold no words (PS3.5 6.2)."""
+
 _WORD: Final = re.compile(r"[^\W_]+")
 _SHORT: Final = 3
 """Length below which a word says nobody's name, and is met by chance."""
@@ -168,7 +190,11 @@ def deidentify(
 
 def is_picture_of(ds: Dataset, films: frozenset[str]) -> bool:
     """Return whether an object repeats pixels of one of these instances: a picture that refers to it."""
-    return "PixelData" in ds and not films.isdisjoint(_referenced(ds))
+    return "PixelData" in ds and not _is_drawn(ds) and not films.isdisjoint(_referenced(ds))
+
+
+def _is_drawn(ds: Dataset) -> bool:
+    return attributes.text(ds, "SOPClassUID") in _DRAWN
 
 
 def _referenced(ds: Dataset) -> Iterator[str]:
@@ -183,9 +209,9 @@ def _referenced(ds: Dataset) -> Iterator[str]:
 def _check_content(ds: Dataset, options: DeidentificationOptions) -> None:
     if "EncapsulatedDocument" in ds:
         raise NotDeidentified("it holds a document, which cannot be cleaned")
-    if attributes.text(ds, "SOPClassUID") == "1.2.840.10008.1.3.10":
+    if attributes.text(ds, "SOPClassUID") == MediaStorageDirectoryStorage:
         raise NotDeidentified("it is a DICOMDIR, which only lists other objects")
-    if not {"PixelData", "FloatPixelData", "DoubleFloatPixelData"} & set(ds.dir()):
+    if "PixelData" not in ds or _is_drawn(ds):
         return
     stated = attributes.text(ds, "BurnedInAnnotation").upper()
     if options.masks or stated == "NO" or (stated != "YES" and options.unknown_is_clean):
@@ -241,8 +267,8 @@ class _Cleaner:
 
     def _apply(self, ds: Dataset, element: DataElement, action: str) -> None:
         tag = element.tag
-        if "/" in action and action != "X/Z/U*":
-            action = _one_action(element, action)
+        if action != "X/Z/U*":
+            action = _REQUIRED.get(tag) or _one_action(element, action)
         if tag in (_PATIENT_NAME, _PATIENT_ID):
             element.value = self._pseudonyms.patient(self._patient)
         elif action == "U":
@@ -288,7 +314,18 @@ def _element(ds: Dataset, tag: BaseTag) -> DataElement | None:
         str(found.value)  # a name is decoded only here
     except attributes.MALFORMED:
         return None
-    return None if found.VR == "UN" else found
+    if found.VR == "UN" or not _is_of_its_kind(found):
+        return None
+    return found
+
+
+def _is_of_its_kind(element: DataElement) -> bool:
+    """Return whether numbers, times and UIDs are such: anything else in them would be text."""
+    pattern = _PATTERNS.get(element.VR)
+    if pattern is None or element.value is None or (element.VR == "UI" and not element.value):
+        return True
+    many = element.value if isinstance(element.value, MultiValue | list) else [element.value]
+    return all(pattern.fullmatch(str(each)) for each in many)
 
 
 def _unlisted(element: DataElement) -> str:
@@ -306,7 +343,7 @@ def _one_action(element: DataElement, action: str) -> str:
     """Return the one of several actions that an object here needs to stay valid (PS3.15 table E.1-1a)."""
     if action == "Z/D":
         return "D" if element.VR in _DATES else "Z"
-    return _REQUIRED.get(element.tag, "X")
+    return action.partition("/")[0]
 
 
 def _each(value: Any, change: Callable[[Any], str]) -> Any:

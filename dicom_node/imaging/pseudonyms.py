@@ -6,10 +6,12 @@ import base64
 import datetime as dt
 import hashlib
 import hmac
+import re
 from typing import Final
 
 _DAYS: Final = 3650
 _DATE_LENGTH: Final = 8
+_DATE: Final = re.compile(r"\d{8}[\d.+ -]*")
 
 
 class Pseudonyms:
@@ -48,6 +50,8 @@ class Pseudonyms:
         str
             Empty when it is no date.
         """
+        if not _DATE.fullmatch(value):
+            return ""
         try:
             date = dt.datetime.strptime(value[:_DATE_LENGTH], "%Y%m%d").replace(tzinfo=dt.UTC)
             moved = date - dt.timedelta(days=1 + int.from_bytes(self._digest("days", patient)[:8]) % _DAYS)

@@ -28,9 +28,9 @@ class StoredNode:
         self.root = root
         self.index = Index.open(self.settings.database)
 
-    def receive(self, number: int) -> StoredFile:
+    def receive(self, number: int, **elements: object) -> StoredFile:
         """Store one film of a study of its own, as the SCP does."""
-        film = factories.film(rows=32, columns=32, study=number, seed=number)
+        film = factories.film(rows=32, columns=32, study=number, seed=number, **elements)
         stored = self.data_dir.spool.keep(factories.encoded(film))
         self.index.add_instance(
             received_instance(
