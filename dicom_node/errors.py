@@ -8,6 +8,7 @@
     ├── StorageFull                no room on the disk or in the database   (retryable)
     ├── StorageFailed              disk or database cannot be written       (retryable)
     ├── BadInstance                bytes that are not an acceptable DICOM instance
+    ├── NotDeidentified            an instance that must not leave, because its identity stays in it
     ├── NotAnalysable              a kept instance that models must not read; has a coded reason
     ├── PeerError                  failure at the other side of a connection
     │   ├── PeerUnavailable        not reachable, too slow or refusing associations (retryable)
@@ -56,6 +57,10 @@ class StorageFailed(NodeError):
 
 class BadInstance(NodeError):
     """Error in bytes that cannot be kept as a DICOM instance; a C-STORE is answered Cxxx or A900."""
+
+
+class NotDeidentified(NodeError):
+    """Error in an instance whose identity cannot be removed, so that it must not leave."""
 
 
 class NotAnalysable(NodeError):

@@ -89,6 +89,17 @@ COMMANDS = {
         "results",
         "Check DICOM files: values, check digits of SNOMED codes, TID 1500, and required attributes.",
     ),
+    "backup": Entry("backup", "Back up the index and every file that it names, while the node runs."),
+    "restore": Entry(
+        "backup", "Restore a backup into the empty data directory, and the empty database, of the settings."
+    ),
+    "verify": Entry(
+        "backup",
+        "Read every file of a backup, compare its SHA-256, and audit its index. It needs no settings.",
+    ),
+    "deidentify": Entry(
+        "deidentify", "Write copies without identity, by the Basic Profile of PS3.15 with options."
+    ),
     "send": Entry("peers", "Send DICOM files unchanged to a DICOM application (C-STORE)."),
     "echo": Entry("peers", "Ask whether a DICOM application answers (C-ECHO)."),
     "doctor": Entry(

@@ -14,6 +14,8 @@ from dicom_node.config.private_files import FOLDER_MODE, tighten
 from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
 from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.runtime.secret_key import read_secret_key
+from dicom_node.store.backup.restoration import check_finished
 from dicom_node.store.files import Spool, disk_is_full, storage_error
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class DataDir:
         self.audit_trail = self.root / "audit"
         self.secret_key = self.root / "web.key"
         self._lock_file = self.root / "lock"
+        self._secret_file = settings.deidentification.secret or self.root / "deidentification.key"
 
     @cached_property
     def maps(self) -> HeatMaps:
@@ -79,8 +82,9 @@ class DataDir:
         Raises
         ------
         ConfigurationError, StorageFull, StorageFailed
-            When a folder cannot be created.
+            When a folder cannot be created, or a restoration into the folder was interrupted.
         """
+        check_finished(self.root)
         try:
             self.root.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         except OSError as error:
@@ -88,6 +92,23 @@ class DataDir:
         tighten(self.root)
         self.spool.prepare(alone=alone)
         self.results.prepare(alone=alone)
+
+    def deidentification_secret(self) -> bytes:
+        """Return the secret of the site, from which pseudonyms follow; it is made when it is first needed.
+
+        Raises
+        ------
+        ConfigurationError
+            When the folder cannot be written.
+        StorageFailed
+            When the file can neither be read nor written.
+        """
+        if self._secret_file.parent == self.root:
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise self._cannot_write(error) from None
+        return read_secret_key(self._secret_file)
 
     @contextlib.contextmanager
     def locked(self, *, shared: bool) -> Iterator[int]:

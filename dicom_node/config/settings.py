@@ -26,6 +26,7 @@ from pydantic_settings import (
 from dicom_node.config import mistakes
 from dicom_node.config.addresses import BrokerAddress, DatabaseAddress, is_loopback, without_password
 from dicom_node.config.audit_trail import AuditTrailSettings
+from dicom_node.config.deidentification import DeidentificationSettings
 from dicom_node.config.destinations import (
     SENDER_ALIAS,
     AnyDestination,
@@ -92,6 +93,7 @@ class Settings(BaseSettings):
     priors: PriorSettings = PriorSettings()
     sender: SenderSettings = SenderSettings()
     audit_trail: AuditTrailSettings = AuditTrailSettings()
+    deidentification: DeidentificationSettings = DeidentificationSettings()
     destinations: tuple[AnyDestination, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
 

@@ -203,17 +203,21 @@ def migrate(engine: Engine) -> None:
     """
     with translated_errors():
         # To import Alembic takes longer than to ask whether there is anything to do.
-        if inspect(engine).has_table("alembic_version") and _version(engine) == _newest():
+        if schema_of(engine) == newest_schema():
             return
         with _one_at_a_time(engine):
             _upgrade(engine)
 
 
-def _newest() -> str:
+def newest_schema() -> str:
+    """Return the revision of the schema that this version of dicom-node uses."""
     return max(path.stem for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
-def _version(engine: Engine) -> str | None:
+def schema_of(engine: Engine) -> str | None:
+    """Return the revision of a database's schema; None when it has none yet."""
+    if not inspect(engine).has_table("alembic_version"):
+        return None
     with engine.connect().execution_options(reading=True) as connection:
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 

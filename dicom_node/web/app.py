@@ -23,6 +23,7 @@ from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.runtime.secret_key import read_secret_key
 from dicom_node.store import database
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Index

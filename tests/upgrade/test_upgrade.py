@@ -5,6 +5,7 @@ README.md says what is in them.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ from dicom_node.config.sections import RetrievalSettings, WebSettings
 from dicom_node.config.settings import Settings
 from dicom_node.results.validation import inspect_file
 from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.store import database
+from dicom_node.store.backup.manifest import Manifest
+from dicom_node.store.backup.restoration import restore
+from dicom_node.store.backup.verification import verify
 from dicom_node.store.commitments import CommitmentAnswer, CommitmentOutcome, StorageCommitments
 from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.index import Index
@@ -190,3 +195,20 @@ def test_results_that_wait_are_sent(node: EarlierNode, index: Index) -> None:
         assert (node.settings.data_dir / "results" / entry.file).is_file()
         queue.mark_sent(entry)
     assert queue.take("pacs", LeaseOwner.this_process(), 60) == []
+
+
+def test_a_backup_of_an_earlier_schema_is_restored(node: EarlierNode, tmp_path: Path) -> None:
+    # That version wrote no backups; one of its schema is its data directory with a manifest.
+    backup = shutil.copytree(node.settings.data_dir, tmp_path / "backup")
+    names = (path.relative_to(backup) for path in backup.rglob("*") if path.is_file())
+    sums = {str(name): sha256((backup / name).read_bytes()).hexdigest() for name in names}
+    manifest = Manifest.new("2026-01-01T00:00:00+00:00", "sqlite", sums)
+    dataclasses.replace(manifest, schema="0001").write(backup)
+    assert verify(backup).intact
+    settings = Settings(data_dir=tmp_path / "restored")
+    settings.data_dir.mkdir()
+    done = restore(backup, settings.data_dir, settings.database)
+    assert done.audit.conserved
+    index = Index.open(settings.database)
+    assert database.schema_of(index.engine) == database.newest_schema()
+    index.close()

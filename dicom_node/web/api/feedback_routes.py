@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_node.web.api.feedback_report import write_feedback_report
+from dicom_node.web.api.outgoing_files import outgoing_report
 from dicom_node.web.api.parameters import FindingKey, StudyNumber, study_or_404
 from dicom_node.web.api.schemas import PREFIX, error_responses
 from dicom_node.web.dependencies import Context, WebContext
@@ -92,4 +93,4 @@ def feedback_report(
         raise HTTPException(404)
     context.access_log.record(user.name, user.address, "feedback export", study_id)
     headers = {"Content-Disposition": 'attachment; filename="feedback-research-use-only.dcm"'}
-    return Response(content, media_type="application/dicom", headers=headers)
+    return Response(outgoing_report(context, content), media_type="application/dicom", headers=headers)

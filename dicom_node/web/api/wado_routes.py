@@ -37,6 +37,7 @@ from dicom_node.web.api.dicomweb import (
     limited_frames,
     studies_address,
 )
+from dicom_node.web.api.outgoing_files import outgoing_objects
 from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.request_auth import require_reader
 
@@ -46,14 +47,15 @@ router = APIRouter(prefix=PREFIX, include_in_schema=False, dependencies=[Depends
 @router.get("/studies/{study}")
 @router.get(SERIES)
 @router.get(INSTANCE)
-def retrieve_objects(objects: RequestedObjects, accepts: AcceptedTypes) -> Response:
+def retrieve_objects(context: Context, objects: RequestedObjects, accepts: AcceptedTypes) -> Response:
     """Return whole objects, each in the transfer syntax of its file."""
-    files = [(each.path, transfer_syntax_of(each.path)) for each in objects]
-    if not all(accepts_file(accepts, syntax) for _, syntax in files):
+    syntaxes = [transfer_syntax_of(each.path) for each in objects]
+    if not all(accepts_file(accepts, syntax) for syntax in syntaxes):
         raise DicomWebError(
             406, f"Objects are sent as {DICOM} in a multipart response, in their own transfer syntax."
         )
-    parts = (Part(f"{DICOM}; transfer-syntax={syntax}" if syntax else DICOM, path) for path, syntax in files)
+    files = zip(outgoing_objects(context, objects), syntaxes, strict=True)
+    parts = (Part(f"{DICOM}; transfer-syntax={syntax}" if syntax else DICOM, file) for file, syntax in files)
     body, kind = multipart(parts, DICOM)
     return StreamingResponse(body, media_type=kind)
 

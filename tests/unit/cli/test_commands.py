@@ -31,8 +31,11 @@ from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
 RUNNING = {"serve", "scp", "worker", "sender", "web"}
 """Commands that run until they are stopped; serve starts the processes of all of them."""
 
-USELESS = {"zero-shot": {2}}
-"""Commands that the tiny bundles give nothing to do, after they have imported all that they need."""
+USELESS = {"zero-shot": {2}, "restore": {2}}
+"""Commands that find nothing to do, after they have imported all that they need.
+
+The tiny bundles have no tower for text, and a data directory that is not empty takes no backup.
+"""
 
 EXTRAS = ("worker", "train", "explain", "retrieval", "embedded", "postgresql", "oidc")
 
@@ -46,6 +49,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retract": (f"retract {STUDY} --reason mistake", ""),
     "replay": (f"replay {STUDY}", ""),
     "validate": ("validate film.dcm", ""),
+    "backup": ("backup made", ""),
+    "verify": ("verify made", ""),
+    "restore": ("restore made", ""),
+    "deidentify": ("deidentify film.dcm --unknown-is-clean", ""),
     "send": ("send film.dcm --to PACS@127.0.0.1:{port}", ""),
     "echo": ("echo PACS@127.0.0.1:{port}", ""),
     "doctor": ("doctor", ""),

@@ -28,7 +28,7 @@ COMMANDS = {
     DONE: (
         "-h", "--help", "status -h", "cases -h", "cases query -h", "--version", "config show", "config check",
         "conformance", "models list", "validate film.dcm", "rules test film.dcm", "users list",
-        "users add anna --no-password",
+        "users add anna --no-password", "backup made", "verify made",
     ),
     WRONG: (
         "validate words.txt",
@@ -41,6 +41,7 @@ COMMANDS = {
         "retract 1.2.3 --reason mistake",
         "replay 1.2.3",
         "retry 1.2.3",
+        "deidentify film.dcm",
     ),
     NOT_BEGUN: (
         "nothing",
@@ -70,9 +71,18 @@ COMMANDS = {
         "train {recipes}/densenet.toml --data nothing",
         "dataset nothing",
         "users add anna --role nothing --no-password",
+        "verify nothing",
+        "verify broken",
+        "restore nothing",
+        "backup node/inside",
+        "deidentify",
+        "deidentify nothing.dcm",
+        "deidentify film.dcm --retain nothing",
+        "deidentify film.dcm --mask 1,2,3",
+        "deidentify --study 1.2.3",
         "worker",
     ),
-    IN_USE: ("serve", "scp"),
+    IN_USE: ("serve", "scp", "restore made"),
 }  # fmt: skip
 LINES = {line: code for code, lines in COMMANDS.items() for line in lines}
 
