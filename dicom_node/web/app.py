@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
@@ -41,7 +40,8 @@ from dicom_node.web.api import (
 from dicom_node.web.api.schemas import PREFIX
 from dicom_node.web.auth.access_log import AccessLog
 from dicom_node.web.auth.accounts import Accounts, LoginThrottle
-from dicom_node.web.auth.security_middleware import SecurityMiddleware, allowed_hosts
+from dicom_node.web.auth.proxies import ReaderAddress
+from dicom_node.web.auth.security_middleware import AllowedHosts, SecurityMiddleware, allowed_hosts
 from dicom_node.web.background.event_stream import EventStream
 from dicom_node.web.background.periodic_task import PeriodicTask
 from dicom_node.web.dependencies import WebContext
@@ -51,11 +51,12 @@ from dicom_node.web.media.films import FilmDecoder
 from dicom_node.web.pages import admin, login, node_pages, study_pages
 from dicom_node.web.pages.static_files import assets
 from dicom_node.web.read_models.study_headers import StudyHeaders
-from dicom_node.web.request_auth import COOKIE, read_secret_key
+from dicom_node.web.request_auth import read_secret_key
 from dicom_node.web.templating import WEB_DIR, PageRenderer
 
 _LOG = logging.getLogger(__name__)
 _READ: Final = ["GET", "HEAD"]
+_READY_SECONDS: Final = 10.0
 _ROUTERS: Final = (
     study_routes.router,
     feedback_routes.router,
@@ -177,17 +178,21 @@ def _oidc_router(context: WebContext) -> APIRouter:
 
 
 def _health_checks(context: WebContext) -> APIRouter:
+    """Return the routes of those who watch the node; they never wait for the threads of other requests."""
     router = APIRouter(include_in_schema=False)
 
     @router.api_route("/healthz", methods=_READ)
-    def alive() -> PlainTextResponse:
+    async def alive() -> PlainTextResponse:
         return PlainTextResponse("alive\n")
 
     @router.api_route("/readyz", methods=_READ)
-    def ready() -> PlainTextResponse:
+    async def ready() -> PlainTextResponse:
         try:
-            IndexQueries(context.engine).study_counts()
-        except NodeError as error:
+            # In a thread of asyncio: those of Starlette may all be busy with requests.
+            await asyncio.wait_for(
+                asyncio.to_thread(IndexQueries(context.engine).study_counts), _READY_SECONDS
+            )
+        except (NodeError, TimeoutError) as error:
             _LOG.warning("not ready: %s", error)
             return PlainTextResponse("the database does not answer\n", HTTPStatus.SERVICE_UNAVAILABLE)
         return PlainTextResponse("ready\n")
@@ -199,8 +204,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Add the middleware; the one that is added last sees a request first."""
     if (names := allowed_hosts(settings.web.host)) is not None:
         names += [name] if (name := urlsplit(settings.oidc.page_url or "").hostname) else []
-        # Against DNS rebinding: another site could let its own name point at this host, and read the pages.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
+        app.add_middleware(AllowedHosts, names=names)
     if settings.web.dicomweb_origins:
         app.add_middleware(dicomweb.DicomWebCors, origins=settings.web.dicomweb_origins)
-    app.add_middleware(SecurityMiddleware, settings=settings.web, cookie=COOKIE)
+    app.add_middleware(SecurityMiddleware, settings=settings.web)
+    app.add_middleware(ReaderAddress, proxies=settings.web.trusted_proxies)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import secrets
+import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +28,10 @@ MIN_PASSWORD_LENGTH: Final = 12
 """Least length of a password (NIST SP 800-63B, rev. 4: 15 as the only factor, 8 with a second one)."""
 
 LOGINS_PER_MINUTE: Final = 5
-"""Login attempts of one address with one name; with all names together ten times as many."""
+"""Login attempts of one address with one name; with all names together ten times as many, unless it is the
+address of a proxy, behind which one reader must not lock out all others."""
+_HASHING: Final = threading.BoundedSemaphore(2)
+"""Passwords that are checked at the same time: Argon2id takes 64 MiB for each."""
 
 _OIDC_PREFIX: Final = "oidc:"
 _HASHER = PasswordHasher()
@@ -163,7 +167,8 @@ class Accounts(database.Repository):
             row = connection.execute(select(account).where(account.c.name == name)).first()
         known = row is not None and bool(row.password) and not row.password.startswith(_OIDC_PREFIX)
         try:
-            _HASHER.verify(row.password if row is not None and known else _DUMMY_HASH, password)
+            with _HASHING:
+                _HASHER.verify(row.password if row is not None and known else _DUMMY_HASH, password)
         except (Argon2Error, InvalidHashError):
             return None
         return Account(row.id, row.name, Role(row.role)) if row is not None and known else None
@@ -222,10 +227,17 @@ class LoginThrottle:
     def __init__(self) -> None:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
-    def allowed(self, address: str, name: str) -> bool:
-        """Count one attempt; return False when the limit of this minute is exceeded."""
-        here = self._limiter.hit(RateLimitItemPerMinute(10 * LOGINS_PER_MINUTE), "all", address)
-        return here and self._limiter.hit(RateLimitItemPerMinute(LOGINS_PER_MINUTE), "one", address, name)
+    def allowed(self, address: str, name: str, *, shared: bool = False) -> bool:
+        """Count one attempt; return False when the limit of this minute is exceeded.
+
+        Parameters
+        ----------
+        shared
+            True for the address of a proxy: then only the attempts with one name are limited.
+        """
+        here = shared or self._limiter.hit(RateLimitItemPerMinute(10 * LOGINS_PER_MINUTE), "all", address)
+        one = RateLimitItemPerMinute(LOGINS_PER_MINUTE)
+        return here and self._limiter.hit(one, "one", address, name[: NAME_LENGTH + 1])
 
 
 def _hashed(password: str) -> str:

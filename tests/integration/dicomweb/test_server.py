@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 from requests import HTTPError
 from sqlalchemy import select
 
-from dicom_node.config.sections import WebSettings
+from dicom_node.config.web import WebSettings
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import EncodedResult
 from dicom_node.store.files import StoredFile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,9 @@ def test_a_cookie_cannot_be_read_by_a_script_or_sent_by_another_site(guarded: Of
     with page_of(guarded) as client:
         answer = client.get("/login")
     assert "; Secure" in answer.headers["Set-Cookie"]
+    assert answer.headers["Set-Cookie"].startswith("__Host-reading_room=")
+    assert "; Path=/;" in answer.headers["Set-Cookie"]
+    assert "domain" not in answer.headers["Set-Cookie"].casefold()
     assert "max-age" in answer.headers["Strict-Transport-Security"]
 
 
@@ -206,8 +210,110 @@ def test_too_many_requests_and_too_large_ones_are_refused(tmp_path: Path) -> Non
     with page_of(node) as client:
         large = client.post("/logout", content=b"x" * 70_000, headers={"Content-Type": "text/plain"})
         assert large.status_code in (403, 413)
-        client.get("/healthz"), client.get("/healthz")
-        answer = client.get("/healthz")
+        client.get("/login"), client.get("/login")
+        answer = client.get("/login")
         assert answer.status_code == 429
         assert answer.headers["Content-Security-Policy"]
+        for path in ("/healthz", "/readyz") * 5:
+            assert client.get(path).status_code == 200
     node.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-For": "203.0.113.66"},
+        {"X-Forwarded-Proto": "http"},
+        {"x-forwarded-host": "localhost"},
+        {"X-Forwarded-Prefix": "/"},
+        {"X-Real-IP": ""},
+        {"Forwarded": "for=203.0.113.66"},
+        {"Via": "1.1 proxy"},
+        {"CF-Connecting-IP": "203.0.113.66"},
+    ],
+    ids=lambda headers: next(iter(headers)),
+)
+def test_who_comes_through_a_proxy_has_to_log_in_even_where_nobody_else_has(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    node = OfflineNode(tmp_path / "data")
+    with page_of(node) as client:
+        assert client.get("/access").status_code == 200
+        assert client.get("/access", headers=headers).status_code == 303
+        assert client.get("/api/v1/studies", headers=headers).status_code == 401
+    node.close()
+
+
+def behind_proxies(node: OfflineNode, *proxies: str, peer: str = "127.0.0.1") -> TestClient:
+    web = node.settings.web.model_copy(update={"login": True, "trusted_proxies": proxies})
+    settings = node.settings.model_copy(update={"web": web})
+    return TestClient(
+        create_app(settings), base_url="http://localhost", follow_redirects=False, client=(peer, 1234)
+    )
+
+
+@pytest.mark.parametrize(
+    ("peer", "header", "address"),
+    [
+        ("127.0.0.1", "203.0.113.7", "203.0.113.7"),
+        ("127.0.0.1", "198.51.100.1, 203.0.113.7", "203.0.113.7"),
+        ("127.0.0.1", "203.0.113.7, 10.0.0.9", "203.0.113.7"),
+        ("127.0.0.1", "198.51.100.1, 203.0.113.7:5555, 10.0.0.9", "203.0.113.7"),
+        ("127.0.0.1", "[2001:db8::7]:443", "2001:db8::7"),
+        ("::ffff:10.0.0.1", "::ffff:203.0.113.7", "203.0.113.7"),
+        ("127.0.0.1", "unknown", "127.0.0.1"),
+        ("127.0.0.1", "x" * 5000, "127.0.0.1"),
+        ("203.0.113.66", "198.51.100.1", "203.0.113.66"),
+    ],
+)
+def test_the_address_is_the_readers_own_behind_a_trusted_proxy_only(
+    guarded: OfflineNode, peer: str, header: str, address: str
+) -> None:
+    with behind_proxies(guarded, "127.0.0.1", "10.0.0.0/8", peer=peer) as client:
+        client.headers["X-Forwarded-For"] = header
+        assert log_in(client, "ada") == 303
+        shown = re.sub(r"<[^>]+>|\s+", " ", client.get("/access").text)
+    assert re.search(rf"ada +{re.escape(address)} +login", shown)
+
+
+def test_one_reader_behind_a_proxy_locks_out_nobody_else(guarded: OfflineNode) -> None:
+    with behind_proxies(guarded, "127.0.0.1") as client:
+        for number in range(11 * LOGINS_PER_MINUTE):
+            log_in(client, f"guess {number}", "wrong")
+        assert log_in(client, "ada") == 303  # the proxy names no reader
+        client.cookies.clear()
+        client.headers["X-Forwarded-For"] = "203.0.113.66"
+        for _ in range(LOGINS_PER_MINUTE + 1):
+            log_in(client, "rita", "wrong")
+        assert log_in(client, "rita") == 429
+        client.headers["X-Forwarded-For"] = "203.0.113.7"
+        assert log_in(client, "rita") == 303
+
+
+def test_requests_are_counted_for_each_reader_behind_a_proxy(guarded: OfflineNode) -> None:
+    web = guarded.settings.web.model_copy(update={"requests_per_minute": 5})
+    guarded.settings = guarded.settings.model_copy(update={"web": web})
+    with behind_proxies(guarded, "127.0.0.1") as client:
+        for address in ("203.0.113.66", "203.0.113.7"):
+            found = [
+                client.get("/login", headers={"X-Forwarded-For": address}).status_code for _ in range(6)
+            ]
+            assert found == [200] * 5 + [429]
+        for session in ("one", "other"):  # the proxy names no reader
+            shown = {"Cookie": f"reading_room={session}"}
+            assert [client.get("/login", headers=shown).status_code for _ in range(6)] == [200] * 5 + [429]
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_a_form_is_small_wherever_it_is_sent(guarded: OfflineNode, kind: str) -> None:
+    with page_of(guarded) as client:
+        log_in(client, "ada")
+        for path in ("/login", "/api/v1/trials", "/api/v1/instances"):
+            answer = client.post(path, content=b"a=b&" * 20_000, headers={"Content-Type": kind})
+            assert answer.status_code == 413, path
+
+
+def test_a_compressed_body_is_refused_unread(guarded: OfflineNode) -> None:
+    with page_of(guarded) as client:
+        headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        assert client.post("/login", content=gzip.compress(b"{}"), headers=headers).status_code == 415
