@@ -114,8 +114,8 @@ class Settings(BaseSettings):
             )
         if self.web.login is False and (reason := self._reachable_by):
             raise ValueError(
-                f"web.login: without a login every reader is an admin, and others reach the page by {reason}; "
-                "remove login = false"
+                f"web.login: without a login every reader is an admin, and others reach the page by "
+                f"{reason}; remove login = false"
             )
         return self
 

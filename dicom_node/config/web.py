@@ -17,8 +17,8 @@ class WebSettings(Section):
     port: Port = Field(8080, description="TCP port to listen on; 0: any free one")
     login: bool | None = Field(
         None,
-        description="require readers to log in; absent: unless host is a loopback address, and https and oidc "
-        "are off",
+        description="require readers to log in; absent: unless host is a loopback address, and https "
+        "and oidc are off",
     )
     https: bool = Field(
         False,
@@ -50,6 +50,11 @@ class WebSettings(Section):
     )
     uploads: int = Field(
         2, ge=1, le=64, description="uploads that are read at the same time; more are answered 503"
+    )
+    decode_bytes: int = Field(
+        2 * 2**30,
+        ge=2**28,
+        description="most memory of each process that reads a film or an upload for readers, in bytes",
     )
     dicomweb_films: bool = Field(
         True, description="DICOMweb also delivers received films, not only the results of the node"

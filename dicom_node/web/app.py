@@ -34,10 +34,10 @@ from dicom_node.web.api import (
     rendered_routes,
     similar_studies,
     study_routes,
+    token_routes,
     upload_routes,
     wado_routes,
 )
-from dicom_node.web.api.schemas import PREFIX
 from dicom_node.web.auth.access_log import AccessLog
 from dicom_node.web.auth.accounts import Accounts, LoginThrottle
 from dicom_node.web.auth.proxies import ReaderAddress
@@ -48,7 +48,7 @@ from dicom_node.web.dependencies import WebContext
 from dicom_node.web.error_handlers import add_error_handlers
 from dicom_node.web.feedback import Feedback
 from dicom_node.web.media.films import FilmDecoder
-from dicom_node.web.pages import admin, login, node_pages, study_pages
+from dicom_node.web.pages import admin, login, node_pages, study_pages, tokens
 from dicom_node.web.pages.static_files import assets
 from dicom_node.web.read_models.study_headers import StudyHeaders
 from dicom_node.web.request_auth import read_secret_key
@@ -65,6 +65,7 @@ _ROUTERS: Final = (
     similar_studies.router,
     reference_films.router,
     admin_routes.router,
+    token_routes.router,
     qido_routes.router,
     wado_routes.router,
     rendered_routes.router,
@@ -72,6 +73,7 @@ _ROUTERS: Final = (
     node_pages.router,
     login.router,
     admin.router,
+    tokens.router,
 )
 
 
@@ -100,8 +102,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("dicom-node"),
         summary="RESEARCH USE ONLY. Never for diagnosis.",
         lifespan=_lifespan(context),
-        openapi_url=f"{PREFIX}/openapi.json",
-        # The generated documentation pages would load scripts from other hosts.
+        # dicom_node.web.api.node_routes answers it, to readers who have logged in. The generated documentation
+        # pages would load scripts from other hosts.
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
@@ -142,9 +145,10 @@ def open_context(settings: Settings) -> WebContext:
         login_throttle=LoginThrottle(),
         access_log=AccessLog(engine),
         feedback=Feedback(engine),
-        film_decoder=FilmDecoder(settings.worker, data_dir.thumbnails),
+        film_decoder=FilmDecoder(settings.worker, settings.web, data_dir.thumbnails),
         event_stream=EventStream(engine, study_headers),
         page_renderer=PageRenderer(settings),
+        uploads=asyncio.Semaphore(settings.web.uploads),
         audit_task=PeriodicTask(
             "audit", lambda: IndexQueries(engine).audit(data_dir.spool, data_dir.results)
         ),

@@ -97,14 +97,20 @@ INSTANCE: Final = SERIES + "/instances/{instance}"
 
 
 def frame_numbers(frames: Annotated[str, Path(pattern=r"^\d{1,6}(,\d{1,6})*$")]) -> list[int]:
-    """Return the frame numbers of a path, such as ``1,3``, counted from 1."""
-    return [int(each) for each in frames.split(",")]
+    """Return the frame numbers of a path, such as ``1,3``, counted from 1; a repeated one only once.
+
+    Raises
+    ------
+    DicomWebError
+        400 when they are more than one response may hold.
+    """
+    return limited_frames(list(dict.fromkeys(int(each) for each in frames.split(","))))
 
 
 FrameNumbers = Annotated[list[int], Depends(frame_numbers)]
 
 
-def limited_frames(numbers: Sequence[int]) -> Sequence[int]:
+def limited_frames(numbers: list[int]) -> list[int]:
     """Return the frame numbers; 400 when they are more than one response may hold."""
     if len(numbers) > _MAX_FRAMES:
         raise DicomWebError(400, f"At most {_MAX_FRAMES} frames can be requested at once.")

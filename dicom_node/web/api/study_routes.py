@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Path, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_node.errors import NotAnalysable
@@ -38,6 +40,7 @@ from dicom_node.web.request_auth import Admin, Reader, check_csrf, require_reade
 router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_reader), Depends(check_csrf)])
 
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+_PIECE_BYTES: Final = 2**18
 _PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
 
 
@@ -111,8 +114,7 @@ def pixels(context: Context, user: Reader, study_id: StudyNumber, image_id: Imag
         film = context.film_decoder.decode(context.data_dir.spool.path(image.file))
     except NotAnalysable as error:
         return JSONResponse(asdict(Refused(f"{error}.")), 422)
-    rows, columns = film.values.shape
-    return _raster(film.values.tobytes(), rows, columns)
+    return _raster(film.values)
 
 
 @router.get(
@@ -120,14 +122,15 @@ def pixels(context: Context, user: Reader, study_id: StudyNumber, image_id: Imag
     response_class=Response,
     responses={200: {"description": "overlay planes", **_BYTES}, **error_responses(404, 422)},
 )
-def overlay(context: Context, _user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
+def overlay(context: Context, user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
     """Return the overlay planes of one film: 1 bit a pixel, the first in the lowest bit, rows not padded."""
     image = image_or_404(context, study_id, image_id)
+    context.access_log.record(user.name, user.address, "film", study_id)
     try:
         plane = context.film_decoder.overlay(context.data_dir.spool.path(image.file))
     except NotAnalysable as error:
         return JSONResponse(asdict(Refused(f"{error}.")), 422)
-    return _raster(np.packbits(plane, bitorder="little").tobytes(), *plane.shape)
+    return _raster(np.packbits(plane, bitorder="little"), plane.shape)
 
 
 @router.get(
@@ -162,7 +165,7 @@ def heat_map(
     if reading is None or revision not in (None, reading.revision) or number >= len(reading.record.maps):
         raise HTTPException(404)
     values = context.data_dir.maps.read(reading.record.maps_file, number)
-    return _raster(values.tobytes(), *values.shape)
+    return _raster(values)
 
 
 @router.post("/studies/{study_id}/retry", responses=error_responses(404, 409))
@@ -175,6 +178,14 @@ def retry(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
     return Retried(retried=True)
 
 
-def _raster(content: bytes, rows: int, columns: int) -> Response:
-    headers = {"X-Rows": str(rows), "X-Columns": str(columns)}
-    return Response(content, media_type="application/octet-stream", headers=headers)
+def _raster(values: NDArray[Any], shape: tuple[int, ...] | None = None) -> Response:
+    """Return an array as it is, piece by piece: readers of the same film share one copy of it."""
+    rows, columns = shape or values.shape
+    whole = memoryview(np.ascontiguousarray(values)).cast("B")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(whole), _PIECE_BYTES):
+            yield bytes(whole[start : start + _PIECE_BYTES])
+
+    headers = {"X-Rows": str(rows), "X-Columns": str(columns), "Content-Length": str(len(whole))}
+    return StreamingResponse(pieces(), media_type="application/octet-stream", headers=headers)

@@ -24,7 +24,7 @@ _FORWARDED: Final = frozenset(
 
 
 def is_forwarded(request: HTTPConnection) -> bool:
-    """Return whether a request shows signs of a proxy: others than the users of this machine may have sent it.
+    """Return whether a request shows signs of a proxy: anybody may have sent it, and not from this machine.
 
     HTTP/1.0 is one: no browser speaks it, and some proxies do unless told otherwise.
     """

@@ -155,7 +155,7 @@ def test_a_script_shows_a_token_and_needs_no_other(guarded: OfflineNode) -> None
     accounts = Accounts(guarded.index.engine)
     ada = accounts.find("ada")
     assert ada
-    headers = {"Authorization": f"Bearer {accounts.begin_session(ada, None)}"}
+    headers = {"Authorization": f"Bearer {accounts.make_token(ada, '', 3600)}"}
     with page_of(guarded) as client:
         assert client.get("/api/v1/studies", headers=headers).status_code == 200
         assert client.post("/api/v1/studies/1/retry", headers=headers).json() == {"retried": True}
@@ -295,9 +295,7 @@ def test_requests_are_counted_for_each_reader_behind_a_proxy(guarded: OfflineNod
     guarded.settings = guarded.settings.model_copy(update={"web": web})
     with behind_proxies(guarded, "127.0.0.1") as client:
         for address in ("203.0.113.66", "203.0.113.7"):
-            found = [
-                client.get("/login", headers={"X-Forwarded-For": address}).status_code for _ in range(6)
-            ]
+            found = [client.get("/login", headers={"X-Forwarded-For": address}).status_code for _ in range(6)]
             assert found == [200] * 5 + [429]
         for session in ("one", "other"):  # the proxy names no reader
             shown = {"Cookie": f"reading_room={session}"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import get_args
 
@@ -138,7 +138,9 @@ def test_values_match_as_the_standard_says(value: str, vr: str, wanted: str, sam
     assert _same(value, vr, wanted) is same
 
 
-@pytest.mark.parametrize("wanted", ["*a" * 8 + "*b", "a" * 100 + "*" + "a" * 100 + "*b", "*" + "?" * 200 + "b"])
+@pytest.mark.parametrize(
+    "wanted", ["*a" * 8 + "*b", "a" * 100 + "*" + "a" * 100 + "*b", "*" + "?" * 200 + "b"]
+)
 @pytest.mark.parametrize("length", [30, 1024, 1_000_000])
 def test_wildcards_take_no_longer_than_the_text(wanted: str, length: int) -> None:
     began = time.perf_counter()
