@@ -102,8 +102,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("dicom-node"),
         summary="RESEARCH USE ONLY. Never for diagnosis.",
         lifespan=_lifespan(context),
-        # dicom_node.web.api.node_routes answers it, to readers who have logged in. The generated documentation
-        # pages would load scripts from other hosts.
+        # dicom_node.web.api.node_routes describes the API, to readers who have logged in. The generated pages
+        # would load scripts from other hosts.
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
