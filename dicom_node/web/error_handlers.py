@@ -36,6 +36,7 @@ _SENTENCES: Final = {
     404: "There is no such page.",
     405: "This address does not support this method.",
     409: "The study is still being processed.",
+    410: "The file is lost; see the log and the audit.",
     413: "The request is too large.",
     415: "This type of file is not accepted.",
     429: "Too many attempts; wait a minute.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final
@@ -12,7 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.errors import NotAnalysable, StorageFailed
 from dicom_node.store.states import OUTCOMES, StudyState
 from dicom_node.web.api.parameters import (
     LARGEST_NUMBER,
@@ -39,6 +40,7 @@ from dicom_node.web.request_auth import Admin, Reader, check_csrf, require_reade
 
 router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_reader), Depends(check_csrf)])
 
+_LOG = logging.getLogger(__name__)
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 _PIECE_BYTES: Final = 2**18
 _PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
@@ -136,12 +138,16 @@ def overlay(context: Context, user: Reader, study_id: StudyNumber, image_id: Ima
 @router.get(
     "/studies/{study_id}/images/{image_id}/thumbnail",
     response_class=Response,
-    responses={200: {"description": "a small picture", **_PNG}, **error_responses(404)},
+    responses={200: {"description": "a small picture", **_PNG}, **error_responses(404, 410)},
 )
 def thumbnail(context: Context, _user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
     """Return a small picture of one film."""
     image = image_or_404(context, study_id, image_id)
-    content = context.film_decoder.thumbnail(context.data_dir.spool.path(image.file), image.digest)
+    try:
+        content = context.film_decoder.thumbnail(context.data_dir.spool.path(image.file), image.digest)
+    except StorageFailed as error:
+        _LOG.error("image %d is lost: %s", image.id, error)
+        raise HTTPException(410) from None
     return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
 
 
