@@ -211,18 +211,19 @@ def read_frames(path: Path, numbers: Sequence[int]) -> Iterator[bytes]:
         with path.open("rb") as stream:
             for number in numbers:
                 stream.seek(begin)
-                if frame is not None:
-                    yield frame.read(stream, number)
-                else:
-                    yield get_frame(stream, number - 1, number_of_frames=count)
+                try:
+                    content = (
+                        get_frame(stream, number - 1, number_of_frames=count)
+                        if frame is None
+                        else frame.read(stream, number)
+                    )
+                except attributes.MALFORMED:
+                    raise PartNotFound from None
+                yield content
 
     # The first one says whether there are any.
     found = frames()
-    try:
-        first = next(found)
-    except attributes.MALFORMED:
-        raise PartNotFound from None
-    return itertools.chain([first], found)
+    return itertools.chain([next(found)], found)
 
 
 def _pixel_data(stream: BinaryIO, syntax: UID) -> tuple[int, int]:

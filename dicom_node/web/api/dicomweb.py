@@ -7,24 +7,29 @@ names too (``web.patient = "name"``). They are not in the OpenAPI description, s
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, HTTPException, Path, Request, Response
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dicom_node.dicomweb.server.objects import ObjectStore, StoredObject
 from dicom_node.dicomweb.server.wado import (
     DICOM_JSON,
     MediaRange,
+    PartNotFound,
     accepts_single_part,
     parse_accept,
 )
+from dicom_node.errors import NodeError
 from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.request_auth import Reader
 
+_LOG = logging.getLogger(__name__)
 PREFIX: Final = "/dicom-web"
 _MAX_FRAMES: Final = 100
 
@@ -115,6 +120,20 @@ def limited_frames(numbers: list[int]) -> list[int]:
     if len(numbers) > _MAX_FRAMES:
         raise DicomWebError(400, f"At most {_MAX_FRAMES} frames can be requested at once.")
     return numbers
+
+
+class PartsResponse(StreamingResponse):
+    """Response whose parts are made while it is sent; when one fails, the connection is cut off.
+
+    An answer that ended in order would look complete.
+    """
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the parts."""
+        try:
+            await super().stream_response(send)
+        except (NodeError, PartNotFound) as error:
+            _LOG.warning("an answer was cut off: %s", error or "a frame is missing")
 
 
 class DicomWebCors:

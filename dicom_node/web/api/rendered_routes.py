@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import StreamingResponse
 from PIL import Image
 
 from dicom_node.dicomweb.server.objects import StoredObject
@@ -36,6 +35,7 @@ from dicom_node.web.api.dicomweb import (
     AcceptedTypes,
     DicomWebError,
     FrameNumbers,
+    PartsResponse,
     RequestedObjects,
     limited_frames,
 )
@@ -132,7 +132,7 @@ def _pictures(found: Iterator[Part], kind: str, *, parts: bool) -> Response:
     if not parts:
         return Response(next(found).content, media_type=kind)
     body, whole = multipart(found, kind)
-    return StreamingResponse(body, media_type=whole)
+    return PartsResponse(body, media_type=whole)
 
 
 @contextmanager

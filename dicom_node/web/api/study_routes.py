@@ -34,6 +34,7 @@ from dicom_node.web.api.schemas import (
 )
 from dicom_node.web.dependencies import Context
 from dicom_node.web.read_models import worklist
+from dicom_node.web.read_models.study import Image
 from dicom_node.web.read_models.viewer_study import ViewerStudy, read_viewer_study
 from dicom_node.web.read_models.worklist import Sort
 from dicom_node.web.request_auth import Admin, Reader, check_csrf, require_reader
@@ -106,7 +107,7 @@ def viewer(context: Context, user: Reader, study_id: StudyNumber) -> ViewerStudy
 @router.get(
     "/studies/{study_id}/images/{image_id}/pixels",
     response_class=Response,
-    responses={200: {"description": "grey values", **_BYTES}, **error_responses(404, 422)},
+    responses={200: {"description": "grey values", **_BYTES}, **error_responses(404, 410, 422)},
 )
 def pixels(context: Context, user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
     """Return the grey values of one film: 16 bits, little endian, by row; size in X-Rows and X-Columns."""
@@ -116,13 +117,15 @@ def pixels(context: Context, user: Reader, study_id: StudyNumber, image_id: Imag
         film = context.film_decoder.decode(context.data_dir.spool.path(image.file))
     except NotAnalysable as error:
         return JSONResponse(asdict(Refused(f"{error}.")), 422)
+    except StorageFailed as error:
+        raise _lost(image, error) from None
     return _raster(film.values)
 
 
 @router.get(
     "/studies/{study_id}/images/{image_id}/overlay",
     response_class=Response,
-    responses={200: {"description": "overlay planes", **_BYTES}, **error_responses(404, 422)},
+    responses={200: {"description": "overlay planes", **_BYTES}, **error_responses(404, 410, 422)},
 )
 def overlay(context: Context, user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
     """Return the overlay planes of one film: 1 bit a pixel, the first in the lowest bit, rows not padded."""
@@ -132,6 +135,8 @@ def overlay(context: Context, user: Reader, study_id: StudyNumber, image_id: Ima
         plane = context.film_decoder.overlay(context.data_dir.spool.path(image.file))
     except NotAnalysable as error:
         return JSONResponse(asdict(Refused(f"{error}.")), 422)
+    except StorageFailed as error:
+        raise _lost(image, error) from None
     return _raster(np.packbits(plane, bitorder="little"), plane.shape)
 
 
@@ -146,8 +151,7 @@ def thumbnail(context: Context, _user: Reader, study_id: StudyNumber, image_id: 
     try:
         content = context.film_decoder.thumbnail(context.data_dir.spool.path(image.file), image.digest)
     except StorageFailed as error:
-        _LOG.error("image %d is lost: %s", image.id, error)
-        raise HTTPException(410) from None
+        raise _lost(image, error) from None
     return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
 
 
@@ -182,6 +186,11 @@ def retry(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
         raise HTTPException(409)
     context.access_log.record(user.name, user.address, "retry", study_id, always=True)
     return Retried(retried=True)
+
+
+def _lost(image: Image, error: StorageFailed) -> HTTPException:
+    _LOG.error("image %d is lost: %s", image.id, error)
+    return HTTPException(410)
 
 
 def _raster(values: NDArray[Any], shape: tuple[int, ...] | None = None) -> Response:

@@ -32,6 +32,7 @@ from dicom_node.web.api.dicomweb import (
     AcceptedTypes,
     DicomWebError,
     FrameNumbers,
+    PartsResponse,
     RequestedObjects,
     json_response,
     studies_address,
@@ -93,7 +94,7 @@ def retrieve_frames(
     except PartNotFound:
         raise HTTPException(404) from None
     body, whole = multipart((Part(kind, content) for content in found), kind.partition(";")[0])
-    return StreamingResponse(body, media_type=whole)
+    return PartsResponse(body, media_type=whole)
 
 
 def _decompressed(context: WebContext, stored: StoredObject, numbers: Sequence[int]) -> Iterator[bytes]:
