@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
@@ -17,7 +19,7 @@ from dicom_node.cli.output import say
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
-    from dicom_node.web.auth.accounts import Accounts, Role
+    from dicom_node.web.auth.accounts import Account, Accounts, Role
 
 app = typer.Typer(help="Manage the accounts of the reading room.", no_args_is_help=True)
 
@@ -102,12 +104,56 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command("token")
-def token(ctx: typer.Context, name: _Name) -> None:
+def token(
+    ctx: typer.Context,
+    name: _Name,
+    called: Annotated[str, typer.Option("--name", help="name of the token; absent: one is chosen")] = "",
+    days: Annotated[
+        float | None, typer.Option("--days", help="days until it expires; absent: web.token_days")
+    ] = None,
+) -> None:
     """Print a token with the rights of an account, for scripts: ``Authorization: Bearer TOKEN``."""
+    lasts = settings_of(ctx).web.token_days if days is None else days
     with _accounts(ctx, name, "token made") as accounts:
-        if (account := accounts.find(name)) is None:
-            raise NodeError(f"there is no account {name!r}; see `dicom-node users list`")
-        typer.echo(accounts.begin_session(account, None))
+        typer.echo(accounts.make_token(_found(accounts, name), called, lasts * 86400))
+
+
+@app.command("tokens")
+def tokens(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="name of the account; absent: all")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the tokens that have not expired."""
+    with _accounts(ctx) as accounts:
+        found = accounts.tokens(_found(accounts, name) if name else None)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found], indent=2))
+    for each in () if as_json else found:
+        expires = "never expires" if each.expires_at is None else f"expires {_day(each.expires_at)}"
+        typer.echo(f"{each.account:20} {each.name or '(no name)':20} {expires}")
+
+
+@app.command("revoke")
+def revoke(
+    ctx: typer.Context,
+    name: _Name,
+    called: Annotated[str, typer.Argument(metavar="TOKEN", help='name of the token; "": those without one')],
+) -> None:
+    """End a token at once."""
+    with _accounts(ctx, name, "token revoked") as accounts:
+        accounts.revoke_token(name, called)
+    typer.echo(f"the token {called or 'without a name'} of {name} was revoked")
+
+
+def _found(accounts: Accounts, name: str) -> Account:
+    if (account := accounts.find(name)) is None:
+        raise NodeError(f"there is no account {name!r}; see `dicom-node users list`")
+    return account
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
 
 
 def _role(text: str) -> Role:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -109,7 +110,31 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither an address nor a network, such as 192.0.2.7 or 192.0.2.0/24"
+        ) from None
+    return text
+
+
+def is_within(address: str, networks: Iterable[str]) -> bool:
+    """Return whether an IP address lies in one of some networks; what is no address lies in none.
+
+    An IPv4 address may also be written as IPv6 (``::ffff:192.0.2.7``, RFC 4291 2.5.5.2).
+    """
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    return any(mapped in ipaddress.ip_network(network) for network in networks)
+
+
 Host = Annotated[str, AfterValidator(check_host)]
+Network = Annotated[str, AfterValidator(_network)]
 BrokerAddress = Annotated[str, AfterValidator(_broker)]
 DatabaseAddress = Annotated[str, AfterValidator(_database)]
 VectorDatabaseAddress = Annotated[str, AfterValidator(_postgresql)]

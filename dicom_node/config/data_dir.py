@@ -14,9 +14,9 @@ from dicom_node.config.private_files import FOLDER_MODE, tighten
 from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
 from dicom_node.runtime.lease_owner import LeaseOwner
-from dicom_node.runtime.secret_key import read_secret_key
 from dicom_node.store.backup.restoration import check_finished
 from dicom_node.store.files import Spool, disk_is_full, storage_error
+from dicom_node.store.secret_key import read_secret_key
 
 if TYPE_CHECKING:
     from dicom_node.store.heatmaps import HeatMaps

@@ -1,7 +1,7 @@
 """Sections of the settings: every key with its default, its description and the check of its value.
 
-:mod:`dicom_node.config.settings` reads them, and deploy/node.toml lists them. Where results go stands in
-:mod:`dicom_node.config.destinations`.
+:mod:`dicom_node.config.settings` reads them, and deploy/node.toml lists them. The web page stands in
+:mod:`dicom_node.config.web`, and where results go in :mod:`dicom_node.config.destinations`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dicom_node.config.addresses import Host, VectorDatabaseAddress, is_confidential, is_origin
 
@@ -114,46 +107,6 @@ class DicomSettings(Section):
         if (self.tls_certificate is None) != (self.tls_key is None) or (self.tls_ca and not self.tls_key):
             raise ValueError("set tls_certificate and tls_key together; tls_ca needs both")
         return self
-
-
-class WebSettings(Section):
-    """Web page: address, log-in, what readers see, and DICOMweb."""
-
-    host: Host = Field("127.0.0.1", description="name or address to listen on; 0.0.0.0: all of this machine")
-    port: Port = Field(8080, description="TCP port to listen on; 0: any free one")
-    login: bool | None = Field(
-        None,
-        description="require readers to log in; absent: unless host is a loopback address and oidc is off",
-    )
-    https: bool = Field(
-        False, description="readers use https, through a proxy before the page: cookies are marked Secure"
-    )
-    patient: Literal["pseudonym", "name"] = Field(
-        "pseudonym", description="name patients by pseudonym or by name; name also turns DICOMweb on"
-    )
-    session_hours: float = Field(12, gt=0, description="hours after which a reader must log in again")
-    requests_per_minute: int = Field(
-        3000, ge=1, description="most requests per minute from one address; more are answered 429"
-    )
-    dicomweb_films: bool = Field(
-        True, description="DICOMweb also delivers received films, not only the results of the node"
-    )
-    dicomweb_origins: tuple[str, ...] = Field(
-        (), description="origins of other web pages that may use DICOMweb, such as https://viewer.example"
-    )
-    upload_bytes: int = Field(
-        256 * 2**20, ge=2**20, description="largest file that a reader may upload, in bytes"
-    )
-
-    @field_validator("dicomweb_origins")
-    @classmethod
-    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if not is_origin(origin):
-                raise ValueError(
-                    f"{origin!r} is not an origin: give scheme and host, such as https://viewer.example"
-                )
-        return origins
 
 
 class OidcSettings(Section):

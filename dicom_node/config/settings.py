@@ -43,9 +43,9 @@ from dicom_node.config.sections import (
     RetrievalSettings,
     SenderSettings,
     StudySettings,
-    WebSettings,
     WorkerSettings,
 )
+from dicom_node.config.web import WebSettings
 from dicom_node.errors import ConfigurationError
 
 PREFIX = "DICOM_NODE_"
@@ -117,6 +117,11 @@ class Settings(BaseSettings):
                 f"dicom.host: {self.dicom.host} is reachable from other machines; list the peers in "
                 "dicom.known_peers, or set dicom.accept_unknown_peers = true"
             )
+        if self.web.login is False and (reason := self._reachable_by):
+            raise ValueError(
+                f"web.login: without a login every reader is an admin, and others reach the page by "
+                f"{reason}; remove login = false"
+            )
         return self
 
     def _check_rules(self, known: set[str]) -> None:
@@ -132,8 +137,18 @@ class Settings(BaseSettings):
     @property
     def login_needed(self) -> bool:
         """True when readers of the page must log in."""
-        asked = self.oidc.issuer is not None or not is_loopback(self.web.host)
-        return asked if self.web.login is None else self.web.login
+        return bool(self._reachable_by) if self.web.login is None else self.web.login
+
+    @property
+    def _reachable_by(self) -> str:
+        """Setting by which others than the users of this machine reach the page; empty when there is none."""
+        reasons = {
+            f"web.host = {self.web.host}": not is_loopback(self.web.host),
+            "web.https": self.web.https,
+            "oidc.page_url": self.oidc.page_url is not None,
+            "oidc.issuer": self.oidc.issuer is not None,
+        }
+        return next((setting for setting, given in reasons.items() if given), "")
 
     @property
     def database(self) -> str:

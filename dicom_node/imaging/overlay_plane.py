@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -63,7 +64,8 @@ def read_overlay(source: Path, *, max_pixels: int) -> Plane:
             )
         picture = np.zeros((rows, columns), bool)
 
-        def cells() -> Cells:
+        @cache
+        def cells() -> Cells:  # one decoding for all groups
             return read_cells(source, max_pixels=max_pixels)
 
         for plane, (top, left) in _planes(ds, cells, max_pixels):

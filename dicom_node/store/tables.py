@@ -193,6 +193,8 @@ session = Table(
     Column("account_id", ForeignKey("account.id"), nullable=False),
     Column("kind", String(16), nullable=False),  # login or token
     Column("expires_at", Float),
+    Column("name", String(64), nullable=False, default=""),  # of a token, by which it is revoked
+    Column("created_at", Float),  # absent: made by an earlier version
 )
 
 feedback = Table(

@@ -17,13 +17,11 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, NodeError
-from dicom_node.runtime.secret_key import read_secret_key
 from dicom_node.store import database
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Index
@@ -38,27 +36,28 @@ from dicom_node.web.api import (
     rendered_routes,
     similar_studies,
     study_routes,
+    token_routes,
     upload_routes,
     wado_routes,
 )
-from dicom_node.web.api.schemas import PREFIX
 from dicom_node.web.auth.access_log import AccessLog
 from dicom_node.web.auth.accounts import Accounts, LoginThrottle
-from dicom_node.web.auth.security_middleware import SecurityMiddleware, allowed_hosts
+from dicom_node.web.auth.proxies import ReaderAddress
+from dicom_node.web.auth.security_middleware import AllowedHosts, SecurityMiddleware, allowed_hosts
 from dicom_node.web.background.event_stream import EventStream
 from dicom_node.web.background.periodic_task import PeriodicTask
 from dicom_node.web.dependencies import WebContext
 from dicom_node.web.error_handlers import add_error_handlers
 from dicom_node.web.feedback import Feedback
 from dicom_node.web.media.films import FilmDecoder
-from dicom_node.web.pages import admin, login, node_pages, study_pages
+from dicom_node.web.pages import admin, login, node_pages, study_pages, tokens
 from dicom_node.web.pages.static_files import assets
 from dicom_node.web.read_models.study_headers import StudyHeaders
-from dicom_node.web.request_auth import COOKIE
 from dicom_node.web.templating import WEB_DIR, PageRenderer
 
 _LOG = logging.getLogger(__name__)
 _READ: Final = ["GET", "HEAD"]
+_READY_SECONDS: Final = 10.0
 _ROUTERS: Final = (
     study_routes.router,
     feedback_routes.router,
@@ -67,6 +66,7 @@ _ROUTERS: Final = (
     similar_studies.router,
     reference_films.router,
     admin_routes.router,
+    token_routes.router,
     qido_routes.router,
     wado_routes.router,
     rendered_routes.router,
@@ -74,6 +74,7 @@ _ROUTERS: Final = (
     node_pages.router,
     login.router,
     admin.router,
+    tokens.router,
 )
 
 
@@ -102,8 +103,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("dicom-node"),
         summary="RESEARCH USE ONLY. Never for diagnosis.",
         lifespan=_lifespan(context),
-        openapi_url=f"{PREFIX}/openapi.json",
-        # The generated documentation pages would load scripts from other hosts.
+        # dicom_node.web.api.node_routes describes the API, to readers who have logged in. The generated pages
+        # would load scripts from other hosts.
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
@@ -146,9 +148,10 @@ def open_context(settings: Settings) -> WebContext:
         access_log=AccessLog(engine, trail=audit_trail),
         audit_trail=audit_trail,
         feedback=Feedback(engine),
-        film_decoder=FilmDecoder(settings.worker, data_dir.thumbnails),
+        film_decoder=FilmDecoder(settings.worker, settings.web, data_dir.thumbnails),
         event_stream=EventStream(engine, study_headers),
         page_renderer=PageRenderer(settings),
+        uploads=asyncio.Semaphore(settings.web.uploads),
         audit_task=PeriodicTask(
             "audit", lambda: IndexQueries(engine).audit(data_dir.spool, data_dir.results)
         ),
@@ -183,17 +186,21 @@ def _oidc_router(context: WebContext) -> APIRouter:
 
 
 def _health_checks(context: WebContext) -> APIRouter:
+    """Return the routes of those who watch the node; they never wait for the threads of other requests."""
     router = APIRouter(include_in_schema=False)
 
     @router.api_route("/healthz", methods=_READ)
-    def alive() -> PlainTextResponse:
+    async def alive() -> PlainTextResponse:
         return PlainTextResponse("alive\n")
 
     @router.api_route("/readyz", methods=_READ)
-    def ready() -> PlainTextResponse:
+    async def ready() -> PlainTextResponse:
         try:
-            IndexQueries(context.engine).study_counts()
-        except NodeError as error:
+            # In a thread of asyncio: those of Starlette may all be busy with requests.
+            await asyncio.wait_for(
+                asyncio.to_thread(IndexQueries(context.engine).study_counts), _READY_SECONDS
+            )
+        except (NodeError, TimeoutError) as error:
             _LOG.warning("not ready: %s", error)
             return PlainTextResponse("the database does not answer\n", HTTPStatus.SERVICE_UNAVAILABLE)
         return PlainTextResponse("ready\n")
@@ -205,8 +212,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Add the middleware; the one that is added last sees a request first."""
     if (names := allowed_hosts(settings.web.host)) is not None:
         names += [name] if (name := urlsplit(settings.oidc.page_url or "").hostname) else []
-        # Against DNS rebinding: another site could let its own name point at this host, and read the pages.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
+        app.add_middleware(AllowedHosts, names=names)
     if settings.web.dicomweb_origins:
         app.add_middleware(dicomweb.DicomWebCors, origins=settings.web.dicomweb_origins)
-    app.add_middleware(SecurityMiddleware, settings=settings.web, cookie=COOKIE)
+    app.add_middleware(SecurityMiddleware, settings=settings.web)
+    app.add_middleware(ReaderAddress, proxies=settings.web.trusted_proxies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -30,6 +31,8 @@ class WebContext:
     ----------
     key
         Secret of the node, 32 bytes; CSRF tokens, login states and pseudonyms are derived from it.
+    uploads
+        Turns of uploads that are being read.
     audit_task
         Audit of the whole index, repeated in the background because it is slow.
     """
@@ -47,6 +50,7 @@ class WebContext:
     film_decoder: FilmDecoder
     event_stream: EventStream
     page_renderer: PageRenderer
+    uploads: asyncio.Semaphore
     audit_task: PeriodicTask[Audit]
 
 

@@ -14,12 +14,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from dicom_node.errors import BadInstance, NodeError
 from dicom_node.web.api import dicomweb
 from dicom_node.web.api.schemas import Refused
 from dicom_node.web.auth.security_middleware import SECURITY_HEADERS
 from dicom_node.web.dependencies import WebContext
+from dicom_node.web.media.lanes import Busy
 from dicom_node.web.read_models.worklist import InvalidCursor
 from dicom_node.web.request_auth import LoginRequired, client_address, current_user
 from dicom_node.web.templating import PageRenderer
@@ -35,6 +37,7 @@ _SENTENCES: Final = {
     404: "There is no such page.",
     405: "This address does not support this method.",
     409: "The study is still being processed.",
+    410: "The file is lost; see the log and the audit.",
     413: "The request is too large.",
     415: "This type of file is not accepted.",
     429: "Too many attempts; wait a minute.",
@@ -80,6 +83,10 @@ def add_error_handlers(app: FastAPI, renderer: PageRenderer) -> None:
     def invalid_cursor(request: Request, _error: InvalidCursor) -> Response:
         return answer(request, 400, "after and before must be taken from another page of this list.")
 
+    @app.exception_handler(ClientDisconnect)
+    def client_left(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
     # Broad, because an error in the program must not reach the client as a traceback.
     @app.exception_handler(Exception)
     def unexpected_error(request: Request, error: Exception) -> Response:
@@ -95,6 +102,12 @@ def _add_node_errors(app: FastAPI, answer: Callable[[Request, int, str], Respons
     @app.exception_handler(BadInstance)
     def bad_instance(request: Request, error: BadInstance) -> Response:
         return answer(request, 415, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+
+    @app.exception_handler(Busy)
+    def busy(request: Request, error: Busy) -> Response:
+        response = answer(request, 503, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+        response.headers["Retry-After"] = "5"
+        return response
 
     @app.exception_handler(NodeError)
     def node_error(request: Request, error: NodeError) -> Response:

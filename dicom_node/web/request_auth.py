@@ -1,23 +1,29 @@
 """Authentication of a request: the user behind a session cookie or bearer token, and the CSRF check.
 
-Where no login is asked for, the page listens on the loopback only, and every user is the admin ``local``.
+Where no login is asked for, the page listens on the loopback only, and every user is the admin ``local``,
+unless the request came through a proxy.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Final
 
 from fastapi import Depends, HTTPException, Request
 
 from dicom_node.web.auth.accounts import Role
-from dicom_node.web.dependencies import Context, WebContext
+from dicom_node.web.auth.proxies import is_forwarded
+from dicom_node.web.auth.security_middleware import cookie_name
+from dicom_node.web.dependencies import Context, WebContext, get_context
 
-COOKIE: Final = "reading_room"
+_LOG = logging.getLogger(__name__)
+
 CSRF_HEADER: Final = "X-CSRF-Token"
 CSRF_FIELD: Final = "csrf"
 LOCAL_USER: Final = "local"
@@ -36,7 +42,7 @@ class CurrentUser:
     Attributes
     ----------
     address
-        IP address of the other end of the connection.
+        IP address of the reader, as far as trusted proxies name it.
     """
 
     name: str
@@ -49,9 +55,14 @@ class CurrentUser:
         return self.role is Role.ADMIN
 
 
+def held_cookie(request: Request) -> str:
+    """Return the value of the browser's cookie; empty when it has none."""
+    return request.cookies.get(cookie_name(get_context(request).settings.web), "")
+
+
 def session_cookie(request: Request) -> str:
     """Return the value of the browser's cookie; a browser without one gets a new one with the response."""
-    held = request.cookies.get(COOKIE, "")
+    held = held_cookie(request)
     if 0 < len(held) < 256:  # a value made here has 43 characters
         return held
     if (new := getattr(request.state, "cookie", "")) == "":
@@ -65,8 +76,13 @@ def csrf_token(context: WebContext, cookie: str) -> str:
 
 
 def client_address(request: Request) -> str:
-    """Return the IP address of the other end of the connection."""
+    """Return the IP address of the reader, as far as trusted proxies name it."""
     return request.client.host if request.client else ""
+
+
+def is_shared(request: Request) -> bool:
+    """Return whether many readers share the address: it is that of a proxy which names nobody behind it."""
+    return bool(getattr(request.state, "shared", False))
 
 
 def current_user(request: Request, context: Context) -> CurrentUser | None:
@@ -75,11 +91,19 @@ def current_user(request: Request, context: Context) -> CurrentUser | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.casefold() == "bearer":
         account = context.accounts.find_by_token(token, "token")
-    elif not context.settings.login_needed:
+    elif not context.settings.login_needed and not is_forwarded(request):
         return CurrentUser(LOCAL_USER, Role.ADMIN, address)
     else:
-        account = context.accounts.find_by_token(request.cookies.get(COOKIE, ""), "login")
+        if not context.settings.login_needed:
+            _warn_of_proxy()
+        account = context.accounts.find_by_token(held_cookie(request), "login")
     return None if account is None else CurrentUser(account.name, account.role, address)
+
+
+@cache
+def _warn_of_proxy() -> None:
+    """Say it once, for strangers could fill the log with it."""
+    _LOG.warning("a request came through a proxy, so it needs a login; set web.https or web.login")
 
 
 def require_reader(user: Annotated[CurrentUser | None, Depends(current_user)]) -> CurrentUser:
@@ -131,7 +155,7 @@ async def check_csrf(request: Request, context: Context) -> None:
     shown = request.headers.get(CSRF_HEADER, "")
     if not shown and request.headers.get("Content-Type", "").startswith(_FORM):
         shown = str((await request.form()).get(CSRF_FIELD, ""))
-    held = request.cookies.get(COOKIE, "")
+    held = held_cookie(request)
     cross_site = request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
     if cross_site or not held or not hmac.compare_digest(shown.encode(), csrf_token(context, held).encode()):
         raise HTTPException(403)

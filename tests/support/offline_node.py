@@ -14,8 +14,8 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.destinations import Destination, DicomDestination
-from dicom_node.config.sections import WebSettings
 from dicom_node.config.settings import Settings
+from dicom_node.config.web import WebSettings
 from dicom_node.dimse.server.identifiers import read_identifiers
 from dicom_node.results.encoding import part10
 from dicom_node.runtime.lease_owner import LeaseOwner

@@ -20,8 +20,9 @@ from pydicom import dcmread
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
-from dicom_node.config.sections import RetrievalSettings, WebSettings
+from dicom_node.config.sections import RetrievalSettings
 from dicom_node.config.settings import Settings
+from dicom_node.config.web import WebSettings
 from dicom_node.results.validation import inspect_file
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import database

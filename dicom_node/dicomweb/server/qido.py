@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import translate
 from typing import Any, Final
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
@@ -63,6 +64,14 @@ _RETURNED: Final = {"study": STUDY_KEYS, "series": SERIES_KEYS, "instance": INST
 LEVELS: Final = ("study", "series", "instance")
 _RANGES: Final = frozenset({"DA", "TM", "DT"})
 _WILDCARDS: Final = frozenset("*?")
+MAX_KEY_LENGTH: Final = 256
+"""Longest value of a search key, in characters; UIDs may be listed up to four times as long."""
+MAX_ASTERISKS: Final = 8
+"""Most asterisks of a search key, those that stand together counted once."""
+MAX_FIELDS: Final = 128
+"""Most attributes that ``includefield`` may name; ``all`` is none of them."""
+_MATCHED_LENGTH: Final = 1024
+"""Longest text of a header that a wildcard may match: no VR that is searched allows more (PS3.5 6.2)."""
 _NO_WILDCARD: Final = frozenset({"UI", "DA", "TM", "DT", "IS", "US", "UL", "DS"})
 """VRs without wildcard matching (PS3.4 C.2.2.2.4)."""
 
@@ -149,6 +158,8 @@ def parse_search(level: str, words: Sequence[tuple[str, str]], **known: str) -> 
             fields = value.split(",")
             everything = everything or "all" in fields
             include += [tag_of(_keyword(field)) for field in fields if field not in ("all", "")]
+            if len(include := list(dict.fromkeys(include))) > MAX_FIELDS:
+                raise InvalidQuery(f"includefield names more than {MAX_FIELDS} attributes.")
         elif name != "accept":
             keyword = _keyword(name)
             if keyword not in _searchable(level):
@@ -176,8 +187,12 @@ def _keyword(name: str) -> str:
 
 def _checked(keyword: str, value: str) -> str:
     vr = _vr(keyword)
-    if "\0" in value or len(value) > 1024:
+    if "\0" in value:
         raise InvalidQuery(f"{keyword} cannot have this value.")
+    if len(value) > MAX_KEY_LENGTH * (4 if vr == "UI" else 1):
+        raise InvalidQuery(f"The value of {keyword} is too long: at most {MAX_KEY_LENGTH} characters.")
+    if vr not in _NO_WILDCARD and re.sub(r"\*+", "*", value).count("*") > MAX_ASTERISKS:
+        raise InvalidQuery(f"The value of {keyword} has more than {MAX_ASTERISKS} asterisks.")
     pattern = {
         "UI": r"[0-9.]{1,64}(?:[\\,][0-9.]{1,64})*",
         "DA": r"(?=.*\d)(?:\d{8})?-?(?:\d{8})?",
@@ -356,8 +371,9 @@ def _same(value: str, vr: str, wanted: str) -> bool:
         return low <= value and (not high or value <= _end(high))
     if vr in _NO_WILDCARD or not _WILDCARDS & {*wanted}:
         return value == wanted
-    parts = (".*" if each == "*" else "." if each == "?" else re.escape(each) for each in wanted)
-    return re.fullmatch("".join(parts), value, re.IGNORECASE | re.DOTALL) is not None
+    # fnmatch writes an expression that never goes back to an earlier asterisk, so the time is bounded.
+    pattern = translate(wanted.replace("[", "[[]"))
+    return len(value) <= _MATCHED_LENGTH and re.match(pattern, value, re.IGNORECASE) is not None
 
 
 # -- results

@@ -175,7 +175,10 @@ def _scaled(
         whole = f"{image.width} x {image.height} pixels"
         raise InvalidRendering(f"The region is smaller than one pixel, or outside the picture of {whole}.")
     across, down = true_size(width, height, aspect_ratio)
-    scale = 1.0 if viewport is None else min(viewport[0] / across, viewport[1] / down)
+    if viewport is None:  # no larger than a viewport may be, or than the picture is itself
+        scale = min(1.0, math.sqrt(max(MAX_SIDE**2, width * height) / (across * down)))
+    else:
+        scale = min(viewport[0] / across, viewport[1] / down)
     size = max(1, round(across * scale)), max(1, round(down * scale))
     box = (left, top, left + width, top + height)
     found = image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import mmap
+import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from urllib.request import parse_http_list
 
 import numpy as np
@@ -33,8 +36,10 @@ from pydicom.uid import (
 )
 from python_multipart.multipart import parse_options_header
 
+from dicom_node.dimse.server.identifiers import RefusedInstance, elements
 from dicom_node.imaging import attributes
 from dicom_node.imaging.transfer_syntaxes import ENCAPSULATED
+from dicom_node.store.files import data_set_offset
 
 DICOM: Final = "application/dicom"
 DICOM_JSON: Final = "application/dicom+json"
@@ -57,7 +62,10 @@ _FRAME_TYPES: Final = {
     RLELossless: "image/dicom-rle",
 }
 """Media types of compressed frames (PS3.18 table 8.7.3-5)."""
-_PIXEL_KEYWORDS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_PIXEL_DATA: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+"""Tags of float, double and integer pixel data."""
+_BYTE: Final = 8
+_LARGEST_CELL: Final = 64
 
 
 class PartNotFound(Exception):
@@ -175,8 +183,10 @@ def frame_media_type(accepted: Sequence[MediaRange], syntax: UID) -> str | None:
     return None
 
 
-def read_frames(path: Path, numbers: Sequence[int]) -> list[bytes]:
+def read_frames(path: Path, numbers: Sequence[int]) -> Iterator[bytes]:
     """Return frames by number, from 1, in little endian or compressed as stored.
+
+    Each is read when it is taken, so that no answer is in memory as a whole.
 
     Raises
     ------
@@ -184,36 +194,81 @@ def read_frames(path: Path, numbers: Sequence[int]) -> list[bytes]:
         When the object has no such frame.
     """
     try:
-        with attributes.tolerance():
-            ds = dcmread(path)
-            keyword = next((each for each in _PIXEL_KEYWORDS if each in ds), None)
-            if keyword is None:
-                raise PartNotFound
+        with attributes.tolerance(), path.open("rb") as stream:
+            ds = dcmread(stream, stop_before_pixels=True, defer_size=_CHUNK)
+            syntax = ds.file_meta.TransferSyntaxUID
             count = int(ds.get("NumberOfFrames") or 1)
-            if not all(1 <= number <= count for number in numbers):
-                raise PartNotFound
-            if ds.file_meta.TransferSyntaxUID in ENCAPSULATED:
-                data = ds[keyword].value
-                return [get_frame(data, number - 1, number_of_frames=count) for number in numbers]
-            return [_native(ds, keyword, number - 1) for number in numbers]
-    except attributes.MALFORMED:
+            begin, end = _pixel_data(stream, syntax)
+            frame = None if syntax in ENCAPSULATED else _NativeFrame.of(ds)
+    except (RefusedInstance, *attributes.MALFORMED):
         raise PartNotFound from None
+    if not all(1 <= number <= count for number in numbers):
+        raise PartNotFound
+    if frame is not None and any(frame.place(number)[1] > end - begin for number in numbers):
+        raise PartNotFound
+
+    def frames() -> Iterator[bytes]:
+        with path.open("rb") as stream:
+            for number in numbers:
+                stream.seek(begin)
+                try:
+                    content = (
+                        get_frame(stream, number - 1, number_of_frames=count)
+                        if frame is None
+                        else frame.read(stream, number)
+                    )
+                except attributes.MALFORMED:
+                    raise PartNotFound from None
+                yield content
+
+    # The first one says whether there are any.
+    found = frames()
+    return itertools.chain([next(found)], found)
 
 
-def _native(ds: Dataset, keyword: str, index: int) -> bytes:
-    data, allocated = ds[keyword].value, int(ds.BitsAllocated)
-    cells = int(ds.Rows) * int(ds.Columns) * int(ds.get("SamplesPerPixel") or 1)
-    if allocated == 1:  # frames follow each other without padding (PS3.5 8.1.1)
-        bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
-        found = np.packbits(bits[index * cells : (index + 1) * cells], bitorder="little").tobytes()
-    else:
-        length = cells * allocated // 8
-        found = data[index * length : (index + 1) * length]
-        if len(found) != length:
+def _pixel_data(stream: BinaryIO, syntax: UID) -> tuple[int, int]:
+    """Return where the value of the pixel data begins and ends in a file."""
+    stream.seek(0)
+    start = data_set_offset(stream.read(144))
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for tag, begin, end in elements(data, start, syntax):
+            if tag in _PIXEL_DATA:
+                return begin, end
+    raise PartNotFound
+
+
+@dataclass(frozen=True, slots=True)
+class _NativeFrame:
+    """Size of each frame of native pixel data, in bits, and how its cells are stored."""
+
+    bits: int
+    allocated: int
+    big_endian: bool
+
+    @classmethod
+    def of(cls, ds: Dataset) -> _NativeFrame:
+        cells = int(ds.Rows) * int(ds.Columns) * int(ds.get("SamplesPerPixel") or 1)
+        syntax, allocated = ds.file_meta.TransferSyntaxUID, int(ds.BitsAllocated)
+        if cells < 1 or not 1 <= allocated <= _LARGEST_CELL:
             raise PartNotFound
-    if ds.file_meta.TransferSyntaxUID == ExplicitVRBigEndian and allocated > 8:
-        found = np.frombuffer(found, f">u{allocated // 8}").astype(f"<u{allocated // 8}").tobytes()
-    return bytes(found)
+        return cls(cells * allocated, allocated, syntax == ExplicitVRBigEndian and allocated > _BYTE)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Return the first byte of a frame and the one after its last, from the begin of the pixel data."""
+        return (number - 1) * self.bits // _BYTE, -(-number * self.bits // _BYTE)
+
+    def read(self, stream: BinaryIO, number: int) -> bytes:
+        first, last = self.place(number)
+        stream.seek(first, os.SEEK_CUR)
+        found = stream.read(last - first)
+        if self.allocated == 1:  # frames follow each other without padding (PS3.5 8.1.1)
+            skipped = (number - 1) * self.bits % _BYTE
+            bits = np.unpackbits(np.frombuffer(found, np.uint8), bitorder="little")
+            return np.packbits(bits[skipped : skipped + self.bits], bitorder="little").tobytes()
+        if self.big_endian:
+            size = self.allocated // _BYTE
+            return np.frombuffer(found, f">u{size}").astype(f"<u{size}").tobytes()
+        return found
 
 
 def read_bulk(path: Path, tag: int) -> tuple[bytes, str]:

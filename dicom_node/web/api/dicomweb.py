@@ -7,24 +7,29 @@ names too (``web.patient = "name"``). They are not in the OpenAPI description, s
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, HTTPException, Path, Request, Response
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dicom_node.dicomweb.server.objects import ObjectStore, StoredObject
 from dicom_node.dicomweb.server.wado import (
     DICOM_JSON,
     MediaRange,
+    PartNotFound,
     accepts_single_part,
     parse_accept,
 )
+from dicom_node.errors import NodeError
 from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.request_auth import Reader
 
+_LOG = logging.getLogger(__name__)
 PREFIX: Final = "/dicom-web"
 _MAX_FRAMES: Final = 100
 
@@ -97,18 +102,38 @@ INSTANCE: Final = SERIES + "/instances/{instance}"
 
 
 def frame_numbers(frames: Annotated[str, Path(pattern=r"^\d{1,6}(,\d{1,6})*$")]) -> list[int]:
-    """Return the frame numbers of a path, such as ``1,3``, counted from 1."""
-    return [int(each) for each in frames.split(",")]
+    """Return the frame numbers of a path, such as ``1,3``, counted from 1; a repeated one only once.
+
+    Raises
+    ------
+    DicomWebError
+        400 when they are more than one response may hold.
+    """
+    return limited_frames(list(dict.fromkeys(int(each) for each in frames.split(","))))
 
 
 FrameNumbers = Annotated[list[int], Depends(frame_numbers)]
 
 
-def limited_frames(numbers: Sequence[int]) -> Sequence[int]:
+def limited_frames(numbers: list[int]) -> list[int]:
     """Return the frame numbers; 400 when they are more than one response may hold."""
     if len(numbers) > _MAX_FRAMES:
         raise DicomWebError(400, f"At most {_MAX_FRAMES} frames can be requested at once.")
     return numbers
+
+
+class PartsResponse(StreamingResponse):
+    """Response whose parts are made while it is sent; when one fails, the connection is cut off.
+
+    An answer that ended in order would look complete.
+    """
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the parts."""
+        try:
+            await super().stream_response(send)
+        except (NodeError, PartNotFound) as error:
+            _LOG.warning("an answer was cut off: %s", error or "a frame is missing")
 
 
 class DicomWebCors:

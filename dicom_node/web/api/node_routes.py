@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path
-from fastapi.responses import Response, StreamingResponse
+from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from dicom_node.errors import NodeError
 from dicom_node.store.states import ResultState, StudyState
 from dicom_node.web.api.parameters import CohortParameters
 from dicom_node.web.api.schemas import INTENDED_USE, PREFIX, error_responses
-from dicom_node.web.background.event_stream import MAX_LISTENERS
 from dicom_node.web.dependencies import Context
 from dicom_node.web.read_models.cohort import Cohort, read_cohort
 from dicom_node.web.read_models.health import read_health
 from dicom_node.web.read_models.model_cards import Card, read_card
-from dicom_node.web.request_auth import Reader, check_csrf, require_reader
+from dicom_node.web.request_auth import Reader, check_csrf, current_user, require_reader
 
 router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_reader), Depends(check_csrf)])
 
@@ -94,8 +94,23 @@ def model(context: Context, name: Annotated[str, Path(max_length=128)]) -> Card:
 
 
 @router.get("/events", response_class=Response, responses=error_responses())
-async def events(context: Context, _user: Reader) -> Response:
-    """Report changed studies as server-sent events named `studies`."""
-    if context.event_stream.listeners >= MAX_LISTENERS:
+async def events(request: Request, context: Context, user: Reader) -> Response:
+    """Report changed studies as server-sent events named `studies`, until the session or the token ends."""
+    if not context.event_stream.has_room(user.name):
         raise HTTPException(503)
-    return StreamingResponse(context.event_stream.listen(), media_type="text/event-stream")
+
+    def valid() -> bool:
+        try:
+            return current_user(request, context) == user
+        except NodeError:  # the database is away; it does not say that the session has ended
+            return True
+
+    return StreamingResponse(context.event_stream.listen(user.name, valid), media_type="text/event-stream")
+
+
+@router.get("/openapi.json", include_in_schema=False)
+def description(request: Request, context: Context) -> JSONResponse:
+    """Return the description of the API (OpenAPI 3.1); 404 where the settings withhold it."""
+    if not context.settings.web.api_description:
+        raise HTTPException(404)
+    return JSONResponse(request.app.openapi())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import StreamingResponse
 from PIL import Image
 
 from dicom_node.dicomweb.server.objects import StoredObject
@@ -35,6 +35,7 @@ from dicom_node.web.api.dicomweb import (
     AcceptedTypes,
     DicomWebError,
     FrameNumbers,
+    PartsResponse,
     RequestedObjects,
     limited_frames,
 )
@@ -51,7 +52,8 @@ def retrieve_rendered_instance(
 ) -> Response:
     """Return all frames of an object as pictures."""
     (stored,) = objects
-    return _rendered(request, context, stored, accepts, range(1, stored.frame_count + 1))
+    numbers = limited_frames(list(range(1, min(stored.frame_count, 2**20) + 1)))
+    return _rendered(request, context, stored, accepts, numbers)
 
 
 @router.get(INSTANCE + "/frames/{frames}/rendered")
@@ -79,12 +81,21 @@ def _rendered(
     with _rendering_errors():
         parameters = parse_rendering(request.query_params, thumbnail=False)
         kind, parts = _kind(accepts, len(numbers))
-        pictures = (
-            context.film_decoder.render_frame(stored.path, number, parameters.windowing)
-            for number in limited_frames(numbers)
-        )
-        found = [Part(kind, encode_picture(picture, parameters, kind)) for picture in pictures]
-    response = _pictures(found, parts=parts)
+        until = context.film_decoder.deadline()
+
+        def picture(number: int) -> Part:
+            content = context.film_decoder.encoded_frame(
+                stored.path,
+                lambda frame: encode_picture(frame, parameters, kind),
+                number=number,
+                windowing=parameters.windowing,
+                until=until,
+            )
+            return Part(kind, content)
+
+        # The first picture says whether there are any; the others are made while they are sent.
+        first = picture(numbers[0])
+    response = _pictures(itertools.chain([first], map(picture, numbers[1:])), kind, parts=parts)
     if parameters.annotations:
         said = f"The following annotation values are not supported: {','.join(parameters.annotations)}"
         response.headers["Warning"] = f'299 dicom-node "{said}"'
@@ -101,9 +112,12 @@ def retrieve_thumbnail(
     with _rendering_errors():
         parameters = parse_rendering(request.query_params, thumbnail=True)
         kind, parts = _kind(accepts, 1)
-        if (picture := _thumbnail(context.film_decoder, objects, parameters)) is None:
-            raise DicomWebError(404, "There is no picture of this object.")
-        return _pictures([Part(kind, encode_picture(picture, parameters, kind))], parts=parts)
+        content = _thumbnail(
+            context.film_decoder, objects, parameters, lambda frame: encode_picture(frame, parameters, kind)
+        )
+    if content is None:
+        raise DicomWebError(404, "There is no picture of this object.")
+    return _pictures(iter([Part(kind, content)]), kind, parts=parts)
 
 
 def _kind(accepts: Sequence[MediaRange], count: int) -> tuple[str, bool]:
@@ -114,11 +128,11 @@ def _kind(accepts: Sequence[MediaRange], count: int) -> tuple[str, bool]:
     return found
 
 
-def _pictures(found: Sequence[Part], *, parts: bool) -> Response:
+def _pictures(found: Iterator[Part], kind: str, *, parts: bool) -> Response:
     if not parts:
-        return Response(found[0].content, media_type=found[0].media_type)
-    body, whole = multipart(found, found[0].media_type)
-    return StreamingResponse(body, media_type=whole)
+        return Response(next(found).content, media_type=kind)
+    body, whole = multipart(found, kind)
+    return PartsResponse(body, media_type=whole)
 
 
 @contextmanager
@@ -133,14 +147,17 @@ def _rendering_errors() -> Iterator[None]:
 
 
 def _thumbnail(
-    decoder: FilmDecoder, objects: Iterable[StoredObject], parameters: RenderingParameters
-) -> RenderedFrame | None:
-    """Return the thumbnail of the first object that has one; None when none has."""
+    decoder: FilmDecoder,
+    objects: Iterable[StoredObject],
+    parameters: RenderingParameters,
+    encode: Callable[[RenderedFrame], bytes],
+) -> bytes | None:
+    """Return the thumbnail of the first object that has one, as a picture; None when none has."""
     for each in objects:
         if each.kind in WITHOUT_PIXELS or not (small := decoder.thumbnail_or_empty(each.path, each.digest)):
             continue
         if parameters.viewport is not None and max(parameters.viewport) > THUMBNAIL_SIDE:
-            return decoder.render_frame(each.path)
+            return decoder.encoded_frame(each.path, encode)
         with Image.open(io.BytesIO(small)) as kept:
-            return RenderedFrame(np.asarray(kept))
+            return encode(RenderedFrame(np.asarray(kept)))
     return None

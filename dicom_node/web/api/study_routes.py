@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Path, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.errors import NotAnalysable, StorageFailed
 from dicom_node.store.states import OUTCOMES, StudyState
 from dicom_node.web.api.parameters import (
     LARGEST_NUMBER,
@@ -31,13 +34,16 @@ from dicom_node.web.api.schemas import (
 )
 from dicom_node.web.dependencies import Context
 from dicom_node.web.read_models import worklist
+from dicom_node.web.read_models.study import Image
 from dicom_node.web.read_models.viewer_study import ViewerStudy, read_viewer_study
 from dicom_node.web.read_models.worklist import Sort
 from dicom_node.web.request_auth import Admin, Reader, check_csrf, require_reader
 
 router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_reader), Depends(check_csrf)])
 
+_LOG = logging.getLogger(__name__)
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+_PIECE_BYTES: Final = 2**18
 _PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
 
 
@@ -101,7 +107,7 @@ def viewer(context: Context, user: Reader, study_id: StudyNumber) -> ViewerStudy
 @router.get(
     "/studies/{study_id}/images/{image_id}/pixels",
     response_class=Response,
-    responses={200: {"description": "grey values", **_BYTES}, **error_responses(404, 422)},
+    responses={200: {"description": "grey values", **_BYTES}, **error_responses(404, 410, 422)},
 )
 def pixels(context: Context, user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
     """Return the grey values of one film: 16 bits, little endian, by row; size in X-Rows and X-Columns."""
@@ -111,34 +117,41 @@ def pixels(context: Context, user: Reader, study_id: StudyNumber, image_id: Imag
         film = context.film_decoder.decode(context.data_dir.spool.path(image.file))
     except NotAnalysable as error:
         return JSONResponse(asdict(Refused(f"{error}.")), 422)
-    rows, columns = film.values.shape
-    return _raster(film.values.tobytes(), rows, columns)
+    except StorageFailed as error:
+        raise _lost(image, error) from None
+    return _raster(film.values)
 
 
 @router.get(
     "/studies/{study_id}/images/{image_id}/overlay",
     response_class=Response,
-    responses={200: {"description": "overlay planes", **_BYTES}, **error_responses(404, 422)},
+    responses={200: {"description": "overlay planes", **_BYTES}, **error_responses(404, 410, 422)},
 )
-def overlay(context: Context, _user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
+def overlay(context: Context, user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
     """Return the overlay planes of one film: 1 bit a pixel, the first in the lowest bit, rows not padded."""
     image = image_or_404(context, study_id, image_id)
+    context.access_log.record(user.name, user.address, "film", study_id)
     try:
         plane = context.film_decoder.overlay(context.data_dir.spool.path(image.file))
     except NotAnalysable as error:
         return JSONResponse(asdict(Refused(f"{error}.")), 422)
-    return _raster(np.packbits(plane, bitorder="little").tobytes(), *plane.shape)
+    except StorageFailed as error:
+        raise _lost(image, error) from None
+    return _raster(np.packbits(plane, bitorder="little"), plane.shape)
 
 
 @router.get(
     "/studies/{study_id}/images/{image_id}/thumbnail",
     response_class=Response,
-    responses={200: {"description": "a small picture", **_PNG}, **error_responses(404)},
+    responses={200: {"description": "a small picture", **_PNG}, **error_responses(404, 410)},
 )
 def thumbnail(context: Context, _user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
     """Return a small picture of one film."""
     image = image_or_404(context, study_id, image_id)
-    content = context.film_decoder.thumbnail(context.data_dir.spool.path(image.file), image.digest)
+    try:
+        content = context.film_decoder.thumbnail(context.data_dir.spool.path(image.file), image.digest)
+    except StorageFailed as error:
+        raise _lost(image, error) from None
     return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
 
 
@@ -162,7 +175,7 @@ def heat_map(
     if reading is None or revision not in (None, reading.revision) or number >= len(reading.record.maps):
         raise HTTPException(404)
     values = context.data_dir.maps.read(reading.record.maps_file, number)
-    return _raster(values.tobytes(), *values.shape)
+    return _raster(values)
 
 
 @router.post("/studies/{study_id}/retry", responses=error_responses(404, 409))
@@ -175,6 +188,19 @@ def retry(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
     return Retried(retried=True)
 
 
-def _raster(content: bytes, rows: int, columns: int) -> Response:
-    headers = {"X-Rows": str(rows), "X-Columns": str(columns)}
-    return Response(content, media_type="application/octet-stream", headers=headers)
+def _lost(image: Image, error: StorageFailed) -> HTTPException:
+    _LOG.error("image %d is lost: %s", image.id, error)
+    return HTTPException(410)
+
+
+def _raster(values: NDArray[Any], shape: tuple[int, ...] | None = None) -> Response:
+    """Return an array as it is, piece by piece: readers of the same film share one copy of it."""
+    rows, columns = shape or values.shape
+    whole = memoryview(np.ascontiguousarray(values)).cast("B")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(whole), _PIECE_BYTES):
+            yield bytes(whole[start : start + _PIECE_BYTES])
+
+    headers = {"X-Rows": str(rows), "X-Columns": str(columns), "Content-Length": str(len(whole))}
+    return StreamingResponse(pieces(), media_type="application/octet-stream", headers=headers)

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import mmap
 import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from dicom_node.dimse.server.identifiers import read_identifiers
 from dicom_node.errors import BadInstance, StorageFailed
-from dicom_node.imaging import attributes
 from dicom_node.imaging.radiographs import ANALYSED_SOP_CLASSES
-from dicom_node.imaging.transfer_syntaxes import TRANSFER_SYNTAXES
-from dicom_node.store.files import data_set_offset
 from dicom_node.store.index import TRIAL_HOST
 from dicom_node.web.dependencies import WebContext
+from dicom_node.web.media.lanes import Busy
 from dicom_node.web.media.trial_films import convert_to_dicom
+from dicom_node.web.media.uploaded_file import check_dicom
 
 CALLING_AE_TITLE: Final = "READING_ROOM"
 """Calling AE title that the index has for uploaded files."""
+_TURN_SECONDS: Final = 10.0
 
 
 @contextlib.asynccontextmanager
@@ -45,12 +44,37 @@ async def body_as_file(request: Request, context: WebContext) -> AsyncIterator[P
         try:
             with os.fdopen(handle, "wb") as stream:
                 async for chunk in request.stream():
-                    await run_in_threadpool(stream.write, chunk)
-            yield Path(name)
+                    await run_in_threadpool(_write, context, stream, chunk)
+            async with _turn(context):
+                yield Path(name)
         finally:
             Path(name).unlink(missing_ok=True)
     except OSError as error:
         raise StorageFailed(f"{context.data_dir.spool.incoming}: {error.strerror}") from error
+
+
+def _write(context: WebContext, stream: BinaryIO, chunk: bytes) -> None:
+    context.data_dir.spool.check_room()  # many uploads may come at once
+    stream.write(chunk)
+
+
+@contextlib.asynccontextmanager
+async def _turn(context: WebContext) -> AsyncIterator[None]:
+    """Wait until few enough uploads are read; what lies on the disk may wait, what is parsed takes memory.
+
+    Raises
+    ------
+    Busy
+        When that takes too long.
+    """
+    try:
+        await asyncio.wait_for(context.uploads.acquire(), _TURN_SECONDS)
+    except TimeoutError:
+        raise Busy("too many uploads are being read; try again later") from None
+    try:
+        yield
+    finally:
+        context.uploads.release()
 
 
 def store_instance(context: WebContext, path: Path, address: str) -> str:
@@ -70,14 +94,7 @@ def store_instance(context: WebContext, path: Path, address: str) -> str:
     StorageFull, StorageFailed
         When it cannot be stored.
     """
-    try:
-        with path.open("rb") as stream:
-            start = data_set_offset(stream.read(144))
-        syntax = UID(attributes.text(read_file_meta_info(path), "TransferSyntaxUID"))
-    except (InvalidDicomError, *attributes.MALFORMED) as error:
-        raise BadInstance("the file is not a DICOM Part 10 file") from error
-    if syntax not in TRANSFER_SYNTAXES:
-        raise BadInstance(f"the transfer syntax {syntax.name or 'of the file'} is not supported")
+    syntax, start = check_dicom(path)
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         identifiers = read_identifiers(data, start, syntax)
     if identifiers.sop_class_uid not in ANALYSED_SOP_CLASSES:
@@ -101,7 +118,12 @@ def store_trial(context: WebContext, path: Path) -> str:
     """
     film = path.with_suffix(".dcm")
     try:
-        convert_to_dicom(path, film, context.settings.worker.max_pixels)
+        convert_to_dicom(
+            path,
+            film,
+            max_pixels=context.settings.worker.max_pixels,
+            most_bytes=context.settings.web.decode_bytes,
+        )
         uid = store_instance(context, film, TRIAL_HOST)
     finally:
         film.unlink(missing_ok=True)

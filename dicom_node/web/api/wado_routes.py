@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
@@ -32,9 +32,9 @@ from dicom_node.web.api.dicomweb import (
     AcceptedTypes,
     DicomWebError,
     FrameNumbers,
+    PartsResponse,
     RequestedObjects,
     json_response,
-    limited_frames,
     studies_address,
 )
 from dicom_node.web.api.outgoing_files import outgoing_objects
@@ -84,28 +84,27 @@ def retrieve_frames(
     frames: FrameNumbers,
 ) -> Response:
     """Return frames: compressed as stored if the client accepts that, else in little endian."""
-    numbers = limited_frames(frames)
     (stored,) = objects
     syntax = transfer_syntax_of(stored.path)
     if (kind := frame_media_type(accepts, syntax)) is None:
         raise DicomWebError(406, f"Frames are sent as {BYTES} or compressed as stored, as multipart.")
     try:
         if syntax in ENCAPSULATED and kind.endswith(f"={ExplicitVRLittleEndian}"):
-            found = _decompressed(context, stored, numbers)
+            found = _decompressed(context, stored, frames)
         else:
-            found = read_frames(stored.path, numbers)
+            found = read_frames(stored.path, frames)
     except PartNotFound:
         raise HTTPException(404) from None
-    body, whole = multipart([Part(kind, content) for content in found], kind.partition(";")[0])
-    return StreamingResponse(body, media_type=whole)
+    body, whole = multipart((Part(kind, content) for content in found), kind.partition(";")[0])
+    return PartsResponse(body, media_type=whole)
 
 
-def _decompressed(context: WebContext, stored: StoredObject, numbers: Sequence[int]) -> list[bytes]:
+def _decompressed(context: WebContext, stored: StoredObject, numbers: Sequence[int]) -> Iterator[bytes]:
     """Return the one frame of a compressed film, decoded in the process with limits."""
     if set(numbers) != {1}:
         raise PartNotFound
     try:
-        return [context.film_decoder.stored_pixels(stored.path)] * len(numbers)
+        return iter([context.film_decoder.stored_pixels(stored.path)])
     except NotAnalysable as error:
         raise DicomWebError(406, f"The film can only be sent as stored: {error}.") from None
 

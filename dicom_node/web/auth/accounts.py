@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import secrets
+import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
 
 from dicom_node.errors import NodeError
 from dicom_node.store import database
@@ -27,8 +28,12 @@ MIN_PASSWORD_LENGTH: Final = 12
 """Least length of a password (NIST SP 800-63B, rev. 4: 15 as the only factor, 8 with a second one)."""
 
 LOGINS_PER_MINUTE: Final = 5
-"""Login attempts of one address with one name; with all names together ten times as many."""
+"""Login attempts of one address with one name; with all names together ten times as many, unless it is the
+address of a proxy, behind which one reader must not lock out all others."""
+_HASHING: Final = threading.BoundedSemaphore(2)
+"""Passwords that are checked at the same time: Argon2id takes 64 MiB for each."""
 
+_LONGEST_SECONDS: Final = 3653 * 86400
 _OIDC_PREFIX: Final = "oidc:"
 _HASHER = PasswordHasher()
 _DUMMY_HASH = _HASHER.hash(secrets.token_hex())
@@ -48,6 +53,16 @@ class Account:
     id: int
     name: str
     role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Token of a script; times in seconds since the epoch, None for one that an earlier version has made."""
+
+    account: str
+    name: str
+    created_at: float | None
+    expires_at: float | None
 
 
 class InvalidName(NodeError):
@@ -163,7 +178,8 @@ class Accounts(database.Repository):
             row = connection.execute(select(account).where(account.c.name == name)).first()
         known = row is not None and bool(row.password) and not row.password.startswith(_OIDC_PREFIX)
         try:
-            _HASHER.verify(row.password if row is not None and known else _DUMMY_HASH, password)
+            with _HASHING:
+                _HASHER.verify(row.password if row is not None and known else _DUMMY_HASH, password)
         except (Argon2Error, InvalidHashError):
             return None
         return Account(row.id, row.name, Role(row.role)) if row is not None and known else None
@@ -172,25 +188,80 @@ class Accounts(database.Repository):
         """Return the account of a name, without a password check; None when there is none."""
         return next((each for each in self.all() if each.name == name), None)
 
-    def begin_session(self, who: Account, seconds: float | None) -> str:
-        """Start a session, or create a token without expiry; return the secret for its holder.
+    def begin_session(self, who: Account, seconds: float) -> str:
+        """Start a session of so many seconds; return the secret for the browser's cookie."""
+        with database.writing(self._engine) as connection:
+            return self._begin(connection, who, "login", seconds)
+
+    def make_token(self, who: Account, name: str, seconds: float) -> str:
+        """Make a token for a script; return the secret, which nobody can read again.
 
         Parameters
         ----------
+        name
+            Name by which it is listed and revoked; one is chosen when it is empty.
         seconds
-            Length of the session; None for a token.
+            Time until it expires.
+
+        Raises
+        ------
+        NodeError
+            When the account has a token of this name, or the name or the time is not valid.
         """
-        token, now = secrets.token_urlsafe(32), self._clock()
+        name = name.strip() or f"token-{secrets.token_hex(3)}"
+        if len(name) > NAME_LENGTH or not name.isprintable():
+            raise NodeError(f"the name of a token must have 1 to {NAME_LENGTH} printable characters")
+        if not 0 < seconds <= _LONGEST_SECONDS:
+            raise NodeError(f"a token lasts for more than 0 and at most {_LONGEST_SECONDS // 86400} days")
         with database.writing(self._engine) as connection:
-            connection.execute(delete(session).where(session.c.expires_at < now))
-            connection.execute(
-                session.insert().values(
-                    token=_digest(token),
-                    account_id=who.id,
-                    kind="token" if seconds is None else "login",
-                    expires_at=None if seconds is None else now + seconds,
-                )
+            if connection.execute(select(session.c.token).where(_named(who.id, name))).first():
+                raise NodeError(f"{who.name} has a token {name!r} already; choose another name or revoke it")
+            return self._begin(connection, who, "token", seconds, name)
+
+    def tokens(self, who: Account | None = None) -> list[Token]:
+        """Return the tokens of an account, or of all, that have not expired."""
+        query = (
+            select(
+                account.c.name.label("account"), session.c.name, session.c.created_at, session.c.expires_at
             )
+            .join(session, session.c.account_id == account.c.id)
+            .where(
+                session.c.kind == "token",
+                or_(session.c.expires_at.is_(None), session.c.expires_at >= self._clock()),
+            )
+            .order_by(account.c.name, session.c.created_at, session.c.name)
+        )
+        if who is not None:
+            query = query.where(account.c.id == who.id)
+        with database.reading(self._engine) as connection:
+            return [Token(*row) for row in connection.execute(query)]
+
+    def revoke_token(self, account_name: str, name: str) -> None:
+        """End a token of an account, or all of that name, such as the nameless ones of earlier versions.
+
+        Raises
+        ------
+        NodeError
+            When there is no such account or token.
+        """
+        with database.writing(self._engine) as connection:
+            key = _key(connection, account_name)
+            if not connection.execute(delete(session).where(_named(key, name))).rowcount:
+                raise NodeError(f"{account_name} has no token {name!r}; see `dicom-node users tokens`")
+
+    def _begin(self, connection: Connection, who: Account, kind: str, seconds: float, name: str = "") -> str:
+        token, now = secrets.token_urlsafe(32), self._clock()
+        connection.execute(delete(session).where(session.c.expires_at < now))
+        connection.execute(
+            session.insert().values(
+                token=_digest(token),
+                account_id=who.id,
+                kind=kind,
+                expires_at=now + seconds,
+                name=name,
+                created_at=now,
+            )
+        )
         return token
 
     def find_by_token(self, token: str, kind: str) -> Account | None:
@@ -222,10 +293,17 @@ class LoginThrottle:
     def __init__(self) -> None:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
-    def allowed(self, address: str, name: str) -> bool:
-        """Count one attempt; return False when the limit of this minute is exceeded."""
-        here = self._limiter.hit(RateLimitItemPerMinute(10 * LOGINS_PER_MINUTE), "all", address)
-        return here and self._limiter.hit(RateLimitItemPerMinute(LOGINS_PER_MINUTE), "one", address, name)
+    def allowed(self, address: str, name: str, *, shared: bool = False) -> bool:
+        """Count one attempt; return False when the limit of this minute is exceeded.
+
+        Parameters
+        ----------
+        shared
+            True for the address of a proxy: then only the attempts with one name are limited.
+        """
+        here = shared or self._limiter.hit(RateLimitItemPerMinute(10 * LOGINS_PER_MINUTE), "all", address)
+        one = RateLimitItemPerMinute(LOGINS_PER_MINUTE)
+        return here and self._limiter.hit(one, "one", address, name[: NAME_LENGTH + 1])
 
 
 def _hashed(password: str) -> str:
@@ -239,6 +317,11 @@ def _key(connection: Connection, name: str) -> int:
     if found is None:
         raise NodeError(f"there is no account {name!r}; see `dicom-node users list`")
     return int(found)
+
+
+def _named(account_id: int, name: str) -> ColumnElement[bool]:
+    """Return the SQL condition of the tokens of an account that have a name."""
+    return and_(session.c.account_id == account_id, session.c.kind == "token", session.c.name == name)
 
 
 def _credential(subject: str) -> str:

@@ -5,7 +5,7 @@ It is plain ASGI and does not buffer, so that the event stream works.
 
 from __future__ import annotations
 
-import ipaddress
+import hashlib
 from collections.abc import Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,11 +14,13 @@ from fastapi import HTTPException
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicom_node.config.sections import WebSettings
+from dicom_node.config.addresses import is_loopback
+from dicom_node.config.web import WebSettings
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -37,8 +39,11 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 UPLOAD_PATHS: Final = frozenset({"/api/v1/instances", "/api/v1/trials"})
 """Paths that accept whole files."""
+HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
+"""Paths for those who watch the node: they have no limit of requests, and answer to any host name."""
 MAX_BODY_BYTES: Final = 64 * 1024
-"""Largest body of all other routes, in bytes."""
+"""Largest body of all other routes and of every form, in bytes."""
+_FORMS: Final = ("application/x-www-form-urlencoded", "multipart/")
 
 
 class SecurityMiddleware:
@@ -49,15 +54,12 @@ class SecurityMiddleware:
     app
         Application behind it.
     settings
-        Settings of the page.
-    cookie
-        Name of the cookie; a route sets its value in ``request.state.cookie``.
+        Settings of the page. A route sets the value of its cookie in ``request.state.cookie``.
     """
 
-    def __init__(self, app: ASGIApp, settings: WebSettings, cookie: str) -> None:
+    def __init__(self, app: ASGIApp, settings: WebSettings) -> None:
         self._app = app
         self._settings = settings
-        self._cookie = cookie
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._limit = RateLimitItemPerMinute(settings.requests_per_minute)
 
@@ -79,18 +81,49 @@ class SecurityMiddleware:
                     headers.append("Set-Cookie", self._cookie_header(held))
             await send(message)
 
-        address = scope["client"][0] if scope.get("client") else ""
-        if not self._limiter.hit(self._limit, address):
-            status = HTTPStatus.TOO_MANY_REQUESTS
-            response = PlainTextResponse("too many requests; wait a minute\n", status, {"Retry-After": "60"})
-            await response(scope, receive, send_with_headers)
+        refused = self._refusal(scope)
+        if refused is not None:
+            await refused(scope, receive, send_with_headers)
             return
-        limit = self._settings.upload_bytes if scope["path"] in UPLOAD_PATHS else MAX_BODY_BYTES
-        await self._app(scope, _limited(receive, limit), send_with_headers)
+        await self._app(scope, _limited(receive, self._largest_body(scope)), send_with_headers)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        """Return the answer to a request that is refused before anything of its body is read."""
+        headers = Headers(scope=scope)
+        if scope["path"] not in HEALTH_PATHS and not self._limiter.hit(self._limit, *_sender(scope, headers)):
+            status = HTTPStatus.TOO_MANY_REQUESTS
+            return PlainTextResponse("too many requests; wait a minute\n", status, {"Retry-After": "60"})
+        if headers.get("content-encoding", "identity").casefold() != "identity":
+            status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+            return PlainTextResponse("send the body as it is, without Content-Encoding\n", status)
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length[:20]) > self._largest_body(scope):
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            return PlainTextResponse("the request is too large\n", status, {"Connection": "close"})
+        return None
+
+    def _largest_body(self, scope: Scope) -> int:
+        kind = Headers(scope=scope).get("content-type", "").strip().casefold()
+        whole_file = scope["path"] in UPLOAD_PATHS and not kind.startswith(_FORMS)
+        return self._settings.upload_bytes if whole_file else MAX_BODY_BYTES
 
     def _cookie_header(self, value: str) -> str:
         secure = "; Secure" if self._settings.https else ""
-        return f"{self._cookie}={value}; Path=/; HttpOnly; SameSite=Lax{secure}"
+        return f"{cookie_name(self._settings)}={value}; Path=/; HttpOnly; SameSite=Lax{secure}"
+
+
+def cookie_name(settings: WebSettings) -> str:
+    """Return the name of the session cookie; with https only this very host can set one of that name."""
+    return "__Host-reading_room" if settings.https else "reading_room"
+
+
+def _sender(scope: Scope, headers: Headers) -> tuple[str, str]:
+    """Return what requests are counted by: the address, and the credentials where many share the address."""
+    address = scope["client"][0] if scope.get("client") else ""
+    if not scope.get("state", {}).get("shared"):
+        return address, ""
+    shown = f"{headers.get('authorization', '')} {headers.get('cookie', '')}"
+    return address, hashlib.sha256(shown.encode()).hexdigest()
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
@@ -108,10 +141,29 @@ def _limited(receive: Receive, limit: int) -> Receive:
     return limited
 
 
+class AllowedHosts:
+    """ASGI middleware that answers only to some host names; to those who watch the node, by any.
+
+    It is against DNS rebinding: another site could let its own name point at this host, and read the pages.
+
+    Parameters
+    ----------
+    app
+        Application behind it.
+    names
+        Host names.
+    """
+
+    def __init__(self, app: ASGIApp, names: list[str]) -> None:
+        self._app = app
+        self._checked = TrustedHostMiddleware(app, allowed_hosts=names, www_redirect=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        watched = scope["type"] == "http" and scope["path"] in HEALTH_PATHS
+        await (self._app if watched else self._checked)(scope, receive, send)
+
+
 def allowed_hosts(host: str) -> list[str] | None:
     """Return the host names that requests may use; None, meaning any, unless `host` is the loopback."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    return ["localhost", "127.0.0.1", "::1", "[::1]", host] if loopback else None
+    return ["localhost", "127.0.0.1", "::1", "[::1]", host] if is_loopback(host) else None

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from sqlalchemy import Engine, func, select
@@ -22,7 +22,11 @@ from dicom_node.web.read_models.study_headers import StudyHeaders
 _LOG = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.5
 HEARTBEAT_SECONDS: Final = 15.0
+CHECK_SECONDS: Final = 2.0
+"""Interval in which a listener's session is looked for; before each event it is looked for too."""
 MAX_LISTENERS: Final = 64
+MAX_LISTENERS_OF_ONE: Final = 16
+"""Most listeners of one account."""
 _OVERLAP_SECONDS: Final = 10.0
 """Overlap of two polls: the time in a row is older than its commit, and clocks of hosts differ."""
 _MISSED_SECONDS: Final = 10.0
@@ -46,7 +50,7 @@ class EventStream:
         self.study_headers = study_headers
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="event-stream", daemon=True)
-        self._listeners: set[asyncio.Queue[str | None]] = set()
+        self._listeners: dict[asyncio.Queue[str | None], str] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._recent: deque[tuple[float, str]] = deque(maxlen=_MAX_EVENTS)
         self._seen: dict[tuple[str, int], float] = {}
@@ -62,32 +66,44 @@ class EventStream:
         self._stop.set()
         self._put(None)
 
-    async def listen(self) -> AsyncIterator[str]:
-        """Yield server-sent events until :meth:`stop`.
+    async def listen(self, name: str, valid: Callable[[], bool]) -> AsyncIterator[str]:
+        """Yield server-sent events until :meth:`stop`, or until a session ends.
 
         The event ``studies`` has the data ``{"ids": [...]}``, the numbers of the changed studies; the list is
         empty when too many have changed.
+
+        Parameters
+        ----------
+        name
+            Name of the listener's account.
+        valid
+            Function that says whether the session still is; it is called in a thread.
         """
         queue: asyncio.Queue[str | None] = asyncio.Queue()
-        self._listeners.add(queue)
+        self._listeners[queue] = name
+        spoken = time.monotonic()
         try:
             recent = [event for at, event in self._recent if time.monotonic() - at < _MISSED_SECONDS]
             yield "retry: 2000\n\n" + "".join(recent)
             while not self._stop.is_set():
                 try:
-                    event = await asyncio.wait_for(queue.get(), HEARTBEAT_SECONDS)
+                    event = await asyncio.wait_for(queue.get(), CHECK_SECONDS)
                 except TimeoutError:
-                    event = ": still here\n\n"
-                if event is None:
+                    event = ""
+                if event is None or not await asyncio.to_thread(valid):
                     return
-                yield event
+                if not event and time.monotonic() - spoken >= HEARTBEAT_SECONDS:
+                    event = ": still here\n\n"
+                if event:
+                    spoken = time.monotonic()
+                    yield event
         finally:
-            self._listeners.discard(queue)
+            self._listeners.pop(queue, None)
 
-    @property
-    def listeners(self) -> int:
-        """Number of connected browsers."""
-        return len(self._listeners)
+    def has_room(self, name: str) -> bool:
+        """Return whether one more browser may listen, of the account `name`."""
+        own = sum(each == name for each in self._listeners.values())
+        return len(self._listeners) < MAX_LISTENERS and own < MAX_LISTENERS_OF_ONE
 
     def _watch(self) -> None:
         below: int | None = None

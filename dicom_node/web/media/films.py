@@ -10,8 +10,10 @@ import contextlib
 import io
 import os
 import tempfile
+import threading
+import time
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,16 +23,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dicom_node.config.sections import WorkerSettings
+from dicom_node.config.web import WebSettings
 from dicom_node.errors import NotAnalysable
 from dicom_node.imaging.decoder import Decoder, DisplayFilm
 from dicom_node.imaging.overlay_plane import Plane
 from dicom_node.imaging.pixel_shape import true_size
 from dicom_node.imaging.rendering import RenderedFrame
 from dicom_node.imaging.voi import VoiWindow
+from dicom_node.web.media.lanes import Lanes
 
 THUMBNAIL_SIDE: Final = 160
 WHITE: Final = 65535
-_MAX_CACHED = 4
+_CACHED_BYTES: Final = 2**28
+"""Memory for films that were decoded last; one that is larger is kept alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,23 +67,30 @@ class DecodedFilm:
 
 
 class FilmDecoder:
-    """Decoder of films, with one process for films in view and another one for thumbnails.
+    """Decoder of films, with processes for films in view and another one for thumbnails.
+
+    Every method raises :class:`dicom_node.web.media.lanes.Busy` when too many films are decoded at once.
 
     Parameters
     ----------
+    limits
+        Limits of a film.
     settings
-        Limits of the decoder.
+        Number and memory of the processes, and the time for one answer.
     thumbnails
         Folder of the thumbnails.
     """
 
-    def __init__(self, settings: WorkerSettings, thumbnails: Path) -> None:
+    def __init__(self, limits: WorkerSettings, settings: WebSettings, thumbnails: Path) -> None:
         self._folder = thumbnails
-        self._films, self._small = (_DecoderThread(settings) for _ in range(2))
+        self._seconds = settings.answer_seconds
+        self._films = Lanes(limits, settings.decode_bytes, settings.decoders, "films")
+        self._small = Lanes(limits, settings.decode_bytes, 1, "thumbnails")
+        self._lock = threading.Lock()
         self._cache: OrderedDict[Path, DecodedFilm] = OrderedDict()
 
     def warm(self) -> None:
-        """Start the process for films in view, without waiting for it, so that the first film is fast."""
+        """Start a process for films in view, without waiting for it, so that the first film is fast."""
         self._films.warm()
 
     def close(self) -> None:
@@ -86,32 +98,37 @@ class FilmDecoder:
         self._films.close()
         self._small.close()
 
-    def decode(self, path: Path) -> DecodedFilm:
+    def deadline(self) -> float:
+        """Return the time until which the films of an answer may come, by the monotonic clock."""
+        return time.monotonic() + self._seconds
+
+    def decode(self, path: Path, until: float | None = None) -> DecodedFilm:
         """Return one film; the last few stay in memory.
+
+        Parameters
+        ----------
+        until
+            As from :meth:`deadline`, for an answer of several films.
 
         Raises
         ------
         NotAnalysable, StorageFailed, NodeError
             As :meth:`dicom_node.imaging.decoder.Decoder.decode`.
         """
-        with contextlib.suppress(KeyError):
+        with self._lock, contextlib.suppress(KeyError):
             self._cache.move_to_end(path)
             return self._cache[path]
-        film = self._films.decode(path)
-        window = film.window
-        found = DecodedFilm(
-            values=_words(film.pixels),
-            center=window.center * WHITE,
-            width=window.width * WHITE,
-            curve=_words(np.zeros(0) if window.curve is None else window.curve),
-            aspect_ratio=film.aspect_ratio,
-            overlay=film.overlay,
-        )
-        self._cache[path] = found
-        while len(self._cache) > _MAX_CACHED:
-            with contextlib.suppress(KeyError):
+        found = self._films.run(lambda decoder: _film(decoder.decode_full_range(path)), self._until(until))
+        with self._lock:
+            self._cache[path] = found
+            while len(self._cache) > 1 and sum(each.values.nbytes for each in self._cache.values()) > (
+                _CACHED_BYTES
+            ):
                 self._cache.popitem(last=False)
         return found
+
+    def _until(self, until: float | None) -> float:
+        return self.deadline() if until is None else until
 
     def overlay(self, path: Path) -> Plane:
         """Return the overlay planes of a film.
@@ -121,7 +138,7 @@ class FilmDecoder:
         NotAnalysable, StorageFailed, NodeError
             As :meth:`dicom_node.imaging.decoder.Decoder.decode_overlay`.
         """
-        return self._films.overlay(path)
+        return self._films.run(lambda decoder: decoder.decode_overlay(path), self.deadline())
 
     def stored_pixels(self, path: Path) -> bytes:
         """Return the stored pixel values of a film, row by row, little endian.
@@ -131,18 +148,41 @@ class FilmDecoder:
         NotAnalysable, StorageFailed, NodeError
             As :meth:`dicom_node.imaging.decoder.Decoder.decode_cells`.
         """
-        cells = self._films.stored_pixels(path)
-        return cells.astype(cells.dtype.newbyteorder("<")).tobytes()
 
-    def render_frame(self, path: Path, number: int = 1, windowing: VoiWindow | None = None) -> RenderedFrame:
-        """Return one frame of any image object as it is displayed; `number` counts from 1.
+        def little_endian(decoder: Decoder) -> bytes:
+            cells = decoder.decode_cells(path)
+            return cells.astype(cells.dtype.newbyteorder("<"), copy=False).tobytes()
+
+        return self._films.run(little_endian, self.deadline())
+
+    def encoded_frame(
+        self,
+        path: Path,
+        encode: Callable[[RenderedFrame], bytes],
+        *,
+        number: int = 1,
+        windowing: VoiWindow | None = None,
+        until: float | None = None,
+    ) -> bytes:
+        """Return one frame of any image object as it is displayed, as a picture.
+
+        Parameters
+        ----------
+        encode
+            Function that makes the picture; it runs in the lane, for it takes time and memory too.
+        number
+            Frame number, from 1.
+        until
+            As from :meth:`deadline`, for an answer of several frames.
 
         Raises
         ------
         NotAnalysable, StorageFailed, NodeError
             As :meth:`dicom_node.imaging.decoder.Decoder.render_frame`.
         """
-        return self._films.render_frame(path, number, windowing)
+        return self._films.run(
+            lambda decoder: encode(decoder.render_frame(path, number, windowing)), self._until(until)
+        )
 
     def thumbnail(self, path: Path, digest: str) -> bytes:
         """Return a thumbnail of a film as PNG; a grey square when the film cannot be decoded.
@@ -166,7 +206,9 @@ class FilmDecoder:
         with contextlib.suppress(OSError):
             return kept.read_bytes()
         try:
-            content = _png(_small(self._small.render_frame(path, 1, None)))
+            content = self._small.run(
+                lambda decoder: _png(_small(decoder.render_frame(path, 1, None))), self.deadline()
+            )
         except NotAnalysable:
             content = b""
         with contextlib.suppress(OSError):  # a thumbnail that cannot be stored is made again
@@ -176,6 +218,17 @@ class FilmDecoder:
                 file.write(content)
             Path(temporary).replace(kept)
         return content
+
+
+def _film(film: DisplayFilm) -> DecodedFilm:
+    return DecodedFilm(
+        values=_words(film.pixels),
+        center=film.window.center * WHITE,
+        width=film.window.width * WHITE,
+        curve=_words(np.zeros(0) if film.window.curve is None else film.window.curve),
+        aspect_ratio=film.aspect_ratio,
+        overlay=film.overlay,
+    )
 
 
 def _words(greys: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
@@ -197,35 +250,3 @@ def _png(picture: Image.Image) -> bytes:
 
 
 _PLACEHOLDER: Final = _png(Image.new("L", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), 24))
-
-
-class _DecoderThread:
-    """One decoder process, and the only thread that talks to it."""
-
-    def __init__(self, settings: WorkerSettings) -> None:
-        self._decoder = Decoder(
-            max_pixels=settings.max_pixels,
-            decode_seconds=settings.decode_seconds,
-            decode_bytes=settings.decode_bytes,
-        )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="films")
-
-    def warm(self) -> None:
-        # The result is ignored: if the process does not start, the next request for a film gets the error.
-        self._thread.submit(self._decoder.warm)
-
-    def decode(self, path: Path) -> DisplayFilm:
-        return self._thread.submit(self._decoder.decode_full_range, path).result()
-
-    def overlay(self, path: Path) -> Plane:
-        return self._thread.submit(self._decoder.decode_overlay, path).result()
-
-    def render_frame(self, path: Path, number: int, windowing: VoiWindow | None) -> RenderedFrame:
-        return self._thread.submit(self._decoder.render_frame, path, number, windowing).result()
-
-    def stored_pixels(self, path: Path) -> NDArray[np.unsignedinteger[Any]]:
-        return self._thread.submit(self._decoder.decode_cells, path).result()
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        self._decoder.close()

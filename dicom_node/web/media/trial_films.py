@@ -1,8 +1,8 @@
 """Trial films: conversion of a PNG, JPEG or DICOM file to a DICOM instance in a study of its own.
 
 The decoders work on files from outside, so the conversion runs as a separate program with limits:
-``python -m dicom_node.web.media.trial_films SOURCE TARGET MAX_PIXELS``. It prints the reason of a failure as
-one line, and ends with status 1.
+``python -m dicom_node.web.media.trial_films SOURCE TARGET MAX_PIXELS BYTES``. It prints the reason of a
+failure as one line, and ends with status 1.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorag
 from dicom_node.errors import BadInstance
 from dicom_node.imaging import attributes
 from dicom_node.results.uids import IMPLEMENTATION_CLASS_UID, derived_uid
+from dicom_node.web.media.uploaded_file import check_dicom
 
 TRIAL_DESCRIPTION: Final = "Tried in the reading room"
 """Study Description of trial films."""
 TIMEOUT_SECONDS: Final = 30
-_BYTES = 4 * 2**30
 _PICTURE_FORMATS = ("PNG", "JPEG")
 _GREY_16 = ("I;16", "I;16B", "I")
 _IDENTIFYING = (
@@ -43,8 +43,15 @@ _IDENTIFYING = (
 )
 
 
-def convert_to_dicom(source: Path, target: Path, max_pixels: int) -> None:
+def convert_to_dicom(source: Path, target: Path, *, max_pixels: int, most_bytes: int) -> None:
     """Convert a trial film to a DICOM file; the same film always gives the same file.
+
+    Parameters
+    ----------
+    max_pixels
+        Most pixels of a picture.
+    most_bytes
+        Address space of the program, in bytes.
 
     Raises
     ------
@@ -52,7 +59,7 @@ def convert_to_dicom(source: Path, target: Path, max_pixels: int) -> None:
         When the file cannot be converted; the text is one sentence for the reader.
     """
     program = [sys.executable, "-m", "dicom_node.web.media.trial_films"]
-    command = [*program, str(source), str(target), str(max_pixels)]
+    command = [*program, str(source), str(target), str(max_pixels), str(most_bytes)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -62,9 +69,15 @@ def convert_to_dicom(source: Path, target: Path, max_pixels: int) -> None:
 
 
 def _instance(source: Path, max_pixels: int) -> Dataset:
-    content = source.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    ds = dcmread(source) if content[128:132] == b"DICM" else _secondary_capture(source, max_pixels)
+    with source.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
+        head = stream.read(132)
+    if head[128:] == b"DICM":
+        check_dicom(source)
+        ds = dcmread(source)
+    else:
+        ds = _secondary_capture(source, max_pixels)
     for keyword in _IDENTIFYING:
         if keyword in ds:
             del ds[keyword]
@@ -106,14 +119,18 @@ def _secondary_capture(source: Path, max_pixels: int) -> Dataset:
     return ds
 
 
-def _main(source: str, target: str, max_pixels: str) -> int:
-    resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
+def _main(source: str, target: str, max_pixels: str, most_bytes: str) -> int:
+    resource.setrlimit(resource.RLIMIT_AS, (int(most_bytes),) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (TIMEOUT_SECONDS,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         with attributes.tolerance():
             _instance(Path(source), int(max_pixels)).save_as(target, enforce_file_format=True)
     except UnidentifiedImageError:
         sys.stdout.write("the file is not a DICOM, PNG or JPEG picture\n")
-    except (BadInstance, MemoryError, OSError, *attributes.MALFORMED) as error:
+    except MemoryError:
+        sys.stdout.write("the picture needs more memory than a trial may take\n")
+    except (BadInstance, Image.DecompressionBombError, OSError, *attributes.MALFORMED) as error:
         sys.stdout.write(f"the picture cannot be read: {' '.join(str(error).split())[:150]}\n")
     else:
         return 0
@@ -121,4 +138,4 @@ def _main(source: str, target: str, max_pixels: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:4]))
+    sys.exit(_main(*sys.argv[1:5]))

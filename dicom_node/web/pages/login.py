@@ -11,13 +11,14 @@ from fastapi.responses import RedirectResponse
 from dicom_node.web.dependencies import Context
 from dicom_node.web.pages.rendering import render_page
 from dicom_node.web.request_auth import (
-    COOKIE,
     CurrentUser,
     Form,
     Reader,
     check_csrf,
     client_address,
     current_user,
+    held_cookie,
+    is_shared,
 )
 
 OIDC_LOGOUT_PATH: Final = "/login/oidc/out"
@@ -41,7 +42,7 @@ def show_login(
 def log_in(request: Request, context: Context, form: Form) -> Response:
     """Start a session, or show the form again when name and password do not match."""
     name, target, address = form.get("name", ""), form.get("next", "/"), client_address(request)
-    if not context.login_throttle.allowed(address, name):
+    if not context.login_throttle.allowed(address, name, shared=is_shared(request)):
         raise HTTPException(429)
     if (account := context.accounts.authenticate(name, form.get("password", ""))) is None:
         context.access_log.record(name[:64], address, "login refused", always=True)
@@ -58,7 +59,7 @@ def log_in(request: Request, context: Context, form: Form) -> Response:
 @router.post("/logout")
 def log_out(request: Request, context: Context, user: Reader) -> Response:
     """End a session; that of an identity provider's user continues to the provider's logout."""
-    from_provider = context.accounts.end_session(request.cookies.get(COOKIE, ""))
+    from_provider = context.accounts.end_session(held_cookie(request))
     context.access_log.record(user.name, user.address, "logout", always=True)
     request.state.cookie = secrets.token_urlsafe(32)
     oidc = context.settings.oidc

@@ -10,7 +10,7 @@ from dicom_node.web.auth.oidc_client import CALLBACK_PATH, LoginFailed, OidcClie
 from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.pages.login import OIDC_LOGOUT_PATH, local_path
 from dicom_node.web.pages.rendering import render_page
-from dicom_node.web.request_auth import client_address, session_cookie
+from dicom_node.web.request_auth import client_address, is_shared, session_cookie
 
 _LOGOUT_INCOMPLETE = (
     "You are logged out here. The identity provider could not be reached: you may still be logged in there."
@@ -68,7 +68,7 @@ def routes(provider: OidcClient) -> APIRouter:
 
 
 def _check_throttle(request: Request, context: WebContext, name: str) -> None:
-    if not context.login_throttle.allowed(client_address(request), name):
+    if not context.login_throttle.allowed(client_address(request), name, shared=is_shared(request)):
         raise HTTPException(429)
 
 

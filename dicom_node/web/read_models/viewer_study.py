@@ -122,16 +122,17 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
     Raises
     ------
     NodeError
-        When no film can be decoded at all.
+        When no film can be decoded at all, or all together take too long.
     """
     reading = view.reading
     records = {} if reading is None else {each.sop_instance_uid: each for each in reading.record.images}
     images, lost = [], []
+    until = films.deadline()
     for image, prior in [*((each, False) for each in view.images), *((each, True) for each in view.prior)]:
         record = records.get(image.sop_instance_uid)
         name = "" if record is None else record.view
         try:
-            film = films.decode(spool.path(image.file))
+            film = films.decode(spool.path(image.file), until)
         except NotAnalysable as error:
             _LOG.info("image %d is not shown: %s", image.id, error)
             continue

@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 from requests import HTTPError
 from sqlalchemy import select
 
-from dicom_node.config.sections import WebSettings
+from dicom_node.config.web import WebSettings
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import EncodedResult
 from dicom_node.store.files import StoredFile
@@ -61,7 +61,7 @@ class Service:
         )  # fmt: skip
         self.node.finish(3, StudyState.REPORTED, films=[other], results=0)
         accounts = Accounts(self.node.index.engine)
-        self.token = accounts.begin_session(accounts.add("rita", Role.READER, None), None)
+        self.token = accounts.make_token(accounts.add("rita", Role.READER, None), "", 3600)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -221,6 +221,9 @@ def test_frames_are_the_stored_cells(client: DICOMwebClient, service: Service) -
         assert [list(np.frombuffer(each, np.uint8)) for each in frames] == [list(row) for row in cells]
     with pytest.raises(HTTPError, match="404"):
         client.retrieve_instance_frames(STUDY, one.SeriesInstanceUID, one.SOPInstanceUID, [2])
+    address = f"/studies/{STUDY}/series/{one.SeriesInstanceUID}/instances/{one.SOPInstanceUID}/frames/"
+    again = service.get(address + ",".join(["1"] * 1000), Accept="multipart/related").content
+    assert again.count(one.PixelData) == 1
 
 
 def test_a_compressed_frame_comes_as_it_is_or_decoded(client: DICOMwebClient, service: Service) -> None:
@@ -327,6 +330,11 @@ def test_all_frames_come_in_parts_and_each_alone(tmp_path: Path) -> None:
         assert len(set(alone)) == 2
         assert [content in many.content for content in alone] == [True, True]
         assert browser.get(f"{address}/frames/2,1/rendered").content.count(b"\xff\xd8\xff\xe0") == 2
+        again = browser.get(f"{address}/frames/2,1,{','.join(['1'] * 500)}/rendered").content
+        assert again.count(b"\xff\xd8\xff\xe0") == 2
+        numbers = ",".join(map(str, range(1, 102)))
+        assert browser.get(f"{address}/frames/{numbers}/rendered").status_code == 400
+        assert browser.get(f"{address}/frames/{numbers}").status_code == 400
         refused = browser.get(f"{address}/rendered", headers={"Accept": "image/png"})
         assert refused.status_code == 406
         assert "The 2 frames are sent as multipart" in refused.json()["error"]

@@ -33,7 +33,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
     folder: Path = tmp_path_factory.mktemp("api")
     node = OfflineNode(folder)
     accounts = Accounts(node.index.engine)
-    token = accounts.begin_session(accounts.add("ada", Role.ADMIN, None), None)
+    token = accounts.make_token(accounts.add("ada", Role.ADMIN, None), "", 3600)
     node.finish(
         1,
         StudyState.REPORTED,
@@ -50,7 +50,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
 
 def test_every_operation_answers_as_described(served: tuple[str, dict[str, str]]) -> None:
     address, headers = served
-    schema = schemathesis.openapi.from_url(f"{address}/api/v1/openapi.json")
+    schema = schemathesis.openapi.from_url(f"{address}/api/v1/openapi.json", headers=headers)
     operations = [result.ok() for result in schema.get_all_operations() if result.ok().path not in _SLOW]
     assert len(operations) >= 13
 
@@ -66,7 +66,9 @@ def test_every_operation_answers_as_described(served: tuple[str, dict[str, str]]
 
 
 def test_the_description_says_what_it_is_for(served: tuple[str, dict[str, str]]) -> None:
-    address, _ = served
-    described = httpx.get(f"{address}/api/v1/openapi.json", trust_env=False).json()
+    address, headers = served
+    place = f"{address}/api/v1/openapi.json"
+    assert httpx.get(place, trust_env=False).status_code == 401
+    described = httpx.get(place, headers=headers, trust_env=False).json()
     assert "RESEARCH USE ONLY" in described["info"]["summary"]
     assert all(path.startswith("/api/v1/") for path in described["paths"])

@@ -191,7 +191,7 @@ def test_the_provider_says_who_is_what_each_time(node: OfflineNode, issuer: Issu
         assert came_back(client).status_code == 303
         assert client.get("/access").status_code == 200
         (account,) = accounts.all()
-        token = accounts.begin_session(account, None)
+        token = accounts.make_token(account, "", 3600)
         issuer.claims |= {"roles": ["dicom-node-reader"], "preferred_username": "rita.married"}
         assert came_back(client).status_code == 303
         assert client.get("/access").status_code == 403

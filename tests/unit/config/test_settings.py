@@ -254,6 +254,35 @@ def test_an_open_address_needs_known_peers(monkeypatch: pytest.MonkeyPatch) -> N
     assert load_settings().dicom.known_peers[0].ae_title == "PACS"
 
 
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ("https = true", "web.https"),
+        ('host = "0.0.0.0"', "web.host = 0.0.0.0"),
+        ('[oidc]\npage_url = "https://reading.example"', "oidc.page_url"),
+    ],
+)
+def test_a_page_that_others_reach_has_a_login_or_does_not_start(
+    tmp_path: Path, text: str, setting: str
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(f"[web]\n{text}\n")
+    assert load_settings(config).login_needed
+    config.write_text(f"[web]\nlogin = false\n{text}\n")
+    with pytest.raises(ConfigurationError, match=setting) as caught:
+        load_settings(config)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "remove login = false" in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["*", "proxy.example", "10.0.0.1/8", ""])
+def test_a_trusted_proxy_is_an_address_or_a_network(tmp_path: Path, proxy: str) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(f"[web]\ntrusted_proxies = [{proxy!r}]\n")
+    with pytest.raises(ConfigurationError, match="neither an address nor a network"):
+        load_settings(config)
+
+
 def test_settings_cannot_be_changed() -> None:
     settings = load_settings()
     with pytest.raises(ValidationError):

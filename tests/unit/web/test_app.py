@@ -308,6 +308,8 @@ def test_a_wrong_query_is_one_sentence(empty: TestClient, query: str, name: str)
 )
 def test_a_loopback_page_answers_only_to_its_own_names(empty: TestClient, host: str, taken: bool) -> None:
     assert (empty.get("/", headers={"Host": host}).status_code == 200) is taken
+    for path in ("/healthz", "/readyz"):
+        assert empty.get(path, headers={"Host": host}).status_code == 200
 
 
 def test_a_page_on_the_network_answers_to_any_name(node: OfflineNode) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import get_args
 
@@ -135,6 +136,37 @@ def test_every_database_finds_the_same(
 )
 def test_values_match_as_the_standard_says(value: str, vr: str, wanted: str, same: bool) -> None:
     assert _same(value, vr, wanted) is same
+
+
+@pytest.mark.parametrize(
+    "wanted", ["*a" * 8 + "*b", "a" * 100 + "*" + "a" * 100 + "*b", "*" + "?" * 200 + "b"]
+)
+@pytest.mark.parametrize("length", [30, 1024, 1_000_000])
+def test_wildcards_take_no_longer_than_the_text(wanted: str, length: int) -> None:
+    began = time.perf_counter()
+    assert not _same("a" * length, "LO", wanted)
+    assert time.perf_counter() - began < 0.2
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "word"),
+    [
+        ("SeriesDescription", "*a" * 9, "asterisks"),
+        ("PatientName", "*a" * 100, "asterisks"),
+        ("StudyDescription", "a" * 257, "too long"),
+        ("SeriesInstanceUID", "1." * 513, "too long"),
+        ("includefield", ",".join(f"0010{number:04X}" for number in range(0x10, 0x10 + 3000)), "attribute"),
+    ],
+)
+def test_a_search_has_an_end(key: str, value: str, word: str) -> None:
+    with pytest.raises(InvalidQuery, match=word):
+        parse_search("series", [(key, value)])
+
+
+def test_asterisks_that_stand_together_are_one() -> None:
+    assert parse_search("series", [("SeriesDescription", "*" * 50 + "a")]).keys
+    assert _same("xa", "LO", "*" * 50 + "a")
+    assert _same("[x]", "LO", "[*]")
 
 
 def test_a_query_says_what_is_to_come() -> None:

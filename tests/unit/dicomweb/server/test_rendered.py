@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dicom_node.dicomweb.server.rendered import (
+    MAX_SIDE,
     InvalidRendering,
     RenderingParameters,
     choose_media_type,
@@ -102,6 +103,13 @@ def test_a_picture_of_pixels_that_are_not_square_has_its_true_shape(
     region = parse_rendering({"viewport": "300,300,30,0,30,40"}, thumbnail=False)
     part = opened(encode_picture(frame, region, "image/png")).shape
     assert part[0] / part[1] == pytest.approx(2 * shape[0] / shape[1], rel=0.01)
+
+
+def test_long_pixels_make_no_picture_larger_than_a_viewport_may_be() -> None:
+    frame = RenderedFrame(np.zeros((3000, 3000), np.uint8), 4)
+    height, width = opened(encode_picture(frame, RenderingParameters(), "image/png")).shape
+    assert height * width == pytest.approx(MAX_SIDE**2, rel=0.001)
+    assert height / width == pytest.approx(4, rel=0.001)
 
 
 @pytest.mark.parametrize("mode", ["grey", "colour"])

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 
 from dicom_node.store.states import StudyState
-from dicom_node.web.background.event_stream import EventStream
+from dicom_node.web.background.event_stream import MAX_LISTENERS_OF_ONE, EventStream
 from dicom_node.web.read_models.study_headers import StudyHeaders
 from tests.support.offline_node import OfflineNode
 
@@ -29,15 +29,51 @@ async def told(stream: AsyncIterator[str], number: int) -> None:
 def test_a_change_is_told_to_who_listens_and_to_who_listens_a_moment_later(node: OfflineNode) -> None:
     async def scenario() -> None:
         changes = changes_of(node)
-        early = changes.listen()
+        early = changes.listen("rita", lambda: True)
         assert (await anext(early)).startswith("retry:")
         changes.start(asyncio.get_running_loop())
         node.receive(1)
         await asyncio.wait_for(told(early, 1), 20)
-        await asyncio.wait_for(told(changes.listen(), 1), 20)
+        await asyncio.wait_for(told(changes.listen("rita", lambda: True), 1), 20)
         changes.stop()
         assert [part async for part in early] == []
         await early.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_ends_with_its_session_and_tells_nothing_after_it(node: OfflineNode) -> None:
+    async def scenario() -> None:
+        changes = changes_of(node)
+        valid = True
+        stream = changes.listen("rita", lambda: valid)
+        assert (await anext(stream)).startswith("retry:")
+        changes.start(asyncio.get_running_loop())
+        node.receive(1)
+        await asyncio.wait_for(told(stream, 1), 20)
+        valid = False
+        node.receive(2)
+        assert [part async for part in stream] == []
+        assert changes.has_room("rita")
+        changes.stop()
+
+    asyncio.run(scenario())
+
+
+def test_one_account_does_not_take_every_place_at_the_stream(node: OfflineNode) -> None:
+    async def scenario() -> None:
+        changes = changes_of(node)
+        held = []
+        while changes.has_room("rita"):
+            held.append(changes.listen("rita", lambda: True))
+            await anext(held[-1])
+        assert len(held) == MAX_LISTENERS_OF_ONE
+        assert changes.has_room("ada")
+        await held.pop().aclose()
+        assert changes.has_room("rita")
+        changes.stop()
+        for each in held:
+            await each.aclose()
 
     asyncio.run(scenario())
 

@@ -153,6 +153,10 @@ def test_a_film_whose_file_is_lost_is_named_beside_the_others(client: TestClient
     assert [image["id"] for image in told["images"]] == [2]
     (lost,) = told["lost"]
     assert (lost["id"], lost["view"], lost["prior"]) == (1, "", False)
+    for what in ("pixels", "overlay", "thumbnail"):
+        answer = client.get(f"/api/v1/studies/1/images/1/{what}")
+        assert (answer.status_code, answer.json()["error"][:16]) == (410, "The file is lost")
+        assert client.get(f"/api/v1/studies/1/images/2/{what}").status_code == 200
     assert "No such file" in lost["error"]
 
 
