@@ -54,6 +54,12 @@ class StorageFailed(NodeError):
     retryable = True
 
 
+class IndexDamaged(StorageFailed):
+    """Error because the index is damaged, was deleted or was replaced: a person has to bring it back."""
+
+    exit_code = 4
+
+
 class BadInstance(NodeError):
     """Error in bytes that cannot be kept as a DICOM instance; a C-STORE is answered Cxxx or A900."""
 

@@ -133,7 +133,7 @@ def run_sweep(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    index = Index.open(settings.database)
+    index = Index.open(settings.database, create=False)
     app = make_app(settings.broker_url)
 
     def publish(uid: str, revision: int) -> None:

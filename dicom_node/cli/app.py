@@ -10,6 +10,7 @@ code  meaning
 2     the command line or a setting is wrong, or names a file, folder, bundle or package that is
       not there; nothing was begun
 3     another node uses the data directory
+4     the index is damaged or lost; `dicom-node rebuild` makes it anew
 130   interrupted
 ====  =========================================================================================
 """
@@ -37,6 +38,7 @@ _INTERRUPTED = 130
 COMMANDS = {
     "dicom_node.cli.node": ("serve", "scp", "worker", "sender", "web"),
     "dicom_node.cli.status": ("status", "retry"),
+    "dicom_node.cli.rebuild": ("rebuild",),
     "dicom_node.cli.analyze": ("analyze",),
     "dicom_node.cli.zero_shot": ("zero-shot",),
     "dicom_node.cli.results": ("retract", "replay", "validate"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from dicom_node.cli.context import config_of, settings_of
+from dicom_node.cli.context import config_of, open_whole_index, settings_of
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.dimse.tls import check_certificates
@@ -22,7 +22,6 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.runtime import readiness
 from dicom_node.runtime.broker import embedded_broker
 from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess, Supervisor
-from dicom_node.store.index import Index
 
 _LOG = logging.getLogger(__name__)
 
@@ -143,7 +142,7 @@ def _prepared(settings: Settings, *, shared: bool) -> Iterator[int]:
     data_dir = DataDir(settings)
     with data_dir.locked(shared=shared) as lock:
         data_dir.prepare(alone=not shared)
-        Index.open(settings.database).close()
+        open_whole_index(settings).close()
         yield lock
 
 

@@ -274,7 +274,7 @@ def run_sender(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    index = Index.open(settings.database)
+    index = Index.open(settings.database, create=False)
     owner = LeaseOwner.this_process()
 
     def send(destination: AnyDestination) -> None:

@@ -24,6 +24,8 @@ from dicom_node.config.data_dir import DataDir
 from dicom_node.config.destinations import AnyDestination, DicomDestination
 from dicom_node.config.settings import Settings
 from dicom_node.dimse.client.query_retrieve import QueryRetrieveSession
+from dicom_node.dimse.server import file_meta
+from dicom_node.dimse.server.file_meta import Reception
 from dicom_node.dimse.server.identifiers import read_identifiers
 from dicom_node.errors import (
     BadInstance,
@@ -288,7 +290,9 @@ class PriorFetcher:
         if found.study_instance_uid != study_instance_uid:
             _LOG.warning("%s: sent an instance of a study that was not requested", self._source.name)
             return
-        stored = self._spool.keep(content)
+        reception = Reception(self._source_ae, self._source.name, self._settings.dicom.ae_title)
+        meta_bytes = file_meta.encode(found.sop_class_uid, found.sop_instance_uid, syntax, reception)
+        stored = self._spool.keep(meta_bytes + content[data_set_offset(content) :])
         self._index.add_instance(
             found.received(
                 stored,

@@ -126,7 +126,7 @@ def open_context(settings: Settings) -> WebContext:
     StorageFailed
         When the node's key can neither be read nor created.
     """
-    engine = database.connect(settings.database)
+    engine = database.connect(settings.database, create=False)
     data_dir = DataDir(settings)
     data_dir.root.mkdir(parents=True, exist_ok=True)
     key = read_secret_key(data_dir.root / "web.key")
