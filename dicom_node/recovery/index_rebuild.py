@@ -2,7 +2,7 @@
 
 What no file says is decided on the side of safety: a result that may have been confirmed is sent again,
 which changes nothing at a destination that has it, because its UIDs and bytes are the same; a study without a
-report is read again. Results of an analysis that was given up, because a later image came, stay without a row.
+report is read again. Results of an analysis that was given up for a later image stay without a row.
 """
 
 from __future__ import annotations
