@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,6 +18,8 @@ from dicom_node.errors import NodeError
 from dicom_node.results import codes, content_rules
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.sr import document
+from dicom_node.store.analysis_records import AnalysisRecords
+from dicom_node.store.files import damage
 from dicom_node.store.index import Index
 from dicom_node.store.prior_pairs import PriorPairs
 from dicom_node.store.recorded_results import RecordedResult, RecordedResults
@@ -26,6 +29,7 @@ from models.errors import ModelError
 from worker.pipeline import predecessors, prior_study
 from worker.study_reader import StudyReader, StudyRevision
 
+_LOG = logging.getLogger(__name__)
 _SOP_INSTANCE_UID = 0x00080018
 
 
@@ -78,7 +82,11 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
             f"study {study_instance_uid} is {recorded.state}: it was neither reported nor skipped"
         )
     data_dir = DataDir(settings)
-    report = dcmread(data_dir.results.path(next(e.file for e in stored if e.kind == "sr")))
+    report = next(entry for entry in stored if entry.kind == "sr")
+    texts = _algorithm(data_dir, report)
+    if texts is None:  # the file is damaged, and is to be written again
+        record = AnalysisRecords(index.engine).latest_of(study_instance_uid)
+        texts = [] if record is None else [record.model, record.model_version, *record.parameters]
     study = StudyRevision(
         study_instance_uid,
         recorded.revision,
@@ -86,30 +94,37 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
         predecessors(results.before_revision(recorded.id, recorded.revision), data_dir.results),
         prior_study(PriorPairs(index.engine).get(recorded.id, recorded.revision), data_dir.spool),
     )
-    with StudyReader.open(_as_recorded(settings, report, stored)) as reader:
+    with StudyReader.open(_as_recorded(settings, report.sop_class_uid, texts, stored)) as reader:
         analysis = reader.read(study, [data_dir.spool.path(name) for name in recorded.films])
     return list(_compare(data_dir, stored, analysis.objects))
 
 
-def _as_recorded(settings: Settings, report: Dataset, stored: list[RecordedResult]) -> Settings:
+def _as_recorded(
+    settings: Settings, sr_class_uid: str, texts: Sequence[str], stored: list[RecordedResult]
+) -> Settings:
     """Return settings that ask for the stored kinds of result, with the recorded bundle."""
     classes = {uid: name for name, uid in document.SOP_CLASSES.items()}
     kinds = tuple(dict.fromkeys(entry.kind for entry in stored))
-    results = settings.results.model_copy(
-        update={"objects": kinds, "sr_class": classes[str(report.SOPClassUID)]}
-    )
-    worker = settings.worker.model_copy(update={"bundle": _bundle(settings, report)})
+    results = settings.results.model_copy(update={"objects": kinds, "sr_class": classes[sr_class_uid]})
+    worker = settings.worker.model_copy(update={"bundle": _bundle(settings, texts)})
     return settings.model_copy(update={"results": results, "worker": worker})
 
 
-def _bundle(settings: Settings, report: Dataset) -> str:
-    """Return the recorded bundle: the configured one, or the shipped one of its name and version."""
-    texts = [
+def _algorithm(data_dir: DataDir, report: RecordedResult) -> list[str] | None:
+    """Return name, version and parameters of the algorithm that a report names; None when it is damaged."""
+    path = data_dir.results.path(report.file)
+    if damage(path, report.digest):
+        return None
+    return [
         str(item.get("TextValue"))
-        for item in content_rules.descendants(report)
+        for item in content_rules.descendants(dcmread(path))
         if content_rules.name_of(item)
         in {codes.ALGORITHM_NAME.value, codes.ALGORITHM_VERSION.value, codes.ALGORITHM_PARAMETERS.value}
     ]
+
+
+def _bundle(settings: Settings, texts: Sequence[str]) -> str:
+    """Return the recorded bundle: the configured one, or the shipped one of its name and version."""
     weights = next((text.partition("=")[2] for text in texts if text.startswith("weights_sha256=")), "")
     if not weights:  # no model was run
         return settings.worker.bundle
@@ -133,9 +148,16 @@ def _compare(
             yield ReplayedResult(entry.kind, entry.sop_instance_uid, "it is no longer written")
             continue
         unmatched.remove(match)
+        now_written = encoded(match[1])
+        if wrong := damage(data_dir.results.path(entry.file), entry.digest):
+            kept = data_dir.results.keep(now_written)
+            difference = f"{wrong}, and it is not written alike any more" if kept.name != entry.file else ""
+            if not difference:
+                _LOG.warning("%s was damaged (%s) and is written again", entry.file, wrong)
+            yield ReplayedResult(entry.kind, entry.sop_instance_uid, difference)
+            continue
         then = data_dir.results.path(entry.file).read_bytes()
-        same = encoded(match[1]) == then
-        difference = "" if same else _difference(dcmread(io.BytesIO(then)), match[1])
+        difference = "" if now_written == then else _difference(dcmread(io.BytesIO(then)), match[1])
         yield ReplayedResult(entry.kind, entry.sop_instance_uid, difference)
     for kind, ds in unmatched:
         yield ReplayedResult(kind, str(ds.SOPInstanceUID), "it was not written before")

@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.dimse.tls import check_certificates
 from dicom_node.dimse.transport import bind
 from dicom_node.errors import ConfigurationError
-from dicom_node.runtime import readiness
+from dicom_node.runtime import readiness, temporary_files
 from dicom_node.runtime.broker import embedded_broker
 from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess, Supervisor
 
@@ -95,7 +94,7 @@ def serve(ctx: typer.Context) -> None:
         page = stack.enter_context(bind(settings.web.host, settings.web.port, "web"))
         children = []
         if settings.broker_url is None:
-            runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dicom-node-")))
+            runtime = stack.enter_context(temporary_files.private_folder("dicom-node-"))
             broker, parts.broker_url = embedded_broker(settings.data_dir, runtime)
             children.append(broker)
         children += parts.scp(settings.dicom.processes, dicom.fileno())

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
+from dicom_node.runtime import temporary_files
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.files import Spool, disk_is_full, storage_error
 from dicom_node.store.heatmaps import HeatMaps
@@ -72,6 +73,21 @@ class DataDir:
             raise self._cannot_write(error) from None
         self.spool.prepare(alone=alone)
         self.results.prepare(alone=alone)
+
+    def remove_left_over(self) -> int:
+        """Remove temporary files of processes that have ended; return their number.
+
+        Raises
+        ------
+        StorageFull, StorageFailed
+            When a folder cannot be read.
+        """
+        folders = [self.root, self.maps.root, *self.thumbnails.glob("[0-9a-f][0-9a-f]")]
+        try:
+            removed = sum(temporary_files.remove_left_over(folder) for folder in folders)
+        except OSError as error:
+            raise storage_error(error, self.root) from error
+        return removed + self.spool.remove_left_over() + self.results.remove_left_over()
 
     @contextlib.contextmanager
     def locked(self, *, shared: bool) -> Iterator[int]:

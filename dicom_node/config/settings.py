@@ -43,6 +43,7 @@ from dicom_node.config.sections import (
     WebSettings,
     WorkerSettings,
 )
+from dicom_node.config.storage_check import StorageCheckSettings
 from dicom_node.errors import ConfigurationError
 
 PREFIX = "DICOM_NODE_"
@@ -89,6 +90,7 @@ class Settings(BaseSettings):
     retrieval: RetrievalSettings = RetrievalSettings()
     priors: PriorSettings = PriorSettings()
     sender: SenderSettings = SenderSettings()
+    storage_check: StorageCheckSettings = StorageCheckSettings()
     destinations: tuple[AnyDestination, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
 

@@ -37,7 +37,7 @@ from dicom_node.runtime import logs, readiness
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.delivery_queue import Delivery, DeliveryQueue
-from dicom_node.store.files import Spool
+from dicom_node.store.files import Spool, damage
 from dicom_node.store.index import Index
 
 if TYPE_CHECKING:
@@ -72,6 +72,10 @@ def backoff(
     cap = settings.backoff_cap_seconds if longest is None else longest
     full = min(cap, settings.backoff_seconds * 2.0 ** min(attempts, 32))
     return spread(full / 2, full)
+
+
+class DamagedResult(NodeError):
+    """Error because the file of a result is missing or is not what was written: it is not sent."""
 
 
 class DestinationSender:
@@ -198,7 +202,9 @@ class DestinationSender:
             raise
         except Exception as error:  # noqa: BLE001 - one result, or an odd answer to it, must not stop the others
             sentence = one_line(error)
-            if isinstance(error, OSError | BadInstance):
+            if isinstance(error, DamagedResult):
+                pass
+            elif isinstance(error, OSError | BadInstance):
                 sentence = f"the result's file {entry.file} cannot be read: {error}"
             else:
                 self._deferred += 1
@@ -211,8 +217,13 @@ class DestinationSender:
         return True
 
     def _send(self, entry: Delivery) -> None:
+        path = self._results.path(entry.file)
+        if wrong := damage(path, entry.digest):
+            raise DamagedResult(
+                f"the result's file {entry.file}: {wrong}; `dicom-node replay STUDY` writes it again"
+            )
         try:
-            self._session.send(self._results.path(entry.file))
+            self._session.send(path)
         except PeerRejected as error:
             self._deferred = 0
             _LOG.error("%s: %s", self._destination.name, error)

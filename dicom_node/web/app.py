@@ -21,7 +21,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
-from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.errors import ConfigurationError, IndexDamaged, NodeError
 from dicom_node.store import database
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Index
@@ -187,6 +187,9 @@ def _health_checks(context: WebContext) -> APIRouter:
     def ready() -> PlainTextResponse:
         try:
             IndexQueries(context.engine).study_counts()
+        except IndexDamaged as error:
+            _LOG.error("not ready: %s", error)
+            return PlainTextResponse("the index is damaged or lost\n", HTTPStatus.SERVICE_UNAVAILABLE)
         except NodeError as error:
             _LOG.warning("not ready: %s", error)
             return PlainTextResponse("the database does not answer\n", HTTPStatus.SERVICE_UNAVAILABLE)

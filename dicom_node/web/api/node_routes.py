@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path
 from fastapi.responses import Response, StreamingResponse
 
 from dicom_node.store.states import ResultState, StudyState
+from dicom_node.store.storage_check import StorageCheckSummary
 from dicom_node.web.api.parameters import CohortParameters
 from dicom_node.web.api.schemas import INTENDED_USE, PREFIX, error_responses
 from dicom_node.web.background.event_stream import MAX_LISTENERS
@@ -44,6 +45,7 @@ class Status:
     free_bytes: int
     total_bytes: int
     reserve_bytes: int
+    storage: StorageCheckSummary
 
 
 @router.get("/status", responses=error_responses())
@@ -71,6 +73,7 @@ def status(context: Context) -> Status:
         free_bytes=health.free_bytes,
         total_bytes=health.total_bytes,
         reserve_bytes=health.reserve_bytes,
+        storage=health.storage,
     )
 
 
