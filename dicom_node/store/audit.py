@@ -12,7 +12,7 @@ file, that each received file has its row, and that each outcome without a deliv
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, func, select
@@ -371,7 +371,7 @@ def _unexplained(connection: Connection) -> Iterator[str]:
         yield f"delivery {key} is confirmed, but it is not recorded how"
 
 
-def _without_row(spool: Spool, known: Set[str]) -> Iterator[str]:
+def _without_row(spool: Spool, known: set[str]) -> Iterator[str]:
     """Yield a sentence for each received file that the index does not know, unless it has just come."""
     before = time.time() - _YOUNG_SECONDS
     for name in sorted(set(spool.names()) - known):

@@ -54,10 +54,11 @@ class IndexFile:
 
     def before_connecting(self, *_: object) -> None:
         """Refuse to make a new file where one is expected."""
-        if self._known or not self._create:
+        there = self.path.exists() and self.path.stat().st_size
+        if not (self._known or self._create or there):
+            raise IndexDamaged(f"database: {self.path} is not there; {ADVICE}")
+        if self._known:
             self.check()
-            if not self._known and not (self.path.exists() and self.path.stat().st_size):
-                raise IndexDamaged(f"database: {self.path} is not there; {ADVICE}")
 
     def connected(self, *_: object) -> None:
         """Count a new connection."""

@@ -1,7 +1,7 @@
 """Check of what is stored: files are read and compared with their hashes, some each day, one after another.
 
-Received files and results take turns, each in the order of their rows, so that in time every file is read. The
-files of one day are spread over the day. The index is read as a whole too
+Received files and results take turns, each in the order of their rows, so that in time every file is read.
+The files of one day are spread over the day. The index is read as a whole too
 (:func:`dicom_node.store.index_file.check_content`).
 """
 

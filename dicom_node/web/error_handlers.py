@@ -42,8 +42,8 @@ _SENTENCES: Final = {
 
 
 _INDEX_DAMAGED: Final = (
-    "The index of the node was deleted, replaced or damaged while it ran; no film is taken. Stop the node, and "
-    "bring the index back from a backup or make it anew with dicom-node rebuild."
+    "The index of the node was deleted, replaced or damaged while it ran; no film is taken. Stop the node, "
+    "and bring the index back from a backup or make it anew with dicom-node rebuild."
 )
 
 
