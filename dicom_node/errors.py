@@ -7,6 +7,7 @@
     ├── AlreadyRunning             another node uses the data directory; exit code 3
     ├── StorageFull                no room on the disk or in the database   (retryable)
     ├── StorageFailed              disk or database cannot be written       (retryable)
+    │   └── IndexDamaged           the index is damaged or gone; exit code 4
     ├── BadInstance                bytes that are not an acceptable DICOM instance
     ├── NotAnalysable              a kept instance that models must not read; has a coded reason
     ├── PeerError                  failure at the other side of a connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 from collections.abc import Iterator, Sequence
@@ -11,15 +12,17 @@ from datetime import UTC, datetime
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
+from dicom_node.imaging import attributes
 from dicom_node.results import codes, content_rules
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.sr import document
 from dicom_node.store.analysis_records import AnalysisRecords
-from dicom_node.store.files import damage
+from dicom_node.store.files import damage, data_set_offset
 from dicom_node.store.index import Index
 from dicom_node.store.prior_pairs import PriorPairs
 from dicom_node.store.recorded_results import RecordedResult, RecordedResults
@@ -52,7 +55,9 @@ class ReplayedResult:
     difference: str
 
 
-def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[ReplayedResult]:
+def replay(
+    settings: Settings, index: Index, study_instance_uid: str, *, mend: bool = False
+) -> list[ReplayedResult]:
     """Analyse a study again with the bundle that its report names, and compare the results.
 
     The kinds of result and the SOP class of the reports are the stored ones, not those of the settings.
@@ -66,6 +71,8 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
         Database of the node.
     study_instance_uid
         Study to replay.
+    mend
+        Whether to write a stored file again that is damaged or missing, where its content is made alike.
 
     Raises
     ------
@@ -96,7 +103,7 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
     )
     with StudyReader.open(_as_recorded(settings, report.sop_class_uid, texts, stored)) as reader:
         analysis = reader.read(study, [data_dir.spool.path(name) for name in recorded.films])
-    return list(_compare(data_dir, stored, analysis.objects))
+    return list(_compare(data_dir, stored, analysis.objects, mend=mend))
 
 
 def _as_recorded(
@@ -138,8 +145,12 @@ def _bundle(settings: Settings, texts: Sequence[str]) -> str:
     )
 
 
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content[data_set_offset(content) :]).hexdigest()
+
+
 def _compare(
-    data_dir: DataDir, stored: list[RecordedResult], now: tuple[tuple[str, Dataset], ...]
+    data_dir: DataDir, stored: list[RecordedResult], now: tuple[tuple[str, Dataset], ...], *, mend: bool
 ) -> Iterator[ReplayedResult]:
     unmatched = list(now)
     for entry in stored:
@@ -148,16 +159,17 @@ def _compare(
             yield ReplayedResult(entry.kind, entry.sop_instance_uid, "it is no longer written")
             continue
         unmatched.remove(match)
-        now_written = encoded(match[1])
-        if wrong := damage(data_dir.results.path(entry.file), entry.digest):
-            kept = data_dir.results.keep(now_written)
-            difference = f"{wrong}, and it is not written alike any more" if kept.name != entry.file else ""
-            if not difference:
-                _LOG.warning("%s was damaged (%s) and is written again", entry.file, wrong)
-            yield ReplayedResult(entry.kind, entry.sop_instance_uid, difference)
-            continue
-        then = data_dir.results.path(entry.file).read_bytes()
-        difference = "" if now_written == then else _difference(dcmread(io.BytesIO(then)), match[1])
+        written = encoded(match[1])
+        path = data_dir.results.path(entry.file)
+        wrong = damage(path, entry.digest)
+        if wrong and mend and _digest(written) == entry.digest:
+            data_dir.results.keep(written)
+            _LOG.warning("%s was damaged (%s) and is written again", entry.file, wrong)
+            wrong = ""
+        difference = f"the stored file: {wrong}" if wrong else ""
+        if path.is_file() and (then := path.read_bytes()) != written:
+            with contextlib.suppress(InvalidDicomError, *attributes.MALFORMED):
+                difference = _difference(dcmread(io.BytesIO(then)), match[1])
         yield ReplayedResult(entry.kind, entry.sop_instance_uid, difference)
     for kind, ds in unmatched:
         yield ReplayedResult(kind, str(ds.SOPInstanceUID), "it was not written before")

@@ -57,7 +57,14 @@ def retract(
         )
 
 
-def replay(ctx: typer.Context, study: _Study, as_json: AsJson = False) -> None:
+def replay(
+    ctx: typer.Context,
+    study: _Study,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="write stored results again that are damaged or missing")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Make a study's results again from its stored films and the recorded bundle, and compare them.
 
     Exit code 1 when a byte differs; the output names the result and the DICOM element. RESEARCH USE ONLY.
@@ -66,7 +73,7 @@ def replay(ctx: typer.Context, study: _Study, as_json: AsJson = False) -> None:
 
     settings = settings_of(ctx)
     index = open_index(settings)
-    found = compare(settings, index, study)
+    found = compare(settings, index, study, mend=mend)
     index.close()
     if as_json:
         typer.echo(json.dumps({"results": [dataclasses.asdict(entry) for entry in found]}, indent=2))

@@ -78,7 +78,7 @@ def status(
 _SHOWN_DAMAGES = 20
 _REMEDIES = {
     Part.RECEIVED: "send the film again",
-    Part.RESULTS: "`dicom-node replay STUDY` writes it again",
+    Part.RESULTS: "`dicom-node replay --mend STUDY` writes it again",
     Part.INDEX: "make it anew with `dicom-node rebuild`",
 }
 

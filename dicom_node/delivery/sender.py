@@ -220,7 +220,7 @@ class DestinationSender:
         path = self._results.path(entry.file)
         if wrong := damage(path, entry.digest):
             raise DamagedResult(
-                f"the result's file {entry.file}: {wrong}; `dicom-node replay STUDY` writes it again"
+                f"the result's file {entry.file}: {wrong}; `dicom-node replay --mend STUDY` writes it again"
             )
         try:
             self._session.send(path)

@@ -27,7 +27,6 @@ from sqlalchemy.exc import (
     DataError,
     DBAPIError,
     IntegrityError,
-    OperationalError,
     SQLAlchemyError,
 )
 
@@ -287,6 +286,8 @@ def connection_error(engine: Engine) -> str:
     try:
         with engine.connect().execution_options(reading=True) as connection:
             connection.execute(text("SELECT 1"))
-    except OperationalError as error:
+    except DBAPIError as error:
         return str(error.orig).strip().splitlines()[0]
+    except IndexDamaged as error:
+        return str(error)
     return ""

@@ -67,6 +67,7 @@ def database(settings: Settings) -> Iterator[Check]:
     """Check that the database answers, or will be created."""
     from sqlalchemy import make_url
 
+    from dicom_node.store import index_file
     from dicom_node.store.database import connect, connection_error
 
     if settings.database_url is None and not (settings.data_dir / "index.sqlite").exists():
@@ -83,6 +84,8 @@ def database(settings: Settings) -> Iterator[Check]:
     address = make_url(settings.database).render_as_string(hide_password=True)
     if sentence:
         remedy = "start the server, or correct database_url"
+        if settings.database_url is None:
+            remedy = index_file.ADVICE
         yield Check("database", ok=False, found=f"{address}: {sentence}", remedy=remedy)
     else:
         yield Check("database", ok=True, found=f"{address} answers")

@@ -211,3 +211,15 @@ def test_too_many_requests_and_too_large_ones_are_refused(tmp_path: Path) -> Non
         assert answer.status_code == 429
         assert answer.headers["Content-Security-Policy"]
     node.close()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"short", bytes(32)])
+def test_a_damaged_secret_is_not_used(tmp_path: Path, damaged: bytes) -> None:
+    path = tmp_path / "web.key"
+    key = read_secret_key(path)
+    assert key == read_secret_key(path)
+    path.write_bytes(damaged)
+    with pytest.raises(StorageFailed, match="damaged"):
+        read_secret_key(path)
+    assert path.read_bytes() == damaged
+    assert list(tmp_path.iterdir()) == [path]
