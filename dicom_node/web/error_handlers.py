@@ -43,7 +43,7 @@ _SENTENCES: Final = {
 
 _INDEX_DAMAGED: Final = (
     "The index of the node was deleted, replaced or damaged while it ran; no film is taken. Stop the node, "
-    "and bring the index back from a backup or make it anew with dicom-node rebuild."
+    "and bring the index back from a backup or make it anew with `dicom-node rebuild`."
 )
 
 

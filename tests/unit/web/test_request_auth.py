@@ -11,12 +11,13 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, StorageFailed
 from dicom_node.store.states import StudyState
 from dicom_node.web.api import feedback_routes, node_routes, study_routes, upload_routes
 from dicom_node.web.app import create_app
 from dicom_node.web.auth.accounts import LOGINS_PER_MINUTE, Accounts, Role
 from dicom_node.web.pages import login, node_pages, study_pages
+from dicom_node.web.request_auth import read_secret_key
 from tests.support.login import PASSWORD, csrf_token, log_in
 from tests.support.offline_node import OfflineNode
 
