@@ -7,6 +7,7 @@
     ├── AlreadyRunning             another node uses the data directory; exit code 3
     ├── StorageFull                no room on the disk or in the database   (retryable)
     ├── StorageFailed              disk or database cannot be written       (retryable)
+    │   └── IndexDamaged           the index is damaged or gone; exit code 4
     ├── BadInstance                bytes that are not an acceptable DICOM instance
     ├── NotDeidentified            an instance that must not leave, because its identity stays in it
     ├── NotAnalysable              a kept instance that models must not read; has a coded reason
@@ -53,6 +54,12 @@ class StorageFailed(NodeError):
     """Error because a file or the database could not be written."""
 
     retryable = True
+
+
+class IndexDamaged(StorageFailed):
+    """Error because the index is damaged, was deleted or was replaced: a person has to bring it back."""
+
+    exit_code = 4
 
 
 class BadInstance(NodeError):

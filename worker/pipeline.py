@@ -71,7 +71,7 @@ class Pipeline:
     @classmethod
     def open(cls, settings: Settings) -> Pipeline:
         """Return a pipeline over the configured data directory, database and bundle."""
-        return cls(settings, Index.open(settings.database), StudyReader.open(settings))
+        return cls(settings, Index.open(settings.database, create=False), StudyReader.open(settings))
 
     def __enter__(self) -> Self:
         return self

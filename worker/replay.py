@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
+from dicom_node.imaging import attributes
 from dicom_node.results import codes, content_rules
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.sr import document
+from dicom_node.store.analysis_records import AnalysisRecords
+from dicom_node.store.files import damage, data_set_offset
 from dicom_node.store.index import Index
 from dicom_node.store.prior_pairs import PriorPairs
 from dicom_node.store.recorded_results import RecordedResult, RecordedResults
@@ -26,6 +32,7 @@ from models.errors import ModelError
 from worker.pipeline import predecessors, prior_study
 from worker.study_reader import StudyReader, StudyRevision
 
+_LOG = logging.getLogger(__name__)
 _SOP_INSTANCE_UID = 0x00080018
 
 
@@ -48,7 +55,9 @@ class ReplayedResult:
     difference: str
 
 
-def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[ReplayedResult]:
+def replay(
+    settings: Settings, index: Index, study_instance_uid: str, *, mend: bool = False
+) -> list[ReplayedResult]:
     """Analyse a study again with the bundle that its report names, and compare the results.
 
     The kinds of result and the SOP class of the reports are the stored ones, not those of the settings.
@@ -62,6 +71,8 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
         Database of the node.
     study_instance_uid
         Study to replay.
+    mend
+        Whether to write a stored file again that is damaged or missing, where its content is made alike.
 
     Raises
     ------
@@ -78,7 +89,11 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
             f"study {study_instance_uid} is {recorded.state}: it was neither reported nor skipped"
         )
     data_dir = DataDir(settings)
-    report = dcmread(data_dir.results.path(next(e.file for e in stored if e.kind == "sr")))
+    report = next(entry for entry in stored if entry.kind == "sr")
+    texts = _algorithm(data_dir, report)
+    if texts is None:  # the file is damaged, and is to be written again
+        record = AnalysisRecords(index.engine).latest_of(study_instance_uid)
+        texts = [] if record is None else [record.model, record.model_version, *record.parameters]
     study = StudyRevision(
         study_instance_uid,
         recorded.revision,
@@ -86,30 +101,37 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
         predecessors(results.before_revision(recorded.id, recorded.revision), data_dir.results),
         prior_study(PriorPairs(index.engine).get(recorded.id, recorded.revision), data_dir.spool),
     )
-    with StudyReader.open(_as_recorded(settings, report, stored)) as reader:
+    with StudyReader.open(_as_recorded(settings, report.sop_class_uid, texts, stored)) as reader:
         analysis = reader.read(study, [data_dir.spool.path(name) for name in recorded.films])
-    return list(_compare(data_dir, stored, analysis.objects))
+    return list(_compare(data_dir, stored, analysis.objects, mend=mend))
 
 
-def _as_recorded(settings: Settings, report: Dataset, stored: list[RecordedResult]) -> Settings:
+def _as_recorded(
+    settings: Settings, sr_class_uid: str, texts: Sequence[str], stored: list[RecordedResult]
+) -> Settings:
     """Return settings that ask for the stored kinds of result, with the recorded bundle."""
     classes = {uid: name for name, uid in document.SOP_CLASSES.items()}
     kinds = tuple(dict.fromkeys(entry.kind for entry in stored))
-    results = settings.results.model_copy(
-        update={"objects": kinds, "sr_class": classes[str(report.SOPClassUID)]}
-    )
-    worker = settings.worker.model_copy(update={"bundle": _bundle(settings, report)})
+    results = settings.results.model_copy(update={"objects": kinds, "sr_class": classes[sr_class_uid]})
+    worker = settings.worker.model_copy(update={"bundle": _bundle(settings, texts)})
     return settings.model_copy(update={"results": results, "worker": worker})
 
 
-def _bundle(settings: Settings, report: Dataset) -> str:
-    """Return the recorded bundle: the configured one, or the shipped one of its name and version."""
-    texts = [
+def _algorithm(data_dir: DataDir, report: RecordedResult) -> list[str] | None:
+    """Return name, version and parameters of the algorithm that a report names; None when it is damaged."""
+    path = data_dir.results.path(report.file)
+    if damage(path, report.digest):
+        return None
+    return [
         str(item.get("TextValue"))
-        for item in content_rules.descendants(report)
+        for item in content_rules.descendants(dcmread(path))
         if content_rules.name_of(item)
         in {codes.ALGORITHM_NAME.value, codes.ALGORITHM_VERSION.value, codes.ALGORITHM_PARAMETERS.value}
     ]
+
+
+def _bundle(settings: Settings, texts: Sequence[str]) -> str:
+    """Return the recorded bundle: the configured one, or the shipped one of its name and version."""
     weights = next((text.partition("=")[2] for text in texts if text.startswith("weights_sha256=")), "")
     if not weights:  # no model was run
         return settings.worker.bundle
@@ -123,8 +145,12 @@ def _bundle(settings: Settings, report: Dataset) -> str:
     )
 
 
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content[data_set_offset(content) :]).hexdigest()
+
+
 def _compare(
-    data_dir: DataDir, stored: list[RecordedResult], now: tuple[tuple[str, Dataset], ...]
+    data_dir: DataDir, stored: list[RecordedResult], now: tuple[tuple[str, Dataset], ...], *, mend: bool
 ) -> Iterator[ReplayedResult]:
     unmatched = list(now)
     for entry in stored:
@@ -133,9 +159,17 @@ def _compare(
             yield ReplayedResult(entry.kind, entry.sop_instance_uid, "it is no longer written")
             continue
         unmatched.remove(match)
-        then = data_dir.results.path(entry.file).read_bytes()
-        same = encoded(match[1]) == then
-        difference = "" if same else _difference(dcmread(io.BytesIO(then)), match[1])
+        written = encoded(match[1])
+        path = data_dir.results.path(entry.file)
+        wrong = damage(path, entry.digest)
+        if wrong and mend and _digest(written) == entry.digest:
+            data_dir.results.keep(written)
+            _LOG.warning("%s was damaged (%s) and is written again", entry.file, wrong)
+            wrong = ""
+        difference = f"the stored file: {wrong}" if wrong else ""
+        if path.is_file() and (then := path.read_bytes()) != written:
+            with contextlib.suppress(InvalidDicomError, *attributes.MALFORMED):
+                difference = _difference(dcmread(io.BytesIO(then)), match[1])
         yield ReplayedResult(entry.kind, entry.sop_instance_uid, difference)
     for kind, ds in unmatched:
         yield ReplayedResult(kind, str(ds.SOPInstanceUID), "it was not written before")

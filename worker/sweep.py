@@ -7,12 +7,14 @@ import signal
 import threading
 from collections.abc import Callable
 
+from dicom_node.config.data_dir import DataDir
 from dicom_node.config.sections import StudySettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
 from dicom_node.runtime import logs, readiness
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.index import Index
+from dicom_node.store.storage_check import StorageCheck, StorageWatch
 from worker.app import ANALYSE, BROKER_ERRORS, make_app, queue_length
 
 _LOG = logging.getLogger(__name__)
@@ -133,7 +135,7 @@ def run_sweep(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    index = Index.open(settings.database)
+    index = Index.open(settings.database, create=False)
     app = make_app(settings.broker_url)
 
     def publish(uid: str, revision: int) -> None:
@@ -148,6 +150,13 @@ def run_sweep(settings: Settings) -> None:
     sweep = Sweep(
         index, AnalysisLeases(index.engine), settings.study, publish, lambda: queue_length(app), prior_seconds
     )
+    data_dir = DataDir(settings)
+    StorageWatch(
+        StorageCheck(index.engine, data_dir.spool, data_dir.results),
+        data_dir.root / "index.sqlite" if settings.database_url is None else None,
+        settings.storage_check.files_per_day,
+        data_dir.remove_left_over,
+    ).start(stop)
     readiness.notify_ready()
     sweep.run(stop)
     app.close()

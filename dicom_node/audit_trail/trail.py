@@ -17,8 +17,9 @@ from dicom_node.audit_trail.message import AuditMessage
 from dicom_node.audit_trail.subjects import Subjects
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
-from dicom_node.errors import NodeError, one_line
+from dicom_node.errors import NodeError
 from dicom_node.runtime import logs
+from dicom_node.runtime.printable import one_line
 from dicom_node.store.audit_trail_head import AuditTrailHead
 
 _LOG = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ code  meaning
 2     the command line or a setting is wrong, or names a file, folder, bundle or package that is
       not there; nothing was begun
 3     another node uses the data directory
+4     the index is damaged or lost; `dicom-node rebuild` makes it anew
 130   interrupted
 ====  =========================================================================================
 """
@@ -69,6 +70,9 @@ COMMANDS = {
     ),
     "retry": Entry(
         "status", "Analyse failed studies again, and send again the results that were not accepted."
+    ),
+    "rebuild": Entry(
+        "rebuild", "Make the index anew from the received files and the results; the node must be stopped."
     ),
     "analyze": Entry(
         "analyze",

@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,17 +15,16 @@ import typer
 from dicom_node.audit_trail import events
 from dicom_node.audit_trail.settings_change import record_changed_settings
 from dicom_node.audit_trail.trail import AuditTrail
-from dicom_node.cli.context import config_of, settings_of
+from dicom_node.cli.context import config_of, open_whole_index, settings_of
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.private_files import check_secrets
 from dicom_node.config.settings import Settings
 from dicom_node.dimse.tls import check_certificates
 from dicom_node.dimse.transport import bind
 from dicom_node.errors import ConfigurationError
-from dicom_node.runtime import readiness
+from dicom_node.runtime import readiness, temporary_files
 from dicom_node.runtime.broker import embedded_broker
 from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess, Supervisor
-from dicom_node.store.index import Index
 
 _LOG = logging.getLogger(__name__)
 
@@ -106,7 +104,7 @@ def serve(ctx: typer.Context) -> None:
         page = stack.enter_context(bind(settings.web.host, settings.web.port, "web"))
         children = []
         if settings.broker_url is None:
-            runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dicom-node-")))
+            runtime = stack.enter_context(temporary_files.private_folder("dicom-node-"))
             broker, parts.broker_url = embedded_broker(settings.data_dir, runtime)
             children.append(broker)
         children += parts.scp(settings.dicom.processes, dicom.fileno())
@@ -165,7 +163,7 @@ def _prepared(settings: Settings, part: str, *, shared: bool) -> Iterator[int]:
     data_dir = DataDir(settings)
     with data_dir.locked(shared=shared) as lock:
         data_dir.prepare(alone=not shared)
-        index = Index.open(settings.database)
+        index = open_whole_index(settings)
         trail = AuditTrail.open(settings, index.engine)
         trail.record(events.application_started(part))
         record_changed_settings(trail, settings, data_dir.audit_trail)

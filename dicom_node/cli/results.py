@@ -60,7 +60,14 @@ def retract(
         )
 
 
-def replay(ctx: typer.Context, study: _Study, as_json: AsJson = False) -> None:
+def replay(
+    ctx: typer.Context,
+    study: _Study,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="write stored results again that are damaged or missing")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Make a study's results again from its stored films and the recorded bundle, and compare them.
 
     Exit code 1 when a byte differs; the output names the result and the DICOM element. RESEARCH USE ONLY.
@@ -69,7 +76,7 @@ def replay(ctx: typer.Context, study: _Study, as_json: AsJson = False) -> None:
 
     settings = settings_of(ctx)
     index = open_index(settings)
-    found = compare(settings, index, study)
+    found = compare(settings, index, study, mend=mend)
     record_access(settings, index, study, Action.READ, "replay")
     index.close()
     if as_json:

@@ -24,6 +24,8 @@ from dicom_node.errors import NodeError
 from dicom_node.store.audit import Audit, IndexQueries, StudyRow
 from dicom_node.store.delivery_queue import DeliveryQueue, DestinationBacklog
 from dicom_node.store.states import ResultState, StudyState
+from dicom_node.store.storage_check import StorageCheckSummary, read_summary
+from dicom_node.store.stored_damage import Part
 
 
 def status(
@@ -63,6 +65,7 @@ def status(
         kept=overview.kept_results(),
         backlogs=DeliveryQueue(index.engine).backlogs(),
         rows=overview.studies(limit=limit) if studies else None,
+        storage=read_summary(index.engine),
     )
     data_dir = DataDir(settings)
     checked = overview.audit(data_dir.spool, data_dir.results, read_files=read_files) if audit else None
@@ -75,6 +78,14 @@ def status(
         raise typer.Exit(1)
 
 
+_SHOWN_DAMAGES = 20
+_REMEDIES = {
+    Part.RECEIVED: "send the film again",
+    Part.RESULTS: "`dicom-node replay --mend STUDY` writes it again",
+    Part.INDEX: "make it anew with `dicom-node rebuild`",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class _Status:
     """Counts of studies, results and destinations, and the list of studies when it was asked for."""
@@ -85,6 +96,7 @@ class _Status:
     kept: int
     backlogs: list[DestinationBacklog]
     rows: list[StudyRow] | None
+    storage: StorageCheckSummary
 
 
 def retry(
@@ -138,6 +150,7 @@ def _as_json(found: _Status, audit: Audit | None, settings: Settings) -> dict[st
             for entry in found.backlogs
         ],
     }
+    table["storage"] = dataclasses.asdict(found.storage)
     if found.rows is not None:
         table["study_list"] = [study_as_json(row, settings) for row in found.rows]
     if audit is not None:
@@ -152,6 +165,7 @@ def _print(console: Console, found: _Status, audit: Audit | None, settings: Sett
     console.print(f"{found.confirmed} studies are confirmed: each destination stores every result")
     if found.backlogs:
         console.print(_destination_table(found.backlogs))
+    _print_storage(console, found.storage)
     if found.rows is not None:
         for line in (line for row in found.rows for line in study_lines(row, settings)):
             console.print(line, markup=False, soft_wrap=True)
@@ -176,11 +190,26 @@ def _destination_table(backlogs: list[DestinationBacklog]) -> Table:
     return table
 
 
+def _print_storage(console: Console, storage: StorageCheckSummary) -> None:
+    """Print what the checks of stored files found; nothing before the first."""
+    if storage.files:
+        console.print(f"{storage.files} stored files were read and compared with their hashes")
+    for entry in storage.damages[:_SHOWN_DAMAGES]:
+        line = f"damaged: {entry.part}/{entry.file}: {entry.reason}; {_REMEDIES[entry.part]}"
+        console.print(line, markup=False, soft_wrap=True)
+    if (left := len(storage.damages) - _SHOWN_DAMAGES) > 0:
+        console.print(f"damaged: {left} more; see --json")
+
+
 def _print_audit(console: Console, audit: Audit) -> None:
     terms = " + ".join(f"{count} {name.replace('_', ' ')}" for name, count in audit.fates.items())
     console.print(f"audit: {audit.received} received = {terms}")
     for line in set_aside_lines(audit.set_aside):
         console.print(f"  {line}", markup=False, soft_wrap=True)
+    if audit.repaired:
+        console.print(f"  {audit.repaired} damaged films were repaired when they were sent again")
+    if audit.unused_results:
+        console.print(f"  {audit.unused_results} result files belong to analyses that were given up")
     for violation in audit.violations:
         console.print(f"  violated: {violation}", markup=False, soft_wrap=True)
     console.print("audit: nothing was lost" if audit.conserved else "audit: FAILED")

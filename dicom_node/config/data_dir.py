@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dicom_node.config.private_files import FOLDER_MODE, tighten
 from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
+from dicom_node.runtime import temporary_files
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.backup.restoration import check_finished
 from dicom_node.store.files import Spool, disk_is_full, storage_error
@@ -109,6 +110,21 @@ class DataDir:
             except OSError as error:
                 raise self._cannot_write(error) from None
         return read_secret_key(self._secret_file)
+
+    def remove_left_over(self) -> int:
+        """Remove temporary files of processes that have ended; return their number.
+
+        Raises
+        ------
+        StorageFull, StorageFailed
+            When a folder cannot be read.
+        """
+        folders = [self.root, self.maps.root, *self.thumbnails.glob("[0-9a-f][0-9a-f]")]
+        try:
+            removed = sum(temporary_files.remove_left_over(folder) for folder in folders)
+        except OSError as error:
+            raise storage_error(error, self.root) from error
+        return removed + self.spool.remove_left_over() + self.results.remove_left_over()
 
     @contextlib.contextmanager
     def locked(self, *, shared: bool) -> Iterator[int]:

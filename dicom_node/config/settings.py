@@ -45,6 +45,7 @@ from dicom_node.config.sections import (
     StudySettings,
     WorkerSettings,
 )
+from dicom_node.config.storage_check import StorageCheckSettings
 from dicom_node.config.web import WebSettings
 from dicom_node.errors import ConfigurationError
 
@@ -94,6 +95,7 @@ class Settings(BaseSettings):
     sender: SenderSettings = SenderSettings()
     audit_trail: AuditTrailSettings = AuditTrailSettings()
     deidentification: DeidentificationSettings = DeidentificationSettings()
+    storage_check: StorageCheckSettings = StorageCheckSettings()
     destinations: tuple[AnyDestination, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
 

@@ -42,7 +42,7 @@ from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.runtime.printable import one_line
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.delivery_queue import Delivery, DeliveryQueue
-from dicom_node.store.files import Spool
+from dicom_node.store.files import Spool, damage
 from dicom_node.store.index import Index
 
 if TYPE_CHECKING:
@@ -81,6 +81,10 @@ def backoff(
     cap = settings.backoff_cap_seconds if longest is None else longest
     full = min(cap, settings.backoff_seconds * 2.0 ** min(attempts, 32))
     return spread(full / 2, full)
+
+
+class DamagedResult(NodeError):
+    """Error because the file of a result is missing or is not what was written: it is not sent."""
 
 
 class DestinationSender:
@@ -231,7 +235,9 @@ class DestinationSender:
             raise
         except Exception as error:  # noqa: BLE001 - one result, or an odd answer to it, must not stop the others
             sentence = one_line(error)
-            if isinstance(error, OSError | BadInstance):
+            if isinstance(error, DamagedResult):
+                pass
+            elif isinstance(error, OSError | BadInstance):
                 sentence = f"the result's file {entry.file} cannot be read: {one_line(error)}"
             else:
                 self._deferred += 1
@@ -244,7 +250,12 @@ class DestinationSender:
         return True
 
     def _send(self, entry: Delivery) -> None:
-        self._session.send(self._results.path(entry.file))
+        path = self._results.path(entry.file)
+        if wrong := damage(path, entry.digest):
+            raise DamagedResult(
+                f"the result's file {entry.file}: {wrong}; `dicom-node replay --mend STUDY` writes it again"
+            )
+        self._session.send(path)
         self._deferred = self._rejected = self._failures = 0
         if self._transfers is not None:
             self._transfers.note(
@@ -252,7 +263,7 @@ class DestinationSender:
                 _receiver(self._destination),
                 study_instance_uid=entry.study_instance_uid,
                 sop_class_uid=entry.sop_class_uid,
-                path=self._results.path(entry.file),
+                path=path,
             )
         self._delivery_queue.mark_sent(entry, self._settings.confirm_after_seconds)
         _LOG.info("%s sent to %s", entry.kind, self._destination.name)
@@ -326,7 +337,7 @@ def run_sender(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    index = Index.open(settings.database)
+    index = Index.open(settings.database, create=False)
     owner = LeaseOwner.this_process()
     trail = AuditTrail.open(settings, index.engine)
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
 
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.installation import this_installation
 from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
+from dicom_node.imaging import attributes
 from dicom_node.results.document.key_objects import write_rejection
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.report import Code
@@ -68,10 +70,10 @@ def withdraw(
     spool = DataDir(settings).results
     try:
         written = [dcmread(spool.path(entry.file), stop_before_pixels=True) for entry in recorded.results]
-    except OSError as error:
+    except (OSError, InvalidDicomError, *attributes.MALFORMED) as error:
+        why = error.strerror if isinstance(error, OSError) else "its file is damaged"
         raise NodeError(
-            f"study {study_instance_uid}: a result cannot be read: {error.strerror}; see "
-            "`dicom-node status --audit`"
+            f"study {study_instance_uid}: a result cannot be read: {why}; see `dicom-node status --audit`"
         ) from None
     note = write_rejection(
         written,

@@ -110,9 +110,9 @@ class DicomWebSession:
         except PeerRejected:
             if ContextRequirement.of(path).transfer_syntax not in ENCAPSULATED:
                 raise
-            from dicom_node.results.encoding.compression import decompressed  # noqa: PLC0415 - rarely needed
+            from dicom_node.results.encoding.compression import decompressed, written  # noqa: PLC0415 - rarely needed
 
-            self._store(path, _part10(decompressed(path)))
+            self._store(path, written(decompressed(path)))
         return StoreResponse(0, meaning_of(0))
 
     def _store(self, path: Path, content: bytes) -> None:

@@ -28,6 +28,8 @@ from dicom_node.config.data_dir import DataDir
 from dicom_node.config.destinations import AnyDestination, DicomDestination
 from dicom_node.config.settings import Settings
 from dicom_node.dimse.client.query_retrieve import QueryRetrieveSession
+from dicom_node.dimse.server import file_meta
+from dicom_node.dimse.server.file_meta import Reception
 from dicom_node.dimse.server.identifiers import read_identifiers
 from dicom_node.errors import (
     BadInstance,
@@ -42,7 +44,7 @@ from dicom_node.imaging.pixels import read_header
 from dicom_node.imaging.selection import select
 from dicom_node.priors.matching import PatientStudy, holds_frontal_film, may_hold_films, prior_candidates
 from dicom_node.runtime import logs
-from dicom_node.store.files import data_set_offset
+from dicom_node.store.files import HEAD_BYTES, data_set_offset
 from dicom_node.store.index import Index
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs, UnpairedStudy
 from dicom_node.store.prior_requests import PriorRequests
@@ -303,14 +305,16 @@ class PriorFetcher:
         try:
             meta = dcmread(file, stop_before_pixels=True).file_meta
             syntax = UID(meta.TransferSyntaxUID)
-            found = read_identifiers(content, data_set_offset(content), syntax)
+            found = read_identifiers(content, data_set_offset(content[:HEAD_BYTES]), syntax)
         except (BadInstance, *attributes.MALFORMED) as error:
             _LOG.warning("%s: an instance of the prior is ignored: %s", self._source.name, error)
             return
         if found.study_instance_uid != study_instance_uid:
             _LOG.warning("%s: sent an instance of a study that was not requested", self._source.name)
             return
-        stored = self._spool.keep(content)
+        reception = Reception(self._source_ae, self._source.name, self._settings.dicom.ae_title)
+        meta_bytes = file_meta.encode(found.sop_class_uid, found.sop_instance_uid, syntax, reception)
+        stored = self._spool.keep(meta_bytes + content[data_set_offset(content[:HEAD_BYTES]) :])
         self._transfers.note(
             study_instance_uid,
             self._source_actor,

@@ -63,6 +63,11 @@ class LeaseOwner:
         return self._visible and _started(self.pid) != self.started
 
     @property
+    def alive(self) -> bool:
+        """True when the process is known to run; False for one that cannot be seen from here."""
+        return self._visible and _started(self.pid) == self.started
+
+    @property
     def _visible(self) -> bool:
         return bool(self.boot) and (self.boot, self.namespace) == (_boot(), _namespace())
 

@@ -257,8 +257,8 @@ def insert_result(
     entry: EncodedResult,
     destinations: Iterable[str],
     now: float,
-) -> None:
-    """Insert a result and its deliveries, within the caller's transaction."""
+) -> int:
+    """Insert a result and its deliveries, within the caller's transaction; return the result's number."""
     key = connection.execute(
         result.insert().values(
             study_id=study_id,
@@ -285,6 +285,7 @@ def insert_result(
     ]
     if rows:
         connection.execute(delivery.insert(), rows)
+    return int(key[0])  # type: ignore[index]
 
 
 def _received(row: RowMapping, study_instance_uid: str) -> ReceivedInstance:

@@ -6,11 +6,12 @@ The conservation equation holds at any time::
 
 Kept is what was reported and has no destination: its results stay on this node. Each accepted instance is
 counted in exactly one of these terms. The audit does not trust the sum alone: it checks that each row has its
-file, and that each outcome without a delivery has a reason.
+file, that each received file has its row, and that each outcome without a delivery has a reason.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,11 +19,13 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, fu
 
 from dicom_node.store import database
 from dicom_node.store.delivery_queue import ENDED, STATE_NOW
-from dicom_node.store.files import Spool, digest_of
+from dicom_node.store.files import Spool, damage
 from dicom_node.store.index import SetAsideReason
 from dicom_node.store.states import OUTCOMES, ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 
+_YOUNG_SECONDS = 3600.0
+"""Age below which a file may still get its row: an instance may be on its way, or will be sent again."""
 _FATE_ORDER = ("delivered", "kept", "waiting", "skipped", "failed", "withdrawn", "set_aside", "prior")
 
 
@@ -117,12 +120,18 @@ class Audit:
         Number of instances that were set aside, by reason.
     violations
         One sentence for each; empty when nothing was lost.
+    repaired
+        Number of instances whose damaged or missing file was replaced when they were sent again.
+    unused_results
+        Number of result files without a row: those of analyses that were given up.
     """
 
     received: int
     fates: dict[str, int]
     violations: tuple[str, ...]
     set_aside: Mapping[SetAsideReason, int] = field(default_factory=dict)
+    repaired: int = 0
+    unused_results: int = 0
 
     @property
     def conserved(self) -> bool:
@@ -287,6 +296,9 @@ class IndexQueries:
                 .group_by(instance.c.set_aside),
             )
             violations = list(_unexplained(connection))
+            repaired = connection.execute(
+                select(func.count()).select_from(instance).where(instance.c.repaired_at.is_not(None))
+            ).scalar_one()
             kept = connection.execute(select(instance.c.file, instance.c.size, instance.c.digest)).all()
             encoded = connection.execute(select(result.c.file, result.c.size, result.c.digest)).all()
         fates = {name: found.pop(name, 0) for name in _FATE_ORDER}
@@ -297,8 +309,16 @@ class IndexQueries:
             )
         violations += _missing(spool, kept, "received instance", read_files=read_files)
         violations += _missing(results, encoded, "result", read_files=read_files)
+        violations += _without_row(spool, {name for name, _, _ in kept})
         reasons = {SetAsideReason(reason): count for reason, count in aside.items()}
-        return Audit(received=received, fates=fates, violations=tuple(violations), set_aside=reasons)
+        return Audit(
+            received=received,
+            fates=fates,
+            violations=tuple(violations),
+            set_aside=reasons,
+            repaired=repaired,
+            unused_results=len(set(results.names()) - {name for name, _, _ in encoded}),
+        )
 
 
 def _deliveries(connection: Connection, studies: Sequence[int]) -> dict[int, dict[str, StudyDeliveries]]:
@@ -351,6 +371,18 @@ def _unexplained(connection: Connection) -> Iterator[str]:
         yield f"delivery {key} is confirmed, but it is not recorded how"
 
 
+def _without_row(spool: Spool, known: set[str]) -> Iterator[str]:
+    """Yield a sentence for each received file that the index does not know, unless it has just come."""
+    before = time.time() - _YOUNG_SECONDS
+    for name in sorted(set(spool.names()) - known):
+        try:
+            young = spool.path(name).stat().st_mtime > before
+        except FileNotFoundError:
+            continue
+        if not young:
+            yield f"received file {name} is not in the index; `dicom-node rebuild --missing` enters it"
+
+
 def _missing(
     spool: Spool, rows: Iterable[tuple[str, int, str]], noun: str, *, read_files: bool
 ) -> Iterator[str]:
@@ -359,9 +391,8 @@ def _missing(
         path = spool.path(name)
         try:
             actual = path.stat().st_size
-            same = actual == size and (not read_files or digest_of(path) == digest)
         except OSError as error:
             yield f"{noun} {name}: {error.strerror}"
             continue
-        if not same:
+        if actual != size or (read_files and damage(path, digest)):
             yield f"{noun} {name}: the file has changed ({actual} of {size} bytes)"

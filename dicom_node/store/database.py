@@ -27,11 +27,11 @@ from sqlalchemy.exc import (
     DataError,
     DBAPIError,
     IntegrityError,
-    OperationalError,
     SQLAlchemyError,
 )
 
-from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
+from dicom_node.errors import ConfigurationError, IndexDamaged, StorageFailed, StorageFull
+from dicom_node.store import index_file
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x64696E6F  # "dino": one migration at a time per PostgreSQL database
@@ -40,11 +40,17 @@ _CLOCK_SLACK = 60.0
 """Seconds by which the clocks of the hosts on one database may differ."""
 
 
-def connect(address: str) -> Engine:
+def connect(address: str, *, create: bool = True) -> Engine:
     """Return an engine whose commits are durable when they return.
 
     SQLite runs in WAL mode with ``synchronous = FULL``. A writing transaction takes its lock at once
-    (``BEGIN IMMEDIATE``), so that it waits for other writers and does not fail in the middle.
+    (``BEGIN IMMEDIATE``), so that it waits for other writers and does not fail in the middle. When its file
+    is deleted or replaced, every transaction fails, see :mod:`dicom_node.store.index_file`.
+
+    Parameters
+    ----------
+    create
+        Whether the file of SQLite is made when it is not there.
 
     Raises
     ------
@@ -63,6 +69,7 @@ def connect(address: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        index_file.watch(engine, create=create)
     return engine
 
 
@@ -115,10 +122,11 @@ def writing(engine: Engine) -> Iterator[Connection]:
     Raises
     ------
     StorageFull, StorageFailed
-        When the database did not commit; nothing was changed.
+        When the database did not commit; nothing was changed, or the index itself is gone (IndexDamaged).
     """
     with translated_errors(), engine.begin() as connection:
         yield connection
+    index_file.check(engine)  # what was committed into a file that is gone is not durable
 
 
 @contextlib.contextmanager
@@ -175,7 +183,7 @@ def translated_errors() -> Iterator[None]:
     Raises
     ------
     StorageFull, StorageFailed
-        With the driver's sentence.
+        With the driver's sentence; IndexDamaged when the index cannot be used any more.
     """
     try:
         yield
@@ -187,6 +195,8 @@ def translated_errors() -> Iterator[None]:
         sentence = (
             str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
         )
+        if index_file.is_damage(error.orig):
+            raise IndexDamaged(f"database: the index is damaged ({sentence}); {index_file.ADVICE}") from error
         kind = StorageFull if any(mark in sentence for mark in _NO_ROOM) else StorageFailed
         raise kind(f"database: {sentence}") from error
     except SQLAlchemyError as error:
@@ -255,11 +265,33 @@ def _one_at_a_time(engine: Engine) -> Iterator[None]:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
 
 
+def is_new(address: str) -> bool:
+    """Return whether a database holds no index yet; a file of SQLite is not made.
+
+    Raises
+    ------
+    StorageFailed
+        When it does not answer.
+    """
+    url = parse_address(address)
+    if url.get_backend_name() == "sqlite":
+        path = Path(url.database or "")
+        return not path.exists() or not path.stat().st_size
+    engine = connect(address)
+    try:
+        with translated_errors():
+            return not inspect(engine).has_table("alembic_version")
+    finally:
+        engine.dispose()
+
+
 def connection_error(engine: Engine) -> str:
     """Return the reason why the database does not answer, as one sentence; empty when it answers."""
     try:
         with engine.connect().execution_options(reading=True) as connection:
             connection.execute(text("SELECT 1"))
-    except OperationalError as error:
+    except DBAPIError as error:
         return str(error.orig).strip().splitlines()[0]
+    except IndexDamaged as error:
+        return str(error)
     return ""

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import mmap
 import os
-import tempfile
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Final
 
 from dicom_node.errors import BadInstance, NodeError, StorageFailed, StorageFull
+from dicom_node.runtime import temporary_files
 
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CHUNK = 1 << 20
-_STALE_SECONDS = 86400.0
 # PS3.10 7.1: a preamble of 128 bytes, DICM, then (0002,0000) UL 4: the length of the rest of group 0002.
 _PREFIX = slice(128, 132)
 _GROUP_LENGTH = b"\x02\x00\x00\x00UL\x04\x00"
 HEAD_BYTES: Final = 144
 """Bytes of a Part 10 file from which :func:`data_set_offset` finds the data set."""
+_SHORT = struct.Struct("<HH2sH")
+_LONG_VRS = frozenset({b"OB", b"UN", b"UR", b"UT"})
+_DESCRIPTION = frozenset({0x0002, 0x0003, 0x0010})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,15 @@ class StoredFile:
         Size of the whole file, in bytes.
     name
         Path relative to the spool's root.
+    placed_at
+        Time at which this call placed the file, in seconds since the epoch; 0 when the same data set, intact,
+        was there already.
     """
 
     digest: str
     size: int
     name: str
+    placed_at: float = 0.0
 
 
 class Spool:
@@ -69,7 +76,8 @@ class Spool:
         Parameters
         ----------
         alone
-            Whether no other process uses the spool; otherwise only files older than a day are removed.
+            Whether no other process uses the spool: then every temporary file goes; otherwise those of
+            processes that have ended, see :mod:`dicom_node.runtime.temporary_files`.
 
         Raises
         ------
@@ -78,15 +86,22 @@ class Spool:
         """
         with _translated(self.root):
             self.incoming.mkdir(parents=True, exist_ok=True)
-            stale_before = time.time() - (0 if alone else _STALE_SECONDS)
-            for left_over in self.incoming.iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    if left_over.stat().st_mtime <= stale_before:
-                        left_over.unlink()
+            self.remove_left_over(alone=alone)
             for shard in _SHARDS:
                 (self.root / shard).mkdir(exist_ok=True)
             _sync_folder(self.root)
             _sync_folder(self.root.parent)
+
+    def remove_left_over(self, *, alone: bool = False) -> int:
+        """Remove partly received files of processes that have ended; return their number.
+
+        Raises
+        ------
+        StorageFull, StorageFailed
+            When the folder cannot be read.
+        """
+        with _translated(self.incoming):
+            return temporary_files.remove_left_over(self.incoming, alone=alone, all_files=True)
 
     def check_room(self) -> None:
         """Raise :class:`StorageFull` when the free space is less than the reserve."""
@@ -102,7 +117,8 @@ class Spool:
     def adopt(self, temporary: Path) -> StoredFile:
         """Store a received Part 10 file.
 
-        The spool gets a second link to the bytes; the caller removes the temporary one.
+        Where the same data set lies already, it is read and compared: a damaged file is replaced. The spool
+        gets a second link to the bytes; the caller removes the temporary one.
 
         Parameters
         ----------
@@ -128,14 +144,20 @@ class Spool:
                 os.fsync(stream.fileno())
             name = f"{digest[:2]}/{digest}.dcm"
             target = self.root / name
+            placed_at = 0.0
             try:
                 os.link(temporary, target)
+                placed_at = time.time()
             except FileExistsError:
-                # The same data set again. An earlier process may have crashed before its fsync, so do it now.
-                with target.open("rb") as stream:
-                    os.fsync(stream.fileno())
+                if damage(target, digest) or _described(target) != _described(temporary):
+                    _replace(target, temporary)
+                    placed_at = time.time()
+                else:
+                    # An earlier process may have crashed before its fsync, so do it now.
+                    with target.open("rb") as stream:
+                        os.fsync(stream.fileno())
             _sync_folder(target.parent)
-        return StoredFile(digest=digest, size=size, name=name)
+        return StoredFile(digest=digest, size=size, name=name, placed_at=placed_at)
 
     def keep(self, content: bytes | mmap.mmap) -> StoredFile:
         """Store an encoded Part 10 file; the same content twice is one file.
@@ -146,8 +168,7 @@ class Spool:
             As :meth:`adopt`.
         """
         with _translated(self.incoming):
-            handle, name = tempfile.mkstemp(dir=self.incoming)
-        temporary = Path(name)
+            handle, temporary = temporary_files.create(self.incoming)
         try:
             with _translated(temporary), os.fdopen(handle, "wb") as stream:
                 stream.write(content)
@@ -202,6 +223,52 @@ def digest_of(path: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def damage(path: Path, digest: str) -> str:
+    """Return what is wrong with a stored file, as a clause; empty when its data set has the digest.
+
+    Parameters
+    ----------
+    digest
+        Digest of the data set, as in :class:`StoredFile`.
+    """
+    try:
+        return "" if digest_of(path) == digest else "its content has changed"
+    except FileNotFoundError:
+        return "it is missing"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    except BadInstance:
+        return "it is no DICOM file any more"
+
+
+def _described(path: Path) -> dict[int, bytes]:
+    """Return what the file meta information says of the data set: its class, instance and syntax."""
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+        meta = stream.read(data_set_offset(head) - HEAD_BYTES)
+    found, position = {}, 0
+    while position + _SHORT.size <= len(meta):
+        _, element, vr, length = _SHORT.unpack_from(meta, position)
+        position += _SHORT.size
+        if vr in _LONG_VRS:
+            length = int.from_bytes(meta[position : position + 4], "little")
+            position += 4
+        if element in _DESCRIPTION:
+            found[element] = meta[position : position + length]
+        position += length
+    return found
+
+
+def _replace(target: Path, temporary: Path) -> None:
+    """Put a second link to a file in the place of another one, in one step."""
+    beside = temporary.with_name(f"{temporary.name}.new")
+    os.link(temporary, beside)
+    try:
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

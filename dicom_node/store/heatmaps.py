@@ -5,11 +5,11 @@ A file holds all maps of one analysis as NumPy arrays (``.npz``). Its name is ma
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
-import tempfile
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import StorageFailed
+from dicom_node.runtime import temporary_files
 from dicom_node.store.files import storage_error
 
 HeatMap: TypeAlias = NDArray[np.uint8]
@@ -66,16 +67,15 @@ class HeatMaps:
         target = self.root / name
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.root)
+            handle, temporary = temporary_files.create(self.root)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
-                Path(temporary).replace(target)
+                temporary.replace(target)
             finally:
-                with contextlib.suppress(FileNotFoundError):
-                    Path(temporary).unlink()
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(error, target) from error
         return name
@@ -93,11 +93,14 @@ class HeatMaps:
         Raises
         ------
         StorageFailed
-            When the file or the map is not there.
+            When the file or the map is not there, or the file has changed since it was written.
         """
         try:
-            with np.load(self.root / name, allow_pickle=False) as maps:
+            content = (self.root / name).read_bytes()
+            if hashlib.sha256(content).hexdigest() != Path(name).stem:
+                raise ValueError("its content has changed")  # noqa: TRY301 - one sentence for all that is wrong
+            with np.load(io.BytesIO(content), allow_pickle=False) as maps:
                 found: HeatMap = maps[f"arr_{number}"]
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise StorageFailed(f"heat map {number} of {name} cannot be read: {error}") from error
         return found

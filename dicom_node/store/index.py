@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, exists, func, or_, select, update
 
-from dicom_node.store import database
+from dicom_node.store import database, stored_damage
 from dicom_node.store.prior_requests import is_prior
 from dicom_node.store.states import OUTCOMES, StudyState, study_sources
 from dicom_node.store.tables import instance, prior, result, study
@@ -32,6 +32,7 @@ class Admission(enum.Enum):
 
     NEW = "new"
     REPEATED = "repeated"  # same UID, same bytes
+    REPAIRED = "repeated, and repaired"  # the same, whose stored file was damaged or missing
     SET_ASIDE = "set aside"  # kept apart, see SetAsideReason
     PRIOR = "a prior"  # set aside because the node asked for it
 
@@ -67,6 +68,9 @@ class ReceivedInstance:
         Message ID of that C-MOVE (Move Originator Message ID); 0 when the sender names none.
     from_source
         Whether it came from an address of the source of priors.
+    placed_at
+        Time at which its file was placed; 0 when it was there already, see
+        :class:`dicom_node.store.files.StoredFile`.
     """
 
     sop_instance_uid: str
@@ -83,6 +87,7 @@ class ReceivedInstance:
     moved_for: str = ""
     move_message_id: int = 0
     from_source: bool = False
+    placed_at: float = 0.0
 
 
 class Index:
@@ -101,9 +106,20 @@ class Index:
         self._clock = clock
 
     @classmethod
-    def open(cls, address: str) -> Index:
-        """Connect to a database and bring its schema up to date."""
-        engine = database.connect(address)
+    def open(cls, address: str, *, create: bool = True) -> Index:
+        """Connect to a database and bring its schema up to date.
+
+        Parameters
+        ----------
+        create
+            False for a part of a running node: that the file of SQLite is not there is then an error.
+
+        Raises
+        ------
+        StorageFailed
+            When the database does not answer; IndexDamaged when it is damaged or not there.
+        """
+        engine = database.connect(address, create=create)
         database.migrate(engine)
         return cls(engine)
 
@@ -132,7 +148,7 @@ class Index:
         now = self._clock()
         with database.writing(self.engine) as connection:
             known = connection.execute(
-                select(instance.c.id, instance.c.digest, instance.c.set_aside).where(
+                select(instance.c.id, instance.c.digest, instance.c.set_aside, instance.c.received_at).where(
                     instance.c.sop_instance_uid == received.sop_instance_uid
                 )
             ).all()
@@ -153,6 +169,8 @@ class Index:
                 if row.digest == received.digest:
                     # An instance that came as a prior and is now sent by a peer counts as new.
                     sent = row.set_aside == SetAsideReason.PRIOR and not asked_for
+                    # The row is older than the file: that of the first reception was damaged or missing.
+                    repaired = received.placed_at > row.received_at
                     connection.execute(
                         update(instance)
                         .where(instance.c.id == row.id)
@@ -161,9 +179,13 @@ class Index:
                             set_aside=(aside or "") if sent else row.set_aside,
                         )
                     )
-                    if sent:
+                    if repaired:
+                        _record_repair(connection, row.id, received, now)
+                    if sent or (repaired and not row.set_aside and _gave_up(connection, received)):
                         _enter_study(connection, received.study_instance_uid, now, revises=aside is None)
-                    return admission if sent else Admission.REPEATED
+                    if sent:
+                        return admission
+                    return Admission.REPAIRED if repaired else Admission.REPEATED
             study_id = _enter_study(
                 connection, received.study_instance_uid, now, revises=aside is None, asked_for=asked_for
             )
@@ -315,6 +337,22 @@ def _completed(now: float) -> dict[str, object]:
         "reason": "",
         "updated_at": now,
     }
+
+
+def _record_repair(connection: Connection, key: int, received: ReceivedInstance, now: float) -> None:
+    connection.execute(
+        update(instance)
+        .where(instance.c.id == key)
+        .values(size=received.size, transfer_syntax_uid=received.transfer_syntax_uid, repaired_at=now)
+    )
+    stored_damage.mark_mended(connection, received.file, now)
+
+
+def _gave_up(connection: Connection, received: ReceivedInstance) -> bool:
+    """Return whether the study ended without a reading, for which the damaged file may be the reason."""
+    ended = study.c.state.in_([StudyState.FAILED, StudyState.SKIPPED])
+    query = select(study.c.id).where(study.c.study_instance_uid == received.study_instance_uid, ended)
+    return connection.execute(query).first() is not None
 
 
 def _is_result(connection: Connection, sop_instance_uid: str) -> bool:

@@ -7,10 +7,13 @@ import hashlib
 import hmac
 import os
 import secrets
-import tempfile
 from pathlib import Path
+from typing import Final
 
 from dicom_node.errors import StorageFailed
+from dicom_node.runtime import temporary_files
+
+_KEY_BYTES: Final = 32
 
 
 def read_secret_key(path: Path) -> bytes:
@@ -19,20 +22,30 @@ def read_secret_key(path: Path) -> bytes:
     Raises
     ------
     StorageFailed
-        When the file can neither be read nor written.
+        When the file can neither be read nor written, or is damaged.
     """
     try:
         if not path.exists():
             # Linked into place when complete: another process of the node may create it at the same moment.
-            handle, temporary = tempfile.mkstemp(dir=path.parent)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(secrets.token_bytes(32))
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
-            Path(temporary).unlink()
-        return path.read_bytes()
+            handle, temporary = temporary_files.create(path.parent)
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(secrets.token_bytes(_KEY_BYTES))
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                with contextlib.suppress(FileExistsError):
+                    os.link(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        key = path.read_bytes()
+        if len(key) != _KEY_BYTES or not any(key):
+            # A new one would change the pseudonyms of all patients: that is for a person to decide.
+            raise StorageFailed(
+                f"{path}: the secret is damaged; bring it back from a backup, or delete it for a new one"
+            )
     except OSError as error:
         raise StorageFailed(f"{path}: {error.strerror}; check the disk and its permissions") from error
+    return key
 
 
 def person_key(key: bytes, patient_id: str, issuer: str, study_instance_uid: str) -> str:

@@ -55,6 +55,8 @@ instance = Table(
     Column("peer_host", String(64), nullable=False),
     Column("received_at", Float, nullable=False),
     Column("receptions", Integer, nullable=False, default=1),
+    # When its file, which had been damaged or was missing, was last replaced by the same instance sent again.
+    Column("repaired_at", Float),
     # Reason why it is not analysed, see index.SetAsideReason; empty for all others.
     Column("set_aside", String(32), nullable=False, default=""),
     UniqueConstraint("sop_instance_uid", "digest"),
@@ -238,6 +240,28 @@ commitment_item = Table(
     metadata,
     Column("commitment_id", ForeignKey("commitment.id"), primary_key=True),
     Column("delivery_id", ForeignKey("delivery.id"), primary_key=True, index=True),
+)
+
+# -- checks of what is stored, see storage_check.py
+
+storage_check = Table(
+    "storage_check",
+    metadata,
+    Column("part", String(16), primary_key=True),  # see storage_check.Part
+    Column("position", Integer, nullable=False),  # number of the last row whose file was checked
+    Column("files", Integer, nullable=False),  # checked in all
+    Column("checked_at", Float, nullable=False),
+)
+
+damaged_file = Table(
+    "damaged_file",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("part", String(16), nullable=False),
+    Column("file", String(128), nullable=False, unique=True),
+    Column("reason", String(256), nullable=False),
+    Column("found_at", Float, nullable=False),
+    Column("mended_at", Float),
 )
 
 # -- priors of studies, see prior_pairs.py

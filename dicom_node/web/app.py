@@ -21,7 +21,7 @@ from fastapi.responses import PlainTextResponse
 from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
-from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.errors import ConfigurationError, IndexDamaged, NodeError
 from dicom_node.store import database
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Index
@@ -131,7 +131,7 @@ def open_context(settings: Settings) -> WebContext:
     StorageFailed
         When the node's key can neither be read nor created.
     """
-    engine = database.connect(settings.database)
+    engine = database.connect(settings.database, create=False)
     data_dir = DataDir(settings)
     data_dir.root.mkdir(parents=True, exist_ok=True)
     key = read_secret_key(data_dir.secret_key)
@@ -200,6 +200,9 @@ def _health_checks(context: WebContext) -> APIRouter:
             await asyncio.wait_for(
                 asyncio.to_thread(IndexQueries(context.engine).study_counts), _READY_SECONDS
             )
+        except IndexDamaged as error:
+            _LOG.error("not ready: %s", error)
+            return PlainTextResponse("the index is damaged or lost\n", HTTPStatus.SERVICE_UNAVAILABLE)
         except (NodeError, TimeoutError) as error:
             _LOG.warning("not ready: %s", error)
             return PlainTextResponse("the database does not answer\n", HTTPStatus.SERVICE_UNAVAILABLE)

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from dicom_node.errors import BadInstance, NodeError
+from dicom_node.errors import BadInstance, IndexDamaged, NodeError
 from dicom_node.web.api import dicomweb
 from dicom_node.web.api.schemas import Refused
 from dicom_node.web.auth.security_middleware import SECURITY_HEADERS
@@ -43,6 +43,12 @@ _SENTENCES: Final = {
     429: "Too many attempts; wait a minute.",
     503: "Too many readers; try again later.",
 }
+
+
+_INDEX_DAMAGED: Final = (
+    "The index of the node was deleted, replaced or damaged while it ran; no film is taken. Stop the node, "
+    "and bring the index back from a backup or make it anew with `dicom-node rebuild`."
+)
 
 
 def add_error_handlers(app: FastAPI, renderer: PageRenderer) -> None:
@@ -102,6 +108,11 @@ def _add_node_errors(app: FastAPI, answer: Callable[[Request, int, str], Respons
     @app.exception_handler(BadInstance)
     def bad_instance(request: Request, error: BadInstance) -> Response:
         return answer(request, 415, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+
+    @app.exception_handler(IndexDamaged)
+    def index_damaged(request: Request, error: IndexDamaged) -> Response:
+        _LOG.error("%s", error)
+        return answer(request, 503, _INDEX_DAMAGED)
 
     @app.exception_handler(Busy)
     def busy(request: Request, error: Busy) -> Response:

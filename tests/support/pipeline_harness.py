@@ -6,6 +6,8 @@ from pydicom import Dataset, dcmread
 
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
+from dicom_node.dimse.server import file_meta
+from dicom_node.dimse.server.file_meta import Reception
 from dicom_node.dimse.server.identifiers import read_identifiers
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.audit import IndexQueries
@@ -34,11 +36,13 @@ class PipelineHarness:
     def receive_film(self, ds: Dataset, *, peer_host: str = "127.0.0.1") -> str:
         """Receive a film as the SCP does; returns its Study Instance UID."""
         content = factories.encoded(ds)
-        stored = self.data_dir.spool.keep(content)
-        found = read_identifiers(content, data_set_offset(content), ds.file_meta.TransferSyntaxUID)
-        self.index.add_instance(
-            found.received(stored, ds.file_meta.TransferSyntaxUID, calling_ae="MODALITY", peer_host=peer_host)
+        syntax = ds.file_meta.TransferSyntaxUID
+        found = read_identifiers(content, data_set_offset(content), syntax)
+        head = file_meta.encode(
+            found.sop_class_uid, found.sop_instance_uid, syntax, Reception("MODALITY", peer_host)
         )
+        stored = self.data_dir.spool.keep(head + content[data_set_offset(content) :])
+        self.index.add_instance(found.received(stored, syntax, calling_ae="MODALITY", peer_host=peer_host))
         return found.study_instance_uid
 
     def complete(self) -> None:

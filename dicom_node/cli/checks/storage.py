@@ -82,6 +82,7 @@ def private_files(settings: Settings) -> Iterator[Check]:
 
 def database(settings: Settings) -> Iterator[Check]:
     """Check that the database answers, or will be created."""
+    from dicom_node.store import index_file
     from dicom_node.store.database import connect, connection_error
 
     if settings.database_url is None and not (settings.data_dir / "index.sqlite").exists():
@@ -98,6 +99,8 @@ def database(settings: Settings) -> Iterator[Check]:
     address = without_password(settings.database)
     if sentence:
         remedy = "start the server, or correct database_url"
+        if settings.database_url is None:
+            remedy = index_file.ADVICE
         yield Check("database", ok=False, found=f"{address}: {sentence}", remedy=remedy)
     else:
         yield Check("database", ok=True, found=f"{address} answers")

@@ -111,11 +111,11 @@ class Peer:
             When it accepts none of the contexts.
         """
         try:
-            return self._associated(contexts, handlers)
+            return self._opened(contexts, handlers)
         except OSError as error:  # of this process, such as too many open files: no file is meant
             raise PeerUnavailable(f"{self.name}: cannot connect: {error.strerror or error}") from None
 
-    def _associated(
+    def _opened(
         self, contexts: list[PresentationContext], handlers: Sequence[evt.EventHandlerType]
     ) -> RequestedAssociation:
         association = RequestedAssociation(

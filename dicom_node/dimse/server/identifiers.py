@@ -114,6 +114,7 @@ class Identifiers:
             move_message_id=move_message_id,
             from_source=from_source,
             moved_for=moved_for,
+            placed_at=stored.placed_at,
         )
 
 

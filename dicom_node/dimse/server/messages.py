@@ -11,7 +11,6 @@ import enum
 import io
 import queue
 import struct
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,11 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
-from dicom_node.dimse.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.dimse.server import file_meta
+from dicom_node.dimse.server.file_meta import Reception
 from dicom_node.dimse.server.identifiers import elements, uid_of
 from dicom_node.errors import BadInstance, NodeError, StorageFailed, StorageFull
+from dicom_node.runtime import temporary_files
 from dicom_node.store.files import storage_error
 
 _MAX_COMMAND_BYTES = 1 << 16
@@ -79,8 +80,7 @@ class IncomingFile:
             return
         try:
             check_room()
-            descriptor, name = tempfile.mkstemp(dir=folder)
-            self.path = Path(name)
+            descriptor, self.path = temporary_files.create(folder)
             self._file = io.FileIO(descriptor, "wb")
             self._file.write(meta)
         except (StorageFull, StorageFailed) as error:
@@ -273,9 +273,13 @@ class MessageExchange(DIMSEServiceProvider):
         operation = command.number(0x00000100)
         abstract_syntax, syntax = cast("UID", context.abstract_syntax), context.transfer_syntax[0]
         sop_class, sop_instance = command.uid(0x00000002), command.uid(0x00001000)
+        moved_for, move_message_id = command.ae_title(0x00001030), command.optional_number(0x00001031)
         incoming = None
         if operation == Operation.C_STORE:
-            meta = _file_meta(sop_class, sop_instance, syntax) if sop_class and sop_instance else b""
+            meta = b""
+            if sop_class and sop_instance:
+                reception = Reception(self.assoc.calling_ae, self.assoc.host, moved_for, move_message_id)
+                meta = file_meta.encode(sop_class, sop_instance, syntax, reception)
             incoming = IncomingFile(self._folder, meta, self._check_room)
         return DimseRequest(
             operation=operation,
@@ -288,8 +292,8 @@ class MessageExchange(DIMSEServiceProvider):
             incoming=incoming,
             event_type=command.number(0x00001002, 0),
             information=bytearray() if operation == Operation.N_EVENT_REPORT else None,
-            moved_for=command.ae_title(0x00001030),
-            move_message_id=command.optional_number(0x00001031),
+            moved_for=moved_for,
+            move_message_id=move_message_id,
         )
 
     def _complete(self, request: DimseRequest) -> None:
@@ -394,18 +398,3 @@ def _response(request: DimseRequest, status: int, comment: str) -> bytes:
         struct.pack("<HHL", 0, element, len(value)) + value for element, value in values.items() if value
     )
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
-
-
-def _file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """Encode preamble, prefix and file meta information (PS3.10 7.1)."""
-    texts = {
-        0x0002: (b"UI", _even(sop_class_uid, b"\0")),
-        0x0003: (b"UI", _even(sop_instance_uid, b"\0")),
-        0x0010: (b"UI", _even(transfer_syntax_uid, b"\0")),
-        0x0012: (b"UI", _even(IMPLEMENTATION_CLASS_UID, b"\0")),
-        0x0013: (b"SH", _even(IMPLEMENTATION_VERSION_NAME, b" ")),
-    }
-    body = struct.pack("<HH2sHL", 2, 1, b"OB", 0, 2) + b"\0\1"
-    for element, (vr, value) in texts.items():
-        body += struct.pack("<HH2sH", 2, element, vr, len(value)) + value
-    return bytes(128) + b"DICM" + struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(body)) + body

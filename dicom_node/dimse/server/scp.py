@@ -214,6 +214,7 @@ _STORAGE_STATUSES = frozenset(
 _LEVELS = {
     Admission.NEW: logging.INFO,
     Admission.REPEATED: logging.INFO,
+    Admission.REPAIRED: logging.WARNING,
     Admission.SET_ASIDE: logging.WARNING,
     Admission.PRIOR: logging.INFO,
 }
@@ -264,7 +265,7 @@ def run_scp(settings: Settings, listen_fd: int) -> None:
         signal.signal(number, lambda *_: stop.set())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
-    index = Index.open(settings.database)
+    index = Index.open(settings.database, create=False)
     with socket.socket(fileno=listen_fd) as listening:
         source = settings.prior_source
         host = source.asked.host if isinstance(source, DicomDestination) else None

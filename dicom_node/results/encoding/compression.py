@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import get_encoder
@@ -98,6 +98,14 @@ def decompressed(path: Path) -> Dataset:
         ds = dcmread(path)
         decompress(ds, as_rgb=True, generate_instance_uid=False)
     return ds
+
+
+def written(ds: Dataset) -> bytes:
+    """Return a data set from :func:`decompressed` as a Part 10 file."""
+    stream = io.BytesIO()
+    with attributes.tolerance():
+        dcmwrite(stream, ds, enforce_file_format=True)
+    return stream.getvalue()
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:

@@ -33,6 +33,8 @@ class ParsedFinding:
         UNDETERMINED when it is not said.
     finding, site
         Codes of the finding and its site; None when they are absent.
+    interval
+        Limits of the 95 % interval around the certainty; None when they are absent.
     """
 
     key: str
@@ -42,6 +44,7 @@ class ParsedFinding:
     presence: Presence
     finding: Code | None = None
     site: Code | None = None
+    interval: tuple[float, float] | None = None
 
 
 def current_report(reports: Sequence[Dataset]) -> Dataset | None:
@@ -76,7 +79,7 @@ def excluded_images(sr: Dataset) -> int:
 
 
 def _answer(group: Dataset) -> ParsedFinding:
-    certainty = score = threshold = None
+    certainty = score = threshold = interval = None
     key, presence = "", Presence.UNDETERMINED
     said: dict[str, Code | None] = {}
     for item in attributes.items(group, "ContentSequence"):
@@ -90,9 +93,10 @@ def _answer(group: Dataset) -> ParsedFinding:
             said["site"] = _code(item)
         elif _named(item, codes.CERTAINTY):
             certainty, threshold = _number(item) / 100, _threshold(item)
+            interval = _interval(item, certainty)
         elif _named(item, codes.MODEL_SCORE):
             score, threshold = _number(item), _threshold(item)
-    return ParsedFinding(key, certainty, score, threshold, presence, **said)
+    return ParsedFinding(key, certainty, score, threshold, presence, interval=interval, **said)
 
 
 def _threshold(item: Dataset) -> float | None:
@@ -101,6 +105,18 @@ def _threshold(item: Dataset) -> float | None:
         if _named(child, codes.ALGORITHM_PARAMETERS) and text.startswith(_THRESHOLD):
             return float(text.removeprefix(_THRESHOLD))
     return None
+
+
+def _interval(item: Dataset, certainty: float) -> tuple[float, float] | None:
+    spans = {
+        name: _number(child) / 100
+        for child in attributes.items(item, "ContentSequence")
+        for name in (codes.UNCERTAINTY_BELOW, codes.UNCERTAINTY_ABOVE)
+        if _named(child, name)
+    }
+    if len(spans) < 2:
+        return None
+    return certainty - spans[codes.UNCERTAINTY_BELOW], certainty + spans[codes.UNCERTAINTY_ABOVE]
 
 
 def _number(item: Dataset) -> float:

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from dicom_node.errors import NodeError
 from dicom_node.store.states import ResultState, StudyState
+from dicom_node.store.storage_check import StorageCheckSummary
 from dicom_node.web.api.parameters import CohortParameters
 from dicom_node.web.api.schemas import INTENDED_USE, PREFIX, error_responses
 from dicom_node.web.dependencies import Context
@@ -47,6 +48,7 @@ class Status:
     free_bytes: int
     total_bytes: int
     reserve_bytes: int
+    storage: StorageCheckSummary
 
 
 @router.get("/status", responses=error_responses())
@@ -75,6 +77,7 @@ def status(context: Context) -> Status:
         free_bytes=health.free_bytes,
         total_bytes=health.total_bytes,
         reserve_bytes=health.reserve_bytes,
+        storage=health.storage,
     )
 
 

@@ -196,7 +196,7 @@ def _lost(image: Image, error: StorageFailed) -> HTTPException:
 def _raster(values: NDArray[Any], shape: tuple[int, ...] | None = None) -> Response:
     """Return an array as it is, piece by piece: readers of the same film share one copy of it."""
     rows, columns = shape or values.shape
-    whole = memoryview(np.ascontiguousarray(values)).cast("B")
+    whole = memoryview(np.ascontiguousarray(values).data).cast("B")
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(whole), _PIECE_BYTES):

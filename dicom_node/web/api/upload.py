@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import mmap
 import os
-import tempfile
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -15,9 +15,13 @@ from pydicom.uid import UID
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from dicom_node.dimse.server import file_meta
+from dicom_node.dimse.server.file_meta import Reception
 from dicom_node.dimse.server.identifiers import read_identifiers
 from dicom_node.errors import BadInstance, StorageFailed
 from dicom_node.imaging.radiographs import ANALYSED_SOP_CLASSES
+from dicom_node.runtime import temporary_files
+from dicom_node.store.files import StoredFile, storage_error
 from dicom_node.store.index import TRIAL_HOST
 from dicom_node.web.dependencies import WebContext
 from dicom_node.web.media.lanes import Busy
@@ -40,15 +44,15 @@ async def body_as_file(request: Request, context: WebContext) -> AsyncIterator[P
     """
     context.data_dir.spool.check_room()
     try:
-        handle, name = tempfile.mkstemp(".part", dir=context.data_dir.spool.incoming)
+        handle, path = temporary_files.create(context.data_dir.spool.incoming, ".part")
         try:
             with os.fdopen(handle, "wb") as stream:
                 async for chunk in request.stream():
                     await run_in_threadpool(_write, context, stream, chunk)
             async with _turn(context):
-                yield Path(name)
+                yield path
         finally:
-            Path(name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise StorageFailed(f"{context.data_dir.spool.incoming}: {error.strerror}") from error
 
@@ -99,11 +103,30 @@ def store_instance(context: WebContext, path: Path, address: str) -> str:
         identifiers = read_identifiers(data, start, syntax)
     if identifiers.sop_class_uid not in ANALYSED_SOP_CLASSES:
         raise BadInstance(f"{UID(identifiers.sop_class_uid).name} is not a radiograph")
-    stored = context.data_dir.spool.adopt(path)
+    reception = Reception(CALLING_AE_TITLE, address)
+    head = file_meta.encode(identifiers.sop_class_uid, identifiers.sop_instance_uid, syntax, reception)
+    stored = _adopted(context, path, head, start)
     context.index.add_instance(
         identifiers.received(stored, syntax, calling_ae=CALLING_AE_TITLE, peer_host=address)
     )
     return identifiers.study_instance_uid
+
+
+def _adopted(context: WebContext, path: Path, head: bytes, start: int) -> StoredFile:
+    """Store the data set of a file, which begins at an offset, with another head."""
+    spool = context.data_dir.spool
+    try:
+        handle, temporary = temporary_files.create(spool.incoming)
+        try:
+            with os.fdopen(handle, "wb") as target, path.open("rb") as source:
+                target.write(head)
+                source.seek(start)
+                shutil.copyfileobj(source, target)
+            return spool.adopt(temporary)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, spool.incoming) from error
 
 
 def store_trial(context: WebContext, path: Path) -> str:

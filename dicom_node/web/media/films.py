@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -30,12 +29,14 @@ from dicom_node.imaging.overlay_plane import Plane
 from dicom_node.imaging.pixel_shape import true_size
 from dicom_node.imaging.rendering import RenderedFrame
 from dicom_node.imaging.voi import VoiWindow
+from dicom_node.runtime import temporary_files
 from dicom_node.web.media.lanes import Lanes
 
 THUMBNAIL_SIDE: Final = 160
 WHITE: Final = 65535
 _CACHED_BYTES: Final = 2**28
 """Memory for films that were decoded last; one that is larger is kept alone."""
+_NOT_DECODABLE = b"not decodable"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +205,8 @@ class FilmDecoder:
         """
         kept = self._folder / digest[:2] / f"{digest}.png"
         with contextlib.suppress(OSError):
-            return kept.read_bytes()
+            if (cached := _thumbnail_of(kept.read_bytes())) is not None:
+                return cached
         try:
             content = self._small.run(
                 lambda decoder: _png(_small(decoder.render_frame(path, 1, None))), self.deadline()
@@ -213,10 +215,13 @@ class FilmDecoder:
             content = b""
         with contextlib.suppress(OSError):  # a thumbnail that cannot be stored is made again
             kept.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=kept.parent)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(temporary).replace(kept)
+            handle, temporary = temporary_files.create(kept.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content or _NOT_DECODABLE)
+                temporary.replace(kept)
+            finally:
+                temporary.unlink(missing_ok=True)
         return content
 
 
@@ -229,6 +234,18 @@ def _film(film: DisplayFilm) -> DecodedFilm:
         aspect_ratio=film.aspect_ratio,
         overlay=film.overlay,
     )
+
+
+def _thumbnail_of(cached: bytes) -> bytes | None:
+    """Return the thumbnail of a cached file, empty for an object without one; None when it is damaged."""
+    if cached == _NOT_DECODABLE:
+        return b""
+    try:
+        with Image.open(io.BytesIO(cached), formats=["PNG"]) as picture:
+            picture.verify()  # compares the checksum of each chunk (PNG 5.5)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return cached
 
 
 def _words(greys: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:

@@ -75,7 +75,7 @@ def _instance(source: Path, max_pixels: int) -> Dataset:
         head = stream.read(132)
     if head[128:] == b"DICM":
         check_dicom(source)
-        ds = dcmread(source)
+        ds: Dataset = dcmread(source)
     else:
         ds = _secondary_capture(source, max_pixels)
     for keyword in _IDENTIFYING:

@@ -21,6 +21,7 @@ from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.store import database
 from dicom_node.store.states import StudyState
+from dicom_node.store.storage_check import StorageCheckSummary, read_summary
 from dicom_node.store.tables import study
 from dicom_node.web.read_models.node_summary import NodeSummary, read_node_summary
 
@@ -39,6 +40,8 @@ class Health:
         Free space and size of the disk of the data directory.
     reserve_bytes
         Free space below which films are refused.
+    storage
+        What the checks of stored files found.
     versions
         Version or value of each component, by name.
     """
@@ -48,6 +51,7 @@ class Health:
     free_bytes: int
     total_bytes: int
     reserve_bytes: int
+    storage: StorageCheckSummary
     versions: Mapping[str, str]
 
     @property
@@ -80,6 +84,7 @@ def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health
         free_bytes=disk.f_bavail * disk.f_frsize,
         total_bytes=disk.f_blocks * disk.f_frsize,
         reserve_bytes=settings.dicom.min_free_bytes,
+        storage=read_summary(engine),
         versions={
             "dicom-node": version("dicom-node"),
             "Python": platform.python_version(),
@@ -134,6 +139,14 @@ class _Metrics(Collector):
             ),
             GaugeMetricFamily("dicom_node_disk_free_bytes", "Free space on the disk", health.free_bytes),
             GaugeMetricFamily("dicom_node_disk_total_bytes", "Size of the disk", health.total_bytes),
+            GaugeMetricFamily(
+                "dicom_node_damaged_files",
+                "Stored files that were found damaged and are not mended",
+                len(health.storage.damages),
+            ),
+            GaugeMetricFamily(
+                "dicom_node_checked_files", "Stored files that were read and compared", health.storage.files
+            ),
             InfoMetricFamily(
                 "dicom_node_build",
                 "Versions. RESEARCH USE ONLY",

@@ -121,7 +121,8 @@ def test_the_results_beside_one_that_a_web_service_never_takes_arrive(tmp_path: 
         assert "STOW-RS answered 500" in str(fate(index, "error")[0])
 
 
-def test_a_file_that_cannot_be_read_waits_for_another_try(tmp_path: Path, index: Index) -> None:
+@pytest.mark.parametrize("how", ["missing", "truncated", "zeroed", "flipped"])
+def test_a_file_that_cannot_be_read_waits_for_another_try(tmp_path: Path, index: Index, how: str) -> None:
     with OddArchive() as archive:
         deliveries = Deliveries(tmp_path, index, [archive.destination], RESULTS, backoff_seconds=0.5)
         (damaged, *_) = [
@@ -130,10 +131,15 @@ def test_a_file_that_cannot_be_read_waits_for_another_try(tmp_path: Path, index:
             if deliveries.uids[3].encode() in path.read_bytes()
         ]
         content = damaged.read_bytes()
-        damaged.unlink()
+        if how == "missing":
+            damaged.unlink()
+        else:
+            flipped = content[:-1] + bytes([content[-1] ^ 1])
+            changed = {"truncated": content[:-9], "zeroed": bytes(len(content)), "flipped": flipped}
+            damaged.write_bytes(changed[how])
         with deliveries:
             until(lambda: deliveries.arrived("odd") == RESULTS - 1, 20, "all others have arrived")
             assert deliveries.count("odd", ResultState.ENCODED) == 1
-            until(lambda: "cannot be read" in deliveries.error("odd"), 10, "the reason is shown")
+            until(lambda: "replay --mend" in deliveries.error("odd"), 10, "the reason is shown")
             damaged.write_bytes(content)
             until(lambda: deliveries.arrived("odd") == RESULTS, 20, "it has arrived as well")

@@ -22,7 +22,7 @@ from tests.support import factories
 from tests.support.peers import free_port, until
 from tests.support.serve_environment import Answer, run_commands
 
-DONE, WRONG, NOT_BEGUN, IN_USE, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, WRONG, NOT_BEGUN, IN_USE, DAMAGED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 COMMANDS = {
     DONE: (
@@ -124,11 +124,12 @@ def test_every_error_of_the_node_has_a_code_with_a_meaning() -> None:
         each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.NodeError)
     ]
     codes = {each.__name__: each.exit_code for each in classes}
-    assert set(codes.values()) == {WRONG, NOT_BEGUN, IN_USE}
+    assert set(codes.values()) == {WRONG, NOT_BEGUN, IN_USE, DAMAGED}
     assert [name for name, code in codes.items() if code == NOT_BEGUN] == ["ConfigurationError"]
     assert [name for name, code in codes.items() if code == IN_USE] == ["AlreadyRunning"]
+    assert [name for name, code in codes.items() if code == DAMAGED] == ["IndexDamaged"]
     said = re.findall(r"^(\d+) {2,}\S", root.__doc__ or "", re.MULTILINE)
-    assert [int(code) for code in said] == [DONE, WRONG, NOT_BEGUN, IN_USE, INTERRUPTED]
+    assert [int(code) for code in said] == [DONE, WRONG, NOT_BEGUN, IN_USE, DAMAGED, INTERRUPTED]
 
 
 def test_a_command_that_is_interrupted_says_so(tmp_path: Path) -> None:

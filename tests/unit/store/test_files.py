@@ -9,13 +9,7 @@ from hypothesis import strategies as st
 
 from dicom_node.errors import BadInstance, StorageFailed, StorageFull
 from dicom_node.store.files import Spool, data_set_offset, digest_of
-
-META = b"\x02\x00\x10\x00UI\x04\x001.2\x00"
-
-
-def part10(data_set: bytes, meta: bytes = META, preamble: bytes = bytes(128)) -> bytes:
-    head = b"\x02\x00\x00\x00UL\x04\x00" + len(meta).to_bytes(4, "little")
-    return preamble + b"DICM" + head + meta + data_set
+from tests.support.part10 import META, part10
 
 
 def temporary(spool: Spool, content: bytes, name: str = "t") -> Path:
@@ -83,3 +77,56 @@ def test_kept_content_leaves_no_temporary(spool: Spool) -> None:
     stored = spool.keep(part10(b"result"))
     assert digest_of(spool.path(stored.name)) == stored.digest
     assert not list(spool.incoming.iterdir())
+
+
+def _damaged(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    elif how == "unreadable":
+        path.unlink()
+        path.mkdir()
+        path.rmdir()
+        path.symlink_to(path.name)  # a loop: opening it fails with ELOOP
+    else:
+        flipped = bytearray(content)
+        flipped[-1] ^= 0x40
+        meta = content.replace(b"1.2\0", b"1.3\0", 1)
+        path.write_bytes(
+            {
+                "truncated": content[:-3],
+                "cut in its head": content[:100],
+                "empty": b"",
+                "zeroed": bytes(len(content)),
+                "flipped": bytes(flipped),
+                "longer": content + b"\0\0",
+                "flipped in its transfer syntax": meta,
+            }[how]
+        )
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "missing", "unreadable", "truncated", "cut in its head", "empty", "zeroed", "flipped", "longer",
+        "flipped in its transfer syntax",
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_replaced_when_the_same_data_set_comes_again(spool: Spool, how: str) -> None:
+    content = part10(b"data set" * 20)
+    first = spool.adopt(temporary(spool, content, "one"))
+    assert first.placed_at > 0
+    path = spool.path(first.name)
+    _damaged(path, how)
+    again = spool.adopt(temporary(spool, content, "two"))
+    assert (again.name, again.placed_at > 0) == (first.name, True)
+    assert path.read_bytes() == content
+    assert sorted(entry.name for entry in spool.incoming.iterdir()) == ["one", "two"]
+
+
+def test_an_intact_file_is_left_alone(spool: Spool) -> None:
+    first = spool.adopt(temporary(spool, part10(b"x"), "one"))
+    inode = spool.path(first.name).stat().st_ino
+    again = spool.adopt(temporary(spool, part10(b"x"), "two"))
+    assert again.placed_at == 0
+    assert spool.path(first.name).stat().st_ino == inode

@@ -334,6 +334,26 @@ def test_without_its_database_it_lives_but_is_not_ready(tmp_path: Path) -> None:
     assert "The database or a file cannot be read; see the log for the reason." in Page(shown.text).text
 
 
+@pytest.mark.parametrize("lose", ["deleted", "damaged"])
+def test_a_lost_index_is_said_on_the_page_and_by_the_health_check(node: OfflineNode, lose: str) -> None:
+    path = node.settings.data_dir / "index.sqlite"
+    with node.browser() as client:
+        assert client.get("/readyz").status_code == 200
+        if lose == "deleted":
+            path.unlink()
+        else:
+            path.with_name("index.sqlite-damaged").write_text("database disk image is malformed\n")
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.text) == (503, "the index is damaged or lost\n")
+        assert client.get("/healthz").status_code == 200
+        for address in ("/", "/health"):
+            shown = client.get(address)
+            assert shown.status_code == 503
+            assert "dicom-node rebuild" in Page(shown.text).text
+        assert "dicom-node rebuild" in client.get("/api/v1/status").json()["error"]
+    assert path.exists() == (lose == "damaged")
+
+
 def test_with_its_database_it_is_ready(empty: TestClient) -> None:
     assert empty.get("/readyz").text == "ready\n"
 

@@ -62,6 +62,25 @@ def test_a_result_that_was_altered_is_named_with_its_element(bench: PipelineHarn
     assert differences["pdf"] == ""
 
 
+@pytest.mark.parametrize("how", ["missing", "zeroed", "flipped"])
+def test_a_damaged_result_is_written_again(bench: PipelineHarness, how: str) -> None:
+    uid = bench.receive()
+    bench.complete()
+    bench.pipeline.analyse(uid, 1)
+    with bench.index.engine.connect() as connection:
+        rows = connection.execute(result.select()).mappings().all()
+    paths = [bench.data_dir.results.path(row["file"]) for row in rows]
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, contents, strict=True):
+        if how == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(bytes(len(content)) if how == "zeroed" else content[:-1] + b"\xfe")
+    assert all(entry.difference for entry in replay(bench.settings, bench.index, uid))
+    assert not any(entry.difference for entry in replay(bench.settings, bench.index, uid, mend=True))
+    assert [path.read_bytes() for path in paths] == contents
+
+
 def test_another_bundle_is_not_taken_for_the_recorded_one(bench: PipelineHarness, tmp_path: Path) -> None:
     uid = bench.receive()
     bench.complete()

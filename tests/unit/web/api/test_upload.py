@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pydicom import dcmread
 
+from dicom_node.store.files import data_set_offset
 from dicom_node.store.index import TRIAL_HOST
 from dicom_node.store.tables import instance
 from dicom_node.web.media.trial_films import TRIAL_DESCRIPTION
@@ -46,6 +47,19 @@ def test_an_uploaded_file_is_received_as_any_other(node: OfflineNode, client: Te
     assert row.peer_host != TRIAL_HOST
     assert not list(node.data_dir.spool.incoming.iterdir())
     assert client.get("/api/v1/studies/1").json()["state"] == "RECEIVING"
+
+
+def test_an_uploaded_file_is_stored_without_its_preamble(node: OfflineNode, client: TestClient) -> None:
+    content = encoded(film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 1)))
+    program = b"MZ" + content[2:]
+    answer = client.post("/api/v1/instances", content=program, headers=headers(client))
+    assert answer.status_code == 201
+    (name,) = node.data_dir.spool.names()
+    kept = node.data_dir.spool.path(name).read_bytes()
+    assert kept[:132] == bytes(128) + b"DICM"
+    assert kept[data_set_offset(kept) :] == content[data_set_offset(content) :]
+    meta = dcmread(io.BytesIO(kept)).file_meta
+    assert meta.SendingApplicationEntityTitle == "READING_ROOM"
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,12 @@ def test_a_small_picture_is_kept_under_the_digest_of_its_film(
     assert first.headers["Content-Type"] == "image/png"
     (kept,) = (shown.data_dir.thumbnails).glob("*/*.png")
     assert kept.read_bytes() == first.content == client_of.get(address).content
+    middle = len(first.content) // 2
+    flipped = first.content[:middle] + bytes([first.content[middle] ^ 1]) + first.content[middle + 1 :]
+    for damaged in (b"", first.content[:-20], bytes(len(first.content)), flipped):
+        kept.write_bytes(damaged)
+        assert client_of.get(address).content == first.content
+        assert kept.read_bytes() == first.content
 
 
 def test_a_film_that_cannot_be_decoded_is_left_out_and_says_why(
