@@ -19,6 +19,7 @@ from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.sr import document
 from dicom_node.store.index import Index
 from dicom_node.store.prior_pairs import PriorPairs
+from dicom_node.store.purge_trace import sentence
 from dicom_node.store.recorded_results import RecordedResult, RecordedResults
 from dicom_node.store.states import StudyState
 from models.bundles.bundle import find_bundle, read_bundle
@@ -66,7 +67,8 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
     Raises
     ------
     NodeError
-        If the study has no results to compare with, or the recorded bundle is not installed.
+        If the study has no results to compare with, a film or a result was purged, or the recorded bundle is
+        not installed.
     """
     results = RecordedResults(index.engine)
     recorded = results.for_study(study_instance_uid)
@@ -77,6 +79,18 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
         raise NodeError(
             f"study {study_instance_uid} is {recorded.state}: it was neither reported nor skipped"
         )
+    pairing = PriorPairs(index.engine).get(recorded.id, recorded.revision)
+    prior_films = () if pairing is None else pairing.purged_films
+    for noun, traces in (
+        ("film", recorded.purged_films),
+        ("result", [trace for each in stored if (trace := each.purged) is not None]),
+        ("film of its prior", prior_films),
+    ):
+        if traces:
+            raise NodeError(
+                f"study {study_instance_uid} cannot be replayed: {sentence(noun, traces)}; a film that is sent "
+                "again is stored again"
+            )
     data_dir = DataDir(settings)
     report = dcmread(data_dir.results.path(next(e.file for e in stored if e.kind == "sr")))
     study = StudyRevision(
@@ -84,7 +98,7 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
         recorded.revision,
         datetime.fromtimestamp(recorded.completed_at, UTC),
         predecessors(results.before_revision(recorded.id, recorded.revision), data_dir.results),
-        prior_study(PriorPairs(index.engine).get(recorded.id, recorded.revision), data_dir.spool),
+        prior_study(pairing, data_dir.spool),
     )
     with StudyReader.open(_as_recorded(settings, report, stored)) as reader:
         analysis = reader.read(study, [data_dir.spool.path(name) for name in recorded.films])

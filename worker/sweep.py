@@ -14,6 +14,7 @@ from dicom_node.runtime import logs, readiness
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.index import Index
 from worker.app import ANALYSE, BROKER_ERRORS, make_app, queue_length
+from worker.retention import RetentionTask
 
 _LOG = logging.getLogger(__name__)
 _HOUSEKEEPING_SECONDS = 1.0
@@ -145,6 +146,7 @@ def run_sweep(settings: Settings) -> None:
 
         prior_seconds = settings.priors.wait_seconds
         PriorFetcher(settings, index).start(stop)
+    RetentionTask(settings, index.engine).start(stop)
     sweep = Sweep(
         index, AnalysisLeases(index.engine), settings.study, publish, lambda: queue_length(app), prior_seconds
     )

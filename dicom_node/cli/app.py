@@ -37,6 +37,7 @@ _INTERRUPTED = 130
 COMMANDS = {
     "dicom_node.cli.node": ("serve", "scp", "worker", "sender", "web"),
     "dicom_node.cli.status": ("status", "retry"),
+    "dicom_node.cli.retention": ("purge", "pin", "unpin"),
     "dicom_node.cli.analyze": ("analyze",),
     "dicom_node.cli.zero_shot": ("zero-shot",),
     "dicom_node.cli.results": ("retract", "replay", "validate"),

@@ -23,6 +23,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     storage.data_dir,
     storage.free_space,
     storage.database,
+    storage.disk_forecast,
     network.broker,
     network.ports,
     network.known_peers,

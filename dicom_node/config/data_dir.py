@@ -6,13 +6,18 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+from sqlalchemy import Engine
 
 from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
 from dicom_node.runtime.lease_owner import LeaseOwner
-from dicom_node.store.files import Spool, disk_is_full, storage_error
+from dicom_node.store.disk_usage import DiskUsage, Forecast
+from dicom_node.store.files import Spool, disk_is_full, free_bytes, storage_error
 from dicom_node.store.heatmaps import HeatMaps
+from dicom_node.store.purge import Purge
+from dicom_node.store.reserve import Reserve
 
 _GRACE_SECONDS = 15.0
 
@@ -52,6 +57,7 @@ class DataDir:
         self.runs_on = self.root / "runs-on.json"
         self.thumbnails = self.root / "thumbnails"
         self._lock_file = self.root / "lock"
+        self._limits = settings.retention.limits
 
     def prepare(self, *, alone: bool = False) -> None:
         """Create the folders, and remove incomplete files of earlier processes.
@@ -72,6 +78,27 @@ class DataDir:
             raise self._cannot_write(error) from None
         self.spool.prepare(alone=alone)
         self.results.prepare(alone=alone)
+
+    def purge(self, engine: Engine, clock: Callable[[], float] = time.time) -> Purge:
+        """Return the purge of this folder by the settings' rules of retention."""
+        return Purge(
+            engine, self.spool, self.results, self.maps.root, self.thumbnails, self._limits, clock=clock
+        )
+
+    def forecast(self, engine: Engine) -> Forecast:
+        """Return when films will be refused because the disk is full.
+
+        Raises
+        ------
+        StorageFailed
+            When the disk or the database does not answer.
+        """
+        reserve = Reserve(engine, self.spool).total_bytes()
+        try:
+            free = free_bytes(self.root)
+        except OSError as error:
+            raise storage_error(error, self.root) from error
+        return DiskUsage(engine).forecast(free - reserve)
 
     @contextlib.contextmanager
     def locked(self, *, shared: bool) -> Iterator[int]:

@@ -32,6 +32,7 @@ from dicom_node.config.destinations import (
     DicomwebDestination,
     RoutingRule,
 )
+from dicom_node.config.retention import RetentionSettings
 from dicom_node.config.sections import (
     DicomSettings,
     OidcSettings,
@@ -89,6 +90,7 @@ class Settings(BaseSettings):
     retrieval: RetrievalSettings = RetrievalSettings()
     priors: PriorSettings = PriorSettings()
     sender: SenderSettings = SenderSettings()
+    retention: RetentionSettings = RetentionSettings()
     destinations: tuple[AnyDestination, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
 

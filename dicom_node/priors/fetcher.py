@@ -42,6 +42,8 @@ from dicom_node.store.files import data_set_offset
 from dicom_node.store.index import Index
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs, UnpairedStudy
 from dicom_node.store.prior_requests import PriorRequests
+from dicom_node.store.reception import receive
+from dicom_node.store.reserve import Reserve
 
 if TYPE_CHECKING:
     from dicom_node.dicomweb.client import DicomWebSession
@@ -88,6 +90,7 @@ class PriorFetcher:
         self._priors = PriorPairs(index.engine)
         self._requests = PriorRequests(index.engine)
         self._spool = DataDir(settings).spool
+        self._reserve = Reserve(index.engine, self._spool)
         self._busy: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
         # By the study that is fetched: the end of one request must not end another for the same study.
@@ -243,7 +246,7 @@ class PriorFetcher:
             ]
             if not series:
                 return True
-            self._spool.check_room()
+            self._reserve.check_room()
             self._requests.record(
                 study_instance_uid,
                 source_ae=self._source.asked.ae_title if isinstance(self._source, DicomDestination) else "",
@@ -288,13 +291,15 @@ class PriorFetcher:
         if found.study_instance_uid != study_instance_uid:
             _LOG.warning("%s: sent an instance of a study that was not requested", self._source.name)
             return
-        stored = self._spool.keep(content)
-        self._index.add_instance(
-            found.received(
+        receive(
+            self._index,
+            self._spool,
+            lambda: self._spool.keep(content),
+            lambda stored: found.received(
                 stored,
                 syntax,
                 calling_ae=self._source_ae,
                 peer_host=self._source.name,
                 moved_for=self._settings.dicom.ae_title,
-            )
+            ),
         )

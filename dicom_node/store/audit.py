@@ -2,11 +2,12 @@
 
 The conservation equation holds at any time::
 
-    received = delivered + kept + waiting + skipped + failed + withdrawn + set aside + prior
+    received = delivered + kept + waiting + skipped + failed + withdrawn + set aside + prior + purged
 
-Kept is what was reported and has no destination: its results stay on this node. Each accepted instance is
-counted in exactly one of these terms. The audit does not trust the sum alone: it checks that each row has its
-file, and that each outcome without a delivery has a reason.
+Kept is what was reported and has no destination: its results stay on this node. Purged is what had one of the
+other fates until a rule of retention removed its file. Each accepted instance is counted in exactly one of
+these terms. The audit does not trust the sum alone: it checks that each row has its file, and that each
+outcome without a delivery, and each purge, has a reason.
 """
 
 from __future__ import annotations
@@ -20,10 +21,20 @@ from dicom_node.store import database
 from dicom_node.store.delivery_queue import ENDED, STATE_NOW
 from dicom_node.store.files import Spool, digest_of
 from dicom_node.store.index import SetAsideReason
-from dicom_node.store.states import OUTCOMES, ResultState, StudyState
-from dicom_node.store.tables import delivery, instance, result, study
+from dicom_node.store.states import OUTCOMES, FileState, ResultState, StudyState
+from dicom_node.store.tables import delivery, forgotten, instance, result, study
 
-_FATE_ORDER = ("delivered", "kept", "waiting", "skipped", "failed", "withdrawn", "set_aside", "prior")
+_FATE_ORDER = (
+    "delivered",
+    "kept",
+    "waiting",
+    "skipped",
+    "failed",
+    "withdrawn",
+    "set_aside",
+    "prior",
+    "purged",
+)
 
 
 def _study_is_confirmed() -> ColumnElement[bool]:
@@ -112,7 +123,8 @@ class Audit:
     received
         Number of accepted instances.
     fates
-        Number of instances by fate: delivered, kept, waiting, skipped, failed, withdrawn, set_aside, prior.
+        Number of instances by fate: delivered, kept, waiting, skipped, failed, withdrawn, set_aside, prior,
+        purged.
     set_aside
         Number of instances that were set aside, by reason.
     violations
@@ -145,7 +157,8 @@ class IndexQueries:
     def received(self) -> int:
         """Count the instances that were accepted."""
         with database.reading(self._engine) as connection:
-            return int(connection.execute(select(func.count()).select_from(instance)).scalar_one())
+            rows = connection.execute(select(func.count()).select_from(instance)).scalar_one()
+            return int(rows) + _forgotten(connection)
 
     def study_counts(self) -> dict[StudyState, int]:
         """Return the number of studies in each state, zeros included."""
@@ -260,6 +273,7 @@ class IndexQueries:
             delivery.c.result_id == result.c.id,
         )
         outcome = case(
+            (instance.c.file_state != FileState.KEPT, "purged"),
             (instance.c.set_aside == SetAsideReason.PRIOR, "prior"),
             (instance.c.set_aside != "", "set_aside"),
             (study.c.state.in_([StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING]), "waiting"),
@@ -273,7 +287,8 @@ class IndexQueries:
             else_="unknown",
         )
         with database.reading(self._engine) as connection:
-            received = connection.execute(select(func.count()).select_from(instance)).scalar_one()
+            without_row = _forgotten(connection)
+            rows = connection.execute(select(func.count()).select_from(instance)).scalar_one()
             found: dict[str, int] = database.as_mapping(
                 connection,
                 select(outcome, func.count())
@@ -283,13 +298,24 @@ class IndexQueries:
             aside = database.as_mapping(
                 connection,
                 select(instance.c.set_aside, func.count())
-                .where(instance.c.set_aside.not_in(["", SetAsideReason.PRIOR]))
+                .where(
+                    instance.c.set_aside.not_in(["", SetAsideReason.PRIOR]),
+                    instance.c.file_state == FileState.KEPT,
+                )
                 .group_by(instance.c.set_aside),
             )
             violations = list(_unexplained(connection))
-            kept = connection.execute(select(instance.c.file, instance.c.size, instance.c.digest)).all()
-            encoded = connection.execute(select(result.c.file, result.c.size, result.c.digest)).all()
+            kept, encoded = (
+                connection.execute(
+                    select(table.c.file, table.c.size, table.c.digest).where(
+                        table.c.file_state == FileState.KEPT
+                    )
+                ).all()
+                for table in (instance, result)
+            )
         fates = {name: found.pop(name, 0) for name in _FATE_ORDER}
+        fates["purged"] += without_row
+        received = rows + without_row
         if found or sum(fates.values()) != received:
             violations.append(
                 f"{received} instances were received, {sum(fates.values())} have a known fate; "
@@ -299,6 +325,11 @@ class IndexQueries:
         violations += _missing(results, encoded, "result", read_files=read_files)
         reasons = {SetAsideReason(reason): count for reason, count in aside.items()}
         return Audit(received=received, fates=fates, violations=tuple(violations), set_aside=reasons)
+
+
+def _forgotten(connection: Connection) -> int:
+    """Count the purged instances whose rows were deleted."""
+    return int(connection.execute(select(func.coalesce(func.sum(forgotten.c.instances), 0))).scalar_one())
 
 
 def _deliveries(connection: Connection, studies: Sequence[int]) -> dict[int, dict[str, StudyDeliveries]]:
@@ -346,6 +377,11 @@ def _unexplained(connection: Connection) -> Iterator[str]:
     rejected = (delivery.c.state == ResultState.REJECTED) & (delivery.c.error == "")
     for key in connection.execute(select(delivery.c.id).where(rejected)).scalars():
         yield f"delivery {key} was rejected without a reason"
+    silently = (instance.c.file_state != FileState.KEPT) & (
+        (instance.c.purged_by == "") | instance.c.purged_at.is_(None)
+    )
+    for key in connection.execute(select(instance.c.id).where(silently)).scalars():
+        yield f"instance {key} was purged, but it is not recorded when and by which rule"
     unwitnessed = (delivery.c.state == ResultState.CONFIRMED) & (delivery.c.confirmed_by == "")
     for key in connection.execute(select(delivery.c.id).where(unwitnessed)).scalars():
         yield f"delivery {key} is confirmed, but it is not recorded how"

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, exists, func, or
 
 from dicom_node.store import database
 from dicom_node.store.prior_requests import is_prior
-from dicom_node.store.states import OUTCOMES, StudyState, study_sources
+from dicom_node.store.states import OUTCOMES, FileState, StudyState, study_sources
 from dicom_node.store.tables import instance, prior, result, study
 
 _BATCH = 500
@@ -32,6 +32,7 @@ class Admission(enum.Enum):
 
     NEW = "new"
     REPEATED = "repeated"  # same UID, same bytes
+    RESTORED = "stored again"  # as repeated, but its file had been purged
     SET_ASIDE = "set aside"  # kept apart, see SetAsideReason
     PRIOR = "a prior"  # set aside because the node asked for it
 
@@ -132,7 +133,7 @@ class Index:
         now = self._clock()
         with database.writing(self.engine) as connection:
             known = connection.execute(
-                select(instance.c.id, instance.c.digest, instance.c.set_aside).where(
+                select(instance.c.id, instance.c.digest, instance.c.set_aside, instance.c.file_state).where(
                     instance.c.sop_instance_uid == received.sop_instance_uid
                 )
             ).all()
@@ -161,9 +162,15 @@ class Index:
                             set_aside=(aside or "") if sent else row.set_aside,
                         )
                     )
+                    purged = row.file_state != FileState.KEPT
+                    if purged:
+                        _restore(connection, row.id, now)
                     if sent:
                         _enter_study(connection, received.study_instance_uid, now, revises=aside is None)
-                    return admission if sent else Admission.REPEATED
+                        return admission
+                    if purged and not row.set_aside:
+                        _reenter_study(connection, received.study_instance_uid, now)
+                    return Admission.RESTORED if purged else Admission.REPEATED
             study_id = _enter_study(
                 connection, received.study_instance_uid, now, revises=aside is None, asked_for=asked_for
             )
@@ -275,6 +282,8 @@ class Index:
     def retry(self, study_instance_uids: Sequence[str] = (), *, states: Sequence[StudyState] = ()) -> int:
         """Have studies analysed again, as a new revision; return their number.
 
+        A study with a film that was purged is left as it is: its report could not be made again.
+
         Parameters
         ----------
         study_instance_uids
@@ -284,7 +293,12 @@ class Index:
         """
         wanted = set(states or (StudyState.FAILED,)) & set(study_sources(StudyState.COMPLETE)) & OUTCOMES
         now = self._clock()
-        condition: ColumnElement[bool] = study.c.state.in_(sorted(wanted))
+        purged = exists().where(
+            instance.c.study_id == study.c.id,
+            instance.c.set_aside == "",
+            instance.c.file_state != FileState.KEPT,
+        )
+        condition: ColumnElement[bool] = and_(study.c.state.in_(sorted(wanted)), ~purged)
         if study_instance_uids:
             condition = and_(condition, study.c.study_instance_uid.in_(study_instance_uids))
         with database.writing(self.engine) as connection:
@@ -303,6 +317,22 @@ def _completed(now: float) -> dict[str, object]:
         "reason": "",
         "updated_at": now,
     }
+
+
+def _restore(connection: Connection, instance_id: int, now: float) -> None:
+    """Take a purged instance back to KEPT, as old as its new reception."""
+    connection.execute(
+        update(instance)
+        .where(instance.c.id == instance_id, instance.c.file_state != FileState.KEPT)
+        .values(file_state=FileState.KEPT, purged_at=None, purged_by="", received_at=now)
+    )
+
+
+def _reenter_study(connection: Connection, uid: str, now: float) -> None:
+    """Have the study of a restored film analysed, unless its report stands: the film says nothing new."""
+    query = select(study.c.state).where(study.c.study_instance_uid == uid).with_for_update()
+    if connection.execute(query).scalar_one() != StudyState.REPORTED:
+        _enter_study(connection, uid, now, revises=True)
 
 
 def _is_result(connection: Connection, sop_instance_uid: str) -> bool:

@@ -39,6 +39,8 @@ from dicom_node.runtime import logs, readiness
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Admission, Index
+from dicom_node.store.reception import receive
+from dicom_node.store.reserve import Reserve
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,8 +78,9 @@ class StorageSCP:
         self._index = index
         self._commitments = StorageCommitments(index.engine)
         self._source = None if source_host is None else PeerAddresses(source_host, "priors.source")
+        reserve = Reserve(index.engine, spool)
         self._listener = Listener(
-            settings, listening, serve=self._serve, folder=spool.incoming, check_room=spool.check_room
+            settings, listening, serve=self._serve, folder=spool.incoming, check_room=reserve.check_room
         )
 
     @property
@@ -130,9 +133,12 @@ class StorageSCP:
         if request.incoming is None:
             return Status.UNRECOGNISED_OPERATION, "only C-ECHO, C-STORE, N-EVENT-REPORT are served"
         identifiers = _identify(request, request.incoming)
-        stored = self._spool.adopt(_path(request.incoming))
-        admission = self._index.add_instance(
-            identifiers.received(
+        path = _path(request.incoming)
+        stored, admission = receive(
+            self._index,
+            self._spool,
+            lambda: self._spool.adopt(path),
+            lambda stored: identifiers.received(
                 stored,
                 request.transfer_syntax,
                 calling_ae=association.calling_ae,
@@ -140,7 +146,7 @@ class StorageSCP:
                 moved_for=request.moved_for,
                 move_message_id=request.move_message_id,
                 from_source=self._source is not None and self._source.is_known(association.host),
-            )
+            ),
         )
         with logs.study(identifiers.study_instance_uid):
             _LOG.log(
@@ -182,6 +188,7 @@ _STORAGE_STATUSES = frozenset(
 _LEVELS = {
     Admission.NEW: logging.INFO,
     Admission.REPEATED: logging.INFO,
+    Admission.RESTORED: logging.INFO,
     Admission.SET_ASIDE: logging.WARNING,
     Admission.PRIOR: logging.INFO,
 }

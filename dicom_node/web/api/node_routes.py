@@ -31,6 +31,12 @@ class Status:
     ----------
     oldest_open
         Time since which the oldest unfinished study waits; None when there is none.
+    disk_outlook
+        ``unknown``, ``steady``, ``filling`` or ``full``.
+    disk_full_at
+        Time when films will be refused because the disk is full; None unless it is filling or full.
+    disk_bytes_per_day
+        Growth of what the node keeps; None while the outlook is unknown.
     """
 
     intended_use: str
@@ -44,6 +50,9 @@ class Status:
     free_bytes: int
     total_bytes: int
     reserve_bytes: int
+    disk_outlook: str
+    disk_full_at: float | None
+    disk_bytes_per_day: float | None
 
 
 @router.get("/status", responses=error_responses())
@@ -71,6 +80,9 @@ def status(context: Context) -> Status:
         free_bytes=health.free_bytes,
         total_bytes=health.total_bytes,
         reserve_bytes=health.reserve_bytes,
+        disk_outlook=health.forecast.outlook,
+        disk_full_at=health.forecast.full_at,
+        disk_bytes_per_day=health.forecast.bytes_per_day,
     )
 
 

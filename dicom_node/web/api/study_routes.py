@@ -101,7 +101,7 @@ def viewer(context: Context, user: Reader, study_id: StudyNumber) -> ViewerStudy
 @router.get(
     "/studies/{study_id}/images/{image_id}/pixels",
     response_class=Response,
-    responses={200: {"description": "grey values", **_BYTES}, **error_responses(404, 422)},
+    responses={200: {"description": "grey values", **_BYTES}, **error_responses(404, 410, 422)},
 )
 def pixels(context: Context, user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
     """Return the grey values of one film: 16 bits, little endian, by row; size in X-Rows and X-Columns."""
@@ -118,7 +118,7 @@ def pixels(context: Context, user: Reader, study_id: StudyNumber, image_id: Imag
 @router.get(
     "/studies/{study_id}/images/{image_id}/overlay",
     response_class=Response,
-    responses={200: {"description": "overlay planes", **_BYTES}, **error_responses(404, 422)},
+    responses={200: {"description": "overlay planes", **_BYTES}, **error_responses(404, 410, 422)},
 )
 def overlay(context: Context, _user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
     """Return the overlay planes of one film: 1 bit a pixel, the first in the lowest bit, rows not padded."""
@@ -133,7 +133,7 @@ def overlay(context: Context, _user: Reader, study_id: StudyNumber, image_id: Im
 @router.get(
     "/studies/{study_id}/images/{image_id}/thumbnail",
     response_class=Response,
-    responses={200: {"description": "a small picture", **_PNG}, **error_responses(404)},
+    responses={200: {"description": "a small picture", **_PNG}, **error_responses(404, 410)},
 )
 def thumbnail(context: Context, _user: Reader, study_id: StudyNumber, image_id: ImageNumber) -> Response:
     """Return a small picture of one film."""
@@ -145,7 +145,7 @@ def thumbnail(context: Context, _user: Reader, study_id: StudyNumber, image_id: 
 @router.get(
     "/studies/{study_id}/maps/{number}",
     response_class=Response,
-    responses={200: {"description": "heat", **_BYTES}, **error_responses(404)},
+    responses={200: {"description": "heat", **_BYTES}, **error_responses(404, 410)},
 )
 def heat_map(
     context: Context,
@@ -156,19 +156,24 @@ def heat_map(
 ) -> Response:
     """Return one heat map over the whole film: 8 bits, row by row; size in X-Rows and X-Columns.
 
-    404 when there is no such map, or when `revision` is not the latest analysed revision.
+    404 when there is no such map, or when `revision` is not the latest analysed revision; 410 when the maps
+    were purged.
     """
     reading = study_or_404(context, study_id).reading
+    if reading is not None and reading.purged_maps is not None:
+        raise HTTPException(410, f"The heat maps were {reading.purged_maps}.")
     if reading is None or revision not in (None, reading.revision) or number >= len(reading.record.maps):
         raise HTTPException(404)
     values = context.data_dir.maps.read(reading.record.maps_file, number)
     return _raster(values.tobytes(), *values.shape)
 
 
-@router.post("/studies/{study_id}/retry", responses=error_responses(404, 409))
+@router.post("/studies/{study_id}/retry", responses=error_responses(404, 409, 410))
 def retry(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
-    """Analyse a study again, as a new revision; 409 while it is still being processed."""
+    """Analyse a study again, as a new revision; 409 while it is still being processed, 410 without its films."""
     view = study_or_404(context, study_id)
+    if view.purged_films:
+        raise HTTPException(410, f"{view.purged_films.capitalize()}; send the whole study again first.")
     if not context.index.retry([view.study_instance_uid], states=sorted(OUTCOMES)):
         raise HTTPException(409)
     context.access_log.record(user.name, user.address, "retry", study_id, always=True)

@@ -23,6 +23,7 @@ from dicom_node.imaging.radiographs import ANALYSED_SOP_CLASSES
 from dicom_node.imaging.transfer_syntaxes import TRANSFER_SYNTAXES
 from dicom_node.store.files import data_set_offset
 from dicom_node.store.index import TRIAL_HOST
+from dicom_node.store.reception import receive
 from dicom_node.web.dependencies import WebContext
 from dicom_node.web.media.trial_films import convert_to_dicom
 
@@ -39,7 +40,7 @@ async def body_as_file(request: Request, context: WebContext) -> AsyncIterator[P
     StorageFull, StorageFailed
         When the disk is full, or the file cannot be written.
     """
-    context.data_dir.spool.check_room()
+    context.reserve.check_room()
     try:
         handle, name = tempfile.mkstemp(".part", dir=context.data_dir.spool.incoming)
         try:
@@ -82,9 +83,11 @@ def store_instance(context: WebContext, path: Path, address: str) -> str:
         identifiers = read_identifiers(data, start, syntax)
     if identifiers.sop_class_uid not in ANALYSED_SOP_CLASSES:
         raise BadInstance(f"{UID(identifiers.sop_class_uid).name} is not a radiograph")
-    stored = context.data_dir.spool.adopt(path)
-    context.index.add_instance(
-        identifiers.received(stored, syntax, calling_ae=CALLING_AE_TITLE, peer_host=address)
+    receive(
+        context.index,
+        context.data_dir.spool,
+        lambda: context.data_dir.spool.adopt(path),
+        lambda stored: identifiers.received(stored, syntax, calling_ae=CALLING_AE_TITLE, peer_host=address),
     )
     return identifiers.study_instance_uid
 

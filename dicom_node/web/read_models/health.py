@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
@@ -20,6 +21,8 @@ from sqlalchemy import Engine, func, select
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.store import database
+from dicom_node.store.disk_usage import DiskUsage, Forecast, Outlook
+from dicom_node.store.reserve import Reserve
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import study
 from dicom_node.web.read_models.node_summary import NodeSummary, read_node_summary
@@ -38,7 +41,12 @@ class Health:
     free_bytes, total_bytes
         Free space and size of the disk of the data directory.
     reserve_bytes
-        Free space below which films are refused.
+        Free space below which films are refused: the reserve of the settings, and what the results of accepted
+        films will need.
+    forecast
+        When the disk will be full.
+    warn_days
+        Days before that from which the page warns.
     versions
         Version or value of each component, by name.
     """
@@ -48,6 +56,8 @@ class Health:
     free_bytes: int
     total_bytes: int
     reserve_bytes: int
+    forecast: Forecast
+    warn_days: float
     versions: Mapping[str, str]
 
     @property
@@ -59,6 +69,12 @@ class Health:
     def full(self) -> bool:
         """True when films are refused because the disk is full."""
         return self.free_bytes < self.reserve_bytes
+
+    @property
+    def soon_full(self) -> bool:
+        """True when the disk will be full within the days of the setting."""
+        left = self.forecast.days_left
+        return left is not None and left < self.warn_days
 
 
 def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health:
@@ -74,12 +90,16 @@ def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health
             select(func.min(study.c.first_received_at)).where(study.c.state.in_(_OPEN))
         ).scalar_one()
     disk = os.statvfs(data_dir.root)
+    free = disk.f_bavail * disk.f_frsize
+    reserve = Reserve(engine, data_dir.spool).total_bytes()
     return Health(
         summary=read_node_summary(engine, settings.destinations),
         oldest_open=oldest,
-        free_bytes=disk.f_bavail * disk.f_frsize,
+        free_bytes=free,
         total_bytes=disk.f_blocks * disk.f_frsize,
-        reserve_bytes=settings.dicom.min_free_bytes,
+        reserve_bytes=reserve,
+        forecast=DiskUsage(engine).forecast(free - reserve),
+        warn_days=settings.retention.warn_days,
         versions={
             "dicom-node": version("dicom-node"),
             "Python": platform.python_version(),
@@ -134,12 +154,28 @@ class _Metrics(Collector):
             ),
             GaugeMetricFamily("dicom_node_disk_free_bytes", "Free space on the disk", health.free_bytes),
             GaugeMetricFamily("dicom_node_disk_total_bytes", "Size of the disk", health.total_bytes),
+            GaugeMetricFamily(
+                "dicom_node_disk_reserve_bytes",
+                "Free space below which films are refused",
+                health.reserve_bytes,
+            ),
+            GaugeMetricFamily(
+                "dicom_node_disk_days_left",
+                "Days until films are refused because the disk is full: +Inf by a steady disk, NaN if unknown",
+                _days_left(health.forecast),
+            ),
             InfoMetricFamily(
                 "dicom_node_build",
                 "Versions. RESEARCH USE ONLY",
                 {name.lower().replace("-", "_"): value for name, value in health.versions.items()},
             ),
         ]
+
+
+def _days_left(forecast: Forecast) -> float:
+    if forecast.days_left is not None:
+        return forecast.days_left
+    return math.inf if forecast.outlook is Outlook.STEADY else math.nan
 
 
 def _age(since: float | None) -> float:
