@@ -88,8 +88,8 @@ def replay(settings: Settings, index: Index, study_instance_uid: str) -> list[Re
     ):
         if traces:
             raise NodeError(
-                f"study {study_instance_uid} cannot be replayed: {sentence(noun, traces)}; a film that is sent "
-                "again is stored again"
+                f"study {study_instance_uid} cannot be replayed: {sentence(noun, traces)}; a film that "
+                "is sent again is stored again"
             )
     data_dir = DataDir(settings)
     report = dcmread(data_dir.results.path(next(e.file for e in stored if e.kind == "sr")))

@@ -53,8 +53,8 @@ class RetentionSettings(Section):
     )
     free_bytes_below: Bytes | None = Field(
         None,
-        description="free disk space, in bytes, below which the oldest confirmed files and priors are purged; "
-        "above dicom.min_free_bytes, or films are refused first; absent: never",
+        description="free disk space, in bytes, below which the oldest confirmed files and priors are "
+        "purged; above dicom.min_free_bytes, or films are refused first; absent: never",
     )
     free_bytes_until: Bytes | None = Field(
         None, description="free disk space, in bytes, at which that purge ends; absent: free_bytes_below"

@@ -158,14 +158,11 @@ class Purge(database.Repository):
         if self._limits.free_below is not None:
             freed = sum(each.size for each in found)
             missing = self._missing(self._free() + freed)
-            chosen: dict[Holding, list[_File]] = {rule.holding: [] for rule in SPACE_RULES}
-            for holding, file in self._oldest_first(now) if missing > 0 else ():
-                if missing <= 0:
-                    break
-                if (holding, file.id) not in gone:
-                    chosen[holding].append(file)
-                    missing -= file.size
-            found += [_summary(SPACE_SETTING, holding.value, files) for holding, files in chosen.items()]
+            left = ((kind, each) for kind, each in self._oldest_first(now) if (kind, each.id) not in gone)
+            chosen = _enough(left, missing)
+            for rule in SPACE_RULES:
+                files = [each for kind, each in chosen if kind is rule.holding]
+                found.append(_summary(SPACE_SETTING, rule.holding.value, files))
         with database.reading(self._engine) as connection:
             for row_rule in self._by_row():
                 old = row_rule.old(connection, now, self._limits.days[row_rule.setting])
@@ -206,7 +203,7 @@ class Purge(database.Repository):
 
         for rule in self._by_age():
             while not stop.is_set():
-                files = self._purge(rule, self._limits.days[rule.setting], _BATCH)
+                files = self._purge(rule)
                 note(rule.setting, rule.holding.value, files)
                 if not files:
                     break
@@ -228,26 +225,28 @@ class Purge(database.Repository):
 
     def _make_room(self, stop: threading.Event, note: Callable[[str, str, Sequence[_File]], None]) -> None:
         """Purge the oldest files until there is enough free space."""
-        below = self._limits.free_below
-        if below is None or self._free() >= below:
-            return
-        # Counted, too: some file systems tell only later what was freed.
         missing = self._missing(self._free())
         while missing > 0 and not stop.is_set():
-            oldest = next(self._oldest_first(self._clock(), limit=1), None)
-            if oldest is None:
+            now, days = self._clock(), self._limits.least_days
+            chosen = _enough(itertools.islice(self._oldest_first(now, _BATCH), _BATCH), missing)
+            for rule in SPACE_RULES:
+                files = self._mark(rule, now, days, [each for kind, each in chosen if kind is rule.holding])
+                self._remove(rule.holding)
+                missing -= sum(each.size for each in files)
+                note(rule.setting, rule.holding.value, files)
+            # Counted, too: some file systems tell only later what was freed.
+            missing = min(missing, self._wanted - self._free())
+            if not chosen:
                 return
-            rule = next(each for each in SPACE_RULES if each.holding is oldest[0])
-            files = self._purge(rule, self._limits.least_days, _BATCH, enough=missing)
-            note(rule.setting, rule.holding.value, files)
-            if not files:
-                return
-            missing = min(missing - sum(each.size for each in files), self._missing(self._free()))
+
+    @property
+    def _wanted(self) -> int:
+        return self._limits.free_until or self._limits.free_below or 0
 
     def _missing(self, free: int) -> int:
-        """Return the bytes that are missing to the free space that is wanted; 0 when nothing is to be done."""
-        below, until = self._limits.free_below, self._limits.free_until
-        return 0 if below is None or free >= below else max(0, (until or below) - free)
+        """Return the bytes that are missing to the wanted free space; 0 when nothing is to be done."""
+        below = self._limits.free_below
+        return 0 if below is None or free >= below else self._wanted - free
 
     def _by_age(self) -> list[FileRule]:
         return [rule for rule in FILE_RULES if rule.setting in self._limits.days]
@@ -285,20 +284,17 @@ class Purge(database.Repository):
                 size = (self._roots[holding] / row.name).stat().st_size
         return _File(row.id, row.name, size, row.since)
 
-    def _purge(self, rule: FileRule, days: float, limit: int, enough: int | None = None) -> list[_File]:
-        """Purge the oldest files of a rule; `enough` bytes are enough."""
-        now = self._clock()
-        found = self._candidates(rule, now, days, limit)
-        if enough is not None:
-            sums = itertools.accumulate((each.size for each in found), initial=0)
-            found = [each for each, before in zip(found, sums, strict=False) if before < enough]
-        files = self._mark(rule, now, days, found)
-        while self._remove(rule.holding):
-            pass
+    def _purge(self, rule: FileRule) -> list[_File]:
+        """Purge the oldest files of a rule, at most one batch; return them."""
+        now, days = self._clock(), self._limits.days[rule.setting]
+        files = self._mark(rule, now, days, self._candidates(rule, now, days, _BATCH))
+        self._remove(rule.holding)
         return files
 
     def _mark(self, rule: FileRule, now: float, days: float, files: Sequence[_File]) -> list[_File]:
         """Commit that files are going to be removed: those that the rule still lets go; return them."""
+        if not files:
+            return []
         table = COLUMNS[rule.holding].table
         with database.writing(self._engine) as connection:
             # The rows of the studies too: none of them may begin to be received or analysed meanwhile.
@@ -363,6 +359,15 @@ def _shared_maps(connection: Connection, names: set[str]) -> set[str]:
     """Return the names of heat map files that another analysis has too: equal maps are one file."""
     kept = select(reading.c.maps).where(reading.c.maps.in_(names), reading.c.file_state == FileState.KEPT)
     return set(connection.execute(kept).scalars())
+
+
+def _enough(files: Iterator[tuple[Holding, _File]], missing: int) -> list[tuple[Holding, _File]]:
+    """Return files from the first on, until their sizes are `missing` bytes together."""
+    chosen: list[tuple[Holding, _File]] = []
+    while missing > 0 and (following := next(files, None)) is not None:
+        chosen.append(following)
+        missing -= following[1].size
+    return chosen
 
 
 def _summary(setting: str, what: str, files: Sequence[_File]) -> Purged:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from sqlalchemy import RowMapping
+
 from dicom_node.store.states import FileState
 
 
@@ -26,8 +28,8 @@ class PurgeTrace:
     setting: str
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self | None:
-        """Return the trace in a row of ``instance``, ``result`` or ``reading``; None when its file is kept."""
+    def of(cls, row: Mapping[str, Any] | RowMapping) -> Self | None:
+        """Return the trace in a row of ``instance``, ``result`` or ``reading``; None for a kept file."""
         if row["file_state"] == FileState.KEPT:
             return None
         return cls(row["purged_at"] or 0.0, row["purged_by"])

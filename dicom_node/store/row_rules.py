@@ -85,7 +85,7 @@ class RowRule:
         ).all()
         if not rows:
             return OldRows(0, None, None)
-        table = self.key.table  # type: ignore[attr-defined]
+        table = self.key.table
         connection.execute(delete(table).where(self.key.in_([row[0] for row in rows])))
         if self.after is not None:
             self.after(connection, len(rows), now, limit)

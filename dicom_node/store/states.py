@@ -27,8 +27,8 @@ A study in the state PRIOR was fetched for comparison and sent by nobody: it is 
       ^                              |                             |
       └────── the same film again ───┴─────────────────────────────┘
 
-These are the states of a file: of a received film, of a result, of the heat maps of an analysis. The row stays
-when its file goes.
+These are the states of a file: of a received film, of a result, of the heat maps of an analysis. The row
+stays when its file goes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """REST API of administration: withdraw the results of a study, reproduce and compare them, pin the study.
 
-They do the same as ``dicom-node retract``, ``replay``, ``pin`` and ``unpin``. The web process holds no model, so it
-starts ``replay`` as a command, one at a time, with its own settings.
+They do the same as ``dicom-node retract``, ``replay``, ``pin`` and ``unpin``. The web process holds no model,
+so it starts ``replay`` as a command, one at a time, with its own settings.
 """
 
 from __future__ import annotations

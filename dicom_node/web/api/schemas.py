@@ -123,7 +123,7 @@ class StudyList:
 
 @dataclass(frozen=True, slots=True)
 class ImageOut:
-    """One received image, and the outcome of its checks; `purged` says when and by which rule its file went."""
+    """One received image, and the outcome of its checks; `purged` says when and by which rule it went."""
 
     id: int
     view: str

@@ -170,7 +170,7 @@ def heat_map(
 
 @router.post("/studies/{study_id}/retry", responses=error_responses(404, 409, 410))
 def retry(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
-    """Analyse a study again, as a new revision; 409 while it is still being processed, 410 without its films."""
+    """Analyse a study again, as a new revision; 409 while it is being processed, 410 without its films."""
     view = study_or_404(context, study_id)
     if view.purged_films:
         raise HTTPException(410, f"{view.purged_films.capitalize()}; send the whole study again first.")

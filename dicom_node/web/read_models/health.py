@@ -41,8 +41,8 @@ class Health:
     free_bytes, total_bytes
         Free space and size of the disk of the data directory.
     reserve_bytes
-        Free space below which films are refused: the reserve of the settings, and what the results of accepted
-        films will need.
+        Free space below which films are refused: the reserve of the settings, and what the results of
+        accepted films will need.
     forecast
         When the disk will be full.
     warn_days
@@ -161,7 +161,7 @@ class _Metrics(Collector):
             ),
             GaugeMetricFamily(
                 "dicom_node_disk_days_left",
-                "Days until films are refused because the disk is full: +Inf by a steady disk, NaN if unknown",
+                "Days until films are refused because the disk is full; +Inf: not in sight, NaN: unknown",
                 _days_left(health.forecast),
             ),
             InfoMetricFamily(

@@ -249,7 +249,9 @@ def _sent(connection: Connection, study_id: int) -> list[SentResult]:
             error=row.error or "",
             updated_at=row.updated_at or row.created_at,
             withdrawn=row.withdrawn_at is not None,
-            purged=PurgeTrace.of(row._mapping),
+            purged=PurgeTrace.of(
+                {name: getattr(row, name) for name in ("file_state", "purged_at", "purged_by")}
+            ),
         )
         for row in rows
     ]

@@ -1,8 +1,8 @@
 """Study headers: a table with the searchable DICOM headers of each study, filled from the files in the spool.
 
-It can be rebuilt from the spool at any time; of a study whose films were purged the row stays. A patient is shown by a pseudonym, derived from the Patient ID
-with the node's key, unless the settings ask for names. Then, and only then, patient name, Patient ID and
-Accession Number are stored.
+It can be rebuilt from the spool at any time; of a study whose films were purged the row stays. A patient is
+shown by a pseudonym, derived from the Patient ID with the node's key, unless the settings ask for names.
+Then, and only then, patient name, Patient ID and Accession Number are stored.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class StudyHeaders:
             connection.execute(catalogue.insert(), rows)
 
     def _without_films(self, study_instance_uid: str, before: HeaderEntry) -> HeaderEntry:
-        """Return the row of a study that has no film to read any more: the old one, if need be without names."""
+        """Return the row of a study whose films are gone: the old one, if need be without names."""
         if self._named:
             return before
         patient = f"P-{before.person[:10]}"
