@@ -16,9 +16,9 @@ def receive(
 ) -> tuple[StoredFile, Admission]:
     """Store a received instance, and add it to the index.
 
-    A film that was received before is one file in the spool, and a purge may remove that between the two
-    steps. The row, which the second step takes back to KEPT, then keeps the purge from the file that is
-    stored again.
+    A film that was received before is one file in the spool, and a purge may remove that before or after the
+    second step. The row, once it is back in the state KEPT, keeps the purge from the file that is stored
+    again.
 
     Parameters
     ----------
@@ -34,6 +34,8 @@ def receive(
     """
     stored = store()
     admission = index.add_instance(describe(stored))
-    if not spool.path(stored.name).exists():
-        store()
+    while not spool.path(stored.name).exists():
+        stored = store()
+        if admission is Admission.REPEATED:
+            admission = index.add_instance(describe(stored))
     return stored, admission

@@ -393,10 +393,11 @@ def test_a_kill_at_any_step_is_finished_by_the_next_run(
     assert held.audit().conserved
 
 
+@pytest.mark.parametrize("after", [False, True])
 def test_a_film_that_arrives_while_its_purge_goes_on_is_there_afterwards(
-    held: Holdings, monkeypatch: pytest.MonkeyPatch
+    held: Holdings, monkeypatch: pytest.MonkeyPatch, *, after: bool
 ) -> None:
-    """Between the reception's look at the file and its row, the whole purge of the film happens."""
+    """Before or after the reception's change of the row, the whole purge of the film happens."""
     held.film("1.1")
     held.end("1.1")
     held.confirm()
@@ -404,9 +405,11 @@ def test_a_film_that_arrives_while_its_purge_goes_on_is_there_afterwards(
     real = held.index.add_instance
 
     def add_instance(received: Any) -> Admission:
+        monkeypatch.undo()
+        admission = real(received) if after else None
         held.purge(**ALL).run()
         assert held.files()[0] == 0
-        return real(received)
+        return admission or real(received)
 
     monkeypatch.setattr(held.index, "add_instance", add_instance)
     assert held.film("1.1") is Admission.RESTORED
@@ -453,6 +456,7 @@ def test_films_that_arrive_again_and_again_beside_the_purge_are_never_lost(held:
     audit = held.audit()
     assert audit.conserved, audit.violations
     assert audit.received == 8
+    assert held.files()[0] == list(held.states().values()).count(FileState.KEPT)
 
 
 def test_a_file_that_cannot_be_removed_is_tried_again(
