@@ -199,7 +199,7 @@ class Purge(database.Repository):
             if files:
                 went.append(_summary(setting, what, files))
                 progress(went[-1].count, went[-1].size)
-            stop.wait(_PAUSE_SECONDS)
+                stop.wait(_PAUSE_SECONDS)
 
         for rule in self._by_age():
             while not stop.is_set():

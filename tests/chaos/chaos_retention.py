@@ -24,7 +24,7 @@ def test_a_year_of_films_stays_within_the_disk_and_nothing_unconfirmed_goes(tmp_
     clock = Clock()
     engine = database.connect(f"sqlite:///{tmp_path / 'index.sqlite'}")
     database.migrate(engine)
-    year = SimulatedYear(Holdings(Index(engine, clock), tmp_path / "data", clock), FILMS, print)
+    year = SimulatedYear(Holdings(Index(engine, clock), tmp_path / "data", clock), FILMS, say=print)
     year.run()
     assert year.most_bytes > year.capacity * 7 // 10, "the disk was never near its limit"
     assert year.waiting
