@@ -94,11 +94,7 @@ class DataDir:
             When the disk or the database does not answer.
         """
         reserve = Reserve(engine, self.spool).total_bytes()
-        try:
-            free = free_bytes(self.root)
-        except OSError as error:
-            raise storage_error(error, self.root) from error
-        return DiskUsage(engine).forecast(free - reserve)
+        return DiskUsage(engine).forecast(free_bytes(self.root) - reserve)
 
     @contextlib.contextmanager
     def locked(self, *, shared: bool) -> Iterator[int]:

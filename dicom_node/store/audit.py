@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, case, exists, func, select
 
 from dicom_node.store import database
 from dicom_node.store.delivery_queue import ENDED, STATE_NOW
@@ -321,10 +321,26 @@ class IndexQueries:
                 f"{received} instances were received, {sum(fates.values())} have a known fate; "
                 f"unknown: {found}"
             )
-        violations += _missing(spool, kept, "received instance", read_files=read_files)
-        violations += _missing(results, encoded, "result", read_files=read_files)
+        for table, where, rows_of, noun in (
+            (instance, spool, kept, "received instance"),
+            (result, results, encoded, "result"),
+        ):
+            lost = dict(_missing(where, rows_of, noun, read_files=read_files))
+            # A purge goes on beside the audit, which takes longer than it.
+            violations += [lost[name] for name in self._still_kept(table, [*lost])]
         reasons = {SetAsideReason(reason): count for reason, count in aside.items()}
         return Audit(received=received, fates=fates, violations=tuple(violations), set_aside=reasons)
+
+    def _still_kept(self, table: Table, names: Sequence[str]) -> list[str]:
+        """Return those of the files that no purge has begun to remove."""
+        gone: set[str] = set()
+        with database.reading(self._engine) as connection:
+            for start in range(0, len(names), 500):
+                query = select(table.c.file).where(
+                    table.c.file.in_(names[start : start + 500]), table.c.file_state != FileState.KEPT
+                )
+                gone |= set(connection.execute(query).scalars())
+        return [name for name in names if name not in gone]
 
 
 def _forgotten(connection: Connection) -> int:
@@ -389,15 +405,15 @@ def _unexplained(connection: Connection) -> Iterator[str]:
 
 def _missing(
     spool: Spool, rows: Iterable[tuple[str, int, str]], noun: str, *, read_files: bool
-) -> Iterator[str]:
-    """Yield a sentence for each file that is missing or changed; a row is (name, size in bytes, digest)."""
+) -> Iterator[tuple[str, str]]:
+    """Yield name and a sentence for each file that is missing or changed; a row is (name, bytes, digest)."""
     for name, size, digest in rows:
         path = spool.path(name)
         try:
             actual = path.stat().st_size
             same = actual == size and (not read_files or digest_of(path) == digest)
         except OSError as error:
-            yield f"{noun} {name}: {error.strerror}"
+            yield name, f"{noun} {name}: {error.strerror}"
             continue
         if not same:
-            yield f"{noun} {name}: the file has changed ({actual} of {size} bytes)"
+            yield name, f"{noun} {name}: the file has changed ({actual} of {size} bytes)"

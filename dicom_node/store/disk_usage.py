@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,12 +102,12 @@ class DiskUsage(database.Repository):
                 index = connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
             else:
                 path = Path(str(self._engine.url.database))
-                index = sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))
+                index = _sizes(path.parent.glob(f"{path.name}*"))
         values = {
             "at": now,
             "films": int(films),
             "results": int(results),
-            "maps": _folder_bytes(maps),
+            "maps": _sizes(maps.rglob("*")),
             "index_bytes": int(index),
         }
         with database.writing(self._engine) as connection:
@@ -149,12 +151,10 @@ class DiskUsage(database.Repository):
         return Forecast(Outlook.FILLING, now + left * DAY, growth, len(rows), left)
 
 
-def _folder_bytes(folder: Path) -> int:
-    """Return the bytes of the files of a folder and below; what goes meanwhile does not count."""
+def _sizes(paths: Iterable[Path]) -> int:
+    """Return the bytes of files; what goes meanwhile does not count."""
     size = 0
-    for path in folder.rglob("*"):
-        try:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
             size += path.stat().st_size
-        except FileNotFoundError:
-            continue
     return size

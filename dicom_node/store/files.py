@@ -99,8 +99,7 @@ class Spool:
             Space that belongs to the reserve too: for the results of films that were accepted, see
             :class:`dicom_node.store.reserve.Reserve`.
         """
-        with _translated(self.root):
-            free = free_bytes(self.root)
+        free = free_bytes(self.root)
         if free < self._min_free_bytes + promised_bytes:
             promised = f" and {promised_bytes // 2**20} MiB for results to come" if promised_bytes else ""
             raise StorageFull(
@@ -223,8 +222,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the free space of a folder's disk for this user, in bytes."""
-    status = os.statvfs(folder)
+    """Return the free space of a folder's disk for this user, in bytes.
+
+    Raises
+    ------
+    StorageFailed
+        When the folder is not there.
+    """
+    with _translated(folder):
+        status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize
 
 

@@ -229,14 +229,16 @@ class Purge(database.Repository):
         while missing > 0 and not stop.is_set():
             now, days = self._clock(), self._limits.least_days
             chosen = _enough(itertools.islice(self._oldest_first(now, _BATCH), _BATCH), missing)
+            count = 0
             for rule in SPACE_RULES:
                 files = self._mark(rule, now, days, [each for kind, each in chosen if kind is rule.holding])
                 self._remove(rule.holding)
                 missing -= sum(each.size for each in files)
+                count += len(files)
                 note(rule.setting, rule.holding.value, files)
             # Counted, too: some file systems tell only later what was freed.
             missing = min(missing, self._wanted - self._free())
-            if not chosen:
+            if not count:
                 return
 
     @property
@@ -338,8 +340,12 @@ class Purge(database.Repository):
                     raise storage_error(error, path) from error
         # Durable before the rows say so, or a power cut brings files back that nobody knows.
         for folder in folders:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 sync_folder(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise storage_error(error, folder) from error
         with database.writing(self._engine) as connection:
             connection.execute(
                 update(of.table)
