@@ -31,6 +31,7 @@ from dicom_node.store.analysis_records import AnalysisRecord, AnalysisRecords
 from dicom_node.store.files import Spool, storage_error
 from dicom_node.store.index import TRIAL_HOST, Index
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
+from dicom_node.store.purge_trace import sentence
 from dicom_node.store.recorded_results import RecordedResult, RecordedResults
 from dicom_node.store.states import StudyState
 from dicom_node.store.study_embeddings import StudyEmbeddings
@@ -151,6 +152,10 @@ class Pipeline:
         return None
 
     def _analyse(self, lease: AnalysisLease) -> StudyState | None:
+        if lease.purged:
+            text = f"{sentence('film', lease.purged)}; send the whole study again to have it analysed"
+            paths = [self._data_dir.spool.path(entry.file) for entry in lease.instances]
+            return self._fail(lease, paths, Refusal("films_purged", text))
         if not lease.instances:
             text = (
                 "the study holds only instances that were set aside: results of a node, conflicting copies, "

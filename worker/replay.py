@@ -25,6 +25,7 @@ from dicom_node.store.analysis_records import AnalysisRecords
 from dicom_node.store.files import damage, data_set_offset
 from dicom_node.store.index import Index
 from dicom_node.store.prior_pairs import PriorPairs
+from dicom_node.store.purge_trace import sentence
 from dicom_node.store.recorded_results import RecordedResult, RecordedResults
 from dicom_node.store.states import StudyState
 from models.bundles.bundle import find_bundle, read_bundle
@@ -77,7 +78,8 @@ def replay(
     Raises
     ------
     NodeError
-        If the study has no results to compare with, or the recorded bundle is not installed.
+        If the study has no results to compare with, a film or a result was purged, or the recorded bundle is
+        not installed.
     """
     results = RecordedResults(index.engine)
     recorded = results.for_study(study_instance_uid)
@@ -88,6 +90,18 @@ def replay(
         raise NodeError(
             f"study {study_instance_uid} is {recorded.state}: it was neither reported nor skipped"
         )
+    pairing = PriorPairs(index.engine).get(recorded.id, recorded.revision)
+    prior_films = () if pairing is None else pairing.purged_films
+    for noun, traces in (
+        ("film", recorded.purged_films),
+        ("result", [trace for each in stored if (trace := each.purged) is not None]),
+        ("film of its prior", prior_films),
+    ):
+        if traces:
+            raise NodeError(
+                f"study {study_instance_uid} cannot be replayed: {sentence(noun, traces)}; a film that "
+                "is sent again is stored again"
+            )
     data_dir = DataDir(settings)
     report = next(entry for entry in stored if entry.kind == "sr")
     texts = _algorithm(data_dir, report)
@@ -99,7 +113,7 @@ def replay(
         recorded.revision,
         datetime.fromtimestamp(recorded.completed_at, UTC),
         predecessors(results.before_revision(recorded.id, recorded.revision), data_dir.results),
-        prior_study(PriorPairs(index.engine).get(recorded.id, recorded.revision), data_dir.spool),
+        prior_study(pairing, data_dir.spool),
     )
     with StudyReader.open(_as_recorded(settings, report.sop_class_uid, texts, stored)) as reader:
         analysis = reader.read(study, [data_dir.spool.path(name) for name in recorded.films])

@@ -16,6 +16,7 @@ from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.index import Index
 from dicom_node.store.storage_check import StorageCheck, StorageWatch
 from worker.app import ANALYSE, BROKER_ERRORS, make_app, queue_length
+from worker.retention import RetentionTask
 
 _LOG = logging.getLogger(__name__)
 _HOUSEKEEPING_SECONDS = 1.0
@@ -147,6 +148,7 @@ def run_sweep(settings: Settings) -> None:
 
         prior_seconds = settings.priors.wait_seconds
         PriorFetcher(settings, index).start(stop)
+    RetentionTask(settings, index.engine).start(stop)
     sweep = Sweep(
         index, AnalysisLeases(index.engine), settings.study, publish, lambda: queue_length(app), prior_seconds
     )

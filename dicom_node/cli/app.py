@@ -94,6 +94,11 @@ COMMANDS = {
         "Check DICOM files: values, check digits of SNOMED codes, TID 1500, and required attributes.",
     ),
     "backup": Entry("backup", "Back up the index and every file that it names, while the node runs."),
+    "purge": Entry(
+        "retention", "Remove now what the rules of retention let go; a running node does it by itself."
+    ),
+    "pin": Entry("retention", "Pin studies: nothing of them is purged until they are unpinned."),
+    "unpin": Entry("retention", "Let the rules of retention have pinned studies again."),
     "restore": Entry(
         "backup", "Restore a backup into the empty data directory, and the empty database, of the settings."
     ),

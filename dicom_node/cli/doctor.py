@@ -25,6 +25,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     storage.private_files,
     storage.free_space,
     storage.database,
+    storage.disk_forecast,
     network.broker,
     network.ports,
     network.known_peers,

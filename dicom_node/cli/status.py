@@ -23,6 +23,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
 from dicom_node.store.audit import Audit, IndexQueries, StudyRow
 from dicom_node.store.delivery_queue import DeliveryQueue, DestinationBacklog
+from dicom_node.store.disk_usage import Forecast
 from dicom_node.store.states import ResultState, StudyState
 from dicom_node.store.storage_check import StorageCheckSummary, read_summary
 from dicom_node.store.stored_damage import Part
@@ -52,11 +53,13 @@ def status(
     """Count studies and results by state; with --audit, check that nothing was lost.
 
     Kept results have no destination and stay on this node. The audit checks that received = delivered + kept
-    + waiting + skipped + failed + withdrawn + set aside + prior, with each accepted instance in exactly one
-    of them. A study is confirmed when every destination has confirmed that it stores every result of it.
+    + waiting + skipped + failed + withdrawn + set aside + prior + purged, with each accepted instance in
+    exactly one of them. A study is confirmed when every destination has confirmed that it stores every result
+    of it.
     """
     settings = settings_of(ctx)
     index = open_index(settings)
+    data_dir = DataDir(settings)
     overview = IndexQueries(index.engine)
     found = _Status(
         studies=overview.study_counts(),
@@ -66,8 +69,8 @@ def status(
         backlogs=DeliveryQueue(index.engine).backlogs(),
         rows=overview.studies(limit=limit) if studies else None,
         storage=read_summary(index.engine),
+        forecast=data_dir.forecast(index.engine),
     )
-    data_dir = DataDir(settings)
     checked = overview.audit(data_dir.spool, data_dir.results, read_files=read_files) if audit else None
     index.close()
     if as_json:
@@ -88,7 +91,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class _Status:
-    """Counts of studies, results and destinations, and the list of studies when it was asked for."""
+    """Counts of studies, results and destinations, the outlook for the disk, and the list if wanted."""
 
     studies: Mapping[StudyState, int]
     confirmed: int
@@ -97,6 +100,7 @@ class _Status:
     backlogs: list[DestinationBacklog]
     rows: list[StudyRow] | None
     storage: StorageCheckSummary
+    forecast: Forecast
 
 
 def retry(
@@ -129,8 +133,8 @@ def retry(
     typer.echo(f"{again} studies will be analysed again, {sent_again} results will be sent again")
     if studies and again < len(set(studies)):
         raise NodeError(
-            f"{len(set(studies)) - again} of the named studies are unknown or in another state; "
-            "see `dicom-node status`, and --skipped or --reported"
+            f"{len(set(studies)) - again} of the named studies are unknown, in another state, or their films "
+            "were purged; see `dicom-node status`, and --skipped or --reported"
         )
 
 
@@ -151,6 +155,7 @@ def _as_json(found: _Status, audit: Audit | None, settings: Settings) -> dict[st
         ],
     }
     table["storage"] = dataclasses.asdict(found.storage)
+    table["disk"] = dataclasses.asdict(found.forecast)
     if found.rows is not None:
         table["study_list"] = [study_as_json(row, settings) for row in found.rows]
     if audit is not None:
@@ -163,6 +168,7 @@ def _print(console: Console, found: _Status, audit: Audit | None, settings: Sett
     results = {str(state): count for state, count in found.results.items()} | {"kept here": found.kept}
     console.print(_count_table("studies", studies), _count_table("results", results))
     console.print(f"{found.confirmed} studies are confirmed: each destination stores every result")
+    console.print(f"disk full: {found.forecast}")
     if found.backlogs:
         console.print(_destination_table(found.backlogs))
     _print_storage(console, found.storage)

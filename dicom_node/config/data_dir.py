@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,15 @@ from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
 from dicom_node.runtime import temporary_files
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store.backup.restoration import check_finished
-from dicom_node.store.files import Spool, disk_is_full, storage_error
+from dicom_node.store.files import Spool, disk_is_full, free_bytes, storage_error
 from dicom_node.store.secret_key import read_secret_key
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from dicom_node.store.disk_usage import Forecast
     from dicom_node.store.heatmaps import HeatMaps
+    from dicom_node.store.purge import Purge
 
 _GRACE_SECONDS = 15.0
 
@@ -64,6 +68,7 @@ class DataDir:
         self.secret_key = self.root / "web.key"
         self._lock_file = self.root / "lock"
         self._secret_file = settings.deidentification.secret or self.root / "deidentification.key"
+        self._limits = settings.retention.limits
 
     @cached_property
     def maps(self) -> HeatMaps:
@@ -125,6 +130,34 @@ class DataDir:
         except OSError as error:
             raise storage_error(error, self.root) from error
         return removed + self.spool.remove_left_over() + self.results.remove_left_over()
+
+    def purge(self, engine: Engine, clock: Callable[[], float] = time.time) -> Purge:
+        """Return the purge of this folder by the settings' rules of retention."""
+        from dicom_node.store.purge import Purge  # noqa: PLC0415 - SQLAlchemy, for those who have an engine
+
+        return Purge(
+            engine,
+            self.spool,
+            self.results,
+            self.root / "maps",
+            self.thumbnails,
+            self._limits,
+            clock=clock,
+        )
+
+    def forecast(self, engine: Engine) -> Forecast:
+        """Return when films will be refused because the disk is full.
+
+        Raises
+        ------
+        StorageFailed
+            When the disk or the database does not answer.
+        """
+        from dicom_node.store.disk_usage import DiskUsage  # noqa: PLC0415 - as above
+        from dicom_node.store.reserve import Reserve  # noqa: PLC0415
+
+        reserve = Reserve(engine, self.spool).total_bytes()
+        return DiskUsage(engine).forecast(free_bytes(self.root) - reserve)
 
     @contextlib.contextmanager
     def locked(self, *, shared: bool) -> Iterator[int]:

@@ -89,7 +89,8 @@ class DicomSettings(Section):
     min_free_bytes: int = Field(
         2 * 2**30,
         ge=0,
-        description="free disk space, in bytes, below which C-STORE is answered A700 (out of resources)",
+        description="free disk space, in bytes, below which C-STORE is answered A700 (out of resources), "
+        "beside what the results of accepted films will need; 0: no reserve at all",
     )
     tls_certificate: Path | None = Field(
         None, description="PEM file of the node's certificate; when set, the port accepts only TLS"

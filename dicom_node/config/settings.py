@@ -35,6 +35,7 @@ from dicom_node.config.destinations import (
     RoutingRule,
 )
 from dicom_node.config.private_files import check_private
+from dicom_node.config.retention import RetentionSettings
 from dicom_node.config.sections import (
     DicomSettings,
     OidcSettings,
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
     audit_trail: AuditTrailSettings = AuditTrailSettings()
     deidentification: DeidentificationSettings = DeidentificationSettings()
     storage_check: StorageCheckSettings = StorageCheckSettings()
+    retention: RetentionSettings = RetentionSettings()
     destinations: tuple[AnyDestination, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
 

@@ -20,6 +20,7 @@ from dicom_node.results.report import Code
 from dicom_node.results.validation import check_result
 from dicom_node.store.analysis_leases import EncodedResult
 from dicom_node.store.index import Index
+from dicom_node.store.purge_trace import sentence
 from dicom_node.store.recorded_results import REJECTION_NOTE, RecordedResults
 
 
@@ -60,12 +61,17 @@ def withdraw(
     Raises
     ------
     NodeError
-        When there is nothing to withdraw, or the file of a result is lost.
+        When there is nothing to withdraw, or the file of a result is lost or was purged.
     """
     recorded = RecordedResults(index.engine).for_study(study_instance_uid)
     if recorded is None or not recorded.results:
         raise NodeError(
             f"study {study_instance_uid}: no results that could be withdrawn; see `dicom-node status`"
+        )
+    if purged := [trace for entry in recorded.results if (trace := entry.purged) is not None]:
+        raise NodeError(
+            f"study {study_instance_uid}: {sentence('result', purged)}, so no rejection note can name it; "
+            "reject the results at the destination"
         )
     spool = DataDir(settings).results
     try:

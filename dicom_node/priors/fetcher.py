@@ -48,6 +48,8 @@ from dicom_node.store.files import HEAD_BYTES, data_set_offset
 from dicom_node.store.index import Index
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs, UnpairedStudy
 from dicom_node.store.prior_requests import PriorRequests
+from dicom_node.store.reception import receive
+from dicom_node.store.reserve import Reserve
 
 if TYPE_CHECKING:
     from dicom_node.dicomweb.client import DicomWebSession
@@ -96,6 +98,7 @@ class PriorFetcher:
         self._spool = DataDir(settings).spool
         self._trail = AuditTrail.open(settings, index.engine)
         self._transfers = Transfers(self._trail, settings.dicom.ae_title, incoming=True)
+        self._reserve = Reserve(index.engine, self._spool)
         self._busy: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
         # By the study that is fetched: the end of one request must not end another for the same study.
@@ -252,7 +255,7 @@ class PriorFetcher:
             ]
             if not series:
                 return True
-            self._spool.check_room()
+            self._reserve.check_room()
             self._requests.record(
                 study_instance_uid,
                 source_ae=self._source.asked.ae_title if isinstance(self._source, DicomDestination) else "",
@@ -314,20 +317,23 @@ class PriorFetcher:
             return
         reception = Reception(self._source_ae, self._source.name, self._settings.dicom.ae_title)
         meta_bytes = file_meta.encode(found.sop_class_uid, found.sop_instance_uid, syntax, reception)
-        stored = self._spool.keep(meta_bytes + content[data_set_offset(content[:HEAD_BYTES]) :])
+        received = meta_bytes + content[data_set_offset(content[:HEAD_BYTES]) :]
+        stored, _ = receive(
+            self._index,
+            self._spool,
+            lambda: self._spool.keep(received),
+            lambda stored: found.received(
+                stored,
+                syntax,
+                calling_ae=self._source_ae,
+                peer_host=self._source.name,
+                moved_for=self._settings.dicom.ae_title,
+            ),
+        )
         self._transfers.note(
             study_instance_uid,
             self._source_actor,
             study_instance_uid=study_instance_uid,
             sop_class_uid=found.sop_class_uid,
             path=self._spool.path(stored.name),
-        )
-        self._index.add_instance(
-            found.received(
-                stored,
-                syntax,
-                calling_ae=self._source_ae,
-                peer_host=self._source.name,
-                moved_for=self._settings.dicom.ae_title,
-            )
         )

@@ -260,6 +260,9 @@ REFUSALS: Final = {
     "files_lost": _reason(
         "FILES_LOST", "Received files are lost", "Files of the study that were received are lost."
     ),
+    "films_purged": _reason(
+        "FILMS_PURGED", "Earlier films were purged", "Films of the study were purged by a rule of retention."
+    ),
     "set_aside": _reason(
         "SET_ASIDE",
         "Analysis failed repeatedly",

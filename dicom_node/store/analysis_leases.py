@@ -17,7 +17,8 @@ from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import analysis_records, database
 from dicom_node.store.files import StoredFile
 from dicom_node.store.index import INSTANCE_FIELDS, ReceivedInstance
-from dicom_node.store.states import OUTCOMES, ResultState, StudyState
+from dicom_node.store.purge_trace import PurgeTrace
+from dicom_node.store.states import OUTCOMES, FileState, ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 
 REASON_LENGTH = 1024
@@ -40,7 +41,9 @@ class AnalysisLease:
     last_error
         What came of the try before, as one sentence; empty when it said nothing, or there was none.
     instances
-        Instances to analyse, in order of arrival, without those set aside.
+        Instances to analyse, in order of arrival, without those set aside and those purged.
+    purged
+        Traces of the instances of the study that were purged.
     """
 
     study_id: int
@@ -51,6 +54,7 @@ class AnalysisLease:
     attempts: int
     last_error: str
     instances: tuple[ReceivedInstance, ...]
+    purged: tuple[PurgeTrace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,12 @@ class AnalysisLeases(database.Repository):
             created=datetime.fromtimestamp(row["completed_at"], UTC),
             attempts=row["attempts"],
             last_error=row["reason"],
-            instances=tuple(_received(entry, study_instance_uid) for entry in rows),
+            instances=tuple(
+                _received(entry, study_instance_uid)
+                for entry in rows
+                if entry["file_state"] == FileState.KEPT
+            ),
+            purged=tuple(trace for entry in rows if (trace := PurgeTrace.of(entry)) is not None),
         )
 
     def renew(self, lease: AnalysisLease, lease_seconds: float) -> bool:

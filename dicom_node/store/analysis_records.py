@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 
 from dicom_node.store import database, study_embeddings
+from dicom_node.store.purge_trace import PurgeTrace
 from dicom_node.store.study_embeddings import StudyEmbedding
 from dicom_node.store.tables import finding, reading, study
 
@@ -247,13 +248,20 @@ class AnalysisRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnalysisRecord:
-    """Record of an analysis with its key; times in seconds since the epoch."""
+    """Record of an analysis with its key; times in seconds since the epoch.
+
+    Attributes
+    ----------
+    purged_maps
+        Trace of the purge of its heat maps, which `record` then does not name; None when they are kept.
+    """
 
     id: int
     study_id: int
     revision: int
     created_at: float
     record: AnalysisRecord = field(repr=False)
+    purged_maps: PurgeTrace | None = None
 
 
 def insert_record(
@@ -342,6 +350,7 @@ class AnalysisRecords:
                 .order_by(finding.c.position)
             ).all()
         content = json.loads(row["content"])
+        purged = PurgeTrace.of(row)
         return StoredAnalysisRecord(
             id=row["id"],
             study_id=study_id,
@@ -354,12 +363,13 @@ class AnalysisRecords:
                 normality=row["normality"],
                 findings=tuple(FindingRecord(*entry) for entry in found),
                 images=tuple(_image(image) for image in content["images"]),
-                maps=tuple(HeatMapRecord(**each) for each in content["maps"]),
-                maps_file=row["maps"],
+                maps=() if purged else tuple(HeatMapRecord(**each) for each in content["maps"]),
+                maps_file="" if purged else row["maps"],
                 similar=_similar(content["similar"]),
                 prior=_prior(content.get("prior")),  # earlier versions wrote none
                 words=_words(content.get("words", ())),
             ),
+            purged_maps=purged,
         )
 
     def latest_of(self, study_instance_uid: str) -> AnalysisRecord | None:

@@ -2,11 +2,12 @@
 
 The conservation equation holds at any time::
 
-    received = delivered + kept + waiting + skipped + failed + withdrawn + set aside + prior
+    received = delivered + kept + waiting + skipped + failed + withdrawn + set aside + prior + purged
 
-Kept is what was reported and has no destination: its results stay on this node. Each accepted instance is
-counted in exactly one of these terms. The audit does not trust the sum alone: it checks that each row has its
-file, that each received file has its row, and that each outcome without a delivery has a reason.
+Kept is what was reported and has no destination: its results stay on this node. Purged is what had one of the
+other fates until a rule of retention removed its file. Each accepted instance is counted in exactly one of
+these terms. The audit does not trust the sum alone: it checks that each row has its file, that each received
+file has its row, and that each outcome without a delivery, and each purge, has a reason.
 """
 
 from __future__ import annotations
@@ -15,18 +16,28 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, case, exists, func, select
 
 from dicom_node.store import database
 from dicom_node.store.delivery_queue import ENDED, STATE_NOW
 from dicom_node.store.files import Spool, damage
 from dicom_node.store.index import SetAsideReason
-from dicom_node.store.states import OUTCOMES, ResultState, StudyState
-from dicom_node.store.tables import delivery, instance, result, study
+from dicom_node.store.states import OUTCOMES, FileState, ResultState, StudyState
+from dicom_node.store.tables import delivery, forgotten, instance, result, study
 
 _YOUNG_SECONDS = 3600.0
 """Age below which a file may still get its row: an instance may be on its way, or will be sent again."""
-_FATE_ORDER = ("delivered", "kept", "waiting", "skipped", "failed", "withdrawn", "set_aside", "prior")
+_FATE_ORDER = (
+    "delivered",
+    "kept",
+    "waiting",
+    "skipped",
+    "failed",
+    "withdrawn",
+    "set_aside",
+    "prior",
+    "purged",
+)
 
 
 def _study_is_confirmed() -> ColumnElement[bool]:
@@ -115,7 +126,8 @@ class Audit:
     received
         Number of accepted instances.
     fates
-        Number of instances by fate: delivered, kept, waiting, skipped, failed, withdrawn, set_aside, prior.
+        Number of instances by fate: delivered, kept, waiting, skipped, failed, withdrawn, set_aside, prior,
+        purged.
     set_aside
         Number of instances that were set aside, by reason.
     violations
@@ -154,7 +166,8 @@ class IndexQueries:
     def received(self) -> int:
         """Count the instances that were accepted."""
         with database.reading(self._engine) as connection:
-            return int(connection.execute(select(func.count()).select_from(instance)).scalar_one())
+            rows = connection.execute(select(func.count()).select_from(instance)).scalar_one()
+            return int(rows) + _forgotten(connection)
 
     def study_counts(self) -> dict[StudyState, int]:
         """Return the number of studies in each state, zeros included."""
@@ -269,6 +282,7 @@ class IndexQueries:
             delivery.c.result_id == result.c.id,
         )
         outcome = case(
+            (instance.c.file_state != FileState.KEPT, "purged"),
             (instance.c.set_aside == SetAsideReason.PRIOR, "prior"),
             (instance.c.set_aside != "", "set_aside"),
             (study.c.state.in_([StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING]), "waiting"),
@@ -282,7 +296,8 @@ class IndexQueries:
             else_="unknown",
         )
         with database.reading(self._engine) as connection:
-            received = connection.execute(select(func.count()).select_from(instance)).scalar_one()
+            without_row = _forgotten(connection)
+            rows = connection.execute(select(func.count()).select_from(instance)).scalar_one()
             found: dict[str, int] = database.as_mapping(
                 connection,
                 select(outcome, func.count())
@@ -292,24 +307,41 @@ class IndexQueries:
             aside = database.as_mapping(
                 connection,
                 select(instance.c.set_aside, func.count())
-                .where(instance.c.set_aside.not_in(["", SetAsideReason.PRIOR]))
+                .where(
+                    instance.c.set_aside.not_in(["", SetAsideReason.PRIOR]),
+                    instance.c.file_state == FileState.KEPT,
+                )
                 .group_by(instance.c.set_aside),
             )
             violations = list(_unexplained(connection))
             repaired = connection.execute(
                 select(func.count()).select_from(instance).where(instance.c.repaired_at.is_not(None))
             ).scalar_one()
-            kept = connection.execute(select(instance.c.file, instance.c.size, instance.c.digest)).all()
-            encoded = connection.execute(select(result.c.file, result.c.size, result.c.digest)).all()
+            kept, encoded = (
+                connection.execute(
+                    select(table.c.file, table.c.size, table.c.digest).where(
+                        table.c.file_state == FileState.KEPT
+                    )
+                ).all()
+                for table in (instance, result)
+            )
+            named = [set(connection.execute(select(table.c.file)).scalars()) for table in (instance, result)]
         fates = {name: found.pop(name, 0) for name in _FATE_ORDER}
+        fates["purged"] += without_row
+        received = rows + without_row
         if found or sum(fates.values()) != received:
             violations.append(
                 f"{received} instances were received, {sum(fates.values())} have a known fate; "
                 f"unknown: {found}"
             )
-        violations += _missing(spool, kept, "received instance", read_files=read_files)
-        violations += _missing(results, encoded, "result", read_files=read_files)
-        violations += _without_row(spool, {name for name, _, _ in kept})
+        for table, where, rows_of, noun in (
+            (instance, spool, kept, "received instance"),
+            (result, results, encoded, "result"),
+        ):
+            lost = dict(_missing(where, rows_of, noun, read_files=read_files))
+            # A purge goes on beside the audit, which takes longer than it.
+            violations += [lost[name] for name in self._still_kept(table, [*lost])]
+        violations += _without_row(spool, named[0])
         reasons = {SetAsideReason(reason): count for reason, count in aside.items()}
         return Audit(
             received=received,
@@ -317,8 +349,24 @@ class IndexQueries:
             violations=tuple(violations),
             set_aside=reasons,
             repaired=repaired,
-            unused_results=len(set(results.names()) - {name for name, _, _ in encoded}),
+            unused_results=len(set(results.names()) - named[1]),
         )
+
+    def _still_kept(self, table: Table, names: Sequence[str]) -> list[str]:
+        """Return those of the files that no purge has begun to remove."""
+        gone: set[str] = set()
+        with database.reading(self._engine) as connection:
+            for start in range(0, len(names), 500):
+                query = select(table.c.file).where(
+                    table.c.file.in_(names[start : start + 500]), table.c.file_state != FileState.KEPT
+                )
+                gone |= set(connection.execute(query).scalars())
+        return [name for name in names if name not in gone]
+
+
+def _forgotten(connection: Connection) -> int:
+    """Count the purged instances whose rows were deleted."""
+    return int(connection.execute(select(func.coalesce(func.sum(forgotten.c.instances), 0))).scalar_one())
 
 
 def _deliveries(connection: Connection, studies: Sequence[int]) -> dict[int, dict[str, StudyDeliveries]]:
@@ -366,6 +414,11 @@ def _unexplained(connection: Connection) -> Iterator[str]:
     rejected = (delivery.c.state == ResultState.REJECTED) & (delivery.c.error == "")
     for key in connection.execute(select(delivery.c.id).where(rejected)).scalars():
         yield f"delivery {key} was rejected without a reason"
+    silently = (instance.c.file_state != FileState.KEPT) & (
+        (instance.c.purged_by == "") | instance.c.purged_at.is_(None)
+    )
+    for key in connection.execute(select(instance.c.id).where(silently)).scalars():
+        yield f"instance {key} was purged, but it is not recorded when and by which rule"
     unwitnessed = (delivery.c.state == ResultState.CONFIRMED) & (delivery.c.confirmed_by == "")
     for key in connection.execute(select(delivery.c.id).where(unwitnessed)).scalars():
         yield f"delivery {key} is confirmed, but it is not recorded how"
@@ -385,14 +438,14 @@ def _without_row(spool: Spool, known: set[str]) -> Iterator[str]:
 
 def _missing(
     spool: Spool, rows: Iterable[tuple[str, int, str]], noun: str, *, read_files: bool
-) -> Iterator[str]:
-    """Yield a sentence for each file that is missing or changed; a row is (name, size in bytes, digest)."""
+) -> Iterator[tuple[str, str]]:
+    """Yield name and a sentence for each file that is missing or changed; a row is (name, bytes, digest)."""
     for name, size, digest in rows:
         path = spool.path(name)
         try:
             actual = path.stat().st_size
         except OSError as error:
-            yield f"{noun} {name}: {error.strerror}"
+            yield name, f"{noun} {name}: {error.strerror}"
             continue
         if actual != size or (read_files and damage(path, digest)):
-            yield f"{noun} {name}: the file has changed ({actual} of {size} bytes)"
+            yield name, f"{noun} {name}: the file has changed ({actual} of {size} bytes)"

@@ -18,6 +18,7 @@ from dicom_node.store.states import (
     DELIVERY_TRANSITIONS,
     Confirmation,
     DeliveryEvent,
+    FileState,
     ResultState,
     next_delivery_state,
 )
@@ -335,7 +336,8 @@ class DeliveryQueue(database.Repository):
     def retry(self, destinations: Sequence[str] = ()) -> int:
         """Make rejected deliveries, and those that wait for their next try, due now; return their number.
 
-        Results that a destination took are not sent again; it is asked at once whether it keeps them.
+        Results that a destination took are not sent again; it is asked at once whether it keeps them. A
+        rejected result that was purged stays rejected.
 
         Parameters
         ----------
@@ -344,7 +346,9 @@ class DeliveryQueue(database.Repository):
         """
         chosen = delivery.c.destination.in_(destinations) if destinations else true()
         now = self._clock()
-        waits = or_(delivery.c.state == ResultState.REJECTED, delivery.c.next_try_at > now)
+        kept = select(result.c.id).where(result.c.file_state == FileState.KEPT)
+        rejected = and_(delivery.c.state == ResultState.REJECTED, delivery.c.result_id.in_(kept))
+        waits = or_(rejected, delivery.c.next_try_at > now)
         with database.writing(self._engine) as connection:
             connection.execute(
                 update(delivery).where(chosen, delivery.c.state == ResultState.SENT).values(next_try_at=now)

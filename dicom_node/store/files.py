@@ -89,8 +89,8 @@ class Spool:
             self.remove_left_over(alone=alone)
             for shard in _SHARDS:
                 (self.root / shard).mkdir(exist_ok=True)
-            _sync_folder(self.root)
-            _sync_folder(self.root.parent)
+            sync_folder(self.root)
+            sync_folder(self.root.parent)
 
     def remove_left_over(self, *, alone: bool = False) -> int:
         """Remove partly received files of processes that have ended; return their number.
@@ -103,15 +103,26 @@ class Spool:
         with _translated(self.incoming):
             return temporary_files.remove_left_over(self.incoming, alone=alone, all_files=True)
 
-    def check_room(self) -> None:
-        """Raise :class:`StorageFull` when the free space is less than the reserve."""
-        with _translated(self.root):
-            status = os.statvfs(self.root)
-        free = status.f_bavail * status.f_frsize
-        if free < self._min_free_bytes:
+    @property
+    def min_free_bytes(self) -> int:
+        """Reserve, in bytes; 0 for none."""
+        return self._min_free_bytes
+
+    def check_room(self, promised_bytes: int = 0) -> None:
+        """Raise :class:`StorageFull` when the free space is less than the reserve.
+
+        Parameters
+        ----------
+        promised_bytes
+            Space that belongs to the reserve too: for the results of films that were accepted, see
+            :class:`dicom_node.store.reserve.Reserve`.
+        """
+        free = free_bytes(self.root)
+        if free < self._min_free_bytes + promised_bytes:
+            promised = f" and {promised_bytes // 2**20} MiB for results to come" if promised_bytes else ""
             raise StorageFull(
                 f"{self.root}: {free // 2**20} MiB free, below the reserve of "
-                f"{self._min_free_bytes // 2**20} MiB; free space or lower dicom.min_free_bytes"
+                f"{self._min_free_bytes // 2**20} MiB{promised}; free space or lower dicom.min_free_bytes"
             )
 
     def adopt(self, temporary: Path) -> StoredFile:
@@ -156,7 +167,7 @@ class Spool:
                     # An earlier process may have crashed before its fsync, so do it now.
                     with target.open("rb") as stream:
                         os.fsync(stream.fileno())
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         return StoredFile(digest=digest, size=size, name=name, placed_at=placed_at)
 
     def keep(self, content: bytes | mmap.mmap) -> StoredFile:
@@ -271,12 +282,26 @@ def _replace(target: Path, temporary: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names of a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space of a folder's disk for this user, in bytes.
+
+    Raises
+    ------
+    StorageFailed
+        When the folder is not there.
+    """
+    with _translated(folder):
+        status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
 
 
 def disk_is_full(error: OSError) -> bool:

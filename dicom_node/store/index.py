@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, func, or_, select, update
 
 from dicom_node.store import database, stored_damage
 from dicom_node.store.prior_requests import is_prior
-from dicom_node.store.states import OUTCOMES, StudyState, study_sources
+from dicom_node.store.states import OUTCOMES, FileState, StudyState, study_sources
 from dicom_node.store.tables import instance, prior, result, study
 
 _BATCH = 500
@@ -33,6 +33,7 @@ class Admission(enum.Enum):
     NEW = "new"
     REPEATED = "repeated"  # same UID, same bytes
     REPAIRED = "repeated, and repaired"  # the same, whose stored file was damaged or missing
+    RESTORED = "stored again"  # as repeated, but its file had been purged
     SET_ASIDE = "set aside"  # kept apart, see SetAsideReason
     PRIOR = "a prior"  # set aside because the node asked for it
 
@@ -148,9 +149,13 @@ class Index:
         now = self._clock()
         with database.writing(self.engine) as connection:
             known = connection.execute(
-                select(instance.c.id, instance.c.digest, instance.c.set_aside, instance.c.received_at).where(
-                    instance.c.sop_instance_uid == received.sop_instance_uid
-                )
+                select(
+                    instance.c.id,
+                    instance.c.digest,
+                    instance.c.set_aside,
+                    instance.c.received_at,
+                    instance.c.file_state,
+                ).where(instance.c.sop_instance_uid == received.sop_instance_uid)
             ).all()
             asked_for = is_prior(connection, received, now)
             aside: SetAsideReason | None = None
@@ -168,24 +173,11 @@ class Index:
             for row in known:
                 if row.digest == received.digest:
                     # An instance that came as a prior and is now sent by a peer counts as new.
-                    sent = row.set_aside == SetAsideReason.PRIOR and not asked_for
-                    # The row is older than the file: that of the first reception was damaged or missing.
-                    repaired = received.placed_at > row.received_at
-                    connection.execute(
-                        update(instance)
-                        .where(instance.c.id == row.id)
-                        .values(
-                            receptions=instance.c.receptions + 1,
-                            set_aside=(aside or "") if sent else row.set_aside,
-                        )
-                    )
-                    if repaired:
-                        _record_repair(connection, row.id, received, now)
-                    if sent or (repaired and not row.set_aside and _gave_up(connection, received)):
+                    if row.set_aside == SetAsideReason.PRIOR and not asked_for:
+                        _receive_again(connection, row, received, now, set_aside=aside or "")
                         _enter_study(connection, received.study_instance_uid, now, revises=aside is None)
-                    if sent:
                         return admission
-                    return Admission.REPAIRED if repaired else Admission.REPEATED
+                    return _receive_again(connection, row, received, now, set_aside=row.set_aside)
             study_id = _enter_study(
                 connection, received.study_instance_uid, now, revises=aside is None, asked_for=asked_for
             )
@@ -309,6 +301,8 @@ class Index:
     def retry(self, study_instance_uids: Sequence[str] = (), *, states: Sequence[StudyState] = ()) -> int:
         """Have studies analysed again, as a new revision; return their number.
 
+        A study with a film that was purged is left as it is: its report could not be made again.
+
         Parameters
         ----------
         study_instance_uids
@@ -318,7 +312,12 @@ class Index:
         """
         wanted = set(states or (StudyState.FAILED,)) & set(study_sources(StudyState.COMPLETE)) & OUTCOMES
         now = self._clock()
-        condition: ColumnElement[bool] = study.c.state.in_(sorted(wanted))
+        purged = exists().where(
+            instance.c.study_id == study.c.id,
+            instance.c.set_aside == "",
+            instance.c.file_state != FileState.KEPT,
+        )
+        condition: ColumnElement[bool] = and_(study.c.state.in_(sorted(wanted)), ~purged)
         if study_instance_uids:
             condition = and_(condition, study.c.study_instance_uid.in_(study_instance_uids))
         with database.writing(self.engine) as connection:
@@ -339,6 +338,32 @@ def _completed(now: float) -> dict[str, object]:
     }
 
 
+def _receive_again(
+    connection: Connection, known: Row[Any], received: ReceivedInstance, now: float, *, set_aside: str
+) -> Admission:
+    """Record a further reception of an instance, with what it means for the file that was stored first."""
+    purged = known.file_state != FileState.KEPT
+    # The row is older than the file: that of the first reception was damaged or missing.
+    repaired = not purged and received.placed_at > known.received_at
+    connection.execute(
+        update(instance)
+        .where(instance.c.id == known.id)
+        .values(receptions=instance.c.receptions + 1, set_aside=set_aside)
+    )
+    uid = received.study_instance_uid
+    if purged:
+        _restore(connection, known.id, now)
+        if not known.set_aside:
+            _reenter_study(connection, uid, now)
+        return Admission.RESTORED
+    if repaired:
+        _record_repair(connection, known.id, received, now)
+        if not known.set_aside and _gave_up(connection, received):
+            _enter_study(connection, uid, now, revises=True)
+        return Admission.REPAIRED
+    return Admission.REPEATED
+
+
 def _record_repair(connection: Connection, key: int, received: ReceivedInstance, now: float) -> None:
     connection.execute(
         update(instance)
@@ -353,6 +378,22 @@ def _gave_up(connection: Connection, received: ReceivedInstance) -> bool:
     ended = study.c.state.in_([StudyState.FAILED, StudyState.SKIPPED])
     query = select(study.c.id).where(study.c.study_instance_uid == received.study_instance_uid, ended)
     return connection.execute(query).first() is not None
+
+
+def _restore(connection: Connection, instance_id: int, now: float) -> None:
+    """Take a purged instance back to KEPT, as old as its new reception."""
+    connection.execute(
+        update(instance)
+        .where(instance.c.id == instance_id, instance.c.file_state != FileState.KEPT)
+        .values(file_state=FileState.KEPT, purged_at=None, purged_by="", received_at=now)
+    )
+
+
+def _reenter_study(connection: Connection, uid: str, now: float) -> None:
+    """Have the study of a restored film analysed, unless its report stands: the film says nothing new."""
+    query = select(study.c.state).where(study.c.study_instance_uid == uid).with_for_update()
+    if connection.execute(query).scalar_one() != StudyState.REPORTED:
+        _enter_study(connection, uid, now, revises=True)
 
 
 def _is_result(connection: Connection, sop_instance_uid: str) -> bool:

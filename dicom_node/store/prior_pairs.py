@@ -14,7 +14,8 @@ from sqlalchemy import exists, select
 
 from dicom_node.store import database
 from dicom_node.store.index import TRIAL_HOST, SetAsideReason
-from dicom_node.store.states import StudyState
+from dicom_node.store.purge_trace import PurgeTrace
+from dicom_node.store.states import FileState, StudyState
 from dicom_node.store.tables import instance, prior, prior_request, study
 
 _BATCH = 50
@@ -63,6 +64,8 @@ class PriorPairing:
     taken
         Date and time of the study itself, see :class:`dicom_node.priors.matching.PatientStudy`; empty when
         not known.
+    purged_films
+        Traces of the prior's films that were purged since.
     """
 
     prior_uid: str = ""
@@ -70,6 +73,7 @@ class PriorPairing:
     reason: str = ""
     patient: str = ""
     taken: str = ""
+    purged_films: tuple[PurgeTrace, ...] = ()
 
 
 class PriorPairs(database.Repository):
@@ -137,9 +141,18 @@ class PriorPairs(database.Repository):
         query = select(prior).where(prior.c.study_id == study_id, prior.c.revision == revision)
         with database.reading(self._engine) as connection:
             row = connection.execute(query).first()
-        if row is None:
-            return None
-        return PriorPairing(row.prior_uid, tuple(json.loads(row.files)), row.reason, row.patient, row.taken)
+            if row is None:
+                return None
+            files = tuple(json.loads(row.files))
+            gone = (
+                select(instance)
+                .where(instance.c.file.in_(files), instance.c.file_state != FileState.KEPT)
+                .join(study, study.c.id == instance.c.study_id)
+                .where(study.c.study_instance_uid == row.prior_uid)
+            )
+            purged = connection.execute(gone).mappings().all()
+        traces = tuple(trace for each in purged if (trace := PurgeTrace.of(each)) is not None)
+        return PriorPairing(row.prior_uid, files, row.reason, row.patient, row.taken, traces)
 
     def studies_of_patient(self, patient: str) -> list[tuple[str, str]]:
         """Return (Study Instance UID, date and time) of the recorded studies of a patient.
@@ -159,13 +172,17 @@ class PriorPairs(database.Repository):
             return [(uid, taken) for uid, taken in connection.execute(query)]
 
     def film_files(self, study_instance_uid: str) -> tuple[str, ...]:
-        """Return the names in the spool of the films that a peer sent of a study, else of those fetched."""
+        """Return the names in the spool of the films that a peer sent of a study, else of those fetched.
+
+        Films that were purged are not among them: they can be fetched again.
+        """
         query = (
             select(instance.c.file, instance.c.set_aside)
             .join(study, study.c.id == instance.c.study_id)
             .where(
                 study.c.study_instance_uid == study_instance_uid,
                 instance.c.set_aside.in_(["", SetAsideReason.PRIOR]),
+                instance.c.file_state == FileState.KEPT,
             )
             .order_by(instance.c.id)
         )

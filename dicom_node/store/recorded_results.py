@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import Select, or_, select, update
 
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import EncodedResult, insert_result
 from dicom_node.store.delivery_queue import apply_event
-from dicom_node.store.states import DELIVERED, DeliveryEvent, StudyState
+from dicom_node.store.purge_trace import PurgeTrace
+from dicom_node.store.states import DELIVERED, DeliveryEvent, FileState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 
 REJECTION_NOTE = "rejection"
@@ -25,6 +26,8 @@ class RecordedResult:
     ----------
     file
         Name of its file in the spool of results.
+    file_state, purged_at, purged_by
+        Whether its file is there, and if not, when and by which setting it was purged.
     """
 
     id: int
@@ -34,6 +37,14 @@ class RecordedResult:
     sop_class_uid: str
     digest: str
     file: str
+    file_state: FileState = FileState.KEPT
+    purged_at: float | None = None
+    purged_by: str = ""
+
+    @property
+    def purged(self) -> PurgeTrace | None:
+        """Trace of the purge of its file; None when it is kept."""
+        return PurgeTrace.of(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,8 @@ class RecordedStudy:
         Time at which this revision was complete, in seconds since the epoch; None before.
     films
         Names in the spool of the received instances that were not set aside, in order of arrival.
+    purged_films
+        Traces of those of them that were purged.
     """
 
     id: int
@@ -54,6 +67,7 @@ class RecordedStudy:
     completed_at: float | None
     results: tuple[RecordedResult, ...]
     films: tuple[str, ...]
+    purged_films: tuple[PurgeTrace, ...] = ()
 
 
 class RecordedResults(database.Repository):
@@ -72,11 +86,11 @@ class RecordedResults(database.Repository):
             results = connection.execute(_in_force(row["id"])).mappings().all()
             films = (
                 connection.execute(
-                    select(instance.c.file)
+                    select(instance)
                     .where(instance.c.study_id == row["id"], instance.c.set_aside == "")
                     .order_by(instance.c.id)
                 )
-                .scalars()
+                .mappings()
                 .all()
             )
         return RecordedStudy(
@@ -85,7 +99,8 @@ class RecordedResults(database.Repository):
             revision=row["revision"],
             completed_at=row["completed_at"],
             results=tuple(RecordedResult(**entry) for entry in results),
-            films=tuple(films),
+            films=tuple(film["file"] for film in films),
+            purged_films=tuple(trace for film in films if (trace := PurgeTrace.of(film)) is not None),
         )
 
     def before_revision(self, study_id: int, revision: int) -> dict[str, RecordedResult]:

@@ -20,6 +20,15 @@ A result that was withdrawn is never sent again: where one of these transitions 
 REJECTED, it leads to WITHDRAWN. If it was being sent at that moment and arrived, it becomes SENT.
 
 A study in the state PRIOR was fetched for comparison and sent by nobody: it is not analysed by itself.
+
+::
+
+    KEPT ──a rule of retention──> PURGING ──its file is gone──> PURGED
+      ^                              |                             |
+      └────── the same film again ───┴─────────────────────────────┘
+
+These are the states of a file: of a received film, of a result, of the heat maps of an analysis. The row
+stays when its file goes.
 """
 
 from __future__ import annotations
@@ -53,6 +62,14 @@ class ResultState(enum.StrEnum):
     CONFIRMED = "CONFIRMED"
     REJECTED = "REJECTED"
     WITHDRAWN = "WITHDRAWN"
+
+
+class FileState(enum.StrEnum):
+    """State of the file of a received instance, of a result, or of the heat maps of an analysis."""
+
+    KEPT = "KEPT"
+    PURGING = "PURGING"  # a rule has decided that it goes; it may still be there
+    PURGED = "PURGED"
 
 
 class Confirmation(enum.StrEnum):
@@ -91,6 +108,16 @@ STUDY_TRANSITIONS: Mapping[StudyState, frozenset[StudyState]] = MappingProxyType
 )
 """States that each state of a study may be followed by."""
 
+_F = FileState
+FILE_TRANSITIONS: Mapping[FileState, frozenset[FileState]] = MappingProxyType(
+    {
+        _F.KEPT: frozenset({_F.PURGING}),
+        _F.PURGING: frozenset({_F.PURGED, _F.KEPT}),
+        _F.PURGED: frozenset({_F.KEPT}),
+    }
+)
+"""States that each state of a file may be followed by."""
+
 _R = ResultState
 _E = DeliveryEvent
 DELIVERY_TRANSITIONS: Mapping[DeliveryEvent, Mapping[ResultState, ResultState]] = MappingProxyType(
@@ -111,6 +138,9 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryEvent, Mapping[ResultState, ResultState]] 
 
 OUTCOMES = frozenset({StudyState.REPORTED, StudyState.SKIPPED, StudyState.FAILED})
 """States in which the analysis of a study has ended."""
+
+OPEN = frozenset({StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING})
+"""States in which a study still has its analysis before it."""
 
 DELIVERED = frozenset({ResultState.SENT, ResultState.CONFIRMED})
 """States in which a destination holds the result."""

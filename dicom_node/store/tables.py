@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -18,6 +21,16 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+
+
+def _file_columns() -> tuple[Column[Any], ...]:
+    """Return the columns of a row that has a file: its state, see states.FileState, and what purged it."""
+    return (
+        Column("file_state", String(8), nullable=False, default="KEPT", server_default="KEPT"),
+        Column("purged_at", Float),  # when its purge began; empty when it is kept
+        Column("purged_by", String(32), nullable=False, default="", server_default=""),  # setting that did
+    )
+
 
 study = Table(
     "study",
@@ -35,6 +48,7 @@ study = Table(
     Column("attempts", Integer, nullable=False, default=0),
     Column("reason", String(1024), nullable=False, default=""),
     Column("updated_at", Float, nullable=False),
+    Column("pinned_at", Float),  # since when nothing of it is purged; empty when it is not pinned
     Index("study_by_state", "state", "last_received_at"),
     Index("study_by_update", "updated_at"),
 )
@@ -59,7 +73,9 @@ instance = Table(
     Column("repaired_at", Float),
     # Reason why it is not analysed, see index.SetAsideReason; empty for all others.
     Column("set_aside", String(32), nullable=False, default=""),
+    *_file_columns(),
     UniqueConstraint("sop_instance_uid", "digest"),
+    Index("instance_by_file_state", "file_state", "received_at"),
 )
 
 result = Table(
@@ -76,6 +92,8 @@ result = Table(
     Column("file", String(128), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("withdrawn_at", Float),
+    *_file_columns(),
+    Index("result_by_file_state", "file_state", "created_at"),
 )
 
 delivery = Table(
@@ -118,8 +136,11 @@ reading = Table(
     Column("normality", String(16), nullable=False),
     Column("content", Text, nullable=False),  # JSON: parameters, images, maps, similar cases, prior, words
     Column("maps", String(128), nullable=False, default=""),  # name of the heat map file
+    *_file_columns(),  # of the heat map file
     UniqueConstraint("study_id", "revision"),
     Index("reading_by_time", "created_at"),
+    Index("reading_by_file_state", "file_state", "created_at"),
+    Index("reading_by_maps", "maps"),
 )
 
 finding = Table(
@@ -299,4 +320,24 @@ audit_trail_head = Table(
     Column("number", Integer, nullable=False),
     Column("hash", String(64), nullable=False),
     Column("updated_at", Float, nullable=False),
+)
+
+# Instances whose rows were deleted after their purge, so that the audit still counts them; see retention.py.
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("day", String(10), primary_key=True),  # YYYY-MM-DD, UTC: when their rows were deleted
+    Column("instances", Integer, nullable=False),
+)
+
+# Bytes on the disk, one row a day, see disk_usage.py.
+disk_usage = Table(
+    "disk_usage",
+    metadata,
+    Column("day", String(10), primary_key=True),  # YYYY-MM-DD, UTC
+    Column("at", Float, nullable=False),
+    Column("films", BigInteger, nullable=False),
+    Column("results", BigInteger, nullable=False),
+    Column("maps", BigInteger, nullable=False),
+    Column("index_bytes", BigInteger, nullable=False),
 )

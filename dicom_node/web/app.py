@@ -25,6 +25,7 @@ from dicom_node.errors import ConfigurationError, IndexDamaged, NodeError
 from dicom_node.store import database
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import Index
+from dicom_node.store.reserve import Reserve
 from dicom_node.store.secret_key import read_secret_key
 from dicom_node.web.api import (
     admin_routes,
@@ -143,6 +144,7 @@ def open_context(settings: Settings) -> WebContext:
         key=key,
         data_dir=data_dir,
         index=Index(engine),
+        reserve=Reserve(engine, data_dir.spool),
         accounts=Accounts(engine),
         login_throttle=LoginThrottle(),
         access_log=AccessLog(engine, trail=audit_trail),

@@ -14,6 +14,7 @@ from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.store.audit import Audit
 from dicom_node.store.index import Index
+from dicom_node.store.reserve import Reserve
 from dicom_node.web.auth.access_log import AccessLog
 from dicom_node.web.auth.accounts import Accounts, LoginThrottle
 from dicom_node.web.background.event_stream import EventStream
@@ -42,6 +43,7 @@ class WebContext:
     key: bytes
     data_dir: DataDir
     index: Index
+    reserve: Reserve
     accounts: Accounts
     login_throttle: LoginThrottle
     access_log: AccessLog

@@ -13,7 +13,7 @@ from dicom_node.config.addresses import without_password
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.private_files import is_loose, secret_files
 from dicom_node.config.settings import Settings
-from dicom_node.errors import ConfigurationError
+from dicom_node.errors import ConfigurationError, StorageFailed
 from dicom_node.runtime.extras import missing_package
 
 _MIB = 2**20
@@ -58,6 +58,26 @@ def free_space(settings: Settings) -> Iterator[Check]:
         yield Check("free space", ok=False, found=words, remedy=remedy)
     else:
         yield Check("free space", ok=True, found=words)
+
+
+def disk_forecast(settings: Settings) -> Iterator[Check]:
+    """Check that the disk will not be full soon."""
+    from dicom_node.store.database import connect
+
+    if settings.database_url is None and not (settings.data_dir / "index.sqlite").exists():
+        return
+    engine = connect(settings.database)
+    try:
+        forecast = DataDir(settings).forecast(engine)
+    except StorageFailed:  # the check of the database says why; one of an earlier version has no figures
+        return
+    finally:
+        engine.dispose()
+    soon = forecast.days_left is not None and forecast.days_left < settings.retention.warn_days
+    remedy = (
+        "free space, or set rules below [retention]; `dicom-node purge --dry-run` says what they would free"
+    )
+    yield Check("disk full", *((None, str(forecast), remedy) if soon else (True, str(forecast))))
 
 
 def _existing(root: Path) -> Path:

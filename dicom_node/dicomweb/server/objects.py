@@ -26,7 +26,9 @@ from dicom_node.errors import NodeError, NotAnalysable
 from dicom_node.imaging import attributes, value_representations
 from dicom_node.imaging.pixels import read_header
 from dicom_node.store import database
+from dicom_node.store.purge_trace import PurgeTrace
 from dicom_node.store.recorded_results import REJECTION_NOTE
+from dicom_node.store.states import FileState
 from dicom_node.store.tables import instance, result, study
 
 _LOG = logging.getLogger(__name__)
@@ -149,7 +151,11 @@ class ObjectStore:
         """Return the SQL condition that a study has an object with one of these values in a column."""
         tables = (instance, result) if self.films else (result,)
         found = (
-            exists().where(table.c.study_id == study.c.id, table.c[column].in_(sorted(wanted)))
+            exists().where(
+                table.c.study_id == study.c.id,
+                table.c.file_state == FileState.KEPT,
+                table.c[column].in_(sorted(wanted)),
+            )
             for table in tables
         )
         return or_(*(each.correlate(study) for each in found))
@@ -157,7 +163,7 @@ class ObjectStore:
     @property
     def has_objects(self) -> ColumnElement[bool]:
         """SQL condition that a study has any object to serve."""
-        films = exists().where(instance.c.study_id == study.c.id, instance.c.set_aside == "").correlate(study)
+        films = exists().where(instance.c.study_id == study.c.id, _received).correlate(study)
         return (
             or_(films, self.has_result_of(RESULT_MODALITIES))
             if self.films
@@ -169,7 +175,7 @@ class ObjectStore:
         found: dict[int, list[StoredObject]] = {key: [] for key in study_ids}
         sources = [(result, _in_force, self._data_dir.results)]
         if self.films:
-            sources.insert(0, (instance, instance.c.set_aside == "", self._data_dir.spool))
+            sources.insert(0, (instance, _received, self._data_dir.spool))
         with database.reading(self._engine) as connection:
             for table, wanted, spool in sources:
                 rows = connection.execute(
@@ -205,8 +211,41 @@ class ObjectStore:
             and (not series_uid or each.series_instance_uid == series_uid)
         ]
 
+    def purged(self, study_uid: str, series_uid: str = "", instance_uid: str = "") -> PurgeTrace | None:
+        """Return the trace of an object that would be found if it had not been purged; None without one.
 
-_in_force: Final = and_(result.c.withdrawn_at.is_(None), result.c.kind != REJECTION_NOTE)
+        Parameters
+        ----------
+        series_uid
+            The index has it for films only.
+        """
+        tables = (instance, result) if self.films else (result,)
+        with database.reading(self._engine) as connection:
+            for table in tables:
+                gone = (
+                    select(table.c.file_state, table.c.purged_at, table.c.purged_by)
+                    .join(study, study.c.id == table.c.study_id)
+                    .where(study.c.study_instance_uid == study_uid, table.c.file_state != FileState.KEPT)
+                    .order_by(table.c.purged_at.desc())
+                )
+                if instance_uid:
+                    gone = gone.where(table.c.sop_instance_uid == instance_uid)
+                elif series_uid:
+                    if table is result:
+                        continue
+                    gone = gone.where(table.c.series_instance_uid == series_uid)
+                row = connection.execute(gone.limit(1)).mappings().first()
+                if row is not None:
+                    return PurgeTrace.of(row)
+        return None
+
+
+_received: Final = and_(instance.c.set_aside == "", instance.c.file_state == FileState.KEPT)
+_in_force: Final = and_(
+    result.c.withdrawn_at.is_(None),
+    result.c.kind != REJECTION_NOTE,
+    result.c.file_state == FileState.KEPT,
+)
 
 
 @lru_cache(maxsize=8192)

@@ -43,6 +43,8 @@ from dicom_node.runtime import logs, readiness
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Admission, Index
+from dicom_node.store.reception import receive
+from dicom_node.store.reserve import Reserve
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,12 +87,13 @@ class StorageSCP:
         self._index = index
         self._commitments = StorageCommitments(index.engine)
         self._source = None if source_host is None else PeerAddresses(source_host, "priors.source")
+        reserve = Reserve(index.engine, spool)
         self._listener = Listener(
             settings,
             listening,
             serve=self._serve,
             folder=spool.incoming,
-            check_room=spool.check_room,
+            check_room=reserve.check_room,
             on_ended=self._ended,
             on_refused=self._refused,
         )
@@ -145,9 +148,12 @@ class StorageSCP:
         if request.incoming is None:
             return Status.UNRECOGNISED_OPERATION, "only C-ECHO, C-STORE, N-EVENT-REPORT are served"
         identifiers = _identify(request, request.incoming)
-        stored = self._spool.adopt(_path(request.incoming))
-        admission = self._index.add_instance(
-            identifiers.received(
+        path = _path(request.incoming)
+        stored, admission = receive(
+            self._index,
+            self._spool,
+            lambda: self._spool.adopt(path),
+            lambda stored: identifiers.received(
                 stored,
                 request.transfer_syntax,
                 calling_ae=association.calling_ae,
@@ -155,7 +161,7 @@ class StorageSCP:
                 moved_for=request.moved_for,
                 move_message_id=request.move_message_id,
                 from_source=self._source is not None and self._source.is_known(association.host),
-            )
+            ),
         )
         if self._transfers is not None:
             self._transfers.note(
@@ -215,6 +221,7 @@ _LEVELS = {
     Admission.NEW: logging.INFO,
     Admission.REPEATED: logging.INFO,
     Admission.REPAIRED: logging.WARNING,
+    Admission.RESTORED: logging.INFO,
     Admission.SET_ASIDE: logging.WARNING,
     Admission.PRIOR: logging.INFO,
 }

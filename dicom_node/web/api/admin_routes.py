@@ -1,7 +1,7 @@
-"""REST API of administration: withdraw the results of a study, or reproduce them and compare.
+"""REST API of administration: withdraw the results of a study, reproduce and compare them, pin the study.
 
-Both do the same as ``dicom-node retract`` and ``dicom-node replay``. The web process holds no model, so it
-starts ``replay`` as a command, one at a time, with its own settings.
+They do the same as ``dicom-node retract``, ``replay``, ``pin`` and ``unpin``. The web process holds no model,
+so it starts ``replay`` as a command, one at a time, with its own settings.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.delivery.withdrawal import Withdrawal, withdraw
 from dicom_node.errors import NodeError
 from dicom_node.results import codes
+from dicom_node.store.pins import Pins
 from dicom_node.web.api.parameters import StudyNumber, study_or_404
 from dicom_node.web.api.schemas import INTENDED_USE, PREFIX, error_responses
 from dicom_node.web.dependencies import Context, WebContext
@@ -83,6 +84,40 @@ def retract(context: Context, user: Admin, study_id: StudyNumber, said: RetractI
 def replay(context: Context, user: Admin, study_id: StudyNumber) -> Replayed:
     """Reproduce the stored results of a study and compare, as ``dicom-node replay`` does; takes seconds."""
     return Replayed(INTENDED_USE, replay_study(context, user, study_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Whether the study is pinned: nothing of it is purged."""
+
+    pinned: bool
+
+
+@router.post("/studies/{study_id}/pin", responses=error_responses(404))
+def pin(context: Context, user: Admin, study_id: StudyNumber) -> Pinned:
+    """Pin a study, as ``dicom-node pin`` does: nothing of it is purged until it is unpinned."""
+    return pin_study(context, user, study_id, pinned=True)
+
+
+@router.post("/studies/{study_id}/unpin", responses=error_responses(404))
+def unpin(context: Context, user: Admin, study_id: StudyNumber) -> Pinned:
+    """Let the rules of retention have a pinned study again, as ``dicom-node unpin`` does."""
+    return pin_study(context, user, study_id, pinned=False)
+
+
+def pin_study(context: WebContext, user: CurrentUser, study_id: int, *, pinned: bool) -> Pinned:
+    """Pin or unpin a study for an admin.
+
+    Raises
+    ------
+    HTTPException
+        404 when there is no such study.
+    """
+    view = study_or_404(context, study_id)
+    pins = Pins(context.engine)
+    (pins.pin if pinned else pins.unpin)([view.study_instance_uid])
+    context.access_log.record(user.name, user.address, "pin" if pinned else "unpin", study_id, always=True)
+    return Pinned(pinned)
 
 
 def withdraw_study(context: WebContext, user: CurrentUser, study_id: int, said: RetractIn) -> Withdrawal:

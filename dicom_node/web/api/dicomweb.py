@@ -86,11 +86,13 @@ def requested_objects(request: Request, context: Context, user: Reader, store: S
     Raises
     ------
     HTTPException
-        404 when there are none.
+        404 when there are none, 410 when their files were purged.
     """
     uids = [request.path_params.get(name, "") for name in ("study", "series", "instance")]
     held = store.find(*uids) if all(re.fullmatch(_UID, uid) for uid in uids if uid) else []
     if not held:
+        if (purged := store.purged(*uids)) is not None:
+            raise DicomWebError(410, f"The object was {purged}.")
         raise HTTPException(404)
     context.access_log.record(user.name, user.address, "dicomweb", held[0].study_id)
     return held

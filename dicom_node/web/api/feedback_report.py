@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from fastapi import HTTPException
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -58,6 +59,8 @@ def _read_findings_report(
     recorded = RecordedResults(context.engine).for_study(view.study_instance_uid)
     for entry in () if recorded is None else recorded.results:
         if entry.kind == "sr" and entry.revision == reading.revision:
+            if (purged := entry.purged) is not None:
+                raise HTTPException(410, f"The report to comment on was {purged}.")
             return dcmread(context.data_dir.results.path(entry.file))
     return None
 
@@ -78,6 +81,8 @@ def _report(
     for image in view.images:
         verdict = verdicts.get(image.sop_instance_uid)
         if verdict is not None:
+            if (purged := image.purged) is not None:
+                raise HTTPException(410, f"A film that the report must name was {purged}.")
             sources.append(
                 Source(
                     read_header(context.data_dir.spool.path(image.file)),

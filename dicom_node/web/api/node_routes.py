@@ -34,6 +34,12 @@ class Status:
         Sentence that says why the audit trail cannot be written; empty when it can.
     oldest_open
         Time since which the oldest unfinished study waits; None when there is none.
+    disk_outlook
+        ``unknown``, ``steady``, ``filling`` or ``full``.
+    disk_full_at
+        Time when films will be refused because the disk is full; None unless it is filling or full.
+    disk_bytes_per_day
+        Growth of what the node keeps; None while the outlook is unknown.
     """
 
     intended_use: str
@@ -49,6 +55,9 @@ class Status:
     total_bytes: int
     reserve_bytes: int
     storage: StorageCheckSummary
+    disk_outlook: str
+    disk_full_at: float | None
+    disk_bytes_per_day: float | None
 
 
 @router.get("/status", responses=error_responses())
@@ -78,6 +87,9 @@ def status(context: Context) -> Status:
         total_bytes=health.total_bytes,
         reserve_bytes=health.reserve_bytes,
         storage=health.storage,
+        disk_outlook=health.forecast.outlook,
+        disk_full_at=health.forecast.full_at,
+        disk_bytes_per_day=health.forecast.bytes_per_day,
     )
 
 

@@ -65,8 +65,10 @@ def image_or_404(context: WebContext, study_id: int, image_id: int) -> Image:
     Raises
     ------
     HTTPException
-        404 when the study has no image of this number.
+        404 when the study has no image of this number, 410 when its file was purged.
     """
     if (found := read_image(context.engine, study_id, image_id)) is None:
         raise HTTPException(404)
+    if (purged := found.purged) is not None:
+        raise HTTPException(410, f"The film was {purged}.")
     return found

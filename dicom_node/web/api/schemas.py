@@ -17,6 +17,7 @@ from dicom_node.store.analysis_records import (
     StoredAnalysisRecord,
     WordWeightsRecord,
 )
+from dicom_node.store.purge_trace import PurgeTrace
 from dicom_node.store.states import ResultState, StudyState
 from dicom_node.web.read_models.study import Image, SentResult, StudyView
 from dicom_node.web.read_models.worklist import WorklistRow
@@ -49,6 +50,10 @@ _COMMON_FIELDS: Final = (
     *("id", "patient", "description", "study_date", "state", "confirmed", "reason", "revision"),
     *("first_received_at", "last_received_at", "updated_at"),
 )
+
+
+def _purge(trace: PurgeTrace | None) -> str:
+    return "" if trace is None else str(trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ class StudyList:
 
 @dataclass(frozen=True, slots=True)
 class ImageOut:
-    """One received image, and the outcome of its checks."""
+    """One received image, and the outcome of its checks; `purged` says when and by which rule it went."""
 
     id: int
     view: str
@@ -127,6 +132,7 @@ class ImageOut:
     remarks: tuple[str, ...]
     received_at: float
     pixels: str
+    purged: str
 
     @classmethod
     def of(cls, image: Image, record: ImageRecord | None) -> Self:
@@ -139,12 +145,13 @@ class ImageOut:
             remarks=() if record is None else record.remarks,
             received_at=image.received_at,
             pixels=f"{PREFIX}/studies/{image.study_id}/images/{image.id}/pixels",
+            purged=_purge(image.purged),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class SentOut:
-    """Delivery of one result to one destination."""
+    """Delivery of one result to one destination; `purged` as for an image."""
 
     kind: str
     revision: int
@@ -155,11 +162,13 @@ class SentOut:
     error: str
     updated_at: float
     withdrawn: bool
+    purged: str
 
     @classmethod
     def of(cls, sent: SentResult) -> Self:
         """Convert a delivery."""
-        return cls(**{name: getattr(sent, name) for name in cls.__slots__})
+        values = {name: getattr(sent, name) for name in cls.__slots__ if name != "purged"}
+        return cls(**values, purged=_purge(sent.purged))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +189,7 @@ class PriorOut:
 
 @dataclass(frozen=True, slots=True)
 class ReadingOut:
-    """Answers of a model: one analysis of a study."""
+    """Answers of a model: one analysis of a study; `purged_maps` says when its heat maps were purged."""
 
     revision: int
     created_at: float
@@ -192,6 +201,7 @@ class ReadingOut:
     similar: SimilarCasesRecord | None
     prior: PriorOut | None
     words: Sequence[WordWeightsRecord]
+    purged_maps: str
 
     @classmethod
     def of(cls, reading: StoredAnalysisRecord) -> Self:
@@ -208,6 +218,7 @@ class ReadingOut:
             similar=kept.similar,
             prior=None if kept.prior is None else PriorOut.of(kept.prior),
             words=kept.words,
+            purged_maps=_purge(reading.purged_maps),
         )
 
 
@@ -228,6 +239,7 @@ class StudyOut:
     first_received_at: float
     last_received_at: float
     updated_at: float
+    pinned: bool
     images: Sequence[ImageOut]
     reading: ReadingOut | None
     results: Sequence[SentOut]
@@ -241,6 +253,7 @@ class StudyOut:
             **{name: getattr(view, name) for name in _COMMON_FIELDS},
             intended_use=INTENDED_USE,
             study=view.digest,
+            pinned=view.pinned_at is not None,
             images=[ImageOut.of(image, records.get(image.sop_instance_uid)) for image in view.images],
             reading=None if reading is None else ReadingOut.of(reading),
             results=[SentOut.of(each) for each in view.sent],

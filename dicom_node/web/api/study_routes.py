@@ -158,7 +158,7 @@ def thumbnail(context: Context, _user: Reader, study_id: StudyNumber, image_id: 
 @router.get(
     "/studies/{study_id}/maps/{number}",
     response_class=Response,
-    responses={200: {"description": "heat", **_BYTES}, **error_responses(404)},
+    responses={200: {"description": "heat", **_BYTES}, **error_responses(404, 410)},
 )
 def heat_map(
     context: Context,
@@ -169,19 +169,24 @@ def heat_map(
 ) -> Response:
     """Return one heat map over the whole film: 8 bits, row by row; size in X-Rows and X-Columns.
 
-    404 when there is no such map, or when `revision` is not the latest analysed revision.
+    404 when there is no such map, or when `revision` is not the latest analysed revision; 410 when the maps
+    were purged.
     """
     reading = study_or_404(context, study_id).reading
+    if reading is not None and reading.purged_maps is not None:
+        raise HTTPException(410, f"The heat maps were {reading.purged_maps}.")
     if reading is None or revision not in (None, reading.revision) or number >= len(reading.record.maps):
         raise HTTPException(404)
     values = context.data_dir.maps.read(reading.record.maps_file, number)
     return _raster(values)
 
 
-@router.post("/studies/{study_id}/retry", responses=error_responses(404, 409))
+@router.post("/studies/{study_id}/retry", responses=error_responses(404, 409, 410))
 def retry(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
-    """Analyse a study again, as a new revision; 409 while it is still being processed."""
+    """Analyse a study again, as a new revision; 409 while it is being processed, 410 without its films."""
     view = study_or_404(context, study_id)
+    if view.purged_films:
+        raise HTTPException(410, f"{view.purged_films.capitalize()}; send the whole study again first.")
     if not context.index.retry([view.study_instance_uid], states=sorted(OUTCOMES)):
         raise HTTPException(409)
     context.access_log.record(user.name, user.address, "retry", study_id, always=True)

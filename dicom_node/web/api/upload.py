@@ -23,6 +23,7 @@ from dicom_node.imaging.radiographs import ANALYSED_SOP_CLASSES
 from dicom_node.runtime import temporary_files
 from dicom_node.store.files import StoredFile, storage_error
 from dicom_node.store.index import TRIAL_HOST
+from dicom_node.store.reception import receive
 from dicom_node.web.dependencies import WebContext
 from dicom_node.web.media.lanes import Busy
 from dicom_node.web.media.trial_films import convert_to_dicom
@@ -42,7 +43,7 @@ async def body_as_file(request: Request, context: WebContext) -> AsyncIterator[P
     StorageFull, StorageFailed
         When the disk is full, or the file cannot be written.
     """
-    context.data_dir.spool.check_room()
+    context.reserve.check_room()
     try:
         handle, path = temporary_files.create(context.data_dir.spool.incoming, ".part")
         try:
@@ -105,9 +106,11 @@ def store_instance(context: WebContext, path: Path, address: str) -> str:
         raise BadInstance(f"{UID(identifiers.sop_class_uid).name} is not a radiograph")
     reception = Reception(CALLING_AE_TITLE, address)
     head = file_meta.encode(identifiers.sop_class_uid, identifiers.sop_instance_uid, syntax, reception)
-    stored = _adopted(context, path, head, start)
-    context.index.add_instance(
-        identifiers.received(stored, syntax, calling_ae=CALLING_AE_TITLE, peer_host=address)
+    receive(
+        context.index,
+        context.data_dir.spool,
+        lambda: _adopted(context, path, head, start),
+        lambda stored: identifiers.received(stored, syntax, calling_ae=CALLING_AE_TITLE, peer_host=address),
     )
     return identifiers.study_instance_uid
 

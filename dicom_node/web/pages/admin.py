@@ -1,11 +1,11 @@
-"""Administration on the study page: withdraw its results, or reproduce them and compare."""
+"""Administration on the study page: withdraw its results, reproduce them and compare, pin the study."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from dicom_node.web.api.admin_routes import RetractIn, replay_study, withdraw_study
+from dicom_node.web.api.admin_routes import RetractIn, pin_study, replay_study, withdraw_study
 from dicom_node.web.api.parameters import StudyNumber, study_or_404
 from dicom_node.web.dependencies import Context
 from dicom_node.web.pages.rendering import render_page
@@ -22,6 +22,20 @@ def retract_on_page(context: Context, user: Admin, study_id: StudyNumber, form: 
     except ValueError:
         raise HTTPException(400) from None
     withdraw_study(context, user, study_id, said)
+    return RedirectResponse(f"/studies/{study_id}", 303)
+
+
+@router.post("/studies/{study_id}/pin")
+def pin_on_page(context: Context, user: Admin, study_id: StudyNumber) -> Response:
+    """Pin a study, and show it again."""
+    pin_study(context, user, study_id, pinned=True)
+    return RedirectResponse(f"/studies/{study_id}", 303)
+
+
+@router.post("/studies/{study_id}/unpin")
+def unpin_on_page(context: Context, user: Admin, study_id: StudyNumber) -> Response:
+    """Unpin a study, and show it again."""
+    pin_study(context, user, study_id, pinned=False)
     return RedirectResponse(f"/studies/{study_id}", 303)
 
 

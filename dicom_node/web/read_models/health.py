@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
@@ -20,6 +21,8 @@ from sqlalchemy import Engine, func, select
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.store import database
+from dicom_node.store.disk_usage import DiskUsage, Forecast, Outlook
+from dicom_node.store.reserve import Reserve
 from dicom_node.store.states import StudyState
 from dicom_node.store.storage_check import StorageCheckSummary, read_summary
 from dicom_node.store.tables import study
@@ -39,7 +42,12 @@ class Health:
     free_bytes, total_bytes
         Free space and size of the disk of the data directory.
     reserve_bytes
-        Free space below which films are refused.
+        Free space below which films are refused: the reserve of the settings, and what the results of
+        accepted films will need.
+    forecast
+        When the disk will be full.
+    warn_days
+        Days before that from which the page warns.
     storage
         What the checks of stored files found.
     versions
@@ -52,6 +60,8 @@ class Health:
     total_bytes: int
     reserve_bytes: int
     storage: StorageCheckSummary
+    forecast: Forecast
+    warn_days: float
     versions: Mapping[str, str]
 
     @property
@@ -63,6 +73,12 @@ class Health:
     def full(self) -> bool:
         """True when films are refused because the disk is full."""
         return self.free_bytes < self.reserve_bytes
+
+    @property
+    def soon_full(self) -> bool:
+        """True when the disk will be full within the days of the setting."""
+        left = self.forecast.days_left
+        return left is not None and left < self.warn_days
 
 
 def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health:
@@ -78,12 +94,16 @@ def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health
             select(func.min(study.c.first_received_at)).where(study.c.state.in_(_OPEN))
         ).scalar_one()
     disk = os.statvfs(data_dir.root)
+    free = disk.f_bavail * disk.f_frsize
+    reserve = Reserve(engine, data_dir.spool).total_bytes()
     return Health(
         summary=read_node_summary(engine, settings.destinations),
         oldest_open=oldest,
-        free_bytes=disk.f_bavail * disk.f_frsize,
+        free_bytes=free,
         total_bytes=disk.f_blocks * disk.f_frsize,
-        reserve_bytes=settings.dicom.min_free_bytes,
+        reserve_bytes=reserve,
+        forecast=DiskUsage(engine).forecast(free - reserve),
+        warn_days=settings.retention.warn_days,
         storage=read_summary(engine),
         versions={
             "dicom-node": version("dicom-node"),
@@ -147,12 +167,28 @@ class _Metrics(Collector):
             GaugeMetricFamily(
                 "dicom_node_checked_files", "Stored files that were read and compared", health.storage.files
             ),
+            GaugeMetricFamily(
+                "dicom_node_disk_reserve_bytes",
+                "Free space below which films are refused",
+                health.reserve_bytes,
+            ),
+            GaugeMetricFamily(
+                "dicom_node_disk_days_left",
+                "Days until films are refused because the disk is full; +Inf: not in sight, NaN: unknown",
+                _days_left(health.forecast),
+            ),
             InfoMetricFamily(
                 "dicom_node_build",
                 "Versions. RESEARCH USE ONLY",
                 {name.lower().replace("-", "_"): value for name, value in health.versions.items()},
             ),
         ]
+
+
+def _days_left(forecast: Forecast) -> float:
+    if forecast.days_left is not None:
+        return forecast.days_left
+    return math.inf if forecast.outlook is Outlook.STEADY else math.nan
 
 
 def _age(since: float | None) -> float:

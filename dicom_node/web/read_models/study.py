@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, Engine, select, tuple_
 
@@ -12,8 +12,9 @@ from dicom_node.store import database
 from dicom_node.store.analysis_records import AnalysisRecords, StoredAnalysisRecord
 from dicom_node.store.audit import STUDY_IS_CONFIRMED
 from dicom_node.store.index import SetAsideReason
+from dicom_node.store.purge_trace import PurgeTrace, sentence
 from dicom_node.store.recorded_results import REJECTION_NOTE
-from dicom_node.store.states import ResultState, StudyState
+from dicom_node.store.states import FileState, ResultState, StudyState
 from dicom_node.store.tables import catalogue, delivery, instance, result, study
 
 
@@ -28,6 +29,14 @@ class Image:
     digest: str
     calling_ae: str
     received_at: float
+    file_state: FileState = FileState.KEPT
+    purged_at: float | None = None
+    purged_by: str = ""
+
+    @property
+    def purged(self) -> PurgeTrace | None:
+        """Trace of the purge of its file; None when it is kept."""
+        return PurgeTrace.of(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class SentResult:
     error: str
     updated_at: float
     withdrawn: bool
+    purged: PurgeTrace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ class StudyView:
         Hash of the Study Instance UID, which names the study in the log.
     prior
         Images of the same patient's previous study; empty when this node has none.
+    pinned_at
+        Time since which nothing of it is purged; None when it is not pinned.
     sent
         Deliveries of its results, the newest revision first.
     reading
@@ -88,10 +100,17 @@ class StudyView:
     completed_at: float | None
     updated_at: float
     confirmed: bool
+    pinned_at: float | None
     images: Sequence[Image]
     prior: Sequence[Image]
     sent: Sequence[SentResult]
     reading: StoredAnalysisRecord | None
+
+    @property
+    def purged_films(self) -> str:
+        """Clause that says how many of its images were purged, when and by what; empty when none was."""
+        traces = [trace for each in self.images if (trace := each.purged) is not None]
+        return sentence("film", traces) if traces else ""
 
     @property
     def in_force(self) -> bool:
@@ -154,6 +173,7 @@ _COLUMNS = (
     "completed_at",
     "updated_at",
     "confirmed",
+    "pinned_at",
 )
 
 
@@ -212,6 +232,9 @@ def _sent(connection: Connection, study_id: int) -> list[SentResult]:
             delivery.c.error,
             delivery.c.updated_at,
             result.c.withdrawn_at,
+            result.c.file_state,
+            result.c.purged_at,
+            result.c.purged_by,
         )
         .outerjoin(delivery, delivery.c.result_id == result.c.id)
         .where(result.c.study_id == study_id)
@@ -226,6 +249,9 @@ def _sent(connection: Connection, study_id: int) -> list[SentResult]:
             error=row.error or "",
             updated_at=row.updated_at or row.created_at,
             withdrawn=row.withdrawn_at is not None,
+            purged=PurgeTrace.of(
+                {name: getattr(row, name) for name in ("file_state", "purged_at", "purged_by")}
+            ),
         )
         for row in rows
     ]

@@ -1,15 +1,15 @@
 """Study headers: a table with the searchable DICOM headers of each study, filled from the files in the spool.
 
-It can be rebuilt from the spool at any time. A patient is shown by a pseudonym, derived from the Patient ID
-with the node's key, unless the settings ask for names. Then, and only then, patient name, Patient ID and
-Accession Number are stored.
+It can be rebuilt from the spool at any time; of a study whose films were purged the row stays. A patient is
+shown by a pseudonym, derived from the Patient ID with the node's key, unless the settings ask for names.
+Then, and only then, patient name, Patient ID and Accession Number are stored.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -22,6 +22,7 @@ from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.files import Spool
 from dicom_node.store.secret_key import person_key, pseudonym
+from dicom_node.store.states import FileState
 from dicom_node.store.tables import catalogue, instance, study
 
 _LOG = logging.getLogger(__name__)
@@ -141,10 +142,17 @@ class StudyHeaders:
                     ),
                 )
             ).all()
+            ids = [row.id for row in studies]
+            before = {
+                row["study_id"]: HeaderEntry(**{name: row[name] for name in HeaderEntry.__slots__})
+                for row in connection.execute(
+                    select(catalogue).where(catalogue.c.study_id.in_(ids))
+                ).mappings()
+            }
             files: dict[int, list[str]] = {}
             for key, name in connection.execute(
                 select(instance.c.study_id, instance.c.file)
-                .where(instance.c.study_id.in_([row.id for row in studies]))
+                .where(instance.c.study_id.in_(ids), instance.c.file_state == FileState.KEPT)
                 .order_by(instance.c.set_aside, instance.c.id)
             ):
                 files.setdefault(key, []).append(name)
@@ -152,7 +160,10 @@ class StudyHeaders:
             return
         rows = []
         for row in studies:
-            entry = self._entry(row.study_instance_uid, files.get(row.id, [])[:_HEADERS])
+            if row.id in before and row.id not in files:  # all its films were purged
+                entry = self._without_films(row.study_instance_uid, before[row.id])
+            else:
+                entry = self._entry(row.study_instance_uid, files.get(row.id, [])[:_HEADERS])
             fields = {name: getattr(entry, name) for name in HeaderEntry.__slots__}
             rows.append(
                 {"study_id": row.id, "received_at": row.last_received_at, "named": self._named, **fields}
@@ -160,6 +171,19 @@ class StudyHeaders:
         with database.writing(self._engine) as connection:
             connection.execute(delete(catalogue).where(catalogue.c.study_id.in_([row.id for row in studies])))
             connection.execute(catalogue.insert(), rows)
+
+    def _without_films(self, study_instance_uid: str, before: HeaderEntry) -> HeaderEntry:
+        """Return the row of a study whose films are gone: the old one, if need be without names."""
+        if self._named:
+            return before
+        patient = f"P-{before.person[:10]}"
+        words = (logs.uid_hash(study_instance_uid), patient, before.description, before.study_date)
+        return replace(
+            before,
+            patient=patient,
+            search=_clean(" ".join((*words, before.manufacturer))).casefold()[:512],
+            **dict.fromkeys(_IDENTITY, ""),
+        )
 
     def _entry(self, study_instance_uid: str, files: Sequence[str]) -> HeaderEntry:
         headers = []

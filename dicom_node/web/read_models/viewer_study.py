@@ -91,7 +91,7 @@ class ViewerMap:
 
 @dataclass(frozen=True, slots=True)
 class LostImage:
-    """One film whose file is lost.
+    """One film whose file is lost, or was purged.
 
     Attributes
     ----------
@@ -131,6 +131,9 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
     for image, prior in [*((each, False) for each in view.images), *((each, True) for each in view.prior)]:
         record = records.get(image.sop_instance_uid)
         name = "" if record is None else record.view
+        if (purged := image.purged) is not None:
+            lost.append(LostImage(image.id, name, prior, f"{purged}."))
+            continue
         try:
             film = films.decode(spool.path(image.file), until)
         except NotAnalysable as error:

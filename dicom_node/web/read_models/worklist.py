@@ -20,7 +20,7 @@ from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.analysis_records import AnalysisRecords, FindingRecord
 from dicom_node.store.audit import STUDY_IS_CONFIRMED, IndexQueries
-from dicom_node.store.states import ResultState, StudyState
+from dicom_node.store.states import FileState, ResultState, StudyState
 from dicom_node.store.tables import catalogue, delivery, finding, instance, reading, result, study
 
 PAGE_LENGTH: Final = 50
@@ -177,7 +177,7 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
             study_date=row["study_date"] or "",
             views=row["views"] or "",
             instances=len(images.get(row["id"], ())),
-            images=tuple(images.get(row["id"], ())[:MAX_THUMBNAILS]),
+            images=tuple(key for key, kept in images.get(row["id"], ()) if kept)[:MAX_THUMBNAILS],
             normality=normality.get(row["id"], ""),
             findings=tuple(present.get(row["id"], ())[:TOP_FINDINGS]),
             confirmed=row["id"] in confirmed,
@@ -271,15 +271,16 @@ def _decode_cursor(cursor: str) -> tuple[float | None, int]:
     return value, key
 
 
-def _images(connection: Connection, ids: Sequence[int]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
+def _images(connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[int, bool]]]:
+    """Return by study the numbers of its images, and whether their files are kept."""
+    found: dict[int, list[tuple[int, bool]]] = {}
     rows = connection.execute(
-        select(instance.c.study_id, instance.c.id)
+        select(instance.c.study_id, instance.c.id, instance.c.file_state)
         .where(instance.c.study_id.in_(ids), instance.c.set_aside == "")
         .order_by(instance.c.id)
     )
-    for study_id, key in rows:
-        found.setdefault(study_id, []).append(key)
+    for study_id, key, state in rows:
+        found.setdefault(study_id, []).append((key, state == FileState.KEPT))
     return found
 
 

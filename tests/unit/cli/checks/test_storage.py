@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ import pytest
 from dicom_node.cli.checks import storage
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
+from dicom_node.store import database
+from dicom_node.store.files import free_bytes
 from dicom_node.store.index import Index
+from dicom_node.store.tables import disk_usage
 from tests.support.doctor import check_named, settings_for
 from tests.support.peers import free_port
 
@@ -40,6 +44,26 @@ def test_less_free_space_than_the_reserve_fails(tmp_path: Path) -> None:
     check = check_named(storage.free_space, settings, "free space")
     assert check.ok is False
     assert "A700" in check.remedy
+
+
+def test_a_disk_that_will_be_full_soon_is_said(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    assert list(storage.disk_forecast(settings)) == []  # no database yet
+    DataDir(settings).prepare()
+    index = Index.open(settings.database)
+    assert check_named(storage.disk_forecast, settings, "disk full").ok is True
+    free = free_bytes(tmp_path)
+    with database.writing(index.engine) as connection:
+        for day in range(10):
+            values = {"films": day * free // 5, "results": 0, "maps": 0, "index_bytes": 0}
+            connection.execute(
+                disk_usage.insert().values(day=f"day {day}", at=time.time() - (10 - day) * 86_400, **values)
+            )
+    index.close()
+    check = check_named(storage.disk_forecast, settings, "disk full")
+    assert check.ok is None
+    assert "a day" in check.found
+    assert "purge --dry-run" in check.remedy
 
 
 def test_a_database_that_answers_is_in_order(settings: Settings) -> None:
