@@ -10,6 +10,7 @@ import enum
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, func, or_, select, update
 
@@ -339,7 +340,12 @@ def _completed(now: float) -> dict[str, object]:
 
 
 def _receive_again(
-    connection: Connection, known: Row[Any], received: ReceivedInstance, now: float, *, set_aside: str
+    connection: Connection,
+    known: Row[*tuple[Any, ...]],
+    received: ReceivedInstance,
+    now: float,
+    *,
+    set_aside: str,
 ) -> Admission:
     """Record a further reception of an instance, with what it means for the file that was stored first."""
     purged = known.file_state != FileState.KEPT

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydicom.uid import UID, ImplicitVRLittleEndian
 from pynetdicom.association import Association
@@ -27,6 +27,9 @@ from dicom_node.dimse.server.identifiers import elements, uid_of
 from dicom_node.errors import BadInstance, NodeError, StorageFailed, StorageFull
 from dicom_node.runtime import temporary_files
 from dicom_node.store.files import storage_error
+
+if TYPE_CHECKING:
+    from dicom_node.dimse.server.listener import AcceptedAssociation
 
 _MAX_COMMAND_BYTES = 1 << 16
 # About 150 bytes for each instance; the node asks about some dozens at once.
@@ -278,7 +281,8 @@ class MessageExchange(DIMSEServiceProvider):
         if operation == Operation.C_STORE:
             meta = b""
             if sop_class and sop_instance:
-                reception = Reception(self.assoc.calling_ae, self.assoc.host, moved_for, move_message_id)
+                peer = cast("AcceptedAssociation", self.assoc)
+                reception = Reception(peer.calling_ae, peer.host, moved_for, move_message_id)
                 meta = file_meta.encode(sop_class, sop_instance, syntax, reception)
             incoming = IncomingFile(self._folder, meta, self._check_room)
         return DimseRequest(
