@@ -69,6 +69,10 @@ class NodeState:
         counts = IndexQueries(self.index.engine).study_counts()
         return Counter({str(state): count for state, count in counts.items() if count})
 
+    def outcomes(self) -> Counter[str]:
+        """Number of studies whose analysis has ended, by state."""
+        return Counter({state: count for state, count in self.studies().items() if state in OUTCOMES})
+
     def at_rest(self, studies: int) -> bool:
         """Whether at least so many studies have an outcome, none is open, and every result has arrived."""
         overview = IndexQueries(self.index.engine)

@@ -125,13 +125,17 @@ class FilmStream:
         )
         return (done.stdout + done.stderr).count("Received Store Response (Success)")
 
+    def stop(self) -> None:
+        """Send no more films."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
     def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-            assert not thread.is_alive()
+        self.stop()

@@ -95,7 +95,13 @@ def kill_node(
     """
     done = 0
     while done < kills:
-        with Node(data_dir, [destination_of(pacs)], dicom__port=port, worker__max_attempts="50") as node:
+        with Node(
+            data_dir,
+            [destination_of(pacs)],
+            ready_seconds=180,
+            dicom__port=port,
+            worker__max_attempts="50",
+        ) as node:
             while done < kills:
                 time.sleep(chosen.uniform(0, 4))
                 children = node.children()
