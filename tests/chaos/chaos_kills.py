@@ -1,9 +1,10 @@
 """Many processes killed at random moments while films arrive; nothing is lost, no result is said twice.
 
 Run: ``python -m pytest tests/chaos -s -o python_files='chaos_*.py' -k kills``. It prints the seed and what
-was killed. ``CHAOS_KILLS`` is the number of kills of parts (default 1,000), which run as in ``serve`` but with
-a small model; ``CHAOS_NODE_KILLS`` is the number of kills (default 40) of a whole ``dicom-node serve`` with the
-shipped model: of one of its processes, of its supervisor, or of all at once. ``CHAOS_SEED`` is the seed.
+was killed. ``CHAOS_KILLS`` is the number of kills of parts (default 1,000), which run as in ``serve`` but
+with a small model; ``CHAOS_NODE_KILLS`` is the number of kills (default 40) of a whole ``dicom-node serve``
+with the shipped model: of one of its processes, of its supervisor, or of all at once. ``CHAOS_SEED`` is the
+seed.
 """
 
 from __future__ import annotations
