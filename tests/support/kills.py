@@ -58,8 +58,8 @@ def kill_parts(
         )
         with PartServer(data_dir, settings) as parts:
             with FilmStream(folder / "films", parts.port, chosen) as films:
-                _kill_parts(parts, pacs, chosen, kills)
-            state = NodeState(data_dir)
+                state = NodeState(data_dir)
+                _kill_parts(parts, pacs, state, chosen, kills)
             films_sent = films.acknowledged
             until(
                 lambda: state.at_rest(len(films_sent)), 600, "every study has an outcome, every result left"
@@ -68,10 +68,18 @@ def kill_parts(
     return films_sent
 
 
-def _kill_parts(parts: PartServer, pacs: StoreSCP, chosen: random.Random, kills: int) -> None:
+def _kill_parts(
+    parts: PartServer, pacs: StoreSCP, state: NodeState, chosen: random.Random, kills: int
+) -> None:
+    outcomes = 0
     while sum(parts.kills.values()) < kills:
         time.sleep(chosen.expovariate(2.5))
         (victim,) = chosen.choices([*_KILLS], [*_KILLS.values()])
+        if victim in ("worker", "everything"):
+            # A worker that is killed before it has read anything is no moment of its work.
+            if (ended := sum(state.outcomes().values())) == outcomes:
+                continue
+            outcomes = ended
         if victim == "sender":
             _await_reception(pacs, 2)
             time.sleep(chosen.uniform(0, 0.02))
