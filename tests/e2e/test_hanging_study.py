@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -12,23 +10,9 @@ from pydicom import dcmread
 
 from tests.support.dicom_tools import storescu
 from tests.support.film_file import write_films
-from tests.support.peers import ROOT, Node, StoreSCP
+from tests.support.peers import Node, StoreSCP
+from tests.support.poison import poisoned
 from tests.support.sr_content import text_of
-
-HANG = """
-from pathlib import Path
-
-if b"child\\0worker" in Path("/proc/self/cmdline").read_bytes():
-    import time
-    from worker.study_reader import StudyReader
-
-    def read(self, study, paths, read=StudyReader.read):
-        while study.study_instance_uid == "{uid}":
-            time.sleep(3600)
-        return read(self, study, paths)
-
-    StudyReader.read = read
-"""
 
 
 @pytest.mark.timeout(420)
@@ -37,8 +21,8 @@ def test_a_study_that_hangs_fails_with_a_report_and_holds_up_no_other(
 ) -> None:
     first, *others = write_films(tmp_path / "films", 4)
     uid = str(dcmread(first).StudyInstanceUID)
-    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(HANG).replace("{uid}", uid))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    for name, value in poisoned(tmp_path / "site", uid, "hangs").items():
+        monkeypatch.setenv(name, value)
     settings = {"worker__study_seconds": "20", "worker__max_attempts": "1", "log_format": "json"}
     with (
         StoreSCP(tmp_path / "pacs") as pacs,

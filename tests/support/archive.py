@@ -23,7 +23,13 @@ Answer = tuple[int, Dataset]
 
 
 def report(request: Dataset, failed: Mapping[str, int] | None = None) -> Answer:
-    """Event type and Event Information of the report on a request for storage commitment (PS3.4 J.3.3)."""
+    """Event type and Event Information of the report on a request for storage commitment (PS3.4 J.3.3).
+
+    Parameters
+    ----------
+    failed
+        Failure Reason by SOP Instance UID, or by SOP Class UID for all of a class.
+    """
     failed = failed or {}
     ds = Dataset()
     ds.TransactionUID = request.TransactionUID
@@ -32,7 +38,8 @@ def report(request: Dataset, failed: Mapping[str, int] | None = None) -> Answer:
         item = Dataset()
         item.ReferencedSOPClassUID = wanted.ReferencedSOPClassUID
         item.ReferencedSOPInstanceUID = wanted.ReferencedSOPInstanceUID
-        reason = failed.get(wanted.ReferencedSOPClassUID)
+        of_class = failed.get(wanted.ReferencedSOPClassUID)
+        reason = failed.get(wanted.ReferencedSOPInstanceUID, of_class)
         if reason is None:
             ds.ReferencedSOPSequence.append(item)
         else:
@@ -128,7 +135,9 @@ class Archive:
         """Report on an association to the node."""
         self._later(lambda: self.report_to_node(request, roles=roles))
 
-    def report_to_node(self, request: Dataset, *, roles: bool = True) -> None:
+    def report_to_node(
+        self, request: Dataset, *, roles: bool = True, failed: Mapping[str, int] | None = None
+    ) -> None:
         """Open an association to the node and report on a request; `roles`: negotiate the SCP role."""
         assert self._node is not None
         ae_title, port = self._node
@@ -140,11 +149,11 @@ class Archive:
             ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)] if roles else [],
         )
         assert association.is_established
-        self._report(association, request)
+        self._report(association, request, failed)
         association.release()
 
-    def _report(self, association: Any, request: Dataset) -> None:
-        event_type, information = report(request, self.failed)
+    def _report(self, association: Any, request: Dataset, failed: Mapping[str, int] | None = None) -> None:
+        event_type, information = report(request, self.failed if failed is None else failed)
         status, _ = association.send_n_event_report(
             information, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
         )

@@ -6,7 +6,7 @@ import contextlib
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -144,10 +144,18 @@ class Deliveries:
         Destinations, as in the settings.
     count
         Number of results for each destination.
+    sop_classes
+        SOP classes of the results, in turn.
     """
 
     def __init__(
-        self, folder: Path, index: Index, destinations: list[Destination], count: int, **sender: float
+        self,
+        folder: Path,
+        index: Index,
+        destinations: list[Destination],
+        count: int,
+        sop_classes: Sequence[str] = (ComprehensiveSRStorage,),
+        **sender: float,
     ) -> None:
         self.index = index
         self.settings = Settings.model_validate(
@@ -162,10 +170,10 @@ class Deliveries:
         complete_study(index)
         encoded = []
         for number in range(1, count + 1):
-            ds = factories.film(rows=16, columns=16, sop_class=ComprehensiveSRStorage, instance=number)
+            sop_class = sop_classes[number % len(sop_classes)]
+            ds = factories.film(rows=16, columns=16, sop_class=sop_class, instance=number)
             kept = results.keep(factories.encoded(ds))
-            uid = str(ds.SOPInstanceUID)
-            encoded.append(EncodedResult("sr", uid, str(ComprehensiveSRStorage), kept))
+            encoded.append(EncodedResult("sr", str(ds.SOPInstanceUID), str(sop_class), kept))
         self.uids = [each.sop_instance_uid for each in encoded]
         leases = AnalysisLeases(index.engine)
         names = [each["name"] for each in destinations]

@@ -111,6 +111,23 @@ def cli(
     )
 
 
+def node_environment(
+    data_dir: Path, destinations: Sequence[Mapping[str, Any]] = (), **settings: str
+) -> dict[str, str]:
+    """Environment variables of a node for tests: free ports, short pauses, no gate."""
+    return {
+        "DICOM_NODE_DATA_DIR": str(data_dir),
+        "DICOM_NODE_DICOM__PORT": "0",
+        "DICOM_NODE_WEB__PORT": "0",
+        "DICOM_NODE_STUDY__QUIET_SECONDS": "0.5",
+        "DICOM_NODE_DICOM__MIN_FREE_BYTES": "0",
+        # The gate rightly refuses drawn films; tests with real films pass worker__gate="gate".
+        "DICOM_NODE_WORKER__GATE": "",
+        "DICOM_NODE_DESTINATIONS": json.dumps(list(destinations)),
+        **{f"DICOM_NODE_{name.upper()}": value for name, value in settings.items()},
+    }
+
+
 class Node(Process):
     """Running ``dicom-node serve``, or a part of it, that has printed its ready line."""
 
@@ -122,17 +139,7 @@ class Node(Process):
         ready_seconds: float = 90,
         **settings: str,
     ) -> None:
-        self.environment = {
-            "DICOM_NODE_DATA_DIR": str(data_dir),
-            "DICOM_NODE_DICOM__PORT": "0",
-            "DICOM_NODE_WEB__PORT": "0",
-            "DICOM_NODE_STUDY__QUIET_SECONDS": "0.5",
-            "DICOM_NODE_DICOM__MIN_FREE_BYTES": "0",
-            # The gate rightly refuses drawn films; tests with real films pass worker__gate="gate".
-            "DICOM_NODE_WORKER__GATE": "",
-            "DICOM_NODE_DESTINATIONS": json.dumps(list(destinations)),
-            **{f"DICOM_NODE_{name.upper()}": value for name, value in settings.items()},
-        }
+        self.environment = node_environment(data_dir, destinations, **settings)
         self.data_dir = data_dir
         started = time.monotonic()
         super().__init__([sys.executable, "-m", "dicom_node", command], self.environment)
@@ -206,11 +213,22 @@ def _children_of(pid: int) -> list[int]:
 class StoreSCP(Process):
     """DCMTK's storescp, which writes received objects into a folder.
 
-    `syntaxes` is its option for the transfer syntaxes it accepts: +xa all, +xe and +xi uncompressed ones.
+    Parameters
+    ----------
+    syntaxes
+        Its option for the transfer syntaxes it accepts: +xa all, +xe and +xi uncompressed ones.
+    each
+        Keep each reception in a file of its own, as it came; else a repeat takes the place of the first.
     """
 
     def __init__(
-        self, folder: Path, ae_title: str = "PACS", port: int | None = None, *, syntaxes: str = "+xa"
+        self,
+        folder: Path,
+        ae_title: str = "PACS",
+        port: int | None = None,
+        *,
+        syntaxes: str = "+xa",
+        each: bool = False,
     ) -> None:
         self.folder = folder
         self.ae_title = ae_title
@@ -227,6 +245,7 @@ class StoreSCP(Process):
             str(folder),
             "-fe",
             ".dcm",
+            *(["+uf", "+B"] if each else []),
             str(self.port),
         ]
         super().__init__(argv, {"TCP_NODELAY": "1"})
