@@ -26,7 +26,8 @@ from models.pretrained.encoders import (
     recommended_encoders,
     verify_checksums,
 )
-from models.text.tokenizer import TextFormat, Tokenizer
+from models.text.text_format import TextFormat
+from models.text.tokenizer import Tokenizer
 from tests.support.model_families import SPECIAL, SWIN, TEXT, VOCABULARY
 from tests.support.published_weights import dense, write_bert, write_open_clip, write_timm
 
