@@ -22,8 +22,10 @@ from dicom_node.store.prior_pairs import PriorPairs
 from dicom_node.store.recorded_results import RecordedResult, RecordedResults
 from dicom_node.store.states import StudyState
 from models.bundles.bundle import find_bundle, read_bundle
+from models.bundles.runtime import ONNX, TORCH
 from models.errors import ModelError
 from worker.pipeline import predecessors, prior_study
+from worker.report_builder import ONNX_PARAMETER
 from worker.study_reader import StudyReader, StudyRevision
 
 _SOP_INSTANCE_UID = 0x00080018
@@ -98,19 +100,32 @@ def _as_recorded(settings: Settings, report: Dataset, stored: list[RecordedResul
     results = settings.results.model_copy(
         update={"objects": kinds, "sr_class": classes[str(report.SOPClassUID)]}
     )
-    worker = settings.worker.model_copy(update={"bundle": _bundle(settings, report)})
+    texts = _algorithm_texts(report)
+    recorded = {"bundle": _bundle(settings, texts)}
+    if _weights(texts):  # otherwise no model was run
+        recorded["runtime"] = ONNX if ONNX_PARAMETER in texts else TORCH
+    worker = settings.worker.model_copy(update=recorded)
     return settings.model_copy(update={"results": results, "worker": worker})
 
 
-def _bundle(settings: Settings, report: Dataset) -> str:
-    """Return the recorded bundle: the configured one, or the shipped one of its name and version."""
-    texts = [
+def _algorithm_texts(report: Dataset) -> list[str]:
+    """Return name, version and parameters of the algorithms that a report names."""
+    return [
         str(item.get("TextValue"))
         for item in content_rules.descendants(report)
         if content_rules.name_of(item)
         in {codes.ALGORITHM_NAME.value, codes.ALGORITHM_VERSION.value, codes.ALGORITHM_PARAMETERS.value}
     ]
-    weights = next((text.partition("=")[2] for text in texts if text.startswith("weights_sha256=")), "")
+
+
+def _weights(texts: list[str]) -> str:
+    """Return the hash of the recorded weights; empty when no model was run."""
+    return next((text.partition("=")[2] for text in texts if text.startswith("weights_sha256=")), "")
+
+
+def _bundle(settings: Settings, texts: list[str]) -> str:
+    """Return the recorded bundle: the configured one, or the shipped one of its name and version."""
+    weights = _weights(texts)
     if not weights:  # no model was run
         return settings.worker.bundle
     name, version = texts[:2]

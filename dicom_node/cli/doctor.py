@@ -28,7 +28,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     network.known_peers,
     network.destinations,
     network.priors,
-    analysis.device,
+    analysis.runtime,
     analysis.bundle,
     analysis.gate,
     analysis.rules,
