@@ -215,9 +215,7 @@ def gate_eligibility(verdict: GateResult) -> Eligibility:
     return Eligibility(str(verdict.reason), _OBJECTIONS[verdict.reason].format(verdict))
 
 
-def identify_algorithm(
-    identity: Identity, gate: str = "", text: str = "", runtime: str = ""
-) -> Algorithm:
+def identify_algorithm(identity: Identity, gate: str = "", text: str = "", runtime: str = "") -> Algorithm:
     """Return the algorithm identification (TID 4019) of a bundle.
 
     Parameters
@@ -235,7 +233,7 @@ def identify_algorithm(
     if text:
         parameters.append(f"text={text}")
     if runtime == ONNX:
-        # Not said of torch: reports before this parameter were computed in it, and are made again to the byte.
+        # Not said of torch: reports from before this parameter ran in it, and are made again to the byte.
         parameters.append(ONNX_PARAMETER)
     return Algorithm(name=identity.name, version=identity.version, parameters=tuple(parameters))
 

@@ -283,9 +283,7 @@ def read_bundle(path: Path) -> Bundle:
         if left:
             raise BundleError(f"bundle {path}: {MANIFEST} has an unknown entry {next(iter(left))}")
     tokenizer = {TOKENIZER} if manifest.tokens is not None else set()
-    verify_folder(
-        path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional=set(_ADDED)
-    )
+    verify_folder(path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional=set(_ADDED))
     labels = read_table(path, LABELS)
     if set(labels) != {"keys"} or not labels["keys"]:
         raise BundleError(f"bundle {path}: {LABELS} must hold keys and nothing else")

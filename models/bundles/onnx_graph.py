@@ -22,7 +22,7 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from models.architectures.interface import Batch, Network
-from models.bundles.bundle import Bundle, amend_bundle
+from models.bundles.bundle import Bundle, Manifest, amend_bundle
 from models.bundles.film_session import OUTPUTS
 from models.bundles.manifest import GRAPH, WEIGHTS, read_verified
 from models.bundles.onnx_session import INPUT, WEIGHTS_KEY
@@ -47,17 +47,22 @@ class _Films(nn.Module):
         return output.logits.sigmoid(), output.image_embedding, output.features
 
 
+def can_export(manifest: Manifest, network: Network) -> bool:
+    """Whether a network reads films alone, and only an average lies between its last map and its head."""
+    return manifest.text == "none" and manifest.tokens is None and network.closed_form
+
+
 def write_graph(bundle: Bundle) -> Bundle:
     """Write the ONNX graph of a bundle beside its weights.
 
     Raises
     ------
     UsageError
-        If the bundle is of no convolutional family: more than an average lies between its last feature map and
-        its head, or it reads text.
+        If the bundle is of no convolutional family: more than an average lies between its last feature map
+        and its head, or it reads text.
     """
     network = bundle.network()
-    if bundle.manifest.text != "none" or not network.closed_form:
+    if not can_export(bundle.manifest, network):
         raise UsageError(
             f"bundle {bundle.manifest.folder} is of the family {bundle.manifest.architecture}, which runs in "
             "torch only: an ONNX graph is written for networks that average one map of a film alone"
@@ -81,8 +86,8 @@ def export_graph(
     Parameters
     ----------
     wrapped
-        Module whose attribute ``network`` holds the weights, and whose result is a tuple of tensors, the first
-        axis of each that of the films.
+        Module whose attribute ``network`` holds the weights, and whose result is a tuple of tensors, the
+        first axis of each that of the films.
     shape
         Channels, rows and columns of the images.
     outputs

@@ -53,13 +53,13 @@ def choose_runtime(wanted: str, *, device: str, graph: bool, gradients: bool = F
     """
     if wanted != AUTO:
         return RuntimeChoice(wanted, "it was asked for")
+    if gradients:
+        return RuntimeChoice(TORCH, "the wanted explanations need gradients")
     torch_there = is_installed(TORCH)
     if torch_there and device.startswith("cuda"):
         return RuntimeChoice(TORCH, f"the device is {device}")
     if torch_there and device == "auto" and cuda_devices():
         return RuntimeChoice(TORCH, "CUDA answers")
-    if torch_there and gradients:
-        return RuntimeChoice(TORCH, "the wanted explanations need gradients")
     why_not = _why_not_onnx(device, graph=graph)
     if not why_not:
         return RuntimeChoice(ONNX, "the models run on the processor, and the bundle has an ONNX graph")

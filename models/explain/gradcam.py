@@ -1,8 +1,8 @@
 """Grad-CAM (Selvaraju et al. 2017): a feature map weighted by the contribution of each channel to a logit.
 
 Where the logits are linear in the averaged features, the gradient that Grad-CAM averages is a row of the
-head's weights, and a map costs one product with the features kept from the prediction, in either runtime. Every
-other network runs in torch, and its gradients come from a second pass (:mod:`models.explain.gradients`).
+head's weights, and a map costs one product with the features kept from the prediction, in either runtime.
+Every other network runs in torch, and its gradients come from a second pass (:mod:`models.explain.gradients`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def draw(
     """Maps of shape (findings, films, height, width)."""
     weights = predictor.session.head_weights()
     if weights is not None and traced.features is not None:
-        grids = np.einsum("kc,fchw->kfhw", weights[list(columns)], traced.features[list(films)], optimize=True)
+        grids = np.einsum(
+            "kc,fchw->kfhw", weights[list(columns)], traced.features[list(films)], optimize=True
+        )
     else:
         from models.explain.gradients import weigh_by_gradient  # noqa: PLC0415 - torch comes with it
 

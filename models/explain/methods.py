@@ -1,7 +1,7 @@
 """Registry of the heat-map methods, and the function that draws maps with one of them.
 
-The maps that the node sends with its reports are Grad-CAM; the others are for comparison. They need torch, and
-two of them captum too, which comes with ``dicom-node[explain]``.
+The maps that the node sends with its reports are Grad-CAM; the others are for comparison. They need torch,
+and two of them captum too, which comes with ``dicom-node[explain]``.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ METHODS: dict[str, DrawMaps] = {
     "ig": _integrated_gradients,
     "occlusion": _occlusion,
 }
+
+
 def available_methods(predictor: Predictor) -> tuple[str, ...]:
     """Names of the methods that suit a bundle's network and its runtime."""
     if predictor.runtime != TORCH:

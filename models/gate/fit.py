@@ -18,6 +18,7 @@ from models.bundles.weights import pack_weights, unpack_weights
 from models.data.dataset import FilmDataset
 from models.errors import RecipeError
 from models.gate.augmentation import corner, invert, part, turn, vary
+from models.gate.graph import write_gate_graph
 from models.gate.mirror import asymmetry
 from models.gate.model import Gate, GateManifest, Thresholds, write_gate
 from models.gate.negatives import Negatives
@@ -146,7 +147,7 @@ def fit_gate(
     _place(network, seen)
     network = _rounded(network)
     manifest = replace(manifest, thresholds=_thresholds(network, seen, recipe.kept))
-    return write_gate(path, manifest, network, mirror_answer(draft, datasets))
+    return write_gate_graph(write_gate(path, manifest, network, mirror_answer(draft, datasets)))
 
 
 def mirror_answer(gate: Gate, datasets: tuple[FilmDataset, ...]) -> NDArray[np.float32]:

@@ -230,7 +230,9 @@ class Gate:
         BundleError
             If it is not there, not whole, or does not fit the device.
         """
-        gate = cls(find_bundle_folder(name_or_path, MANIFEST), device=device, runtime=runtime, threads=threads)
+        gate = cls(
+            find_bundle_folder(name_or_path, MANIFEST), device=device, runtime=runtime, threads=threads
+        )
         side = gate.manifest.preprocessing.grid
         gate.judge([Film("first", np.eye(side, dtype=np.float32))])
         return gate
@@ -396,4 +398,3 @@ def amend_gate(path: Path, manifest: GateManifest, files: Mapping[str, str | byt
     hashes = file_hashes(path, (WEIGHTS, GRAPH, MIRROR, *AMENDABLE))
     (path / MANIFEST).write_text(manifest.dump(hashes), encoding="utf-8")
     return Gate(path)
-

@@ -55,7 +55,7 @@ def standardise(pixels: FloatArray, grid: int, low: float, high: float) -> Tenso
 
 
 def prepare(films: Tensor, size: int, channels: int, mean: float, std: float) -> Tensor:
-    """Run :func:`network_input` on films of shape (n, grid, grid); (n, channels, size, size), channels last."""
+    """Run :func:`network_input` on films of shape (n, grid, grid); gives (n, channels, size, size)."""
     flat: Tensor = network_input(size, channels, mean, std)(films)
     batch = flat.reshape(len(films), channels, size, size)
     return batch.contiguous(memory_format=torch.channels_last)

@@ -1,8 +1,8 @@
 """Preprocessing from a film's pixels to a network's input, and the way back from its grid to the film.
 
 Training, evaluation and serving call the same :class:`Preprocessing`, whose parameters travel in the bundle.
-With torch it runs two chains of MONAI transforms (:mod:`models.processing.film_transforms`); their twin without
-torch is :mod:`models.processing.array_transforms`:
+With torch it runs two chains of MONAI transforms (:mod:`models.processing.film_transforms`); their twin
+without torch is :mod:`models.processing.array_transforms`:
 
 1. :meth:`~Preprocessing.standardise`: rows x columns -> square ``grid``, by area averaging so that a film of
    10 megapixels costs milliseconds; then the percentile window, so that a film without a DICOM window looks

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def runtime(settings: Settings) -> Iterator[Check]:
-    """Report which inference runtime bundle and gate run in, and why; check that it and the device are there."""
+    """Report which inference runtime bundle and gate run in, and why; it and the device must be there."""
     try:
         from models.bundles.lookup import GATE_MANIFEST, find_bundle_folder
         from models.bundles.runtime import ONNX, is_installed
@@ -33,7 +33,9 @@ def runtime(settings: Settings) -> Iterator[Check]:
                 settings.worker, find_bundle_folder(settings.worker.gate, GATE_MANIFEST)
             )
     except ModelError as error:
-        yield Check("runtime", ok=None, found=f"not chosen: {error}", remedy="correct worker.bundle and worker.gate")
+        yield Check(
+            "runtime", ok=None, found=f"not chosen: {error}", remedy="correct worker.bundle and worker.gate"
+        )
         return
     for what, choice in choices.items():
         library, extra = ("ONNX Runtime", "worker-light") if choice.name == ONNX else ("torch", "worker")
@@ -47,7 +49,7 @@ def runtime(settings: Settings) -> Iterator[Check]:
 
 
 def _device(settings: Settings, *, torch_runs: bool) -> Iterator[Check]:
-    """Check that the device of the settings is there; torch, which is slow to start, is asked only if it runs."""
+    """Check that the device of the settings is there; torch, which is slow to start, is asked if it runs."""
     wanted = settings.worker.device
     cards: list[str] = []
     if torch_runs:
@@ -56,7 +58,10 @@ def _device(settings: Settings, *, torch_runs: bool) -> Iterator[Check]:
         except ImportError as error:
             yield _without("device", error)
             return
-        cards = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count() * torch.cuda.is_available())]
+        cards = [
+            torch.cuda.get_device_name(n)
+            for n in range(torch.cuda.device_count() * torch.cuda.is_available())
+        ]
     threads = settings.worker.threads or len(os.sched_getaffinity(0))
     found = f"worker.device {wanted}: " + (
         ", ".join(f"cuda:{number} {card}" for number, card in enumerate(cards))

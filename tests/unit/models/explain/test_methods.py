@@ -87,7 +87,7 @@ def test_gradients_of_all_findings_at_once_are_those_of_each(served: dict[str, P
             weights = feature_map(tower, gradient).mean(dim=(2, 3), keepdim=True)
             cam = (weights * feature_map(tower, kept[0])).sum(dim=1, keepdim=True).detach()
             wanted = torch.nn.functional.interpolate(cam, scale_factor=8, mode="bicubic")[0, 0].clamp(min=0)
-            torch.testing.assert_close(found[row, place], wanted, atol=1e-5, rtol=1e-3)
+            torch.testing.assert_close(torch.from_numpy(found[row, place]), wanted, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("family", TRANSFORMERS)
