@@ -2,7 +2,8 @@
 
 Where the logits are linear in the averaged features, the gradient that Grad-CAM averages is a row of the
 head's weights, and a map costs one product with the features kept from the prediction, in either runtime.
-Every other network runs in torch, and its gradients come from a second pass (:mod:`models.explain.gradients`).
+Every other network runs in torch, and its gradients come from a second pass
+(:mod:`models.explain.gradients`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Environments of ``make serve``: packages of other extras are there, but hidden from a child process.
 
 Each holds the packages that dicom-node[worker,embedded] or dicom-node[worker-light,embedded] needs, with all
-that they need, by the metadata of what is installed. To hide the rest costs no second installation, and hides them from grandchildren too.
+that they need, by the metadata of what is installed. To hide the rest costs no second installation, and hides
+them from grandchildren too.
 """
 
 from __future__ import annotations
