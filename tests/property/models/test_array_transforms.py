@@ -28,9 +28,9 @@ def test_a_film_is_the_same_network_input_in_both(shape, grid, size, channels, s
     pixels = film(shape, seed)
     expected = preprocessing.standardise(pixels).numpy()
     found = standardise(preprocessing, pixels)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
     np.testing.assert_allclose(
-        network_input(preprocessing, [found]), preprocessing([pixels]).numpy(), atol=1e-4
+        network_input(preprocessing, [found]), preprocessing([pixels]).numpy(), atol=1e-3
     )
 
 
@@ -39,7 +39,7 @@ def test_a_film_is_the_same_network_input_in_both(shape, grid, size, channels, s
 def test_resampling_is_that_of_torch(shape, wanted):
     pixels = film(shape)
     expected = resample_in_torch(torch.from_numpy(pixels)[None, None], wanted)[0, 0].numpy()
-    np.testing.assert_allclose(resample(pixels, wanted), expected, atol=1e-5)
+    np.testing.assert_allclose(resample(pixels, wanted), expected, atol=5e-5)
 
 
 @settings(deadline=None)
