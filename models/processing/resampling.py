@@ -30,7 +30,7 @@ def resample(image: FloatArray, shape: tuple[int, int]) -> FloatArray:
         image = _averaged(_averaged(image, smaller[0]).T, smaller[1]).T
     if smaller != shape:
         rows, columns = (linear_weights(*sides) for sides in zip(smaller, shape, strict=True))
-        image = (rows @ image) @ columns.T
+        image = np.linalg.multi_dot([rows, image, columns.T])
     return np.ascontiguousarray(image)
 
 

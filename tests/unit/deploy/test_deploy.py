@@ -302,7 +302,11 @@ def test_the_parts_of_the_node_image_run_without_what_only_the_worker_installs()
         for lines in (project["dependencies"], [*extras["worker-light"], *extras["worker"]])
     )
     provided = importlib.metadata.packages_distributions()
-    absent = [top for top, names in provided.items() if {each.lower() for each in names} & (worker - core - {"dicom-node"})]
+    absent = [
+        top
+        for top, names in provided.items()
+        if {each.lower() for each in names} & (worker - core - {"dicom-node"})
+    ]
     assert {"torch", "celery", "redis"} <= set(absent)
     code = f"""
 import sys
