@@ -8,6 +8,10 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 # Processes that run the tests: half of them wait for peers and for processes of their own.
 TESTERS ?= 2
+# What `make serve` installs: torch where an NVIDIA driver answers, else light, which brings ONNX Runtime alone.
+RUNTIME ?= $(if $(wildcard /proc/driver/nvidia/version /dev/dxg),torch,light)
+WORKER  := $(if $(filter torch,$(RUNTIME)),worker,$(if $(filter light,$(RUNTIME)),worker-light,\
+             $(error RUNTIME=$(RUNTIME): use torch or light)))
 
 PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
 
@@ -17,7 +21,7 @@ PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-head
 help:  ## Show what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
-serve: $(VENV)/.serve  ## Set up and run the node; ARGS="--config node.toml" goes to dicom-node
+serve: $(VENV)/.serve-$(RUNTIME)  ## Set up and run the node; RUNTIME=torch or light; ARGS="--config node.toml" goes to dicom-node
 	@$(BIN)/dicom-node $(ARGS) serve
 
 check: $(VENV)/.dev  ## The gate: format, lint, types, import contracts
@@ -64,8 +68,9 @@ $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dicom-node needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serve: pyproject.toml requirements.lock | $(VENV)/bin/pip
-	@test -e $(VENV)/.dev || $(BIN)/pip install --quiet -c requirements.lock -e '.[worker,embedded]'
+$(VENV)/.serve-$(RUNTIME): pyproject.toml requirements.lock | $(VENV)/bin/pip
+	@test -e $(VENV)/.dev || { echo "installing the node with $(WORKER) in $(VENV); RUNTIME=torch or light decides by hand" \
+	  && $(BIN)/pip install --quiet -c requirements.lock -e '.[$(strip $(WORKER)),embedded]'; }
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml requirements.lock | $(VENV)/bin/pip

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 from dicom_node.config.sections import WorkerSettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
+from dicom_node.runtime.extras import missing_package
+from models.bundles.bundle import Bundle, find_bundle, read_bundle
+from models.bundles.lookup import GATE_MANIFEST, find_bundle_folder
+from models.bundles.manifest import GRAPH
 from models.bundles.predictor import Predictor
+from models.bundles.runtime import ONNX, RuntimeChoice, choose_runtime
 from models.errors import ModelError
 from models.gate.model import Gate
 from models.retrieval.index import is_index, read_index
@@ -17,19 +23,42 @@ from models.retrieval.search import Searcher
 _LOG = logging.getLogger(__name__)
 
 
-def load_predictor(settings: WorkerSettings) -> Predictor:
+def load_predictor(settings: Settings) -> Predictor:
     """Return the configured bundle, ready to predict.
 
     Raises
     ------
     ConfigurationError
-        If the bundle or the device is missing, or the bundle is damaged.
+        If the bundle, the device or the runtime is missing, or the bundle is damaged.
     """
-    threads = settings.threads or len(os.sched_getaffinity(0))
+    worker = settings.worker
     try:
-        return Predictor.load(settings.bundle, device=_device(settings.device), threads=threads)
+        bundle = read_bundle(find_bundle(worker.bundle))
+        choice = _bundle_runtime(settings, bundle)
+        device = _device(worker.device, choice.name)
+        predictor = Predictor(bundle, device=device, runtime=choice.name, threads=_threads(worker))
+        predictor.warm_up()
     except ModelError as error:
-        raise ConfigurationError(f"worker.bundle {settings.bundle}: {error}") from error
+        raise ConfigurationError(f"worker.bundle {worker.bundle}: {error}") from error
+    _LOG.info("bundle %s runs in %s: %s", bundle.manifest.folder, choice.name, choice.reason)
+    return predictor
+
+
+def configured_runtime(settings: Settings) -> RuntimeChoice:
+    """Return the inference runtime of the configured bundle, and why.
+
+    Raises
+    ------
+    models.errors.BundleError
+        If the bundle is missing or damaged.
+    """
+    return _bundle_runtime(settings, read_bundle(find_bundle(settings.worker.bundle)))
+
+
+def _bundle_runtime(settings: Settings, bundle: Bundle) -> RuntimeChoice:
+    worker = settings.worker
+    gradients = not set(settings.results.page_methods) <= {"gradcam"}
+    return choose_runtime(worker.runtime, device=worker.device, graph=bundle.has_graph, gradients=gradients)
 
 
 def load_gate(settings: WorkerSettings) -> Gate | None:
@@ -43,9 +72,17 @@ def load_gate(settings: WorkerSettings) -> Gate | None:
     if not settings.gate:
         return None
     try:
-        return Gate.load(settings.gate, device=_device(settings.device))
+        folder = find_bundle_folder(settings.gate, GATE_MANIFEST)
+        choice = gate_runtime(settings, folder)
+        device = _device(settings.device, choice.name)
+        return Gate.load(folder, device=device, runtime=choice.name, threads=_threads(settings))
     except ModelError as error:
         raise ConfigurationError(f"worker.gate {settings.gate}: {error}") from error
+
+
+def gate_runtime(settings: WorkerSettings, folder: Path) -> RuntimeChoice:
+    """Return the inference runtime in which the gate of a folder runs by these settings, and why."""
+    return choose_runtime(settings.runtime, device=settings.device, graph=(folder / GRAPH).is_file())
 
 
 def load_searcher(settings: Settings, predictor: Predictor) -> Searcher | None:
@@ -75,21 +112,31 @@ def load_searcher(settings: Settings, predictor: Predictor) -> Searcher | None:
         raise ConfigurationError(f"retrieval.index {folder}: {error}") from error
 
 
-def describe_hardware(predictor: Predictor) -> dict[str, str]:
-    """Return the device and the version of torch that a model runs on, as text for a person."""
-    import torch  # noqa: PLC0415 - only a worker needs it, and only once it starts
-
-    device = predictor.device
-    if device.type == "cuda":
-        said = f"{device}, {torch.cuda.get_device_name(device)}"
-    else:
-        said = f"{device}, {torch.get_num_threads()} threads"
-    return {"device": said, "torch": torch.__version__}
+def _threads(settings: WorkerSettings) -> int:
+    return settings.threads or len(os.sched_getaffinity(0))
 
 
-def _device(name: str) -> str:
-    import torch  # noqa: PLC0415 - only a worker needs it, and only once it starts
+def _device(name: str, runtime: str) -> str:
+    """Return the device of a runtime by its name in the settings.
 
+    Raises
+    ------
+    ConfigurationError
+        If there is no such device.
+    """
+    if runtime == ONNX:
+        if name.startswith("cuda"):
+            raise ConfigurationError(
+                f'worker.device {name}: ONNX Runtime runs on the processor; set worker.runtime to "torch" or '
+                "worker.device to auto"
+            )
+        return "cpu"
+    try:
+        import torch  # noqa: PLC0415 - only where a model runs in it
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"worker.runtime: a model runs in torch here: {missing_package(error)}"
+        ) from error
     available = torch.cuda.is_available()
     if name == "auto":
         return "cuda" if available else "cpu"

@@ -29,8 +29,10 @@ from dicom_node.store.purge_trace import sentence
 from dicom_node.store.recorded_results import RecordedResult, RecordedResults
 from dicom_node.store.states import StudyState
 from models.bundles.bundle import find_bundle, read_bundle
+from models.bundles.runtime import ONNX, TORCH
 from models.errors import ModelError
 from worker.pipeline import predecessors, prior_study
+from worker.report_builder import ONNX_PARAMETER
 from worker.study_reader import StudyReader, StudyRevision
 
 _LOG = logging.getLogger(__name__)
@@ -127,7 +129,10 @@ def _as_recorded(
     classes = {uid: name for name, uid in document.SOP_CLASSES.items()}
     kinds = tuple(dict.fromkeys(entry.kind for entry in stored))
     results = settings.results.model_copy(update={"objects": kinds, "sr_class": classes[sr_class_uid]})
-    worker = settings.worker.model_copy(update={"bundle": _bundle(settings, texts)})
+    recorded = {"bundle": _bundle(settings, texts)}
+    if _weights(texts):  # otherwise no model was run
+        recorded["runtime"] = ONNX if ONNX_PARAMETER in texts else TORCH
+    worker = settings.worker.model_copy(update=recorded)
     return settings.model_copy(update={"results": results, "worker": worker})
 
 
@@ -144,9 +149,14 @@ def _algorithm(data_dir: DataDir, report: RecordedResult) -> list[str] | None:
     ]
 
 
+def _weights(texts: Sequence[str]) -> str:
+    """Return the hash of the recorded weights; empty when no model was run."""
+    return next((text.partition("=")[2] for text in texts if text.startswith("weights_sha256=")), "")
+
+
 def _bundle(settings: Settings, texts: Sequence[str]) -> str:
     """Return the recorded bundle: the configured one, or the shipped one of its name and version."""
-    weights = next((text.partition("=")[2] for text in texts if text.startswith("weights_sha256=")), "")
+    weights = _weights(texts)
     if not weights:  # no model was run
         return settings.worker.bundle
     name, version = texts[:2]

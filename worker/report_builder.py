@@ -22,6 +22,7 @@ from dicom_node.results.report import (
     SimilarCases,
     Source,
 )
+from models.bundles.runtime import ONNX
 from models.explain.heatmap import Heatmap
 from models.explain.targets import NORMAL
 from models.gate.model import GateResult, RefusalReason
@@ -32,6 +33,8 @@ from models.retrieval.search import NeighbourAgreement
 from worker.prior_comparison import compare_finding
 
 ABNORMAL = "abnormal"
+ONNX_PARAMETER = "runtime=onnxruntime"
+"""Algorithm parameter of a model that ran in ONNX Runtime; a report without it was computed in torch."""
 METHOD_NAMES = {
     "gradcam": "Grad-CAM",
     "attention": "Attention rollout",
@@ -60,6 +63,7 @@ def build_report(
     withheld: Mapping[str, str] | None = None,
     gate: str = "",
     text: str = "",
+    runtime: str = "",
     similar: SimilarCases | None = None,
     prior: PriorComparison | None = None,
     earlier: Mapping[str, FindingScore] | None = None,
@@ -88,6 +92,8 @@ def build_report(
         Identity of the gate that the films passed; empty for none.
     text
         Text given to a model that reads text: ``indication`` or ``none``; empty for a model that reads none.
+    runtime
+        Inference runtime: ``torch`` or ``onnx``.
     similar
         Reference cases from :func:`build_similar_cases`.
     prior
@@ -105,7 +111,7 @@ def build_report(
         revision=revision,
         created=created,
         sources=tuple(sources),
-        algorithm=identify_algorithm(prediction.identity, gate, text),
+        algorithm=identify_algorithm(prediction.identity, gate, text, runtime),
         findings=tuple(
             _finding(
                 entry,
@@ -209,14 +215,14 @@ def gate_eligibility(verdict: GateResult) -> Eligibility:
     return Eligibility(str(verdict.reason), _OBJECTIONS[verdict.reason].format(verdict))
 
 
-def identify_algorithm(identity: Identity, gate: str = "", text: str = "") -> Algorithm:
+def identify_algorithm(identity: Identity, gate: str = "", text: str = "", runtime: str = "") -> Algorithm:
     """Return the algorithm identification (TID 4019) of a bundle.
 
     Parameters
     ----------
     identity
         Identity of the bundle.
-    gate, text
+    gate, text, runtime
         As in :func:`build_report`.
     """
     parameters = [f"weights_sha256={identity.weights_sha256}", f"preproc={identity.preprocessing}"]
@@ -226,6 +232,9 @@ def identify_algorithm(identity: Identity, gate: str = "", text: str = "") -> Al
         parameters.append(f"gate={gate}")
     if text:
         parameters.append(f"text={text}")
+    if runtime == ONNX:
+        # Not said of torch: reports from before this parameter ran in it, and are made again to the byte.
+        parameters.append(ONNX_PARAMETER)
     return Algorithm(name=identity.name, version=identity.version, parameters=tuple(parameters))
 
 

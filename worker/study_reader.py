@@ -49,8 +49,8 @@ from worker.instance_screening import (
     screen_films,
     screen_headers,
 )
-from worker.model_loading import describe_hardware, load_gate, load_predictor, load_searcher
-from worker.report_builder import build_report, build_similar_cases, identify_algorithm
+from worker.model_loading import load_gate, load_predictor, load_searcher
+from worker.report_builder import ONNX_PARAMETER, build_report, build_similar_cases, identify_algorithm
 from worker.supplementary_explanations import (
     NO_EXPLANATIONS,
     SupplementaryExplanations,
@@ -179,7 +179,7 @@ class StudyReader:
             If the bundle, the gate or the device is missing, the index belongs to another bundle, or the
             bundle does not support the methods of ``results.page_methods``.
         """
-        predictor = load_predictor(settings.worker)
+        predictor = load_predictor(settings)
         check_page_methods(predictor, settings.results)
         return cls(settings, predictor, load_gate(settings.worker), load_searcher(settings, predictor))
 
@@ -190,8 +190,8 @@ class StudyReader:
 
     @property
     def runs_on(self) -> dict[str, str]:
-        """Device and version of torch that the model runs on."""
-        return describe_hardware(self._predictor)
+        """Device and version of the inference runtime that the model runs in."""
+        return dict(self._predictor.session.describe())
 
     def __enter__(self) -> Self:
         return self
@@ -259,6 +259,7 @@ class StudyReader:
             withheld=withheld,
             gate="" if self._gate is None else self._gate.identity,
             text=self._text_parameter(text),
+            runtime=self._predictor.runtime,
             similar=self._similar(read.prediction),
             prior=prior,
             earlier=earlier,
@@ -331,7 +332,9 @@ class StudyReader:
         read = [each.source for each in instances if not images[each.uid].reason]
         gate = "" if self._gate is None else self._gate.identity
         ours = identify_algorithm(self._predictor.identity, gate, self._text_parameter(self._text(read)))
-        if (kept.model, kept.model_version, kept.parameters) != (ours.name, ours.version, ours.parameters):
+        # Both runtimes give the same answers, so which of them gave these does not matter.
+        then = tuple(each for each in kept.parameters if each != ONNX_PARAMETER)
+        if (kept.model, kept.model_version, then) != (ours.name, ours.version, ours.parameters):
             return {}
         for each in instances:
             image = images[each.uid]

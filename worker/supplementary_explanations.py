@@ -15,11 +15,9 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.store.analysis_records import WordWeightsRecord
 from models.bundles.predictor import Predictor, TracedPrediction
 from models.errors import ModelError, UsageError
-from models.explain.attribution import import_captum
 from models.explain.heatmap import Heatmap
-from models.explain.methods import available_methods, draw_heatmaps
+from models.explain.methods import draw_heatmaps, objection
 from models.explain.targets import best_film, reported_findings
-from models.explain.token_attribution import attribute_words
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,14 +49,12 @@ def check_page_methods(predictor: Predictor, settings: ResultSettings) -> None:
     ConfigurationError
         If it does not, or a package that a method needs is not installed.
     """
-    there = available_methods(predictor)
     for name in settings.page_methods:
-        if name not in there:
-            model = predictor.identity.name
-            raise ConfigurationError(
-                f"results.page_methods: {model} has no {name}; it has {', '.join(there)}"
-            )
+        if reason := objection(predictor, name):
+            raise ConfigurationError(f"results.page_methods: {name}: {reason}")
     if {"ig", "occlusion"} & set(settings.page_methods):
+        from models.explain.attribution import import_captum  # noqa: PLC0415 - torch comes with it
+
         try:
             import_captum()
         except UsageError as error:
@@ -90,6 +86,8 @@ def make_supplementary_explanations(
 def _weigh(predictor: Predictor, read: TracedPrediction, limit: int) -> tuple[WordWeightsRecord, ...]:
     if read.study.text is None:
         return ()
+    from models.explain.token_attribution import attribute_words  # noqa: PLC0415 - torch comes with it
+
     found = []
     for key in reported_findings(read.prediction, limit):
         try:

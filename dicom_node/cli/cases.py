@@ -277,7 +277,7 @@ def _load_index_bundle(index: CaseIndex, bundle: str | None) -> Predictor:
     """Return the bundle that built an index, after a check of its weights."""
     from models.bundles.predictor import Predictor
 
-    predictor = Predictor.load(bundle or index.origin.bundle)
+    predictor = Predictor.load(bundle or index.origin.bundle, runtime="auto")
     index.check_origin(predictor.identity)
     return predictor
 

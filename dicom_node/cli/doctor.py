@@ -32,7 +32,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     network.destinations,
     network.priors,
     analysis.decoder,
-    analysis.device,
+    analysis.runtime,
     analysis.bundle,
     analysis.gate,
     analysis.rules,

@@ -77,7 +77,11 @@ def explain(
         from models.processing.types import Film, Study
 
         film = Film(file.name, _pixels(file))
-        predictor = Predictor.load(bundle or settings.worker.bundle)
+        predictor = Predictor.load(
+            bundle or settings.worker.bundle,
+            runtime=settings.worker.runtime,
+            gradients=method not in (None, "gradcam") or text is not None,
+        )
         name = method or predictor.explanation
         _check_options(predictor, name, finding or (), text)
         view = _gate_view(settings, film)
@@ -96,11 +100,11 @@ def explain(
 
 def _check_options(predictor: Predictor, method: str, findings: Sequence[str], text: str | None) -> None:
     """Check that the bundle has the method and the findings, and reads text if some is given."""
-    from models.explain.methods import available_methods
+    from models.explain.methods import objection
 
-    name, methods = predictor.identity.name, available_methods(predictor)
-    if method not in methods:
-        raise ConfigurationError(f"--method {method}: bundle {name} has {', '.join(methods)}")
+    name = predictor.identity.name
+    if reason := objection(predictor, method):
+        raise ConfigurationError(f"--method {method}: {reason}")
     known = [label.key for label in predictor.labels]
     for key in findings:
         if key not in known:

@@ -36,7 +36,8 @@ def pull(name: str, cache: Path, revision: str | None = None) -> Encoder:
     from huggingface_hub import errors
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    from models.pretrained.encoders import add_to_cache, choose_files, describe_required_files, encoder_folder
+    from models.pretrained.encoder_cache import describe_required_files, encoder_folder
+    from models.pretrained.encoders import add_to_cache, choose_files
 
     folder = encoder_folder(name, cache)
     by_hand = (

@@ -59,7 +59,7 @@ def encoder_row(name: str, cache: Path) -> dict[str, Any]:
         Folder of the downloaded encoders.
     """
     from models.errors import ModelError
-    from models.pretrained.encoders import encoder_folder, read_encoder, recommended_encoders
+    from models.pretrained.encoder_cache import encoder_folder, recommended_encoders
 
     row: dict[str, Any] = {
         "encoder": name,
@@ -68,6 +68,8 @@ def encoder_row(name: str, cache: Path) -> dict[str, Any]:
     }
     if not row["pulled"]:
         return {**row, "problem": ""}
+    from models.pretrained.encoders import read_encoder
+
     path = encoder_folder(name, cache)
     try:
         encoder: Encoder = read_encoder(path)

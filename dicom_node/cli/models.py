@@ -1,4 +1,4 @@
-"""``models``: lists, shows and verifies model bundles, and downloads encoders to train from.
+"""``models``: lists, shows, verifies and exports model bundles, and downloads encoders to train from.
 
 Heavy libraries are imported inside the functions: the root command imports this module at every start.
 """
@@ -97,6 +97,41 @@ def verify(
 
 
 @app.command()
+def export(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE", help="folder of a bundle or of a gate, or the name of a shipped one"
+        ),
+    ],
+) -> None:
+    """Write the ONNX graph of a bundle beside its weights, so that it runs in ONNX Runtime too.
+
+    The graph holds no weights of its own: it computes with those of the bundle. Only bundles of convolutional
+    families, which read films alone, have one; a training writes it when it releases such a bundle.
+    """
+    with translated_model_errors():
+        from models.bundles.lookup import GATE_MANIFEST, MANIFEST, find_bundle_folder
+        from models.errors import UnknownBundle
+
+        try:
+            folder = find_bundle_folder(name, MANIFEST)
+        except UnknownBundle:
+            folder = find_bundle_folder(name, GATE_MANIFEST)
+            from models.gate.graph import write_gate_graph
+            from models.gate.model import Gate
+
+            write_gate_graph(Gate.load(folder))
+        else:
+            from models.bundles.bundle import read_bundle
+            from models.bundles.onnx_graph import write_graph
+
+            write_graph(read_bundle(folder))
+        from models.bundles.manifest import GRAPH
+    typer.echo(f"{folder.name}: wrote {folder / GRAPH}")
+
+
+@app.command()
 def pull(
     name: Annotated[
         str, typer.Argument(metavar="OWNER/NAME", help="name of an encoder on the Hugging Face hub")
@@ -133,7 +168,7 @@ def pull(
 
 
 def _cache(given: Path | None) -> Path:
-    from models.pretrained.encoders import encoder_cache
+    from models.pretrained.encoder_cache import encoder_cache
 
     return given or encoder_cache()
 
@@ -145,30 +180,44 @@ def _shipped() -> list[Path]:
 
 
 def _encoders(cache: Path) -> list[str]:
-    from models.pretrained.encoders import cached_names, recommended_encoders
+    from models.pretrained.encoder_cache import cached_names, recommended_encoders
 
     return list(dict.fromkeys([*recommended_encoders(), *cached_names(cache)]))
 
 
 def _cached(name: str, cache: Path) -> bool:
-    from models.pretrained.encoders import encoder_folder
+    from models.pretrained.encoder_cache import encoder_folder
 
     return encoder_folder(name, cache).is_dir()
 
 
 def _problem(name: str, cache: Path) -> str:
     """Return what is wrong with a bundle or an encoder; empty when it is whole."""
-    from models.bundles.bundle import find_bundle, read_bundle
     from models.errors import ModelError
-    from models.pretrained.encoders import cached_names, encoder_folder, read_encoder
+    from models.pretrained.encoder_cache import cached_names, encoder_folder
 
     try:
         if name in cached_names(cache):
+            from models.pretrained.encoders import read_encoder
+
             encoder = read_encoder(encoder_folder(name, cache))
             encoder.state()
             encoder.tokenizer()
         else:
-            read_bundle(find_bundle(name)).network()
+            _load(name)
     except ModelError as error:
         return str(error)
     return ""
+
+
+def _load(name: str) -> None:
+    """Load a bundle in torch where that is installed, else in ONNX Runtime."""
+    from models.bundles.bundle import find_bundle, read_bundle
+    from models.bundles.predictor import Predictor
+    from models.bundles.runtime import ONNX, TORCH, is_installed
+
+    bundle = read_bundle(find_bundle(name))
+    if is_installed(TORCH):
+        bundle.network()
+    if bundle.has_graph and is_installed(ONNX):
+        Predictor(bundle, runtime=ONNX)

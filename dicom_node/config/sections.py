@@ -187,6 +187,11 @@ class WorkerSettings(Section):
         "empty: no gate",
     )
     device: Device = Field("auto", description="processor for the models: auto, cpu, cuda or cuda:N")
+    runtime: Literal["auto", "torch", "onnx"] = Field(
+        "auto",
+        description="library that computes the models: torch, onnx (ONNX Runtime), or auto: torch on a GPU, "
+        "else onnx where the bundle has a graph",
+    )
     threads: int | None = Field(
         None, ge=1, description="CPU threads for the models; absent: one for each core"
     )

@@ -8,6 +8,7 @@
       calibration.json     per label: curve, threshold, what it was fitted to
       tokenizer.json       tokenizer of the text; only for a network with a text tower
       weights.safetensors  float16, single numbers and vectors float32; never a pickle
+      graph.onnx           graph for ONNX Runtime over these weights; only of convolutional families
       maps.json            which heat maps are withheld; without it, those that are flat
       metrics.json         evaluation
       README.md            model card, generated from metrics.json
@@ -24,13 +25,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from models.architectures.interface import Network
-from models.architectures.registry import build_network
 from models.bundles.lookup import BUNDLE_NAME, LABELS, MANIFEST, find_bundle_folder
 from models.bundles.manifest import (
     AMENDABLE,
+    GRAPH,
+    WEIGHTS,
     file_hashes,
     read_file,
     read_table,
@@ -38,21 +39,26 @@ from models.bundles.manifest import (
     to_toml,
     verify_folder,
 )
-from models.bundles.weights import WEIGHTS, load_weights, pack_weights
 from models.errors import BundleError, VocabularyError
 from models.labels.calibration import Calibration, parse_calibration
 from models.labels.vocabulary import Label, load_vocabulary
 from models.processing.map_check import MapCheck, parse_map_check
 from models.processing.transforms import Preprocessing
 from models.processing.types import Identity
-from models.text.tokenizer import TextFormat, Tokenizer
+from models.text.text_format import TextFormat
+
+if TYPE_CHECKING:
+    from models.architectures.interface import Network
+    from models.text.tokenizer import Tokenizer
 
 CALIBRATION = "calibration.json"
 TOKENIZER = "tokenizer.json"
 MAPS = "maps.json"
 
 REQUIRED = (LABELS, CALIBRATION, WEIGHTS)
-OPTIONAL = (TOKENIZER, MAPS, *AMENDABLE)
+_ADDED = (GRAPH, MAPS, *AMENDABLE)
+"""Files that a finished bundle may get."""
+OPTIONAL = (TOKENIZER, *_ADDED)
 
 TEXT_INPUTS = ("none", "optional", "required")
 EXPLANATIONS = ("gradcam", "none")
@@ -119,6 +125,8 @@ class Manifest:
         BundleError
             If there is no such architecture, or it does not fit the manifest.
         """
+        from models.architectures.registry import build_network  # noqa: PLC0415 - torch comes with it
+
         network = build_network(
             self.architecture,
             outputs=outputs,
@@ -166,6 +174,11 @@ class Bundle:
         return self.hashes[WEIGHTS]
 
     @property
+    def has_graph(self) -> bool:
+        """Whether the bundle has an ONNX graph."""
+        return GRAPH in self.hashes
+
+    @property
     def identity(self) -> Identity:
         """Identity of the exact weights and parameters, as it is written into results."""
         return Identity(
@@ -194,6 +207,8 @@ class Bundle:
         """
         if self.manifest.tokens is None:
             return None
+        from models.text.tokenizer import Tokenizer  # noqa: PLC0415 - torch comes with it
+
         try:
             return Tokenizer(
                 read_verified(self.path, TOKENIZER, self.hashes[TOKENIZER]).decode("utf-8", "replace"),
@@ -211,6 +226,8 @@ class Bundle:
             If the weights do not fit the architecture or hold values that are not finite, or the tokenizer
             does not fit the text tower.
         """
+        from models.bundles.weights import load_weights  # noqa: PLC0415 - torch comes with it
+
         network = self.manifest.network(len(self.labels))
         self._check_tokens(network)
         load_weights(network, self.path, self.weights_sha256)
@@ -266,9 +283,7 @@ def read_bundle(path: Path) -> Bundle:
         if left:
             raise BundleError(f"bundle {path}: {MANIFEST} has an unknown entry {next(iter(left))}")
     tokenizer = {TOKENIZER} if manifest.tokens is not None else set()
-    verify_folder(
-        path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional={MAPS, *AMENDABLE}
-    )
+    verify_folder(path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional=set(_ADDED))
     labels = read_table(path, LABELS)
     if set(labels) != {"keys"} or not labels["keys"]:
         raise BundleError(f"bundle {path}: {LABELS} must hold keys and nothing else")
@@ -324,6 +339,8 @@ def write_bundle(
     BundleError
         If the written bundle would not load again.
     """
+    from models.bundles.weights import pack_weights  # noqa: PLC0415 - torch comes with it
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as draft:
         folder = Path(draft)
@@ -340,8 +357,8 @@ def write_bundle(
     return read_bundle(path)
 
 
-def amend_bundle(bundle: Bundle, files: Mapping[str, str]) -> Bundle:
-    """Write files on which no score depends, and the manifest with their new hashes.
+def amend_bundle(bundle: Bundle, files: Mapping[str, str | bytes]) -> Bundle:
+    """Write files that change no score, and the manifest with their new hashes.
 
     Raises
     ------
@@ -349,9 +366,9 @@ def amend_bundle(bundle: Bundle, files: Mapping[str, str]) -> Bundle:
         If a file is not one that may be added.
     """
     for name, text in files.items():
-        if name not in (MAPS, *AMENDABLE):
-            raise BundleError(f"bundle {bundle.path}: {name} is not one of {', '.join((MAPS, *AMENDABLE))}")
-        (bundle.path / name).write_text(text, encoding="utf-8")
+        if name not in _ADDED:
+            raise BundleError(f"bundle {bundle.path}: {name} is not one of {', '.join(_ADDED)}")
+        (bundle.path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     _write_manifest(bundle.path, bundle.manifest)
     return read_bundle(bundle.path)
 

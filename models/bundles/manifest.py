@@ -14,6 +14,9 @@ from typing import Any
 
 from models.errors import BundleError
 
+WEIGHTS = "weights.safetensors"
+GRAPH = "graph.onnx"
+"""ONNX graph whose initialisers lie in the weights file: no weight is stored twice."""
 METRICS = "metrics.json"
 CARD = "README.md"
 AMENDABLE = (METRICS, CARD)

@@ -1,28 +1,32 @@
-"""Predictor: a loaded bundle that reads studies, the same way for every caller.
+"""Predictor: a loaded bundle that reads studies, the same way for every caller and in either runtime.
 
-Importing this module imports torch and timm; training libraries stay out.
+Importing this module imports neither runtime; training libraries stay out.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from models.architectures.interface import Batch, Network
 from models.bundles.bundle import Bundle, find_bundle, read_bundle
-from models.errors import BundleError, PredictionError
+from models.bundles.runtime import NEEDS_TORCH, ONNX, TORCH, choose_runtime
+from models.bundles.session import FILMS_AT_ONCE, Inference, Session
+from models.errors import BundleError, PredictionError, UsageError
 from models.labels.calibration import LabelCalibration
 from models.labels.vocabulary import Label
 from models.processing.types import Film, FindingScore, FloatArray, Identity, Prediction, Study
-from models.text.tokenizer import Tokens
 
-#: Largest number of films in one forward pass: more gains nothing on a CPU and takes memory.
-_FILMS_AT_ONCE = 16
+if TYPE_CHECKING:
+    import torch
+
+    from models.architectures.interface import Batch, Network
+    from models.bundles.torch_session import TorchSession
+    from models.text.tokenizer import Tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +46,7 @@ class TracedPrediction:
 
     study: Study
     prediction: Prediction
-    features: Tensor | None
+    features: FloatArray | None
 
 
 class Predictor:
@@ -54,6 +58,10 @@ class Predictor:
         The verified bundle.
     device
         Device of torch, such as ``cpu`` or ``cuda:0``.
+    runtime
+        Inference runtime, ``torch`` or ``onnx``.
+    threads
+        Number of threads; None for the runtime's default.
 
     Attributes
     ----------
@@ -63,9 +71,16 @@ class Predictor:
         Labels, in the order of the predictions' findings.
     text
         Text input of the bundle: none, optional or required.
+
+    Raises
+    ------
+    BundleError
+        If the bundle does not fit the runtime or the device.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
+    def __init__(
+        self, bundle: Bundle, *, device: str = "cpu", runtime: str = TORCH, threads: int | None = None
+    ) -> None:
         self.bundle = bundle
         self.identity: Identity = bundle.identity
         self.labels: tuple[Label, ...] = bundle.labels
@@ -73,16 +88,58 @@ class Predictor:
         self.preprocessing = bundle.manifest.preprocessing
         self.explanation: str = bundle.manifest.explanation
         self.tokenizer = bundle.tokenizer()
-        try:
-            self.device = torch.device(device)
-            network = bundle.network().to(self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise BundleError(f"bundle {bundle.path} cannot be put on device {device!r}: {error}") from error
-        # Nothing is trained here. Explanations by gradients ask for gradients of activations only.
-        self.network: Network = network.to(memory_format=torch.channels_last).requires_grad_(False)
+        self.session: Session = _open_session(bundle, runtime, device, threads)
+
+    @property
+    def runtime(self) -> str:
+        """Inference runtime: ``torch`` or ``onnx``."""
+        return self.session.runtime
+
+    @property
+    def network(self) -> Network:
+        """Network of torch.
+
+        Raises
+        ------
+        UsageError
+            If the bundle runs in another runtime.
+        """
+        return self._torch.network
+
+    @network.setter
+    def network(self, network: Network) -> None:
+        self.session = copy.copy(self._torch)
+        self._torch.network = network
+
+    @property
+    def device(self) -> torch.device:
+        """Device of torch.
+
+        Raises
+        ------
+        UsageError
+            If the bundle runs in another runtime.
+        """
+        return self._torch.device
+
+    @property
+    def _torch(self) -> TorchSession:
+        if self.session.runtime != TORCH:
+            raise UsageError(
+                f"bundle {self.identity.name} runs in ONNX Runtime, and this needs torch; {NEEDS_TORCH}"
+            )
+        return self.session  # type: ignore[return-value] # the runtime says which
 
     @classmethod
-    def load(cls, name_or_path: str | Path, *, device: str = "cpu", threads: int | None = None) -> Predictor:
+    def load(
+        cls,
+        name_or_path: str | Path,
+        *,
+        device: str = "cpu",
+        runtime: str = TORCH,
+        threads: int | None = None,
+        gradients: bool = False,
+    ) -> Predictor:
         """Find, verify and load a bundle, and run it once so that the first study is not the slow one.
 
         Parameters
@@ -91,17 +148,22 @@ class Predictor:
             As :func:`models.bundles.bundle.find_bundle` takes it.
         device
             Device of torch, such as ``cpu`` or ``cuda:0``.
+        runtime
+            Inference runtime: ``torch``, ``onnx``, or ``auto`` for what suits bundle, device and machine
+            (:func:`models.bundles.runtime.choose_runtime`).
         threads
-            Number of threads of torch in this process; None keeps its default.
+            Number of threads in this process; None for the runtime's default.
+        gradients
+            True where explanations are wanted that need the network of torch, which ``auto`` then chooses.
 
         Raises
         ------
         BundleError
             If the bundle is missing or incomplete, or cannot be put on the device.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
-        predictor = cls(read_bundle(find_bundle(name_or_path)), device=device)
+        bundle = read_bundle(find_bundle(name_or_path))
+        choice = choose_runtime(runtime, device=device, graph=bundle.has_graph, gradients=gradients)
+        predictor = cls(bundle, device=device, runtime=choice.name, threads=threads)
         predictor.warm_up()
         return predictor
 
@@ -161,54 +223,53 @@ class Predictor:
             texts = self.tokenizer([study.text for study in studies])
             study_of = [row for row, study in enumerate(studies) for _ in study.films]
             tokens = None if texts is None else texts.rows(study_of)
-        scores, embeddings, features = self._forward(films, tokens)
+        read = self._forward(films, tokens)
         traced = []
         start = 0
         for study in studies:
             films_of = slice(start, start + len(study.films))
             start = films_of.stop
-            prediction = self._prediction(scores[films_of], embeddings[films_of])
-            traced.append(
-                TracedPrediction(study, prediction, None if features is None else features[films_of])
-            )
+            prediction = self._prediction(read.scores[films_of], read.embeddings[films_of])
+            features = None if read.features is None else read.features[films_of]
+            traced.append(TracedPrediction(study, prediction, features))
         return traced
 
     def batch(self, study: Study, films: Sequence[int]) -> Batch:
-        """Network input of some films of a study, each with the study's text.
+        """Input of the network of torch: some films of a study, each with the study's text.
 
         Parameters
         ----------
         films
             Positions in the study.
+
+        Raises
+        ------
+        UsageError
+            If the bundle runs in another runtime.
         """
-        images = self.preprocessing([study.films[film].pixels for film in films])
         tokens = None
         if self.text != "none" and self.tokenizer is not None:
             tokens = self.tokenizer([study.text] * len(films))
-        return Batch(images.to(self.device), None if tokens is None else tokens.to(self.device))
+        return self._torch.batch([study.films[film].pixels for film in films], tokens)
 
-    @torch.inference_mode()
-    def _forward(
-        self, films: Sequence[Film], tokens: Tokens | None
-    ) -> tuple[FloatArray, FloatArray, Tensor | None]:
-        """Scores, embeddings and feature maps, one row a film; `tokens` has one row a film, too."""
-        outputs = []
-        for start in range(0, len(films), _FILMS_AT_ONCE):
-            rows = range(start, min(start + _FILMS_AT_ONCE, len(films)))
-            images = self.preprocessing([films[row].pixels for row in rows])
-            texts = None if tokens is None else tokens.rows(list(rows)).to(self.device)
-            outputs.append(self.network(Batch(images.to(self.device), texts)))
-        if not outputs:
-            return np.empty((0, len(self.labels)), np.float32), np.empty((0, 0), np.float32), None
-        scores = torch.cat([output.logits for output in outputs]).sigmoid().float().cpu()
-        embeddings = torch.cat([output.image_embedding for output in outputs]).float().cpu()
+    def _forward(self, films: Sequence[Film], tokens: Tokens | None) -> Inference:
+        """Results, one row a film; `tokens` has one row a film, too."""
+        parts = []
+        for start in range(0, len(films), FILMS_AT_ONCE):
+            rows = range(start, min(start + FILMS_AT_ONCE, len(films)))
+            texts = None if tokens is None else tokens.rows(list(rows))
+            parts.append(self.session.run([films[row].pixels for row in rows], texts))
+        if not parts:
+            return Inference(np.empty((0, len(self.labels)), np.float32), np.empty((0, 0), np.float32), None)
+        scores = np.concatenate([part.scores for part in parts])
+        embeddings = np.concatenate([part.embeddings for part in parts])
         for film, row, embedding in zip(films, scores, embeddings, strict=True):
-            if not (torch.isfinite(row).all() and torch.isfinite(embedding).all()):
+            if not (np.isfinite(row).all() and np.isfinite(embedding).all()):
                 raise PredictionError(
                     f"bundle {self.identity.name} gave no number for film {film.identifier}"
                 )
-        maps = [output.features for output in outputs if output.features is not None]
-        return scores.numpy(), embeddings.numpy(), torch.cat(maps).cpu() if maps else None
+        maps = [part.features for part in parts if part.features is not None]
+        return Inference(scores, embeddings, np.concatenate(maps) if maps else None)
 
     def _prediction(self, scores: FloatArray, embeddings: FloatArray) -> Prediction:
         mean = scores.mean(axis=0)
@@ -223,6 +284,17 @@ class Predictor:
             ),
             embedding=embedding / max(length, 1e-12),
         )
+
+
+def _open_session(bundle: Bundle, runtime: str, device: str, threads: int | None) -> Session:
+    """Open a bundle in a runtime, whose library is imported only here."""
+    if runtime != ONNX:
+        from models.bundles.torch_session import TorchSession  # noqa: PLC0415
+
+        return TorchSession(bundle, device=device, threads=threads)
+    from models.bundles.film_session import FilmSession  # noqa: PLC0415
+
+    return FilmSession(bundle, device=device, threads=threads)
 
 
 def _finding(key: str, score: float, films: FloatArray, calibration: LabelCalibration) -> FindingScore:

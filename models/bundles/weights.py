@@ -10,10 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from models.bundles.manifest import read_verified
+from models.bundles.manifest import WEIGHTS, read_verified
 from models.errors import BundleError
-
-WEIGHTS = "weights.safetensors"
 
 
 def pack_weights(network: nn.Module) -> bytes:

@@ -1,21 +1,20 @@
 """Grad-CAM (Selvaraju et al. 2017): a feature map weighted by the contribution of each channel to a logit.
 
 Where the logits are linear in the averaged features, the gradient that Grad-CAM averages is a row of the
-head's weights, and a map costs one product with the features kept from the prediction. For every other
-network the forward pass is repeated, and the gradients of all findings come from one backward pass through
-the layers behind :attr:`Network.cam_layer`.
+head's weights, and a map costs one product with the features kept from the prediction, in either runtime.
+Every other network runs in torch, and its gradients come from a second pass
+(:mod:`models.explain.gradients`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
-from torch import Tensor, nn
+import numpy as np
 
-from models.architectures.image import feature_map
 from models.bundles.predictor import Predictor, TracedPrediction
+from models.processing.resampling import cubic_weights
+from models.processing.types import FloatArray
 
 #: Upsampling factor of the network's grid. The interpolation is bicubic, so a peak may lie between cells.
 _REFINED = 8
@@ -23,40 +22,18 @@ _REFINED = 8
 
 def draw(
     predictor: Predictor, traced: TracedPrediction, columns: Sequence[int], films: Sequence[int]
-) -> Tensor:
+) -> FloatArray:
     """Maps of shape (findings, films, height, width)."""
-    if predictor.network.closed_form and traced.features is not None:
-        weights = predictor.network.head.weight.detach().cpu()[list(columns)]
-        grids = torch.einsum("kc,fchw->kfhw", weights, traced.features[list(films)])
+    weights = predictor.session.head_weights()
+    if weights is not None and traced.features is not None:
+        grids = np.einsum(
+            "kc,fchw->kfhw", weights[list(columns)], traced.features[list(films)], optimize=True
+        )
     else:
-        grids = _by_gradient(predictor, traced, columns, films)
-    refined = F.interpolate(grids, scale_factor=_REFINED, mode="bicubic").clamp_(min=0)
+        from models.explain.gradients import weigh_by_gradient  # noqa: PLC0415 - torch comes with it
+
+        grids = weigh_by_gradient(predictor, traced, columns, films)
+    down, across = (cubic_weights(cells, _REFINED * cells) for cells in grids.shape[2:])
+    refined: FloatArray = np.maximum((down @ grids) @ across.T, 0)
     # Bicubic interpolation overshoots: where no cell is positive, the map must be 0 everywhere.
-    return refined * (grids.amax(dim=(2, 3), keepdim=True) > 0)
-
-
-def _by_gradient(
-    predictor: Predictor, traced: TracedPrediction, columns: Sequence[int], films: Sequence[int]
-) -> Tensor:
-    network = predictor.network
-    kept: list[Tensor] = []
-
-    def cut(_layer: nn.Module, _given: object, activation: Tensor) -> Tensor:
-        """Start the graph at this layer, so that no layer before it gets a gradient."""
-        kept.append(activation.detach().requires_grad_())
-        return kept[0]
-
-    hook = network.cam_layer.register_forward_hook(cut)
-    try:
-        with torch.enable_grad():
-            logits = network(predictor.batch(traced.study, films)).logits
-            # A film's logits depend on that film alone, so one sum serves all films.
-            wanted = torch.zeros(len(columns), *logits.shape, device=logits.device)
-            wanted[range(len(columns)), :, list(columns)] = 1
-            (gradients,) = torch.autograd.grad(logits, kept[0], wanted, is_grads_batched=True)
-    finally:
-        hook.remove()
-    tower = network.towers["image"]
-    activation = feature_map(tower, kept[0].detach())
-    weights = torch.stack([feature_map(tower, gradient).mean(dim=(2, 3)) for gradient in gradients])
-    return torch.einsum("kfc,fchw->kfhw", weights, activation).float().cpu()
+    return refined * (grids.max(axis=(2, 3), keepdims=True) > 0)

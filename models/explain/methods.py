@@ -1,7 +1,7 @@
 """Registry of the heat-map methods, and the function that draws maps with one of them.
 
-The maps that the node sends with its reports are Grad-CAM; the others are for comparison, and two of them
-need captum, which comes with ``dicom-node[explain]``.
+The maps that the node sends with its reports are Grad-CAM; the others are for comparison. They need torch,
+and two of them captum too, which comes with ``dicom-node[explain]``.
 """
 
 from __future__ import annotations
@@ -9,30 +9,72 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from torch import Tensor
+import numpy as np
 
 from models.bundles.predictor import Predictor, TracedPrediction
+from models.bundles.runtime import NEEDS_TORCH, TORCH
 from models.errors import PredictionError, UsageError
-from models.explain import attention, attribution, gradcam
+from models.explain import gradcam
 from models.explain.heatmap import Heatmap
+from models.processing.types import FloatArray
 
 #: Function of a method: predictor, traced prediction, columns of the logits, positions of films -> maps of
 #: shape (findings, films, height, width), on any grid over the whole film, with values of 0 or more.
-DrawMaps: TypeAlias = Callable[[Predictor, TracedPrediction, Sequence[int], Sequence[int]], Tensor]
+DrawMaps: TypeAlias = Callable[[Predictor, TracedPrediction, Sequence[int], Sequence[int]], FloatArray]
+
+
+def _attention(
+    predictor: Predictor, traced: TracedPrediction, columns: Sequence[int], films: Sequence[int]
+) -> FloatArray:
+    from models.explain import attention  # noqa: PLC0415 - torch comes with it
+
+    return attention.draw(predictor, traced, columns, films).cpu().numpy()
+
+
+def _integrated_gradients(
+    predictor: Predictor, traced: TracedPrediction, columns: Sequence[int], films: Sequence[int]
+) -> FloatArray:
+    from models.explain import attribution  # noqa: PLC0415 - torch comes with it
+
+    return attribution.integrated_gradients(predictor, traced, columns, films).cpu().numpy()
+
+
+def _occlusion(
+    predictor: Predictor, traced: TracedPrediction, columns: Sequence[int], films: Sequence[int]
+) -> FloatArray:
+    from models.explain import attribution  # noqa: PLC0415 - torch comes with it
+
+    return attribution.occlusion(predictor, traced, columns, films).cpu().numpy()
+
 
 #: Functions by the name of the method. ``attention`` is for transformers; the others suit every network.
 METHODS: dict[str, DrawMaps] = {
     "gradcam": gradcam.draw,
-    "attention": attention.draw,
-    "ig": attribution.integrated_gradients,
-    "occlusion": attribution.occlusion,
+    "attention": _attention,
+    "ig": _integrated_gradients,
+    "occlusion": _occlusion,
 }
 
 
 def available_methods(predictor: Predictor) -> tuple[str, ...]:
-    """Names of the methods that suit a bundle's network."""
-    transformer = attention.is_transformer(predictor.network)
+    """Names of the methods that suit a bundle's network and its runtime."""
+    if predictor.runtime != TORCH:
+        return ("gradcam",)
+    from models.explain.attention import is_transformer  # noqa: PLC0415 - torch comes with it
+
+    transformer = is_transformer(predictor.network)
     return tuple(name for name in METHODS if name != "attention" or transformer)
+
+
+def objection(predictor: Predictor, name: str) -> str:
+    """Say in one clause why a bundle cannot draw by a method; empty where it can."""
+    there = available_methods(predictor)
+    if name in there:
+        return ""
+    bundle = f"bundle {predictor.identity.name}"
+    if name in METHODS and predictor.runtime != TORCH:
+        return f"it needs torch, and {bundle} runs in ONNX Runtime; {NEEDS_TORCH}"
+    return f"{bundle} has {', '.join(there)}"
 
 
 def draw_heatmaps(
@@ -84,19 +126,15 @@ def draw_heatmaps(
     chosen = range(len(traced.study.films)) if films is None else films
     if name == "none" or not keys or not chosen:
         return ()
-    if name not in available_methods(predictor):
-        known = "" if name in METHODS else "there is no such method; "
-        raise UsageError(
-            f"method {name}: {known}bundle {predictor.identity.name} has "
-            f"{', '.join(available_methods(predictor))}"
-        )
-    grids = METHODS[name](predictor, traced, [columns[key] for key in keys], chosen).cpu()
+    if reason := objection(predictor, name):
+        raise UsageError(f"method {name}: {reason}")
+    grids = METHODS[name](predictor, traced, [columns[key] for key in keys], chosen)
     maps = []
     for key, rows in zip(keys, grids, strict=True):
         for position, grid in zip(chosen, rows, strict=True):
             film = traced.study.films[position]
             highest = float(grid.max())
-            share = (grid / highest if highest > 0 else grid).numpy()
+            share = grid / np.float32(highest) if highest > 0 else grid
             rows_columns = (film.pixels.shape[0], film.pixels.shape[1])
             maps.append(Heatmap(key, film.identifier, name, share, rows_columns))
     return tuple(maps)

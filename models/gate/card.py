@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from models.bundles.weights import WEIGHTS
+from models.bundles.manifest import WEIGHTS
 from models.gate.model import Gate
 
 _FILMS = {

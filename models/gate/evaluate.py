@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from models.bundles.weights import WEIGHTS
+from models.bundles.manifest import WEIGHTS
 from models.data.dataset import FilmDataset, LabelledStudy
 from models.gate.augmentation import corner, invert, turn, vary
 from models.gate.model import Gate, GateResult, RefusalReason

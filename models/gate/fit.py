@@ -18,10 +18,12 @@ from models.bundles.weights import pack_weights, unpack_weights
 from models.data.dataset import FilmDataset
 from models.errors import RecipeError
 from models.gate.augmentation import corner, invert, part, turn, vary
+from models.gate.graph import write_gate_graph
 from models.gate.mirror import asymmetry
 from models.gate.model import Gate, GateManifest, Thresholds, write_gate
 from models.gate.negatives import Negatives
-from models.gate.network import ANSWERS, VIEWS, GateNetwork
+from models.gate.network import GateNetwork
+from models.gate.session import ANSWERS, VIEWS
 from models.gate.synthetic_negatives import FITTED, draw
 from models.processing.types import FloatArray
 from models.training.recipe import GateRecipe
@@ -145,10 +147,10 @@ def fit_gate(
     _place(network, seen)
     network = _rounded(network)
     manifest = replace(manifest, thresholds=_thresholds(network, seen, recipe.kept))
-    return write_gate(path, manifest, network, mirror_answer(draft, datasets))
+    return write_gate_graph(write_gate(path, manifest, network, mirror_answer(draft, datasets)))
 
 
-def mirror_answer(gate: Gate, datasets: tuple[FilmDataset, ...]) -> torch.Tensor:
+def mirror_answer(gate: Gate, datasets: tuple[FilmDataset, ...]) -> NDArray[np.float32]:
     """Fit the mirror answer of a gate to the frontal films of ``train``.
 
     Parameters
@@ -160,7 +162,7 @@ def mirror_answer(gate: Gate, datasets: tuple[FilmDataset, ...]) -> torch.Tensor
 
     Returns
     -------
-    torch.Tensor
+    numpy.ndarray
         Shape (width,), as :func:`fit_mirror` gives it.
 
     Raises
@@ -180,12 +182,12 @@ def mirror_answer(gate: Gate, datasets: tuple[FilmDataset, ...]) -> torch.Tensor
     differences = []
     for start in range(0, len(listed), _AT_ONCE):
         films = [read(path) for path, read in listed[start : start + _AT_ONCE]]
-        standard = torch.stack([gate.standardise(film) for film in films])
-        differences.append(asymmetry(gate.features, standard).numpy())
+        standard = np.stack([gate.standardise(film) for film in films])
+        differences.append(asymmetry(gate.features, standard))
     return fit_mirror(np.concatenate(differences), gate.network.spread.cpu().numpy())
 
 
-def fit_mirror(differences: NDArray[np.float32], spread: NDArray[np.float32]) -> torch.Tensor:
+def fit_mirror(differences: NDArray[np.float32], spread: NDArray[np.float32]) -> NDArray[np.float32]:
     """Fit the weights to films that are not mirrored, by logistic regression without an intercept.
 
     Parameters
@@ -197,14 +199,15 @@ def fit_mirror(differences: NDArray[np.float32], spread: NDArray[np.float32]) ->
 
     Returns
     -------
-    torch.Tensor
+    numpy.ndarray
         Shape (width,), float32; positive sums speak for a mirrored film.
     """
     # Each second film is mirrored, which changes its sign and nothing else.
     signs = np.where(np.arange(len(differences)) % 2, 1, -1)
     model = LogisticRegression(C=_MIRROR_FREEDOM, fit_intercept=False, max_iter=2000)
     model.fit(-signs[:, None] * differences / spread, signs)
-    return torch.from_numpy((model.coef_[0] / spread).astype(np.float32))
+    weights: NDArray[np.float32] = (model.coef_[0] / spread).astype(np.float32)
+    return weights
 
 
 def _films(
@@ -250,10 +253,10 @@ def _see(gate: Gate, pictures: Iterable[Picture]) -> PictureFeatures:
         kinds.append(kind)
         waiting.append(gate.standardise(picture))
         if len(waiting) == _AT_ONCE:
-            features.append(gate.features(torch.stack(waiting)).numpy())
+            features.append(gate.features(np.stack(waiting)))
             waiting.clear()
     if waiting:
-        features.append(gate.features(torch.stack(waiting)).numpy())
+        features.append(gate.features(np.stack(waiting)))
     return PictureFeatures(np.concatenate(features), kinds)
 
 

@@ -10,23 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import load, save
 
-from models.bundles.weights import unpack_weights
 from models.errors import BundleError
+from models.processing.types import FloatArray
 
 MIRROR = "mirror.safetensors"
 """File of the weights in a gate's folder; a gate without it has no such answer."""
 
 _WEIGHT = "mirrored"
 
-Features = Callable[[Tensor], Tensor]
+Features = Callable[[FloatArray], FloatArray]
 
 
-def asymmetry(features: Features, standard: Tensor) -> Tensor:
+def asymmetry(features: Features, standard: FloatArray) -> FloatArray:
     """Return the features of films less those of their mirror images.
 
     Parameters
@@ -38,18 +37,19 @@ def asymmetry(features: Features, standard: Tensor) -> Tensor:
 
     Returns
     -------
-    torch.Tensor
+    numpy.ndarray
         Shape (n, width).
     """
-    return features(standard) - features(standard.flip(-1))
+    return features(standard) - features(np.ascontiguousarray(standard[..., ::-1]))
 
 
-def pack_mirror(weights: Tensor) -> bytes:
+def pack_mirror(weights: FloatArray) -> bytes:
     """Return the weights as the bytes of the file."""
-    return save({_WEIGHT: weights.contiguous()})
+    packed: bytes = save({_WEIGHT: np.ascontiguousarray(weights)})
+    return packed
 
 
-def unpack_mirror(raw: bytes, width: int) -> Tensor:
+def unpack_mirror(raw: bytes, width: int) -> FloatArray:
     """Read the weights from the bytes of the file.
 
     Raises
@@ -58,16 +58,16 @@ def unpack_mirror(raw: bytes, width: int) -> Tensor:
         If they are no safetensors file, or do not fit the network.
     """
     try:
-        state = unpack_weights(raw)
+        state = load(raw)
     except SafetensorError as error:
         raise BundleError(f"{MIRROR} is not a safetensors file: {error}") from error
     weights = state.get(_WEIGHT)
-    if weights is None or len(state) != 1 or weights.shape != (width,) or not torch.isfinite(weights).all():
+    if weights is None or len(state) != 1 or weights.shape != (width,) or not np.isfinite(weights).all():
         raise BundleError(f"{MIRROR} does not hold {width} finite weights by the name {_WEIGHT}")
-    return weights
+    return weights.astype(np.float32)
 
 
-def mirrored_scores(weights: Tensor, differences: Tensor) -> Sequence[float]:
+def mirrored_scores(weights: FloatArray, differences: FloatArray) -> Sequence[float]:
     """Return a score in [0, 1] for each film: above one half it looks mirrored."""
-    scores: list[float] = (differences @ weights).sigmoid().tolist()
+    scores: list[float] = (1 / (1 + np.exp(-(differences @ weights)))).tolist()
     return scores

@@ -5,6 +5,7 @@
     <name>-<version>/
       gate.toml            description, thresholds, and the SHA-256 of every other file
       weights.safetensors  weights of the network
+      graph.onnx           graph for ONNX Runtime over these weights; optional
       mirror.safetensors   weights of the mirror answer; optional
       metrics.json         error rates
       README.md            model card, generated from metrics.json
@@ -16,27 +17,31 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from models.bundles.lookup import GATE_MANIFEST, find_bundle_folder
 from models.bundles.manifest import (
     AMENDABLE,
+    GRAPH,
+    WEIGHTS,
     file_hashes,
     read_table,
     read_verified,
     to_toml,
     verify_folder,
 )
-from models.bundles.weights import WEIGHTS, load_weights, pack_weights
-from models.errors import BundleError, PredictionError
+from models.bundles.runtime import ONNX, TORCH, choose_runtime
+from models.errors import BundleError, PredictionError, UsageError
 from models.gate.mirror import MIRROR, asymmetry, mirrored_scores, pack_mirror, unpack_mirror
-from models.gate.network import VIEWS, GateNetwork
+from models.gate.session import VIEWS, GateSession
 from models.processing.transforms import Preprocessing
 from models.processing.types import Film, FloatArray
+
+if TYPE_CHECKING:
+    from models.gate.network import GateNetwork
+    from models.gate.torch_session import TorchGateSession
 
 MANIFEST = GATE_MANIFEST
 """Name of the manifest; differs from that of a bundle of findings, so that neither is taken for the other."""
@@ -163,6 +168,10 @@ class Gate:
         Folder of the gate.
     device
         Torch device.
+    runtime
+        Inference runtime: ``torch``, ``onnx``, or ``auto`` for what suits gate, device and machine.
+    threads
+        Number of threads in ONNX Runtime; None for one for each core.
 
     Raises
     ------
@@ -170,46 +179,83 @@ class Gate:
         If the folder is not whole, or does not fit its own description or the device.
     """
 
-    def __init__(self, path: Path, *, device: str = "cpu") -> None:
+    def __init__(
+        self, path: Path, *, device: str = "cpu", runtime: str = TORCH, threads: int | None = None
+    ) -> None:
         self.path = path
         self.manifest, self.hashes = read_manifest(path)
-        network = _network(path, self.manifest, self.hashes)
+        choice = choose_runtime(runtime, device=device, graph=GRAPH in self.hashes)
+        self.session: GateSession = self._open_session(choice.name, device, threads)
         self._mirror = (
-            unpack_mirror(read_verified(path, MIRROR, self.hashes[MIRROR]), network.width)
+            unpack_mirror(read_verified(path, MIRROR, self.hashes[MIRROR]), self.session.width)
             if MIRROR in self.hashes
             else None
         )
-        try:
-            self.device = torch.device(device)
-            self.network = network.to(self.device).to(memory_format=torch.channels_last)
-        except (RuntimeError, AssertionError) as error:
-            raise BundleError(f"gate {path} cannot be put on device {device!r}: {error}") from error
+
+    def _open_session(self, runtime: str, device: str, threads: int | None) -> GateSession:
+        """Open the gate in a runtime, whose library is imported only here."""
+        if runtime != ONNX:
+            from models.gate.torch_session import TorchGateSession  # noqa: PLC0415
+
+            return TorchGateSession(self.path, self.manifest, self.hashes, device=device)
+        if GRAPH not in self.hashes:
+            raise BundleError(
+                f"gate {self.path} has no ONNX graph, without which it runs in torch only; "
+                f"`dicom-node models export {self.path}` writes it"
+            )
+        from models.gate.onnx_session import OnnxGateSession  # noqa: PLC0415
+
+        return OnnxGateSession(self.path, self.manifest, self.hashes, threads=threads)
 
     @classmethod
-    def load(cls, name_or_path: str | Path = "gate", *, device: str = "cpu") -> Self:
+    def load(
+        cls,
+        name_or_path: str | Path = "gate",
+        *,
+        device: str = "cpu",
+        runtime: str = TORCH,
+        threads: int | None = None,
+    ) -> Self:
         """Find, verify and load a gate, and run it once so that the first film is not the slow one.
 
         Parameters
         ----------
         name_or_path
             A folder, or the ``name-version`` or ``name`` of one that comes with the package.
+        device, runtime, threads
+            As the class takes them.
 
         Raises
         ------
         BundleError
             If it is not there, not whole, or does not fit the device.
         """
-        gate = cls(find_bundle_folder(name_or_path, MANIFEST), device=device)
+        gate = cls(
+            find_bundle_folder(name_or_path, MANIFEST), device=device, runtime=runtime, threads=threads
+        )
         side = gate.manifest.preprocessing.grid
         gate.judge([Film("first", np.eye(side, dtype=np.float32))])
         return gate
+
+    @property
+    def network(self) -> GateNetwork:
+        """Network of torch.
+
+        Raises
+        ------
+        UsageError
+            If the gate runs in another runtime.
+        """
+        if self.session.runtime != TORCH:
+            raise UsageError(f"gate {self.manifest.folder} runs in ONNX Runtime, and this needs torch")
+        session: TorchGateSession = self.session  # type: ignore[assignment] # the runtime says which
+        return session.network
 
     @property
     def identity(self) -> str:
         """Name, version and the first digits of the weights' sha256: enough to find the very same gate."""
         return f"{self.manifest.name} {self.manifest.version} {self.hashes[WEIGHTS][:12]}"
 
-    @torch.inference_mode()
     def judge(self, films: Sequence[Film]) -> list[GateResult]:
         """Judge each film: its view, and whether the models may read it.
 
@@ -221,17 +267,16 @@ class Gate:
         verdicts: list[GateResult] = []
         for start in range(0, len(films), _FILMS_AT_ONCE):
             some = films[start : start + _FILMS_AT_ONCE]
-            standard = torch.stack([self.standardise(film.pixels) for film in some])
-            scores, distances = self.network.judge(self.features(standard))
-            if not (torch.isfinite(scores).all() and torch.isfinite(distances).all()):
+            standard = np.stack([self.standardise(film.pixels) for film in some])
+            answers = self.session.run(standard)
+            if not (np.isfinite(answers.scores).all() and np.isfinite(answers.distances).all()):
                 raise PredictionError(f"gate {self.manifest.folder} gave no number for one of its films")
             for film, pixels, row, distance in zip(
-                some, standard, scores.tolist(), distances.tolist(), strict=True
+                some, standard, answers.scores.tolist(), answers.distances.tolist(), strict=True
             ):
                 verdicts.append(self._verdict(film.identifier, row, distance, blank=not pixels.any()))
         return verdicts
 
-    @torch.inference_mode()
     def mirrored_scores(self, films: Sequence[FloatArray]) -> Sequence[float] | None:
         """Score how much each frontal film looks as if left and right were exchanged.
 
@@ -247,23 +292,21 @@ class Gate:
         """
         if self._mirror is None or not films:
             return None if self._mirror is None else []
-        standard = torch.stack([self.standardise(pixels) for pixels in films])
+        standard = np.stack([self.standardise(pixels) for pixels in films])
         return mirrored_scores(self._mirror, asymmetry(self.features, standard))
 
-    def standardise(self, pixels: FloatArray) -> Tensor:
+    def standardise(self, pixels: FloatArray) -> FloatArray:
         """Bring one film to the square grid, shape (grid, grid).
 
         Pixels of a large film are skipped: averaging all of them would take longer than the network.
         """
         grid = self.manifest.preprocessing.grid
         rows, columns = (max(1, side // (2 * grid)) for side in pixels.shape)
-        return self.manifest.preprocessing.standardise(np.ascontiguousarray(pixels[::rows, ::columns]))
+        return self.session.standardise(np.ascontiguousarray(pixels[::rows, ::columns]))
 
-    @torch.inference_mode()
-    def features(self, standard: Tensor) -> Tensor:
-        """Features of standardised films of shape (n, grid, grid), shape (n, width), on the CPU."""
-        images = self.manifest.preprocessing.tensor(standard)
-        return self.network.features(images.to(self.device)).float()
+    def features(self, standard: FloatArray) -> FloatArray:
+        """Features of standardised films of shape (n, grid, grid), shape (n, width)."""
+        return self.session.run(standard).features
 
     def _verdict(self, film: str, scores: Sequence[float], distance: float, *, blank: bool) -> GateResult:
         lateral, inverted, rotated, chest = scores
@@ -318,12 +361,12 @@ def read_manifest(path: Path) -> tuple[GateManifest, Mapping[str, str]]:
         raise BundleError(f"gate {path}: {MANIFEST}: {error}") from error
     if architecture:
         raise BundleError(f"gate {path}: {MANIFEST} has an unknown entry {next(iter(architecture))}")
-    verify_folder(path, MANIFEST, hashes, required={WEIGHTS}, optional={MIRROR, *AMENDABLE})
+    verify_folder(path, MANIFEST, hashes, required={WEIGHTS}, optional={GRAPH, MIRROR, *AMENDABLE})
     return manifest, hashes
 
 
 def write_gate(
-    path: Path, manifest: GateManifest, network: GateNetwork, mirror: Tensor | None = None
+    path: Path, manifest: GateManifest, network: GateNetwork, mirror: FloatArray | None = None
 ) -> Gate:
     """Write a gate; what was in the folder is replaced, figures and card included.
 
@@ -337,8 +380,10 @@ def write_gate(
     BundleError
         If what was written would not load again.
     """
+    from models.bundles.weights import pack_weights  # noqa: PLC0415 - torch comes with it
+
     path.mkdir(parents=True, exist_ok=True)
-    for name in (MIRROR, *AMENDABLE):
+    for name in (GRAPH, MIRROR, *AMENDABLE):
         (path / name).unlink(missing_ok=True)
     (path / WEIGHTS).write_bytes(pack_weights(network))
     if mirror is not None:
@@ -346,19 +391,10 @@ def write_gate(
     return amend_gate(path, manifest, {})
 
 
-def amend_gate(path: Path, manifest: GateManifest, files: Mapping[str, str]) -> Gate:
-    """Write figures and card, on which no verdict depends, and the manifest that covers them."""
+def amend_gate(path: Path, manifest: GateManifest, files: Mapping[str, str | bytes]) -> Gate:
+    """Write files that change no verdict, such as figures and card, and the manifest that covers them."""
     for name, text in files.items():
-        (path / name).write_text(text, encoding="utf-8")
-    hashes = file_hashes(path, (WEIGHTS, MIRROR, *AMENDABLE))
+        (path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    hashes = file_hashes(path, (WEIGHTS, GRAPH, MIRROR, *AMENDABLE))
     (path / MANIFEST).write_text(manifest.dump(hashes), encoding="utf-8")
     return Gate(path)
-
-
-def _network(path: Path, manifest: GateManifest, hashes: Mapping[str, str]) -> GateNetwork:
-    try:
-        network = GateNetwork(backbone=manifest.backbone, channels=manifest.preprocessing.channels)
-    except ValueError as error:
-        raise BundleError(f"gate {path}: {MANIFEST}: {error}") from error
-    load_weights(network, path, hashes[WEIGHTS])
-    return network.requires_grad_(False).eval()

@@ -14,11 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
 
 from models.architectures.convnet import ConvNet
-
-#: What is answered, in the order of the outputs.
-ANSWERS = ("lateral", "inverted", "rotated", "chest")
-#: The views that have a place of their own, in the order of the places.
-VIEWS = ("frontal", "lateral")
+from models.gate.session import ANSWERS, VIEWS
 
 #: A standardised feature beyond this says no more by being larger still.
 _LARGEST = 8.0

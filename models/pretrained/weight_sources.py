@@ -30,7 +30,8 @@ from models.architectures.interface import Network
 from models.architectures.open_clip_network import config_differences
 from models.architectures.text import FIELDS
 from models.errors import RecipeError
-from models.pretrained.encoders import Encoder, encoder_cache, encoder_folder, read_encoder
+from models.pretrained.encoder_cache import encoder_cache, encoder_folder
+from models.pretrained.encoders import Encoder, read_encoder
 from models.processing.transforms import Preprocessing
 
 #: Fields of a BERT that must agree for weights to mean the same, and that shapes do not show.
@@ -48,7 +49,7 @@ def find_encoder(source: str, cache: Path | None = None) -> Encoder:
     source
         ``minilm``, ``hf:OWNER/NAME`` or ``dir:PATH``.
     cache
-        Folder of the pulled encoders; :func:`models.pretrained.encoders.encoder_cache` when absent.
+        Folder of the pulled encoders; :func:`models.pretrained.encoder_cache.encoder_cache` when absent.
 
     Raises
     ------

@@ -10,9 +10,9 @@ a ``MetaTensor`` at each step costs more time than the arithmetic.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from monai.data import MetaTensor, get_track_meta, set_track_meta
@@ -27,12 +27,54 @@ from monai.transforms import (
 from monai.utils import TransformBackends, convert_to_tensor
 from torch import Tensor
 
-from models.processing.transforms import resample, to_source
+from models.processing.transforms import percentile_window, to_source
+from models.processing.types import FloatArray
 
 set_track_meta(False)
 
-#: A film whose two percentiles differ by less than this is blank.
-_BLANK = 1e-6
+
+def standardise(pixels: FloatArray, grid: int, low: float, high: float) -> Tensor:
+    """Run :func:`standardisation` on one film of shape (rows, columns).
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite.
+    """
+    # A copy only where torch asks for one: it takes neither read-only nor negatively strided arrays.
+    if not pixels.flags.writeable or min(pixels.strides) < 0:
+        pixels = pixels.copy()
+    try:
+        film: Tensor = standardisation(grid, low, high)(torch.from_numpy(pixels)[None])[0]
+    except RuntimeError as error:
+        # MONAI's Compose wraps what a transform raises.
+        if isinstance(error.__cause__, ValueError):
+            raise error.__cause__ from None
+        raise
+    return film
+
+
+def prepare(films: Tensor, size: int, channels: int, mean: float, std: float) -> Tensor:
+    """Run :func:`network_input` on films of shape (n, grid, grid); gives (n, channels, size, size)."""
+    flat: Tensor = network_input(size, channels, mean, std)(films)
+    batch = flat.reshape(len(films), channels, size, size)
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+def stack(films: list[Tensor]) -> Tensor:
+    """Batch of standardised films."""
+    return torch.stack(films)
+
+
+def resample(batch: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Resize (n, c, rows, columns) to a shape: area averaging downwards, bilinear upwards, axis by axis."""
+    rows, columns = batch.shape[-2:]
+    smaller = (min(rows, shape[0]), min(columns, shape[1]))
+    if smaller != (rows, columns):
+        batch = F.interpolate(batch, smaller, mode="area")
+    if smaller != shape:
+        batch = F.interpolate(batch, shape, mode="bilinear", align_corners=False)
+    return batch
 
 
 class SquareResize(InvertibleTransform):
@@ -100,12 +142,10 @@ class PercentileWindow(Transform):
         """
         # NumPy finds them on one thread: for so few values, torch spends its time on waking the others.
         values = convert_to_tensor(img, track_meta=False).numpy()
-        if not np.isfinite(values).all():
-            raise ValueError("a film holds values that are not finite")
-        low, high = np.percentile(values, (self.low, self.high)).astype(np.float32)
-        if high - low < _BLANK:
+        window = percentile_window(values, self.low, self.high)
+        if window is None:
             return torch.zeros_like(img)
-        return ScaleIntensityRange(low, high, 0, 1, clip=True)(img)  # type: ignore[no-any-return]
+        return ScaleIntensityRange(*window, 0, 1, clip=True)(img)  # type: ignore[no-any-return]
 
 
 class AntialiasedResize(Transform):
@@ -131,11 +171,13 @@ class AntialiasedResize(Transform):
         return F.interpolate(img[:, None], (self.side, self.side), mode="bilinear", antialias=True)[:, 0]
 
 
+@lru_cache(maxsize=8)
 def standardisation(grid: int, low: float, high: float) -> Compose:
     """Build the chain for one film: (1, rows, columns) -> (1, grid, grid), float32 in [0, 1]."""
     return Compose([SquareResize(grid), PercentileWindow(low, high)])
 
 
+@lru_cache(maxsize=8)
 def network_input(size: int, channels: int, mean: float, std: float) -> Compose:
     """Build the chain for a batch of standardised films: (n, grid, grid) -> (n * channels, size, size).
 

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from models.processing.array_transforms import standardise
 from models.processing.transforms import Preprocessing
 from models.processing.types import FloatArray
 
@@ -87,7 +88,7 @@ def thinned(values: FloatArray) -> FloatArray:
 
 def _standard(pixels: FloatArray) -> FloatArray:
     """Film on the grid within its percentiles, each cell averaged with its neighbours."""
-    padded = np.pad(_STANDARD.standardise(thinned(pixels)).numpy(), 1, mode="edge")
+    padded = np.pad(standardise(_STANDARD, thinned(pixels)), 1, mode="edge")
     return _added(_added(padded, 0), 1) / np.float32(9)
 
 

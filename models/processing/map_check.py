@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 
 from models.processing.lungs import GRID, BoolArray, find_body, find_lungs, thinned
-from models.processing.transforms import resample
+from models.processing.resampling import resample
 from models.processing.types import FloatArray
 
 #: Share of the maps of ``val`` that may fall short.
@@ -115,8 +114,7 @@ def share_inside(heat: FloatArray, region: BoolArray) -> float:
 
 def coarse(heat: FloatArray) -> FloatArray:
     """Heat map on the grid of :mod:`models.processing.lungs`; each cell is the mean of its pixels."""
-    cells: FloatArray = resample(torch.from_numpy(thinned(heat))[None, None], (GRID, GRID))[0, 0].numpy()
-    return cells
+    return resample(thinned(heat), (GRID, GRID))
 
 
 def fit_map_check(shares: Iterable[tuple[str, float]], *, dataset: str, split: str) -> MapCheck:

@@ -1,7 +1,8 @@
 """Preprocessing from a film's pixels to a network's input, and the way back from its grid to the film.
 
 Training, evaluation and serving call the same :class:`Preprocessing`, whose parameters travel in the bundle.
-It runs two chains of MONAI transforms (:mod:`models.processing.film_transforms`):
+With torch it runs two chains of MONAI transforms (:mod:`models.processing.film_transforms`); their twin
+without torch is :mod:`models.processing.array_transforms`:
 
 1. :meth:`~Preprocessing.standardise`: rows x columns -> square ``grid``, by area averaging so that a film of
    10 megapixels costs milliseconds; then the percentile window, so that a film without a DICOM window looks
@@ -17,21 +18,21 @@ import hashlib
 import importlib
 import json
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812 - the usual name
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike
 
 from models.processing.monai_loading import load_monai
+from models.processing.resampling import linear_weights
 from models.processing.types import FloatArray
 
 if TYPE_CHECKING:
-    from monai.transforms import Compose
+    from torch import Tensor
+
+#: A film whose two percentiles differ by less than this is blank.
+_BLANK = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +132,7 @@ class Preprocessing:
         ValueError
             If a value is not finite.
         """
-        # A copy only where torch asks for one: it takes neither read-only nor negatively strided arrays.
-        if not pixels.flags.writeable or min(pixels.strides) < 0:
-            pixels = pixels.copy()
-        try:
-            film: Tensor = _standardisation(self.grid, self.low, self.high)(torch.from_numpy(pixels)[None])[0]
-        except RuntimeError as error:
-            # MONAI's Compose wraps what a transform raises.
-            if isinstance(error.__cause__, ValueError):
-                raise error.__cause__ from None
-            raise
-        return film
+        return _film_transforms().standardise(pixels, self.grid, self.low, self.high)  # type: ignore[no-any-return]
 
     def tensor(self, films: Tensor) -> Tensor:
         """Bring a batch of standardised films to the network's size, scale and channels.
@@ -156,25 +147,12 @@ class Preprocessing:
         torch.Tensor
             Shape (n, channels, size, size), float32, channels last in memory.
         """
-        flat: Tensor = _network_input(self.size, self.channels, self.mean, self.std)(films)
-        batch = flat.reshape(len(films), self.channels, self.size, self.size)
-        return batch.contiguous(memory_format=torch.channels_last)
+        transforms = _film_transforms()
+        return transforms.prepare(films, self.size, self.channels, self.mean, self.std)  # type: ignore[no-any-return]
 
     def __call__(self, films: list[FloatArray]) -> Tensor:
         """Run both steps: films of any shapes -> network input, shape (n, channels, size, size)."""
-        return self.tensor(torch.stack([self.standardise(film) for film in films]))
-
-
-@lru_cache(maxsize=8)
-def _standardisation(grid: int, low: float, high: float) -> Compose:
-    chain: Compose = _film_transforms().standardisation(grid, low, high)
-    return chain
-
-
-@lru_cache(maxsize=8)
-def _network_input(size: int, channels: int, mean: float, std: float) -> Compose:
-    chain: Compose = _film_transforms().network_input(size, channels, mean, std)
-    return chain
+        return self.tensor(_film_transforms().stack([self.standardise(film) for film in films]))
 
 
 def _film_transforms() -> ModuleType:
@@ -183,18 +161,26 @@ def _film_transforms() -> ModuleType:
     return importlib.import_module("models.processing.film_transforms")
 
 
-def resample(batch: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Resize (n, c, rows, columns) to a shape: area averaging downwards, bilinear upwards, axis by axis."""
-    rows, columns = batch.shape[-2:]
-    smaller = (min(rows, shape[0]), min(columns, shape[1]))
-    if smaller != (rows, columns):
-        batch = F.interpolate(batch, smaller, mode="area")
-    if smaller != shape:
-        batch = F.interpolate(batch, shape, mode="bilinear", align_corners=False)
-    return batch
+def percentile_window(values: FloatArray, low: float, high: float) -> tuple[np.float32, np.float32] | None:
+    """Two percentiles of a film's values; None for a blank film, in which they are the same.
+
+    Parameters
+    ----------
+    low, high
+        Percentiles, in [0, 100].
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError("a film holds values that are not finite")
+    ends = np.percentile(values, (low, high)).astype(np.float32)
+    return None if ends[1] - ends[0] < _BLANK else (ends[0], ends[1])
 
 
-def to_source(grid: Tensor | NDArray[np.float32], shape: tuple[int, int]) -> FloatArray:
+def to_source(grid: ArrayLike, shape: tuple[int, int]) -> FloatArray:
     """Resize a map on the network's grid to the film's rows and columns, bilinearly: the inverse geometry.
 
     Parameters
@@ -210,18 +196,8 @@ def to_source(grid: Tensor | NDArray[np.float32], shape: tuple[int, int]) -> Flo
     numpy.ndarray
         Shape (rows, columns), float32, within the range of `grid`.
     """
-    cells = torch.as_tensor(grid, dtype=torch.float32)
-    rows, columns = (_weights(*sides) for sides in zip(cells.shape, shape, strict=True))
-    film = (rows @ cells) @ columns.T
+    cells = np.asarray(grid, np.float32)
+    rows, columns = (linear_weights(*sides) for sides in zip(cells.shape, shape, strict=True))
+    film: FloatArray = (rows @ cells) @ columns.T
     # Rounding may carry a value beyond the range of the grid's values.
-    values: FloatArray = film.clamp_(cells.min(), cells.max()).numpy()
-    return values
-
-
-@lru_cache(maxsize=8)
-def _weights(cells: int, pixels: int) -> Tensor:
-    """Weights of each cell in each pixel along one axis, shape (pixels, cells), for linear interpolation.
-
-    Two matrix products with them take a fifth of the time of ``F.interpolate`` to the size of a film.
-    """
-    return F.interpolate(torch.eye(cells)[None], pixels, mode="linear", align_corners=False)[0].T.contiguous()
+    return np.clip(film, cells.min(), cells.max(), out=film)

@@ -13,6 +13,8 @@ import torch
 from tokenizers import Tokenizer as Vocabulary
 from torch import Tensor
 
+from models.text.text_format import TextFormat
+
 #: The padding token of every BERT vocabulary.
 PADDING = "[PAD]"
 
@@ -66,33 +68,6 @@ class TextLimits:
 
     vocabulary: int
     length: int
-
-
-@dataclass(frozen=True, slots=True)
-class TextFormat:
-    """Truncation and padding of texts: a part of ``[inputs]`` in ``bundle.toml``.
-
-    Attributes
-    ----------
-    max_length
-        Tokens, special ones included; a longer text loses its end.
-    pad_id
-        Id that fills up shorter rows.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-    """
-
-    max_length: int
-    pad_id: int
-
-    def __post_init__(self) -> None:
-        if type(self.max_length) is not int or self.max_length < 3:
-            raise ValueError(f"inputs.max_length {self.max_length!r} is no whole number of 3 or more")
-        if type(self.pad_id) is not int or self.pad_id < 0:
-            raise ValueError(f"inputs.pad_id {self.pad_id!r} is no whole number of 0 or more")
 
 
 class Tokenizer:

@@ -18,6 +18,7 @@ from torch import nn
 from models.architectures.interface import Network
 from models.bundles.bundle import Bundle, Manifest, amend_bundle, write_bundle
 from models.bundles.manifest import CARD, METRICS
+from models.bundles.onnx_graph import can_export, write_graph
 from models.bundles.predictor import Predictor
 from models.bundles.study_predictions import predict_studies
 from models.data.dataset import FilmDataset, targets
@@ -90,6 +91,8 @@ def export_bundle(
     calibration = calibrate(keys, targets(val, keys), scores, dataset=asked.name, split="val")
     predictor = Predictor(write_bundle(path, manifest, keys, network, calibration, tokenizer=definition))
     predictor.bundle = fit_bundle_map_check(predictor, asked, progress=progress)
+    if can_export(predictor.bundle.manifest, network):
+        predictor.bundle = write_graph(predictor.bundle)
     return measure(predictor, dataset, recipe, progress=progress)
 
 

@@ -12,7 +12,8 @@ from models.architectures.registry import build_network
 from models.bundles.bundle import find_bundle, read_bundle
 from models.errors import RecipeError
 from models.pretrained import weight_sources
-from models.text.tokenizer import TextFormat, Tokenizer, padding_id
+from models.text.text_format import TextFormat
+from models.text.tokenizer import Tokenizer, padding_id
 from models.training.recipe import Recipe
 
 #: Rare labels start near their prevalence, so that the first steps are not spent on learning "mostly no".

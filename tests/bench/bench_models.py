@@ -23,7 +23,7 @@ from models.bundles.predictor import Predictor
 from models.labels.vocabulary import load_vocabulary
 from models.processing.transforms import Preprocessing
 from models.processing.types import Film, Study
-from models.text.tokenizer import TextFormat
+from models.text.text_format import TextFormat
 from models.training.export import uncalibrated
 from tests.support.model_families import make_tokenizer
 from tests.support.tiny_bundle import MANIFEST

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from models.architectures.interface import Network
 from models.bundles.bundle import Bundle, Manifest, write_bundle
 from models.processing.transforms import Preprocessing
-from models.text.tokenizer import TextFormat
+from models.text.text_format import TextFormat
 from tests.support.tiny_bundle import CALIBRATION, KEYS
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -1,7 +1,8 @@
-"""Environment of ``make serve``: packages of other extras are there, but hidden from a child process.
+"""Environments of ``make serve``: packages of other extras are there, but hidden from a child process.
 
-It holds the packages that dicom-node[worker,embedded] needs, with all that they need, by the metadata of what
-is installed. To hide the rest costs no second installation, and hides them from grandchildren too.
+Each holds the packages that dicom-node[worker,embedded] or dicom-node[worker-light,embedded] needs, with all
+that they need, by the metadata of what is installed. To hide the rest costs no second installation, and hides
+them from grandchildren too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-EXTRAS = ("worker", "embedded")
+EXTRAS = {"torch": ("worker", "embedded"), "light": ("worker-light", "embedded")}
+"""Extras by the name of the set-up, as ``make serve RUNTIME=`` takes it."""
 _ROOT = Path(__file__).resolve().parents[2]
 _ALWAYS = frozenset({"pip", "setuptools"})
 
@@ -75,14 +77,15 @@ class Answer:
     stderr: str
 
 
-def hiding(folder: Path) -> dict[str, str]:
+def hiding(folder: Path, runtime: str = "torch") -> dict[str, str]:
     """Environment variables by which a process, and those that it starts, see only these packages."""
-    visible = _closure(EXTRAS) | _ALWAYS
+    visible = _closure(EXTRAS[runtime]) | _ALWAYS
     holders = importlib.metadata.packages_distributions()
     modules = {name for name, packages in holders.items() if visible.isdisjoint(map(_plain, packages))}
     packages = {_plain(each.name) for each in importlib.metadata.distributions()} - visible
     assert "sklearn" in modules
-    assert "torch" not in modules
+    assert ("torch" in modules) is (runtime == "light")
+    assert "onnxruntime" not in modules
     text = _SITE.format(modules=sorted(modules), packages=sorted(packages))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Checks of what the analysis needs: the device, the bundle, its index of similar cases, and the gate."""
+"""Checks of what the analysis needs: runtime and device, the bundle, its index of similar cases, the gate."""
 
 from __future__ import annotations
 
@@ -18,30 +18,69 @@ if TYPE_CHECKING:
     from models.bundles.bundle import Bundle
 
 
-def device(settings: Settings) -> Iterator[Check]:
-    """Check that torch finds the device of the settings."""
+def runtime(settings: Settings) -> Iterator[Check]:
+    """Report which inference runtime bundle and gate run in, and why; it and the device must be there."""
     try:
-        import torch
-    except ImportError:
-        yield Check("device", ok=None, found="torch is not installed", remedy=install_command("worker"))
+        from models.bundles.lookup import GATE_MANIFEST, find_bundle_folder
+        from models.bundles.runtime import ONNX, is_installed
+        from models.errors import ModelError
+        from worker.model_loading import configured_runtime, gate_runtime
+    except ImportError as error:
+        yield _without("runtime", error)
         return
+    try:
+        choices = {"bundle": configured_runtime(settings)}
+        if settings.worker.gate:
+            choices["gate"] = gate_runtime(
+                settings.worker, find_bundle_folder(settings.worker.gate, GATE_MANIFEST)
+            )
+    except ModelError as error:
+        yield Check(
+            "runtime", ok=None, found=f"not chosen: {error}", remedy="correct worker.bundle and worker.gate"
+        )
+        return
+    for what, choice in choices.items():
+        library, extra = ("ONNX Runtime", "worker-light") if choice.name == ONNX else ("torch", "worker")
+        found = f"the {what} runs in {library}: {choice.reason}"
+        if is_installed(choice.name):
+            yield Check(f"runtime of the {what}", ok=True, found=found)
+        else:
+            found, remedy = f"{found}; it is not installed", install_command(extra)
+            yield Check(f"runtime of the {what}", ok=False, found=found, remedy=remedy)
+    yield from _device(settings, torch_runs=choices["bundle"].name != ONNX)
+
+
+def _device(settings: Settings, *, torch_runs: bool) -> Iterator[Check]:
+    """Check that the device of the settings is there; torch, which is slow to start, is asked if it runs."""
     wanted = settings.worker.device
+    cards: list[str] = []
+    if torch_runs:
+        try:
+            import torch
+        except ImportError as error:
+            yield _without("device", error)
+            return
+        cards = [
+            torch.cuda.get_device_name(n)
+            for n in range(torch.cuda.device_count() * torch.cuda.is_available())
+        ]
     threads = settings.worker.threads or len(os.sched_getaffinity(0))
-    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
     found = f"worker.device {wanted}: " + (
-        ", ".join(f"cuda:{n} {torch.cuda.get_device_name(n)}" for n in range(cards))
+        ", ".join(f"cuda:{number} {card}" for number, card in enumerate(cards))
         if cards and wanted != "cpu"
         else f"cpu, {threads} threads"
     )
     _, _, number = wanted.partition("cuda:")
-    if wanted.startswith("cuda") and int(number if number.isdecimal() else 0) >= cards:
+    if not wanted.startswith("cuda"):
+        yield Check("device", ok=True, found=found)
+    elif not torch_runs:
+        remedy = "set worker.device to auto or cpu, or worker.runtime to torch"
+        found = f"worker.device {wanted}: ONNX Runtime runs on the processor"
+        yield Check("device", ok=False, found=found, remedy=remedy)
+    elif int(number if number.isdecimal() else 0) >= len(cards):
         remedy = "set worker.device to auto or cpu, or install the driver and a torch built for it"
-        yield Check(
-            "device",
-            ok=False,
-            found=f"worker.device {wanted}: torch finds {cards} CUDA devices",
-            remedy=remedy,
-        )
+        found = f"worker.device {wanted}: torch finds {len(cards)} CUDA devices"
+        yield Check("device", ok=False, found=found, remedy=remedy)
     else:
         yield Check("device", ok=True, found=found)
 
@@ -69,14 +108,18 @@ def decoder(settings: Settings) -> Iterator[Check]:
         yield Check("decoder", ok=True, found=found)
 
 
+def _without(name: str, error: ImportError) -> Check:
+    remedy = install_command("worker-light")
+    return Check(name, ok=None, found=f"cannot be checked without {error.name}", remedy=remedy)
+
+
 def bundle(settings: Settings) -> Iterator[Check]:
     """Check the model bundle, and its index of similar cases."""
     try:
         from models.bundles.bundle import find_bundle, read_bundle
         from models.errors import ModelError
     except ImportError as error:
-        remedy = install_command("worker")
-        yield Check("bundle", ok=None, found=f"cannot be read without {error.name}", remedy=remedy)
+        yield _without("bundle", error)
         return
     try:
         whole = read_bundle(find_bundle(settings.worker.bundle))
@@ -166,12 +209,11 @@ def gate(settings: Settings) -> Iterator[Check]:
     try:
         from models.errors import ModelError
         from models.gate.model import Gate
+
+        whole = Gate.load(settings.worker.gate, runtime=settings.worker.runtime)
     except ImportError as error:
-        remedy = install_command("worker")
-        yield Check("gate", ok=None, found=f"cannot be read without {error.name}", remedy=remedy)
+        yield _without("gate", error)
         return
-    try:
-        whole = Gate.load(settings.worker.gate)
     except ModelError as error:
         remedy = "set worker.gate to a shipped name or an undamaged folder, or install the gate again"
         yield Check("gate", ok=False, found=str(error), remedy=remedy)

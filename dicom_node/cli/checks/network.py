@@ -35,7 +35,7 @@ def broker(settings: Settings) -> Iterator[Check]:
     try:
         import redis
     except ImportError:
-        remedy = install_command("worker")
+        remedy = install_command("worker-light")
         yield Check("broker", ok=None, found="cannot be checked without the package redis", remedy=remedy)
         return
     shown = re.sub(r"//[^@/]*@", "//***@", settings.broker_url)

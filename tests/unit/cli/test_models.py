@@ -21,7 +21,8 @@ from typer.testing import CliRunner, Result
 
 from dicom_node.cli.models import app
 from dicom_node.errors import NodeError
-from models.pretrained.encoders import read_encoder, recommended_encoders
+from models.pretrained.encoder_cache import recommended_encoders
+from models.pretrained.encoders import read_encoder
 from tests.support.model_families import write_family
 from tests.support.peers import cli, free_port
 from tests.support.published_weights import dense, write_bert

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from models.bundles.bundle import Bundle
-from models.text.tokenizer import TextFormat
+from models.text.text_format import TextFormat
 from tests.support import factories
 from tests.support.model_families import TEXT, VIT, write_family
 from tests.support.tiny_bundle import KEYS

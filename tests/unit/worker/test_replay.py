@@ -13,6 +13,7 @@ from dicom_node.errors import NodeError
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.store.tables import result
 from models.bundles.bundle import write_bundle
+from models.bundles.onnx_graph import write_graph
 from tests.support.pipeline_harness import PipelineHarness
 from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
 from worker.replay import replay
@@ -79,6 +80,27 @@ def test_a_damaged_result_is_written_again(bench: PipelineHarness, how: str) -> 
     assert all(entry.difference for entry in replay(bench.settings, bench.index, uid))
     assert not any(entry.difference for entry in replay(bench.settings, bench.index, uid, mend=True))
     assert [path.read_bytes() for path in paths] == contents
+
+
+@pytest.mark.parametrize("then", ["onnx", "torch"])
+def test_a_study_replays_in_the_runtime_that_its_report_names(
+    settings: Settings, tmp_path: Path, then: str
+) -> None:
+    folder = tmp_path / "tiny-0.0.1"
+    write_graph(write_bundle(folder, MANIFEST, KEYS, make_network(), CALIBRATION))
+    worker = settings.worker.model_copy(update={"bundle": str(folder), "runtime": then})
+    bench = PipelineHarness(settings.model_copy(update={"worker": worker}))
+    now = worker.model_copy(update={"runtime": "torch" if then == "onnx" else "onnx"})
+    with bench.pipeline:
+        uid = bench.receive()
+        bench.complete()
+        bench.pipeline.analyse(uid, 1)
+        with bench.index.engine.connect() as connection:
+            name = connection.execute(result.select().where(result.c.kind == "sr")).mappings().one()["file"]
+        said = bench.data_dir.results.path(name).read_bytes()
+        assert (b"runtime=onnxruntime" in said) is (then == "onnx")
+        found = replay(bench.settings.model_copy(update={"worker": now}), bench.index, uid)
+    assert {entry.difference for entry in found} == {""}
 
 
 def test_another_bundle_is_not_taken_for_the_recorded_one(bench: PipelineHarness, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from models.explain.heatmap import Heatmap
 from models.explain.targets import best_film, reported_findings
 from models.labels.vocabulary import load_vocabulary
 from models.processing.types import FindingScore, Identity, Prediction
-from worker.report_builder import build_report
+from worker.report_builder import ONNX_PARAMETER, build_report, identify_algorithm
 
 VOCABULARY = load_vocabulary()
 IDENTITY = Identity("tiny", "0.0.1", "ab" * 32, "prep", "cal")
@@ -84,6 +84,13 @@ def test_the_weights_are_named_in_full() -> None:
     algorithm = report_of(score("nodule", 0.7)).algorithm
     assert algorithm is not None
     assert f"weights_sha256={'ab' * 32}" in algorithm.parameters
+
+
+def test_the_light_runtime_is_named_and_a_report_without_it_was_computed_in_torch() -> None:
+    identity = Identity("tiny", "0.0.1", "ab" * 32, "12", "34")
+    light = identify_algorithm(identity, "gate 1", runtime="onnx")
+    assert light.parameters[-1] == ONNX_PARAMETER == "runtime=onnxruntime"
+    assert identify_algorithm(identity, "gate 1", runtime="torch").parameters == light.parameters[:-1]
 
 
 def test_why_a_map_is_withheld_goes_with_its_finding() -> None:

@@ -41,5 +41,5 @@ def test_further_methods_are_drawn_for_the_page_and_for_no_object(settings: Sett
 
 
 def test_a_method_that_the_network_has_not_is_refused_at_the_start(settings: Settings) -> None:
-    with pytest.raises(ConfigurationError, match=r"page_methods: tiny has no attention; it has gradcam"):
+    with pytest.raises(ConfigurationError, match=r"page_methods: attention: bundle tiny has gradcam"):
         StudyReader.open(asking(settings, "attention"))

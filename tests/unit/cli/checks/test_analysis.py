@@ -8,6 +8,8 @@ import pytest
 
 from dicom_node.cli.checks import analysis
 from dicom_node.config.settings import Settings
+from dicom_node.runtime.extras import install_command
+from models.bundles import runtime
 from models.bundles.bundle import find_bundle, read_bundle
 from models.retrieval.index import CASES, EmbeddingOrigin, write_index
 from tests.support.doctor import check_named, hide_packages, settings_for
@@ -24,6 +26,7 @@ def fake_torch(monkeypatch: pytest.MonkeyPatch, cards: int) -> None:
         get_device_name=lambda number: f"Card {number}",
     )
     monkeypatch.setattr(torch, "cuda", names)
+    monkeypatch.setattr(runtime, "cuda_devices", lambda: cards)
 
 
 @pytest.mark.parametrize(
@@ -43,17 +46,58 @@ def test_the_device_must_be_there(
 ) -> None:
     fake_torch(monkeypatch, cards)
     check = check_named(
-        analysis.device, settings_for(tmp_path, worker={"device": wanted, "threads": 3}), "device"
+        analysis.runtime, settings_for(tmp_path, worker={"device": wanted, "threads": 3}), "device"
     )
     assert check.ok is ok
     assert words in check.found
 
 
-def test_without_torch_there_is_no_device_and_no_bundle(
+@pytest.mark.parametrize(
+    ("worker", "ok", "words"),
+    [
+        ({}, True, "runs in ONNX Runtime: the models run on the processor, and the bundle has an ONNX graph"),
+        ({"runtime": "torch"}, True, "runs in torch: it was asked for"),
+        ({"runtime": "onnx"}, True, "runs in ONNX Runtime: it was asked for"),
+        ({"device": "cuda"}, True, "runs in torch: the device is cuda"),
+    ],
+)
+def test_the_runtime_is_told_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: dict[str, str], ok: bool, words: str
+) -> None:
+    fake_torch(monkeypatch, 0)
+    settings = settings_for(tmp_path, worker=worker)
+    for name in ("bundle", "gate"):
+        check = check_named(analysis.runtime, settings, f"runtime of the {name}")
+        assert check.ok is ok
+        assert words in check.found
+
+
+def test_a_graphics_card_is_read_on_by_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_torch(monkeypatch, 1)
+    check = check_named(analysis.runtime, settings_for(tmp_path), "runtime of the bundle")
+    assert "runs in torch: CUDA answers" in check.found
+
+
+def test_a_runtime_that_is_not_installed_fails_and_says_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "is_installed", lambda name: name == "onnx")
+    settings = settings_for(tmp_path, worker={"runtime": "torch"})
+    check = check_named(analysis.runtime, settings, "runtime of the bundle")
+    assert (check.ok, check.remedy) == (False, install_command("worker"))
+
+
+def test_a_graphics_card_is_not_for_the_light_runtime(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, worker={"runtime": "onnx", "device": "cuda"})
+    check = check_named(analysis.runtime, settings, "device")
+    assert (check.ok, "ONNX Runtime runs on the processor" in check.found) == (False, True)
+
+
+def test_without_the_models_there_is_no_runtime_and_no_bundle(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide_packages(monkeypatch, "torch", "models")
-    assert check_named(analysis.device, settings, "device").ok is None
+    assert check_named(analysis.runtime, settings, "runtime").ok is None
     assert check_named(analysis.bundle, settings, "bundle").ok is None
     assert check_named(analysis.gate, settings, "gate").ok is None
 

@@ -13,9 +13,12 @@ from tests.support.doctor import check_named, hide_packages, settings_for
 
 
 def test_installed_packages_are_told_with_their_versions(settings: Settings) -> None:
+    light = check_named(installed.extras, settings, "extra worker-light")
+    for name in ("celery", "onnxruntime"):
+        assert f"{name} {importlib.metadata.version(name)}" in light.found
     check = check_named(installed.extras, settings, "extra worker")
     assert check.ok is True
-    for name in ("torch", "celery", "monai"):
+    for name in ("torch", "monai"):
         assert f"{name} {importlib.metadata.version(name)}" in check.found
 
 
@@ -31,9 +34,17 @@ def test_a_worker_that_lacks_a_package_fails(settings: Settings, monkeypatch: py
 
 def test_a_host_that_is_no_worker_is_in_order(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     hide_packages(monkeypatch, "torch", "celery")
-    check = check_named(installed.extras, settings, "extra worker")
+    check = check_named(installed.extras, settings, "extra worker-light")
     assert check.ok is None
     assert "but not analyse" in check.found
+
+
+def test_a_light_worker_is_in_order(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_packages(monkeypatch, "torch", "monai", "timm")
+    assert check_named(installed.extras, settings, "extra worker-light").ok is True
+    check = check_named(installed.extras, settings, "extra worker")
+    assert check.ok is None
+    assert "ONNX Runtime on the processor only" in check.found
 
 
 @pytest.mark.parametrize(

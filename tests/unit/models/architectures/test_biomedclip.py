@@ -14,7 +14,8 @@ from models.architectures.registry import build_network
 from models.bundles.bundle import Bundle
 from models.bundles.predictor import Predictor
 from models.errors import BundleError
-from models.text.tokenizer import TextFormat, Tokenizer
+from models.text.text_format import TextFormat
+from models.text.tokenizer import Tokenizer
 from tests.support.model_families import FAMILIES, TEXT, VIT, make_tokenizer, write_family
 
 ARGUMENTS = FAMILIES["biomedclip"][3]

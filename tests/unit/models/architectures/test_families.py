@@ -19,7 +19,7 @@ from models.bundles.predictor import Predictor
 from models.errors import BundleError
 from models.explain.methods import draw_heatmaps
 from models.processing.types import Study
-from models.text.tokenizer import TextFormat
+from models.text.text_format import TextFormat
 from tests.support.drawn_studies import draw_study
 from tests.support.model_families import (
     FAMILIES,

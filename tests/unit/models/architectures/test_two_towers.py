@@ -12,7 +12,8 @@ from models.architectures.crossattention import HybridFeedForward
 from models.architectures.image import ImageTower, create_backbone, feature_map
 from models.architectures.interface import Batch
 from models.architectures.text import FIELDS, TextTower, create_bert, pool
-from models.text.tokenizer import TextFormat, Tokenizer, Tokens
+from models.text.text_format import TextFormat
+from models.text.tokenizer import Tokenizer, Tokens
 from tests.support.model_families import READERS, SWIN, TEXT, VIT, make_family, make_manifest, make_tokenizer
 
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.bundles.weights import WEIGHTS, load_weights, pack_weights
+from models.bundles.manifest import WEIGHTS
+from models.bundles.weights import load_weights, pack_weights
 from models.errors import BundleError
 
 

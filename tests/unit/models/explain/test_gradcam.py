@@ -63,14 +63,14 @@ def test_the_maps_explain_the_logits_that_were_given(predictor: Predictor):
     (traced,) = predictor.trace([draw_study(3)])
     head = predictor.network.head
     with torch.inference_mode():
-        logits = head(traced.features.mean(dim=(2, 3)))
+        logits = head(torch.from_numpy(traced.features.mean(axis=(2, 3))))
     for column, finding in enumerate(traced.prediction.findings):
         assert finding.film_scores == pytest.approx(logits.sigmoid()[:, column].tolist(), abs=1e-5)
 
 
 def test_a_film_with_nothing_for_the_finding_gets_zeros(predictor: Predictor):
     (traced,) = predictor.trace([draw_study()])
-    silent = replace(traced, features=torch.zeros_like(traced.features))
+    silent = replace(traced, features=np.zeros_like(traced.features))
     (one,) = draw_heatmaps(predictor, silent, ["nodule"], films=[0])
     assert not one.values.any()
 
@@ -81,7 +81,7 @@ def test_what_speaks_against_a_finding_everywhere_gives_zeros_between_the_cells_
     # Of cells that all speak against it, one hardly does: a cubic through them overshoots zero.
     cells = -torch.ones(2, len(row), 2, 2) * row.sign()[None, :, None, None]
     cells[:, :, 0, 0] *= 1e-6
-    (one,) = draw_heatmaps(predictor, replace(traced, features=cells), ["nodule"], films=[0])
+    (one,) = draw_heatmaps(predictor, replace(traced, features=cells.numpy()), ["nodule"], films=[0])
     assert not one.values.any()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_gradients_of_all_findings_at_once_are_those_of_each(served: dict[str, P
             weights = feature_map(tower, gradient).mean(dim=(2, 3), keepdim=True)
             cam = (weights * feature_map(tower, kept[0])).sum(dim=1, keepdim=True).detach()
             wanted = torch.nn.functional.interpolate(cam, scale_factor=8, mode="bicubic")[0, 0].clamp(min=0)
-            torch.testing.assert_close(found[row, place], wanted, atol=1e-5, rtol=1e-3)
+            torch.testing.assert_close(torch.from_numpy(found[row, place]), wanted, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("family", TRANSFORMERS)
@@ -146,8 +147,8 @@ def test_what_is_covered_and_changes_the_answer_is_where_occlusion_points(served
     bright = np.full((64, 64), 0.2, np.float32)
     bright[40:56, 8:24] = 1
     one = Study((Film("corner", bright),))
-    looking = Predictor.__new__(Predictor)
-    looking.__dict__.update(reader.__dict__, network=Corner())
+    looking = copy.copy(reader)
+    looking.network = Corner()
     for method in ("occlusion", "ig"):
         grid = METHODS[method](looking, replace(traced, study=one), [0], [0])[0, 0]
         row, column = divmod(int(grid.argmax()), grid.shape[1])

@@ -14,19 +14,16 @@ from safetensors.torch import load_file, save_file
 
 import models
 from models.errors import EncoderError
-from models.pretrained.encoders import (
-    Encoder,
-    add_to_cache,
+from models.pretrained.encoder_cache import (
     cached_names,
-    choose_files,
     describe_required_files,
     encoder_cache,
     encoder_folder,
-    read_encoder,
     recommended_encoders,
-    verify_checksums,
 )
-from models.text.tokenizer import TextFormat, Tokenizer
+from models.pretrained.encoders import Encoder, add_to_cache, choose_files, read_encoder, verify_checksums
+from models.text.text_format import TextFormat
+from models.text.tokenizer import Tokenizer
 from tests.support.model_families import SPECIAL, SWIN, TEXT, VOCABULARY
 from tests.support.published_weights import dense, write_bert, write_open_clip, write_timm
 

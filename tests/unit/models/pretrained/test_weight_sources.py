@@ -18,7 +18,8 @@ from models.errors import EncoderError, RecipeError
 from models.pretrained.encoders import add_to_cache
 from models.pretrained.weight_sources import find_encoder, load_towers, rename_bert
 from models.processing.transforms import Preprocessing
-from models.text.tokenizer import TextFormat, Tokenizer
+from models.text.text_format import TextFormat
+from models.text.tokenizer import Tokenizer
 from tests.support.model_families import SWIN, TEXT
 from tests.support.published_weights import (
     CLIP_MEAN,

@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from models.text.tokenizer import TextFormat, TextLimits, Tokenizer, Tokens, padding_id
+from models.text.text_format import TextFormat
+from models.text.tokenizer import TextLimits, Tokenizer, Tokens, padding_id
 from tests.support.model_families import SPECIAL, VOCABULARY, make_tokenizer
 
 LAYOUT = TextFormat(max_length=6, pad_id=0)
