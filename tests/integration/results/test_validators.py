@@ -228,7 +228,7 @@ def test_dcmtk_shows_the_report_and_the_patient_s_own_name(name: str, tmp_path: 
 def test_dcmtk_finds_our_secondary_capture_readable(tmp_path: Path) -> None:
     path = tmp_path / "sc.dcm"
     path.write_bytes(objects(write(film(rows=96, columns=80), tmp_path / "film.dcm"))["sc"])
-    tool("dcm2pnm", path, tmp_path / "sc.ppm")
+    tool("dcmj2pnm", path, tmp_path / "sc.ppm")
     ds = dcmread(path)
     assert (tmp_path / "sc.ppm").read_bytes().startswith(f"P6\n{ds.Columns} {ds.Rows}\n255\n".encode())
 
