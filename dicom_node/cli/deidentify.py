@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from dicom_node.config.settings import Settings
-    from dicom_node.imaging.deidentification import Deidentifier, Retention
+    from dicom_node.imaging.deidentification import Retention
+    from dicom_node.imaging.deidentifier import Deidentifier
     from dicom_node.imaging.pixel_mask import Rectangle
 
 
@@ -97,7 +98,8 @@ def _deidentifier(
 ) -> Deidentifier:
     from dicom_node.config.data_dir import DataDir
     from dicom_node.imaging.decoder import Decoder
-    from dicom_node.imaging.deidentification import DeidentificationOptions, Deidentifier
+    from dicom_node.imaging.deidentification import DeidentificationOptions
+    from dicom_node.imaging.deidentifier import Deidentifier
     from dicom_node.imaging.pseudonyms import Pseudonyms
 
     section = settings.deidentification

@@ -8,27 +8,22 @@ identifiers and dates change in the same way wherever they stand, by a secret of
 from __future__ import annotations
 
 import functools
-import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import resources
-from pathlib import Path
 from typing import Any, Final
 
 from pydicom.datadict import dictionary_has_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filewriter import dcmwrite
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
-    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
     MediaStorageDirectoryStorage,
     ParametricMapStorage,
     SegmentationStorage,
@@ -37,7 +32,6 @@ from pydicom.uid import (
 from dicom_node.errors import NotDeidentified
 from dicom_node.imaging import attributes
 from dicom_node.imaging.pixel_mask import Rectangle, mask
-from dicom_node.imaging.pixels import errors_as_not_analysable, read_instance
 from dicom_node.imaging.pseudonyms import Pseudonyms
 
 EDITION: Final = "PS3.15 2026c"
@@ -175,7 +169,7 @@ def deidentify(
         When text is, or may be, burned into the picture; or the object holds a document.
     """
     with attributes.tolerance():
-        _check_content(ds, options)
+        check_content(ds, options)
         cleaner = _Cleaner(pseudonyms, options, ds)
         cleaner.clean(ds)
         cleaner.remove_echoes(ds)
@@ -206,7 +200,14 @@ def _referenced(ds: Dataset) -> Iterator[str]:
             yield str(element.value)
 
 
-def _check_content(ds: Dataset, options: DeidentificationOptions) -> None:
+def check_content(ds: Dataset, options: DeidentificationOptions) -> None:
+    """Check that nothing in an instance withstands de-identification.
+
+    Raises
+    ------
+    NotDeidentified
+        As :func:`deidentify`.
+    """
     if "EncapsulatedDocument" in ds:
         raise NotDeidentified("it holds a document, which cannot be cleaned")
     if attributes.text(ds, "SOPClassUID") == MediaStorageDirectoryStorage:
@@ -406,84 +407,3 @@ def _file_meta(ds: Dataset) -> FileMetaDataset:
     found = attributes.text(getattr(ds, "file_meta", Dataset()), "TransferSyntaxUID")
     meta.TransferSyntaxUID = UID(found) if found else ExplicitVRLittleEndian
     return meta
-
-
-class Deidentifier:
-    """De-identifier of files, with the pseudonyms and options of a site.
-
-    Parameters
-    ----------
-    decode
-        Function that returns the stored values of a compressed picture, by the path of its file; None: such
-        pictures are not masked.
-    """
-
-    def __init__(
-        self,
-        pseudonyms: Pseudonyms,
-        options: DeidentificationOptions,
-        decode: Callable[[Path], bytes] | None = None,
-    ) -> None:
-        self._pseudonyms = pseudonyms
-        self._options = options
-        self._decode = decode
-
-    def unclean(self, path: Path) -> str:
-        """Return the SOP Instance UID of a picture whose pixels must not leave as they are; else empty.
-
-        What repeats them must not leave either.
-        """
-        ds = _read(path)
-        try:
-            _check_content(ds, self._options)
-        except NotDeidentified:
-            return attributes.text(ds, "SOPInstanceUID")
-        return attributes.text(ds, "SOPInstanceUID") if self._options.masks and "PixelData" in ds else ""
-
-    def file(self, path: Path, unclean: frozenset[str] = frozenset()) -> DeidentifiedFile:
-        """De-identify a file.
-
-        Parameters
-        ----------
-        unclean
-            SOP Instance UIDs of pictures, from :meth:`unclean`; what is derived from one is refused.
-
-        Raises
-        ------
-        NotDeidentified
-            As :func:`deidentify`.
-        NotAnalysable, StorageFailed
-            When it is no instance, or cannot be read.
-        """
-        ds = _read(path)
-        with attributes.tolerance():
-            if is_picture_of(ds, unclean):
-                raise NotDeidentified("it repeats a picture that is masked or refused")
-        decode = None if self._decode is None else functools.partial(self._decode, path)
-        with errors_as_not_analysable(f"the file {path.name}"):
-            done = deidentify(ds, self._pseudonyms, self._options, decode)
-            stream = io.BytesIO()
-            syntax = done.file_meta.TransferSyntaxUID
-            with attributes.tolerance():
-                dcmwrite(
-                    stream,
-                    done,
-                    implicit_vr=syntax == ImplicitVRLittleEndian,
-                    little_endian=syntax != ExplicitVRBigEndian,
-                    enforce_file_format=True,
-                )
-        return DeidentifiedFile(str(done.StudyInstanceUID), str(done.SOPInstanceUID), stream.getvalue())
-
-
-@dataclass(frozen=True, slots=True)
-class DeidentifiedFile:
-    """De-identified instance as a Part 10 file, with its new UIDs."""
-
-    study_instance_uid: str
-    sop_instance_uid: str
-    content: bytes
-
-
-def _read(path: Path) -> Dataset:
-    with errors_as_not_analysable(f"the file {path.name}"):
-        return read_instance(path, pixels=True)

@@ -12,7 +12,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 
-from dicom_node.imaging.deidentification import DeidentificationOptions, Deidentifier, Retention
+from dicom_node.imaging.deidentification import DeidentificationOptions, Retention
+from dicom_node.imaging.deidentifier import Deidentifier
 from dicom_node.imaging.pseudonyms import Pseudonyms
 from dicom_node.results.encoding.part10 import encoded
 from tests.support import factories

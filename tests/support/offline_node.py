@@ -41,11 +41,16 @@ class OfflineNode:
         Its data directory, created if absent.
     destinations
         Its destinations; one PACS when none is given.
+    address
+        Address of its database; SQLite in the folder when absent.
     """
 
-    def __init__(self, folder: Path, *destinations: Destination) -> None:
+    def __init__(self, folder: Path, *destinations: Destination, address: str | None = None) -> None:
         self.settings = Settings(
-            data_dir=folder, destinations=destinations or (PACS,), web=WebSettings(host="127.0.0.1", port=0)
+            data_dir=folder,
+            database_url=address,
+            destinations=destinations or (PACS,),
+            web=WebSettings(host="127.0.0.1", port=0),
         )
         self.data_dir = DataDir(self.settings)
         self.data_dir.prepare(alone=True)

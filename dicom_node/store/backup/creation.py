@@ -166,12 +166,13 @@ class BackupWriter:
     def _names(self) -> Iterator[str]:
         """Yield the other files of the data directory, which the index does not name."""
         skipped = {*NOT_KEPT, *_NAMED}
-        own = Path(self._engine.url.database or INDEX).name
+        index = INDEX if self._engine.dialect.name != "sqlite" else Path(str(self._engine.url.database)).name
         for entry in sorted(self._root.iterdir()):
-            if entry.name in skipped or entry.name.startswith((INDEX, own)):
+            # The index was copied in a way of its own; beside it lie its log and its lock.
+            if entry.name in skipped or entry.name.startswith((INDEX, index)):
                 continue
             for path in [entry] if not entry.is_dir() else sorted(entry.rglob("*")):
-                if path.is_file() and not path.is_symlink():
+                if path.is_file():
                     yield str(path.relative_to(self._root))
 
 

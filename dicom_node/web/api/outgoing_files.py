@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dicom_node.dicomweb.server.objects import StoredObject
 from dicom_node.errors import NotAnalysable, NotDeidentified
-from dicom_node.imaging.deidentification import DeidentificationOptions, Deidentifier
+from dicom_node.imaging.deidentification import DeidentificationOptions
+from dicom_node.imaging.deidentifier import Deidentifier
 from dicom_node.imaging.pseudonyms import Pseudonyms
 from dicom_node.store.study_files import study_files
 from dicom_node.web.api.dicomweb import DicomWebError

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.imaging.deidentification import DeidentificationOptions, Deidentifier, Retention
+from dicom_node.imaging.deidentification import DeidentificationOptions, Retention
+from dicom_node.imaging.deidentifier import Deidentifier
 from dicom_node.imaging.pseudonyms import Pseudonyms
 from dicom_node.results.encoding.part10 import encoded
 from tests.support import factories

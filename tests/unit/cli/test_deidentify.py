@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
 from dicom_node.errors import ConfigurationError
+from dicom_node.store.states import StudyState
 from tests.support import factories
-from tests.support.stored_node import StoredNode
+from tests.support.offline_node import OfflineNode
 
 
 def run(*words: object, data_dir: Path) -> Any:
@@ -41,9 +42,9 @@ def test_what_is_exported_today_and_later_fits_together(tmp_path: Path) -> None:
 
 
 def test_a_stored_study_leaves_with_its_results(tmp_path: Path) -> None:
-    node = StoredNode(tmp_path / "node")
-    node.receive(1, BurnedInAnnotation="NO")
-    node.report(1)
+    node = OfflineNode(tmp_path / "node")
+    film = factories.film(rows=64, columns=64, study=1, BurnedInAnnotation="NO")
+    node.finish(1, StudyState.REPORTED, films=[film])
     node.close()
     words = (
         "deidentify",
@@ -53,7 +54,7 @@ def test_a_stored_study_leaves_with_its_results(tmp_path: Path) -> None:
         tmp_path / "out",
         "--unknown-is-clean",
     )
-    assert run(*words, data_dir=node.root).exit_code == 0
+    assert run(*words, data_dir=tmp_path / "node").exit_code == 0
     out = [dcmread(path) for path in tmp_path.glob("out/*/*.dcm")]
     assert len(out) == 2
     assert len({ds.StudyInstanceUID for ds in out}) == 1

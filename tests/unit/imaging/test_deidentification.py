@@ -21,10 +21,10 @@ from pydicom.uid import (
 from dicom_node.errors import NotDeidentified
 from dicom_node.imaging.deidentification import (
     DeidentificationOptions,
-    Deidentifier,
     Retention,
     profile,
 )
+from dicom_node.imaging.deidentifier import Deidentifier
 from dicom_node.imaging.pixel_mask import Rectangle
 from dicom_node.imaging.pixels import read_cells
 from dicom_node.imaging.pseudonyms import Pseudonyms

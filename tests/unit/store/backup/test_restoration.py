@@ -137,12 +137,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_postgresql_goes_to_postgresql_and_to_sqlite(server: str, tmp_path: Path, root: Path) -> None:
     node = StoredNode(tmp_path / "node", server + "first")
     node.fill()
+    (node.root / "first.txt").write_text("a file with the name of the database")
     done = BackupWriter(node.root, node.index.engine, tmp_path / "backups").write()
     assert done.audit.conserved
     before = rows(node.index)
     node.close()
     second = server + "second"
     assert restore(done.folder, root, second).audit.conserved
+    assert (root / "first.txt").exists()
     restored = StoredNode(root, second)
     after = rows(restored.index)
     for name in ("instance", "result", "study", "delivery"):

@@ -12,13 +12,13 @@ from dicom_node.config.deidentification import DeidentificationSettings
 from dicom_node.config.sections import WebSettings
 from dicom_node.web.app import create_app
 from tests.support import factories
-from tests.support.stored_node import StoredNode
+from tests.support.offline_node import OfflineNode
 
 
 def downloaded(tmp_path: Path, burned_in: str, **section: Any) -> Any:
     """Ask for all objects of a study with one film; returns the response."""
-    node = StoredNode(tmp_path / "node")
-    node.receive(1, BurnedInAnnotation=burned_in)
+    node = OfflineNode(tmp_path / "node")
+    node.receive(1, ds=factories.film(rows=64, columns=64, study=1, BurnedInAnnotation=burned_in))
     node.close()
     settings = node.settings.model_copy(
         update={
