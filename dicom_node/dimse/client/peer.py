@@ -197,7 +197,7 @@ class Peer:
         """
         for number, answer in enumerate(answers):
             if number >= MAX_ANSWERS:
-                association.end()
+                association.cut()
                 raise PeerUnavailable(f"{self.name}: {operation} gave more than {MAX_ANSWERS} answers")
             yield answer
 
