@@ -38,7 +38,7 @@ from dicom_node.imaging.pixels import read_header
 from dicom_node.imaging.selection import select
 from dicom_node.priors.matching import PatientStudy, holds_frontal_film, may_hold_films, prior_candidates
 from dicom_node.runtime import logs
-from dicom_node.store.files import data_set_offset
+from dicom_node.store.files import HEAD_BYTES, data_set_offset
 from dicom_node.store.index import Index
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs, UnpairedStudy
 from dicom_node.store.prior_requests import PriorRequests
@@ -286,7 +286,7 @@ class PriorFetcher:
         try:
             meta = dcmread(file, stop_before_pixels=True).file_meta
             syntax = UID(meta.TransferSyntaxUID)
-            found = read_identifiers(content, data_set_offset(content), syntax)
+            found = read_identifiers(content, data_set_offset(content[:HEAD_BYTES]), syntax)
         except (BadInstance, *attributes.MALFORMED) as error:
             _LOG.warning("%s: an instance of the prior is ignored: %s", self._source.name, error)
             return

@@ -127,7 +127,7 @@ class Entrance:
                     if key.fileobj is self._listening:
                         self._accept()
                     elif key.fileobj in self._silent:  # it may have given way since
-                        self._hear(key.fileobj)  # type: ignore[arg-type]
+                        self._hear(key.fileobj)
                 except Exception:  # noqa: BLE001 - whatever a connection causes, others are accepted
                     _LOG.exception("a connection was dropped")
             self._close_late()
