@@ -7,6 +7,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+from celery import Celery
+
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.sections import StudySettings
 from dicom_node.config.settings import Settings
@@ -129,6 +131,15 @@ class Sweep:
         return len(due)
 
 
+def publisher(app: Celery, index: Index) -> Callable[[str, int], None]:
+    """Return the function that queues a study, by its number: no UID is in the broker."""
+
+    def publish(study_instance_uid: str, revision: int) -> None:
+        app.send_task(ANALYSE, args=[index.study_id(study_instance_uid), revision])
+
+    return publish
+
+
 def run_sweep(settings: Settings) -> None:
     """Sweep until SIGTERM; body of the sweep process."""
     if settings.broker_url is None:
@@ -139,9 +150,6 @@ def run_sweep(settings: Settings) -> None:
     index = Index.open(settings.database, create=False)
     app = make_app(settings.broker_url)
 
-    def publish(uid: str, revision: int) -> None:
-        app.send_task(ANALYSE, args=[index.study_id(uid), revision])
-
     prior_seconds = None
     if settings.prior_source is not None:
         from dicom_node.priors.fetcher import PriorFetcher  # noqa: PLC0415 - most nodes do not need it
@@ -150,7 +158,12 @@ def run_sweep(settings: Settings) -> None:
         PriorFetcher(settings, index).start(stop)
     RetentionTask(settings, index.engine).start(stop)
     sweep = Sweep(
-        index, AnalysisLeases(index.engine), settings.study, publish, lambda: queue_length(app), prior_seconds
+        index,
+        AnalysisLeases(index.engine),
+        settings.study,
+        publisher(app, index),
+        lambda: queue_length(app),
+        prior_seconds,
     )
     data_dir = DataDir(settings)
     StorageWatch(

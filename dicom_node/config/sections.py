@@ -71,7 +71,10 @@ class DicomSettings(Section):
         True, description="reject associations that call another AE title than ae_title"
     )
     max_associations: int = Field(
-        32, ge=1, le=400, description="most associations at the same time, in each process"
+        32,
+        ge=1,
+        le=400,
+        description="most associations in each process at the same time; 7 of 8 places for one address",
     )
     max_pdu_bytes: int = Field(
         131072, ge=4096, le=1048576, description="largest PDU that is accepted, in bytes"

@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 from dicom_node import MODEL_NAME
 from dicom_node.imaging import attributes
-from dicom_node.imaging.pixels import GRAYSCALE
+from dicom_node.imaging.pixels import GRAYSCALE, photometric_name
 from dicom_node.imaging.radiographs import (
     ANALYSED_MODALITIES,
     ANALYSED_SOP_CLASSES,
@@ -27,6 +27,7 @@ from dicom_node.imaging.radiographs import (
     SECONDARY_CAPTURE_SOP_CLASSES,
 )
 
+_NAMED_WORDS = 3
 _WORD = re.compile(r"[^\W\d_]+")
 
 CHEST_WORDS: Final = frozenset(
@@ -154,7 +155,9 @@ def _modality(header: Dataset) -> str:
 
 def _not_grayscale(header: Dataset) -> str:
     photometric = attributes.text(header, "PhotometricInterpretation").upper()
-    return "" if photometric in GRAYSCALE | {""} else f"the picture is {photometric}, not grayscale"
+    if photometric in GRAYSCALE | {""}:
+        return ""
+    return f"the picture is {photometric_name(photometric)}, not grayscale"
 
 
 def _multi_frame(header: Dataset) -> str:
@@ -165,15 +168,16 @@ def _multi_frame(header: Dataset) -> str:
 def names_other_body_part(header: Dataset) -> str:
     """Return a sentence when the header names another body part and not the chest, else an empty string.
 
-    Study Description is read only when the series-level elements name no body part.
+    Study Description is read only when the series-level elements name no body part. The sentence holds only
+    words of :data:`OTHER_WORDS`: descriptions are free text.
     """
     for keywords in (("BodyPartExamined", "ProtocolName", "SeriesDescription"), ("StudyDescription",)):
         text = " ".join(part for keyword in keywords for part in attributes.texts(header, keyword) if part)
         words = {word.casefold() for word in _WORD.findall(text)}
         if words & CHEST_WORDS:
             return ""
-        if words & OTHER_WORDS:
-            return f"the header names another body part: {text[:64]}"
+        if others := sorted(words & OTHER_WORDS):
+            return f"the header names another body part: {', '.join(others[:_NAMED_WORDS])}"
     return ""
 
 

@@ -38,6 +38,7 @@ SERVICES = {
     StudyRootQueryRetrieveInformationModelFind: Confirmation.QUERY,
 }
 """SOP class that is proposed to a peer -> confirmation that it gives."""
+_FIND = StudyRootQueryRetrieveInformationModelFind
 _PENDING = (0xFF00, 0xFF01)  # (PS3.4 table C.4-1)
 
 
@@ -141,7 +142,7 @@ class ConfirmationSession(Peer):
         answers: list[tuple[Dataset, Dataset | None]] = self._send(
             "C-FIND",
             lambda association: list(
-                association.send_c_find(identifier, StudyRootQueryRetrieveInformationModelFind)
+                self.bounded("C-FIND", association, association.send_c_find(identifier, _FIND))
             ),
         )
         self._check(answers[-1][0] if answers else Dataset(), "C-FIND")

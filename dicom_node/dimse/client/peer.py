@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self, TypeVar
 
 from pydicom.uid import UID
 from pynetdicom import evt
@@ -25,6 +25,10 @@ from dicom_node.dimse.tls import client_context
 from dicom_node.errors import NodeError, PeerRejected, PeerUnavailable
 
 _MAX_PDU_BYTES = 131072
+MAX_ANSWERS: Final = 4096
+"""Most responses to one query or retrieval."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(eq=False)
@@ -111,11 +115,11 @@ class Peer:
             When it accepts none of the contexts.
         """
         try:
-            return self._opened(contexts, handlers)
+            return self._requested(contexts, handlers)
         except OSError as error:  # of this process, such as too many open files: no file is meant
             raise PeerUnavailable(f"{self.name}: cannot connect: {error.strerror or error}") from None
 
-    def _opened(
+    def _requested(
         self, contexts: list[PresentationContext], handlers: Sequence[evt.EventHandlerType]
     ) -> RequestedAssociation:
         association = RequestedAssociation(
@@ -180,6 +184,22 @@ class Peer:
             raise PeerUnavailable(
                 f"{self.name}: {operation} failed ({type(error).__name__}: {error})"
             ) from error
+
+    def bounded(
+        self, operation: str, association: RequestedAssociation, answers: Iterator[Answer]
+    ) -> Iterator[Answer]:
+        """Yield the responses to a query or a retrieval; end the association when they do not end.
+
+        Raises
+        ------
+        PeerUnavailable
+            When there are more than :data:`MAX_ANSWERS`.
+        """
+        for number, answer in enumerate(answers):
+            if number >= MAX_ANSWERS:
+                association.cut()
+                raise PeerUnavailable(f"{self.name}: {operation} gave more than {MAX_ANSWERS} answers")
+            yield answer
 
     def echo(self) -> float:
         """Verify that the peer answers (C-ECHO), and return the seconds until its answer.

@@ -23,8 +23,6 @@ from dicom_node.dimse.status import meaning_of
 from dicom_node.errors import PeerRejected, PeerUnavailable
 from dicom_node.store.prior_requests import move_message_id
 
-MAX_ANSWERS: Final = 1000
-"""Most answers to a query about one patient or study."""
 SERVICES: Final = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove)
 """SOP classes that are proposed to the source of priors."""
 STUDY_KEYS: Final = (
@@ -166,16 +164,13 @@ class QueryRetrieveSession(Peer):
         found = []
         code: int | None = None
         with self.translated(operation, association):
-            for status, identifier in answers:
+            for status, identifier in self.bounded(operation, association, answers):
                 code = status.get("Status")
                 if time.monotonic() > self.deadline:
                     association.end()
                     raise PeerUnavailable(f"{self.name}: {operation} was not answered in time")
                 if code in _PENDING and identifier is not None:
                     found.append(identifier)
-                if len(found) > MAX_ANSWERS:
-                    association.end()
-                    raise PeerUnavailable(f"{self.name}: {operation} gave more than {MAX_ANSWERS} answers")
         if code is None:
             association.end()
             why = association.dimse.end or "not answered in time"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 import math
@@ -53,6 +54,7 @@ def resolve(host: str) -> frozenset[str]:
     return frozenset(plain_address(str(address[0])) for *_, address in found)
 
 
+@functools.lru_cache(4096)
 def plain_address(host: str) -> str:
     """Return an address in one spelling; an IPv4 address that an IPv6 socket reports becomes plain."""
     try:
@@ -63,6 +65,7 @@ def plain_address(host: str) -> str:
     return str(mapped or address)
 
 
+@functools.lru_cache(4096)
 def network_of(host: str) -> str:
     """Return what counts as one address: an IPv4 address, or the /64 network of an IPv6 address.
 

@@ -46,7 +46,7 @@ def test_a_peer_that_is_known_by_name_may_call(tmp_path: Path) -> None:
         wire.release()
 
 
-def test_a_known_peer_that_calls_from_anothers_address_is_named_so(
+def test_a_known_peer_that_calls_from_another_address_is_named_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     known = ({"ae_title": "WIRE", "host": "192.0.2.7"}, {"ae_title": "OTHER", "host": "127.0.0.1"})

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode, encode
 
+from dicom_node.dimse.client import peer
 from dicom_node.dimse.client.confirmation import ConfirmationSession
 from dicom_node.dimse.client.query_retrieve import QueryRetrieveSession
 from dicom_node.dimse.commitment import CommitmentReport, InstanceReference
@@ -84,6 +85,28 @@ def test_a_response_without_end_is_given_up(header: int) -> None:
         pytest.raises(PeerUnavailable, match="the answer cannot be read"),
     ):
         session(archive, []).find(REFERENCES)
+
+
+def pending(talk: Talk) -> None:
+    """Answer a query with one match after the other, for ever."""
+    found = Dataset()
+    found.SOPInstanceUID = "1.2.3.1"
+    encoded = encode(found, False, True) or b""
+    while True:
+        talk.say(
+            talk.data(talk.response(0xFF00, x0800=b"\1\0")),
+            pdu(P_DATA, fragment(talk.context_id, 2, encoded)),
+        )
+
+
+@pytest.mark.parametrize("asked", ["C-FIND", "C-FIND of priors"])
+def test_matches_without_end_are_given_up(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "MAX_ANSWERS", 20)
+    with (
+        OddArchive(stored=pending) as archive,
+        pytest.raises(PeerUnavailable, match="C-FIND gave more than 20 answers"),
+    ):
+        ASK[asked](archive)
 
 
 def report_request(talk: Talk) -> tuple[bytes, bytes]:

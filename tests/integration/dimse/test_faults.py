@@ -278,7 +278,7 @@ def test_another_called_ae_is_rejected(receiver: Receiver) -> None:
         assert wire.closed()
 
 
-def test_an_unknown_calling_ae_and_a_known_one_from_anothers_address_are_rejected(tmp_path: Path) -> None:
+def test_an_unknown_calling_ae_and_a_known_one_from_elsewhere_are_rejected(tmp_path: Path) -> None:
     peers = ({"ae_title": "KNOWN", "host": "127.0.0.1"}, {"ae_title": "ELSEWHERE", "host": "192.0.2.1"})
     with Receiver(tmp_path / "closed", known_peers=peers) as receiver:
         for calling, expected in (

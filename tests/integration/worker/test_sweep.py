@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -15,8 +18,9 @@ from dicom_node.store.index import Index
 from tests.support.clock import Clock
 from tests.support.index_records import THIS_PROCESS, received_instance
 from tests.support.peers import Redis
-from worker.app import ANALYSE, make_app, queue_length
-from worker.sweep import Sweep
+from worker.app import ANALYSE, QUEUE, make_app, queue_length
+from worker.sweep import Sweep, publisher
+from worker.tasks import register
 
 
 class SweepHarness:
@@ -33,7 +37,7 @@ class SweepHarness:
             self.index,
             self.leases,
             StudySettings(quiet_seconds=0),
-            lambda uid, revision: self.app.send_task(ANALYSE, args=[uid, revision]) and None,
+            publisher(self.app, self.index),
             lambda: queue_length(self.app),
         )
 
@@ -52,6 +56,32 @@ def harness(tmp_path: Path) -> Iterator[SweepHarness]:
     harness = SweepHarness(tmp_path)
     yield harness
     harness.close()
+
+
+def test_messages_hold_no_uid_and_name_the_study_all_the_same(harness: SweepHarness) -> None:
+    harness.receive(7)
+    harness.sweep.once()
+    with harness.app.connection_for_read() as connection:
+        message = connection.SimpleQueue(QUEUE).get(timeout=5)
+    assert "1.2.7" not in json.dumps([message.body, message.headers], default=str)
+    (study, revision), _, _ = message.payload
+    assert (harness.index.study_uid(study), revision) == ("1.2.7", 1)
+    assert harness.index.study_uid(study + 1) is None
+    assert harness.index.study_id("1.2.8") is None
+
+
+def test_messages_of_earlier_versions_are_read_too(harness: SweepHarness) -> None:
+    """A message names a study by its number, or, as it did before, by its UID."""
+    harness.receive(7)
+    analysed: list[tuple[str, int]] = []
+    pipeline = SimpleNamespace(
+        uid_of=harness.index.study_uid, analyse=lambda uid, revision: analysed.append((uid, revision))
+    )
+    register(harness.app, pipeline, SimpleNamespace(busy=contextlib.nullcontext))  # type: ignore[arg-type]
+    task = harness.app.tasks[ANALYSE]
+    for study in (harness.index.study_id("1.2.7"), "1.2.7", 4711):
+        task(study, 1)
+    assert analysed == [("1.2.7", 1)] * 2
 
 
 def test_a_long_backlog_keeps_one_message_for_each_study(harness: SweepHarness) -> None:

@@ -22,8 +22,8 @@ def test_everything_is_looked_at_and_nothing_is_changed(tmp_path: Path) -> None:
     assert len(set(names)) == len(names)
     assert {
         "dicom-node", "python", "extra worker", "extra embedded", "extra postgresql", "extra train",
-        "data_dir", "free space", "database", "broker", "dicom port", "web port",
-        "destinations", "device", "bundle", "similar cases", "gate",
+        "data_dir", "private files", "free space", "database", "broker", "dicom port", "web port",
+        "destinations", "decoder", "device", "bundle", "similar cases", "gate",
         "tool dciodvfy", "tool Orthanc", "tool storescu", "tool dsrdump",
     } == set(names)  # fmt: skip
     assert not settings.data_dir.exists()

@@ -19,6 +19,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from dicom_node.imaging import attributes
 from dicom_node.imaging.pixels import read_header
 from dicom_node.imaging.radiographs import ANALYSED_SOP_CLASSES
 from dicom_node.imaging.selection import Eligibility, select
@@ -151,6 +152,36 @@ def test_our_own_results_never_come_round_again() -> None:
     # Another node, a PACS that rewrote the equipment but left the contribution, a grey one.
     put(capture, {"ManufacturerModelName": "PACS", "PhotometricInterpretation": "MONOCHROME2"})
     assert reasons(header(capture)) == ["own_result"]
+
+
+@pytest.mark.parametrize(
+    ("elements", "text"),
+    [
+        ({"modality": "CT"}, "modality CT is no radiography"),
+        ({"modality": "DOE^JANE"}, "a modality that is not defined is no radiography"),
+        ({"modality": "\x1b[2J"}, "a modality that is not defined is no radiography"),
+        ({"SOPClassUID": "DOE^JANE"}, "an unknown SOP class is no radiograph"),
+        ({"sop_class": CTImageStorage}, "CT Image Storage is no radiograph"),
+        (
+            {"PhotometricInterpretation": "DOE^JANE"},
+            "the picture is of unknown photometric interpretation, not grayscale",
+        ),
+        ({"PhotometricInterpretation": "RGB"}, "the picture is RGB, not grayscale"),
+        (
+            {"body_part": None, "StudyDescription": "DOE JANE, hand"},
+            "the header names another body part: hand",
+        ),
+    ],
+)
+def test_a_reason_repeats_only_what_the_standard_or_the_node_defines(
+    elements: dict[str, object], text: str
+) -> None:
+    made = header(film(rows=64, columns=64))
+    renamed = {"modality": "Modality", "sop_class": "SOPClassUID", "body_part": "BodyPartExamined"}
+    with attributes.tolerance():
+        for key, value in elements.items():
+            setattr(made, renamed.get(key, key), value)
+        assert select([made])[0].text == text
 
 
 def test_the_order_of_the_verdicts_is_that_of_the_headers() -> None:

@@ -192,5 +192,42 @@ def test_a_peer_known_by_name_is_admitted(host: str) -> None:
     assert found is None
 
 
+# -- connections -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "may"),
+    [
+        ({}, "198.51.100.1", True),  # it is told what is missing
+        ({"known_peers": PEERS[:1]}, "192.0.2.7", True),
+        ({"known_peers": PEERS[:1]}, "::ffff:192.0.2.7", True),
+        ({"known_peers": PEERS[:1]}, "192.0.2.8", False),
+        ({"known_peers": PEERS[:1]}, "127.0.0.1", False),
+        ({"known_peers": PEERS[:1], "accept_unknown_peers": True}, "192.0.2.8", True),
+        ({"known_peers": PEERS}, "198.51.100.1", True),  # one of them may call from anywhere
+    ],
+)
+def test_a_connection_from_an_address_that_nobody_known_can_have_is_not_heard(
+    settings: dict[str, object], host: str, may: bool
+) -> None:
+    assert Admission(DicomSettings(**settings)).may_connect(host) is may
+
+
+def test_a_name_is_looked_up_for_a_new_address_but_no_connection_waits_for_it(clock: Clock) -> None:
+    names = Names("192.0.2.7")
+    known = (KnownPeer(ae_title="CT1", host="pacs.example"),)
+    door = Admission(DicomSettings(known_peers=known), names, clock)
+    until(
+        lambda: door.may_connect("192.0.2.7") and names.asked == 1, 5, "the name was looked up at the start"
+    )
+    assert not door.may_connect("192.0.2.8")
+    assert names.asked == 1
+    clock.now += 2
+    assert door.may_connect("192.0.2.8"), "nobody knows yet"
+    until(lambda: not door.may_connect("192.0.2.8"), 5, "it was looked up again")
+    assert names.asked == 2
+    assert door.may_connect("192.0.2.7")
+
+
 def test_the_name_service_of_this_host_is_asked() -> None:
     assert "127.0.0.1" in admission.resolve("localhost")
