@@ -122,7 +122,7 @@ def export(
                 sys.stdout.buffer.write(line)
             return
         try:
-            with open(out, "xb", opener=_for_this_user) as stream:  # noqa: PTH123 - Path.open has no opener
+            with open(out, "xb", opener=_for_this_user) as stream:
                 stream.writelines(lines)
         except FileExistsError:
             raise ConfigurationError(f"{out}: the file exists; name a new one") from None

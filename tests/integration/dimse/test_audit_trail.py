@@ -71,12 +71,14 @@ def test_who_may_not_associate_is_an_alert(known: Receiver) -> None:
 def test_a_stranger_without_a_certificate_is_an_alert(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "certificates")
     node = authority.issue("node")
-    with Receiver(
-        tmp_path / "secure", tls_certificate=node.certificate, tls_key=node.key, tls_ca=authority.path
-    ) as secure:
-        with RawAssociation(secure.port) as wire:
-            wire.write(b"\x01\0\0\0\0\x04abcd" * 10)
-            (alert,) = entries(secure, 1)
+    with (
+        Receiver(
+            tmp_path / "secure", tls_certificate=node.certificate, tls_key=node.key, tls_ca=authority.path
+        ) as secure,
+        RawAssociation(secure.port) as wire,
+    ):
+        wire.write(b"\x01\0\0\0\0\x04abcd" * 10)
+        (alert,) = entries(secure, 1)
     assert alert.types == ("110126",)
     assert alert.description.startswith("TLS failed")
 

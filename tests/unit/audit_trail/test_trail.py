@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.audit_trail import events, trail as trail_module
+from dicom_node.audit_trail import events
+from dicom_node.audit_trail import trail as trail_module
 from dicom_node.audit_trail.alerts import PER_MINUTE, Alerts
 from dicom_node.audit_trail.events import Actor
 from dicom_node.audit_trail.settings_change import changed_settings, record_changed_settings
