@@ -121,7 +121,11 @@ class SyslogConnection:
                 raise
             # In TLS 1.3 a server refuses a client's certificate after the handshake; one that takes it sends
             # session tickets then. What was sent before it refuses would count as taken.
-            self._check_open(_REFUSAL_SECONDS)
+            try:
+                self._check_open(_REFUSAL_SECONDS)
+            except OSError:
+                self.close()
+                raise
 
     def send(self, frames: bytes) -> None:
         """Send frames; when this returns, the server's side of the connection has acknowledged them.

@@ -100,6 +100,7 @@ def test_the_lock_pins_every_dependency_and_names_no_address() -> None:
         ("No known vulnerabilities found", 0, 0),
         ("Found 1 known vulnerability in 1 package", 1, 1),
         ("requests.exceptions.ConnectionError: Max retries exceeded", 1, 2),
+        ("six  Dependency not found on PyPI and could not be audited: six (1.17.0)", 0, 2),
     ],
 )
 def test_a_search_for_weaknesses_that_reached_nothing_is_not_taken_for_a_clean_one(
