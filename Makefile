@@ -16,10 +16,10 @@ WORKER  := $(if $(filter torch,$(RUNTIME)),worker,$(if $(filter light,$(RUNTIME)
 PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check test bench fuzz chaos lock format viewer peers clean
+.PHONY: help serve check test bench fuzz chaos lock sbom audit-deps format viewer peers clean
 
 help:  ## Show what there is
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## Set up and run the node; RUNTIME=torch or light; ARGS="--config node.toml" goes to dicom-node
 	@$(BIN)/dicom-node $(ARGS) serve
@@ -53,6 +53,15 @@ lock: $(VENV)/.dev  ## Write requirements.lock anew from pyproject.toml
 	  -o requirements.lock.new pyproject.toml
 	( sed -n 1p requirements.lock; grep -E '^[A-Za-z0-9._-]+==' requirements.lock.new ) > requirements.lock.tmp
 	mv requirements.lock.tmp requirements.lock && rm requirements.lock.new
+
+sbom: $(VENV)/.dev  ## Write build/sbom.cdx.json (CycloneDX) and build/licences.md of what is installed
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
+	  -o build/sbom.cdx.json $(BIN)/python
+	$(BIN)/python deploy/licences build/sbom.cdx.json > build/licences.md
+
+audit-deps: $(VENV)/.dev  ## Look for known weaknesses of the locked versions, where a database is reachable
+	@deploy/audit-deps $(BIN)/pip-audit requirements.lock
 
 viewer: $(VENV)/.dev  ## Build the film viewer's bundle from its source; Node.js comes with the environment
 	cd dicom_node/web/viewer && export PATH="$(abspath $(BIN)):$$PATH" && npm ci && npm run build

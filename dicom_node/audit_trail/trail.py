@@ -26,6 +26,8 @@ _LOG = logging.getLogger(__name__)
 
 WAITING: Final = 10_000
 """Most messages that a process keeps in memory while the trail cannot be written."""
+SOON_SECONDS: Final = 1.0
+"""Most seconds in which frequent events are gathered."""
 _RETRY_SECONDS: Final = 1.0
 """Least seconds between two tries to write while the trail cannot be written."""
 
@@ -67,6 +69,8 @@ class AuditTrail:
         self._clock = clock
         self._waiting: deque[str] = deque()
         self._writing = threading.Lock()
+        self._gathering = threading.Lock()
+        self._soon: list[Callable[[], AuditMessage]] = []
         self._retry_at = 0.0
         self._timer: threading.Timer | None = None
         self._outage = logs.Outage(
@@ -94,15 +98,39 @@ class AuditTrail:
 
     def record_about(self, make: Callable[[], AuditMessage]) -> None:
         """Record the message that a function makes; an error in it is logged and goes no further."""
+        self._add(make)
+        self._flush()
+
+    def record_soon(self, make: Callable[[], AuditMessage]) -> None:
+        """Record the message that a function makes within :data:`SOON_SECONDS`, together with others.
+
+        For events that come as often as films: they share one sync, and their sender does not wait for it.
+        """
+        with self._gathering:
+            self._soon.append(make)
+            if len(self._soon) > 1:
+                return
+            timer = threading.Timer(SOON_SECONDS, self._record_gathered)
+            timer.daemon = True
+            timer.name = "audit-trail"
+            timer.start()
+
+    def _record_gathered(self) -> None:
+        with self._gathering:
+            gathered, self._soon = self._soon, []
+        for make in gathered:
+            self._add(make)
+        self._flush()
+
+    def _add(self, make: Callable[[], AuditMessage]) -> None:
         try:
-            message = make()
+            self._waiting.append(make().to_xml(self._source_id))
         except Exception as error:  # noqa: BLE001 - what cannot be said must not undo what was done
             _LOG.error("an entry of the audit trail could not be made: %s", one_line(error))
-            return
-        self.record(message)
 
     def close(self) -> None:
-        """Try once more to write what waits."""
+        """Write what was gathered, and try once more to write what waits."""
+        self._record_gathered()
         self._flush(at_once=True)
         if (timer := self._timer) is not None:
             timer.cancel()

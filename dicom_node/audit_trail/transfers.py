@@ -107,7 +107,7 @@ class Transfers:
     def _write(self, key: tuple[str, Action, Actor], group: _Gathered) -> None:
         study_instance_uid, action, peer = key
         sender, receiver = (peer, self._own) if self._incoming else (self._own, peer)
-        self._trail.record_about(
+        self._trail.record_soon(
             lambda: events.instances_transferred(
                 sender,
                 receiver,

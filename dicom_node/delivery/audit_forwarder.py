@@ -43,6 +43,7 @@ _APPLICATION: Final = "dicom-node"
 _BATCH: Final = 100
 _SECONDS: Final = 10.0
 """Most seconds for a connection, and for a batch to be acknowledged."""
+_REFUSAL_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.5
 _LONGEST_PAUSE: Final = 60.0
 
@@ -117,6 +118,13 @@ class SyslogConnection:
                 self._socket = context.wrap_socket(plain, server_hostname=settings.syslog_host)
             except BaseException:
                 plain.close()
+                raise
+            # In TLS 1.3 a server refuses a client's certificate after the handshake; one that takes it sends
+            # session tickets then. What was sent before it refuses would count as taken.
+            try:
+                self._check_open(_REFUSAL_SECONDS)
+            except OSError:
+                self.close()
                 raise
 
     def send(self, frames: bytes) -> None:

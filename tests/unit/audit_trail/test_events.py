@@ -106,7 +106,7 @@ def test_every_action_that_the_page_records_has_its_event() -> None:
 
 
 def test_each_code_is_one_of_the_standard() -> None:
-    """Facts of PS3.16: CID 400 to 405 hold 110030 to 110038 and 110100 to 110155; objects 110180 to 110182."""
+    """PS3.16: CID 400 to 405 hold 110030 to 110038 and 110100 to 110155; objects are 110180 to 110182."""
     table = [each for each in vars(codes).values() if isinstance(each, codes.Code)]
     assert len({each.value for each in table}) == len(table) >= 25
     for each in table:

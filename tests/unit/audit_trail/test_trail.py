@@ -19,9 +19,10 @@ from dicom_node.config.audit_trail import AuditTrailSettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import StorageFull
 from tests.support import factories
-from tests.support.audit_messages import said
+from tests.support.audit_messages import Said, said
 from tests.support.clock import Clock
 from tests.support.offline_node import OfflineNode
+from tests.support.peers import until
 
 READER = Actor("ada", "192.0.2.7")
 
@@ -134,6 +135,11 @@ def test_the_trail_names_a_patient_as_the_page_does(node: OfflineNode, trail: Au
 # -- transfers
 
 
+def written(node: OfflineNode, trail: AuditTrail) -> list[Said]:
+    trail.close()
+    return said(node.data_dir.audit_trail)
+
+
 def note(transfers: Transfers, association: object, study: int, **more: bool) -> None:
     transfers.note(
         association,
@@ -151,13 +157,13 @@ def test_one_message_for_each_study_of_an_association(node: OfflineNode, trail: 
         note(transfers, "a", study)
     note(transfers, "b", 1)
     note(transfers, "a", 1, known=True)
-    assert said(node.data_dir.audit_trail) == []
+    assert written(node, trail) == []
     transfers.finish("a")
-    found = [(each.objects[0], each.action, each.instances) for each in said(node.data_dir.audit_trail)]
+    found = [(each.objects[0], each.action, each.instances) for each in written(node, trail)]
     assert found == [("1.2.1", "C", 3), ("1.2.2", "C", 1), ("1.2.1", "R", 1)]
     transfers.finish("b")
     transfers.finish("a")
-    assert len(said(node.data_dir.audit_trail)) == 4
+    assert len(written(node, trail)) == 4
 
 
 def test_an_association_that_stays_open_is_written_meanwhile(node: OfflineNode, trail: AuditTrail) -> None:
@@ -166,9 +172,9 @@ def test_an_association_that_stays_open_is_written_meanwhile(node: OfflineNode, 
     note(transfers, "a", 1)
     clock.now += LONGEST_SECONDS
     note(transfers, "a", 1)
-    assert [each.instances for each in said(node.data_dir.audit_trail)] == [2]
+    assert [each.instances for each in written(node, trail)] == [2]
     transfers.finish("a")
-    assert len(said(node.data_dir.audit_trail)) == 1
+    assert len(written(node, trail)) == 1
 
 
 def test_many_studies_of_one_association_are_not_gathered_without_end(
@@ -177,7 +183,20 @@ def test_many_studies_of_one_association_are_not_gathered_without_end(
     transfers = Transfers(trail, "DICOM_NODE", incoming=True)
     for study in range(MOST_STUDIES + 1):
         note(transfers, "a", study)
-    assert len(said(node.data_dir.audit_trail)) == MOST_STUDIES + 1
+    assert len(written(node, trail)) == MOST_STUDIES + 1
+
+
+def test_what_is_gathered_is_written_soon_and_together(node: OfflineNode, trail: AuditTrail) -> None:
+    appended: list[int] = []
+    append = trail.chain.append
+    trail.chain.append = lambda messages: (appended.append(len(messages)), append(messages))  # type: ignore[method-assign,assignment]
+    transfers = Transfers(trail, "DICOM_NODE", incoming=True)
+    for association in range(5):
+        note(transfers, association, 1)
+        transfers.finish(association)
+    until(lambda: len(said(node.data_dir.audit_trail)) == 5, 10, "five entries")
+    assert sum(appended) == 5
+    assert len(appended) < 5
 
 
 # -- alerts

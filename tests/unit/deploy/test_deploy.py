@@ -28,6 +28,7 @@ from orthanc.harness import configuration
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
+PASSWORDS = ("ORTHANC_PASSWORD", "BROKER_PASSWORD")
 PARTS = ("scp", "sender", "web", "worker")
 VARIABLE = re.compile(r"\$\{(\w+)(:\?[^}]*)?(?::-[^}]*)?\}")
 
@@ -42,7 +43,7 @@ def compose(*, filled: bool = True) -> dict[str, Any]:
     """The compose file, as Compose would see it with .env.example and a password."""
     text = (DEPLOY / "compose.yaml").read_text()
     if filled:
-        values = example() | {"ORTHANC_PASSWORD": "secret"}
+        values = example() | dict.fromkeys(PASSWORDS, "secret")
         text = VARIABLE.sub(lambda found: values[found[1]], text)
     return dict(yaml.safe_load(text))
 
@@ -201,14 +202,12 @@ def test_the_example_has_the_defaults_of_the_node_and_of_orthanc() -> None:
     assert values["PUBLISH_ADDRESS"] == "127.0.0.1"
 
 
-def test_no_password_is_shipped() -> None:
-    assert example()["ORTHANC_PASSWORD"] == ""
-    (use,) = [
-        found
-        for found in VARIABLE.finditer((DEPLOY / "compose.yaml").read_text())
-        if found[1] == "ORTHANC_PASSWORD"
-    ]
-    assert use[2], "an empty password must stop Compose"
+@pytest.mark.parametrize("name", PASSWORDS)
+def test_no_password_is_shipped(name: str) -> None:
+    assert example()[name] == ""
+    uses = [found for found in VARIABLE.finditer((DEPLOY / "compose.yaml").read_text()) if found[1] == name]
+    assert uses
+    assert all(use[2] for use in uses), "an empty password must stop Compose"
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -216,19 +215,35 @@ def test_each_part_gets_settings_that_the_node_takes(name: str, monkeypatch: pyt
     for key, value in compose()["services"][name]["environment"].items():
         monkeypatch.setenv(key, str(value))
     settings = load_settings()
-    assert settings.broker_url == "redis://redis:6379/0"
+    # Only the worker can log in to the broker.
+    assert settings.broker_url == ("redis://worker:secret@redis:6379/0" if name == "worker" else None)
     assert [peer.ae_title for peer in settings.dicom.known_peers] == ["ORTHANC", "DICOM_NODE"]
     (pacs,) = settings.destinations
     assert (pacs.ae_title, pacs.host, pacs.port) == ("ORTHANC", "orthanc", configuration()["DicomPort"])
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_each_part_is_confined(name: str) -> None:
+@pytest.mark.parametrize("name", compose()["services"])
+def test_each_service_is_confined(name: str) -> None:
     service = compose()["services"][name]
     assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["volumes"] == ["node-data:/var/lib/dicom-node"]
+    assert "privileged" not in service
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert 0 < service["pids_limit"] <= 1024
+    assert name not in PARTS or service["volumes"] == ["node-data:/var/lib/dicom-node"]
+
+
+def test_what_the_node_is_limited_to_is_more_than_it_asks_for() -> None:
+    settings, services = Settings(), compose()["services"]
+    assert int(services["worker"]["mem_limit"].removesuffix("g")) * 2**30 > 2 * settings.worker.decode_bytes
+    assert int(services["web"]["mem_limit"].removesuffix("g")) * 2**30 > settings.worker.decode_bytes
+    assert int(unit()["Service"]["LimitNOFILE"]) >= 4096
+    # Each association has two threads.
+    threads = 2 * settings.dicom.max_associations * settings.dicom.processes
+    assert services["scp"]["pids_limit"] > 2 * threads
+    assert int(unit()["Service"]["TasksMax"]) > 2 * threads
 
 
 def test_only_the_worker_has_torch_and_meets_the_broker() -> None:
@@ -355,6 +370,9 @@ def test_the_unit_waits_for_ready_and_is_confined() -> None:
     assert service["User"] == "dicom-node"
     for key in ("NoNewPrivileges", "PrivateTmp", "PrivateDevices", "ProtectHome", "RestrictNamespaces"):
         assert service[key] == "yes"
+    for key in ("MemoryMax", "TasksMax", "LimitNOFILE"):
+        assert service[key]
+    assert service["LimitCORE"] == "0"
     assert service["ProtectSystem"] == "strict"
     assert service["CapabilityBoundingSet"] == ""
     assert service["Environment"] == f"DICOM_NODE_DATA_DIR=/var/lib/{service['StateDirectory']}"
