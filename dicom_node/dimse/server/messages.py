@@ -273,7 +273,8 @@ class MessageExchange(DIMSEServiceProvider):
         if operation == Operation.C_STORE:
             meta = b""
             if sop_class and sop_instance:
-                reception = Reception(self.assoc.calling_ae, self.assoc.host, moved_for, move_message_id)
+                peer: Any = self.assoc  # an AcceptedAssociation, which imports this module
+                reception = Reception(peer.calling_ae, peer.host, moved_for, move_message_id)
                 meta = file_meta.encode(sop_class, sop_instance, syntax, reception)
             incoming = IncomingFile(self._folder, meta, self._check_room)
         return DimseRequest(

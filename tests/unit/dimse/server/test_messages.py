@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.dsutils import decode
 
-from dicom_node.dimse.contexts import IMPLEMENTATION_CLASS_UID
+from dicom_node.dimse.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.dimse.server import file_meta, messages
 from dicom_node.dimse.server.file_meta import Reception
 from dicom_node.dimse.server.messages import DimseRequest, IncomingFile, Operation
