@@ -20,7 +20,7 @@ from pydicom.uid import (
 
 from dicom_node.config.destinations import DicomDestination, DicomwebDestination
 from dicom_node.config.settings import Settings
-from dicom_node.dimse import contexts, status
+from dicom_node.dimse import contexts, implementation, status
 from dicom_node.dimse.client import query_retrieve
 from dicom_node.dimse.client.confirmation import SERVICES
 from dicom_node.dimse.commitment import FAILURE_REASONS
@@ -90,6 +90,7 @@ def conformance_statement(settings: Settings) -> str:
         settings=settings,
         version=importlib.metadata.version("dicom-node"),
         contexts=contexts,
+        implementation=implementation,
         accepted_sop_classes=ACCEPTED_SOP_CLASSES,
         services=SERVICES,
         retrieval=query_retrieve,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.presentation import PresentationContext, build_context
@@ -21,11 +20,6 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from dicom_node.imaging.radiographs import ACCEPTED_SOP_CLASSES
 from dicom_node.imaging.transfer_syntaxes import TRANSFER_SYNTAXES
-
-IMPLEMENTATION_CLASS_UID = UID("2.25.182061352263117467330318443276325401967")
-"""Implementation class UID, in associations and in file meta information (PS3.7 D.3.3.2)."""
-IMPLEMENTATION_VERSION_NAME = f"DICOMNODE_{version('dicom-node')}"[:16]
-"""Implementation version name, at most 16 characters (PS3.7 D.3.3.2)."""
 
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """Transfer syntaxes of services that carry no pixels, in order of preference."""

@@ -19,7 +19,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from dicom_node.config.destinations import DicomDestination
 from dicom_node.config.sections import SenderSettings
 from dicom_node.dimse.client.association import RequestedAssociation
-from dicom_node.dimse.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.dimse.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.status import meaning_of
 from dicom_node.dimse.tls import client_context
 from dicom_node.errors import NodeError, PeerRejected, PeerUnavailable

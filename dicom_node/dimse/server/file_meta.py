@@ -12,7 +12,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
-from dicom_node.dimse.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.dimse.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.imaging import attributes
 
 _SCHEME: Final = "dicom://"

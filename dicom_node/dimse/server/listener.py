@@ -21,10 +21,9 @@ from pynetdicom.transport import AddressInformation, AssociationServer
 from dicom_node.config.sections import DicomSettings
 from dicom_node.dimse import rejection
 from dicom_node.dimse.contexts import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
     presentation_contexts,
 )
+from dicom_node.dimse.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.pdu import AssociateRequest
 from dicom_node.dimse.server.admission import Admission, RejectedRequest, network_of, plain_address
 from dicom_node.dimse.server.entrance import Address, Entrance, crowding

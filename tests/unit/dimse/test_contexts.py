@@ -6,7 +6,7 @@ import pytest
 from pydicom import uid
 from pydicom.uid import UID
 
-from dicom_node.dimse import contexts
+from dicom_node.dimse import contexts, implementation
 from dicom_node.dimse.contexts import ACCEPTED_CONTEXTS
 from dicom_node.imaging.radiographs import ACCEPTED_SOP_CLASSES
 from dicom_node.imaging.transfer_syntaxes import TRANSFER_SYNTAXES
@@ -47,7 +47,7 @@ def test_pynetdicom_gets_the_same_table() -> None:
     ]
 
 
-@pytest.mark.parametrize("length", [len(contexts.IMPLEMENTATION_VERSION_NAME)])
+@pytest.mark.parametrize("length", [len(implementation.IMPLEMENTATION_VERSION_NAME)])
 def test_the_implementation_has_a_name(length: int) -> None:
     assert 1 <= length <= 16
-    assert contexts.IMPLEMENTATION_CLASS_UID.is_valid
+    assert implementation.IMPLEMENTATION_CLASS_UID.is_valid

@@ -325,13 +325,12 @@ def test_without_its_database_it_lives_but_is_not_ready(tmp_path: Path) -> None:
     with TestClient(create_app(settings), base_url="http://localhost") as client:
         assert client.get("/healthz").text == "alive\n"
         ready = client.get("/readyz")
-        assert (ready.status_code, ready.text) == (503, "the database does not answer\n")
-        assert client.get("/api/v1/status").json() == {
-            "error": "The database or a file cannot be read; see the log for the reason."
-        }
+        assert (ready.status_code, ready.text) == (503, "the index is damaged or lost\n")
+        assert "`dicom-node rebuild`" in client.get("/api/v1/status").json()["error"]
         shown = client.get("/")
     assert shown.status_code == 503
-    assert "The database or a file cannot be read; see the log for the reason." in Page(shown.text).text
+    assert "`dicom-node rebuild`" in Page(shown.text).text
+    assert not (tmp_path / "gone" / "index.sqlite").exists()
 
 
 @pytest.mark.parametrize("lose", ["deleted", "damaged"])

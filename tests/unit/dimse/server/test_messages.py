@@ -10,13 +10,14 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.dsutils import decode
 
-from dicom_node.dimse.contexts import IMPLEMENTATION_CLASS_UID
-from dicom_node.dimse.server import messages
+from dicom_node.dimse.implementation import IMPLEMENTATION_CLASS_UID
+from dicom_node.dimse.server import file_meta, messages
+from dicom_node.dimse.server.file_meta import Reception
 from dicom_node.dimse.server.messages import DimseRequest, IncomingFile, Operation
 from dicom_node.errors import StorageFailed, StorageFull
 from dicom_node.store.files import data_set_offset
 
-META = messages._file_meta("1.2.840.10008.5.1.4.1.1.1", "1.2.3.45", "1.2.840.10008.1.2.1")
+META = file_meta.encode("1.2.840.10008.5.1.4.1.1.1", "1.2.3.45", "1.2.840.10008.1.2.1", Reception())
 
 
 def request(operation: int = Operation.C_STORE, instance: str = "1.2.3.4") -> DimseRequest:
