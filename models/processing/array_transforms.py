@@ -38,7 +38,8 @@ def standardise(preprocessing: Preprocessing, pixels: FloatArray) -> FloatArray:
     if window is None:
         return np.zeros_like(square)
     low, high = window
-    return np.clip((square - low) / (high - low), 0, 1)
+    film: FloatArray = np.clip((square - low) / (high - low), 0, 1)
+    return film
 
 
 def network_input(preprocessing: Preprocessing, films: Sequence[FloatArray]) -> FloatArray:
