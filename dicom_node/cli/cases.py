@@ -137,7 +137,7 @@ def verify(ctx: typer.Context, index: _Index, bundle: _IndexBundle = None, as_js
 
         folder = _folder(ctx, index)
         held = read_index(folder)
-        _load_index_bundle(held, bundle)
+        _load_index_bundle(held, bundle, runtime="auto")
     if as_json:
         typer.echo(json.dumps(index_as_json(folder, held), indent=2))
     else:
@@ -171,14 +171,15 @@ def query(
     if bool(film) == (text is not None):
         raise ConfigurationError("give either --film, once or more, or --text")
     with translated_model_errors():
-        from models.retrieval.build import embed_query
         from models.retrieval.index import read_index
         from models.retrieval.search import Searcher
 
         held = read_index(_folder(ctx, index))
-        predictor = _load_index_bundle(held, bundle)
+        predictor = _load_index_bundle(held, bundle, runtime="auto" if text is None else "torch")
         url = settings_of(ctx).vectors_url
         if text is not None:
+            from models.retrieval.build import embed_query
+
             vector, unknown = embed_query(predictor, held, text)
             if unknown:
                 stderr_console.print(f"words that no report uses: {', '.join(unknown)}", markup=False)
@@ -273,11 +274,11 @@ def _folder(ctx: typer.Context, name: str) -> Path:
         raise ConfigurationError(f"{name}: neither a folder nor the name of a bundle") from None
 
 
-def _load_index_bundle(index: CaseIndex, bundle: str | None) -> Predictor:
+def _load_index_bundle(index: CaseIndex, bundle: str | None, *, runtime: str = "torch") -> Predictor:
     """Return the bundle that built an index, after a check of its weights."""
     from models.bundles.predictor import Predictor
 
-    predictor = Predictor.load(bundle or index.origin.bundle, runtime="auto")
+    predictor = Predictor.load(bundle or index.origin.bundle, runtime=runtime)
     index.check_origin(predictor.identity)
     return predictor
 

@@ -1,4 +1,4 @@
-"""Model bundles: file format, verification, weights, lookup and predictor, beside the shipped bundles.
+"""Model bundles: file format, verification, weights, runtimes and predictor, beside the shipped bundles.
 
 Imports architectures, data and below.
 """

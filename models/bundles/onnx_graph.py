@@ -127,7 +127,8 @@ def export_graph(
     _bind(model.graph, weights)
     _tidy(model)
     onnx.helper.set_model_props(model, {WEIGHTS_KEY: sha256})
-    return model.SerializeToString()
+    raw: bytes = model.SerializeToString()
+    return raw
 
 
 def _bind(graph: Any, weights: bytes) -> None:

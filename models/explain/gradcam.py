@@ -34,6 +34,7 @@ def draw(
 
         grids = weigh_by_gradient(predictor, traced, columns, films)
     down, across = (cubic_weights(cells, _REFINED * cells) for cells in grids.shape[2:])
-    refined: FloatArray = np.maximum((down @ grids) @ across.T, 0)
+    refined = np.maximum((down @ grids) @ across.T, 0)
     # Bicubic interpolation overshoots: where no cell is positive, the map must be 0 everywhere.
-    return refined * (grids.max(axis=(2, 3), keepdims=True) > 0)
+    shown: FloatArray = refined * (grids.max(axis=(2, 3), keepdims=True) > 0)
+    return shown

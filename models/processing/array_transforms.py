@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.processing.resampling import antialiased_weights, resample
+from models.processing.resampling import resample, shrink
 from models.processing.transforms import Preprocessing, percentile_window
 from models.processing.types import FloatArray
 
@@ -38,7 +38,8 @@ def standardise(preprocessing: Preprocessing, pixels: FloatArray) -> FloatArray:
     if window is None:
         return np.zeros_like(square)
     low, high = window
-    return np.clip((square - low) / (high - low), 0, 1)
+    film: FloatArray = np.clip((square - low) / (high - low), 0, 1)
+    return film
 
 
 def network_input(preprocessing: Preprocessing, films: Sequence[FloatArray]) -> FloatArray:
@@ -56,9 +57,8 @@ def network_input(preprocessing: Preprocessing, films: Sequence[FloatArray]) -> 
     """
     size = preprocessing.size
     images = np.empty((len(films), preprocessing.channels, size, size), np.float32)
-    weights = antialiased_weights(preprocessing.grid, size)
     for image, film in zip(images, films, strict=True):
-        small = film if size == preprocessing.grid else (weights @ film) @ weights.T
+        small = film if size == preprocessing.grid else shrink(film, size)
         # The same value in every channel.
         image[:] = (small - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
     return images

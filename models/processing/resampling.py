@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.processing.types import FloatArray
 
@@ -91,7 +92,36 @@ def antialiased_weights(cells: int, pixels: int) -> FloatArray:
     return _kept(weights / weights.sum(axis=1, keepdims=True))
 
 
-def _kept(weights: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> FloatArray:
+def shrink(image: FloatArray, side: int) -> FloatArray:
+    """Resize a square picture to a smaller square by :func:`antialiased_weights`."""
+    taps = _antialiased_taps(len(image), side)
+    return _weighed(_weighed(image, taps).T, taps).T
+
+
+def _weighed(image: FloatArray, taps: tuple[NDArray[np.intp], FloatArray]) -> FloatArray:
+    """Sum of the rows that each new row is made of.
+
+    Few rows have a weight, and a product of matrices would wake the threads of the BLAS for thousands of
+    zeros.
+    """
+    image = np.ascontiguousarray(image)
+    total: FloatArray = np.zeros((taps[0].shape[1], image.shape[1]), np.float32)
+    for rows, weights in zip(*taps, strict=True):
+        total += image[rows] * weights[:, None]
+    return total
+
+
+@lru_cache(maxsize=16)
+def _antialiased_taps(cells: int, pixels: int) -> tuple[NDArray[np.intp], FloatArray]:
+    """Cells with a weight in each pixel, and these weights; both of shape (taps, pixels)."""
+    weights = antialiased_weights(cells, pixels)
+    first = (weights != 0).argmax(axis=1)
+    place = first + np.arange(np.count_nonzero(weights, axis=1).max())[:, None]
+    rows = np.minimum(place, cells - 1)
+    return rows, np.where(place < cells, weights[np.arange(pixels), rows], 0).astype(np.float32)
+
+
+def _kept(weights: NDArray[np.float64]) -> FloatArray:
     """Weights as float32 that no caller can change: they are cached."""
     kept: FloatArray = weights.astype(np.float32)
     kept.flags.writeable = False

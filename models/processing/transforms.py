@@ -198,6 +198,6 @@ def to_source(grid: ArrayLike, shape: tuple[int, int]) -> FloatArray:
     """
     cells = np.asarray(grid, np.float32)
     rows, columns = (linear_weights(*sides) for sides in zip(cells.shape, shape, strict=True))
-    film: FloatArray = (rows @ cells) @ columns.T
+    film: FloatArray = np.linalg.multi_dot([rows, cells, columns.T])
     # Rounding may carry a value beyond the range of the grid's values.
     return np.clip(film, cells.min(), cells.max(), out=film)

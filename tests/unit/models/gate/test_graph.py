@@ -45,6 +45,7 @@ def test_drawn_films_get_the_same_verdicts(gates: tuple[Gate, Gate]) -> None:
 
 
 @pytest.mark.films
+@pytest.mark.timeout(1200)
 def test_films_get_the_same_verdicts(gates: tuple[Gate, Gate], films_root: Path) -> None:
     with (films_root / "openi" / "index.csv").open(encoding="utf-8") as lines:
         names = [row["file"] for row in csv.DictReader(lines) if row["split"] == "test"][:200]
