@@ -1,4 +1,4 @@
-"""A study that hangs in the analysis, in a node whose log is JSON from its first line to its last."""
+"""A study that hangs, in a node whose log is JSON from its first line to its last, and one that crashes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from models.bundles.bundle import write_bundle
 from tests.support.dicom_tools import storescu
 from tests.support.film_file import write_films
 from tests.support.peers import Node, StoreSCP
 from tests.support.poison import poisoned
 from tests.support.sr_content import text_of
+from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
 
 
 @pytest.mark.timeout(420)
@@ -42,3 +44,27 @@ def test_a_study_that_hangs_fails_with_a_report_and_holds_up_no_other(
     assert sum("REPORTED" in message for message in said) == 3
     assert any("the worker ends" in message for message in said)
     assert any("FAILED" in message and "worker.study_seconds" in message for message in said)
+
+
+@pytest.mark.peer
+@pytest.mark.timeout(420)
+def test_a_study_that_crashes_its_worker_fails_with_a_report_and_the_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = write_films(tmp_path / "films", 3, rows=160, columns=144)
+    uid = str(dcmread(first).StudyInstanceUID)
+    for name, value in poisoned(tmp_path / "site", uid, "crashes").items():
+        monkeypatch.setenv(name, value)
+    bundle = write_bundle(tmp_path / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
+    settings = {"worker__bundle": str(bundle), "worker__max_attempts": "1"}
+    with (
+        StoreSCP(tmp_path / "pacs") as pacs,
+        Node(tmp_path / "node", [pacs.destination], ready_seconds=170, **settings) as node,
+    ):
+        assert storescu(node.port, [first, *others]).returncode == 0
+        status = node.settled(3, seconds=200)
+        assert status["audit"]["conserved"]
+        assert (status["studies"]["FAILED"], status["studies"]["REPORTED"]) == (1, 2)
+        (report,) = [ds for ds in map(dcmread, pacs.files()) if ds.StudyInstanceUID == uid]
+        assert "ended its worker 1 times" in text_of(report)
+        assert node.stop() == 0

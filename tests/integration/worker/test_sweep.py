@@ -133,3 +133,29 @@ def test_a_broker_that_is_full_is_an_outage_too(
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
     client.config_set("maxmemory", "0")
     assert harness.sweep.once() == 1
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+        ("CONFIG SET requirepass other", "CONFIG SET requirepass ''"),
+    ],
+    ids=["read-only", "another password"],
+)
+def test_a_broker_that_turns_the_node_away_is_an_outage_too(
+    harness: SweepHarness, caplog: pytest.LogCaptureFixture, begin: str, end: str
+) -> None:
+    harness.receive(1)
+    assert harness.sweep.once() == 1
+    client = redis.from_url(harness.redis.url)
+    client.execute_command(*begin.split())
+    client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    harness.receive(2, 3)
+    assert [harness.sweep.once() for _ in range(3)] == [0, 0, 0]
+    (line,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert "the broker does not answer" in line
+    client.execute_command(*end.replace("''", "").split(" "))
+    assert harness.sweep.once() == 2
+    assert caplog.records[-1].getMessage() == "the broker answers again"
+    client.close()
