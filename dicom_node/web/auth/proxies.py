@@ -49,7 +49,7 @@ class ReaderAddress:
     def __init__(self, app: ASGIApp, proxies: Sequence[str]) -> None:
         self._app = app
         self._proxies = proxies
-        self._forwarded = ProxyHeadersMiddleware(self._checked, [*proxies])  # type: ignore[arg-type]
+        self._forwarded = ProxyHeadersMiddleware(self._checked, [*proxies])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
