@@ -302,7 +302,7 @@ def read_bulk(path: Path, tag: int) -> tuple[bytes | FileRange, str]:
     try:
         with attributes.tolerance():
             ds = dcmread(path, defer_size=_CHUNK)
-            raw: Any = ds.get_item(tag) if tag in ds else None
+            raw: Any = ds.get_item(tag, keep_deferred=True) if tag in ds else None
             value: Any
             if isinstance(raw, RawDataElement) and raw.value is None and _is_binary(raw):
                 value = FileRange(path, raw.value_tell, raw.length)
