@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -29,3 +32,15 @@ def served(app: Any, port: int = 0) -> Iterator[str]:
         server.should_exit = True
         thread.join(20)
         listening.close()
+
+
+def timed(address: str) -> tuple[int, float]:
+    """Status of an answer over a new connection, and the seconds until all of it was there."""
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    began = time.monotonic()
+    with contextlib.closing(connection):
+        connection.request("GET", parts.path)
+        answer = connection.getresponse()
+        answer.read()
+    return answer.status, time.monotonic() - began

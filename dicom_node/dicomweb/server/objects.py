@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from pydicom import dcmread
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -336,9 +336,9 @@ def _element(ds: Dataset, tag: int, bulk_data: str | None) -> Json | None:
 
 def _long_binary(ds: Dataset, tag: int) -> str | None:
     """Return the VR of an element that is bulk data, else None; the deferred value is not read."""
-    raw: Any = ds.get_item(tag)
+    raw: Any = ds.get_item(tag, keep_deferred=True)
     if isinstance(raw, RawDataElement) and raw.value is None and raw.length > _INLINE_BYTES:
-        vr, length = raw.VR or dictionary_VR(tag), raw.length
+        vr, length = raw.VR or _known_vr(tag), raw.length
     else:
         vr, value = ds[tag].VR, ds[tag].value
         length = len(value) if isinstance(value, bytes) else 0
@@ -346,10 +346,15 @@ def _long_binary(ds: Dataset, tag: int) -> str | None:
     return vr if vr in _BINARY and length > _INLINE_BYTES else None
 
 
+def _known_vr(tag: int) -> str:
+    """Return the VR of an element in implicit VR; UN for a private one, which nobody can know."""
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+
+
 def _number_strings(ds: Dataset, tag: int) -> Json | None:
     """Return a DS or IS element that cannot be read as numbers, as strings (PS3.18 F.2.3); else None."""
     stored: Any = ds.get_item(tag)
-    vr = stored.VR or dictionary_VR(tag)
+    vr = stored.VR or _known_vr(tag)
     if vr not in _NUMBER_STRINGS:
         return None
     value = stored.value

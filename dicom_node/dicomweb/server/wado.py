@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import mmap
 import os
 import secrets
@@ -14,6 +15,8 @@ from urllib.request import parse_http_list
 
 import numpy as np
 from pydicom import dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_file_meta_info
@@ -65,6 +68,7 @@ _FRAME_TYPES: Final = {
 _PIXEL_DATA: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Tags of float, double and integer pixel data."""
 _BYTE: Final = 8
+_BINARY: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "OB or OW", "UN"})
 _LARGEST_CELL: Final = 64
 
 
@@ -121,11 +125,29 @@ def accepts_single_part(accepted: Iterable[MediaRange], *media_types: str) -> bo
 
 
 @dataclass(frozen=True, slots=True)
+class FileRange:
+    """Bytes of a file, which are read while they are sent; `length` None: up to its end."""
+
+    path: Path
+    begin: int = 0
+    length: int | None = None
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the bytes."""
+        left = math.inf if self.length is None else self.length
+        with self.path.open("rb") as stream:
+            stream.seek(self.begin)
+            while piece := stream.read(int(min(_CHUNK, left))):
+                left -= len(piece)
+                yield piece
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
-    """Part of a multipart response; `content` is a path when the part is a file."""
+    """Part of a multipart response."""
 
     media_type: str
-    content: bytes | Path
+    content: bytes | FileRange
 
 
 def multipart(parts: Iterable[Part], media_type: str) -> tuple[Iterator[bytes], str]:
@@ -138,9 +160,7 @@ def multipart(parts: Iterable[Part], media_type: str) -> tuple[Iterator[bytes], 
             if isinstance(part.content, bytes):
                 yield part.content
             else:
-                with part.content.open("rb") as stream:
-                    while chunk := stream.read(_CHUNK):
-                        yield chunk
+                yield from part.content.pieces()
             yield b"\r\n"
         yield f"--{boundary}--\r\n".encode()
 
@@ -271,7 +291,7 @@ class _NativeFrame:
         return found
 
 
-def read_bulk(path: Path, tag: int) -> tuple[bytes, str]:
+def read_bulk(path: Path, tag: int) -> tuple[bytes | FileRange, str]:
     """Return the binary value of an element, and its media type: that of a document, else bytes.
 
     Raises
@@ -282,10 +302,21 @@ def read_bulk(path: Path, tag: int) -> tuple[bytes, str]:
     try:
         with attributes.tolerance():
             ds = dcmread(path, defer_size=_CHUNK)
-            value: Any = ds[tag].value if tag in ds else None
+            raw: Any = ds.get_item(tag, keep_deferred=True) if tag in ds else None
+            value: Any
+            if isinstance(raw, RawDataElement) and raw.value is None and _is_binary(raw):
+                value = FileRange(path, raw.value_tell, raw.length)
+            else:
+                value = None if raw is None else ds[tag].value
     except attributes.MALFORMED:
         raise PartNotFound from None
-    if not isinstance(value, bytes):
+    if not isinstance(value, bytes | FileRange):
         raise PartNotFound
     is_document = tag == 0x00420011 and attributes.text(ds, "MIMETypeOfEncapsulatedDocument") == PDF
     return value, PDF if is_document else BYTES
+
+
+def _is_binary(element: RawDataElement) -> bool:
+    """Return whether the value of an element is bytes as they lie in the file."""
+    known = dictionary_VR(element.tag) if dictionary_has_tag(element.tag) else "UN"
+    return (element.VR or known) in _BINARY

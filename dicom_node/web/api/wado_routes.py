@@ -14,6 +14,7 @@ from dicom_node.dicomweb.server.wado import (
     BYTES,
     DICOM,
     PDF,
+    FileRange,
     Part,
     PartNotFound,
     accepts_file,
@@ -55,7 +56,13 @@ def retrieve_objects(context: Context, objects: RequestedObjects, accepts: Accep
             406, f"Objects are sent as {DICOM} in a multipart response, in their own transfer syntax."
         )
     files = zip(outgoing_objects(context, objects), syntaxes, strict=True)
-    parts = (Part(f"{DICOM}; transfer-syntax={syntax}" if syntax else DICOM, file) for file, syntax in files)
+    parts = (
+        Part(
+            f"{DICOM}; transfer-syntax={syntax}" if syntax else DICOM,
+            file if isinstance(file, bytes) else FileRange(file),
+        )
+        for file, syntax in files
+    )
     body, kind = multipart(parts, DICOM)
     return StreamingResponse(body, media_type=kind)
 
@@ -121,7 +128,9 @@ def retrieve_bulk_data(
         raise HTTPException(404) from None
     for each in accepts:
         if each.single_part and each.includes(kind):
-            return Response(content, media_type=kind)
+            if isinstance(content, bytes):
+                return Response(content, media_type=kind)
+            return StreamingResponse(content.pieces(), media_type=kind)
         if not each.single_part and each.includes(BYTES):
             body, whole = multipart([Part(BYTES, content)], BYTES)
             return StreamingResponse(body, media_type=whole)

@@ -20,6 +20,7 @@ from requests import HTTPError
 from sqlalchemy import select
 
 from dicom_node.config.web import WebSettings
+from dicom_node.dicomweb.server.wado import FileRange, PartNotFound, read_bulk
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import EncodedResult
 from dicom_node.store.files import StoredFile
@@ -29,7 +30,7 @@ from dicom_node.store.tables import catalogue
 from dicom_node.web.app import create_app
 from dicom_node.web.auth.access_log import AccessLog
 from dicom_node.web.auth.accounts import Accounts, Role
-from tests.support.factories import film, uid
+from tests.support.factories import film, uid, write
 from tests.support.offline_node import OfflineNode
 from tests.support.peers import until
 from tests.support.reports import SIMILAR, report_of
@@ -224,6 +225,20 @@ def test_frames_are_the_stored_cells(client: DICOMwebClient, service: Service) -
     address = f"/studies/{STUDY}/series/{one.SeriesInstanceUID}/instances/{one.SOPInstanceUID}/frames/"
     again = service.get(address + ",".join(["1"] * 1000), Accept="multipart/related").content
     assert again.count(one.PixelData) == 1
+
+
+def test_a_long_value_is_read_while_it_is_sent(tmp_path: Path) -> None:
+    value = bytes(range(256)) * 4096
+    ds = film(rows=96, columns=80)
+    ds.add_new(0x00420011, "OB", value)
+    content, kind = read_bulk(write(ds, tmp_path / "film.dcm"), 0x00420011)
+    assert isinstance(content, FileRange)
+    pieces = list(content.pieces())
+    assert b"".join(pieces) == value
+    assert len(pieces) > 1
+    assert kind == "application/octet-stream"
+    with pytest.raises(PartNotFound):
+        read_bulk(tmp_path / "film.dcm", 0x00080060)
 
 
 def test_a_compressed_frame_comes_as_it_is_or_decoded(client: DICOMwebClient, service: Service) -> None:
