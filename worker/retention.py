@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from sqlalchemy import Engine
 
+from dicom_node.audit_trail import events
+from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.errors import StorageFailed, StorageFull
@@ -38,10 +40,16 @@ class RetentionTask:
         self._maps = data_dir.maps.root
         self._purge = data_dir.purge(engine, clock)
         self._usage = DiskUsage(engine, clock)
+        self._trail = AuditTrail.open(settings, engine)
         self._outage = logs.Outage(
             _LOG,
             "retention",
             "check the disk, its permissions and the database; until then nothing is purged",
+        )
+
+    def _record(self, uid: str, setting: str) -> None:
+        self._trail.record_about(
+            lambda: events.study_deleted(None, self._trail.subjects.of_uid(uid), f"retention.{setting}")
         )
 
     def start(self, stop: threading.Event) -> None:
@@ -68,7 +76,7 @@ class RetentionTask:
         """
         if not self._usage.recorded_today():
             self._usage.record(self._maps)
-        went = self._purge.run(stop)
+        went = self._purge.run(stop, erased=self._record)
         for each in went:
             _LOG.info(
                 "purged %d %s, %d bytes, by retention.%s", each.count, each.what, each.size, each.setting

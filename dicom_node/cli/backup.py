@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dicom_node.audit_trail import events
+from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
 from dicom_node.cli.output import stderr_console
@@ -50,6 +52,9 @@ def backup(
         writer = BackupWriter(DataDir(settings).root, index.engine, destination, link=not copy)
         with _progress("backing up", quiet=as_json) as progress:
             done = writer.write(keep=keep, progress=progress)
+        trail = AuditTrail.open(settings, index.engine)
+        trail.record(events.exported(events.operator(), f"backup to {done.folder}"))
+        trail.close()
     finally:
         index.close()
     faults = [f"{name}: the file is damaged" for name in done.manifest.damaged]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 
@@ -13,6 +13,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from dicom_node.audit_trail import events
+from dicom_node.audit_trail.codes import Action
+from dicom_node.audit_trail.trail import AuditTrail
+from dicom_node.cli.audit import record_access
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
 from dicom_node.cli.output import stderr_console
@@ -38,7 +42,14 @@ def purge(
     settings = settings_of(ctx)
     index = open_index(settings)
     work = DataDir(settings).purge(index.engine)
-    found = work.preview() if dry_run else _run(work)
+    trail = AuditTrail.open(settings, index.engine)
+
+    def record(uid: str, setting: str) -> None:
+        subject = trail.subjects.of_uid(uid)
+        trail.record_about(lambda: events.study_deleted(events.operator(), subject, f"retention.{setting}"))
+
+    found = work.preview() if dry_run else _run(work, record)
+    trail.close()
     index.close()
     if as_json:
         rules = [dataclasses.asdict(each) for each in found]
@@ -55,16 +66,22 @@ def purge(
 
 def pin(ctx: typer.Context, studies: _Studies) -> None:
     """Pin studies: nothing of them is purged until they are unpinned."""
-    index = open_index(settings_of(ctx))
+    settings = settings_of(ctx)
+    index = open_index(settings)
     unknown = Pins(index.engine).pin(studies)
+    for uid in set(studies) - set(unknown):
+        record_access(settings, index, uid, Action.UPDATE, "pin")
     index.close()
     _answer("pinned", studies, unknown)
 
 
 def unpin(ctx: typer.Context, studies: _Studies) -> None:
     """Let the rules of retention have pinned studies again."""
-    index = open_index(settings_of(ctx))
+    settings = settings_of(ctx)
+    index = open_index(settings)
     unknown = Pins(index.engine).unpin(studies)
+    for uid in set(studies) - set(unknown):
+        record_access(settings, index, uid, Action.UPDATE, "unpin")
     index.close()
     _answer("unpinned", studies, unknown)
 
@@ -78,12 +95,12 @@ def _answer(verb: str, studies: Sequence[str], unknown: Sequence[str]) -> None:
         )
 
 
-def _run(work: Purge) -> list[Purged]:
+def _run(work: Purge, record: Callable[[str, str], None]) -> list[Purged]:
     """Purge with a bar on standard error, where that is a terminal."""
     total = sum(each.count for each in work.preview())
     with Progress(console=stderr_console, transient=True) as progress:
         task = progress.add_task("purging", total=total)
-        return work.run(progress=lambda count, _size: progress.advance(task, count))
+        return work.run(progress=lambda count, _size: progress.advance(task, count), erased=record)
 
 
 def _table(found: Sequence[Purged]) -> Table:

@@ -20,6 +20,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Engine, literal, select, update
 
 from dicom_node.store import database
+from dicom_node.store.deletion_lock import deletion
 from dicom_node.store.files import Spool, free_bytes, storage_error, sync_folder
 from dicom_node.store.retention_rules import (
     COLUMNS,
@@ -141,9 +142,11 @@ class Purge(database.Repository):
         free: Callable[[], int] | None = None,
     ) -> None:
         super().__init__(engine, clock)
+        self._data_dir = spool.root.parent
         self._roots = {Holding.FILM: spool.root, Holding.RESULT: results.root, Holding.MAPS: maps}
         self._thumbnails = thumbnails
         self._limits = limits
+        self._erased: Callable[[str, str], None] | None = None
         self._free = free or (lambda: free_bytes(spool.root))
 
     # -- what would go -------------------------------------------------------------------------------
@@ -176,6 +179,7 @@ class Purge(database.Repository):
         stop: threading.Event | None = None,
         *,
         progress: Callable[[int, int], None] = lambda _count, _size: None,
+        erased: Callable[[str, str], None] | None = None,
     ) -> list[Purged]:
         """Finish what was begun, then purge by every rule; return what went.
 
@@ -185,6 +189,9 @@ class Purge(database.Repository):
             When it is set, the run ends after the current batch.
         progress
             Function that is told the number of files, or rows, of each batch and their size in bytes.
+        erased
+            Function that is told the Study Instance UID of each study that lost files, and the setting of
+            the rule.
 
         Raises
         ------
@@ -192,6 +199,7 @@ class Purge(database.Repository):
             When the database or the disk fails; the next run goes on.
         """
         stop = stop or threading.Event()
+        self._erased = erased
         self.finish()
         went: list[Purged] = []
 
@@ -219,7 +227,10 @@ class Purge(database.Repository):
         """Remove the files whose purge was begun; return their number."""
         count = 0
         for holding in Holding:
-            while done := self._remove(holding):
+            done = 1
+            while done:
+                with deletion(self._data_dir) as free:
+                    done = self._remove(holding) if free else 0
                 count += done
         return count
 
@@ -231,8 +242,7 @@ class Purge(database.Repository):
             chosen = _enough(itertools.islice(self._oldest_first(now, _BATCH), _BATCH), missing)
             count = 0
             for rule in SPACE_RULES:
-                files = self._mark(rule, now, days, [each for kind, each in chosen if kind is rule.holding])
-                self._remove(rule.holding)
+                files = self._take(rule, now, days, [each for kind, each in chosen if kind is rule.holding])
                 missing -= sum(each.size for each in files)
                 count += len(files)
                 note(rule.setting, rule.holding.value, files)
@@ -289,9 +299,29 @@ class Purge(database.Repository):
     def _purge(self, rule: FileRule) -> list[_File]:
         """Purge the oldest files of a rule, at most one batch; return them."""
         now, days = self._clock(), self._limits.days[rule.setting]
-        files = self._mark(rule, now, days, self._candidates(rule, now, days, _BATCH))
-        self._remove(rule.holding)
-        return files
+        return self._take(rule, now, days, self._candidates(rule, now, days, _BATCH))
+
+    def _take(self, rule: FileRule, now: float, days: float, files: Sequence[_File]) -> list[_File]:
+        """Purge those files that the rule still lets go, unless a backup copies files now; return them."""
+        with deletion(self._data_dir) as free:
+            marked = self._mark(rule, now, days, files) if free else []
+            if marked:
+                self._remove(rule.holding)
+        if marked and self._erased is not None:
+            for uid in self._studies_of(rule.holding, marked):
+                self._erased(uid, rule.setting)
+        return marked
+
+    def _studies_of(self, holding: Holding, files: Sequence[_File]) -> list[str]:
+        table = COLUMNS[holding].table
+        query = (
+            select(study.c.study_instance_uid)
+            .distinct()
+            .join(table, table.c.study_id == study.c.id)
+            .where(table.c.id.in_([each.id for each in files]))
+        )
+        with database.reading(self._engine) as connection:
+            return [*connection.execute(query).scalars()]
 
     def _mark(self, rule: FileRule, now: float, days: float, files: Sequence[_File]) -> list[_File]:
         """Commit that files are going to be removed: those that the rule still lets go; return them."""

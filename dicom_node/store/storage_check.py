@@ -20,6 +20,7 @@ from sqlalchemy import Engine, Table, func, select, update
 from dicom_node.errors import IndexDamaged, StorageFailed, StorageFull
 from dicom_node.store import database, index_file
 from dicom_node.store.files import Spool, damage
+from dicom_node.store.states import FileState
 from dicom_node.store.stored_damage import Damage, Part, StoredDamage
 from dicom_node.store.tables import instance, result, storage_check
 
@@ -97,7 +98,7 @@ class StorageCheck(database.Repository):
             ).scalar_one_or_none()
             rows = connection.execute(
                 select(table.c.id, table.c.file, table.c.size, table.c.digest)
-                .where(table.c.id > (position or 0))
+                .where(table.c.id > (position or 0), table.c.file_state == FileState.KEPT)
                 .order_by(table.c.id)
                 .limit(limit)
             ).all()
@@ -114,8 +115,18 @@ class StorageCheck(database.Repository):
         reason = damage(path, row.digest)
         if not reason and (actual := _size(path)) != row.size:
             reason = f"it has {actual} of {row.size} bytes"
+        if reason and not self._is_kept(part, row.id):
+            return  # a purge went on meanwhile
         if self._damage.record(part, row.file, reason):
             _LOG.error("%s/%s is damaged: %s; see `dicom-node status`", part, row.file, reason)
+
+    def _is_kept(self, part: Part, key: int) -> bool:
+        table = _TABLES[part]
+        with database.reading(self._engine) as connection:
+            state = connection.execute(
+                select(table.c.file_state).where(table.c.id == key)
+            ).scalar_one_or_none()
+        return state == FileState.KEPT
 
     def _advance(self, part: Part, position: int, count: int, *, known: bool) -> None:
         values = {"position": position, "checked_at": self._clock()}

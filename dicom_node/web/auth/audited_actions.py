@@ -38,6 +38,10 @@ def _import(actor: Actor, action: str, subject: StudySubject | None, _query: str
     return events.imported(actor, action, subject or StudySubject("unknown"))
 
 
+def _account(actor: Actor, action: str, _subject: StudySubject | None, _query: str) -> AuditMessage:
+    return events.account_changed(actor, actor.name, action)
+
+
 _view: _Event = partial(_access, Action.READ)
 _change: _Event = partial(_access, Action.UPDATE)
 
@@ -52,12 +56,16 @@ ACTIONS: Final[Mapping[str, _Event]] = {
     "dicomweb": _view,
     "replay": _view,
     "retry": _change,
+    "pin": _change,
+    "unpin": _change,
     "feedback": _change,
     "retract": partial(_access, Action.DELETE, life_cycle=LifeCycle.LOGICAL_DELETION),
     "feedback export": _export,
     "upload": _import,
     "try": _import,
     "login": lambda actor, *_: events.logged_in(actor),
+    "token made": _account,
+    "token revoked": _account,
     "logout": lambda actor, *_: events.logged_out(actor),
     "login refused": lambda actor, *_: events.login_refused(actor),
 }

@@ -11,6 +11,7 @@ from sqlalchemy import select, text, update
 
 from dicom_node.store import database
 from dicom_node.store.audit import IndexQueries
+from dicom_node.store.deletion_lock import no_deletion
 from dicom_node.store.index import Admission, Index
 from dicom_node.store.pins import Pins
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
@@ -335,6 +336,30 @@ def test_equal_heat_maps_of_two_studies_are_one_file_that_stays_for_the_other(he
     Pins(held.index.engine, held.clock).unpin(["1.2"])
     assert went(held.purge(maps_days=10)) == {("maps_days", "maps"): 1}
     assert held.files()[2] == 0
+
+
+def test_nothing_goes_while_a_backup_copies_files(held: Holdings) -> None:
+    purge = held.purge(**ALL)
+    held.film("1.1")
+    held.end("1.1")
+    held.confirm()
+    held.clock.now += 11 * DAY
+    with no_deletion(held.folder):
+        assert went(purge) == {}
+        assert held.files() == (1, 1, 1)
+    assert sum(went(purge).values()) == 3
+    assert held.files() == (0, 0, 0)
+
+
+def test_each_study_that_lost_files_is_told_with_the_rule(held: Holdings) -> None:
+    for uid in ("1.1", "1.2"):
+        held.film(uid)
+        held.end(uid)
+    held.confirm()
+    held.clock.now += 11 * DAY
+    told: list[tuple[str, str]] = []
+    held.purge(films_days=10.0).run(erased=lambda uid, setting: told.append((uid, setting)))
+    assert sorted(told) == [("1.1", "films_days"), ("1.2", "films_days")]
 
 
 class Killed(BaseException):

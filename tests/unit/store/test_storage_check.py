@@ -4,11 +4,14 @@ import logging
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Admission, Index
+from dicom_node.store.states import FileState
 from dicom_node.store.storage_check import StorageCheck, StorageWatch, read_summary
 from dicom_node.store.stored_damage import Part
+from dicom_node.store.tables import instance
 from tests.support.clock import Clock
 from tests.support.index_records import received_instance
 from tests.support.part10 import part10
@@ -107,3 +110,12 @@ def test_the_files_of_a_day_are_spread_over_the_day(stored: Stored) -> None:
     idle = StorageWatch(stored.check, None, 0, lambda: 0)
     idle.turn(86400)
     assert read_summary(stored.index.engine).files == 1
+
+
+def test_a_purged_file_is_not_missed(stored: Stored) -> None:
+    path, _ = stored.receive(1)
+    path.unlink()
+    with stored.index.engine.begin() as connection:
+        connection.execute(update(instance).values(file_state=FileState.PURGED))
+    assert stored.check.check(Part.RECEIVED, 5) == 0
+    assert read_summary(stored.index.engine).damages == ()
