@@ -366,7 +366,7 @@ def test_the_unit_waits_for_ready_and_is_confined() -> None:
     assert service["Type"] == "notify"
     # The supervisor ends its children; a signal to all of them would end them in no order.
     assert service["KillMode"] == "mixed"
-    assert service["RestartPreventExitStatus"].split() == ["2", "3"]
+    assert service["RestartPreventExitStatus"].split() == ["2", "3", "4"]
     assert service["User"] == "dicom-node"
     for key in ("NoNewPrivileges", "PrivateTmp", "PrivateDevices", "ProtectHome", "RestrictNamespaces"):
         assert service[key] == "yes"
