@@ -157,7 +157,7 @@ def find_backup(path: Path) -> Path:
     if found := backups_in(path):
         return found[-1]
     what = "it holds no finished backup" if path.is_dir() else "there is no such folder"
-    raise ConfigurationError(f"{path}: {what}; name a folder that `dicom-node backup` wrote")
+    raise ConfigurationError(f"{path}: {what}; name a folder that `dicom-node backup DEST` wrote")
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def check_finished(root: Path) -> None:
     if (root / UNFINISHED).exists():
         raise ConfigurationError(
             f"data_dir {root}: a restoration was interrupted; empty the folder and run "
-            "`dicom-node restore` again"
+            "`dicom-node restore SRC` again"
         )
 
 

@@ -79,7 +79,7 @@ def make_token(context: WebContext, user: CurrentUser, said: TokenIn) -> str:
         422 when there is no account, where nobody logs in, or the name is taken.
     """
     if (own := context.accounts.find(user.name)) is None:
-        raise HTTPException(422, "Only an account has tokens: make one by dicom-node users add.")
+        raise HTTPException(422, "Only an account has tokens: make one by `dicom-node users add NAME`.")
     days = context.settings.web.token_days if said.days is None else said.days
     try:
         token = context.accounts.make_token(own, said.name, days * 86400)

@@ -381,8 +381,8 @@ def test_no_login_leads_to_another_site(node: OfflineNode, issuer: Issuer, targe
         asked = parse_qs(urlsplit(begun(client, target)).query)
         assert asked["redirect_uri"] == [f"{PAGE}/login/oidc/back"]  # whatever the browser calls the page
         assert came_back(client, target).headers["Location"] == "/"
-        assert client.get("/healthz", headers={"Host": "reading.example"}).status_code == 200
-        assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
+        assert client.get("/login", headers={"Host": "reading.example"}).status_code == 303
+        assert client.get("/login", headers={"Host": "evil.example"}).status_code == 400
 
 
 def test_without_the_provider_a_sentence_is_shown_and_passwords_work(node: OfflineNode) -> None:

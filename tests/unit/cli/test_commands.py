@@ -48,11 +48,17 @@ STUDY = factories.uid("study", 1)
 COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status --studies --audit", ""),
     "retry": ("retry", ""),
-    "analyze": ("analyze film.dcm --out read --bundle tiny", ""),
+    "analyze": ("analyze film.dcm --out read-{runtime} --bundle tiny", ""),
     "zero-shot": ("zero-shot film.dcm --bundle tiny -f nodule", ""),
     "retract": (f"retract {STUDY} --reason mistake", ""),
     "replay": (f"replay {STUDY}", ""),
     "validate": ("validate film.dcm", ""),
+    "purge": ("purge --dry-run", ""),
+    "pin": (f"pin {STUDY}", ""),
+    "unpin": (f"unpin {STUDY}", ""),
+    "audit list": ("audit list", ""),
+    "audit verify": ("audit verify", ""),
+    "audit export": ("audit export trail.jsonl", ""),
     "backup": ("backup made", ""),
     "verify": ("verify made", ""),
     "restore": ("restore made", ""),
@@ -76,13 +82,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models export": ("models export tiny", "train"),
     "models pull": ("models pull OWNER/NAME --from nowhere", ""),
     "rules test": ("rules test film.dcm", ""),
-    "users add": ("users add anna --no-password", ""),
+    "users add": ("users add anna-{runtime} --no-password", ""),
     "cases build": ("cases build joint --root openi --out index", "train"),
     "cases add": ("cases add index --root openi --split val --bundle joint", "train"),
     "cases verify": ("cases verify index --bundle joint", ""),
     "cases query": ("cases query index --film film.dcm --bundle joint", ""),
     "cases learn": ("cases learn --root openi --out labeler", "train"),
     "cases evaluate": ("cases evaluate joint --root openi --queries test", "train"),
+    "rebuild": ("rebuild", ""),
 }
 """Command, or a use of one that needs more: its words, and the extra that it needs beside worker."""
 
@@ -129,8 +136,12 @@ def environment(folder: Path, runtime: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def answers(folder: Path, environment: dict[str, str]) -> dict[str, Answer]:
-    words = {"port": free_port(), "recipes": Path(__file__).parents[3] / "models" / "recipes"}
+def answers(folder: Path, environment: dict[str, str], runtime: str) -> dict[str, Answer]:
+    words = {
+        "runtime": runtime,
+        "port": free_port(),
+        "recipes": Path(__file__).parents[3] / "models" / "recipes",
+    }
     lines = [shlex.split(line.format(**words)) for line, _ in COMMANDS.values()]
     return dict(zip(COMMANDS, run_commands(lines, environment, folder), strict=True))
 
@@ -149,7 +160,9 @@ def leaves(command: Any, name: str = "") -> Iterator[str]:
 def test_every_command_is_tried() -> None:
     tried = {name.partition(",")[0] for name in COMMANDS}
     listed = set(leaves(typer.main.get_command(app)))
-    others = {"users list", "users change", "users remove", "users token"}  # as users add
+    others = {
+        f"users {name}" for name in ("list", "change", "remove", "token", "tokens", "revoke")
+    }  # as users add
     assert listed - others == tried | RUNNING
 
 
