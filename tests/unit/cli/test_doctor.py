@@ -21,9 +21,11 @@ def test_everything_is_looked_at_and_nothing_is_changed(tmp_path: Path) -> None:
     names = [check.name for check in run_checks(settings)]
     assert len(set(names)) == len(names)
     assert {
-        "dicom-node", "python", "extra worker", "extra worker-light", "extra embedded", "extra postgresql", "extra train",
+        "dicom-node", "python", "extra worker", "extra worker-light", "extra embedded", "extra postgresql",
+        "extra train",
         "data_dir", "private files", "free space", "database", "broker", "dicom port", "web port",
-        "destinations", "decoder", "device", "runtime of the bundle", "runtime of the gate", "bundle", "similar cases", "gate",
+        "destinations", "decoder", "device", "runtime of the bundle", "runtime of the gate", "bundle",
+        "similar cases", "gate",
         "tool dciodvfy", "tool Orthanc", "tool storescu", "tool dsrdump",
     } == set(names)  # fmt: skip
     assert not settings.data_dir.exists()
