@@ -133,7 +133,7 @@ def test_the_maps_of_densenet_explain_its_logits(served: dict[str, Predictor]):
     (traced,) = served["densenet"].trace([draw_study(3)])
     head = served["densenet"].network.head
     with torch.inference_mode():
-        logits = head(traced.features.mean(dim=(2, 3)))
+        logits = head(torch.from_numpy(traced.features).mean(dim=(2, 3)))
     for column, finding in enumerate(traced.prediction.findings):
         assert finding.film_scores == pytest.approx(logits.sigmoid()[:, column].tolist(), abs=1e-5)
 
