@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from models.errors import BundleError
@@ -22,20 +21,18 @@ def gate() -> Gate:
     return Gate.load()
 
 
-def _features(standard: torch.Tensor) -> torch.Tensor:
+def _features(standard: np.ndarray) -> np.ndarray:
     """Brightness of the left and of the right half."""
-    left, right = standard.chunk(2, dim=-1)
-    return torch.stack([left.mean((1, 2)), right.mean((1, 2))], 1)
+    return np.stack([half.mean((1, 2)) for half in np.split(standard, 2, axis=-1)], 1)
 
 
 def test_the_side_that_is_brighter_is_learnt_and_a_mirrored_film_is_told() -> None:
-    generator = torch.Generator().manual_seed(1)
-    films = torch.rand(64, 8, 8, generator=generator)
+    films = np.random.default_rng(1).random((64, 8, 8), np.float32)
     films[:, :, 4:] += 0.5  # a heart on the right of the picture
     differences = asymmetry(_features, films)
-    weights = fit_mirror(differences.numpy(), np.full(2, 0.01, np.float32))
+    weights = fit_mirror(differences, np.full(2, 0.01, np.float32))
     assert max(mirrored_scores(weights, differences)) < 0.5
-    assert min(mirrored_scores(weights, asymmetry(_features, films.flip(-1)))) > 0.5
+    assert min(mirrored_scores(weights, asymmetry(_features, films[..., ::-1]))) > 0.5
 
 
 def test_the_score_of_the_mirror_image_is_the_rest_to_one(gate: Gate) -> None:
@@ -75,7 +72,13 @@ def test_a_gate_without_the_file_gives_no_answer(gate: Gate, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"no safetensors", pack_mirror(torch.zeros(3)), pack_mirror(torch.full((2,), torch.nan))]
+    "raw",
+    [
+        b"",
+        b"no safetensors",
+        pack_mirror(np.zeros(3, np.float32)),
+        pack_mirror(np.full(2, np.nan, np.float32)),
+    ],
 )
 def test_a_file_that_does_not_fit_is_refused(raw: bytes) -> None:
     with pytest.raises(BundleError, match=MIRROR):
@@ -83,5 +86,5 @@ def test_a_file_that_does_not_fit_is_refused(raw: bytes) -> None:
 
 
 def test_the_file_gives_back_what_was_written() -> None:
-    weights = torch.arange(5, dtype=torch.float32)
-    assert torch.equal(unpack_mirror(pack_mirror(weights), 5), weights)
+    weights = np.arange(5, dtype=np.float32)
+    assert np.array_equal(unpack_mirror(pack_mirror(weights), 5), weights)
