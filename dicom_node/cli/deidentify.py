@@ -104,7 +104,7 @@ def _deidentifier(
 
     section = settings.deidentification
     options = DeidentificationOptions(
-        retain=frozenset(section.retain if retain is None else map(_retention, retain)),
+        retain=frozenset(map(_retention, section.retain if retain is None else retain)),
         masks=tuple(map(_rectangle, masks)),
         unknown_is_clean=clean or section.unknown_pictures == "keep",
     )

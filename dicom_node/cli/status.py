@@ -12,8 +12,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dicom_node.audit_trail.codes import Action
-from dicom_node.cli.audit import record_access
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
 from dicom_node.cli.output import Terminal
@@ -120,6 +118,9 @@ def retry(
     ] = True,
 ) -> None:
     """Analyse failed studies again, and send again the results that were not accepted."""
+    from dicom_node.audit_trail.codes import Action
+    from dicom_node.cli.audit import record_access
+
     states = [StudyState.FAILED]
     states += [StudyState.SKIPPED] if skipped else []
     states += [StudyState.REPORTED] if reported else []

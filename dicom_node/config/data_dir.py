@@ -15,7 +15,6 @@ from dicom_node.config.settings import Settings
 from dicom_node.errors import AlreadyRunning, ConfigurationError, NodeError
 from dicom_node.runtime import temporary_files
 from dicom_node.runtime.lease_owner import LeaseOwner
-from dicom_node.store.backup.restoration import check_finished
 from dicom_node.store.files import Spool, disk_is_full, free_bytes, storage_error
 from dicom_node.store.secret_key import read_secret_key
 
@@ -68,7 +67,7 @@ class DataDir:
         self.secret_key = self.root / "web.key"
         self._lock_file = self.root / "lock"
         self._secret_file = settings.deidentification.secret or self.root / "deidentification.key"
-        self._limits = settings.retention.limits
+        self._retention = settings.retention
 
     @cached_property
     def maps(self) -> HeatMaps:
@@ -90,6 +89,8 @@ class DataDir:
         ConfigurationError, StorageFull, StorageFailed
             When a folder cannot be created, or a restoration into the folder was interrupted.
         """
+        from dicom_node.store.backup.restoration import check_finished  # noqa: PLC0415 - as in `purge`
+
         check_finished(self.root)
         try:
             self.root.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ class DataDir:
             self.results,
             self.root / "maps",
             self.thumbnails,
-            self._limits,
+            self._retention.limits,
             clock=clock,
         )
 

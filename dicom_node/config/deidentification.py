@@ -8,7 +8,6 @@ from typing import Literal
 from pydantic import Field
 
 from dicom_node.config.sections import Section
-from dicom_node.imaging.deidentification import Retention
 
 
 class DeidentificationSettings(Section):
@@ -17,7 +16,7 @@ class DeidentificationSettings(Section):
     downloads: bool = Field(
         False, description="de-identify the DICOM files that the page and DICOMweb hand out whole"
     )
-    retain: tuple[Retention, ...] = Field(
+    retain: tuple[Literal["uids", "dates", "device", "patient", "institution"], ...] = Field(
         (), description="options of PS3.15 E.3: uids, dates, device, patient, institution"
     )
     unknown_pictures: Literal["refuse", "keep"] = Field(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dicom_node.dicomweb.server.objects import StoredObject
 from dicom_node.errors import NotAnalysable, NotDeidentified
-from dicom_node.imaging.deidentification import DeidentificationOptions
+from dicom_node.imaging.deidentification import DeidentificationOptions, Retention
 from dicom_node.imaging.deidentifier import Deidentifier
 from dicom_node.imaging.pseudonyms import Pseudonyms
 from dicom_node.store.study_files import study_files
@@ -47,7 +47,7 @@ def outgoing_report(context: WebContext, content: bytes) -> bytes:
 def _deidentifier(context: WebContext) -> Deidentifier:
     section = context.settings.deidentification
     options = DeidentificationOptions(
-        retain=frozenset(section.retain), unknown_is_clean=section.unknown_pictures == "keep"
+        retain=frozenset(map(Retention, section.retain)), unknown_is_clean=section.unknown_pictures == "keep"
     )
     return Deidentifier(Pseudonyms(context.data_dir.deidentification_secret()), options)
 

@@ -468,7 +468,7 @@ class TestCommands:
         assert made.exit_code == 0, made.output
         assert {path.name for path in bundle.iterdir()} == {
             "bundle.toml", "labels.toml", "calibration.json", "weights.safetensors", "maps.json",
-            "metrics.json", "README.md",
+            "metrics.json", "README.md", "graph.onnx",
         }  # fmt: skip
         out = tmp_path / "figures.json"
         measured = self.run("evaluate", str(bundle), "--root", root, "--json", str(out))
