@@ -58,7 +58,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "unpin": (f"unpin {STUDY}", ""),
     "audit list": ("audit list", ""),
     "audit verify": ("audit verify", ""),
-    "audit export": ("audit export trail.jsonl", ""),
+    "audit export": ("audit export trail-{runtime}.jsonl", ""),
     "backup": ("backup made", ""),
     "verify": ("verify made", ""),
     "restore": ("restore made", ""),

@@ -56,7 +56,7 @@ def test_why_a_film_was_not_read_is_kept_too(bench: PipelineHarness) -> None:
     assert (reading.record.model, reading.record.findings, reading.record.maps_file) == ("", (), "")
     (image,) = reading.record.images
     assert image.reason == "body_part"
-    assert "HAND" in image.exclusion
+    assert "hand" in image.exclusion
 
 
 def test_the_results_of_what_was_tried_go_nowhere(bench: PipelineHarness) -> None:
