@@ -61,7 +61,8 @@ def add_error_handlers(app: FastAPI, renderer: PageRenderer) -> None:
         if error.status_code == 403:
             _record_refusal(request)
         sentence = _SENTENCES.get(error.status_code, error.detail)
-        if isinstance(error, dicomweb.DicomWebError):
+        told = error.status_code == HTTPStatus.GONE and error.detail != HTTPStatus.GONE.phrase
+        if told or isinstance(error, dicomweb.DicomWebError):
             sentence = error.detail
         response = answer(request, error.status_code, sentence)
         response.headers.update(error.headers or {})

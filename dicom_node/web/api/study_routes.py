@@ -194,8 +194,6 @@ def retry(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
 
 
 def _lost(image: Image, error: StorageFailed) -> HTTPException:
-    if image.purged is not None:
-        return HTTPException(410, f"The film was {image.purged}.")
     _LOG.error("image %d is lost: %s", image.id, error)
     return HTTPException(410)
 
