@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from dicom_node.config.sections import WebSettings
+from dicom_node.config.web import WebSettings
 from dicom_node.errors import StorageFull
 from dicom_node.store.states import StudyState
 from dicom_node.web.auth.accounts import Accounts, Role

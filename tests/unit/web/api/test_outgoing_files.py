@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from dicom_node.config.deidentification import DeidentificationSettings
-from dicom_node.config.sections import WebSettings
+from dicom_node.config.web import WebSettings
 from dicom_node.web.app import create_app
 from tests.support import factories
 from tests.support.offline_node import OfflineNode
