@@ -83,6 +83,7 @@ def index(node: EarlierNode) -> Iterator[Index]:
 def client(node: EarlierNode) -> Iterator[TestClient]:
     """Page of the node, asked with the token that was issued by the earlier version."""
     headers = {"Authorization": f"Bearer {node.expected['token']}"}
+    Index.open(node.settings.database).close()  # as the start of a node brings the index to its schema
     with TestClient(create_app(node.settings), base_url="http://localhost", headers=headers) as opened:
         yield opened
 
