@@ -76,7 +76,7 @@ class RetentionTask:
         """
         if not self._usage.recorded_today():
             self._usage.record(self._maps)
-        went = self._purge.run(stop, erased=self._record)
+        went = self._purge.run(stop, erasing=self._record)
         for each in went:
             _LOG.info(
                 "purged %d %s, %d bytes, by retention.%s", each.count, each.what, each.size, each.setting

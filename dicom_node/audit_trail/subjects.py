@@ -86,11 +86,11 @@ class Subjects:
     def of_file(
         self, path: Path, study_instance_uid: str, sop_classes: Mapping[str, int] | None = None
     ) -> StudySubject:
-        """Return the subject of a DICOM file of a study; nothing is raised for a file that cannot be read."""
+        """Return the subject of a DICOM file of a study; without a patient when the file cannot be read."""
         try:
             header = read_header(path)
-        except NodeError:
-            header = Dataset()
+        except NodeError:  # purged, say: a pseudonym of nothing would be that of another person
+            return StudySubject(study_instance_uid, "", {**(sop_classes or {})})
         return StudySubject(
             study_instance_uid, self._named(header, study_instance_uid), {**(sop_classes or {})}
         )

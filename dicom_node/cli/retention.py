@@ -45,8 +45,11 @@ def purge(
     trail = AuditTrail.open(settings, index.engine)
 
     def record(uid: str, setting: str) -> None:
-        subject = trail.subjects.of_uid(uid)
-        trail.record_about(lambda: events.study_deleted(events.operator(), subject, f"retention.{setting}"))
+        trail.record_about(
+            lambda: events.study_deleted(
+                events.operator(), trail.subjects.of_uid(uid), f"retention.{setting}"
+            )
+        )
 
     found = work.preview() if dry_run else _run(work, record)
     trail.close()
@@ -66,27 +69,27 @@ def purge(
 
 def pin(ctx: typer.Context, studies: _Studies) -> None:
     """Pin studies: nothing of them is purged until they are unpinned."""
-    settings = settings_of(ctx)
-    index = open_index(settings)
-    unknown = Pins(index.engine).pin(studies)
-    for uid in set(studies) - set(unknown):
-        record_access(settings, index, uid, Action.UPDATE, "pin")
-    index.close()
-    _answer("pinned", studies, unknown)
+    _change_pins(ctx, studies, Pins.pin, "pin", "pinned")
 
 
 def unpin(ctx: typer.Context, studies: _Studies) -> None:
     """Let the rules of retention have pinned studies again."""
+    _change_pins(ctx, studies, Pins.unpin, "unpin", "unpinned")
+
+
+def _change_pins(
+    ctx: typer.Context,
+    studies: Sequence[str],
+    change: Callable[[Pins, Sequence[str]], Sequence[str]],
+    action: str,
+    verb: str,
+) -> None:
     settings = settings_of(ctx)
     index = open_index(settings)
-    unknown = Pins(index.engine).unpin(studies)
-    for uid in set(studies) - set(unknown):
-        record_access(settings, index, uid, Action.UPDATE, "unpin")
+    unknown = change(Pins(index.engine), studies)
+    for uid in sorted(set(studies) - set(unknown)):
+        record_access(settings, index, uid, Action.UPDATE, action)
     index.close()
-    _answer("unpinned", studies, unknown)
-
-
-def _answer(verb: str, studies: Sequence[str], unknown: Sequence[str]) -> None:
     typer.echo(f"{len(studies) - len(unknown)} studies {verb}")
     if unknown:
         raise NodeError(
@@ -100,7 +103,7 @@ def _run(work: Purge, record: Callable[[str, str], None]) -> list[Purged]:
     total = sum(each.count for each in work.preview())
     with Progress(console=stderr_console, transient=True) as progress:
         task = progress.add_task("purging", total=total)
-        return work.run(progress=lambda count, _size: progress.advance(task, count), erased=record)
+        return work.run(progress=lambda count, _size: progress.advance(task, count), erasing=record)
 
 
 def _table(found: Sequence[Purged]) -> Table:

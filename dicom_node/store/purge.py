@@ -146,7 +146,7 @@ class Purge(database.Repository):
         self._roots = {Holding.FILM: spool.root, Holding.RESULT: results.root, Holding.MAPS: maps}
         self._thumbnails = thumbnails
         self._limits = limits
-        self._erased: Callable[[str, str], None] | None = None
+        self._erasing: Callable[[str, str], None] | None = None
         self._free = free or (lambda: free_bytes(spool.root))
 
     # -- what would go -------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class Purge(database.Repository):
         stop: threading.Event | None = None,
         *,
         progress: Callable[[int, int], None] = lambda _count, _size: None,
-        erased: Callable[[str, str], None] | None = None,
+        erasing: Callable[[str, str], None] | None = None,
     ) -> list[Purged]:
         """Finish what was begun, then purge by every rule; return what went.
 
@@ -189,9 +189,9 @@ class Purge(database.Repository):
             When it is set, the run ends after the current batch.
         progress
             Function that is told the number of files, or rows, of each batch and their size in bytes.
-        erased
-            Function that is told the Study Instance UID of each study that lost files, and the setting of
-            the rule.
+        erasing
+            Function that is told the Study Instance UID of each study that loses files, and the setting of
+            the rule, while the files are still there.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class Purge(database.Repository):
             When the database or the disk fails; the next run goes on.
         """
         stop = stop or threading.Event()
-        self._erased = erased
+        self._erasing = erasing
         self.finish()
         went: list[Purged] = []
 
@@ -305,11 +305,11 @@ class Purge(database.Repository):
         """Purge those files that the rule still lets go, unless a backup copies files now; return them."""
         with deletion(self._data_dir) as free:
             marked = self._mark(rule, now, days, files) if free else []
+            if marked and self._erasing is not None:
+                for uid in self._studies_of(rule.holding, marked):
+                    self._erasing(uid, rule.setting)
             if marked:
                 self._remove(rule.holding)
-        if marked and self._erased is not None:
-            for uid in self._studies_of(rule.holding, marked):
-                self._erased(uid, rule.setting)
         return marked
 
     def _studies_of(self, holding: Holding, files: Sequence[_File]) -> list[str]:

@@ -351,15 +351,16 @@ def test_nothing_goes_while_a_backup_copies_files(held: Holdings) -> None:
     assert held.files() == (0, 0, 0)
 
 
-def test_each_study_that_lost_files_is_told_with_the_rule(held: Holdings) -> None:
+def test_each_study_is_told_with_the_rule_before_its_files_go(held: Holdings) -> None:
     for uid in ("1.1", "1.2"):
         held.film(uid)
         held.end(uid)
     held.confirm()
     held.clock.now += 11 * DAY
-    told: list[tuple[str, str]] = []
-    held.purge(films_days=10.0).run(erased=lambda uid, setting: told.append((uid, setting)))
-    assert sorted(told) == [("1.1", "films_days"), ("1.2", "films_days")]
+    told: list[tuple[str, str, int]] = []
+    held.purge(films_days=10.0).run(erasing=lambda uid, setting: told.append((uid, setting, held.files()[0])))
+    assert sorted(told) == [("1.1", "films_days", 2), ("1.2", "films_days", 2)], "while the films are there"
+    assert held.files()[0] == 0
 
 
 class Killed(BaseException):

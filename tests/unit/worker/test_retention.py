@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.config.retention import RetentionSettings
 from dicom_node.config.settings import Settings
 from dicom_node.delivery.withdrawal import withdraw
@@ -100,3 +102,20 @@ def test_the_sweep_purges_and_measures_by_itself(tmp_path: Path) -> None:
     with database.reading(node.index.engine) as connection:
         assert len(connection.execute(select(disk_usage)).all()) == 1
     node.close()
+
+
+def test_a_purge_is_in_the_audit_trail_with_its_patient_and_rule(bench: PipelineHarness) -> None:
+    uid = bench.receive()
+    trail = AuditTrail.open(bench.settings, bench.index.engine)
+    patient = trail.subjects.of_uid(uid).patient
+    assert re.fullmatch(r"P-[0-9a-f]{10}", patient)
+    bench.complete()
+    bench.pipeline.analyse(uid, 1)
+    RetentionTask(bench.settings, bench.index.engine, later).once()
+    said = "".join(path.read_text() for path in sorted(bench.data_dir.audit_trail.iterdir()))
+    entries = [line for line in said.splitlines() if "110105" in line]
+    assert entries
+    assert all("retention.unconfirmed_days" in entry for entry in entries)
+    assert patient in entries[0], "the film was read before it went"
+    named = {name for entry in entries for name in re.findall(r"P-[0-9a-f]{10}", entry)}
+    assert named == {patient}, "and nobody else is named afterwards"
