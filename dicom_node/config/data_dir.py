@@ -67,7 +67,7 @@ class DataDir:
         self.secret_key = self.root / "web.key"
         self._lock_file = self.root / "lock"
         self._secret_file = settings.deidentification.secret or self.root / "deidentification.key"
-        self._retention = settings.retention
+        self._limits = settings.retention.limits
 
     @cached_property
     def maps(self) -> HeatMaps:
@@ -142,7 +142,7 @@ class DataDir:
             self.results,
             self.root / "maps",
             self.thumbnails,
-            self._retention.limits,
+            self._limits,
             clock=clock,
         )
 

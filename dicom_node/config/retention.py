@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from dicom_node.config.sections import Section
-
-if TYPE_CHECKING:
-    from dicom_node.store.purge import RetentionLimits
+from dicom_node.store.retention_limits import RetentionLimits
 
 Days = Annotated[float, Field(gt=0, le=36500)]
 Bytes = Annotated[int, Field(gt=0)]
@@ -78,8 +76,6 @@ class RetentionSettings(Section):
     @property
     def limits(self) -> RetentionLimits:
         """Limits of the rules for the purge."""
-        from dicom_node.store.purge import RetentionLimits  # noqa: PLC0415 - SQLAlchemy, where it is needed
-
         days = {
             name: value
             for name in type(self).model_fields

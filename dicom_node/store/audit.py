@@ -12,21 +12,18 @@ file has its row, and that each outcome without a delivery, and each purge, has 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, func, select
 
-from dicom_node.store import database
+from dicom_node.store import database, stored_files
 from dicom_node.store.delivery_queue import ENDED, STATE_NOW
-from dicom_node.store.files import Spool, damage
+from dicom_node.store.files import Spool
 from dicom_node.store.index import SetAsideReason
 from dicom_node.store.states import OUTCOMES, FileState, ResultState, StudyState
 from dicom_node.store.tables import delivery, forgotten, instance, result, study
 
-_YOUNG_SECONDS = 3600.0
-"""Age below which a file may still get its row: an instance may be on its way, or will be sent again."""
 _FATE_ORDER = (
     "delivered",
     "kept",
@@ -338,10 +335,10 @@ class IndexQueries:
             (instance, spool, kept, "received instance"),
             (result, results, encoded, "result"),
         ):
-            lost = dict(_missing(where, rows_of, noun, read_files=read_files))
+            lost = dict(stored_files.missing(where, rows_of, noun, read_files=read_files))
             # A purge goes on beside the audit, which takes longer than it.
-            violations += [lost[name] for name in self._still_kept(table, [*lost])]
-        violations += _without_row(spool, named[0])
+            violations += [lost[name] for name in stored_files.still_kept(self._engine, table, [*lost])]
+        violations += stored_files.without_row(spool, named[0])
         reasons = {SetAsideReason(reason): count for reason, count in aside.items()}
         return Audit(
             received=received,
@@ -351,17 +348,6 @@ class IndexQueries:
             repaired=repaired,
             unused_results=len(set(results.names()) - named[1]),
         )
-
-    def _still_kept(self, table: Table, names: Sequence[str]) -> list[str]:
-        """Return those of the files that no purge has begun to remove."""
-        gone: set[str] = set()
-        with database.reading(self._engine) as connection:
-            for start in range(0, len(names), 500):
-                query = select(table.c.file).where(
-                    table.c.file.in_(names[start : start + 500]), table.c.file_state != FileState.KEPT
-                )
-                gone |= set(connection.execute(query).scalars())
-        return [name for name in names if name not in gone]
 
 
 def _forgotten(connection: Connection) -> int:
@@ -422,30 +408,3 @@ def _unexplained(connection: Connection) -> Iterator[str]:
     unwitnessed = (delivery.c.state == ResultState.CONFIRMED) & (delivery.c.confirmed_by == "")
     for key in connection.execute(select(delivery.c.id).where(unwitnessed)).scalars():
         yield f"delivery {key} is confirmed, but it is not recorded how"
-
-
-def _without_row(spool: Spool, known: set[str]) -> Iterator[str]:
-    """Yield a sentence for each received file that the index does not know, unless it has just come."""
-    before = time.time() - _YOUNG_SECONDS
-    for name in sorted(set(spool.names()) - known):
-        try:
-            young = spool.path(name).stat().st_mtime > before
-        except FileNotFoundError:
-            continue
-        if not young:
-            yield f"received file {name} is not in the index; `dicom-node rebuild --missing` enters it"
-
-
-def _missing(
-    spool: Spool, rows: Iterable[tuple[str, int, str]], noun: str, *, read_files: bool
-) -> Iterator[tuple[str, str]]:
-    """Yield name and a sentence for each file that is missing or changed; a row is (name, bytes, digest)."""
-    for name, size, digest in rows:
-        path = spool.path(name)
-        try:
-            actual = path.stat().st_size
-        except OSError as error:
-            yield name, f"{noun} {name}: {error.strerror}"
-            continue
-        if actual != size or (read_files and damage(path, digest)):
-            yield name, f"{noun} {name}: the file has changed ({actual} of {size} bytes)"

@@ -12,8 +12,8 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, literal, select, updat
 from dicom_node.store import database
 from dicom_node.store.deletion_lock import deletion
 from dicom_node.store.files import Spool, free_bytes, storage_error, sync_folder
+from dicom_node.store.retention_limits import RetentionLimits
 from dicom_node.store.retention_rules import (
     COLUMNS,
     FILE_RULES,
@@ -39,31 +40,6 @@ _BATCH: Final = 16
 """Files of one transaction: a film that arrives waits for no more than these."""
 _PAUSE_SECONDS: Final = 0.05
 """Pause between two transactions, so that whoever waits for the database gets it."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionLimits:
-    """Limits of the rules.
-
-    Attributes
-    ----------
-    days
-        Ages in days, by the names of the settings that are set.
-    free_below, free_until
-        Free space in bytes: below the first the oldest files go, until there is the second; None for never.
-    least_days
-        Age in days below which nothing goes for the sake of free space.
-    """
-
-    days: Mapping[str, float] = field(default_factory=dict)
-    free_below: int | None = None
-    free_until: int | None = None
-    least_days: float = 1.0
-
-    @property
-    def any(self) -> bool:
-        """True when a rule is set."""
-        return bool(self.days) or self.free_below is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.files import Spool
 from dicom_node.store.heatmaps import HeatMaps
 from dicom_node.store.index import TRIAL_HOST, Admission, Index, ReceivedInstance
-from dicom_node.store.purge import Purge, RetentionLimits
+from dicom_node.store.purge import Purge
 from dicom_node.store.reception import receive
+from dicom_node.store.retention_limits import RetentionLimits
 from dicom_node.store.states import Confirmation, FileState, ResultState, StudyState
 from dicom_node.store.tables import instance, result
 from tests.support.clock import Clock

@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable
 
 from dicom_node.store.disk_usage import DiskUsage
-from dicom_node.store.purge import Purge, RetentionLimits
+from dicom_node.store.purge import Purge
+from dicom_node.store.retention_limits import RetentionLimits
 from dicom_node.store.states import FileState, StudyState
 from tests.support.holdings import DAY, Holdings
 

@@ -3,13 +3,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from dicom_node.config.addresses import check_host, without_password
+from dicom_node.config.deidentification import DeidentificationSettings
+from dicom_node.config.sections import ResultSettings
 from dicom_node.config.settings import Settings, load_settings
 from dicom_node.errors import ConfigurationError
+from dicom_node.imaging.deidentification import Retention
+from dicom_node.results.encoding.compression import Compression
 
 
 def toml(tmp_path: Path, text: str) -> Path:
@@ -389,3 +394,10 @@ def test_a_password_with_an_at_sign_is_not_shown_as_a_host(monkeypatch: pytest.M
     with pytest.raises(ConfigurationError, match="write one in a password as %40") as caught:
         load_settings()
     assert "den" not in str(caught.value)
+
+
+def test_what_can_be_chosen_is_what_the_code_that_takes_it_knows() -> None:
+    compression = ResultSettings.model_fields["compression"].annotation
+    assert get_args(compression) == get_args(Compression)
+    (choice, _) = get_args(DeidentificationSettings.model_fields["retain"].annotation)
+    assert get_args(choice) == tuple(Retention)

@@ -16,7 +16,8 @@ from dicom_node.store.index import Admission, Index
 from dicom_node.store.pins import Pins
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
 from dicom_node.store.prior_requests import PriorRequests
-from dicom_node.store.purge import Purge, RetentionLimits
+from dicom_node.store.purge import Purge
+from dicom_node.store.retention_limits import RetentionLimits
 from dicom_node.store.states import FileState, StudyState
 from dicom_node.store.tables import access, commitment, instance, prior_request, study
 from tests.support.clock import Clock
