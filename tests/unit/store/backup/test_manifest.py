@@ -77,5 +77,5 @@ def test_the_newest_of_a_folder_is_found(backup: Path, tmp_path: Path) -> None:
     (later / "backup.json").touch()
     assert find_backup(later.parent) == later
     for path in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(ConfigurationError, match="name a folder that `dicom-node backup` wrote"):
+        with pytest.raises(ConfigurationError, match="name a folder that `dicom-node backup DEST` wrote"):
             find_backup(path)
