@@ -18,6 +18,7 @@ from pynetdicom._globals import MODE_REQUESTOR
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import N_EVENT_REPORT_RQ
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import T_CONNECT, AddressInformation
@@ -162,6 +163,7 @@ class MessageExchange(DIMSEServiceProvider):
         self._command = bytearray()
         self._data_bytes = 0
         self._unreadable = False
+        self._interrupted: N_EVENT_REPORT_RQ | None = None
 
     # -- called by the upper layer's thread ------------------------------------------------------------------
 
@@ -184,8 +186,7 @@ class MessageExchange(DIMSEServiceProvider):
             command, self._command = readable_command(bytes(self._command)), bytearray()
             if command is None:
                 return
-            self.message = None  # the data set that the message before it announced does not come
-            self._data_bytes = 0
+            self._begin_message()
             fragment = bytes([_COMMAND | _LAST]) + command
         elif self.message is None:
             return  # a data set of a response that has none
@@ -196,6 +197,18 @@ class MessageExchange(DIMSEServiceProvider):
         single = P_DATA()
         single.presentation_data_value_list.append((context_id, fragment))
         super().receive_primitive(single)
+        if self.message is None and self._interrupted is not None:
+            self.message, self._interrupted = self._interrupted, None
+
+    def _begin_message(self) -> None:
+        """Begin a message; the data set that the one before it announced does not come.
+
+        A report on a commitment is different: an archive sends it from a thread of its own, and the response
+        to the request may come between its command and its data set, against PS3.8 annex E.
+        """
+        self._interrupted = self.message if isinstance(self.message, N_EVENT_REPORT_RQ) else None
+        self.message = None
+        self._data_bytes = 0
 
     # -- called by the threads that send and wait ------------------------------------------------------------
 

@@ -129,8 +129,8 @@ def report_request(talk: Talk) -> tuple[bytes, bytes]:
     return request, encoded
 
 
-@pytest.mark.parametrize("way", ["one P-DATA", "report first"])
-def test_the_report_may_come_with_the_response_or_before_it(way: str) -> None:
+@pytest.mark.parametrize("way", ["response first", "report first", "response within"])
+def test_the_report_may_come_with_the_response_or_before_or_around_it(way: str) -> None:
     answered = threading.Event()
 
     def answer(talk: Talk) -> None:
@@ -139,8 +139,13 @@ def test_the_report_may_come_with_the_response_or_before_it(way: str) -> None:
             return
         request, data_set = report_request(talk)
         response = fragment(talk.context_id, 3, talk.response())
-        told = fragment(talk.context_id, 3, request) + fragment(talk.context_id, 2, data_set)
-        talk.say(pdu(P_DATA, response + told if way == "one P-DATA" else told + response))
+        told, data = fragment(talk.context_id, 3, request), fragment(talk.context_id, 2, data_set)
+        order = {
+            "response first": [response, told, data],
+            "report first": [told, data, response],
+            "response within": [told, response, data],
+        }[way]
+        talk.say(pdu(P_DATA, b"".join(order)))
 
     reports: list[CommitmentReport] = []
     with OddArchive(stored=answer) as archive:
