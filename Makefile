@@ -16,7 +16,7 @@ WORKER  := $(if $(filter torch,$(RUNTIME)),worker,$(if $(filter light,$(RUNTIME)
 PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check test bench fuzz chaos lock sbom audit-deps format viewer peers clean
+.PHONY: help serve check test coverage bench fuzz chaos lock sbom audit-deps format viewer peers clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +30,10 @@ check: $(VENV)/.dev  ## The gate: format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(VENV)/.dev peers  ## Set up and run every test, with branch coverage
+test: $(VENV)/.dev peers  ## Set up and run every test
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
+
+coverage: $(VENV)/.dev peers  ## Run every test with branch coverage, which takes twice the processor time
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 bench: $(VENV)/.dev peers  ## Run the benchmarks; they print ratios against peers of the same run
