@@ -19,7 +19,7 @@ def read_labelled_data(name: str, root: Path) -> FilmDataset:
     Parameters
     ----------
     name
-        Format of the data set: ``openi`` or ``nih``.
+        Format of the data set: ``openi``, ``nih`` or ``collections``.
     root
         Folder of the data set.
 

@@ -32,5 +32,5 @@ ConfiguredBundle: TypeAlias = Annotated[
 DatasetRoot: TypeAlias = Annotated[Path, typer.Option("--root", help="folder of the data set")]
 
 DatasetName: TypeAlias = Annotated[
-    str, typer.Option("--dataset", help="format of the data set: openi or nih")
+    str, typer.Option("--dataset", help="format of the data set: openi, nih or collections")
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from models.data import nih, openi
+from models.data import collections, nih, openi
 from models.data.dataset import FilmDataset, read_film
 from models.errors import UsageError
 from models.labels.vocabulary import Vocabulary
@@ -26,6 +26,7 @@ class Reader(Protocol):
 DATASETS: dict[str, Reader] = {
     openi.NAME: openi.read_openi,
     nih.NAME: nih.read_nih,
+    collections.NAME: collections.read_collections,
 }
 
 

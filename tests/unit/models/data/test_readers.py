@@ -16,6 +16,7 @@ from models.errors import DatasetError, UsageError
 from models.labels.vocabulary import load_vocabulary
 from models.processing.transforms import Preprocessing
 from models.training.film_batches import CachedFilms
+from tests.support.collections_folder import write_collections
 from tests.support.nih_folder import write_nih
 from tests.support.openi_folder import write_openi
 
@@ -27,6 +28,7 @@ def roots(tmp_path: Path) -> dict[str, Path]:
     return {
         "openi": write_openi(tmp_path / "openi", {"train": 4, "val": 2, "test": 2}),
         "nih": write_nih(tmp_path / "nih", "Data_Entry_2017_v2020.csv"),
+        "collections": write_collections(tmp_path / "collections"),
     }
 
 
@@ -38,7 +40,9 @@ def test_films_are_read_by_what_the_caller_hands_in(roots: dict[str, Path], name
         asked.append(path)
         return np.linspace(0, 1, 40 * 30, dtype=np.float32).reshape(40, 30)
 
-    studies = read_dataset(name, roots[name], VOCABULARY, read).split("test")
+    studies = read_dataset(name, roots[name], VOCABULARY, read).split(
+        "jsrt" if name == "collections" else "test"
+    )
     assert asked == []
     assert {film.pixels.shape for film in studies[0].load().films} == {(40, 30)}
     assert tuple(asked) == studies[0].films
