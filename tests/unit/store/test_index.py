@@ -11,7 +11,8 @@ from dicom_node.errors import StorageFailed
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.audit import IndexQueries
-from dicom_node.store.index import Admission, Index
+from dicom_node.store.index import Index
+from dicom_node.store.received_instances import Admission
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import instance, metadata
 from tests.support.clock import Clock
