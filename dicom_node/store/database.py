@@ -114,7 +114,7 @@ class KeyConflict(StorageFailed):
 
 
 class Deadlock(StorageFailed):
-    """Transaction that PostgreSQL ended because it and another one waited for each other; a repeat succeeds."""
+    """Transaction that PostgreSQL ended because it and another waited for each other; a repeat succeeds."""
 
 
 class ValueRefused(StorageFailed):

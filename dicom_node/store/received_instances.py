@@ -96,7 +96,13 @@ class ReceivedInstance:
 def add_instances(
     connection: Connection, received: Sequence[ReceivedInstance], now: float
 ) -> list[Admission]:
-    """Add received instances within the caller's transaction; return the admission of each, in their order."""
+    """Add received instances within the caller's transaction; return the admission of each, in order.
+
+    Parameters
+    ----------
+    now
+        Time of the reception, in seconds since the epoch.
+    """
     # In the order of their keys, so that two transactions lock the same rows in the same order (PostgreSQL).
     # Of the same instance the one that came first is first.
     waiting = sorted(
