@@ -7,10 +7,10 @@ A film of a requested study is the prior's when it says so, or when nobody else 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from dicom_node.store import database
 from dicom_node.store.tables import prior_request
@@ -32,12 +32,17 @@ def move_message_id(study_instance_uid: str) -> int:
     return zlib.crc32(study_instance_uid.encode()) % _MESSAGE_IDS + 1
 
 
+_REQUESTS: Final = select(prior_request).where(
+    prior_request.c.study_instance_uid.in_(bindparam("uids", expanding=True))
+)
+
+
 def find_requests(
-    connection: Connection, study_instance_uids: Iterable[str]
+    connection: Connection, study_instance_uids: Sequence[str]
 ) -> dict[str, Row[*tuple[Any, ...]]]:
     """Return the requests for some studies, by Study Instance UID."""
-    query = select(prior_request).where(prior_request.c.study_instance_uid.in_(study_instance_uids))
-    return {row.study_instance_uid: row for row in connection.execute(query)}
+    rows = connection.execute(_REQUESTS, {"uids": study_instance_uids})
+    return {row.study_instance_uid: row for row in rows}
 
 
 def is_prior(asked: Row[*tuple[Any, ...]] | None, received: ReceivedInstance, now: float) -> bool:

@@ -6,9 +6,9 @@ import enum
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from dicom_node.store import stored_damage
 from dicom_node.store.prior_requests import find_requests, is_prior
@@ -93,6 +93,26 @@ class ReceivedInstance:
     placed_at: float = 0.0
 
 
+_UIDS: Final = bindparam("uids", expanding=True)
+# Made once: to make a statement costs more than to run it.
+_STUDIES: Final = (
+    select(study.c.id, study.c.state, study.c.study_instance_uid)
+    .where(study.c.study_instance_uid.in_(_UIDS))
+    .order_by(study.c.study_instance_uid)
+    .with_for_update()
+)
+_INSTANCES: Final = select(
+    instance.c.id,
+    instance.c.sop_instance_uid,
+    instance.c.digest,
+    instance.c.set_aside,
+    instance.c.received_at,
+    instance.c.file_state,
+).where(instance.c.sop_instance_uid.in_(_UIDS))
+_RESULTS: Final = select(result.c.sop_instance_uid).where(result.c.sop_instance_uid.in_(_UIDS))
+_INSERTION: Final = instance.insert()
+
+
 def add_instances(
     connection: Connection, received: Sequence[ReceivedInstance], now: float
 ) -> list[Admission]:
@@ -148,29 +168,14 @@ class _Additions:
         uids = sorted({each.sop_instance_uid for each in received})
         study_uids = sorted({each.study_instance_uid for each in received})
         # The studies come first: what is held of them is held until the end.
-        columns = (study.c.id, study.c.state, study.c.study_instance_uid)
-        held = (
-            select(*columns)
-            .where(study.c.study_instance_uid.in_(study_uids))
-            .order_by(study.c.study_instance_uid)
-            .with_for_update()
-        )
         self._studies = {
-            row.study_instance_uid: _Study(row.id, row.state) for row in connection.execute(held)
+            row.study_instance_uid: _Study(row.id, row.state)
+            for row in connection.execute(_STUDIES, {"uids": study_uids})
         }
-        known = select(
-            instance.c.id,
-            instance.c.sop_instance_uid,
-            instance.c.digest,
-            instance.c.set_aside,
-            instance.c.received_at,
-            instance.c.file_state,
-        ).where(instance.c.sop_instance_uid.in_(uids))
         self._known: defaultdict[str, list[Row[*tuple[Any, ...]]]] = defaultdict(list)
-        for row in connection.execute(known):
+        for row in connection.execute(_INSTANCES, {"uids": uids}):
             self._known[row.sop_instance_uid].append(row)
-        results = select(result.c.sop_instance_uid).where(result.c.sop_instance_uid.in_(uids))
-        self._results = set(connection.execute(results).scalars())
+        self._results = set(connection.execute(_RESULTS, {"uids": uids}).scalars())
         self._requests = find_requests(connection, study_uids)
         self._new: list[dict[str, object]] = []
 
@@ -206,7 +211,7 @@ class _Additions:
     def insert(self) -> None:
         """Insert the rows of the new instances."""
         if self._new:
-            self._connection.execute(instance.insert(), self._new)
+            self._connection.execute(_INSERTION, self._new)
 
     def _receive_again(
         self, known: Row[*tuple[Any, ...]], received: ReceivedInstance, *, set_aside: str
