@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dicom_node.config.settings import Settings
 from dicom_node.runtime.logs import uid_hash
 from dicom_node.store.audit import StudyDeliveries, StudyRow
-from dicom_node.store.index import SetAsideReason
+from dicom_node.store.received_instances import SetAsideReason
 from dicom_node.store.states import ResultState, StudyState
 
 SET_ASIDE = {

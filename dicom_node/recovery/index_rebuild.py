@@ -28,7 +28,8 @@ from dicom_node.results.report import Presence
 from dicom_node.store import index_file
 from dicom_node.store.analysis_leases import EncodedResult
 from dicom_node.store.files import StoredFile
-from dicom_node.store.index import TRIAL_HOST, Index, SetAsideReason
+from dicom_node.store.index import TRIAL_HOST, Index
+from dicom_node.store.received_instances import SetAsideReason
 from dicom_node.store.recorded_results import REJECTION_NOTE
 from dicom_node.store.restored_studies import (
     RestoredInstance,

@@ -15,8 +15,8 @@ from dicom_node.dimse.server.identifiers import read_identifiers
 from dicom_node.errors import BadInstance
 from dicom_node.imaging import attributes
 from dicom_node.store.files import Spool, StoredFile, damage, data_set_offset
-from dicom_node.store.index import ReceivedInstance
 from dicom_node.store.prior_requests import move_message_id
+from dicom_node.store.received_instances import ReceivedInstance
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, RowMapping, select, update
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import analysis_records, database
 from dicom_node.store.files import StoredFile
-from dicom_node.store.index import INSTANCE_FIELDS, ReceivedInstance
 from dicom_node.store.purge_trace import PurgeTrace
+from dicom_node.store.received_instances import INSTANCE_FIELDS, ReceivedInstance
 from dicom_node.store.states import OUTCOMES, FileState, ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, fu
 from dicom_node.store import database, stored_files
 from dicom_node.store.delivery_queue import ENDED, STATE_NOW
 from dicom_node.store.files import Spool
-from dicom_node.store.index import SetAsideReason
+from dicom_node.store.received_instances import SetAsideReason
 from dicom_node.store.states import OUTCOMES, FileState, ResultState, StudyState
 from dicom_node.store.tables import delivery, forgotten, instance, result, study
 

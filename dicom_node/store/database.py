@@ -36,6 +36,8 @@ from dicom_node.store import index_file
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x64696E6F  # "dino": one migration at a time per PostgreSQL database
 _NO_ROOM = ("database or disk is full", "No space left", "could not extend file")
+# deadlock_detected, serialization_failure (https://www.postgresql.org/docs/current/errcodes-appendix.html)
+_DEADLOCKS = frozenset({"40P01", "40001"})
 _CLOCK_SLACK = 60.0
 """Seconds by which the clocks of the hosts on one database may differ."""
 
@@ -109,6 +111,10 @@ def _begin_sqlite(connection: Connection) -> None:
 
 class KeyConflict(StorageFailed):
     """Insert that failed because another transaction inserted the same key first; a repeated call sees it."""
+
+
+class Deadlock(StorageFailed):
+    """Transaction that PostgreSQL ended because it and another waited for each other; a repeat succeeds."""
 
 
 class ValueRefused(StorageFailed):
@@ -197,6 +203,8 @@ def translated_errors() -> Iterator[None]:
         )
         if index_file.is_damage(error.orig):
             raise IndexDamaged(f"database: the index is damaged ({sentence}); {index_file.ADVICE}") from error
+        if getattr(error.orig, "sqlstate", None) in _DEADLOCKS:
+            raise Deadlock(f"database: {sentence}") from error
         kind = StorageFull if any(mark in sentence for mark in _NO_ROOM) else StorageFailed
         raise kind(f"database: {sentence}") from error
     except SQLAlchemyError as error:

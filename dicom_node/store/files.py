@@ -9,13 +9,14 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from dicom_node.errors import BadInstance, NodeError, StorageFailed, StorageFull
 from dicom_node.runtime import temporary_files
+from dicom_node.store.group_commit import GroupCommit
 
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -69,6 +70,7 @@ class Spool:
         self.root = root
         self.incoming = root / "incoming"
         self._min_free_bytes = min_free_bytes
+        self._folder_syncs = {shard: GroupCommit(self._sync_shards) for shard in _SHARDS}
 
     def prepare(self, *, alone: bool = False) -> None:
         """Make the folders, and remove partly received files of an earlier process.
@@ -125,7 +127,7 @@ class Spool:
                 f"{self._min_free_bytes // 2**20} MiB{promised}; free space or lower dicom.min_free_bytes"
             )
 
-    def adopt(self, temporary: Path) -> StoredFile:
+    def adopt(self, temporary: Path, digest: str = "") -> StoredFile:
         """Store a received Part 10 file.
 
         Where the same data set lies already, it is read and compared: a damaged file is replaced. The spool
@@ -135,6 +137,8 @@ class Spool:
         ----------
         temporary
             Complete file on the spool's file system.
+        digest
+            Digest of its data set, from whoever wrote it; without one the file is read.
 
         Returns
         -------
@@ -149,14 +153,15 @@ class Spool:
             When it cannot be stored; nothing is left behind.
         """
         with _translated(temporary):
-            digest = digest_of(temporary)
-            size = temporary.stat().st_size
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
+            digest = digest or digest_of(temporary)
+            size = _sync_file(temporary)
             name = f"{digest[:2]}/{digest}.dcm"
             target = self.root / name
             placed_at = 0.0
             try:
+                # No rename: it would overwrite a file that another process has just placed, and it would take
+                # the only name of the bytes, which are placed again when a purge removes the file before its
+                # row is committed. It would not be faster either: see decision 0026.
                 os.link(temporary, target)
                 placed_at = time.time()
             except FileExistsError:
@@ -165,10 +170,14 @@ class Spool:
                     placed_at = time.time()
                 else:
                     # An earlier process may have crashed before its fsync, so do it now.
-                    with target.open("rb") as stream:
-                        os.fsync(stream.fileno())
-            sync_folder(target.parent)
+                    _sync_file(target)
+            self._folder_syncs[digest[:2]].commit(digest[:2])
         return StoredFile(digest=digest, size=size, name=name, placed_at=placed_at)
+
+    def _sync_shards(self, shards: Sequence[str]) -> list[Exception | None]:
+        """Make the names of one folder durable, once for all who placed a file there."""
+        sync_folder(self.root / shards[0])
+        return [None] * len(shards)
 
     def keep(self, content: bytes | mmap.mmap) -> StoredFile:
         """Store an encoded Part 10 file; the same content twice is one file.
@@ -280,6 +289,16 @@ def _replace(target: Path, temporary: Path) -> None:
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _sync_file(path: Path) -> int:
+    """Make the content of a file durable; return its size, in bytes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

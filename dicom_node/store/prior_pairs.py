@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from sqlalchemy import exists, select
 
 from dicom_node.store import database
-from dicom_node.store.index import TRIAL_HOST, SetAsideReason
+from dicom_node.store.index import TRIAL_HOST
 from dicom_node.store.purge_trace import PurgeTrace
+from dicom_node.store.received_instances import SetAsideReason
 from dicom_node.store.states import FileState, StudyState
 from dicom_node.store.tables import instance, prior, prior_request, study
 

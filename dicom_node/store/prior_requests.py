@@ -7,15 +7,16 @@ A film of a requested study is the prior's when it says so, or when nobody else 
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from dicom_node.store import database
 from dicom_node.store.tables import prior_request
 
 if TYPE_CHECKING:
-    from dicom_node.store.index import ReceivedInstance
+    from dicom_node.store.received_instances import ReceivedInstance
 
 ARRIVAL_SECONDS: Final = 3600.0
 """Time after a request in which a film that names it is still the prior's."""
@@ -31,11 +32,27 @@ def move_message_id(study_instance_uid: str) -> int:
     return zlib.crc32(study_instance_uid.encode()) % _MESSAGE_IDS + 1
 
 
-def is_prior(connection: Connection, received: ReceivedInstance, now: float) -> bool:
-    """Return whether an instance comes because the node requested its study as a prior."""
-    asked = connection.execute(
-        select(prior_request).where(prior_request.c.study_instance_uid == received.study_instance_uid)
-    ).first()
+_REQUESTS: Final = select(prior_request).where(
+    prior_request.c.study_instance_uid.in_(bindparam("uids", expanding=True))
+)
+
+
+def find_requests(
+    connection: Connection, study_instance_uids: Sequence[str]
+) -> dict[str, Row[*tuple[Any, ...]]]:
+    """Return the requests for some studies, by Study Instance UID."""
+    rows = connection.execute(_REQUESTS, {"uids": study_instance_uids})
+    return {row.study_instance_uid: row for row in rows}
+
+
+def is_prior(asked: Row[*tuple[Any, ...]] | None, received: ReceivedInstance, now: float) -> bool:
+    """Return whether an instance comes because the node requested its study as a prior.
+
+    Parameters
+    ----------
+    asked
+        Request for its study, from :func:`find_requests`; None when there was none.
+    """
     if asked is None or asked.asked_at < now - ARRIVAL_SECONDS:
         return False
     originator, sender, source = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dicom_node.store.files import Spool, StoredFile
-from dicom_node.store.index import Admission, Index, ReceivedInstance
+from dicom_node.store.index import Index
+from dicom_node.store.received_instances import Admission, ReceivedInstance
 
 
 def receive(

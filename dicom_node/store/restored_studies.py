@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from dicom_node.store import analysis_records, database
 from dicom_node.store.analysis_leases import EncodedResult, insert_result, storable_reason
 from dicom_node.store.analysis_records import AnalysisRecord
-from dicom_node.store.index import INSTANCE_FIELDS, ReceivedInstance
+from dicom_node.store.received_instances import INSTANCE_FIELDS, ReceivedInstance
 from dicom_node.store.states import ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result, study
 

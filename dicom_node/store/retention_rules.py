@@ -15,8 +15,9 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Select, Table, and_, exists, or_, select
 
 from dicom_node.store.audit import STUDY_IS_CONFIRMED
-from dicom_node.store.index import TRIAL_HOST, SetAsideReason
+from dicom_node.store.index import TRIAL_HOST
 from dicom_node.store.prior_requests import ARRIVAL_SECONDS
+from dicom_node.store.received_instances import SetAsideReason
 from dicom_node.store.states import OPEN, OUTCOMES, FileState, ResultState
 from dicom_node.store.tables import delivery, instance, prior, prior_request, reading, result, study
 

@@ -37,7 +37,7 @@ from tests.support.scp_processes import ScpProcesses
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "6"))
 SIZES = {"10 MB": (2236, 2236), "0.5 MB": (512, 488)}
-ASSOCIATIONS = (1, 16)
+ASSOCIATIONS = (1, 4, 16)
 
 
 @dataclass

@@ -16,8 +16,9 @@ from dicom_node.store.audit import Audit, IndexQueries
 from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.files import Spool
 from dicom_node.store.heatmaps import HeatMaps
-from dicom_node.store.index import TRIAL_HOST, Admission, Index, ReceivedInstance
+from dicom_node.store.index import TRIAL_HOST, Index
 from dicom_node.store.purge import Purge
+from dicom_node.store.received_instances import Admission, ReceivedInstance
 from dicom_node.store.reception import receive
 from dicom_node.store.retention_limits import RetentionLimits
 from dicom_node.store.states import Confirmation, FileState, ResultState, StudyState

@@ -8,7 +8,8 @@ from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import AnalysisLease, AnalysisLeases, EncodedResult
 from dicom_node.store.files import StoredFile
-from dicom_node.store.index import Index, ReceivedInstance
+from dicom_node.store.index import Index
+from dicom_node.store.received_instances import ReceivedInstance
 from dicom_node.store.tables import delivery
 
 

@@ -19,6 +19,8 @@ from tests.support.peers import ROOT, until
 class ScpProcesses:
     """Running SCP processes over one data directory, ready to receive."""
 
+    program = "tests.support.scp_child"
+
     def __init__(self, data_dir: Path, count: int = 2, **settings: str) -> None:
         self.settings = Settings(data_dir=data_dir)
         self.environment = {
@@ -37,7 +39,7 @@ class ScpProcesses:
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "tests.support.scp_child", str(self.listening.fileno())],
+                [sys.executable, "-m", self.program, str(self.listening.fileno())],
                 cwd=ROOT,
                 env={**os.environ, **self.environment},
                 pass_fds=[self.listening.fileno()],

@@ -22,7 +22,7 @@ from dicom_node.errors import BadInstance
 from dicom_node.imaging import value_representations
 from dicom_node.imaging.value_representations import MAX_UID_LENGTH
 from dicom_node.store.files import StoredFile
-from dicom_node.store.index import ReceivedInstance
+from dicom_node.store.received_instances import ReceivedInstance
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | mmap.mmap
 

@@ -8,6 +8,7 @@ an N-EVENT-REPORT is small and kept in memory.
 from __future__ import annotations
 
 import enum
+import hashlib
 import io
 import queue
 import struct
@@ -79,6 +80,7 @@ class IncomingFile:
         self.data_set_offset = len(meta)
         self.error: NodeError | None = None
         self._file: io.FileIO | None = None
+        self._hash = hashlib.sha256()
         if not meta:
             return
         try:
@@ -91,10 +93,16 @@ class IncomingFile:
         except OSError as error:
             self._fail(error)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the data set that was written, lower-case hexadecimal."""
+        return self._hash.hexdigest()
+
     def write(self, data: memoryview) -> None:
         """Append a fragment of the data set."""
         if self._file is None:
             return
+        self._hash.update(data)
         try:
             while data:
                 data = data[self._file.write(data) or 0 :]

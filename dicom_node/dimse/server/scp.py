@@ -42,7 +42,8 @@ from dicom_node.errors import BadInstance, StorageFailed, StorageFull
 from dicom_node.runtime import logs, readiness
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.files import Spool
-from dicom_node.store.index import Admission, Index
+from dicom_node.store.index import Index
+from dicom_node.store.received_instances import Admission
 from dicom_node.store.reception import receive
 from dicom_node.store.reserve import Reserve
 
@@ -148,11 +149,11 @@ class StorageSCP:
         if request.incoming is None:
             return Status.UNRECOGNISED_OPERATION, "only C-ECHO, C-STORE, N-EVENT-REPORT are served"
         identifiers = _identify(request, request.incoming)
-        path = _path(request.incoming)
+        path, digest = _path(request.incoming), request.incoming.digest
         stored, admission = receive(
             self._index,
             self._spool,
-            lambda: self._spool.adopt(path),
+            lambda: self._spool.adopt(path, digest),
             lambda stored: identifiers.received(
                 stored,
                 request.transfer_syntax,

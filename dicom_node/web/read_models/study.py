@@ -11,8 +11,8 @@ from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.analysis_records import AnalysisRecords, StoredAnalysisRecord
 from dicom_node.store.audit import STUDY_IS_CONFIRMED
-from dicom_node.store.index import SetAsideReason
 from dicom_node.store.purge_trace import PurgeTrace, sentence
+from dicom_node.store.received_instances import SetAsideReason
 from dicom_node.store.recorded_results import REJECTION_NOTE
 from dicom_node.store.states import FileState, ResultState, StudyState
 from dicom_node.store.tables import catalogue, delivery, instance, result, study

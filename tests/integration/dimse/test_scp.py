@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from dicom_node.imaging.radiographs import RADIOGRAPHY_SOP_CLASSES
 from dicom_node.imaging.transfer_syntaxes import TRANSFER_SYNTAXES
-from dicom_node.store.index import SetAsideReason
+from dicom_node.store.received_instances import SetAsideReason
 from tests.support import factories
 from tests.support.film_file import FilmFile
 from tests.support.peers import until

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,7 +12,8 @@ from dicom_node.errors import StorageFailed
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.audit import IndexQueries
-from dicom_node.store.index import Admission, Index
+from dicom_node.store.index import Index
+from dicom_node.store.received_instances import Admission, ReceivedInstance
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import instance, metadata
 from tests.support.clock import Clock
@@ -144,3 +146,40 @@ def test_writers_in_many_threads_wait_for_each_other(index: Index) -> None:
         admissions = list(pool.map(add, range(80)))
     assert admissions.count(Admission.NEW) == 40
     assert admissions.count(Admission.REPEATED) == 40
+
+
+def test_an_instance_that_cannot_be_added_keeps_no_other_of_its_group_out(index: Index) -> None:
+    good = [received_instance(sop=f"1.2.{number}", digest=f"{number:064x}") for number in range(4)]
+    bad = received_instance(sop="1.2.9", digest="9" * 64, size=10**30)  # no database takes such a number
+    outcomes = index._add_group([*good[:2], bad, *good[2:]])
+    assert [each for each in outcomes if each is not outcomes[2]] == [Admission.NEW] * 4
+    assert isinstance(outcomes[2], Exception)
+    with database.reading(index.engine) as connection:
+        kept = connection.execute(select(instance.c.sop_instance_uid)).scalars().all()
+    assert sorted(kept) == [f"1.2.{number}" for number in range(4)]
+
+
+def test_the_same_instance_twice_in_a_group_is_one_row_and_other_bytes_are_a_conflict(index: Index) -> None:
+    one, other = received_instance(), received_instance(digest="b" * 64)
+    assert index._add_group([one, other, one]) == [Admission.NEW, Admission.SET_ASIDE, Admission.REPEATED]
+    with database.reading(index.engine) as connection:
+        rows = connection.execute(
+            select(instance.c.digest, instance.c.set_aside, instance.c.receptions)
+        ).all()
+    assert sorted(tuple(row) for row in rows) == [("a" * 64, "", 2), ("b" * 64, "conflict", 1)]
+    assert states(index) == [(StudyState.RECEIVING, 1)]
+
+
+def test_a_group_that_finds_no_database_fails_at_once_and_not_one_by_one(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def fail(group: Sequence[ReceivedInstance]) -> list[Admission]:
+        tries.append(len(group))
+        raise StorageFailed("database: the server closed the connection")
+
+    monkeypatch.setattr(index, "_add", fail)
+    outcomes = index._add_group([received_instance(), received_instance(sop="1.2.4", digest="b" * 64)])
+    assert all(isinstance(each, StorageFailed) for each in outcomes)
+    assert tries == [2]

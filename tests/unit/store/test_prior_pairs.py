@@ -8,9 +8,10 @@ from sqlalchemy import select
 from dicom_node.store import database
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.files import Spool
-from dicom_node.store.index import TRIAL_HOST, Admission, Index
+from dicom_node.store.index import TRIAL_HOST, Index
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
 from dicom_node.store.prior_requests import PriorRequests
+from dicom_node.store.received_instances import Admission
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import instance
 from tests.support.clock import Clock

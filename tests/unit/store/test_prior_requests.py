@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from dicom_node.store.audit import IndexQueries
-from dicom_node.store.index import Admission, Index
+from dicom_node.store.index import Index
 from dicom_node.store.prior_pairs import PriorPairs
 from dicom_node.store.prior_requests import ARRIVAL_SECONDS, PriorRequests, move_message_id
+from dicom_node.store.received_instances import Admission
 from dicom_node.store.states import StudyState
 from tests.support.clock import Clock
 from tests.support.index_records import received_instance

@@ -12,11 +12,12 @@ from sqlalchemy import select, text, update
 from dicom_node.store import database
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.deletion_lock import no_deletion
-from dicom_node.store.index import Admission, Index
+from dicom_node.store.index import Index
 from dicom_node.store.pins import Pins
 from dicom_node.store.prior_pairs import PriorPairing, PriorPairs
 from dicom_node.store.prior_requests import PriorRequests
 from dicom_node.store.purge import Purge
+from dicom_node.store.received_instances import Admission
 from dicom_node.store.retention_limits import RetentionLimits
 from dicom_node.store.states import FileState, StudyState
 from dicom_node.store.tables import access, commitment, instance, prior_request, study

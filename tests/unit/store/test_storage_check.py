@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import update
 
 from dicom_node.store.files import Spool
-from dicom_node.store.index import Admission, Index
+from dicom_node.store.index import Index
+from dicom_node.store.received_instances import Admission
 from dicom_node.store.states import FileState
 from dicom_node.store.storage_check import StorageCheck, StorageWatch, read_summary
 from dicom_node.store.stored_damage import Part
