@@ -188,7 +188,7 @@ class Node(Process):
     def children(self) -> dict[str, list[int]]:
         """Process ids by part (``scp``, ``worker``, ..., ``broker``)."""
         parts: dict[str, list[int]] = {}
-        for pid in _children_of(self.process.pid):
+        for pid in children_of(self.process.pid):
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
                 part = words[words.index("child") + 1] if "child" in words else "broker"
@@ -202,7 +202,8 @@ class Node(Process):
             print(self.output)
 
 
-def _children_of(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """Process ids of the children of all threads of a process."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):
