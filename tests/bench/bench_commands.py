@@ -17,10 +17,10 @@ NODE = [sys.executable, "-m", "dicom_node"]
 HALF = Target("at most", 0.5)
 
 
-def uses(argv: list[str], environment: dict[str, str], runs: int = RUNS) -> list[Use]:
+def uses(argv: list[str], environment: dict[str, str]) -> list[Use]:
     """Uses of several runs, after one that fills the caches of the disk."""
     use_of(argv, environment)
-    return [use_of(argv, environment) for _ in range(runs)]
+    return [use_of(argv, environment) for _ in range(RUNS)]
 
 
 @pytest.mark.peer
@@ -56,7 +56,8 @@ def test_analyze(runtime: str, target: Target | None, tmp_path: Path, record: Re
         "DICOM_NODE_WORKER__RUNTIME": runtime,
         "DICOM_NODE_WORKER__GATE": "",  # it rightly refuses drawn films
     }
-    runs = uses([*NODE, "analyze", str(film), "--out", str(tmp_path / "results")], environment, few(5, 1))
+    folders = [str(tmp_path / f"results-{number}") for number in range(1 + few(5, 1))]
+    _, *runs = [use_of([*NODE, "analyze", str(film), "--out", folder], environment) for folder in folders]
     name = f"analyze one film of 10 MB, {runtime}"
     record(f"{name}, until it ends", "s", [use.wall for use in runs], target=target)
     record(f"{name}, processor time", "s", [use.cpu for use in runs])

@@ -139,7 +139,7 @@ def rate(receiver: Receiver, film: Path, uid: str, associations: int) -> float:
 
 
 def film_of(size: str, folder: Path) -> tuple[Path, str]:
-    """File and SOP Instance UID of a film; the last fifteen digits of the UID may be replaced by any others."""
+    """File and SOP Instance UID of a film; the UID's last fifteen digits may be replaced by any others."""
     rows, columns = SIZES[size]
     uid = f"2.25.{'1' * 39}"
     pixels = np.random.default_rng(1).integers(0, 4096, (rows, columns))

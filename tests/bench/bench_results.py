@@ -1,4 +1,4 @@
-"""Bytes of all results of a study with five findings, as they go to a destination that takes them compressed."""
+"""Bytes of all results of a study with five findings, sent to a destination that takes them compressed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def test_five_findings(record: Record) -> None:
     source = film(rows=2236, columns=2236)
     pixels = {str(source.SOPInstanceUID): np.array(chest(2236, 2236), np.float32)}
     findings = [
-        finding(f"finding_{number}", f"Finding {number}", saliency=[saliency_of(source, row=0.3 + number / 12)])
+        finding(
+            f"finding_{number}", f"Finding {number}", saliency=[saliency_of(source, row=0.3 + number / 12)]
+        )
         for number in range(FINDINGS)
     ]
     report = report_of(source, findings=findings, similar=SIMILAR)

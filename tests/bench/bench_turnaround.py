@@ -1,7 +1,7 @@
 """From the release of the association to the report at the destination, and films a second on that way.
 
-The report is there when storescp has written the last byte of its file. The peer of a film's way is storescp itself:
-the time in which the same sender stores the same film there.
+The report is there when storescp has written the last byte of its file. The peer of a film's way is storescp
+itself: the time in which the same sender stores the same film there.
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ class Films:
         """Study Instance UID, SOP Instance UID and data set of one film."""
         own = _PLACE[:-_DIGITS] + b"%015d" % number
         of_instance = own.replace(b"2.25.1", b"2.25.3")
-        data_set = self._encoded[number % PATTERNS].replace(
-            _PLACE[len(b"2.25.1") :], own[len(b"2.25.1") :]
-        )
+        data_set = self._encoded[number % PATTERNS].replace(_PLACE[len(b"2.25.1") :], own[len(b"2.25.1") :])
         return own.decode(), of_instance, data_set
 
 
@@ -191,7 +189,10 @@ def test_films_a_second_sustained(size: str, tmp_path: Path, pacs: StoreSCP, rec
 @pytest.mark.peer
 @pytest.mark.parametrize(
     ("runtime", "ready", "memory"),
-    [("onnx", Target("at most", 6), Target("at most", 350)), ("torch", Target("at most", 12), Target("at most", 900))],
+    [
+        ("onnx", Target("at most", 6), Target("at most", 350)),
+        ("torch", Target("at most", 12), Target("at most", 900)),
+    ],
 )
 def test_start_and_memory(
     runtime: str, ready: Target, memory: Target, tmp_path: Path, pacs: StoreSCP, record: Record

@@ -1,6 +1,6 @@
 """Benchmarks give rows to one table, which is printed at the end and written as JSON.
 
-BENCH_ONLY=receive,page chooses benchmarks by name, BENCH_QUICK=1 makes a try of few measurements, BENCH_OUT is the
+BENCH_ONLY=receive,web chooses benchmarks by name, BENCH_QUICK=1 makes a try of few measurements, BENCH_OUT names the
 file that is written.
 """
 
@@ -33,7 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     groups = {_group(item) for item in items}
     if unknown := ONLY - groups:
-        raise pytest.UsageError(f"BENCH_ONLY names {', '.join(sorted(unknown))}; there are {', '.join(sorted(groups))}")
+        raise pytest.UsageError(
+            f"BENCH_ONLY names {', '.join(sorted(unknown))}; there are {', '.join(sorted(groups))}"
+        )
     if ONLY:
         config.hook.pytest_deselected(items=[item for item in items if _group(item) not in ONLY])
         items[:] = [item for item in items if _group(item) in ONLY]
@@ -90,7 +92,7 @@ def pytest_terminal_summary(config: pytest.Config) -> None:
     console.print()
     console.print(table)
     if run.failed:
-        console.print(f"failed: {', '.join(run.failed)}")
+        console.print(f"failed: {', '.join(run.failed)}", markup=False)
     console.print(f"written: {OUT}", soft_wrap=True)
     if run.quick:
         console.print("BENCH_QUICK: a try, which enters no document")

@@ -1,4 +1,4 @@
-"""Records of benchmarks: rows with their peers and targets, the machine that they ran on, and the file of both."""
+"""Records of benchmarks: rows with their peers and targets, and the machine that they ran on."""
 
 from __future__ import annotations
 
