@@ -1,7 +1,7 @@
 """Benchmarks give rows to one table, which is printed at the end and written as JSON.
 
-BENCH_ONLY=receive,web chooses benchmarks by name, BENCH_QUICK=1 makes a try of few measurements, BENCH_OUT names the
-file that is written.
+BENCH_ONLY=receive,web chooses benchmarks by name, BENCH_QUICK=1 makes a try of few measurements, BENCH_OUT is
+what is written.
 """
 
 from __future__ import annotations

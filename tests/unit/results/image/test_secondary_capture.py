@@ -265,7 +265,7 @@ def test_the_five_most_certain_findings_are_outlined(monkeypatch: pytest.MonkeyP
     assert names[0][1] == "certainty 56 %"
     assert [list(each.heat) for each in films] == [[1, 2, 3, 4, 5]]
     assert words["banner"] == (
-        "RESEARCH USE ONLY · Overview · openi-findings 1.0.0 · 5 strongest of 7 outlined findings"
+        "RESEARCH USE ONLY · Overview · openi-findings 1.0.0 · 5 strongest of 7 findings with a heat map"
     )
     assert "Not for clinical use" in words["caption"]
     assert "Finding 6, Finding 5" in ds.DerivationDescription
