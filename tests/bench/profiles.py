@@ -1,8 +1,8 @@
 """Profiles of the three hottest paths by py-spy: the receiver, the worker and the page, each under load.
 
-``python -m tests.bench.profiles receive`` prints the share of samples in which each function of the node was met,
-with all that it calls, and that of each function that was running. py-spy must be on the path (``pip install
-py-spy``). ``--idle`` also counts threads that wait.
+``python -m tests.bench.profiles receive`` prints the share of samples in which each function of the node was
+met, with all that it calls, and that of each function that was running. py-spy must be on the path (``pip
+install py-spy``). ``--idle`` also counts threads that wait.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from playwright.sync_api import expect
 
 from tests.bench.bench_turnaround import Films, reports, send
 from tests.support.browser import launched
-from tests.support.peers import Node, StoreSCP, until
+from tests.support.peers import Node, StoreSCP, leave_own_programs, until
 from tests.support.scp_processes import ScpProcesses
 
 RATE = 200
@@ -99,20 +99,22 @@ def page(folder: Path) -> Iterator[tuple[Sequence[int], Callable[[], None]]]:
 PATHS = {"receive": receive, "worker": worker, "page": page}
 
 
-def profile(pids: Sequence[int], work: Callable[[], None], seconds: float, *, idle: bool) -> Counter[str]:
+def profile(
+    spy: str, pids: Sequence[int], work: Callable[[], None], seconds: float, *, idle: bool
+) -> Counter[str]:
     """Samples of processes and their children while they work: stacks with their counts."""
     with tempfile.TemporaryDirectory() as folder:
         spies = []
         for pid in pids:
-            command = ["py-spy", "record", "--pid", str(pid), "--subprocesses", "--format", "raw"]
+            command = [spy, "record", "--pid", str(pid), "--subprocesses", "--format", "raw"]
             command += ["--rate", str(RATE), "--duration", str(int(seconds)), "--output", f"{folder}/{pid}"]
             command += ["--nonblocking", *(["--idle"] if idle else [])]
             spies.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             work()
-        for spy in spies:
-            spy.wait(60)
+        for each in spies:
+            each.wait(60)
         found: Counter[str] = Counter()
         for path in Path(folder).iterdir():
             for line in path.read_text().splitlines():
@@ -140,14 +142,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--idle", action="store_true", help="count threads that wait, too")
     words = parser.parse_args()
-    if shutil.which("py-spy") is None:
+    spy = shutil.which("py-spy")
+    if spy is None:
         print("error: py-spy is not on the path; install it with: pip install py-spy", file=sys.stderr)
         return 2
+    leave_own_programs()
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         PATHS[words.path](Path(folder)) as (pids, work),
     ):
-        stacks = profile(pids, work, words.seconds, idle=words.idle)
+        stacks = profile(spy, pids, work, words.seconds, idle=words.idle)
     if not stacks:
         print("error: py-spy saw nothing; it needs the right to trace other processes", file=sys.stderr)
         return 1

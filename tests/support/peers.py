@@ -22,6 +22,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def leave_own_programs() -> None:
+    """Take this Python's programs off the path: pynetdicom's storescp would be found before DCMTK's."""
+    own = Path(sys.executable).parent
+    kept = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != own]
+    os.environ["PATH"] = os.pathsep.join(kept)
+
+
 def free_port() -> int:
     """Port that was free a moment ago."""
     with socket.socket() as probe:
