@@ -10,7 +10,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from tests.support.raw_association import (
     EXPLICIT,
     RawAssociation,
     data_set_of,
+    max_pdu_of,
     message,
     store_rq,
 )
@@ -96,9 +96,8 @@ def send(port: int, ae_title: str, data_set: bytes, uid: bytes, worker: int, rea
     with RawAssociation(port, seconds=60) as wire:
         kind, body = wire.associate([(1, CR, [EXPLICIT])], called=ae_title, calling=f"BENCH{worker}")
         assert kind == ASSOCIATE_AC, body
-        place = body.rfind(b"\x51\x00\x00\x04")
-        max_pdu = min(131072, struct.unpack_from(">L", body, place + 4)[0] or 131072)
-        blob = bytearray(message(store_rq(CR.encode(), uid), data_set, context_id=1, max_pdu=max_pdu))
+        request = store_rq(CR.encode(), uid)
+        blob = bytearray(message(request, data_set, context_id=1, max_pdu=max_pdu_of(body)))
         request_at = blob.find(uid)
         data_at = blob.find(uid, request_at + 1)
         assert 0 < request_at < data_at

@@ -20,7 +20,7 @@ from tests.support import factories
 from tests.support.benchmarks import Record, Target, few, p50, p99
 from tests.support.peers import Node, StoreSCP, until
 from tests.support.process_use import cpu_seconds, peak
-from tests.support.raw_association import ASSOCIATE_AC, CR, EXPLICIT, RawAssociation, data_set_of
+from tests.support.raw_association import ASSOCIATE_AC, CR, EXPLICIT, RawAssociation, data_set_of, max_pdu_of
 
 RUNS = few(200, 5)
 PEER_RUNS = few(40, 3)
@@ -31,7 +31,7 @@ PAUSE = {"0.5 MB": 1.0, "10 MB": 2.0}
 TARGETS = {"0.5 MB": Target("at most", 0.2), "10 MB": Target("at most", 0.5)}
 PATTERNS = 4
 _DIGITS = 15
-_PLACE = b"2.25.1" + b"7" * 23 + b"0" * _DIGITS
+_PLACE = b"2.25.1" + b"7" * 20 + b"0" * _DIGITS
 
 
 class Films:
@@ -64,6 +64,7 @@ def send(port: int, called: str, films: list[tuple[bytes, bytes]]) -> float:
     with RawAssociation(port, seconds=60) as wire:
         kind, body = wire.associate([(3, CR, [EXPLICIT])], called=called, calling="BENCH")
         assert kind == ASSOCIATE_AC, body
+        wire.max_pdu = max_pdu_of(body)
         for uid, data_set in films:
             assert wire.store(data_set, uid).status == 0
         wire.release()

@@ -29,7 +29,7 @@ from tests.support.scp_processes import ScpProcesses
 
 RATE = 200
 SHOWN = 25
-_OURS = re.compile(r"(?:dicom_node|models|worker)/")
+_OURS = re.compile(r"\((?:dicom_node|models|worker)/")
 
 
 @contextmanager
