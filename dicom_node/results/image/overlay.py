@@ -216,22 +216,23 @@ def draw_outlined(
 def _outline(pen: ImageDraw.ImageDraw, film: OutlinedFilm, place: tuple[int, int, int, int], em: int) -> None:
     """Draw the boxes of a film; its panel has a left, top, width and height. No number hides another."""
     left, top, width, height = place
-    tags: list[tuple[int, int]] = []
     side = _tag_side(em)
+    tags: dict[int, tuple[int, int]] = {}
     for number, heat in film.heat.items():
         box = hot_box(heat, (height, width))
         if box is None:
             continue
-        right, bottom = left + min(round(box[2]), width) - 1, top + min(round(box[3]), height) - 1
         x, y = left + round(box[0]), top + round(box[1])
+        right, bottom = left + round(box[2]) - 1, top + round(box[3]) - 1
         pen.rectangle(
             (x, y, max(x, right), max(y, bottom)), outline=OUTLINE_COLOURS[number - 1], width=max(1, em // 8)
         )
         x, y = min(x, left + width - side), min(y, top + height - side)
-        while any(abs(x - other) < side and abs(y - below) < side for other, below in tags):
+        while any(abs(x - other) < side and abs(y - below) < side for other, below in tags.values()):
             x, y = (x + side, y) if x + 2 * side <= left + width else (left, y + side)
-        tags.append((x, y))
-        _tag(pen, (x, y), number, em)
+        tags[number] = (x, y)
+    for number, corner in tags.items():  # over the boxes of all
+        _tag(pen, corner, number, em)
 
 
 def _tag(pen: ImageDraw.ImageDraw, corner: tuple[int, int], number: int, em: int) -> None:

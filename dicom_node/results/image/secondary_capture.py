@@ -151,7 +151,7 @@ def write_overview(
     ]
     saliencies = [saliency for _, saliency in outlined]
     found = sum(bool(finding.saliency) for finding in report.findings)
-    count = f"{len(outlined)} strongest of {found} outlined findings" if found > len(outlined) else ""
+    count = f"{len(outlined)} strongest of {found} findings with a heat map" if found > len(outlined) else ""
     model = f"{algorithm.name} {algorithm.version}"
     picture = overlay.draw_outlined(
         films,
