@@ -25,7 +25,7 @@ from models.processing.transforms import Preprocessing
 from models.processing.types import Film, Study
 from models.text.text_format import TextFormat
 from models.training.export import uncalibrated
-from tests.support.benchmarks import Record, few, seconds_of
+from tests.support.benchmarks import QUICK, Record, few, seconds_of
 from tests.support.model_families import make_tokenizer
 from tests.support.tiny_bundle import MANIFEST
 
@@ -36,7 +36,7 @@ FAMILIES = {
     "crossattention": {},
     "concatenation": {},
 }
-BATCHES = (1, 8, 32)
+BATCHES = (1, 8) if QUICK else (1, 8, 32)
 TRAINED = 8
 RUNS = few(5, 1)
 KEYS = load_vocabulary().keys("findings")

@@ -63,7 +63,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
-def pytest_terminal_summary(config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     run = config.stash[_RUN]
     if not run.rows:
         return
@@ -89,12 +89,13 @@ def pytest_terminal_summary(config: pytest.Config) -> None:
             row.peer, number(row.peer_value), number(row.ratio), f"{row.target or ''}{verdict}",
         )  # fmt: skip
     console = Console(width=max(150, Console().width))
-    console.print()
-    console.print(table)
+    with console.capture() as drawn:
+        console.print(table)
+    terminalreporter.write_line(f"\n{drawn.get()}")
     if run.failed:
-        console.print(f"failed: {', '.join(run.failed)}", markup=False)
-    console.print(f"written: {OUT}", soft_wrap=True)
+        terminalreporter.write_line(f"failed: {', '.join(run.failed)}")
+    terminalreporter.write_line(f"written: {OUT}")
     if run.quick:
-        console.print("BENCH_QUICK: a try, which enters no document")
+        terminalreporter.write_line("BENCH_QUICK: a try, which enters no document")
     else:
-        console.print(f"into the documents: python -m tests.bench.report {OUT}", soft_wrap=True)
+        terminalreporter.write_line(f"into the documents: python -m tests.bench.report {OUT}")
