@@ -221,7 +221,7 @@ class BenchmarkRun:
     version: str
     load: float
     machine: Machine
-    quick: bool = QUICK
+    quick: bool = False
     failed: tuple[str, ...] = ()
     rows: tuple[BenchmarkRow, ...] = ()
 
@@ -234,6 +234,7 @@ class BenchmarkRun:
             version=_version("dicom-node"),
             load=round(os.getloadavg()[0], 2),
             machine=Machine.this(),
+            quick=QUICK,
         )
 
     def with_row(self, row: BenchmarkRow) -> BenchmarkRun:
