@@ -36,8 +36,8 @@ test: $(VENV)/.dev peers  ## Set up and run every test
 coverage: $(VENV)/.dev peers  ## Run every test with branch coverage, which takes twice the processor time
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
-bench: $(VENV)/.dev peers  ## Run the benchmarks; they print ratios against peers of the same run
-	$(BIN)/python -m pytest tests/bench -s -o python_files='bench_*.py' -o timeout=1200 $(ARGS)
+bench: $(VENV)/.dev peers  ## Run the benchmarks into one table; BENCH_ONLY=receive,web chooses, BENCH_QUICK=1 tries
+	@$(BIN)/python -m pytest tests/bench -q -o python_files='bench_*.py' -o timeout=3600 $(ARGS)
 
 fuzz: $(VENV)/.dev peers  ## Draw 5,000 films of changed headers as DCMTK draws them, or refuse them
 	DICOM_NODE_FUZZ=5000 $(BIN)/python -m pytest tests/integration/imaging/test_header_changes.py -s \

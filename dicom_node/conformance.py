@@ -57,7 +57,12 @@ def sent_objects(settings: Settings) -> Iterator[SentObject]:
     classes = {
         "sr": (report, "findings, present and absent, or the reason why a study was not read (TID 1500)"),
         "similar": (report, "similar cases of a reference set (TID 1500)"),
-        "sc": (SecondaryCaptureImageStorage, "a film beside the heat map of one finding"),
+        "sc": (
+            SecondaryCaptureImageStorage,
+            "the films with their strongest findings outlined"
+            if settings.results.overview
+            else "a film beside the heat map of one finding",
+        ),
         "pdf": (EncapsulatedPDFStorage, "summary for people"),
         "seg": (SegmentationStorage, "heat maps of one film, fractional, one segment for each finding"),
         "pm": (ParametricMapStorage, "heat maps of one film, one frame for each finding"),

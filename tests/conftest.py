@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+
+from tests.support.peers import leave_own_programs
 
 # A busy machine may need long for one example: the duration says nothing about the code.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -18,11 +19,7 @@ hypothesis.settings.load_profile("patient")
 # As every command of the node does: keys and passwords that a test writes are for this user alone.
 os.umask(0o077)
 
-# Tests need DCMTK's storescp; an activated environment would put pynetdicom's before it.
-_OWN = Path(sys.executable).parent
-os.environ["PATH"] = os.pathsep.join(
-    folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != _OWN
-)
+leave_own_programs()
 
 
 @pytest.fixture(scope="session")

@@ -421,6 +421,7 @@ class StudyReader:
             sr_class=self._results.sr_class,
             columns=self._results.saliency_columns,
             compression=self._results.compression,
+            overview=self._results.overview,
             predecessors=study.predecessors,
         )
         return tuple(written)

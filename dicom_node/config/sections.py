@@ -238,6 +238,11 @@ class ResultSettings(Section):
     saliency_columns: int = Field(
         928, ge=64, le=2048, description="longer side of each panel of a heat map image, in pixels"
     )
+    overview: bool = Field(
+        False,
+        description="one heat map image for each study, its films with the five strongest findings outlined "
+        "and named, in place of one for each finding",
+    )
     compression: Literal["jpeg", "jpeg-ls", "rle", "none"] = Field(
         "jpeg",
         description="compression of heat map images: jpeg (JPEG Baseline, a tenth of the others), jpeg-ls "

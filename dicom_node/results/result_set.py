@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -17,7 +19,7 @@ from dicom_node.results.equipment import Equipment
 from dicom_node.results.image import multiframe
 from dicom_node.results.image.parametric_map import write_pm
 from dicom_node.results.image.presentation_state import write_gsps
-from dicom_node.results.image.secondary_capture import write_sc
+from dicom_node.results.image.secondary_capture import strongest, write_overview, write_sc
 from dicom_node.results.image.segmentation import write_seg
 from dicom_node.results.report import Finding, FloatArray, Report, Saliency
 from dicom_node.results.sr.document import Predecessor, SrClass
@@ -38,6 +40,7 @@ def write_results(
     sr_class: SrClass = "comprehensive3d",
     columns: int = 928,
     compression: Compression = "jpeg",
+    overview: bool = False,
     predecessors: Mapping[str, Predecessor] = _NONE,
 ) -> Iterator[tuple[str, Dataset]]:
     """Write a report as the objects that are asked for.
@@ -54,6 +57,8 @@ def write_results(
         Greatest length of the longer side of a panel of ``sc``, in pixels.
     compression
         Compression of ``sc``.
+    overview
+        True to write one ``sc`` of the strongest findings in place of one for each heat map.
     predecessors
         Reports of earlier revisions, by kind (``sr``, ``similar``).
 
@@ -68,8 +73,10 @@ def write_results(
         When an object cannot be written, or fails its check.
     """
     written = []
+    drawing = _Drawing(report, pixels, equipment, columns, compression)
+    pictures = () if "sc" not in objects else drawing.overview() if overview else drawing.of_each_map()
     for kind, ds in _all_but_key_objects(
-        report, pixels, equipment, objects, sr_class, columns, compression, predecessors
+        report, pixels, equipment, objects, sr_class, pictures, predecessors
     ):
         check_result(ds)
         written.append(ds)
@@ -80,38 +87,76 @@ def write_results(
         yield "ko", selection
 
 
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """Secondary Capture that can be drawn, and the findings that it shows."""
+
+    findings: tuple[Finding, ...]
+    draw: Callable[[], Dataset]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drawing:
+    """Drawing of a report's Secondary Captures.
+
+    pydicom and highdicom are kept from warning of the film's UIDs, which results repeat as they are.
+    """
+
+    report: Report
+    pixels: Mapping[str, FloatArray]
+    equipment: Equipment
+    columns: int
+    compression: Compression
+
+    def of_each_map(self) -> list[_Picture]:
+        """One picture for each heat map, in the order of the findings."""
+        return [
+            _Picture((finding,), functools.partial(self._map, finding, saliency))
+            for finding in self.report.findings
+            for saliency in finding.saliency
+        ]
+
+    def overview(self) -> list[_Picture]:
+        """One picture for all, where there are heat maps."""
+        outlined = tuple(finding for finding, _ in strongest(self.report))
+        return [_Picture(outlined, self._overview)] if outlined else []
+
+    def _map(self, finding: Finding, saliency: Saliency) -> Dataset:
+        with attributes.tolerance():
+            return write_sc(
+                self.report,
+                finding,
+                saliency,
+                self.pixels[saliency.sop_instance_uid],
+                equipment=self.equipment,
+                columns=self.columns,
+                compression=self.compression,
+            )
+
+    def _overview(self) -> Dataset:
+        with attributes.tolerance():
+            return write_overview(
+                self.report,
+                self.pixels,
+                equipment=self.equipment,
+                columns=self.columns,
+                compression=self.compression,
+            )
+
+
 def _all_but_key_objects(
     report: Report,
     pixels: Mapping[str, FloatArray],
     equipment: Equipment,
     objects: Collection[str],
     sr_class: SrClass,
-    columns: int,
-    compression: Compression,
+    pictures: Sequence[_Picture],
     predecessors: Mapping[str, Predecessor],
 ) -> Iterator[tuple[str, Dataset]]:
-    """Write the pictures before the report of the findings, which names them by the hash of their content.
-
-    pydicom and highdicom are kept from warning of the film's UIDs, which results repeat as they are.
-    """
-
-    def picture(shown: tuple[Finding, Saliency]) -> Dataset:
-        finding, saliency = shown
-        film = pixels[saliency.sop_instance_uid]
-        with attributes.tolerance():
-            return write_sc(
-                report,
-                finding,
-                saliency,
-                film,
-                equipment=equipment,
-                columns=columns,
-                compression=compression,
-            )
-
+    """Write the pictures before the report of the findings, which names them by the hash of their content."""
     # Drawing spends its time in Pillow and NumPy, which let other threads run: those that write, for one.
     with ThreadPoolExecutor(_DRAWING_THREADS) as pool:
-        drawing = pool.map(picture, _shown(report) if "sc" in objects else ())
+        drawing = pool.map(lambda picture: picture.draw(), pictures)
         similar = []
         if "similar" in objects and report.similar is not None:
             before = predecessors.get("similar")
@@ -124,7 +169,7 @@ def _all_but_key_objects(
         equipment=equipment,
         sop_class=sr_class,
         predecessor=predecessors.get("sr"),
-        explanations=_explanations(report, drawn, of_films),
+        explanations=_explanations(report, list(zip(pictures, drawn, strict=True)), of_films),
     )
     yield "sr", findings
     yield from (("similar", ds) for ds in similar)
@@ -132,11 +177,6 @@ def _all_but_key_objects(
     if "pdf" in objects:
         yield "pdf", write_pdf(report, pixels, equipment=equipment)
     yield from of_films
-
-
-def _shown(report: Report) -> list[tuple[Finding, Saliency]]:
-    """Heat maps of a report, in the order of its findings."""
-    return [(finding, saliency) for finding in report.findings for saliency in finding.saliency]
 
 
 def _of_films(
@@ -154,13 +194,16 @@ def _of_films(
 
 
 def _explanations(
-    report: Report, drawn: Sequence[Dataset], of_films: Sequence[tuple[str, Dataset]]
+    report: Report,
+    drawn: Sequence[tuple[_Picture, Dataset]],
+    of_films: Sequence[tuple[str, Dataset]],
 ) -> Explanations:
     """Pictures of each finding: Secondary Captures, else frames of Parametric Maps, else segments."""
     found: dict[str, list[Explanation]] = {}
     if drawn:
-        for (finding, _), ds in zip(_shown(report), drawn, strict=True):
-            found.setdefault(finding.key, []).append(Explanation(ds))
+        for picture, ds in drawn:
+            for finding in picture.findings:
+                found.setdefault(finding.key, []).append(Explanation(ds))
         return found
     for kind, part in (("pm", "ReferencedFrameNumber"), ("seg", "ReferencedSegmentNumber")):
         written = [ds for each, ds in of_films if each == kind]

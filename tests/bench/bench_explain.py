@@ -6,10 +6,6 @@ node draws, with the same checks.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -19,27 +15,17 @@ from models.explain.methods import draw_heatmaps
 from models.processing.map_check import region_of
 from models.processing.types import Film, Study
 from tests.support import factories
+from tests.support.benchmarks import Record, Target, few, seconds_of
 
 SIDES = {"256 x 256": (256, 256), "2048 x 2048": (2048, 2048)}
-RUNS = 15
-FEW = 3
+RUNS = few(15, 3)
+FEW = few(3, 1)
 """Runs of what takes seconds."""
-TARGET = 0.25
-
-
-def median(work: Callable[[], object], runs: int = RUNS) -> float:
-    """Median seconds of a run, after one warm-up run."""
-    work()
-    seconds = []
-    for _ in range(runs):
-        before = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - before)
-    return statistics.median(seconds)
+TARGET = Target("at most", 0.25, "ratio")
 
 
 @pytest.mark.parametrize("name", SIDES)
-def test_maps_beside_reading(name: str) -> None:
+def test_maps_beside_reading(name: str, record: Record) -> None:
     predictor = Predictor.load(WorkerSettings().bundle)
     study = Study((Film("film", np.array(factories.chest(*SIDES[name]))),))
     keys = [label.key for label in predictor.labels][1 : 1 + ResultSettings().saliency_limit]
@@ -51,20 +37,30 @@ def test_maps_beside_reading(name: str) -> None:
         for one in draw_heatmaps(predictor, reading, keys):
             predictor.bundle.map_check.objection(one.preview, region, "frontal")
 
-    read, drawn = median(lambda: predictor.trace([study])), median(draw)
-    print(
-        f"\n{name}: read {1000 * read:.1f} ms, {len(keys)} maps {1000 * drawn:.1f} ms, "
-        f"ratio {drawn / read:.2f}, target {TARGET}"
+    read, drawn = (seconds_of(work, RUNS) for work in (lambda: predictor.trace([study]), draw))
+    record(
+        f"{len(keys)} heat maps and their check, {name}",
+        "ms",
+        [1000 * each for each in drawn],
+        peer="reading the film",
+        peer_samples=[1000 * each for each in read],
+        target=TARGET,
     )
 
 
 @pytest.mark.parametrize("method", ["ig", "occlusion"])
 @pytest.mark.parametrize("count", [1, 8])
-def test_slow_methods_beside_reading(method: str, count: int) -> None:
+def test_slow_methods_beside_reading(method: str, count: int, record: Record) -> None:
     predictor = Predictor.load(WorkerSettings().bundle)
     study = Study((Film("film", np.array(factories.chest(2048, 2048))),))
     keys = [label.key for label in predictor.labels][1 : 1 + count]
     (reading,) = predictor.trace([study])
-    read = median(lambda: predictor.trace([study]))
-    drawn = median(lambda: draw_heatmaps(predictor, reading, keys, method=method), FEW)
-    print(f"\n{method}, {count} maps of a film: {drawn:.2f} s, ratio to reading {drawn / read:.0f}")
+    read = seconds_of(lambda: predictor.trace([study]), RUNS)
+    drawn = seconds_of(lambda: draw_heatmaps(predictor, reading, keys, method=method), FEW)
+    record(
+        f"{count} heat map{'s' * (count > 1)} by {method}",
+        "s",
+        drawn,
+        peer="reading the film",
+        peer_samples=read,
+    )

@@ -1,13 +1,12 @@
-"""Images per second of each model family at its published size, in training and in inference.
+"""Films per second of each model family at its published size, read by batch and runtime, and trained.
 
 The baseline is the plain loop in the same process: the same network in eager float32 as torch builds it,
-without channels last, one film at a time for inference, one batch at a time for training.
+without channels last, as many films at a time.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +18,14 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from models.architectures.interface import Batch, Network
 from models.architectures.registry import build_network
 from models.bundles.bundle import Manifest, write_bundle
+from models.bundles.onnx_graph import can_export, write_graph
 from models.bundles.predictor import Predictor
 from models.labels.vocabulary import load_vocabulary
 from models.processing.transforms import Preprocessing
 from models.processing.types import Film, Study
 from models.text.text_format import TextFormat
 from models.training.export import uncalibrated
+from tests.support.benchmarks import QUICK, Record, few, seconds_of
 from tests.support.model_families import make_tokenizer
 from tests.support.tiny_bundle import MANIFEST
 
@@ -35,21 +36,14 @@ FAMILIES = {
     "crossattention": {},
     "concatenation": {},
 }
-FILMS = 16
+BATCHES = (1, 8) if QUICK else (1, 8, 32)
 TRAINED = 8
-RUNS = 3
+RUNS = few(5, 1)
 KEYS = load_vocabulary().keys("findings")
 
 
-def best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of several runs, after one warm-up run."""
-    work()
-    seconds = []
-    for _ in range(RUNS):
-        before = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - before)
-    return min(seconds)
+def per_second(work: Callable[[], object], films: int) -> list[float]:
+    return [films / each for each in seconds_of(work, RUNS)]
 
 
 def step(network: Network, images: torch.Tensor) -> Callable[[], None]:
@@ -65,14 +59,23 @@ def step(network: Network, images: torch.Tensor) -> Callable[[], None]:
     return work
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_images_per_second(family: str, tmp_path: Path) -> None:
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
     torch.manual_seed(0)
-    preprocessing = Preprocessing(grid=256, size=224, channels=3)
-    network = build_network(family, outputs=len(KEYS), channels=3, arguments=FAMILIES[family]).eval()
+    return str(request.param)
+
+
+PREPROCESSING = Preprocessing(grid=256, size=224, channels=3)
+
+
+def draw(count: int) -> list[np.ndarray]:
     random = np.random.default_rng(0)
-    films = [random.random((256, 256), dtype=np.float32) for _ in range(FILMS)]
-    manifest = manifest_of(family, network, preprocessing)
+    return [random.random((256, 256), dtype=np.float32) for _ in range(count)]
+
+
+def test_films_per_second_read(family: str, tmp_path: Path, record: Record) -> None:
+    network = build_network(family, outputs=len(KEYS), channels=3, arguments=FAMILIES[family]).eval()
+    manifest = manifest_of(family, network, PREPROCESSING)
     bundle = write_bundle(
         tmp_path / manifest.folder,
         manifest,
@@ -81,23 +84,44 @@ def test_images_per_second(family: str, tmp_path: Path) -> None:
         uncalibrated(KEYS, "none"),
         tokenizer=make_tokenizer() if manifest.tokens else None,
     )
-    predictor = Predictor(bundle)
-    studies = [Study((Film(str(number), film),)) for number, film in enumerate(films)]
+    runtimes = {"torch": Predictor(bundle)}
+    if can_export(manifest, network):
+        runtimes["onnx"] = Predictor(write_graph(bundle), runtime="onnx")
 
-    def plain() -> None:
-        for film in films:
-            images = preprocessing([film]).contiguous()
-            with torch.no_grad():
-                network(Batch(images)).logits.sigmoid()
+    def plain(films: Sequence[np.ndarray]) -> None:
+        images = torch.cat([PREPROCESSING([film]) for film in films]).contiguous()
+        with torch.inference_mode():
+            network(Batch(images)).logits.sigmoid()
 
-    ours, theirs = FILMS / best(lambda: predictor.predict(studies)), FILMS / best(plain)
-    images = preprocessing(films[:TRAINED])
-    quick = build_network(family, outputs=len(KEYS), channels=3, arguments=FAMILIES[family]).train()
-    trained = TRAINED / best(step(quick.to(memory_format=torch.channels_last), images))
-    slow = TRAINED / best(step(network.train(), images.contiguous()))
-    print(
-        f"\n{family:16}read {ours:7.1f}/s, plain {theirs:7.1f}/s, ratio {ours / theirs:5.2f};"
-        f"  train {trained:6.1f}/s, plain {slow:6.1f}/s, ratio {trained / slow:5.2f}"
+    for batch in BATCHES:
+        films = draw(batch)
+        studies = [Study((Film(str(number), film),)) for number, film in enumerate(films)]
+        eager = per_second(lambda films=films: plain(films), batch)
+        for runtime, predictor in runtimes.items():
+            ours = per_second(lambda studies=studies, which=predictor: which.predict(studies), batch)
+            record(
+                f"{family}, {runtime}, batch of {batch}",
+                "films/s",
+                ours,
+                peer="plain eager torch",
+                peer_samples=eager,
+            )
+
+
+def test_films_per_second_trained(family: str, record: Record) -> None:
+    images = PREPROCESSING(draw(TRAINED))
+
+    def fresh() -> Network:
+        return build_network(family, outputs=len(KEYS), channels=3, arguments=FAMILIES[family]).train()
+
+    ours = per_second(step(fresh().to(memory_format=torch.channels_last), images), TRAINED)
+    plain = per_second(step(fresh(), images.contiguous()), TRAINED)
+    record(
+        f"{family}, training, batch of {TRAINED}",
+        "films/s",
+        ours,
+        peer="plain eager torch",
+        peer_samples=plain,
     )
 
 

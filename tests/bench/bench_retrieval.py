@@ -1,7 +1,7 @@
 """Search of large sets: milliseconds per query, and recall against the exact engine, by size.
 
 The vectors are drawn, 512 wide: ten thousand clusters in 48 dimensions of a random basis, with noise in all
-of them, since embeddings of films fill few of their dimensions. ``DICOM_NODE_BENCH_CASES`` takes other sizes,
+of them, since embeddings of films fill few of their dimensions. ``BENCH_CASES`` takes other sizes,
 such as ``100000,1000000``; a million cases take 2 GB, some minutes, and as much again for HNSW.
 """
 
@@ -16,10 +16,11 @@ import pytest
 
 from models.retrieval.engines.registry import open_engine
 from models.retrieval.search import rank_candidates
+from tests.support.benchmarks import QUICK, Record
 
 WIDTH, CLUSTERS, DIMENSIONS = 512, 10_000, 48
 QUERIES, K = 100, 10
-SIZES = [int(size) for size in os.environ.get("DICOM_NODE_BENCH_CASES", "3800,100000").split(",")]
+SIZES = [int(size) for size in os.environ.get("BENCH_CASES", "3800" if QUICK else "3800,100000").split(",")]
 
 
 def draw(count: int, seed: int) -> np.ndarray:
@@ -39,9 +40,10 @@ def draw(count: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_milliseconds_and_recall(size: int) -> None:
+def test_milliseconds_and_recall(size: int, record: Record) -> None:
     vectors, queries = draw(size, 1), draw(QUERIES, 2)
     truth: list[set[int]] = []
+    exact: list[float] = []
     for name in ("exact", "hnsw", "ivfpq"):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.perf_counter()
@@ -56,7 +58,9 @@ def test_milliseconds_and_recall(size: int) -> None:
         truth = truth or found
         recall = np.mean([len(one & two) / K for one, two in zip(found, truth, strict=True)])
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        print(
-            f"{size} cases, {name}: built in {built:.1f} s, {np.median(taken):.3f} ms a query, "
-            f"recall@{K} {recall:.3f}, peak memory + {grown:.0f} MiB beside vectors of {vectors.nbytes >> 20}"
-        )
+        exact = exact or taken
+        cases = f"{name} search among {size:,} cases"
+        record(f"{cases}, a query", "ms", taken, peer="exact", peer_samples=exact)
+        record(f"{cases}, recall at {K}", "share", float(recall), n=QUERIES)
+        record(f"{cases}, building", "s", built)
+        record(f"{cases}, memory beside vectors of {vectors.nbytes >> 20} MiB", "MiB", grown)

@@ -15,11 +15,13 @@ from models.bundles.bundle import find_bundle, read_bundle
 from models.bundles.predictor import Predictor
 from models.explain.methods import draw_heatmaps
 from models.processing.types import Film, Study
+from tests.support.benchmarks import Record, Target, few
 
-FILMS, FINDINGS, ROUNDS = 16, 3, 5
+FILMS, FINDINGS, ROUNDS = few(16, 4), 3, few(5, 3)
+PLAIN = "plain eager torch"
 
 
-def test_reading_a_film() -> None:
+def test_reading_a_film(record: Record) -> None:
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     bundle = read_bundle(find_bundle(WorkerSettings().bundle))
@@ -46,7 +48,7 @@ def test_reading_a_film() -> None:
 
         return run
 
-    ways = {"plain eager torch": plain, **{name: read(each) for name, each in predictors.items()}}
+    ways = {PLAIN: plain, **{name: read(each) for name, each in predictors.items()}}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     # One after another in each round, so that other work on the machine slows all of them alike.
     for _ in range(ROUNDS):
@@ -54,10 +56,13 @@ def test_reading_a_film() -> None:
             before = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - before)
-    plainly = float(np.median(seconds["plain eager torch"]))
-    print(f"\nreading a film with {FINDINGS} heat maps, {bundle.manifest.folder}, {threads} threads:")
-    for name, taken in seconds.items():
-        median = float(np.median(taken))
-        print(
-            f"  {name:18} {1e3 * median / FILMS:6.1f} ms a film, {plainly / median:.2f} times the plain loop"
+    rates = {name: [FILMS / each for each in taken] for name, taken in seconds.items()}
+    for name, target in (("torch", None), ("onnx", Target("at least", 3, "ratio"))):
+        record(
+            f"{bundle.manifest.folder} with {FINDINGS} heat maps, {name}",
+            "films/s",
+            rates[name],
+            peer=PLAIN,
+            peer_samples=rates[PLAIN],
+            target=target,
         )

@@ -1,13 +1,14 @@
-"""Seconds from the release of the association to the report at the destination, without the quiet time.
+"""From the release of the association to the report at the destination, and films a second on that way.
 
-The baseline is DCMTK: the time in which storescu sends the same film to storescp.
+The report is there when storescp has written the last byte of its file. The peer of a film's way is storescp
+itself: the time in which the same sender stores the same film there.
 """
 
 from __future__ import annotations
 
-import statistics
-import subprocess
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,55 +17,197 @@ from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage
 
 from tests.support import factories
-from tests.support.dicom_tools import storescu
+from tests.support.benchmarks import Record, Target, few, p50, p99
 from tests.support.peers import Node, StoreSCP, until
+from tests.support.process_use import cpu_seconds, peak
+from tests.support.raw_association import ASSOCIATE_AC, CR, EXPLICIT, RawAssociation, data_set_of, max_pdu_of
 
-RUNS = 9
+RUNS = few(200, 5)
+PEER_RUNS = few(40, 3)
+SUSTAINED = few(200, 20)
 SIDES = {"0.5 MB": (512, 488), "10 MB": (2236, 2236)}
+PAUSE = {"0.5 MB": 1.0, "10 MB": 2.0}
+"""Seconds from one study to the next where each waits for its quiet time, so that several wait at once."""
+TARGETS = {"0.5 MB": Target("at most", 0.2), "10 MB": Target("at most", 0.5)}
+PATTERNS = 4
+_DIGITS = 15
+_PLACE = b"2.25.1" + b"7" * 20 + b"0" * _DIGITS
 
 
-def peak(pid: int) -> int:
-    """Peak resident memory, MiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) // 1024
+class Films:
+    """Films as encoded data sets, each of a study of its own."""
+
+    def __init__(self, size: str, folder: Path) -> None:
+        rows, columns = SIDES[size]
+        place = _PLACE.decode()
+        self._encoded = []
+        for seed in range(PATTERNS):
+            pixels = np.round(factories.chest(rows, columns, seed=seed) * 4095).astype(np.int64)
+            uids = {
+                "StudyInstanceUID": place,
+                "SeriesInstanceUID": place.replace("2.25.1", "2.25.2"),
+                "SOPInstanceUID": place.replace("2.25.1", "2.25.3"),
+            }
+            path = factories.write(factories.film(pixels=pixels, **uids), folder / f"{size}-{seed}.dcm")
+            self._encoded.append(data_set_of(path))
+
+    def film(self, number: int) -> tuple[str, bytes, bytes]:
+        """Study Instance UID, SOP Instance UID and data set of one film."""
+        own = _PLACE[:-_DIGITS] + b"%015d" % number
+        of_instance = own.replace(b"2.25.1", b"2.25.3")
+        data_set = self._encoded[number % PATTERNS].replace(_PLACE[len(b"2.25.1") :], own[len(b"2.25.1") :])
+        return own.decode(), of_instance, data_set
 
 
-def reports(pacs: StoreSCP) -> int:
-    return sum(path.name.startswith("SR") for path in pacs.files())
+def send(port: int, called: str, films: list[tuple[bytes, bytes]]) -> float:
+    """Send films on one association; returns the time of its release."""
+    with RawAssociation(port, seconds=60) as wire:
+        kind, body = wire.associate([(3, CR, [EXPLICIT])], called=called, calling="BENCH")
+        assert kind == ASSOCIATE_AC, body
+        wire.max_pdu = max_pdu_of(body)
+        for uid, data_set in films:
+            assert wire.store(data_set, uid).status == 0
+        wire.release()
+        return time.time()
+
+
+def reports(pacs: StoreSCP) -> list[Path]:
+    return [path for path in pacs.files() if path.name.startswith("SR")]
+
+
+def arrived(pacs: StoreSCP) -> dict[str, float]:
+    """Time at which the report of each study was complete at the destination, by Study Instance UID."""
+    found = {}
+    for path in reports(pacs):
+        ds = dcmread(path, specific_tags=["SOPClassUID", "StudyInstanceUID"])
+        assert ds.SOPClassUID == Comprehensive3DSRStorage
+        found[str(ds.StudyInstanceUID)] = path.stat().st_mtime
+    return found
+
+
+def quiet(pacs: StoreSCP, seconds: float = 0.4) -> None:
+    """Wait until nothing more arrives at the destination."""
+    count, since = -1, time.monotonic()
+
+    def still() -> bool:
+        nonlocal count, since
+        if (now := len(pacs.files())) != count:
+            count, since = now, time.monotonic()
+        return time.monotonic() - since > seconds
+
+    until(still, 60, "quiet at the destination")
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[StoreSCP]:
+    with StoreSCP(tmp_path / "pacs") as running:
+        yield running
 
 
 @pytest.mark.peer
-def test_turnaround(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", SIDES)
+def test_release_to_report_of_a_lone_study(size: str, tmp_path: Path, pacs: StoreSCP, record: Record) -> None:
+    films = Films(size, tmp_path)
+    taken, peers = [], []
     with (
-        StoreSCP(tmp_path / "pacs") as pacs,
-        StoreSCP(tmp_path / "plain", "PLAIN") as plain,
         Node(tmp_path / "node", [pacs.destination], study__quiet_seconds="0") as node,
+        StoreSCP(tmp_path / "plain", "PLAIN") as plain,
     ):
-        print(f"\nready after {node.seconds_to_ready:.1f} s")
-        print(f"{'film':8}{'SR median s':>13}{'min':>7}{'max':>7}{'DCMTK s':>9}{'ratio':>7}")
-        for name, (rows, columns) in SIDES.items():
-            ours, theirs = [], []
-            for run in range(RUNS):
-                chest = factories.chest(rows, columns, seed=run % 4)
-                pixels = np.round(chest * 4095).astype(np.int64)
-                ds = factories.film(pixels=pixels, study=f"{name}-{run}", series=run, instance=run + 1)
-                film = factories.write(ds, tmp_path / "film.dcm")
-                before = time.perf_counter()
-                command = ["storescu", "-aec", "PLAIN", "127.0.0.1", str(plain.port), str(film)]
-                subprocess.run(command, check=True, env={"TCP_NODELAY": "1", "PATH": "/usr/bin"})
-                theirs.append(time.perf_counter() - before)
-                count = reports(pacs)
-                assert storescu(node.port, [film]).returncode == 0
-                released = time.perf_counter()
-                until(lambda count=count: reports(pacs) > count, 30, "a report")
-                ours.append(time.perf_counter() - released)
-                node.settled(1)
-            middle, peer = statistics.median(ours), statistics.median(theirs)
-            print(f"{name:8}{middle:13.2f}{min(ours):7.2f}{max(ours):7.2f}{peer:9.2f}{middle / peer:7.1f}")
+        for number in range(1 + RUNS):
+            study, uid, data_set = films.film(number)
+            if number < PEER_RUNS:
+                before = time.time()
+                peers.append(send(plain.port, "PLAIN", [(uid, data_set)]) - before)
+            released = send(node.port, "DICOM_NODE", [(uid, data_set)])
+            until(lambda: reports(pacs), 60, "a report")
+            quiet(pacs)
+            if number:  # the first loads what a study needs
+                taken.append(arrived(pacs)[study] - released)
+            for path in pacs.files():
+                path.unlink()
+    name = f"release to report, {size}"
+    peer = "storescp takes the film"
+    record(f"{name}, p50", "s", taken, statistic=p50, peer=peer, peer_samples=peers, target=TARGETS[size])
+    record(f"{name}, p99", "s", taken, statistic=p99, target=Target("at most", 1))
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("size", SIDES)
+def test_release_to_report_with_the_default_quiet_time(
+    size: str, tmp_path: Path, pacs: StoreSCP, record: Record
+) -> None:
+    films = Films(size, tmp_path)
+    released = {}
+    with Node(tmp_path / "node", [pacs.destination], study__quiet_seconds="5") as node:
+        began = time.monotonic()
+        for number in range(1 + RUNS):
+            study, uid, data_set = films.film(number)
+            while time.monotonic() < began + number * PAUSE[size]:
+                time.sleep(0.005)
+            released[study] = send(node.port, "DICOM_NODE", [(uid, data_set)])
+        until(lambda: len(reports(pacs)) == len(released), 120, "all reports")
+        at = arrived(pacs)
+    taken = [at[study] - when for study, when in list(released.items())[1:]]
+    name = f"release to report, {size}, quiet time of 5 s, one study each {PAUSE[size]:g} s"
+    record(f"{name}, p50", "s", taken, statistic=p50)
+    record(f"{name}, p99", "s", taken, statistic=p99)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("size", SIDES)
+def test_films_a_second_sustained(size: str, tmp_path: Path, pacs: StoreSCP, record: Record) -> None:
+    films = Films(size, tmp_path)
+    count = SUSTAINED if size == "0.5 MB" else SUSTAINED // 2
+    cores = len(os.sched_getaffinity(0))
+    with Node(tmp_path / "node", [pacs.destination], study__quiet_seconds="0") as node:
+        _, uid, data_set = films.film(0)
+        send(node.port, "DICOM_NODE", [(uid, data_set)])
+        until(lambda: reports(pacs), 60, "the first report")
+        quiet(pacs)
         parts = node.children()
-        print("peak MiB:", {part: max(map(peak, pids)) for part, pids in parts.items()})
-        assert all(
-            dcmread(path).SOPClassUID == Comprehensive3DSRStorage
-            for path in pacs.files()
-            if path.name.startswith("SR")
-        )
+        before = {part: sum(map(cpu_seconds, pids)) for part, pids in parts.items()}
+        many = [films.film(number)[1:] for number in range(1, 1 + count)]
+        began = time.time()
+        send(node.port, "DICOM_NODE", many)
+        until(lambda: len(reports(pacs)) == 1 + count, 600, "all reports")
+        rate = count / (max(arrived(pacs).values()) - began)
+        quiet(pacs, 2)
+        used = {part: (sum(map(cpu_seconds, pids)) - before[part]) / count for part, pids in parts.items()}
+    allowed = cores / sum(used.values())
+    record(
+        f"receive, read and deliver, {size}",
+        "films/s",
+        rate,
+        n=count,
+        peer=f"{cores} cores / processor time of a film",
+        peer_samples=allowed,
+        target=Target("at least", 20) if size == "0.5 MB" else None,
+    )
+    for part in ("scp", "worker", "sender"):
+        record(f"processor time of a film in the {part}, {size}", "ms", 1000 * used[part], n=count)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    ("runtime", "ready", "memory"),
+    [
+        ("onnx", Target("at most", 6), Target("at most", 350)),
+        ("torch", Target("at most", 12), Target("at most", 900)),
+    ],
+)
+def test_start_and_memory(
+    runtime: str, ready: Target, memory: Target, tmp_path: Path, pacs: StoreSCP, record: Record
+) -> None:
+    films = Films("10 MB", tmp_path)
+    count = few(12, 4)
+    starts = []
+    for _ in range(few(5, 1)):
+        with Node(tmp_path / "node", worker__runtime=runtime) as node:
+            starts.append(node.seconds_to_ready)
+    settings = {"study__quiet_seconds": "0", "worker__runtime": runtime}
+    with Node(tmp_path / "node", [pacs.destination], **settings) as node:
+        send(node.port, "DICOM_NODE", [films.film(number)[1:] for number in range(count)])
+        until(lambda: len(reports(pacs)) == count, 300, "all reports")
+        peaks = {part: max(map(peak, pids)) for part, pids in node.children().items()}
+    record(f"serve until it is ready, {runtime}", "s", starts, target=ready)
+    record(f"peak memory of the worker, 10 MB, {runtime}", "MiB", peaks["worker"], n=count, target=memory)

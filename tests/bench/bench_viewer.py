@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from pathlib import Path
 
@@ -10,17 +9,18 @@ from playwright.sync_api import Browser, expect
 
 from dicom_node.store.states import StudyState
 from dicom_node.web.app import create_app
+from tests.support.benchmarks import Record, Target, few
 from tests.support.factories import film
 from tests.support.offline_node import OfflineNode
 from tests.support.web_server import served
 
-STUDIES = 4
-LIMIT_SECONDS = 1.0
+STUDIES = few(10, 4)
+LIMIT = Target("at most", 1)
 SHOWN = "performance.timeOrigin + performance.getEntriesByName('film shown')[0].startTime"
 """When Chromium had drawn it, by its own clock, which is the one of this program."""
 
 
-def test_a_film_is_seen_within_a_second_of_the_click(tmp_path: Path, chromium: Browser) -> None:
+def test_a_film_is_seen_after_the_click(tmp_path: Path, chromium: Browser, record: Record) -> None:
     node = OfflineNode(tmp_path / "data")
     for number in range(1, STUDIES + 1):
         ds = film(rows=2560, columns=2048, study=number, seed=number)
@@ -39,5 +39,5 @@ def test_a_film_is_seen_within_a_second_of_the_click(tmp_path: Path, chromium: B
             page.locator('.film[aria-busy="false"]').wait_for(timeout=60_000)
             taken.append(page.evaluate(SHOWN) / 1000 - began)
     node.close()
-    print(f"\nfirst film: {1000 * taken[0]:.0f} ms, later ones: {1000 * statistics.median(taken[1:]):.0f} ms")
-    assert max(taken[0], statistics.median(taken[1:])) < LIMIT_SECONDS
+    record("click to first film of 10 MB drawn", "s", taken[0], target=LIMIT)
+    record("click to later films of 10 MB drawn", "s", taken[1:], target=LIMIT)

@@ -22,6 +22,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def leave_own_programs() -> None:
+    """Take this Python's programs off the path: pynetdicom's storescp would be found before DCMTK's."""
+    own = Path(sys.executable).parent
+    kept = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != own]
+    os.environ["PATH"] = os.pathsep.join(kept)
+
+
 def free_port() -> int:
     """Port that was free a moment ago."""
     with socket.socket() as probe:
@@ -188,7 +195,7 @@ class Node(Process):
     def children(self) -> dict[str, list[int]]:
         """Process ids by part (``scp``, ``worker``, ..., ``broker``)."""
         parts: dict[str, list[int]] = {}
-        for pid in _children_of(self.process.pid):
+        for pid in children_of(self.process.pid):
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
                 part = words[words.index("child") + 1] if "child" in words else "broker"
@@ -202,7 +209,8 @@ class Node(Process):
             print(self.output)
 
 
-def _children_of(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """Process ids of the children of all threads of a process."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):

@@ -1,14 +1,15 @@
-"""Memory and descriptors of the processes of a node."""
+"""Memory, processor time and descriptors of the processes of a node."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import defaultdict
 from pathlib import Path
 from typing import Self
 
-from tests.support.peers import Node
+from tests.support.peers import Node, children_of
 
 
 class ProcessUse:
@@ -51,5 +52,23 @@ class ProcessUse:
 
 def resident(pid: int) -> int:
     """Resident memory of a process, in KiB."""
+    return _memory(pid, "VmRSS")
+
+
+def peak(pid: int) -> int:
+    """Peak resident memory of a process, in MiB."""
+    return _memory(pid, "VmHWM") // 1024
+
+
+def _memory(pid: int, name: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and of its children, those that have ended too, in seconds (proc(5))."""
+    with contextlib.suppress(OSError):
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        own = sum(map(int, after_name[11:15])) / os.sysconf("SC_CLK_TCK")
+        return own + sum(map(cpu_seconds, children_of(pid)))
+    return 0.0

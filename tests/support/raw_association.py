@@ -118,6 +118,12 @@ def data_set_of(path: Path) -> bytes:
     return content[data_set_offset(content[:144]) :]
 
 
+def max_pdu_of(acceptance: bytes) -> int:
+    """Return the largest PDU that an A-ASSOCIATE-AC accepts, at most 128 KiB (PS3.8 D.1)."""
+    place = acceptance.rfind(b"\x51\x00\x00\x04")
+    return min(131072, struct.unpack_from(">L", acceptance, place + 4)[0] or 131072)
+
+
 def parse_command(content: bytes) -> dict[int, bytes]:
     values, position = {}, 0
     while position < len(content):

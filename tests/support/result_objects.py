@@ -23,6 +23,8 @@ def objects_of(
     report: Report,
     objects: tuple[str, ...] = KINDS,
     predecessors: Mapping[str, Predecessor] | None = None,
+    *,
+    overview: bool = False,
 ) -> list[tuple[str, Dataset]]:
     """Encode a report of drawn films; returns (kind, object) pairs."""
     pixels = {
@@ -31,7 +33,13 @@ def objects_of(
     }
     return list(
         write_results(
-            report, pixels, equipment=EQUIPMENT, objects=objects, columns=64, predecessors=predecessors or {}
+            report,
+            pixels,
+            equipment=EQUIPMENT,
+            objects=objects,
+            columns=64,
+            overview=overview,
+            predecessors=predecessors or {},
         )
     )
 

@@ -61,6 +61,12 @@ def test_the_settings_decide() -> None:
     assert "secret-host" not in text
 
 
+def test_a_picture_is_called_an_overview_when_it_is_one() -> None:
+    line = "the films with their strongest findings outlined"
+    assert line not in conformance_statement(Settings())
+    assert line in conformance_statement(Settings(results=ResultSettings(overview=True)))
+
+
 def test_the_services_that_fetch_priors_are_listed_when_there_is_a_source() -> None:
     pacs = DicomDestination(name="pacs", ae_title="PACS", host="secret-host", port=104)
     web = DicomwebDestination(name="web", kind="dicomweb", url="https://secret-host/dicom-web")

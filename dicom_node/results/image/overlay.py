@@ -1,8 +1,10 @@
-"""The picture of a saliency result: the film, and beside it the film under its heat map."""
+"""The pictures of saliency results: a film beside its heat map, or films with outlined findings."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dicom_node.imaging.pixel_shape import true_size
+from dicom_node.results.regions import hot_box
 from dicom_node.results.report import FloatArray
 
 Picture: TypeAlias = NDArray[np.uint8]
@@ -22,6 +25,10 @@ _OPACITY: Final = 0.6
 _BAR_STEPS: Final = 256
 _DIM, _GROUND = (170, 170, 170), (16, 16, 16)
 _WARNING: Final = (255, 196, 0)
+
+OUTLINE_COLOURS: Final = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167))
+"""Colours that colour-blind readers tell apart (M. Okabe and K. Ito, Color Universal Design, 2008)."""
+_LEGEND_EMS: Final = 15
 
 # OKLab to linear sRGB (B. Ottosson, A perceptual color space for image processing, 2020), and the end of
 # the linear part of sRGB's transfer function (IEC 61966-2-1).
@@ -129,6 +136,116 @@ def draw(
     for text, y, colour in ((banner, head // 2, _WARNING), (caption, head + height + foot // 2, _DIM)):
         pen.text((gap, y), text, fill=colour, font=fitting(text, em * 1.05, room), anchor="lm")
     return np.asarray(canvas)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutlinedFilm:
+    """Film with the places of findings.
+
+    Attributes
+    ----------
+    pixels
+        Shape (rows, columns), in [0, 1].
+    heat
+        Number of a finding, from 1 -> its heat map of any shape, in [0, 1]; it covers the whole film.
+    aspect_ratio
+        Ratio of the height of the film's pixels to their width.
+    """
+
+    pixels: FloatArray
+    heat: dict[int, FloatArray]
+    aspect_ratio: float = 1.0
+
+
+def draw_outlined(
+    films: Sequence[OutlinedFilm],
+    names: Sequence[tuple[str, str]],
+    *,
+    banner: str,
+    caption: str,
+    longer_side: int,
+) -> Picture:
+    """Draw films side by side under a banner, with numbered boxes around the findings, and a legend.
+
+    A box is that of :func:`dicom_node.results.regions.hot_box`.
+
+    Parameters
+    ----------
+    films
+        At least one.
+    names
+        Name of each finding and what is said of it; at most as many as there are colours.
+    banner, caption, longer_side
+        As in :func:`draw`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (rows, columns, 3), sRGB.
+    """
+    sizes = [_panel_size(film.pixels.shape, longer_side, film.aspect_ratio) for film in films]
+    height = max(rows for _, rows in sizes)
+    em = max(map(max, sizes)) // 40
+    gap, head, foot, legend = em // 2, 2 * em, 2 * em, _LEGEND_EMS * em
+    across = sum(columns + gap for columns, _ in sizes)
+    canvas = Image.new("RGB", (gap + across + legend + gap, head + height + foot), _GROUND)
+    pen = ImageDraw.Draw(canvas)
+    left = gap
+    for film, size in zip(films, sizes, strict=True):
+        canvas.paste(Image.fromarray(_resized(film.pixels, *size)).convert("RGB"), (left, head))
+        _outline(pen, film, (left, head, *size), em)
+        left += size[0] + gap
+    for number, (name, said) in enumerate(names, 1):
+        top = head + (number - 1) * 3 * em
+        _tag(pen, (left, top), number, em)
+        room = legend - 2 * em
+        for text, size, down, colour in ((name, em, 0.6, (255, 255, 255)), (said, 0.85 * em, 1.8, _DIM)):
+            pen.text(
+                (left + 2 * em, top + down * em),
+                text,
+                fill=colour,
+                font=fitting(text, size, room),
+                anchor="lm",
+            )
+    room = canvas.width - 2 * gap
+    for text, y, colour in ((banner, head // 2, _WARNING), (caption, head + height + foot // 2, _DIM)):
+        pen.text((gap, y), text, fill=colour, font=fitting(text, em * 1.05, room), anchor="lm")
+    return np.asarray(canvas)
+
+
+def _outline(pen: ImageDraw.ImageDraw, film: OutlinedFilm, place: tuple[int, int, int, int], em: int) -> None:
+    """Draw the boxes of a film; its panel has a left, top, width and height. No number hides another."""
+    left, top, width, height = place
+    side = _tag_side(em)
+    tags: dict[int, tuple[int, int]] = {}
+    for number, heat in film.heat.items():
+        box = hot_box(heat, (height, width))
+        if box is None:
+            continue
+        x, y = left + round(box[0]), top + round(box[1])
+        right, bottom = left + round(box[2]) - 1, top + round(box[3]) - 1
+        pen.rectangle(
+            (x, y, max(x, right), max(y, bottom)), outline=OUTLINE_COLOURS[number - 1], width=max(1, em // 8)
+        )
+        x, y = min(x, left + width - side), min(y, top + height - side)
+        while any(abs(x - other) < side and abs(y - below) < side for other, below in tags.values()):
+            x, y = (x + side, y) if x + 2 * side <= left + width else (left, y + side)
+        tags[number] = (x, y)
+    for number, corner in tags.items():  # over the boxes of all
+        _tag(pen, corner, number, em)
+
+
+def _tag(pen: ImageDraw.ImageDraw, corner: tuple[int, int], number: int, em: int) -> None:
+    """Draw the number of a finding, black in a square of its colour."""
+    x, y = corner
+    side = _tag_side(em)
+    pen.rectangle((x, y, x + side - 1, y + side - 1), fill=OUTLINE_COLOURS[number - 1])
+    middle = (x + side / 2, y + side / 2)
+    pen.text(middle, str(number), fill=(0, 0, 0), font=ImageFont.load_default(size=max(1, em)), anchor="mm")
+
+
+def _tag_side(em: int) -> int:
+    return max(2, round(1.3 * em))
 
 
 def draw_film(pixels: FloatArray, *, longer_side: int, aspect_ratio: float = 1.0) -> Picture:

@@ -20,6 +20,7 @@ from dicom_node.imaging.pixels import read_film
 from dicom_node.results import codes
 from dicom_node.results.document.key_objects import write_rejection
 from dicom_node.results.encoding.part10 import encoded
+from dicom_node.results.image.secondary_capture import write_overview
 from dicom_node.results.report import Presence, Refusal, Report
 from dicom_node.results.result_set import write_results
 from dicom_node.results.sr.document import SOP_CLASSES
@@ -68,6 +69,7 @@ def objects(path: Path) -> dict[str, bytes]:
             revision=1,
             equipment=EQUIPMENT,
         )
+    written["overview"] = write_overview(report, pixels, equipment=EQUIPMENT, columns=64)
     written["refusal"] = write_sr(refused, equipment=EQUIPMENT)
     said = {
         each.key: Judgement(verdict, "Why.") for each, verdict in zip(report.findings, VERDICTS, strict=False)

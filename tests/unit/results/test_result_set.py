@@ -126,6 +126,32 @@ def test_without_secondary_captures_a_map_explains_its_finding(
     assert referred == [[(0, 1), (1, 1)], [(1, 2)]]
 
 
+def test_an_overview_takes_the_place_of_the_pictures_and_explains_what_it_outlines() -> None:
+    source = film(rows=96, columns=80)
+    findings = [
+        finding(f"f{number}", certainty=number / 10, saliency=[saliency_of(source)]) for number in range(1, 8)
+    ]
+    objects = objects_of(report_of(source, findings=[*findings, finding("none")]), overview=True)
+    (picture,) = [ds for kind, ds in objects if kind == "sc"]
+    referred = [
+        [
+            item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+            for item in children(group, codes.VISUAL_EXPLANATION)
+        ]
+        for group in measurement_groups(objects[0][1])
+    ]
+    assert referred == [[], []] + [[picture.SOPInstanceUID]] * 5 + [[]]
+    others = [kind for kind, _ in objects_of(report_of(source, findings=findings)) if kind != "sc"]
+    assert [kind for kind, _ in objects if kind != "sc"] == others
+
+
+def test_without_heat_maps_there_is_no_overview() -> None:
+    report = report_of(film(rows=96, columns=80), findings=[finding()])
+    assert [kind for kind, _ in objects_of(report, ("sr", "sc"), overview=True)] == ["sr"]
+    refused = report_of(film(rows=96, columns=80), refusal=Refusal("blank", "the picture is blank"))
+    assert [kind for kind, _ in objects_of(refused, ("sr", "sc"), overview=True)] == ["sr"]
+
+
 @pytest.mark.parametrize("withheld", ["", "it lies beside the chest"])
 def test_a_finding_without_a_map_has_no_explanation(withheld: str) -> None:
     report = report_of(film(rows=96, columns=80), findings=[finding(withheld=withheld)])

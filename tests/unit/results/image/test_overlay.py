@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from dicom_node.results.image.overlay import colours, draw
+from dicom_node.results.image.overlay import OUTLINE_COLOURS, OutlinedFilm, colours, draw, draw_outlined
 from dicom_node.results.image.secondary_capture import _banner
 from tests.support.factories import chest
 from tests.support.reports import ALGORITHM, finding, heat
@@ -110,3 +110,67 @@ def test_extreme_shapes_are_drawn() -> None:
     for shape in ((64, 4000), (4000, 64)):
         shown = picture(np.ones(shape, np.float32), np.ones(shape, np.float32))
         assert Image.fromarray(shown).size[0] > 0
+
+
+def outlined(*films: OutlinedFilm, names: int, longer_side: int = 800) -> np.ndarray:
+    said = [(f"Finding {number}", "certainty 80 %") for number in range(1, names + 1)]
+    return draw_outlined(films, said, banner="B", caption="C", longer_side=longer_side)
+
+
+def places(shown: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pixels that have the colour of a finding."""
+    return np.nonzero((shown == OUTLINE_COLOURS[number - 1]).all(axis=2))
+
+
+@pytest.mark.parametrize("size", [(800, 640), (640, 800), (2400, 1920)])
+def test_a_box_surrounds_the_hot_region_of_its_finding(size: tuple[int, int]) -> None:
+    spot = {"row": 0.4, "column": 0.6, "width": 0.05}
+    shown = outlined(OutlinedFilm(np.zeros(size, np.float32), {1: heat(*size, **spot)}), names=1)
+    scale, em = 800 / max(size), 20
+    height, width = round(size[0] * scale), round(size[1] * scale)
+    down, across = places(shown[2 * em : 2 * em + height, em // 2 : em // 2 + width], 1)
+    half = 0.05 * np.sqrt(2 * np.log(2))  # where the spot has half its height
+    for found, middle, length in ((down, 0.4, height), (across, 0.6, width)):
+        assert found.min() == pytest.approx((middle - half) * length, abs=length / 64 + 1)
+        assert found.max() == pytest.approx((middle + half) * length, abs=length / 64 + 1)
+
+
+def test_five_findings_of_one_place_keep_their_numbers_and_names() -> None:
+    same = heat(800, 640, row=0.02, column=0.98, width=0.03)
+    shown = outlined(
+        OutlinedFilm(np.zeros((800, 640), np.float32), dict.fromkeys(range(1, 6), same)), names=5
+    )
+    tag = 26 * 26
+    for number in range(1, 6):
+        _, across = places(shown, number)
+        film, legend = np.count_nonzero(across < 650), np.count_nonzero(across >= 650)
+        assert film > 0.7 * tag  # the digit covers the rest
+        assert legend > 0.7 * tag
+    names = shown[40:340, 650 + 40 : -10].max(axis=2)
+    assert all(names[60 * each : 60 * each + 60].max() > 200 for each in range(5))
+
+
+def test_films_stand_side_by_side_each_with_its_own_findings() -> None:
+    one = OutlinedFilm(np.full((800, 640), 0.2, np.float32), {2: heat(800, 640)})
+    other = OutlinedFilm(np.full((800, 700), 0.4, np.float32), {1: heat(800, 700)}, aspect_ratio=0.5)
+    shown = outlined(one, other, names=2)
+    _, second = places(shown[:, :1460], 1)
+    _, first = places(shown[:, :650], 2)
+    assert first.min() >= 10
+    assert second.min() > 650
+    assert shown.shape[0] <= 880
+
+
+def test_a_map_that_is_nowhere_hot_has_no_box() -> None:
+    shown = outlined(
+        OutlinedFilm(np.zeros((800, 640), np.float32), {1: np.zeros((9, 9), np.float32)}), names=1
+    )
+    _, across = places(shown, 1)
+    assert across.min() > 640
+
+
+@pytest.mark.parametrize("shape", [(64, 4000), (4000, 64), (8, 8)])
+def test_outlines_of_extreme_shapes_are_drawn(shape: tuple[int, int]) -> None:
+    hot = np.ones(shape, np.float32)
+    shown = outlined(OutlinedFilm(hot, dict.fromkeys(range(1, 6), hot)), names=5, longer_side=64)
+    assert shown.shape[2] == 3

@@ -18,11 +18,11 @@ from dicom_node.results.encoding.compression import Compression
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.image import secondary_capture
 from dicom_node.results.image.overlay import draw
-from dicom_node.results.image.secondary_capture import write_sc
+from dicom_node.results.image.secondary_capture import strongest, write_overview, write_sc
 from dicom_node.results.report import Report
 from dicom_node.results.sr.findings import write_sr
 from dicom_node.results.validation import check_result
-from tests.support.factories import film, put, write
+from tests.support.factories import chest, film, put, write
 from tests.support.reports import EFFUSION, EQUIPMENT, finding, report_of, saliency_of
 from tests.support.source_headers import SOURCES
 
@@ -203,3 +203,110 @@ def test_any_source_leads_to_a_picture_that_reads_back(name, tmp_path) -> None:
     assert attributes.whole_text(again, "PatientName") == attributes.whole_text(read.header, "PatientName")
     lossy = name.startswith("lossy")
     assert again.get("LossyImageCompression") == ("01" if lossy else None)
+
+
+def many(count: int, *sources: Dataset) -> Report:
+    """Report of findings that are the more certain the later they stand, over the films in turn."""
+    films = sources or (film(rows=1200, columns=1000),)
+    findings = [
+        finding(
+            f"finding_{number}",
+            f"Finding {number}",
+            certainty=0.5 + number / 100,
+            saliency=[saliency_of(films[number % len(films)], row=0.2 + number / 20)],
+        )
+        for number in range(count)
+    ]
+    return report_of(*films, findings=findings)
+
+
+def overview(report: Report, *, columns: int = 928, compression: Compression = "jpeg") -> Dataset:
+    pixels = {
+        source.sop_instance_uid: np.array(chest(*source.shape), np.float32) for source in report.sources
+    }
+    ds = write_overview(report, pixels, equipment=EQUIPMENT, columns=columns, compression=compression)
+    check_result(ds)
+    return ds
+
+
+def test_an_overview_is_a_secondary_capture_like_the_others() -> None:
+    report = many(3)
+    pixels = np.array(chest(1200, 1000), np.float32)
+    first = report.findings[0]
+    one, all_ = write_sc(report, first, first.saliency[0], pixels, equipment=EQUIPMENT), overview(report)
+    of_the_picture = {
+        "SOPInstanceUID", "Rows", "Columns", "PixelData", "DerivationDescription",
+        "LossyImageCompressionRatio",
+    }  # fmt: skip
+    assert {each.keyword for each in one} == {each.keyword for each in all_}
+    for element in one:
+        if element.keyword not in of_the_picture:
+            assert element == all_[element.tag], element.keyword
+    assert one.file_meta.TransferSyntaxUID == all_.file_meta.TransferSyntaxUID
+    assert "RESEARCH USE ONLY" in all_.DerivationDescription
+
+
+def test_an_overview_of_the_default_size_is_small() -> None:
+    ds = overview(many(5))
+    assert ds.Rows <= 1024
+    assert len(encoded(ds)) < 500_000
+
+
+def test_the_five_most_certain_findings_are_outlined(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        secondary_capture.overlay,
+        "draw_outlined",
+        lambda *given, **words: drawn.extend([*given, words]) or np.zeros((2, 2, 3), np.uint8),
+    )
+    ds = overview(many(7), compression="none")
+    films, names, words = drawn
+    assert [name for name, _ in names] == [f"Finding {number}" for number in (6, 5, 4, 3, 2)]
+    assert names[0][1] == "certainty 56 %"
+    assert [list(each.heat) for each in films] == [[1, 2, 3, 4, 5]]
+    assert words["banner"] == (
+        "RESEARCH USE ONLY · Overview · openi-findings 1.0.0 · 5 strongest of 7 findings with a heat map"
+    )
+    assert "Not for clinical use" in words["caption"]
+    assert "Finding 6, Finding 5" in ds.DerivationDescription
+
+
+def test_an_uncalibrated_finding_is_ranked_by_its_score_and_called_so() -> None:
+    source = film(rows=96, columns=80)
+    report = report_of(
+        source,
+        findings=[
+            finding("a", "A", certainty=0.3, saliency=[saliency_of(source)]),
+            finding("b", "B", certainty=None, score=0.7, saliency=[saliency_of(source)]),
+            finding("c", "C", certainty=0.99),
+        ],
+    )
+    assert [found.key for found, _ in strongest(report)] == ["b", "a"]
+
+
+def test_an_overview_shows_each_film_that_a_finding_lies_on_and_names_it() -> None:
+    one = film(rows=900, columns=700, LossyImageCompression="00")
+    other = film(
+        rows=800, columns=900, instance=2, view="LL", LossyImageCompression="01", BurnedInAnnotation="YES"
+    )
+    third = film(rows=800, columns=900, instance=3)
+    report = many(4, one, other)
+    report = dataclasses.replace(report, sources=(*report.sources, *report_of(third).sources))
+    ds = overview(report, compression="none")
+    named = {item.ReferencedSOPInstanceUID for item in ds.SourceImageSequence}
+    assert named == {one.SOPInstanceUID, other.SOPInstanceUID}
+    assert not ds.PatientOrientation
+    assert (ds.BurnedInAnnotation, ds.LossyImageCompression) == ("YES", "01")
+    assert ds.Columns > 700 + 900
+
+
+def test_an_overview_is_repeated_to_the_byte() -> None:
+    assert encoded(overview(many(3))) == encoded(overview(many(3)))
+    assert overview(many(3)).SOPInstanceUID != overview(many(4)).SOPInstanceUID
+
+
+def test_an_overview_of_what_does_not_belong_together_is_refused() -> None:
+    source, other = film(rows=96, columns=80), film(rows=96, columns=80, instance=2)
+    report = report_of(source, findings=[finding(saliency=[saliency_of(other)])])
+    with pytest.raises(EncodingFailed, match="does not belong"):
+        write_overview(report, {}, equipment=EQUIPMENT)
