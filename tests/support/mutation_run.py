@@ -84,7 +84,7 @@ class MutationRun:
             "results__saliency_limit": "1",
             "dicom__association_seconds": "5",
             "dicom__pdu_seconds": "5",
-            "dicom__idle_seconds": "10",
+            "dicom__idle_seconds": "60",
             "web__patient": "name",
             "web__requests_per_minute": "1000000",
         }
@@ -137,11 +137,11 @@ class MutationRun:
             with self._lock:
                 (self._refused if status else self._stored).add(film.sop_instance)
             self._count("films", f"{status:04X}")
-            if int(film.sop_instance[-6:]) % _UPLOADED == 0:
-                self._upload(node, film)
         if wire is not None:
             wire.release()
             wire.socket.close()
+        for film in films[::_UPLOADED]:
+            self._upload(node, film)
 
     @staticmethod
     def _associated(node: Node) -> RawAssociation:
