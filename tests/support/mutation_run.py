@@ -99,7 +99,7 @@ class MutationRun:
             self._each(lambda batch: self._send(node, batch), batches)
             streams = mutated_associations(self._seed, associations, _STREAMS_BEGIN_AT)
             self._each(lambda stream: self._exchange(node, stream), streams)
-            until(lambda: self.state.at_rest(0), 60 + films / 2, "every study has an outcome")
+            until(lambda: self.state.at_rest(0), 60 + films + associations, "every study has an outcome")
             self._view(node)
             with RawAssociation(node.port) as wire:
                 wire.associate()

@@ -1,4 +1,4 @@
-"""Memory and descriptors of the processes of a node."""
+"""Memory, descriptors and threads of the processes of a node."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ class ProcessUse:
         Resident memory in KiB by part, one for each sample: that of its largest process.
     descriptors
         Open file descriptors by part, likewise.
+    threads
+        Threads by part, likewise.
     """
 
     def __init__(self, node: Node, seconds: float = 0.5) -> None:
         self.memory: dict[str, list[int]] = defaultdict(list)
         self.descriptors: dict[str, list[int]] = defaultdict(list)
+        self.threads: dict[str, list[int]] = defaultdict(list)
         self._node = node
         self._seconds = seconds
         self._stop = threading.Event()
@@ -38,6 +41,7 @@ class ProcessUse:
                     self.descriptors[part].append(
                         max(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
                     )
+                    self.threads[part].append(max(_status(pid, "Threads") for pid in pids))
             self._stop.wait(self._seconds)
 
     def __enter__(self) -> Self:
@@ -51,5 +55,9 @@ class ProcessUse:
 
 def resident(pid: int) -> int:
     """Resident memory of a process, in KiB."""
+    return _status(pid, "VmRSS")
+
+
+def _status(pid: int, name: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+    return int(next(line for line in lines if line.startswith(name)).split()[1])

@@ -205,7 +205,7 @@ def test_the_largest_film_is_shown_in_the_memory_that_the_page_gives_and_refused
     with Decoder(
         max_pixels=MAX_PIXELS, decode_seconds=120, decode_bytes=WebSettings().decode_bytes
     ) as decoder:
-        assert decoder.decode_full_range(path).values.shape == (8000, 8000)
+        assert decoder.decode_full_range(path).pixels.shape == (8000, 8000)
     with Decoder(max_pixels=MAX_PIXELS, decode_seconds=120, decode_bytes=400 << 20) as decoder:
         with pytest.raises(NotAnalysable, match=r"needs more memory than a film may take"):
             decoder.decode_full_range(path)
