@@ -1,6 +1,6 @@
-"""Steady load for long: films, results, pages, DICOMweb; memory, threads, descriptors and files stay flat.
+"""Steady load for long: films, results, pages, DICOMweb; memory, threads, descriptors, files stay flat.
 
-Run: ``python -m pytest tests/chaos -s -o python_files='chaos_*.py' -o timeout=0 -k soak``. ``SOAK_SECONDS`` is
+Run: ``python -m pytest tests/chaos -s -o python_files='chaos_*.py' -k soak``. ``SOAK_SECONDS`` is
 the length of the load (default 600). It prints one line for each part of the node.
 """
 
