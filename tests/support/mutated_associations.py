@@ -233,6 +233,8 @@ def _item_length(pdus: list[bytes], chosen: random.Random) -> list[bytes]:
         places.append(position + 2)
         kind, length = struct.unpack_from(">BxH", request, position)
         position += {0x20: 8, 0x50: 4}.get(kind, 4 + length)
+    if not places:
+        return pdus
     at = chosen.choice(places)
     new = struct.pack(">H", chosen.choice(_LENGTHS) & 0xFFFF)
     return [request[:at] + new + request[at + 2 :], *pdus[1:]]
@@ -296,7 +298,7 @@ def _aborted(pdus: list[bytes], chosen: random.Random) -> list[bytes]:
 
 
 def _after_release(pdus: list[bytes], chosen: random.Random) -> list[bytes]:
-    return [*pdus, *pdus[1 : chosen.randrange(1, len(pdus)) + 1]]
+    return [*pdus, *pdus[1 : chosen.randrange(len(pdus)) + 1]]
 
 
 def _cut(pdus: list[bytes], chosen: random.Random) -> list[bytes]:
