@@ -43,7 +43,7 @@ fuzz: $(VENV)/.dev peers  ## Draw 5,000 films of changed headers as DCMTK draws 
 	DICOM_NODE_FUZZ=5000 $(BIN)/python -m pytest tests/integration/imaging/test_header_changes.py -s \
 	  --hypothesis-show-statistics -o timeout=7200 $(ARGS)
 
-chaos: $(VENV)/.dev peers  ## Harm the node for long: kills, brokers, archives, poison, load, the clock
+chaos: $(VENV)/.dev peers  ## Harm the node for long: kills, brokers, archives, poison, damaged films, load, the clock
 	$(BIN)/python -m pytest tests/chaos -s -o python_files='chaos_*.py' -o timeout=3600 $(ARGS)
 
 format: $(VENV)/.dev  ## Format and mend what can be mended

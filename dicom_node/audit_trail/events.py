@@ -163,8 +163,8 @@ def exported(actor: Actor, what: str, subject: StudySubject | None = None) -> Au
     )
 
 
-def imported(actor: Actor, what: str, subject: StudySubject) -> AuditMessage:
-    """Return the event that a person brought films into the node as files."""
+def imported(actor: Actor, what: str, subject: StudySubject | None = None) -> AuditMessage:
+    """Return the event that a person brought data into the node as files."""
     media = ActiveParticipant(
         actor.name, role=codes.SOURCE_MEDIA, address=actor.address, media=codes.MEDIA_URI
     )
@@ -172,7 +172,7 @@ def imported(actor: Actor, what: str, subject: StudySubject) -> AuditMessage:
         codes.IMPORT,
         Action.CREATE,
         [actor.participant(), _node(role=codes.DESTINATION), media],
-        subject.objects(),
+        subject.objects() if subject else [_resource(what)],
         description=what,
     )
 

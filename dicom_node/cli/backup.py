@@ -19,9 +19,12 @@ from dicom_node.cli.output import stderr_console
 from dicom_node.config.data_dir import DataDir
 
 if TYPE_CHECKING:
+    from dicom_node.audit_trail.message import AuditMessage
+    from dicom_node.config.settings import Settings
     from dicom_node.store.audit import Audit
     from dicom_node.store.backup.file_copy import Progress as Report
     from dicom_node.store.backup.manifest import Manifest
+    from dicom_node.store.index import Index
 
 
 def backup(
@@ -52,9 +55,7 @@ def backup(
         writer = BackupWriter(DataDir(settings).root, index.engine, destination, link=not copy)
         with _progress("backing up", quiet=as_json) as progress:
             done = writer.write(keep=keep, progress=progress)
-        trail = AuditTrail.open(settings, index.engine)
-        trail.record(events.exported(events.operator(), f"backup to {done.folder}"))
-        trail.close()
+        _record(settings, index, events.exported(events.operator(), f"backup to {done.folder}"))
     finally:
         index.close()
     faults = [f"{name}: the file is damaged" for name in done.manifest.damaged]
@@ -91,6 +92,11 @@ def restore(
     data_dir = DataDir(settings)
     with data_dir.locked(shared=False), _progress("restoring", quiet=as_json) as progress:
         done = restore_backup(folder, data_dir.root, settings.database, progress)
+        index = open_index(settings)
+        try:
+            _record(settings, index, events.imported(events.operator(), f"restored from {folder}"))
+        finally:
+            index.close()
     figures = {"backup": str(folder), "data_dir": str(data_dir.root), "files": done.files}
     _print(figures, done.manifest, done.audit, done.faults, as_json=as_json)
 
@@ -110,6 +116,12 @@ def verify(
         found = verify_backup(folder, progress)
     figures = {"backup": str(folder), "files": len(found.manifest.sums)}
     _print(figures, found.manifest, found.audit, found.faults, as_json=as_json)
+
+
+def _record(settings: Settings, index: Index, message: AuditMessage) -> None:
+    trail = AuditTrail.open(settings, index.engine)
+    trail.record(message)
+    trail.close()
 
 
 def _print(

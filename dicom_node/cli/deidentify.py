@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import re
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +18,7 @@ from dicom_node.cli.output import translated_write_errors
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from dicom_node.config.settings import Settings
     from dicom_node.imaging.deidentification import Retention
@@ -72,17 +74,19 @@ def deidentify(
             unclean.add(deidentifier.unclean(path))
         except NodeError:
             continue  # said below
-    for path in sources:
-        try:
-            done = deidentifier.file(path, frozenset(unclean - {""}))
-        except NodeError as error:
-            refused.append({"file": str(path), "reason": str(error)})
-            continue
-        target = out / done.study_instance_uid / f"{done.sop_instance_uid}.dcm"
-        with translated_write_errors("--out", out):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(done.content)
-        written += 1
+    with _audited(settings, out) as exported:
+        for path in sources:
+            try:
+                done = deidentifier.file(path, frozenset(unclean - {""}))
+            except NodeError as error:
+                refused.append({"file": str(path), "reason": str(error)})
+                continue
+            target = out / done.study_instance_uid / f"{done.sop_instance_uid}.dcm"
+            with translated_write_errors("--out", out):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(done.content)
+            exported(path)
+            written += 1
     if as_json:
         typer.echo(json.dumps({"written": written, "refused": refused, "out": str(out)}, indent=2))
     else:
@@ -91,6 +95,41 @@ def deidentify(
         typer.echo(f"{written} files written to {out}, {len(refused)} refused")
     if refused:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _audited(settings: Settings, out: Path) -> Iterator[Callable[[Path], None]]:
+    """Yield a function that takes each file whose copy was written.
+
+    In the end, that of an error too, the audit trail says so, one entry for each study. Where the settings
+    name no node there is no trail.
+    """
+    from dicom_node.audit_trail import events
+    from dicom_node.audit_trail.trail import AuditTrail
+    from dicom_node.imaging import attributes
+    from dicom_node.imaging.pixels import read_header
+    from dicom_node.store import database
+
+    index = None if database.is_new(settings.database) else open_index(settings)
+    exported: list[Path] = []
+    try:
+        yield exported.append
+    finally:
+        if index is not None:
+            trail = AuditTrail.open(settings, index.engine)
+            first: dict[str, Path] = {}
+            classes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+            for path in exported:
+                header = read_header(path)
+                study = attributes.text(header, "StudyInstanceUID")
+                first.setdefault(study, path)
+                classes[study][attributes.text(header, "SOPClassUID")] += 1
+            for study, path in first.items():
+                what = f"{classes[study].total()} de-identified copies to {out}"
+                subject = trail.subjects.of_file(path, study, classes[study])
+                trail.record(events.exported(events.operator(), what, subject))
+            trail.close()
+            index.close()
 
 
 def _deidentifier(

@@ -243,8 +243,10 @@ class _Cleaner:
                 continue
             row = profile().get(tag)
             action = row.action if row is not None else _unlisted(element)
-            option = Retention.UIDS if action in ("U", "X/Z/U*") else row.option if row is not None else ""
-            if option in self._retain:
+            # A UID of a device is kept by the option of devices, too.
+            options = {Retention.UIDS} if action in ("U", "X/Z/U*") else set[str]()
+            options |= {row.option} if row is not None else set()
+            if options & self._retain:
                 self._keep(element)
             elif self._shifts(element):
                 shifted = functools.partial(self._shifted, element.VR)

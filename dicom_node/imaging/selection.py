@@ -88,12 +88,19 @@ def select(headers: Sequence[Dataset]) -> tuple[Eligibility, ...]:
     return tuple(study.eligibility(position) for position in range(len(headers)))
 
 
+def _exclusion(header: Dataset) -> Eligibility | None:
+    """Return why a header by itself excludes its instance."""
+    found = ((reason, exclusion(header)) for reason, exclusion in _EXCLUSIONS.items())
+    return next((Eligibility(reason, text) for reason, text in found if text), None)
+
+
 class _Study:
     """Headers of one study, with what one instance says of another."""
 
     def __init__(self, headers: Sequence[Dataset]) -> None:
         self._headers = headers
         self._uids = [attributes.text(header, "SOPInstanceUID") for header in headers]
+        self._exclusions = [_exclusion(header) for header in headers]
         self._processed = any(
             attributes.text(header, "SOPClassUID") == DigitalXRayImageStorageForPresentation
             and not _is_result(header)
@@ -102,10 +109,11 @@ class _Study:
 
     def eligibility(self, position: int) -> Eligibility:
         header = self._headers[position]
-        for reason, exclusion in _EXCLUSIONS.items():
-            if text := exclusion(header):
-                return Eligibility(reason, text)
-        if self._uids[position] in self._uids[:position]:
+        if excluded := self._exclusions[position]:
+            return excluded
+        # A damaged copy, which is excluded by itself, takes no whole film with it.
+        earlier = zip(self._uids[:position], self._exclusions[:position], strict=True)
+        if any(uid == self._uids[position] and excluded is None for uid, excluded in earlier):
             return Eligibility("duplicate", "another instance of the study has the same SOP Instance UID")
         if attributes.text(header, "SOPClassUID") == DigitalXRayImageStorageForProcessing and self._processed:
             return Eligibility("for_processing", "the study holds a processed film, this one is raw")

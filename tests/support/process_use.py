@@ -1,4 +1,4 @@
-"""Memory, processor time and descriptors of the processes of a node."""
+"""Memory, processor time, descriptors and threads of the processes of a node."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ class ProcessUse:
         Resident memory in KiB by part, one for each sample: that of its largest process.
     descriptors
         Open file descriptors by part, likewise.
+    threads
+        Threads by part, likewise.
     """
 
     def __init__(self, node: Node, seconds: float = 0.5) -> None:
         self.memory: dict[str, list[int]] = defaultdict(list)
         self.descriptors: dict[str, list[int]] = defaultdict(list)
+        self.threads: dict[str, list[int]] = defaultdict(list)
         self._node = node
         self._seconds = seconds
         self._stop = threading.Event()
@@ -39,6 +42,7 @@ class ProcessUse:
                     self.descriptors[part].append(
                         max(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
                     )
+                    self.threads[part].append(max(_status(pid, "Threads") for pid in pids))
             self._stop.wait(self._seconds)
 
     def __enter__(self) -> Self:
@@ -52,15 +56,15 @@ class ProcessUse:
 
 def resident(pid: int) -> int:
     """Resident memory of a process, in KiB."""
-    return _memory(pid, "VmRSS")
+    return _status(pid, "VmRSS")
 
 
 def peak(pid: int) -> int:
     """Peak resident memory of a process, in MiB."""
-    return _memory(pid, "VmHWM") // 1024
+    return _status(pid, "VmHWM") // 1024
 
 
-def _memory(pid: int, name: str) -> int:
+def _status(pid: int, name: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(name)).split()[1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -160,6 +161,11 @@ class RawAssociation:
 
     def write(self, content: bytes) -> None:
         self.socket.sendall(content)
+
+    def end(self) -> None:
+        """Say that nothing more will be written; what the peer says can still be read."""
+        with contextlib.suppress(OSError):  # the peer has ended the connection
+            self.socket.shutdown(socket.SHUT_WR)
 
     def _exactly(self, count: int) -> bytes:
         content = b""

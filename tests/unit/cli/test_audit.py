@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from dicom_node.cli.app import app
 from dicom_node.store.states import StudyState
 from tests.support.audit_messages import all_said, said
+from tests.support.factories import film, uid, write
 from tests.support.offline_node import OfflineNode
 
 
@@ -65,6 +66,41 @@ def test_a_retracted_study_is_an_entry(node: OfflineNode) -> None:
         "retract",
         study,
     )
+
+
+def test_films_that_leave_without_identity_are_an_export_of_each_study(
+    node: OfflineNode, tmp_path: Path
+) -> None:
+    films = [film(rows=64, columns=64, study=1, instance=n, BurnedInAnnotation="NO") for n in (1, 2)]
+    study = node.finish(1, StudyState.REPORTED, films=films)
+    (tmp_path / "one").mkdir()
+    other = write(film(rows=64, columns=64, study=2, BurnedInAnnotation="NO"), tmp_path / "one" / "other.dcm")
+    refused = write(film(rows=64, columns=64, study=3, BurnedInAnnotation="YES"), tmp_path / "refused.dcm")
+    out = tmp_path / "out"
+    words = ["--study", study, str(other), str(refused), "--unknown-is-clean", "--out", str(out)]
+    run("deidentify", *words, code=1)
+    found = {each.objects[0]: each for each in said(node.data_dir.audit_trail)}
+    assert {name: (each.event, each.action, each.instances) for name, each in found.items()} == {
+        study: ("110106", "R", 3),
+        uid("study", 2): ("110106", "R", 1),
+    }
+    assert found[study].description == f"3 de-identified copies to {out}"
+    assert all(getpass.getuser() in [name for name, _ in each.users] for each in found.values())
+
+
+def test_a_restored_backup_is_an_import_and_the_trail_goes_on(
+    node: OfflineNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.finish(1, StudyState.REPORTED)
+    run("backup", str(tmp_path / "backups"))
+    run("backup", str(tmp_path / "backups"))
+    monkeypatch.setenv("DICOM_NODE_DATA_DIR", str(tmp_path / "restored"))
+    run("restore", str(tmp_path / "backups"))
+    before, after = said(tmp_path / "restored" / "audit")
+    assert (before.event, before.action) == ("110106", "R")
+    assert (after.event, after.action) == ("110107", "C")
+    assert after.description.startswith(f"restored from {tmp_path / 'backups'}")
+    run("audit", "verify")
 
 
 def test_verify_says_what_is_wrong_and_ends_with_1(node: OfflineNode) -> None:

@@ -16,6 +16,7 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
+from dicom_node.config.web import WebSettings
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
 from dicom_node.imaging.decoder import Decoder
 from dicom_node.imaging.pixels import read_film
@@ -192,6 +193,23 @@ def test_memory_beyond_the_limit_is_refused(tmp_path: Path) -> None:
         assert caught.value.reason == "undecodable"
         small = write(film(), tmp_path / "film.dcm")
         assert decoder.decode(small).shape == (512, 448)
+
+
+def test_the_largest_film_is_shown_in_the_memory_that_the_page_gives_and_refused_in_less(
+    tmp_path: Path,
+) -> None:
+    """64 megapixels (worker.max_pixels), as the page reads them."""
+    ds = film(rows=80, columns=80, Rows=8000, Columns=8000)
+    ds.PixelData = np.tile(np.frombuffer(ds.PixelData, np.uint16).reshape(80, 80), (100, 100)).tobytes()
+    path = write(ds, tmp_path / "film.dcm")
+    with Decoder(
+        max_pixels=MAX_PIXELS, decode_seconds=120, decode_bytes=WebSettings().decode_bytes
+    ) as decoder:
+        assert decoder.decode_full_range(path).pixels.shape == (8000, 8000)
+    with Decoder(max_pixels=MAX_PIXELS, decode_seconds=120, decode_bytes=400 << 20) as decoder:
+        with pytest.raises(NotAnalysable, match=r"needs more memory than a film may take"):
+            decoder.decode_full_range(path)
+        assert decoder.decode(write(film(), tmp_path / "small.dcm")).shape == (512, 448)
 
 
 def test_a_picture_larger_than_its_header_says_ends_at_a_limit(tmp_path: Path) -> None:

@@ -69,6 +69,23 @@ def test_the_table_is_whole() -> None:
     }  # fmt: skip
 
 
+def test_the_options_keep_what_the_table_says() -> None:
+    """PS3.15 table E.1-1, columns of devices, patient characteristics and institutions, the cells with K."""
+    kept = {each: {tag for tag, row in profile().items() if row.option == each} for each in Retention}
+    assert {option: len(tags) for option, tags in kept.items() if tags} == {
+        Retention.DEVICE: 34,
+        Retention.PATIENT: 8,
+        Retention.INSTITUTION: 9,
+    }
+    # Station, serial number, detector, UDI, lens, place in a schedule, and devices of radiotherapy.
+    assert kept[Retention.DEVICE] >= {
+        0x00081010, 0x00181000, 0x0018700A, 0x00181009, 0x0018100A, 0x0016004E, 0x00160051, 0x00321020,
+        0x00400011, 0x00404027, 0x00404030, 0x300A0216, 0x3010002D, 0x30100043,
+    }  # fmt: skip
+    # A cell with C asks for cleaning, which nothing here does: what is told of a patient in words goes.
+    assert not kept[Retention.PATIENT] & {0x00102110, 0x00380050, 0x00380500, 0x00400012}
+
+
 def test_identity_goes_and_the_picture_stays(tmp_path: Path) -> None:
     ds = film(InstitutionName="General", SeriesDescription="of Doe", OperatorsName="Roe^Rick")
     out = done(ds, tmp_path)
@@ -153,6 +170,13 @@ def test_each_option_keeps_what_it_names_and_is_stated(tmp_path: Path) -> None:
     dated = done(ds, tmp_path, retain=[Retention.DATES])
     assert dated.DeidentificationMethodCodeSequence[1].CodeValue == "113107"
     assert dated.LongitudinalTemporalInformationModified == "MODIFIED"
+
+
+def test_the_uid_of_a_device_is_kept_with_devices_and_with_uids(tmp_path: Path) -> None:
+    ds = film(DeviceUID="1.2.3.4")
+    assert done(ds, tmp_path).DeviceUID != "1.2.3.4"
+    for option in (Retention.DEVICE, Retention.UIDS):
+        assert done(ds, tmp_path, retain=[option]).DeviceUID == "1.2.3.4"
 
 
 def test_a_name_that_a_device_wrote_elsewhere_goes_too(tmp_path: Path) -> None:

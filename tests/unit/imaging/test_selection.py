@@ -132,6 +132,12 @@ def test_of_two_instances_with_one_uid_the_first_is_analysed() -> None:
     assert reasons(head(seed=1), head(seed=2), head(instance=2)) == ["", "duplicate", ""]
 
 
+def test_a_damaged_copy_takes_no_whole_film_with_it() -> None:
+    damaged = put(head(), {"SOPClassUID": ["1.2.840.100", "8.5.1.4.1.1.1"]})
+    assert reasons(damaged, head()) == ["sop_class", ""]
+    assert reasons(head(), damaged) == ["", "sop_class"]
+
+
 def test_a_capture_of_an_image_of_the_study_is_a_copy() -> None:
     original = head(instance=1)
     item = put(Dataset(), {"ReferencedSOPInstanceUID": uid("instance", 1, 1, 1)})

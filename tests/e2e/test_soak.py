@@ -1,0 +1,23 @@
+"""Steady load for a minute and a half; ``make chaos`` loads the node for as long as it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.soak import soak
+
+SECONDS = 90
+
+
+@pytest.mark.peer
+@pytest.mark.timeout(500)
+def test_a_steady_load_takes_no_more_in_the_end_than_in_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    for part, line in soak(tmp_path, SECONDS, temporary).items():
+        print(f"{part}: {line}")
