@@ -199,12 +199,12 @@ def draw_outlined(
         top = head + (number - 1) * 3 * em
         _tag(pen, (left, top), number, em)
         room = legend - 2 * em
-        for text, size, down, colour in ((name, em, 0.6, (255, 255, 255)), (said, 0.85 * em, 1.8, _DIM)):
+        for text, letters, down, colour in ((name, em, 0.6, (255, 255, 255)), (said, 0.85 * em, 1.8, _DIM)):
             pen.text(
                 (left + 2 * em, top + down * em),
                 text,
                 fill=colour,
-                font=fitting(text, size, room),
+                font=fitting(text, letters, room),
                 anchor="lm",
             )
     room = canvas.width - 2 * gap
