@@ -20,6 +20,7 @@ from pydicom.config import RAISE
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.valuerep import validate_value
 
 from dicom_node import MODEL_NAME
@@ -133,7 +134,11 @@ def _unknown_codes(ds: Dataset) -> Iterator[str]:
 
 
 def _text(ds: Dataset, keyword: str) -> str:
-    return str(ds.get(keyword) or "")
+    element = ds.get(_tag(keyword))
+    return "" if element is None else str(element.value or "")
+
+
+_tag = functools.cache(Tag)
 
 
 def _elements(ds: Dataset) -> Iterator[DataElement]:
