@@ -202,8 +202,8 @@ class WorkerSettings(Section):
         None,
         ge=1,
         le=64,
-        description="worker processes, which take studies from one queue; absent: two where the models run in "
-        "ONNX Runtime on more than one core, else one",
+        description="worker processes, which take studies from one queue; absent: two where the models run "
+        "in ONNX Runtime on more than one core, else one",
     )
     lease_seconds: Seconds = Field(
         30, description="seconds of silence after which a worker's study is given to another worker"

@@ -125,9 +125,8 @@ def _failing_as_ours() -> Iterator[None]:
 def _encoded_elements(ds: Dataset, encodings: list[str]) -> bytes:
     parts = []
     # By plain numbers: to compare two tags takes pydicom longer than to write a code.
-    for tag, element in sorted(ds.items(), key=_number_of):
-        if not isinstance(element, DataElement):  # as it was read
-            element = ds[tag]
+    for tag, entry in sorted(ds.items(), key=_number_of):
+        element = entry if isinstance(entry, DataElement) else ds[tag]  # as it was read
         vr = element.VR
         if vr == "SQ":
             items = [_encoded_elements(item, encodings) for item in element.value]
