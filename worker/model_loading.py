@@ -10,7 +10,7 @@ from dicom_node.config.sections import WorkerSettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
 from dicom_node.runtime.extras import missing_package
-from models.bundles.bundle import Bundle, find_bundle, read_bundle
+from models.bundles.bundle import find_bundle, read_bundle
 from models.bundles.lookup import GATE_MANIFEST, find_bundle_folder
 from models.bundles.manifest import GRAPH
 from models.bundles.predictor import Predictor
@@ -19,6 +19,7 @@ from models.errors import ModelError
 from models.gate.model import Gate
 from models.retrieval.index import is_index, read_index
 from models.retrieval.search import Searcher
+from worker.processes import bundle_runtime
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def load_predictor(settings: Settings) -> Predictor:
     worker = settings.worker
     try:
         bundle = read_bundle(find_bundle(worker.bundle))
-        choice = _bundle_runtime(settings, bundle)
+        choice = bundle_runtime(settings, graph=bundle.has_graph)
         device = _device(worker.device, choice.name)
         predictor = Predictor(bundle, device=device, runtime=choice.name, threads=_threads(worker))
         predictor.warm_up()
@@ -52,13 +53,8 @@ def configured_runtime(settings: Settings) -> RuntimeChoice:
     models.errors.BundleError
         If the bundle is missing or damaged.
     """
-    return _bundle_runtime(settings, read_bundle(find_bundle(settings.worker.bundle)))
-
-
-def _bundle_runtime(settings: Settings, bundle: Bundle) -> RuntimeChoice:
-    worker = settings.worker
-    gradients = not set(settings.results.page_methods) <= {"gradcam"}
-    return choose_runtime(worker.runtime, device=worker.device, graph=bundle.has_graph, gradients=gradients)
+    bundle = read_bundle(find_bundle(settings.worker.bundle))
+    return bundle_runtime(settings, graph=bundle.has_graph)
 
 
 def load_gate(settings: WorkerSettings) -> Gate | None:

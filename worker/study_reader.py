@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydicom.dataset import Dataset
 
@@ -26,9 +26,7 @@ from dicom_node.imaging.selection import Eligibility
 from dicom_node.results.report import Presence, PriorComparison, Refusal, Report, SimilarCases, Source
 from dicom_node.results.result_set import write_results
 from dicom_node.results.sr.document import Predecessor
-from dicom_node.store.analysis_records import AnalysisRecord
 from dicom_node.store.states import StudyState
-from dicom_node.store.study_embeddings import StudyEmbedding
 from models.bundles.bundle import Bundle
 from models.bundles.predictor import Predictor
 from models.bundles.predictor import TracedPrediction as ModelReading
@@ -57,6 +55,10 @@ from worker.supplementary_explanations import (
     check_page_methods,
     make_supplementary_explanations,
 )
+
+if TYPE_CHECKING:
+    from dicom_node.store.analysis_records import AnalysisRecord
+    from dicom_node.store.study_embeddings import StudyEmbedding
 
 _LOG = logging.getLogger(__name__)
 
@@ -278,6 +280,8 @@ class StudyReader:
     def _embedding(self, prediction: Prediction) -> StudyEmbedding | None:
         if not self._keeps_embedding:
             return None
+        from dicom_node.store.study_embeddings import StudyEmbedding  # noqa: PLC0415 - SQLAlchemy comes with it
+
         return StudyEmbedding(prediction.identity.weights_sha256, embed_studies([prediction])[0])
 
     def _text(self, sources: Sequence[Source]) -> str | None:

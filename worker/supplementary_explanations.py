@@ -8,16 +8,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.config.sections import ResultSettings
 from dicom_node.errors import ConfigurationError
-from dicom_node.store.analysis_records import WordWeightsRecord
 from models.bundles.predictor import Predictor, TracedPrediction
 from models.errors import ModelError, UsageError
 from models.explain.heatmap import Heatmap
 from models.explain.methods import draw_heatmaps, objection
 from models.explain.targets import best_film, reported_findings
+
+if TYPE_CHECKING:
+    from dicom_node.store.analysis_records import WordWeightsRecord
 
 _LOG = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ def make_supplementary_explanations(
 def _weigh(predictor: Predictor, read: TracedPrediction, limit: int) -> tuple[WordWeightsRecord, ...]:
     if read.study.text is None:
         return ()
+    from dicom_node.store.analysis_records import WordWeightsRecord  # noqa: PLC0415 - SQLAlchemy comes with it
     from models.explain.token_attribution import attribute_words  # noqa: PLC0415 - torch comes with it
 
     found = []

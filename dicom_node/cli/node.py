@@ -7,8 +7,10 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 import typer
 
@@ -27,6 +29,7 @@ from dicom_node.runtime.broker import embedded_broker
 from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess, Supervisor
 
 _LOG = logging.getLogger(__name__)
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 # Order of the stop: receivers first, then the processes that work on what was received, the reading room and
 # the broker last.
@@ -50,7 +53,14 @@ class _Parts:
         self.broker_url: str | None = None
 
     def child(
-        self, part: str, *, name: str = "", stop_stage: int, stop_seconds: float, listening: int | None = None
+        self,
+        part: str,
+        *,
+        name: str = "",
+        stop_stage: int,
+        stop_seconds: float,
+        listening: int | None = None,
+        environment: Mapping[str, str] = _NOTHING,
     ) -> ChildProcess:
         config = ["--config", str(self._config)] if self._config else []
         listen = ["--listen-fd", str(listening)] if listening is not None else []
@@ -61,7 +71,7 @@ class _Parts:
             stage=1,
             stop_stage=stop_stage,
             stop_seconds=stop_seconds,
-            environment=broker,
+            environment={**environment, **broker},
             silent_seconds=SILENT_SECONDS,
             descriptors=(self._lock,) if listening is None else (self._lock, listening),
         )
@@ -72,10 +82,24 @@ class _Parts:
             for n in range(1, processes + 1)
         ]
 
-    def worker(self) -> list[ChildProcess]:
+    def worker(self, settings: Settings) -> list[ChildProcess]:
+        """Return the sweep and the worker processes, which differ in nothing but their name."""
+        from worker.processes import PROCESS_ENVIRONMENT, worker_processes
+
+        processes = worker_processes(settings)
+        names = ["worker"] if processes == 1 else [f"worker-{n}" for n in range(1, processes + 1)]
         return [
             self.child("sweep", stop_stage=_STOP_SWEEP, stop_seconds=3),
-            self.child("worker", stop_stage=_STOP_WORKER, stop_seconds=10),
+            *(
+                self.child(
+                    "worker",
+                    name=name,
+                    stop_stage=_STOP_WORKER,
+                    stop_seconds=10,
+                    environment=PROCESS_ENVIRONMENT,
+                )
+                for name in names
+            ),
         ]
 
     def sender(self) -> ChildProcess:
@@ -108,7 +132,7 @@ def serve(ctx: typer.Context) -> None:
             broker, parts.broker_url = embedded_broker(settings.data_dir, runtime)
             children.append(broker)
         children += parts.scp(settings.dicom.processes, dicom.fileno())
-        children += [*parts.worker(), parts.sender(), parts.web(page.fileno())]
+        children += [*parts.worker(settings), parts.sender(), parts.web(page.fileno())]
         children += parts.audit(settings)
         _supervise(children, lambda: _announce(settings, dicom, page))
 
@@ -131,7 +155,7 @@ def worker(ctx: typer.Context) -> None:
     if settings.broker_url is None:
         raise ConfigurationError("broker_url is not set: a separate worker needs a Redis or Valkey server")
     with _prepared(settings, "worker", shared=True) as lock:
-        _supervise(_Parts(config_of(ctx), lock).worker(), lambda: _say("ready: worker"))
+        _supervise(_Parts(config_of(ctx), lock).worker(settings), lambda: _say("ready: worker"))
 
 
 def sender(ctx: typer.Context) -> None:

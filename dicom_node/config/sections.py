@@ -198,6 +198,13 @@ class WorkerSettings(Section):
     threads: int | None = Field(
         None, ge=1, description="CPU threads for the models; absent: one for each core"
     )
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="worker processes, which take studies from one queue; absent: two where the models run "
+        "in ONNX Runtime on more than one core, else one",
+    )
     lease_seconds: Seconds = Field(
         30, description="seconds of silence after which a worker's study is given to another worker"
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     EncapsulatedPDFStorage,
     GrayscaleSoftcopyPresentationStateStorage,
@@ -24,6 +25,8 @@ from dicom_node.results import codes
 from dicom_node.results.sr import document
 
 _BYTE: Final = 8
+_CONCEPT_NAME: Final = Tag("ConceptNameCodeSequence")
+_CODE_VALUE: Final = Tag("CodeValue")
 
 
 def broken_rules(ds: Dataset) -> Iterator[str]:
@@ -42,7 +45,12 @@ def descendants(item: Dataset) -> Iterator[Dataset]:
 
 def name_of(item: Dataset) -> str:
     """Code value of a content item's concept name; empty when it has none."""
-    return "".join(str(name.get("CodeValue") or "") for name in item.get("ConceptNameCodeSequence", ()))
+    # By tag, not by keyword: a report asks this a thousand times, and pydicom looks each keyword up.
+    names = item.get(_CONCEPT_NAME)
+    if names is None:
+        return ""
+    values = (name.get(_CODE_VALUE) for name in names.value)
+    return "".join(str(value.value or "") for value in values if value is not None)
 
 
 def _children(item: Dataset, name: str) -> list[Dataset]:

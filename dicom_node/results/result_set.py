@@ -13,7 +13,6 @@ from pydicom.dataset import Dataset
 
 from dicom_node.imaging import attributes
 from dicom_node.results.document.key_objects import write_kos
-from dicom_node.results.document.pdf import write_pdf
 from dicom_node.results.encoding.compression import Compression
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.image import multiframe
@@ -175,6 +174,9 @@ def _all_but_key_objects(
     yield from (("similar", ds) for ds in similar)
     yield from (("sc", ds) for ds in drawn)
     if "pdf" in objects:
+        # ReportLab takes a third of a second to import, which only those who want the document should wait.
+        from dicom_node.results.document.pdf import write_pdf  # noqa: PLC0415
+
         yield "pdf", write_pdf(report, pixels, equipment=equipment)
     yield from of_films
 

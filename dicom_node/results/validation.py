@@ -20,6 +20,7 @@ from pydicom.config import RAISE
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.valuerep import validate_value
 
 from dicom_node import MODEL_NAME
@@ -46,6 +47,8 @@ _REPEATED_UIDS: Final = frozenset(
     {"StudyInstanceUID", "SeriesInstanceUID", "ReferencedSOPInstanceUID", "UID"}
 )
 """Attributes that hold a UID of the film or of its prior, which is repeated as its device wrote it."""
+_REPEATED_AS_GIVEN: Final = frozenset(header.AS_GIVEN) - set(_NAMES_THE_RESULT) - _REPEATED_UIDS
+"""Other attributes that results repeat as the film has them."""
 _SCHEME: Final = "CodingSchemeDesignator"
 _CODE: Final = ("CodeValue", _SCHEME, "CodeMeaning")
 _CHECKED_VRS: Final = frozenset(
@@ -131,7 +134,11 @@ def _unknown_codes(ds: Dataset) -> Iterator[str]:
 
 
 def _text(ds: Dataset, keyword: str) -> str:
-    return str(ds.get(keyword) or "")
+    element = ds.get(_tag(keyword))
+    return "" if element is None else str(element.value or "")
+
+
+_tag = functools.cache(Tag)
 
 
 def _elements(ds: Dataset) -> Iterator[DataElement]:
@@ -173,17 +180,27 @@ def _promises(ds: Dataset) -> Iterator[str]:
 def _values(everything: Iterable[DataElement], *, ours: bool) -> Iterator[str]:
     """Values that their VR does not allow (PS3.5 6.2); what a result repeats of its film may be such."""
     for element in everything:
-        if ours and element.keyword in header.AS_GIVEN - set(_NAMES_THE_RESULT) - _REPEATED_UIDS:
+        if element.VR not in _CHECKED_VRS or not element.value:
             continue
-        if ours and element.keyword in _REPEATED_UIDS and value_representations.uid(str(element.value)):
+        keyword = element.keyword
+        if ours and keyword in _REPEATED_AS_GIVEN:
             continue
-        if element.VR in _CHECKED_VRS and element.value:
-            many = element.value if isinstance(element.value, MultiValue) else [element.value]
-            for value in many:
-                try:
-                    validate_value(element.VR, str(value), RAISE)
-                except ValueError as error:
-                    yield f"{element.keyword}: {error}"
+        if ours and keyword in _REPEATED_UIDS and value_representations.uid(str(element.value)):
+            continue
+        many = element.value if isinstance(element.value, MultiValue) else [element.value]
+        for value in many:
+            if error := _objection(element.VR, str(value)):
+                yield f"{keyword}: {error}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _objection(vr: str, value: str) -> str:
+    """Reason why a VR does not allow a value; empty where it does. A report repeats a few codes a lot."""
+    try:
+        validate_value(vr, value, RAISE)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _coded(ds: Dataset, everything: Iterable[DataElement]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from models.processing.transforms import to_source
 from models.processing.types import FloatArray
@@ -11,7 +12,7 @@ from models.processing.types import FloatArray
 PREVIEW_SIDE = 256
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Heatmap:
     """Evidence for one finding on one film, by position.
 
@@ -43,9 +44,12 @@ class Heatmap:
         """Map in the film's own rows and columns."""
         return to_source(self.grid, self.shape)
 
-    @property
+    @cached_property
     def preview(self) -> FloatArray:
-        """The same with a longer side of at most :data:`LOOKED_AT` pixels; never larger than the film."""
+        """The same with a longer side of at most :data:`PREVIEW_SIDE` pixels; never larger than the film.
+
+        It is kept: the check of the map, the report and its pictures all look at it.
+        """
         scale = min(1.0, PREVIEW_SIDE / max(self.shape))
         rows, columns = (max(1, round(scale * side)) for side in self.shape)
         return to_source(self.grid, (rows, columns))

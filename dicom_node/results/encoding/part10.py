@@ -124,8 +124,9 @@ def _failing_as_ours() -> Iterator[None]:
 
 def _encoded_elements(ds: Dataset, encodings: list[str]) -> bytes:
     parts = []
-    for tag in sorted(ds.keys()):
-        element = ds[tag]
+    # By plain numbers: to compare two tags takes pydicom longer than to write a code.
+    for tag, entry in sorted(ds.items(), key=_number_of):
+        element = entry if isinstance(entry, DataElement) else ds[tag]  # as it was read
         vr = element.VR
         if vr == "SQ":
             items = [_encoded_elements(item, encodings) for item in element.value]
@@ -141,6 +142,10 @@ def _encoded_elements(ds: Dataset, encodings: list[str]) -> bytes:
             parts.append(_SHORT.pack(tag.group, tag.element, vr.encode(), len(content)))
         parts.append(content)
     return b"".join(parts)
+
+
+def _number_of(entry: tuple[BaseTag, object]) -> int:
+    return int(entry[0])
 
 
 def _encoded_value(vr: str, value: Any, encodings: list[str]) -> bytes:

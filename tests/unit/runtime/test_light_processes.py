@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import factories
+
 HEAVY = (
     "torch",
     "timm",
@@ -70,3 +72,32 @@ def test_a_light_command_imports_no_library_that_it_does_not_need(
         env={**os.environ, "DICOM_NODE_DATA_DIR": str(tmp_path)},
     )
     assert done.stdout.splitlines()[-1] == "LOADED"
+
+
+def test_analyze_in_the_light_runtime_imports_no_library_that_it_does_not_need(
+    tmp_path: Path,
+) -> None:
+    factories.write(factories.film(), tmp_path / "film.dcm")
+    without = {*HEAVY, "celery", "sqlalchemy", "reportlab", "pynetdicom", "scipy", "skimage", "pandas"} - {
+        "highdicom"  # writes the pictures
+    }
+    code = (
+        "import sys\nfrom dicom_node.cli.app import main\n"
+        f"sys.argv[1:] = ['analyze', {str(tmp_path / 'film.dcm')!r}, '--out', {str(tmp_path / 'out')!r}]\n"
+        "try:\n    main()\nexcept SystemExit as error:\n    print('EXIT', error.code)\n"
+        f"print('LOADED', *sorted({without!r} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={
+            **os.environ,
+            "DICOM_NODE_DATA_DIR": str(tmp_path / "node"),
+            "DICOM_NODE_WORKER__GATE": "",  # it rightly refuses drawn films
+            "DICOM_NODE_WORKER__RUNTIME": "onnx",
+        },
+    )
+    assert done.stdout.splitlines()[-1] == "LOADED", done.stdout + done.stderr
+    assert list((tmp_path / "out").rglob("*-sr.dcm"))
