@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import BindParameter, Connection, Row, bindparam, select, update
 
 from dicom_node.store import stored_damage
 from dicom_node.store.prior_requests import find_requests, is_prior
@@ -93,7 +93,7 @@ class ReceivedInstance:
     placed_at: float = 0.0
 
 
-_UIDS: Final = bindparam("uids", expanding=True)
+_UIDS: Final[BindParameter[Any]] = bindparam("uids", expanding=True)
 # Made once: to make a statement costs more than to run it.
 _STUDIES: Final = (
     select(study.c.id, study.c.state, study.c.study_instance_uid)

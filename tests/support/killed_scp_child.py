@@ -21,7 +21,7 @@ from tests.support.scp_processes import ScpProcesses
 STEPS: dict[str, tuple[Any, str, bool]] = {
     "before the file is synced": (files, "_sync_file", False),
     "after the file is synced": (files, "_sync_file", True),
-    "before it gets its place": (files.os, "link", False),
+    "before it gets its place": (os, "link", False),
     "before its folder is synced": (files, "sync_folder", False),
     "after its folder is synced": (files, "sync_folder", True),
     "before the rows are added": (index, "add_instances", False),

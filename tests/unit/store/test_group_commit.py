@@ -57,9 +57,12 @@ def held_up(
 
 def test_a_lone_item_is_committed_at_once_by_its_own_thread(disk: Disk) -> None:
     threads: list[threading.Thread] = []
-    commits = GroupCommit[int, int](
-        lambda items: threads.append(threading.current_thread()) or disk.commit(items)
-    )  # type: ignore[func-returns-value]
+
+    def commit(items: Sequence[int]) -> list[int | Exception]:
+        threads.append(threading.current_thread())
+        return disk.commit(items)
+
+    commits = GroupCommit(commit)
     assert [commits.commit(1), commits.commit(2)] == [2, 4]
     assert disk.groups == [[1], [2]]
     assert threads == [threading.current_thread()] * 2
