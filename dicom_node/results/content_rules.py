@@ -46,11 +46,10 @@ def descendants(item: Dataset) -> Iterator[Dataset]:
 def name_of(item: Dataset) -> str:
     """Code value of a content item's concept name; empty when it has none."""
     # By tag, not by keyword: a report asks this a thousand times, and pydicom looks each keyword up.
-    names = item.get(_CONCEPT_NAME)
-    if names is None:
+    if _CONCEPT_NAME not in item:
         return ""
-    values = (name.get(_CODE_VALUE) for name in names.value)
-    return "".join(str(value.value or "") for value in values if value is not None)
+    names = item[_CONCEPT_NAME].value
+    return "".join(str(name[_CODE_VALUE].value or "") for name in names if _CODE_VALUE in name)
 
 
 def _children(item: Dataset, name: str) -> list[Dataset]:
