@@ -106,8 +106,14 @@ class BoundedAdapter(HTTPAdapter):
             When the connection fails.
         """
         length = int(request.headers.get("Content-Length") or 0)
-        with self._watched(self._seconds + length / _SLOWEST_BYTES_PER_SECOND):
-            response = super().send(request, *args, **options)
+        response: requests.Response | None = None
+        try:
+            with self._watched(self._seconds + length / _SLOWEST_BYTES_PER_SECOND):
+                response = super().send(request, *args, **options)
+        except PeerUnavailable:
+            if response is not None:  # it came when the time was just over
+                response.close()
+            raise
         if options.get("stream"):
             return response
         content = b"".join(self.pieces(response, MAX_ANSWER_BYTES))

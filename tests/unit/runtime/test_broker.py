@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
+from dicom_node.errors import ConfigurationError
 from dicom_node.runtime import broker
 
 
@@ -32,3 +34,11 @@ def test_each_line_of_valkey_is_one_of_the_log(
     (record,) = caplog.records
     assert record.levelno == level
     assert record.getMessage().startswith(text)
+
+
+def test_a_folder_too_long_for_a_socket_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"more than 107 bytes; set TMPDIR to a folder with a shorter"
+    ):
+        broker.embedded_broker(tmp_path, tmp_path / ("long" * 30))
+    assert not (tmp_path / "broker").exists()
