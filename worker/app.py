@@ -6,6 +6,8 @@ sweep queues a study again whose message was lost; a second message finds the st
 
 from __future__ import annotations
 
+import logging
+
 from celery import Celery
 from celery.signals import setup_logging
 from kombu.exceptions import OperationalError
@@ -15,6 +17,19 @@ QUEUE = "dicom-node"
 ANALYSE = "dicom_node.analyse"
 BROKER_ERRORS = (OperationalError, RedisError, OSError)
 """Exceptions of a broker that is away, full, read-only or wants another password."""
+
+
+class _BrokerErrorsInOneLine(logging.Filter):
+    """Filter that takes the traceback from an error of the broker, which the line itself names."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], BROKER_ERRORS):
+            record.exc_info = None
+        return True
+
+
+_ONE_LINE = _BrokerErrorsInOneLine()
+_SPEAK_OF_THE_BROKER = ("celery.worker", "celery.worker.request", "celery.worker.consumer.consumer")
 
 
 def make_app(broker_url: str) -> Celery:
@@ -49,6 +64,8 @@ def make_app(broker_url: str) -> Celery:
         worker_send_task_events=False,
     )
     setup_logging.connect(_leave_logs_alone)
+    for name in _SPEAK_OF_THE_BROKER:
+        logging.getLogger(name).addFilter(_ONE_LINE)  # once, however often this is called
     return app
 
 
