@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import tempfile
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import httpx
 import numpy as np
+import pytest
 
 from models.bundles.bundle import write_bundle
 from tests.support.conservation import NodeState
@@ -75,7 +79,18 @@ class Readers:
         self._thread.join(120)
 
 
-def soak(folder: Path, seconds: float, temporary_files: Path) -> dict[str, str]:
+@contextlib.contextmanager
+def _own_temporary_files() -> Iterator[Path]:
+    """Folder for the temporary files of what is started in the block.
+
+    It is not in the folder of a test, whose path may be too long for the socket of the broker.
+    """
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+def soak(folder: Path, seconds: float) -> dict[str, str]:
     """Run a node under a steady load, and assert that it takes no more in the end than in the beginning.
 
     Parameters
@@ -84,8 +99,6 @@ def soak(folder: Path, seconds: float, temporary_files: Path) -> dict[str, str]:
         Empty folder.
     seconds
         Length of the load.
-    temporary_files
-        Folder that the environment names for temporary files.
 
     Returns
     -------
@@ -103,6 +116,7 @@ def soak(folder: Path, seconds: float, temporary_files: Path) -> dict[str, str]:
     }
     temporary: list[int] = []
     with (
+        _own_temporary_files() as temporary_files,
         StoreSCP(folder / "pacs") as pacs,
         Node(folder / "node", [destination_of(pacs)], ready_seconds=180, **settings) as node,
     ):
