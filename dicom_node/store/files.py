@@ -165,12 +165,9 @@ class Spool:
                 os.link(temporary, target)
                 placed_at = time.time()
             except FileExistsError:
-                if damage(target, digest) or _described(target) != _described(temporary):
+                if not _holds_the_same(target, temporary, digest):
                     _replace(target, temporary)
                     placed_at = time.time()
-                else:
-                    # An earlier process may have crashed before its fsync, so do it now.
-                    _sync_file(target)
             self._folder_syncs[digest[:2]].commit(digest[:2])
         return StoredFile(digest=digest, size=size, name=name, placed_at=placed_at)
 
@@ -261,6 +258,19 @@ def damage(path: Path, digest: str) -> str:
         return f"it cannot be read: {error.strerror}"
     except BadInstance:
         return "it is no DICOM file any more"
+
+
+def _holds_the_same(target: Path, temporary: Path, digest: str) -> bool:
+    """Return whether a stored file is intact, described as a received one is, and durable."""
+    try:
+        if damage(target, digest) or _described(target) != _described(temporary):
+            return False
+        _sync_file(target)  # an earlier process may have crashed before its fsync
+    except FileNotFoundError:
+        if not temporary.exists():
+            raise
+        return False  # a purge has just removed it
+    return True
 
 
 def _described(path: Path) -> dict[int, bytes]:

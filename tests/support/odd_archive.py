@@ -40,12 +40,15 @@ class Talk:
         Body of the association request.
     context_id, request, data_set
         Presentation context, command and encoded data set of the last request.
+    releasing
+        Whether the archive asked for the release; it takes no more messages then (PS3.8 7.2).
     """
 
     def __init__(self, archive: OddArchive, connection: socket.socket) -> None:
         self.archive, self.connection = archive, connection
         self.asked = b""
         self.context_id, self.request, self.data_set = 0, dict[int, bytes](), b""
+        self.releasing = False
 
     def read(self, count: int) -> bytes:
         content = b""
@@ -103,6 +106,10 @@ class Talk:
     def data(self, *commands: bytes) -> bytes:
         """P-DATA-TF that holds commands."""
         return pdu(P_DATA, b"".join(fragment(self.context_id, 3, each) for each in commands))
+
+    def release(self) -> None:
+        self.say(pdu(RELEASE_RQ, bytes(4)))
+        self.releasing = True
 
     def abort(self) -> None:
         self.say(pdu(ABORT, bytes(4)))
@@ -208,6 +215,8 @@ class OddArchive:
                 if kind == 0x01:
                     talk.asked = body
                     (self._associated or Talk.accept)(talk)
+                elif kind == P_DATA and talk.releasing:
+                    continue
                 elif kind == P_DATA:
                     for context_id, header, content in _pdvs(body):
                         received += content if header & 1 else b""

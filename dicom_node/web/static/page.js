@@ -8,12 +8,21 @@ const PLACE = { target: "#live", select: "#live", swap: "outerHTML" };
 
 const listened = document.getElementById("live");
 const word = document.getElementById("live-state");
+const OWN = new Event("refresh");
 let waiting = 0;
 
-// No update while the reader writes or selects text, or a form is being sent.
-function held() {
+// A link that is replaced between press and release of a button would never be clicked.
+let pressed = false;
+document.addEventListener("pointerdown", (event) => (pressed = !!event.target.closest("#live a, #live button")), true);
+for (const end of ["pointerup", "pointercancel"])
+  document.addEventListener(end, () => setTimeout(() => (pressed = false)), true);
+
+// No update while the reader writes, selects text or presses something, or a form is being sent.
+// `own` is the element whose request is the update itself.
+function held(own = document.body) {
   const here = document.getElementById("live");
-  if (document.querySelector(".htmx-request:not(body)")) return true;
+  if (pressed) return true;
+  if ([...document.querySelectorAll(".htmx-request")].some((each) => each !== own)) return true;
   if ([...here.querySelectorAll("textarea")].some((field) => field.value !== field.defaultValue)) return true;
   const focused = document.activeElement;
   const writing = focused && here.contains(focused) && focused.matches("input, textarea, select");
@@ -27,8 +36,8 @@ function refresh() {
     soon();
     return;
   }
-  if (words && words.value) search(location.search);
-  else htmx.ajax("GET", location.pathname + location.search, PLACE);
+  if (words && words.value) search(location.search, OWN);
+  else htmx.ajax("GET", location.pathname + location.search, { ...PLACE, event: OWN });
 }
 
 function soon() {
@@ -67,8 +76,8 @@ let open = [];
 let mapped = null;
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.target.id !== "live") return;
-  if (event.detail.requestConfig.elt === document.body && held()) {
-    // The reader has started to write since the page fetched itself.
+  if (event.detail.requestConfig.triggeringEvent === OWN && held(event.detail.requestConfig.elt)) {
+    // The reader has started to write or to press since the page fetched itself.
     event.detail.shouldSwap = false;
     soon();
     return;
@@ -89,12 +98,12 @@ document.addEventListener("htmx:afterSwap", (event) => {
 const words = document.getElementById("q");
 const KEPT = "words of the search";
 
-// `place` is the query string of an address: the other conditions of the list.
-function search(place) {
+// `place` is the query string of an address: the other conditions of the list; `event` is what asked for it.
+function search(place, event) {
   const asked = Object.fromEntries(new URLSearchParams(place));
   words.form.elements.state.value = asked.state ?? "";
   // With the form as source, the values given here replace those of its fields.
-  htmx.ajax("POST", "/", { ...PLACE, source: words.form, values: { ...asked, q: words.value } });
+  htmx.ajax("POST", "/", { ...PLACE, event, source: words.form, values: { ...asked, q: words.value } });
 }
 
 if (words) {

@@ -28,7 +28,7 @@ WAYS: dict[str, Callable[[Talk], object]] = {
     "C000": lambda talk: talk.answer(0xC000),
     "abort": Talk.abort,
     "close": Talk.close,
-    "release": lambda talk: talk.say(pdu(RELEASE_RQ, bytes(4))),
+    "release": Talk.release,
     "no answer": lambda talk: None,
     "an answer that cannot be read": lambda talk: talk.say(talk.data(b"\0\0\0\1\xff\xff\xff\x7f")),
 }

@@ -29,7 +29,7 @@ REFERENCES = [
     InstanceReference("1.2.840.10008.5.1.4.1.1.88.33", f"1.2.3.{n}", "1.2", "1.2.9") for n in (1, 2)
 ]
 ENDS: dict[str, Callable[[Talk], object]] = {
-    "released": lambda talk: talk.say(pdu(RELEASE_RQ, bytes(4))),
+    "released": Talk.release,
     "aborted": Talk.abort,
     "closed": Talk.close,
 }

@@ -262,7 +262,7 @@ def test_sending_proposes_only_what_it_needs(film: MakeFilm) -> None:
 # -- ends and answers of odd archives --------------------------------------------------------------------
 
 ENDS: dict[str, Callable[[Talk], object]] = {
-    "release": lambda talk: talk.say(pdu(RELEASE_RQ, bytes(4))),
+    "release": Talk.release,
     "abort": Talk.abort,
     "close": Talk.close,
 }

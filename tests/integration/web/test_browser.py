@@ -71,6 +71,24 @@ def test_a_study_appears_without_reload_and_hostile_text_stays_text(node: Offlin
     assert not [each for each in visit.complaints if "viewer" not in each and "404" not in each]
 
 
+def test_a_link_that_is_pressed_stays_until_the_button_is_released(node: OfflineNode, visit: Visit) -> None:
+    node.receive(1, ds=film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 1)))
+    page = visit.go("/")
+    expect(page.locator("#live-state")).to_have_text("live", timeout=20_000)
+    rows = page.locator(".worklist tbody tr")
+    rows.get_by_role("link").hover()
+    page.mouse.down()
+    page.evaluate("""
+        window.told = new Promise((done) =>
+            new EventSource("/api/v1/events").addEventListener("studies", () => setTimeout(done, 1000)));
+    """)
+    node.receive(2, ds=film(rows=64, columns=64, study=2, SOPInstanceUID=uid(2, 1)))
+    page.evaluate("window.told")  # more than the time in which the list moves
+    expect(rows).to_have_count(1)
+    page.mouse.up()
+    page.wait_for_url("**/studies/1")
+
+
 def test_the_words_of_a_search_may_name_a_patient_and_stand_in_no_address(
     node: OfflineNode, visit: Visit
 ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.errors import BadInstance, StorageFailed, StorageFull
+from dicom_node.store import files
 from dicom_node.store.files import Spool, data_set_offset, digest_of
 from tests.support.part10 import META, part10
 
@@ -130,3 +131,21 @@ def test_an_intact_file_is_left_alone(spool: Spool) -> None:
     again = spool.adopt(temporary(spool, part10(b"x"), "two"))
     assert again.placed_at == 0
     assert spool.path(first.name).stat().st_ino == inode
+
+
+@pytest.mark.parametrize("step", ["damage", "_described", "_sync_file"])
+def test_a_file_that_a_purge_removes_while_it_is_compared_is_placed_again(
+    spool: Spool, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = part10(b"x")
+    target = spool.path(spool.adopt(temporary(spool, content, "one")).name)
+    undisturbed = getattr(files, step)
+
+    def purged_before(path: Path, *rest: object) -> object:
+        if path == target:
+            target.unlink(missing_ok=True)
+        return undisturbed(path, *rest)
+
+    monkeypatch.setattr(files, step, purged_before)
+    assert spool.adopt(temporary(spool, content, "two")).placed_at > 0
+    assert target.read_bytes() == content
