@@ -62,7 +62,7 @@ def deliver_to_faulty_archives(
         )
 
         def all_confirmed() -> bool:
-            return all(deliveries.count(name, ResultState.CONFIRMED) == results for name in peers)
+            return deliveries.all_are(ResultState.CONFIRMED)
 
         with deliveries:
             until(all_confirmed, _SECONDS, "all are confirmed")

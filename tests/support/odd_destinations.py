@@ -203,6 +203,10 @@ class Deliveries:
         found = {each.destination: each.states for each in self.queue.backlogs()}
         return sum(found[destination].get(state, 0) for state in states)
 
+    def all_are(self, state: ResultState) -> bool:
+        """Whether every result is in a state at every destination."""
+        return all(each.states.get(state, 0) == len(self.uids) for each in self.queue.backlogs())
+
     def error(self, destination: str) -> str:
         """Last error of a destination."""
         return {each.destination: each.error for each in self.queue.backlogs()}[destination]

@@ -39,10 +39,13 @@ def free_port() -> int:
 def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     """Wait for a condition and return its value; fail with `what` at the deadline."""
     deadline = time.monotonic() + seconds
+    begun = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        ended = time.monotonic()
+        if ended > deadline:
             pytest.fail(f"not within {seconds} s: {what}")
-        time.sleep(0.05)
+        time.sleep(max(0.05, 3 * (ended - begun)))  # a costly question takes no more than a quarter of a core
+        begun = time.monotonic()
     return value
 
 
