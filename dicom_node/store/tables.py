@@ -231,6 +231,7 @@ feedback = Table(
     Column("comment", String(2000), nullable=False),
     Column("at", Float, nullable=False),
     UniqueConstraint("reading_id", "key", "reader"),
+    Index("feedback_by_time", "at"),
 )
 
 access = Table(

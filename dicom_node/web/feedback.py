@@ -42,6 +42,8 @@ class Verdict(enum.StrEnum):
     AGREE = "agree"
     DISAGREE = "disagree"
     UNSURE = "unsure"
+    NONE = "none"
+    """No verdict: a comment alone, or, without a comment, an opinion that was taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,10 @@ class Opinion:
     verdict: Verdict
     comment: str
     at: float
+
+
+# An opinion that was taken back stays as a row, so that the other readers are told of it.
+_HELD = (feedback.c.verdict != Verdict.NONE) | (feedback.c.comment != "")
 
 
 class Feedback(database.Repository):
@@ -78,7 +84,7 @@ class Feedback(database.Repository):
         found: dict[str, list[Opinion]] = {}
         with database.reading(self._engine) as connection:
             rows = connection.execute(
-                select(*columns).where(feedback.c.reading_id == reading_id).order_by(feedback.c.at)
+                select(*columns).where(feedback.c.reading_id == reading_id, _HELD).order_by(feedback.c.at)
             )
             for key, who, verdict, comment, at in rows:
                 found.setdefault(key, []).append(Opinion(key, who, Verdict(verdict), comment, at))
@@ -105,6 +111,7 @@ class Feedback(database.Repository):
             .join(reading, feedback.c.reading_id == reading.c.id)
             .join(study, reading.c.study_id == study.c.id)
             .join(finding, (finding.c.reading_id == reading.c.id) & (finding.c.key == feedback.c.key))
+            .where(_HELD)
             .order_by(feedback.c.id)
         )
         yield _line(_COLUMNS)

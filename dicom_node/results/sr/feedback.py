@@ -25,7 +25,7 @@ from dicom_node.results.sr.content_items import CONTAINS, HAS_CONCEPT_MOD, HAS_O
 SERIES_NUMBER: Final = 9910
 SERIES_DESCRIPTION: Final = f"Reader feedback - {codes.RESEARCH_USE_ONLY}"
 
-Verdict: TypeAlias = Literal["agree", "disagree", "unsure"]
+Verdict: TypeAlias = Literal["agree", "disagree", "unsure", "none"]
 
 VERDICTS: Final[Mapping[str, Code]] = {
     "agree": codes.READER_AGREES,
@@ -36,7 +36,10 @@ VERDICTS: Final[Mapping[str, Code]] = {
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Judgement of a reader on one finding; `comment` may be empty."""
+    """Judgement of a reader on one finding: a verdict, a comment or both.
+
+    The verdict ``none`` goes with a comment; it is no content item.
+    """
 
     verdict: Verdict
     comment: str = ""
@@ -112,8 +115,9 @@ def _group(report: Report, algorithm: Algorithm, finding: Finding, said: Judgeme
         children.append(content_items.code(HAS_CONCEPT_MOD, codes.FINDING_SITE, finding.site))
     children += [
         content_items.code(CONTAINS, codes.MODEL_ANSWER, codes.PRESENCES[finding.presence]),
-        content_items.code(CONTAINS, codes.READER_VERDICT, VERDICTS[said.verdict]),
     ]
+    if said.verdict in VERDICTS:
+        children.append(content_items.code(CONTAINS, codes.READER_VERDICT, VERDICTS[said.verdict]))
     if said.comment:
         children.append(content_items.text(CONTAINS, codes.COMMENT, said.comment))
     children += [

@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, Select, func, select, tuple_
 
 from dicom_node.errors import NodeError
 from dicom_node.store import database
-from dicom_node.store.tables import delivery, result, study
+from dicom_node.store.tables import delivery, feedback, reading, result, study
 from dicom_node.web.read_models.study_headers import StudyHeaders
 
 _LOG = logging.getLogger(__name__)
@@ -32,6 +32,17 @@ _OVERLAP_SECONDS: Final = 10.0
 _MISSED_SECONDS: Final = 10.0
 """Age of the events that a new listener gets: they may have come after its page was made."""
 _MAX_EVENTS = 200
+_PAGE = 2000
+_CHANGES: Final[dict[str, Select[tuple[int, int, float]]]] = {
+    "study": select(study.c.id, study.c.id.label("study_id"), study.c.updated_at),
+    "delivery": select(delivery.c.id, result.c.study_id, delivery.c.updated_at).join(
+        result, delivery.c.result_id == result.c.id
+    ),
+    "feedback": select(feedback.c.id, reading.c.study_id, feedback.c.at).join(
+        reading, feedback.c.reading_id == reading.c.id
+    ),
+}
+"""Table -> the numbers of its rows and of their studies, and when each row was written."""
 
 
 class EventStream:
@@ -135,23 +146,7 @@ class EventStream:
         since = self._since - _OVERLAP_SECONDS
         with database.reading(self._engine) as connection:
             rows = [
-                ("study", row.id, row.id, row.updated_at)
-                for row in connection.execute(
-                    select(study.c.id, study.c.updated_at)
-                    .where(study.c.updated_at > since)
-                    .order_by(study.c.updated_at)
-                    .limit(_MAX_EVENTS * 10)
-                )
-            ]
-            rows += [
-                ("delivery", row.id, row.study_id, row.updated_at)
-                for row in connection.execute(
-                    select(delivery.c.id, result.c.study_id, delivery.c.updated_at)
-                    .join(result, delivery.c.result_id == result.c.id)
-                    .where(delivery.c.updated_at > since)
-                    .order_by(delivery.c.updated_at)
-                    .limit(_MAX_EVENTS * 10)
-                )
+                (name, *row) for name, query in _CHANGES.items() for row in _pages(connection, query, since)
             ]
         fresh: dict[int, None] = {}
         for table, key, study_id, at in rows:
@@ -179,3 +174,20 @@ class EventStream:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(put)
+
+
+def _pages(
+    connection: Connection, query: Select[tuple[int, int, float]], since: float
+) -> list[tuple[int, int, float]]:
+    """Return the rows of a query of :data:`_CHANGES` that were written after a time, a page at a time."""
+    row_id, _, at = query.selected_columns
+    found: list[tuple[int, int, float]] = []
+    after = (since, -1)
+    while True:
+        page = connection.execute(
+            query.where(tuple_(at, row_id) > after).order_by(at, row_id).limit(_PAGE)
+        ).all()
+        found += [(row[0], row[1], row[2]) for row in page]
+        if len(page) < _PAGE:
+            return found
+        after = (page[-1][2], page[-1][0])

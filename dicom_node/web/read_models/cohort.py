@@ -176,7 +176,7 @@ def _agreements(connection: Connection, findings: Mapping[str, str], since: floa
     counts: dict[str, dict[str, int]] = {}
     for key, verdict, count in connection.execute(
         select(feedback.c.key, feedback.c.verdict, func.count())
-        .where(feedback.c.at >= since)
+        .where(feedback.c.at >= since, feedback.c.verdict.in_(("agree", "disagree")))
         .group_by(feedback.c.key, feedback.c.verdict)
     ):
         counts.setdefault(key, {})[verdict] = count

@@ -72,8 +72,10 @@ document.addEventListener("htmx:afterRequest", (event) => {
 });
 
 // Open details stay open after an update, and the button of the shown heat map stays pressed.
+// A comment that is being written stays, too, unless it has just been sent.
 let open = [];
 let mapped = null;
+let drafts = [];
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.target.id !== "live") return;
   if (event.detail.requestConfig.triggeringEvent === OWN && held(event.detail.requestConfig.elt)) {
@@ -82,16 +84,56 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     soon();
     return;
   }
+  if (!event.detail.serverResponse.includes('id="live"')) {
+    // A redirect led to the log-in page.
+    event.detail.shouldSwap = false;
+    complain(ENDED);
+    return;
+  }
+  complain("");
   open = [...document.querySelectorAll("#live details[open]")].map((each) => each.id);
+  drafts = [...document.querySelectorAll("#live textarea[id]")].filter(
+    (field) => field.value !== field.defaultValue && field.form !== event.detail.requestConfig.elt,
+  );
   mapped = document.querySelector('#live [data-heat-map][aria-pressed="true"]')?.dataset.heatMap;
 });
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id !== "live") return;
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  for (const { id, value } of drafts) {
+    const field = document.getElementById(id);
+    if (field) field.value = value;
+  }
   for (const each of document.querySelectorAll("#live [data-heat-map]"))
     each.setAttribute("aria-pressed", String(each.dataset.heatMap === mapped));
   document.getElementById("viewer")?.dispatchEvent(new CustomEvent("study-changed"));
 });
+
+// -- failed requests: the page stays as it is, and says what is wrong
+
+const ENDED = "Your session has ended.";
+const problem = document.getElementById("problem");
+
+function complain(sentence) {
+  if (!problem) return;
+  problem.textContent = sentence;
+  if (sentence !== ENDED) return;
+  const link = document.createElement("a");
+  link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+  link.textContent = "Log in again";
+  problem.append(" ", link);
+}
+
+document.addEventListener("htmx:responseError", (event) => {
+  const { status, responseText, statusText } = event.detail.xhr;
+  if (status === 401) return complain(ENDED);
+  if (status === 403) return complain("This is not allowed, or the page is out of date: reload it.");
+  let said = "";
+  try { said = JSON.parse(responseText).error; } catch { /* a page */ }
+  complain(said || `The node answered ${status} ${statusText}; nothing was changed.`);
+});
+for (const end of ["htmx:sendError", "htmx:timeout"])
+  document.addEventListener(end, () => complain("The node does not answer; what is shown may be out of date."));
 
 // -- search: the words may name a patient, so they are sent in a request body and stored in this tab only
 

@@ -17,7 +17,6 @@ from tests.support.dicomweb_service import running_service
 from tests.support.odd_archive import OddArchive, Talk
 from tests.support.odd_destinations import Deliveries
 from tests.support.peers import until
-from tests.support.raw_association import RELEASE_RQ, pdu
 from tests.support.receiver import Receiver
 
 RESULTS = 20

@@ -23,7 +23,7 @@ from dicom_node.store.states import Confirmation
 from tests.support.archive import report
 from tests.support.odd_archive import OddArchive, Talk
 from tests.support.peers import until
-from tests.support.raw_association import P_DATA, RELEASE_RQ, command, even, fragment, pdu
+from tests.support.raw_association import P_DATA, command, even, fragment, pdu
 
 REFERENCES = [
     InstanceReference("1.2.840.10008.5.1.4.1.1.88.33", f"1.2.3.{n}", "1.2", "1.2.9") for n in (1, 2)

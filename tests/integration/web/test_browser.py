@@ -23,6 +23,7 @@ from dicom_node.store.analysis_records import (
 from dicom_node.store.states import StudyState
 from dicom_node.web.app import create_app
 from dicom_node.web.auth.accounts import Accounts, Role
+from dicom_node.web.feedback import Feedback, Verdict
 from tests.support.browser import Visit
 from tests.support.factories import chest, encoded, film, uid
 from tests.support.offline_node import OfflineNode
@@ -178,6 +179,53 @@ def test_a_reader_agrees_by_keyboard_and_the_page_shows_it(node: OfflineNode, vi
     assert not visit.elsewhere
 
 
+def test_a_comment_that_is_being_written_outlives_a_click_on_another_finding(
+    node: OfflineNode, visit: Visit
+) -> None:
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    page = visit.go("/studies/1")
+    page.get_by_label("comment on Nodule", exact=True).click()
+    comment = page.get_by_label("Comment on Nodule", exact=True)
+    comment.fill("not yet sent")
+    page.locator("#absent-summary").click()
+    disagree = page.get_by_role("button", name="disagree: Mass", exact=True)
+    disagree.click()
+    expect(disagree).to_have_attribute("aria-pressed", "true", timeout=20_000)
+    expect(comment).to_be_visible()
+    expect(comment).to_have_value("not yet sent")
+
+
+def test_a_verdict_is_taken_back_and_those_of_others_come_by_themselves(
+    node: OfflineNode, visit: Visit
+) -> None:
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    page = visit.go("/studies/1")
+    expect(page.locator("#live-state")).to_have_text("live", timeout=20_000)
+    agree = page.get_by_role("button", name="agree: Nodule", exact=True)
+    for pressed in ("true", "false"):
+        agree.click()
+        expect(agree).to_have_attribute("aria-pressed", pressed, timeout=20_000)
+    others = Feedback(node.index.engine)
+    others.record(1, "nodule", "rita", Verdict.DISAGREE, "")
+    expect(page.get_by_text("rita: disagree")).to_be_visible(timeout=20_000)
+    others.record(1, "nodule", "rita", Verdict.NONE, "")
+    expect(page.get_by_text("rita: disagree")).to_have_count(0, timeout=20_000)
+
+
+def test_a_node_that_does_not_answer_leaves_the_page_and_is_said(node: OfflineNode, visit: Visit) -> None:
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    page = visit.go("/studies/1")
+    page.context.set_offline(True)
+    agree = page.get_by_role("button", name="agree: Nodule", exact=True)
+    agree.click()
+    expect(page.get_by_role("alert")).to_contain_text("does not answer", timeout=20_000)
+    expect(agree).to_have_attribute("aria-pressed", "false")
+    page.context.set_offline(False)
+    agree.click()
+    expect(agree).to_have_attribute("aria-pressed", "true", timeout=20_000)
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
 def test_a_similar_case_opens_with_its_film(node: OfflineNode, chromium: Browser, tmp_path: Path) -> None:
     Image.fromarray((chest(96, 80) * 255).astype(np.uint8)).save(tmp_path / "CXR1_IM-1.jpg")
     node.settings = node.settings.model_copy(update={"retrieval": RetrievalSettings(films=tmp_path)})
@@ -244,6 +292,21 @@ def test_a_reader_logs_in_looks_and_logs_out(tmp_path: Path, chromium: Browser) 
             page.get_by_role("button", name="Log in").click()
             expect(page.get_by_text(seen).first).to_be_visible(timeout=20_000)
         assert page.get_by_role("button", name="Analyse again").count() == 0
+        # The session ends: the page stays, and says so.
+        context.clear_cookies()
+        for ask in (
+            "refresh()",
+            "htmx.ajax('POST', '/studies/1/feedback', { target: '#live', select: '#live' })",
+        ):
+            page.evaluate("complain('')")
+            page.evaluate(ask)
+            expect(page.get_by_role("alert")).to_contain_text("Your session has ended.", timeout=20_000)
+            expect(page.get_by_role("heading", name="Findings")).to_be_visible()
+        page.get_by_role("link", name="Log in again").click()
+        page.get_by_label("Name").fill("rita")
+        page.get_by_label("Password").fill("correct horse battery")
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url("**/studies/1")
         page.goto(f"{address}/access")
         expect(page.get_by_text("not allowed")).to_be_visible()
         page.goto(address)

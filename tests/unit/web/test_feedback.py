@@ -59,6 +59,19 @@ def test_a_reader_says_and_changes_their_mind(read: OfflineNode) -> None:
     assert (opinion["reader"], opinion["verdict"], opinion["comment"]) == ("local", "agree", "")
 
 
+def test_a_verdict_is_taken_back_and_a_comment_alone_is_no_verdict(read: OfflineNode) -> None:
+    with read.browser() as client:
+        say(client, key="nodule", verdict="agree", comment="")
+        page = say(client, key="nodule", verdict="none", comment="")
+        assert 'aria-pressed="true"' not in page
+        assert client.get("/api/v1/studies/1/feedback").json() == {}
+        assert len(client.get("/api/v1/feedback.csv").text.splitlines()) == 1
+        page = say(client, key="nodule", verdict="none", comment="a rib")
+        assert "a rib" in page
+        (opinion,) = client.get("/api/v1/studies/1/feedback").json()["nodule"]
+    assert (opinion["verdict"], opinion["comment"]) == ("none", "a rib")
+
+
 def test_only_findings_of_the_reading_can_be_judged(read: OfflineNode) -> None:
     with read.browser() as client:
         csrf = re.search(r'name="csrf" value="(\w+)"', client.get("/studies/1").text)

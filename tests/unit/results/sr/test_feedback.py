@@ -62,6 +62,13 @@ def test_two_readers_write_two_reports_and_one_the_same_again() -> None:
     assert one.SOPInstanceUID != other.SOPInstanceUID
 
 
+def test_a_comment_alone_is_no_verdict() -> None:
+    report = report_of(factories.film())
+    ds = written(report, {report.findings[0].key: Judgement("none", "a rib")})
+    assert values(ds, codes.READER_VERDICT.value) == []
+    assert values(ds, codes.COMMENT.value) == ["a rib"]
+
+
 def test_nothing_said_is_no_report() -> None:
     with pytest.raises(EncodingFailed, match="no finding"):
         written(report_of(factories.film()), {"nowhere": Judgement("agree")})

@@ -6,8 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import pytest
+
+from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord
 from dicom_node.store.states import StudyState
+from dicom_node.web.background import event_stream
 from dicom_node.web.background.event_stream import MAX_LISTENERS_OF_ONE, EventStream
+from dicom_node.web.feedback import Feedback, Verdict
 from dicom_node.web.read_models.study_headers import StudyHeaders
 from tests.support.offline_node import OfflineNode
 
@@ -88,3 +93,24 @@ def test_each_change_of_a_study_and_of_its_deliveries_is_seen_once(node: Offline
     node.send("pacs")
     assert changes._changed() == [2]
     assert changes._changed() == []
+
+
+def test_more_changes_at_once_than_a_page_holds_are_all_seen(
+    node: OfflineNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "_PAGE", 3)
+    changes = changes_of(node)
+    for number in range(1, 9):
+        node.receive(number)
+    assert changes._changed() == list(range(1, 9))
+    node.receive(9)
+    assert changes._changed() == [9]
+
+
+def test_what_a_reader_says_is_a_change_of_the_study(node: OfflineNode) -> None:
+    found = FindingRecord("nodule", "Nodule", 0.6, 0.5, 0.4, "present")
+    node.finish(1, StudyState.REPORTED, reading=AnalysisRecord("tiny", "1", (), "absent", (found,), ()))
+    changes = changes_of(node)
+    changes._changed()
+    Feedback(node.index.engine).record(1, "nodule", "rita", Verdict.AGREE, "")
+    assert changes._changed() == [1]
