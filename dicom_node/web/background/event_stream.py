@@ -33,7 +33,7 @@ _MISSED_SECONDS: Final = 10.0
 """Age of the events that a new listener gets: they may have come after its page was made."""
 _MAX_EVENTS = 200
 _PAGE = 2000
-_CHANGES: Final[dict[str, Select[tuple[int, int, float]]]] = {
+_CHANGES: Final[dict[str, Select[int, int, float]]] = {
     "study": select(study.c.id, study.c.id.label("study_id"), study.c.updated_at),
     "delivery": select(delivery.c.id, result.c.study_id, delivery.c.updated_at).join(
         result, delivery.c.result_id == result.c.id
@@ -177,7 +177,7 @@ class EventStream:
 
 
 def _pages(
-    connection: Connection, query: Select[tuple[int, int, float]], since: float
+    connection: Connection, query: Select[int, int, float], since: float
 ) -> list[tuple[int, int, float]]:
     """Return the rows of a query of :data:`_CHANGES` that were written after a time, a page at a time."""
     row_id, _, at = query.selected_columns
