@@ -11,7 +11,7 @@ import binascii
 import enum
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, exists, func, literal, or_, select
@@ -86,7 +86,7 @@ class WorklistRow:
     images
         Numbers of the first images, at most `MAX_THUMBNAILS`.
     findings
-        Findings that are present, the most certain first, at most `TOP_FINDINGS`.
+        Findings that are present, at most `TOP_FINDINGS`: that of the query, then the most certain first.
     deliveries
         Number of its deliveries by state.
     """
@@ -118,7 +118,7 @@ class Worklist:
     Attributes
     ----------
     states
-        Number of studies by state, over all studies.
+        Number of studies by state, over all that the other conditions of the query leave.
     next, previous
         Cursors of the neighbouring pages; empty at the ends.
     """
@@ -131,7 +131,7 @@ class Worklist:
 
     @property
     def total(self) -> int:
-        """Number of all studies."""
+        """Number of studies in any state."""
         return sum(self.states.values())
 
 
@@ -166,6 +166,7 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
         normality = _normality(connection, ids)
         is_confirmed = study.c.id.in_(ids) & STUDY_IS_CONFIRMED
         confirmed = set(connection.execute(select(study.c.id).where(is_confirmed)).scalars())
+        states = _states(connection, query) if query.text or query.finding else None
     present = AnalysisRecords(engine).present_findings(ids)
     shown = [
         WorklistRow(
@@ -179,7 +180,9 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
             instances=len(images.get(row["id"], ())),
             images=tuple(key for key, kept in images.get(row["id"], ()) if kept)[:MAX_THUMBNAILS],
             normality=normality.get(row["id"], ""),
-            findings=tuple(present.get(row["id"], ())[:TOP_FINDINGS]),
+            findings=tuple(
+                sorted(present.get(row["id"], ()), key=lambda each: each.key != query.finding)[:TOP_FINDINGS]
+            ),
             confirmed=row["id"] in confirmed,
             deliveries=deliveries.get(row["id"], {}),
         )
@@ -190,7 +193,7 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
     further, nearer = (bool(query.before), more) if backward else (more, bool(query.after))
     return Worklist(
         query=query,
-        states=IndexQueries(engine).study_counts(),
+        states=IndexQueries(engine).study_counts() if states is None else states,
         rows=shown,
         next=cursors[-1] if further and cursors else "",
         previous=cursors[0] if nearer and cursors else "",
@@ -226,6 +229,14 @@ def _filtered(query: WorklistQuery) -> Select[Any]:
         )
         found = found.where(present)
     return found
+
+
+def _states(connection: Connection, query: WorklistQuery) -> dict[StudyState, int]:
+    """Return the number of studies by state that match a query apart from its state."""
+    matching = _filtered(replace(query, state=None, sort=Sort.CHANGED)).subquery()
+    counts = select(matching.c.state, func.count()).group_by(matching.c.state)
+    found = database.as_mapping(connection, counts)
+    return {state: found.get(state, 0) for state in StudyState}
 
 
 def _beyond(

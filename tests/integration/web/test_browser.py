@@ -109,7 +109,7 @@ def test_the_words_of_a_search_may_name_a_patient_and_stand_in_no_address(
     page.get_by_role("link", name="1 reported").click()
     expect(rows).to_have_count(1)
     expect(page).to_have_url(f"{visit.address}/?state=REPORTED")
-    page.get_by_role("link", name="4 all studies").click()
+    page.get_by_role("link", name="3 all studies").click()
     expect(rows).to_have_count(3)
     node.receive(5, ds=film(
         rows=64, columns=64, study=5, SOPInstanceUID=uid(5, 1), StudyDescription="Meier again"
@@ -125,7 +125,7 @@ def test_the_words_of_a_search_may_name_a_patient_and_stand_in_no_address(
     assert not [url for url in visit.asked if "meier" in url.lower()]
     page.get_by_label("Search").fill("schulze")
     expect(page.get_by_text("No study found.")).to_be_visible()  # none of them is reported
-    page.get_by_role("link", name="5 all studies").click()
+    page.get_by_role("link", name="1 all studies").click()
     expect(rows).to_have_count(1)
     page.get_by_label("Search").fill("")
     expect(rows).to_have_count(5)
@@ -224,6 +224,18 @@ def test_a_node_that_does_not_answer_leaves_the_page_and_is_said(node: OfflineNo
     agree.click()
     expect(agree).to_have_attribute("aria-pressed", "true", timeout=20_000)
     expect(page.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (640, 400)])
+def test_a_film_is_large_on_a_telephone_and_on_a_page_at_200_percent(
+    node: OfflineNode, visit: Visit, width: int, height: int
+) -> None:
+    node.finish(1, StudyState.REPORTED, films=[film(rows=64, columns=64, study=1)], reading=reading())
+    visit.page.set_viewport_size({"width": width, "height": height})
+    box = visit.go("/studies/1").locator(".viewer-films").bounding_box(timeout=20_000)
+    assert box is not None
+    assert box["height"] >= 0.6 * height
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_similar_case_opens_with_its_film(node: OfflineNode, chromium: Browser, tmp_path: Path) -> None:

@@ -17,7 +17,13 @@ from dicom_node.store.states import Confirmation, ResultState, StudyState
 from dicom_node.store.tables import delivery
 from dicom_node.web.read_models.study import read_study
 from dicom_node.web.read_models.study_headers import StudyHeaders
-from dicom_node.web.read_models.worklist import PAGE_LENGTH, Sort, WorklistQuery, read_worklist
+from dicom_node.web.read_models.worklist import (
+    PAGE_LENGTH,
+    TOP_FINDINGS,
+    Sort,
+    WorklistQuery,
+    read_worklist,
+)
 from tests.support.factories import film, uid
 from tests.support.offline_node import OWNER, OfflineNode
 
@@ -176,6 +182,25 @@ def test_a_study_is_found_by_its_state_and_by_a_finding_of_its_latest_reading(no
     assert [(each.name, each.certainty) for each in line.findings] == [("Nodule", 0.6)]
     node.receive(1, 2)  # a late image: that reading is of an earlier revision
     assert ids(node, finding="nodule") == []
+
+
+def test_the_states_are_counted_and_the_finding_is_named_as_the_list_is_filtered(node: OfflineNode) -> None:
+    found = [
+        FindingRecord(f"f{number}", f"F{number}", 1 - number / 20, 0.5, 0.4, "present")
+        for number in range(2 * TOP_FINDINGS)
+    ]
+    for number, findings in ((1, found), (2, found[:1]), (3, ())):
+        reading = AnalysisRecord("tiny", "1", (), "absent", tuple(findings), ())
+        node.finish(number, StudyState.REPORTED, reading=reading)
+    node.finish(4, StudyState.FAILED, "why", results=0)
+    last = found[-1].key
+    for state in (None, StudyState.FAILED):
+        page = read_worklist(node.index.engine, WorklistQuery(finding=last, state=state))
+        assert (page.total, page.states[StudyState.REPORTED], page.states[StudyState.FAILED]) == (1, 1, 0)
+    (line,) = read_worklist(node.index.engine, WorklistQuery(finding=last)).rows
+    assert [each.key for each in line.findings] == [last, *(each.key for each in found[: TOP_FINDINGS - 1])]
+    catalogued(node)
+    assert read_worklist(node.index.engine, WorklistQuery(text="no such words")).total == 0
 
 
 def test_a_late_image_is_catalogued_and_a_broken_header_harms_nobody(node: OfflineNode) -> None:
