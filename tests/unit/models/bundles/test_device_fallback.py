@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from models.bundles.bundle import Bundle, read_bundle
-from models.bundles.predictor import Predictor
+from models.bundles.bundle import Bundle
 from models.bundles.torch_session import TorchSession
+from models.gate.model import Gate
+from models.gate.network import GateNetwork
+from models.gate.torch_session import TorchGateSession
 from models.processing.types import FloatArray
 from tests.support.drawn_studies import draw_film
 
@@ -39,13 +40,8 @@ class Lost(torch.nn.Module):
         raise torch.AcceleratorError("CUDA error: unspecified launch failure\nMore is said.", 719)
 
 
-@pytest.fixture
-def bundle(predictor: Predictor) -> Bundle:
-    return predictor.bundle
-
-
 def films(count: int) -> list[FloatArray]:
-    return [draw_film(seed).pixels for seed in range(count)]
+    return [draw_film(96, 96, seed) for seed in range(count)]
 
 
 @pytest.mark.parametrize("most", [1, 3, 8])
@@ -95,5 +91,20 @@ def test_a_processor_without_memory_for_one_film_is_an_error(bundle: Bundle) -> 
     assert session.stand_in == ""
 
 
-def test_the_gate_gives_way_too(gate_folder: Path) -> None:
-    pass
+def test_the_gate_gives_way_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate.load(runtime="torch")
+    session = gate.session
+    assert isinstance(session, TorchGateSession)
+    standard = np.stack([session.standardise(film) for film in films(5)])
+    expected = session.run(standard)
+    features = GateNetwork.features
+
+    def on_two(self: GateNetwork, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return features(self, images)
+
+    monkeypatch.setattr(GateNetwork, "features", on_two)
+    read = session.run(standard)
+    for name in ("scores", "distances", "features"):
+        np.testing.assert_allclose(getattr(read, name), getattr(expected, name), atol=1e-4)
