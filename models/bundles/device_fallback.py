@@ -1,4 +1,4 @@
-"""Fallback of torch's device: fewer films at once, then the processor, where its memory ends or it is lost."""
+"""Fallback of a device of torch: fewer films at once, then the processor, where memory ends or it is lost."""
 
 from __future__ import annotations
 

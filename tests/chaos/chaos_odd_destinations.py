@@ -2,8 +2,9 @@
 
 Run: ``python -m pytest tests/chaos -s -o python_files='chaos_*.py' -k odd``. It prints one line for each way:
 the seconds without and with the odd destination, the shortest of some rounds each, and their ratio: on a
-busy machine one round says little. Every peer runs in a process of its own. An odd destination that takes its
-results all the same is work like any other: there, the seconds beside a plain one are what it is compared with.
+busy machine one round says little. Every odd peer runs in a process of its own. One that takes
+its results all the same is work like any other: there, the seconds beside a plain one are what it is compared
+with.
 """
 
 from __future__ import annotations

@@ -31,9 +31,7 @@ class ScpProcesses:
 
     program = "tests.support.scp_child"
 
-    def __init__(
-        self, data_dir: Path, count: int = 2, *, log: Path | None = None, **settings: str
-    ) -> None:
+    def __init__(self, data_dir: Path, count: int = 2, *, log: Path | None = None, **settings: str) -> None:
         self.settings = Settings(data_dir=data_dir)
         self.environment = {
             "DICOM_NODE_DATA_DIR": str(data_dir),

@@ -241,4 +241,6 @@ def test_a_full_disk_at_the_start_is_one_line(tmp_path: Path, style: str, comman
         line = json.loads(line)["message"]
     # A worker alone does not write its process id into the folder: it is the database that fails.
     what = f"data_dir {tmp_path / 'node'}: File too large; free space on its disk"
-    assert (what if command == "serve" else "database: disk I/O error; check its disk, and the free space") in line
+    assert (
+        what if command == "serve" else "database: disk I/O error; check its disk, and the free space"
+    ) in line

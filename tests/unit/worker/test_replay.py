@@ -120,7 +120,9 @@ def test_a_report_says_that_the_processor_read_in_place_of_the_device_and_so_doe
     with bench.pipeline:
         session = bench.pipeline._reader._predictor.session
         assert isinstance(session, TorchSession)
-        session._fallback.device = session._on = torch.device("meta")  # a device on which nothing can be computed
+        session._fallback.device = session._on = torch.device(
+            "meta"
+        )  # a device on which nothing can be computed
         session.network = Full()
         uid = bench.receive()
         bench.complete()
