@@ -64,6 +64,7 @@ class TorchSession:
         """Let the processor read in place of the device."""
         self._fallback.stand_in_by_processor()
 
+    @torch.inference_mode(mode=False)  # explanations take gradients through the weights
     def _put_on(self, device: torch.device) -> None:
         # Nothing is trained here. Explanations by gradients ask for gradients of activations only.
         network = self._bundle.network().to(device).to(memory_format=torch.channels_last)

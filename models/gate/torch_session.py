@@ -54,6 +54,7 @@ class TorchGateSession:
             raise BundleError(f"gate {path} cannot be put on device {device!r}: {error}") from error
         self.width = self.network.width
 
+    @torch.inference_mode(mode=False)
     def _put_on(self, device: torch.device) -> None:
         try:
             network = GateNetwork(backbone=self._manifest.backbone, channels=self._preprocessing.channels)
