@@ -65,6 +65,7 @@ class Pipeline:
         self._priors = PriorPairs(index.engine)
         self._readings = AnalysisRecords(index.engine)
         self._reader = reader
+        self._runs_on = reader.runs_on
         self._data_dir = DataDir(settings)
         self._owner = LeaseOwner.this_process()
         self._end_at: float | None = None  # time.monotonic() by which the study must be done
@@ -94,13 +95,17 @@ class Pipeline:
         self._reader.warm_up()
         try:
             copy_model_card(self._reader.bundle, self._data_dir.cards)
-            self._data_dir.runs_on.write_text(json.dumps(self._reader.runs_on), encoding="utf-8")
+            self._say_runs_on()
         except OSError as error:
             raise storage_error(error, self._data_dir.root) from error
         if not self._settings.retrieval.own_studies and (
             count := StudyEmbeddings(self._index.engine).clear()
         ):
             _LOG.info("retrieval.own_studies is off: deleted the embeddings of %d studies", count)
+
+    def _say_runs_on(self) -> None:
+        self._runs_on = self._reader.runs_on
+        self._data_dir.runs_on.write_text(json.dumps(self._runs_on), encoding="utf-8")
 
     def stop(self) -> None:
         """End the decoder process."""
@@ -177,6 +182,9 @@ class Pipeline:
             study = self._revision(lease, self._prior(lease))
             with _unreadable_files():
                 analysis = self._reader.read(study, paths)
+            if self._reader.runs_on != self._runs_on:  # the processor reads in place of a device that failed
+                with contextlib.suppress(OSError):
+                    self._say_runs_on()
             results = self._store_results(analysis)
         except ModelError as error:
             return self._fail(lease, paths, Refusal("model_failed", str(error)))

@@ -32,7 +32,7 @@ from models.bundles.bundle import find_bundle, read_bundle
 from models.bundles.runtime import ONNX, TORCH
 from models.errors import ModelError
 from worker.pipeline import predecessors, prior_study
-from worker.report_builder import ONNX_PARAMETER
+from worker.report_builder import ONNX_PARAMETER, STAND_IN_PARAMETER
 from worker.study_reader import StudyReader, StudyRevision
 
 _LOG = logging.getLogger(__name__)
@@ -118,6 +118,8 @@ def replay(
         prior_study(pairing, data_dir.spool),
     )
     with StudyReader.open(_as_recorded(settings, report.sop_class_uid, texts, stored)) as reader:
+        if STAND_IN_PARAMETER in texts:
+            reader.stand_in_by_processor()
         analysis = reader.read(study, [data_dir.spool.path(name) for name in recorded.films])
     return list(_compare(data_dir, stored, analysis.objects, mend=mend))
 

@@ -35,6 +35,8 @@ from worker.prior_comparison import compare_finding
 ABNORMAL = "abnormal"
 ONNX_PARAMETER = "runtime=onnxruntime"
 """Algorithm parameter of a model that ran in ONNX Runtime; a report without it was computed in torch."""
+STAND_IN_PARAMETER = "device=cpu"
+"""Algorithm parameter where the processor read in place of a device without memory, or that was lost."""
 METHOD_NAMES = {
     "gradcam": "Grad-CAM",
     "attention": "Attention rollout",
@@ -64,6 +66,7 @@ def build_report(
     gate: str = "",
     text: str = "",
     runtime: str = "",
+    stand_in: str = "",
     similar: SimilarCases | None = None,
     prior: PriorComparison | None = None,
     earlier: Mapping[str, FindingScore] | None = None,
@@ -94,6 +97,8 @@ def build_report(
         Text given to a model that reads text: ``indication`` or ``none``; empty for a model that reads none.
     runtime
         Inference runtime: ``torch`` or ``onnx``.
+    stand_in
+        Device that read in place of the wanted one; empty where that one did.
     similar
         Reference cases from :func:`build_similar_cases`.
     prior
@@ -111,7 +116,7 @@ def build_report(
         revision=revision,
         created=created,
         sources=tuple(sources),
-        algorithm=identify_algorithm(prediction.identity, gate, text, runtime),
+        algorithm=identify_algorithm(prediction.identity, gate, text, runtime, stand_in),
         findings=tuple(
             _finding(
                 entry,
@@ -215,14 +220,16 @@ def gate_eligibility(verdict: GateResult) -> Eligibility:
     return Eligibility(str(verdict.reason), _OBJECTIONS[verdict.reason].format(verdict))
 
 
-def identify_algorithm(identity: Identity, gate: str = "", text: str = "", runtime: str = "") -> Algorithm:
+def identify_algorithm(
+    identity: Identity, gate: str = "", text: str = "", runtime: str = "", stand_in: str = ""
+) -> Algorithm:
     """Return the algorithm identification (TID 4019) of a bundle.
 
     Parameters
     ----------
     identity
         Identity of the bundle.
-    gate, text, runtime
+    gate, text, runtime, stand_in
         As in :func:`build_report`.
     """
     parameters = [f"weights_sha256={identity.weights_sha256}", f"preproc={identity.preprocessing}"]
@@ -235,6 +242,8 @@ def identify_algorithm(identity: Identity, gate: str = "", text: str = "", runti
     if runtime == ONNX:
         # Not said of torch: reports from before this parameter ran in it, and are made again to the byte.
         parameters.append(ONNX_PARAMETER)
+    if stand_in:
+        parameters.append(STAND_IN_PARAMETER)
     return Algorithm(name=identity.name, version=identity.version, parameters=tuple(parameters))
 
 

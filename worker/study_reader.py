@@ -48,7 +48,13 @@ from worker.instance_screening import (
     screen_headers,
 )
 from worker.model_loading import load_gate, load_predictor, load_searcher
-from worker.report_builder import ONNX_PARAMETER, build_report, build_similar_cases, identify_algorithm
+from worker.report_builder import (
+    ONNX_PARAMETER,
+    STAND_IN_PARAMETER,
+    build_report,
+    build_similar_cases,
+    identify_algorithm,
+)
 from worker.supplementary_explanations import (
     NO_EXPLANATIONS,
     SupplementaryExplanations,
@@ -195,6 +201,10 @@ class StudyReader:
         """Device and version of the inference runtime that the model runs in."""
         return dict(self._predictor.session.describe())
 
+    def stand_in_by_processor(self) -> None:
+        """Let the processor read in place of the configured device, as a recorded analysis had it."""
+        self._predictor.session.stand_in_by_processor()
+
     def __enter__(self) -> Self:
         return self
 
@@ -262,6 +272,7 @@ class StudyReader:
             gate="" if self._gate is None else self._gate.identity,
             text=self._text_parameter(text),
             runtime=self._predictor.runtime,
+            stand_in=self._predictor.session.stand_in,
             similar=self._similar(read.prediction),
             prior=prior,
             earlier=earlier,
@@ -336,8 +347,8 @@ class StudyReader:
         read = [each.source for each in instances if not images[each.uid].reason]
         gate = "" if self._gate is None else self._gate.identity
         ours = identify_algorithm(self._predictor.identity, gate, self._text_parameter(self._text(read)))
-        # Both runtimes give the same answers, so which of them gave these does not matter.
-        then = tuple(each for each in kept.parameters if each != ONNX_PARAMETER)
+        # Every runtime and device gives the same answers, so which of them gave these does not matter.
+        then = tuple(each for each in kept.parameters if each not in (ONNX_PARAMETER, STAND_IN_PARAMETER))
         if (kept.model, kept.model_version, then) != (ours.name, ours.version, ours.parameters):
             return {}
         for each in instances:

@@ -26,7 +26,7 @@ from dicom_node.dimse.transport import bind
 from dicom_node.errors import ConfigurationError
 from dicom_node.runtime import readiness, temporary_files
 from dicom_node.runtime.broker import embedded_broker
-from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess, Supervisor
+from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess, Supervisor, give_up_privileges
 
 _LOG = logging.getLogger(__name__)
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
@@ -207,6 +207,7 @@ def _supervise(children: Sequence[ChildProcess], announce: Callable[[], None]) -
         if os.geteuid() == 0:  # said when all runs: an error at the start is one line
             _LOG.warning("running as root; a user of its own can do less harm")
 
+    give_up_privileges()
     Supervisor(children, on_ready).run()
 
 

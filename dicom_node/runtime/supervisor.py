@@ -36,6 +36,11 @@ _LATE_SECONDS = 5.0
 _NUMBERS = itertools.count(1)
 
 
+def give_up_privileges() -> None:
+    """Give up gaining privileges by programs (no_new_privs), for this process and all that it starts."""
+    _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class ChildProcess:
     """Child process to keep running.
@@ -233,7 +238,6 @@ class Supervisor:
         def tie_to_parent() -> None:
             # When the supervisor is killed, the kernel ends its children.
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-            _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
             if os.getppid() != supervisor:
                 os._exit(1)
 

@@ -35,6 +35,7 @@ from dicom_node.store import index_file
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x64696E6F  # "dino": one migration at a time per PostgreSQL database
+_DISK_FAILS = "disk I/O error"
 _NO_ROOM = ("database or disk is full", "No space left", "could not extend file")
 # deadlock_detected, serialization_failure (https://www.postgresql.org/docs/current/errcodes-appendix.html)
 _DEADLOCKS = frozenset({"40P01", "40001"})
@@ -205,8 +206,10 @@ def translated_errors() -> Iterator[None]:
             raise IndexDamaged(f"database: the index is damaged ({sentence}); {index_file.ADVICE}") from error
         if getattr(error.orig, "sqlstate", None) in _DEADLOCKS:
             raise Deadlock(f"database: {sentence}") from error
-        kind = StorageFull if any(mark in sentence for mark in _NO_ROOM) else StorageFailed
-        raise kind(f"database: {sentence}") from error
+        if any(mark in sentence for mark in _NO_ROOM):
+            raise StorageFull(f"database: {sentence}; free space on its disk") from error
+        advice = "; check its disk, and the free space on it" if _DISK_FAILS in sentence else ""
+        raise StorageFailed(f"database: {sentence}{advice}") from error
     except SQLAlchemyError as error:
         raise StorageFailed(f"database: {error}") from error
 

@@ -55,6 +55,14 @@ class FilmSession:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._session = OnnxSession(bundle.path, bundle.hashes, OUTPUTS, threads=self._threads)
 
+    @property
+    def stand_in(self) -> str:
+        """Empty: ONNX Runtime runs on the processor anyway."""
+        return ""
+
+    def stand_in_by_processor(self) -> None:
+        """Do nothing: ONNX Runtime runs on the processor anyway."""
+
     def run(self, films: Sequence[FloatArray], tokens: Tokens | None) -> Inference:  # noqa: ARG002
         """Read some films."""
         standard = [standardise(self._preprocessing, film) for film in films]

@@ -15,7 +15,7 @@ import numpy as np
 
 from models.bundles.bundle import Bundle, find_bundle, read_bundle
 from models.bundles.runtime import NEEDS_TORCH, ONNX, TORCH, choose_runtime
-from models.bundles.session import FILMS_AT_ONCE, Inference, Session
+from models.bundles.session import FILMS_AT_ONCE, Inference, Session, joined
 from models.errors import BundleError, PredictionError, UsageError
 from models.labels.calibration import LabelCalibration
 from models.labels.vocabulary import Label
@@ -261,15 +261,13 @@ class Predictor:
             parts.append(self.session.run([films[row].pixels for row in rows], texts))
         if not parts:
             return Inference(np.empty((0, len(self.labels)), np.float32), np.empty((0, 0), np.float32), None)
-        scores = np.concatenate([part.scores for part in parts])
-        embeddings = np.concatenate([part.embeddings for part in parts])
-        for film, row, embedding in zip(films, scores, embeddings, strict=True):
+        read = joined(parts)
+        for film, row, embedding in zip(films, read.scores, read.embeddings, strict=True):
             if not (np.isfinite(row).all() and np.isfinite(embedding).all()):
                 raise PredictionError(
                     f"bundle {self.identity.name} gave no number for film {film.identifier}"
                 )
-        maps = [part.features for part in parts if part.features is not None]
-        return Inference(scores, embeddings, np.concatenate(maps) if maps else None)
+        return read
 
     def _prediction(self, scores: FloatArray, embeddings: FloatArray) -> Prediction:
         mean = scores.mean(axis=0)

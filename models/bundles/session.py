@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from models.processing.types import FloatArray
 
 if TYPE_CHECKING:
@@ -35,11 +37,32 @@ class Inference:
     features: FloatArray | None
 
 
+def joined(parts: Sequence[Inference]) -> Inference:
+    """Join the results of several passes, at least one."""
+    if len(parts) == 1:
+        return parts[0]
+    maps = [part.features for part in parts if part.features is not None]
+    return Inference(
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.embeddings for part in parts]),
+        np.concatenate(maps) if maps else None,
+    )
+
+
 class Session(Protocol):
     """A network with its weights, in the runtime that computes it."""
 
     runtime: str
     """``torch`` or ``onnx``."""
+
+    @property
+    def stand_in(self) -> str:
+        """Name of the device that reads in place of the wanted one; empty while that one does."""
+        ...
+
+    def stand_in_by_processor(self) -> None:
+        """Let the processor read in place of the device."""
+        ...
 
     def run(self, films: Sequence[FloatArray], tokens: Tokens | None) -> Inference:
         """Read some films.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
@@ -129,6 +131,40 @@ ODD: Mapping[str, Callable[[], AbstractContextManager[Destination]]] = {
     "STOW answers without end": lambda: _http(200, "application/dicom+json", b"[" + b" " * (65 << 20)),
 }
 """Way of being odd -> context manager that yields such a destination, as in the settings."""
+
+
+PLAIN = "is as it should be"
+"""Way of :func:`in_its_own_process`: not odd at all."""
+
+
+@contextlib.contextmanager
+def in_its_own_process(way: str) -> Iterator[Destination]:
+    """Run an odd destination beside this process, whose threads it would keep waiting; yield its settings.
+
+    Parameters
+    ----------
+    way
+        One of :data:`ODD`, or :data:`PLAIN`.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(way, there), daemon=True)
+    process.start()
+    there.close()
+    try:
+        yield here.recv()
+    finally:
+        here.close()
+        process.join(30)
+        process.kill()
+        process.join()
+
+
+def _serve(way: str, parent: Connection) -> None:
+    with (_plain if way == PLAIN else ODD[way])() as destination:
+        parent.send(destination)
+        with contextlib.suppress(EOFError):
+            parent.recv()
 
 
 class Deliveries:

@@ -17,11 +17,21 @@ from tests.support.peers import ROOT, until
 
 
 class ScpProcesses:
-    """Running SCP processes over one data directory, ready to receive."""
+    """Running SCP processes over one data directory, ready to receive.
+
+    Parameters
+    ----------
+    data_dir
+        Data directory.
+    count
+        Number of processes.
+    log
+        File that gets their log; None for one in the data directory.
+    """
 
     program = "tests.support.scp_child"
 
-    def __init__(self, data_dir: Path, count: int = 2, **settings: str) -> None:
+    def __init__(self, data_dir: Path, count: int = 2, *, log: Path | None = None, **settings: str) -> None:
         self.settings = Settings(data_dir=data_dir)
         self.environment = {
             "DICOM_NODE_DATA_DIR": str(data_dir),
@@ -31,7 +41,7 @@ class ScpProcesses:
         }
         DataDir(self.settings).prepare()
         self.index = Index.open(self.settings.database)
-        self.log = data_dir / "scp.log"
+        self.log = log or data_dir / "scp.log"
         self.listening = bind("127.0.0.1", 0)
         self.port = int(self.listening.getsockname()[1])
         self.processes = [self._start() for _ in range(count)]

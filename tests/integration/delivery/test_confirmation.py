@@ -392,17 +392,25 @@ def test_an_archive_that_rejects_the_report_keeps_the_picture(
         assert sorted(pacs.stored) == sorted(node.uids.values())
 
 
-def test_an_archive_that_is_down_for_an_hour_gets_everything_once(
-    receiver: Receiver, outgoing: Callable[..., DeliveryHarness]
+@pytest.mark.parametrize(
+    ("hours", "step", "least", "most"), [(1, 5, 8, 24), (72, 300, 300, 900)], ids=["an hour", "three days"]
+)
+def test_an_archive_that_is_down_for_hours_or_days_gets_everything_once(
+    receiver: Receiver,
+    outgoing: Callable[..., DeliveryHarness],
+    hours: int,
+    step: int,
+    least: int,
+    most: int,
 ) -> None:
-    """The hour is the clock's; tries get rarer, and none is lost."""
+    """The time is the clock's; tries get rarer, ten minutes apart at most, and none is lost."""
     pacs = archive(receiver)
     with outgoing(pacs.destination, connect_seconds=1) as node:
         tried = 0
-        for _ in range(3600 // 5):
+        for _ in range(hours * 3600 // step):
             tried += node.send()
-            node.clock.now += 5
-        assert 8 <= tried <= 24
+            node.clock.now += step
+        assert least <= tried <= most
         assert node.counts == {"ENCODED": 2}
         assert "cannot connect" in node.backlog.error
         assert node.conserved()

@@ -60,6 +60,17 @@ def test_sigterm_under_load_finishes_what_was_begun_and_exits_0(tmp_path: Path, 
         assert "Traceback" not in scp.log.read_text()
 
 
+def test_a_log_that_cannot_be_written_loses_nothing(tmp_path: Path, small: FilmFile) -> None:
+    """Every write to /dev/full fails as it does on a full disk."""
+    with ScpProcesses(tmp_path, 2, log=Path("/dev/full"), log_level="DEBUG") as scp:
+        with load(scp.port, small) as senders:
+            until(lambda: sum(len(sender.acknowledged) for sender in senders) > 60, 60, "load")
+        assert not any(sender.aborted for sender in senders)
+        assert scp.stop() == [0, 0]
+        assert_all_kept(scp.settings, [uid for sender in senders for uid in sender.acknowledged])
+    assert list(DataDir(scp.settings).spool.incoming.iterdir()) == []
+
+
 @pytest.mark.parametrize("attempt", range(3))
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, small: FilmFile, attempt: int) -> None:
     with ScpProcesses(tmp_path, 2) as scp:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import html
 import json
@@ -9,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,10 +19,15 @@ import pytest
 from fastapi.testclient import TestClient
 from joserfc.jwk import OctKey, RSAKey
 from playwright.sync_api import expect, sync_playwright
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from dicom_node.config.sections import OidcSettings
 from dicom_node.errors import ConfigurationError
 from dicom_node.web.app import create_app
+from dicom_node.web.auth import oidc_client
 from dicom_node.web.auth.accounts import Accounts, Role
 from dicom_node.web.auth.oidc_client import STATE_SECONDS, LoginFailed, OidcClient
 from dicom_node.web.auth.security_middleware import SECURITY_HEADERS
@@ -391,6 +397,35 @@ def test_without_the_provider_a_sentence_is_shown_and_passwords_work(node: Offli
         answer = client.get("/login/oidc")
         assert (answer.status_code, "does not answer" in answer.text) == (503, True)
         assert log_in(client, "rita") == 303
+
+
+@pytest.mark.parametrize("fault", ["redirect", "endless", "drops"])
+def test_an_answer_of_the_provider_has_an_end_and_leads_nowhere(
+    node: OfflineNode, issuer: Issuer, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc_client, "_TIMEOUT_SECONDS", 2)
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while fault == "endless" or sent < 600:
+            piece = b" " * (1 << 16 if fault == "endless" else 1)
+            sent += len(piece)
+            yield piece
+            await asyncio.sleep(0 if fault == "endless" else 0.1)
+
+    async def discovery(_: Request) -> Response:
+        if fault == "redirect":  # to what would be a good answer
+            return RedirectResponse(f"{issuer.address}/.well-known/openid-configuration")
+        return StreamingResponse(endless(), media_type="application/json")
+
+    app = Starlette(routes=[Route("/.well-known/openid-configuration", discovery)])
+    with served(app) as address, page_of(with_provider(node, address)) as client:
+        begun_at = time.monotonic()
+        answer = client.get("/login/oidc")
+        assert (answer.status_code, "does not answer" in answer.text) == (503, True)
+        assert time.monotonic() - begun_at < 20
+    assert sent < 64 << 20
 
 
 def test_a_missing_secret_is_said_at_the_start(node: OfflineNode, issuer: Issuer) -> None:

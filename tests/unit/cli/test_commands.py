@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
 import shlex
 import subprocess
@@ -190,7 +191,11 @@ def test_the_node_runs(folder: Path, environment: dict[str, str], monkeypatch: p
         sent = node.cli("send", str(folder / "film.dcm"), "--to", f"DICOM_NODE@127.0.0.1:{node.port}")
         assert sent.returncode == 0, sent.stderr
         assert node.settled(1)["studies"]["REPORTED"] == 1
-        assert ("running as root" in node.output) is (os.geteuid() == 0)
+        assert node.output.count("running as root") == (os.geteuid() == 0)
+        processes = [node.process.pid, *itertools.chain(*node.children().values())]
+        assert len(processes) > 6
+        for each in processes:
+            assert "NoNewPrivs:\t1" in Path(f"/proc/{each}/status").read_text(), each
 
 
 def test_the_printed_command_can_be_run() -> None:

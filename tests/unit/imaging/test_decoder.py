@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -13,8 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from dicom_node.config.web import WebSettings
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
@@ -114,6 +121,42 @@ def test_an_earlier_film_is_not_touched_by_a_later_one(shared: Decoder, path: Pa
     kept = first.copy()
     shared.decode(write(film(seed=9), tmp_path / "other.dcm"))
     assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize("side", [2040, 8000])
+def test_a_film_of_very_many_tiles_ends_at_a_limit(tmp_path: Path, path: Path, side: int) -> None:
+    """65,025 tiles are as many as JPEG 2000 can count; a million are more (ISO/IEC 15444-1 A.5.1)."""
+    ds = film(rows=64, columns=64, bits=8, transfer_syntax=JPEG2000Lossless)
+    stream = bytearray(next(generate_frames(ds.PixelData, number_of_frames=1)))
+    size = stream.index(b"\xff\x51")
+    struct.pack_into(">4xH8L", stream, size, 0, side, side, 0, 0, 8, 8, 0, 0)
+    put(ds, {"Rows": side, "Columns": side, "PixelData": encapsulate([bytes(stream)])})
+    with Decoder(max_pixels=MAX_PIXELS, decode_seconds=20, decode_bytes=1 << 30) as decoder:
+        with pytest.raises(NotAnalysable):
+            decoder.decode(write(ds, tmp_path / "tiles.dcm"))
+        assert decoder.decode(path).any()
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [
+        (2, 64, 0xFFFFFFFF), (2, 64, 64), (2, 0, 0), (2, 1 << 20, 64), (2, 0x7FFFFFFF, 0x80000000),
+        (0,), (3, 64, 65, 66), (16, 64), (0xFFFFFFFF, 64), (2, 64, 1 << 30),
+    ],
+)  # fmt: skip
+def test_rle_whose_offsets_lie_is_refused(
+    shared: Decoder, tmp_path: Path, path: Path, offsets: tuple[int, ...]
+) -> None:
+    """Number of segments and their offsets are the first 64 bytes of a frame (PS3.5 G.5)."""
+    ds = film(rows=64, columns=80, bits=16, transfer_syntax=RLELossless)
+    frame = bytearray(next(generate_frames(ds.PixelData, number_of_frames=1)))
+    frame[:64] = struct.pack(f"<{len(offsets)}L", *offsets).ljust(64, b"\0")
+    put(ds, {"PixelData": encapsulate([bytes(frame)])})
+    process = pid_of(shared)
+    with pytest.raises(NotAnalysable):
+        shared.decode(write(ds, tmp_path / "rle.dcm"))
+    assert shared.decode(path).any()
+    assert pid_of(shared) == process
 
 
 def test_one_process_serves_all_films(shared: Decoder, path: Path) -> None:

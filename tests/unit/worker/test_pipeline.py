@@ -41,6 +41,22 @@ def test_a_second_message_does_nothing(bench: PipelineHarness) -> None:
     assert len(before) == sum(IndexQueries(bench.index.engine).result_counts().values())
 
 
+def test_a_hundred_repeats_of_a_study_give_one_report_and_one_set_of_pictures(bench: PipelineHarness) -> None:
+    uid = bench.receive()
+    bench.complete()
+    assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
+    made = sorted(bench.data_dir.results.names())
+    for _ in range(100):
+        assert bench.receive() == uid
+        bench.complete()
+        assert bench.index.take_queueable(60) == []
+        assert bench.pipeline.analyse(uid, 1) is None
+        assert bench.pipeline.analyse(uid, 2) is None
+    assert sorted(bench.data_dir.results.names()) == made
+    waiting = [str(ds.SOPInstanceUID) for ds in results(bench)]
+    assert len(set(waiting)) == len(waiting) == len(made)
+
+
 def test_the_same_study_twice_gives_the_same_bytes(bench: PipelineHarness, tmp_path: Path) -> None:
     uid = bench.receive()
     bench.complete()

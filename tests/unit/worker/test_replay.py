@@ -11,14 +11,23 @@ from pydicom import dcmread
 from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
 from dicom_node.results.encoding.part10 import encoded
+from dicom_node.store.states import StudyState
 from dicom_node.store.tables import result
 from models.bundles.bundle import write_bundle
 from models.bundles.onnx_graph import write_graph
+from models.bundles.torch_session import TorchSession
 from tests.support.pipeline_harness import PipelineHarness
 from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
 from worker.replay import replay
 
 EVERYTHING = ("sr", "sc", "pdf", "ko", "seg", "pr", "pm")
+
+
+class Full(torch.nn.Module):
+    """Network on a device that has no memory left."""
+
+    def forward(self, _batch):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
 @pytest.fixture
@@ -100,6 +109,30 @@ def test_a_study_replays_in_the_runtime_that_its_report_names(
         said = bench.data_dir.results.path(name).read_bytes()
         assert (b"runtime=onnxruntime" in said) is (then == "onnx")
         found = replay(bench.settings.model_copy(update={"worker": now}), bench.index, uid)
+    assert {entry.difference for entry in found} == {""}
+
+
+def test_a_report_says_that_the_processor_read_in_place_of_the_device_and_so_does_its_replay(
+    settings: Settings,
+) -> None:
+    worker = settings.worker.model_copy(update={"runtime": "torch"})
+    bench = PipelineHarness(settings.model_copy(update={"worker": worker}))
+    with bench.pipeline:
+        session = bench.pipeline._reader._predictor.session
+        assert isinstance(session, TorchSession)
+        session._fallback.device = session._on = torch.device(
+            "meta"
+        )  # a device on which nothing can be computed
+        session.network = Full()
+        uid = bench.receive()
+        bench.complete()
+        assert bench.pipeline.analyse(uid, 1) is StudyState.REPORTED
+        assert session.stand_in == "cpu"
+        with bench.index.engine.connect() as connection:
+            name = connection.execute(result.select().where(result.c.kind == "sr")).mappings().one()["file"]
+        assert b"device=cpu" in bench.data_dir.results.path(name).read_bytes()
+        assert "in place of a device" in bench.data_dir.runs_on.read_text()
+        found = replay(bench.settings, bench.index, uid)
     assert {entry.difference for entry in found} == {""}
 
 
