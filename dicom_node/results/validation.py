@@ -200,10 +200,14 @@ def _objection(vr: str, value: str) -> str:
 
 def _coded(ds: Dataset, everything: Iterable[DataElement]) -> Iterator[str]:
     declared = {_text(item, _SCHEME) for item in ds.get("CodingSchemeIdentificationSequence", ())}
+    seen: set[int] = set()  # an item may stand in several places
     for element in everything:
         if element.VR != "SQ" or not element.keyword.endswith("CodeSequence"):
             continue
         for item in element.value:
+            if id(item) in seen:
+                continue
+            seen.add(id(item))
             value, scheme, meaning = (
                 _text(item, keyword) for keyword in ("CodeValue", _SCHEME, "CodeMeaning")
             )

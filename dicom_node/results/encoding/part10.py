@@ -73,8 +73,8 @@ def _made(keyword: str, value: Any) -> DataElement:
 def code_item(code: Code) -> Dataset:
     """Item of a code sequence (PS3.3 section 8.8).
 
-    The same code gives the same data set, which many objects hold: it is not to be changed. A report of 35
-    findings has 700 of some 60 codes.
+    The same code gives the same data set until the object is finished: a report of 35 findings has 700 items
+    of some 60 codes. It stands in many places, so it is not to be changed.
     """
     return dataset(CodeValue=code.value, CodingSchemeDesignator=code.scheme, CodeMeaning=code.meaning)
 
