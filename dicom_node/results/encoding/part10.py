@@ -84,7 +84,7 @@ def elements(ds: Dataset) -> Iterator[DataElement]:
     seen: set[int] = set()
 
     def below(item: Dataset) -> Iterator[DataElement]:
-        for tag, entry in item.items():
+        for tag, entry in tuple(item.items()):
             element = entry if isinstance(entry, DataElement) else item[tag]  # as it was read
             yield element
             if element.VR == "SQ":
@@ -152,7 +152,7 @@ def _failing_as_ours() -> Iterator[None]:
 
 
 def _encoded_elements(ds: Dataset, encodings: list[str], known: dict[int, bytes]) -> bytes:
-    """Bytes of a data set; `known` holds those of each item by its identity, for items stand in many places."""
+    """Bytes of a data set; `known` holds those of its items by identity, for one may stand in many places."""
     parts = []
     # By plain numbers: to compare two tags takes pydicom longer than to write a code.
     for tag, entry in sorted(ds.items(), key=_number_of):

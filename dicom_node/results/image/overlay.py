@@ -74,7 +74,7 @@ def colours() -> Picture:
 
 @functools.cache
 def _overlaid_colours() -> Picture:
-    """Colour of each pair of heat and grey: shape (65536, 4), the heat times 256 and the grey; RGB and a zero."""
+    """Colour of each heat and grey: row 256 x heat + grey of shape (65536, 4), sRGB and a zero."""
     heat, grey = np.divmod(np.arange(_BAR_STEPS**2), _BAR_STEPS)
     film = np.repeat(grey.astype(np.uint8)[:, None], 3, axis=1)
     opacity = (_OPACITY / 255) * heat.astype(np.float32)[:, None]
