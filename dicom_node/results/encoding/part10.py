@@ -153,7 +153,7 @@ def _failing_as_ours() -> Iterator[None]:
 
 def _encoded_elements(ds: Dataset, encodings: list[str], known: dict[int, bytes]) -> bytes:
     """Bytes of a data set; `known` holds those of its items by identity, for one may stand in many places."""
-    parts = []
+    parts: list[bytes] = []
     # By plain numbers: to compare two tags takes pydicom longer than to write a code.
     for tag, entry in sorted(ds.items(), key=_number_of):
         element = entry if isinstance(entry, DataElement) else ds[tag]  # as it was read
