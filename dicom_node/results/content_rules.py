@@ -46,10 +46,9 @@ def descendants(item: Dataset) -> Iterator[Dataset]:
 def name_of(item: Dataset) -> str:
     """Code value of a content item's concept name; empty when it has none."""
     # By tag, not by keyword: a report asks this a thousand times, and pydicom looks each keyword up.
-    if _CONCEPT_NAME not in item:
-        return ""
-    names = item[_CONCEPT_NAME].value
-    return "".join(str(name[_CODE_VALUE].value or "") for name in names if _CODE_VALUE in name)
+    names = item.get(_CONCEPT_NAME)
+    found = [] if names is None else [name.get(_CODE_VALUE) for name in names.value]
+    return "".join([str(value.value or "") for value in found if value is not None])
 
 
 def _children(item: Dataset, name: str) -> list[Dataset]:
@@ -105,16 +104,19 @@ def _number(item: Dataset) -> Iterator[str]:
 
 
 def _group(group: Dataset, tracking: set[str]) -> Iterator[str]:
+    named: dict[str, list[Dataset]] = {}
+    for item in group.get("ContentSequence", ()):
+        named.setdefault(name_of(item), []).append(item)
     once = (codes.TRACKING_IDENTIFIER, codes.TRACKING_UID, codes.FINDING)
     for required in once:
-        if len(_children(group, required.value)) != 1:
+        if len(named.get(required.value, ())) != 1:
             yield f"a measurement group does not have one {required.meaning}"
-    for item in _children(group, codes.TRACKING_UID.value):
+    for item in named.get(codes.TRACKING_UID.value, ()):
         uid = str(item.get("UID"))
         if uid in tracking:
             yield f"two measurement groups share the Tracking Unique Identifier {uid}"
         tracking.add(uid)
-    regions = _children(group, codes.IMAGE_REGION.value)
+    regions = named.get(codes.IMAGE_REGION.value, [])
     if any(not child.get("ContentSequence") for child in regions if child.get("ValueType") == "SCOORD"):
         yield "an image region does not say which image it was selected from"
     templates = {str(item.get("TemplateIdentifier")) for item in group.get("ContentTemplateSequence", ())}

@@ -28,6 +28,7 @@ from dicom_node.errors import EncodingFailed
 from dicom_node.imaging import attributes, value_representations
 from dicom_node.results import codes, content_rules
 from dicom_node.results.encoding import header
+from dicom_node.results.encoding.part10 import elements
 from dicom_node.results.sr import document
 
 _TYPE_1: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
@@ -84,7 +85,7 @@ def find_mistakes(ds: Dataset, *, ours: bool) -> Iterator[str]:
         True to check also what this software promises of its results: a class that it writes, and the
         research flag.
     """
-    everything = list(_elements(ds))
+    everything = list(elements(ds))
     yield from _identity(ds)
     yield from content_rules.broken_rules(ds)
     if ours:
@@ -122,7 +123,7 @@ def _unknown_codes(ds: Dataset) -> Iterator[str]:
     for entries in table.values():
         for value, (meaning, *_) in entries.items():
             meanings.setdefault(value, set()).add(meaning.casefold())
-    for element in _elements(ds):
+    for element in elements(ds):
         if element.VR != "SQ" or not element.keyword.endswith("CodeSequence"):
             continue
         for item in element.value:
@@ -139,15 +140,6 @@ def _text(ds: Dataset, keyword: str) -> str:
 
 
 _tag = functools.cache(Tag)
-
-
-def _elements(ds: Dataset) -> Iterator[DataElement]:
-    """All elements, those of items too."""
-    for element in ds:
-        yield element
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _elements(item)
 
 
 def _identity(ds: Dataset) -> Iterator[str]:
@@ -182,15 +174,18 @@ def _values(everything: Iterable[DataElement], *, ours: bool) -> Iterator[str]:
     for element in everything:
         if element.VR not in _CHECKED_VRS or not element.value:
             continue
-        keyword = element.keyword
-        if ours and keyword in _REPEATED_AS_GIVEN:
-            continue
-        if ours and keyword in _REPEATED_UIDS and value_representations.uid(str(element.value)):
-            continue
         many = element.value if isinstance(element.value, MultiValue) else [element.value]
         for value in many:
-            if error := _objection(element.VR, str(value)):
-                yield f"{keyword}: {error}"
+            if (error := _objection(element.VR, str(value))) and not (ours and _is_repeated(element)):
+                yield f"{element.keyword}: {error}"
+
+
+def _is_repeated(element: DataElement) -> bool:
+    """True for a value that a result repeats as its film has it."""
+    keyword = element.keyword
+    return keyword in _REPEATED_AS_GIVEN or (
+        keyword in _REPEATED_UIDS and bool(value_representations.uid(str(element.value)))
+    )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -205,10 +200,14 @@ def _objection(vr: str, value: str) -> str:
 
 def _coded(ds: Dataset, everything: Iterable[DataElement]) -> Iterator[str]:
     declared = {_text(item, _SCHEME) for item in ds.get("CodingSchemeIdentificationSequence", ())}
+    seen: set[int] = set()  # an item may stand in several places
     for element in everything:
         if element.VR != "SQ" or not element.keyword.endswith("CodeSequence"):
             continue
         for item in element.value:
+            if id(item) in seen:
+                continue
+            seen.add(id(item))
             value, scheme, meaning = (
                 _text(item, keyword) for keyword in ("CodeValue", _SCHEME, "CodeMeaning")
             )

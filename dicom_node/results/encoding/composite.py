@@ -14,7 +14,7 @@ from dicom_node import MODEL_NAME
 from dicom_node.imaging import attributes
 from dicom_node.results import codes, uids
 from dicom_node.results.encoding import header
-from dicom_node.results.encoding.part10 import dataset, encoded, put, texts, with_file_meta
+from dicom_node.results.encoding.part10 import code_item, dataset, encoded, put, texts, with_file_meta
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.report import Report, Source
 
@@ -149,6 +149,7 @@ def finish_from_header(
     put(ds, SOPInstanceUID=uids.derived_uid("unnamed"))
     content = encoded(with_file_meta(ds, transfer_syntax_uid))
     put(ds, SOPInstanceUID=uids.instance_uid(str(ds.SeriesInstanceUID), kind, key, content))
+    code_item.cache_clear()  # the next object has items of its own: whoever changes one changes no other
     return with_file_meta(ds, transfer_syntax_uid)
 
 

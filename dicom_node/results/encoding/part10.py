@@ -28,11 +28,13 @@ from dicom_node.results import uids
 from dicom_node.results.report import Code
 
 _CHARACTER_SET_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_TEXT_VRS: Final = _CHARACTER_SET_VRS - {"PN"} | {"AE", "AS", "CS", "DA", "DT", "TM"}
+"""Of these pydicom keeps a text as it is."""
 _LONG_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UC", "UN", "UR", "UT"})
 _ZERO_PADDED_VRS: Final = frozenset({"OB", "UI", "UN"})
 _NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
-_SHORT, _LONG, _ITEM = struct.Struct("<HH2sH"), struct.Struct("<HH2sxxL"), struct.Struct("<HHL")
-"""Headers of elements and items (PS3.5 7.1.2, 7.5)."""
+_SHORT, _LONG, _ITEM = struct.Struct("<H"), struct.Struct("<L"), struct.Struct("<HHL")
+"""Lengths of elements, and begin of items (PS3.5 7.1.2, 7.5)."""
 _UNDEFINED: Final = 0xFFFFFFFF
 
 
@@ -48,29 +50,56 @@ def _element(keyword: str) -> tuple[BaseTag, str]:
 def put(ds: Dataset, **values: Any) -> Dataset:
     """Set elements by keyword; a list of data sets becomes a sequence. Values are not checked."""
     for keyword, value in values.items():
-        tag, vr = _element(keyword)
-        content = Sequence(value) if vr == "SQ" else value
-        ds[tag] = DataElement(tag, vr, content, validation_mode=config.IGNORE)
+        element = _made(keyword, value)
+        ds[element.tag] = element
     return ds
 
 
 def dataset(**values: Any) -> Dataset:
     """Make a data set of elements by keyword."""
-    return put(Dataset(), **values)
+    elements = [_made(keyword, value) for keyword, value in values.items()]
+    return Dataset({element.tag: element for element in elements})
 
 
+def _made(keyword: str, value: Any) -> DataElement:
+    tag, vr = _element(keyword)
+    # What pydicom would keep as it is need not pass through its conversion: most values of a report.
+    kept = vr == "SQ" or (vr in _TEXT_VRS and type(value) is str and "\\" not in value)
+    content = Sequence(value) if vr == "SQ" else value
+    return DataElement(tag, vr, content, already_converted=kept, validation_mode=config.IGNORE)
+
+
+@functools.lru_cache(maxsize=1024)
 def code_item(code: Code) -> Dataset:
-    """Item of a code sequence (PS3.3 section 8.8)."""
+    """Item of a code sequence (PS3.3 section 8.8).
+
+    The same code gives the same data set until the object is finished: a report of 35 findings has 700 items
+    of some 60 codes. It stands in many places, so it is not to be changed.
+    """
     return dataset(CodeValue=code.value, CodingSchemeDesignator=code.scheme, CodeMeaning=code.meaning)
 
 
+def elements(ds: Dataset) -> Iterator[DataElement]:
+    """All elements of a data set, those of items too; of an item that stands in several places once."""
+    seen: set[int] = set()
+
+    def below(item: Dataset) -> Iterator[DataElement]:
+        for tag, entry in tuple(item.items()):
+            element = entry if isinstance(entry, DataElement) else item[tag]  # as it was read
+            yield element
+            if element.VR == "SQ":
+                for child in element.value:
+                    if id(child) not in seen:
+                        seen.add(id(child))
+                        yield from below(child)
+
+    yield from below(ds)
+
+
 def texts(ds: Dataset) -> Iterator[str]:
-    """All values of a data set that are written in its character set."""
-    for element in ds:
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from texts(item)
-        elif element.VR in _CHARACTER_SET_VRS:
+    """Different values of a data set that are written in its character set."""
+    for element in elements(ds):
+        if element.VR in _CHARACTER_SET_VRS:
             yield from map(str, _values(element.value))
 
 
@@ -83,7 +112,7 @@ def content_digest(ds: Dataset) -> str:
         When a value does not fit its element.
     """
     with _failing_as_ours():
-        return hashlib.sha256(_encoded_elements(ds, convert_encodings("ISO_IR 192"))).hexdigest()
+        return hashlib.sha256(_encoded_elements(ds, convert_encodings("ISO_IR 192"), {})).hexdigest()
 
 
 def encoded(ds: Dataset) -> bytes:
@@ -102,7 +131,7 @@ def encoded(ds: Dataset) -> bytes:
     with _failing_as_ours(), attributes.tolerance():
         write_file_meta_info(stream, ds.file_meta)
         terms = ds.get("SpecificCharacterSet") or "ISO_IR 6"
-        stream.write(_encoded_elements(ds, convert_encodings(terms)))
+        stream.write(_encoded_elements(ds, convert_encodings(terms), {}))
     return stream.getvalue()
 
 
@@ -122,26 +151,38 @@ def _failing_as_ours() -> Iterator[None]:
         raise EncodingFailed(f"a result cannot be written as DICOM: {error}") from error
 
 
-def _encoded_elements(ds: Dataset, encodings: list[str]) -> bytes:
-    parts = []
+def _encoded_elements(ds: Dataset, encodings: list[str], known: dict[int, bytes]) -> bytes:
+    """Bytes of a data set; `known` holds those of its items by identity, for one may stand in many places."""
+    parts: list[bytes] = []
     # By plain numbers: to compare two tags takes pydicom longer than to write a code.
     for tag, entry in sorted(ds.items(), key=_number_of):
         element = entry if isinstance(entry, DataElement) else ds[tag]  # as it was read
         vr = element.VR
         if vr == "SQ":
-            items = [_encoded_elements(item, encodings) for item in element.value]
-            content = b"".join(_ITEM.pack(0xFFFE, 0xE000, len(item)) + item for item in items)
+            content = b"".join([_encoded_item(item, encodings, known) for item in element.value])
         else:
             content = _encoded_value(vr, element.value, encodings)
+        begin, length = _begin(int(tag), vr)
         if element.is_undefined_length:  # encapsulated frames, up to a delimiter (PS3.5 A.4)
-            parts.append(_LONG.pack(tag.group, tag.element, vr.encode(), _UNDEFINED))
-            content += _ITEM.pack(0xFFFE, 0xE0DD, 0)
-        elif vr in _LONG_VRS:
-            parts.append(_LONG.pack(tag.group, tag.element, vr.encode(), len(content)))
+            parts += begin, length.pack(_UNDEFINED), content, _ITEM.pack(0xFFFE, 0xE0DD, 0)
         else:
-            parts.append(_SHORT.pack(tag.group, tag.element, vr.encode(), len(content)))
-        parts.append(content)
+            parts += begin, length.pack(len(content)), content
     return b"".join(parts)
+
+
+def _encoded_item(item: Dataset, encodings: list[str], known: dict[int, bytes]) -> bytes:
+    content = known.get(id(item))
+    if content is None:
+        elements = _encoded_elements(item, encodings, known)
+        content = known[id(item)] = _ITEM.pack(0xFFFE, 0xE000, len(elements)) + elements
+    return content
+
+
+@functools.cache
+def _begin(tag: int, vr: str) -> tuple[bytes, struct.Struct]:
+    """Begin of an element up to its length, and how the length is written (PS3.5 7.1.2)."""
+    begin = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
+    return (begin + bytes(2), _LONG) if vr in _LONG_VRS else (begin, _SHORT)
 
 
 def _number_of(entry: tuple[BaseTag, object]) -> int:
@@ -156,6 +197,8 @@ def _encoded_value(vr: str, value: Any, encodings: list[str]) -> bytes:
         return struct.pack(f"<{len(many)}{_NUMBERS[vr]}", *many)
     if isinstance(value, bytes):
         content = value
+    elif isinstance(value, str) and value.isascii():
+        content = value.encode("ascii")
     else:
         many = ["" if item is None else str(item) for item in _values(value)]
         text = "\\".join(many)

@@ -72,6 +72,23 @@ def colours() -> Picture:
     return table
 
 
+@functools.cache
+def _overlaid_colours() -> Picture:
+    """Colour of each heat and grey: row 256 x heat + grey of shape (65536, 4), sRGB and a zero."""
+    heat, grey = np.divmod(np.arange(_BAR_STEPS**2), _BAR_STEPS)
+    film = np.repeat(grey.astype(np.uint8)[:, None], 3, axis=1)
+    opacity = (_OPACITY / 255) * heat.astype(np.float32)[:, None]
+    overlaid = film + opacity * (colours()[heat].astype(np.float32) - film)
+    return np.pad(overlaid.astype(np.uint8), ((0, 0), (0, 1)))
+
+
+def _overlaid(grey: Picture, hot: Picture) -> Image.Image:
+    """Film under its heat map: the colour of each pixel, as one number of 32 bits, is looked up."""
+    pairs = hot.astype(np.uint16) * _BAR_STEPS + grey
+    found = _overlaid_colours().view(np.uint32)[:, 0][pairs]
+    return Image.frombuffer("RGB", found.shape[::-1], found.tobytes(), "raw", "RGBX", 0, 1)
+
+
 def draw(
     pixels: FloatArray,
     heat: FloatArray,
@@ -109,11 +126,8 @@ def draw(
     width, height = _panel_size(pixels.shape, longer_side, aspect_ratio)
     grey = _resized(pixels, width, height)
     hot = _resized(heat, width, height)
-    film = np.repeat(grey[:, :, None], 3, axis=2)
-    opacity = (_OPACITY / 255) * hot.astype(np.float32)[:, :, None]
-    overlaid = (film + opacity * (colours()[hot].astype(np.float32) - film)).astype(np.uint8)
-
-    panels = [film, colours()[hot], overlaid] if map_alone else [film, overlaid]
+    film, overlaid = Image.fromarray(grey), _overlaid(grey, hot)
+    panels = [film, Image.fromarray(colours()[hot]), overlaid] if map_alone else [film, overlaid]
 
     # Everything beside the panels is measured in this, so that it keeps its proportions.
     em = max(width, height) // 40
@@ -123,7 +137,7 @@ def draw(
         "RGB", (len(panels) * (width + gap) + 3 * gap + bar + 2 * em, head + height + foot), _GROUND
     )
     for place, panel in enumerate(panels):
-        canvas.paste(Image.fromarray(panel), (gap + place * (width + gap), head))
+        canvas.paste(panel.convert("RGB"), (gap + place * (width + gap), head))
     left = gap + len(panels) * (width + gap)
     ramp = np.repeat(colours()[::-1, None], bar, axis=1)
     canvas.paste(Image.fromarray(ramp).resize((bar, height), Image.Resampling.NEAREST), (left, head))

@@ -24,16 +24,13 @@ SELECTED_FROM = "SELECTED FROM"
 def _item(
     relation: str | None, value_type: str, name: Code | None, children: Children = (), **values: Any
 ) -> Dataset:
-    item = Dataset()
-    if relation is not None:
-        put(item, RelationshipType=relation)
-    put(item, ValueType=value_type)
+    found: dict[str, Any] = {} if relation is None else {"RelationshipType": relation}
+    found["ValueType"] = value_type
     if name is not None:
-        put(item, ConceptNameCodeSequence=[code_item(name)])
-    put(item, **values)
+        found["ConceptNameCodeSequence"] = [code_item(name)]
     if children:
-        put(item, ContentSequence=list(children))
-    return item
+        found["ContentSequence"] = list(children)
+    return dataset(**found, **values)
 
 
 def container(relation: str | None, name: Code, children: Children, *, template: str = "") -> Dataset:
