@@ -191,6 +191,9 @@ def elements(data: Buffer, start: int, transfer_syntax: UID) -> Iterator[tuple[i
     """
     walk = _Walk(data, "<" if transfer_syntax.is_little_endian else ">")
     implicit = transfer_syntax.is_implicit_VR
+    if implicit and walk.begins_with_a_vr(start):
+        # pydicom would read the data set by its VRs, and so would others; the limits must hold for what they read.
+        raise RefusedInstance(Status.NOT_A_DATA_SET, "explicit VR in a transfer syntax of implicit VR")
     position, tag = start, 0
     while position < walk.end and tag < _FIRST_PIXEL_DATA:
         tag, vr, length, begin = walk.header(position, implicit=implicit)
@@ -219,7 +222,6 @@ class _Walk:
         self.end = len(data)
         self._data = data
         self._left = MAX_ELEMENTS
-        self._implicit = struct.Struct(order + "HHL")
         self._explicit = struct.Struct(order + "HH2sH")
         self._long = struct.Struct(order + "L")
 
@@ -229,18 +231,24 @@ class _Walk:
         if self._left < 0:
             raise RefusedInstance(Status.TOO_COMPLEX, f"more than {MAX_ELEMENTS} elements")
         try:
-            if implicit:
-                group, element, length = self._implicit.unpack_from(self._data, position)
-                return group << 16 | element, b"", length, position + 8
             group, element, vr, length = self._explicit.unpack_from(self._data, position)
-            if group == 0xFFFE:  # items and delimiters have no VR (PS3.5 7.5)
+            if implicit or group == 0xFFFE or not b"AA" <= vr <= b"ZZ":
+                # Items and delimiters have no VR (PS3.5 7.5). What cannot be a VR begins a length: some devices
+                # write implicit VR among explicit, and pydicom reads it so. Another length than the reader's would
+                # hide elements from the limits.
                 (length,) = self._long.unpack_from(self._data, position + 4)
+                vr = b""
             elif vr in _LONG_VRS:
                 (length,) = self._long.unpack_from(self._data, position + 8)
                 return group << 16 | element, vr, length, position + 12
         except struct.error:
             raise RefusedInstance(Status.TRUNCATED, "the data set ends inside an element's header") from None
         return group << 16 | element, vr, length, position + 8
+
+    def begins_with_a_vr(self, position: int) -> bool:
+        """Return whether two capital letters follow the tag of an element."""
+        vr = bytes(self._data[position + 4 : position + 6])
+        return len(vr) == len(b"VR") and vr.isalpha() and vr.isupper()
 
     def advance(self, begin: int, length: int) -> int:
         """Return the position after a value."""
