@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from pydicom.datadict import DicomDictionary
+from pydicom.datadict import dictionary_VR, keyword_dict
 from pydicom.uid import UID
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
@@ -40,7 +40,7 @@ _FIRST_PIXEL_DATA = 0x7FE00008  # float, double or integer pixel data: nothing a
 _UID_VRS = frozenset({b"UI", b"UN", b""})
 """VRs of an identifier; UN is read by the tag (PS3.5 6.2.2), and in implicit VR there is none."""
 _PIXEL_DATA = 0x7FE00010
-_SEQUENCES = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == "SQ")
+_SEQUENCES = frozenset(tag for tag in keyword_dict.values() if dictionary_VR(tag) == "SQ")
 _LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 
 
@@ -195,7 +195,7 @@ def elements(data: Buffer, start: int, transfer_syntax: UID) -> Iterator[tuple[i
     walk = _Walk(data, "<" if transfer_syntax.is_little_endian else ">")
     implicit = transfer_syntax.is_implicit_VR
     if implicit and walk.begins_with_a_vr(start):
-        # pydicom reads such a data set by its VRs: the limits would hold for something else than what is read.
+        # pydicom reads such a data set by its VRs: the limits would hold for something else than it reads.
         raise RefusedInstance(Status.NOT_A_DATA_SET, "explicit VR in a transfer syntax of implicit VR")
     position, tag = start, 0
     while position < walk.end and tag < _FIRST_PIXEL_DATA:
