@@ -50,12 +50,10 @@ format: $(VENV)/.dev  ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(VENV)/.dev  ## Write requirements.lock anew from pyproject.toml
-	$(BIN)/pip-compile -q --all-extras --strip-extras --upgrade --no-header --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-	  -o requirements.lock.new pyproject.toml
-	( sed -n 1p requirements.lock; grep -E '^[A-Za-z0-9._-]+==' requirements.lock.new ) > requirements.lock.tmp
-	mv requirements.lock.tmp requirements.lock && rm requirements.lock.new
+lock: $(VENV)/bin/uv  ## Write requirements.lock from pyproject.toml, keeping versions that fit; ARGS=--upgrade takes the newest
+	$(BIN)/uv pip compile -q pyproject.toml --all-extras --universal --python-version 3.11 --no-build \
+	  --generate-hashes --no-emit-index-url --annotation-style line --custom-compile-command 'make lock' \
+	  -o requirements.lock $(ARGS)
 
 sbom: $(VENV)/.dev  ## Write build/sbom.cdx.json (CycloneDX) and build/licences.md of what is installed
 	mkdir -p build
@@ -80,11 +78,15 @@ $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dicom-node needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 
+# Not of .dev: that cannot be set up while the lock lacks what pyproject.toml asks for.
+$(VENV)/bin/uv: | $(VENV)/bin/pip
+	sed -n '/^uv==/,/# via/p' requirements.lock | $(BIN)/pip install --quiet --require-hashes -r /dev/stdin
+
 $(VENV)/.serve-$(RUNTIME): pyproject.toml requirements.lock | $(VENV)/bin/pip
 	@test -e $(VENV)/.dev || { echo "installing the node with $(WORKER) in $(VENV); RUNTIME=torch or light decides by hand" \
-	  && $(BIN)/pip install --quiet -c requirements.lock -e '.[$(strip $(WORKER)),embedded]'; }
+	  && $(BIN)/python deploy/install-locked --editable $(WORKER) embedded; }
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml requirements.lock | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet -c requirements.lock -e '.[dev]'
+	$(BIN)/python deploy/install-locked --editable dev
 	@touch $@

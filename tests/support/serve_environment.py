@@ -79,7 +79,7 @@ class Answer:
 
 def hiding(folder: Path, runtime: str = "torch") -> dict[str, str]:
     """Environment variables by which a process, and those that it starts, see only these packages."""
-    visible = _closure(EXTRAS[runtime]) | _ALWAYS
+    visible = installed_closure(EXTRAS[runtime]) | _ALWAYS
     holders = importlib.metadata.packages_distributions()
     modules = {name for name, packages in holders.items() if visible.isdisjoint(map(_plain, packages))}
     packages = {_plain(each.name) for each in importlib.metadata.distributions()} - visible
@@ -110,7 +110,7 @@ def run_commands(
     return [Answer(*each) for each in json.loads(done.stdout)]
 
 
-def _closure(extras: Iterable[str]) -> set[str]:
+def installed_closure(extras: Iterable[str]) -> set[str]:
     """Names of the installed packages that dicom-node with these extras needs."""
     seen: set[tuple[str, str]] = set()
     waiting = [("dicom-node", ""), *(("dicom-node", extra) for extra in extras)]

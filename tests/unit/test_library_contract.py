@@ -272,6 +272,4 @@ def test_only_patch_releases_of_pynetdicom_are_installed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (pinned,) = [each for each in project["dependencies"] if each.startswith("pynetdicom")]
     assert pinned == "pynetdicom~=3.0.4"
-    assert f"pynetdicom=={version('pynetdicom')}\n" in (ROOT / "requirements.lock").read_text(
-        encoding="utf-8"
-    )
+    assert f"pynetdicom=={version('pynetdicom')} " in (ROOT / "requirements.lock").read_text(encoding="utf-8")

@@ -11,8 +11,9 @@ import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from pydicom.datadict import dictionary_VR, keyword_dict
 from pydicom.uid import UID
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
@@ -29,7 +30,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview | mmap.mmap
 MAX_ELEMENTS = 100_000
 """Most elements of a data set, those of nested items included."""
 MAX_DEPTH = 64
-"""Deepest nesting of sequences and items of undefined length."""
+"""Deepest nesting of sequences and items."""
 
 _MODEL_NAME = MODEL_NAME.encode()
 _UNDEFINED = 0xFFFFFFFF
@@ -38,6 +39,8 @@ _FIRST_DATA_SET = 0x00080000  # below are commands, file meta information and me
 _FIRST_PIXEL_DATA = 0x7FE00008  # float, double or integer pixel data: nothing after it is needed
 _UID_VRS = frozenset({b"UI", b"UN", b""})
 """VRs of an identifier; UN is read by the tag (PS3.5 6.2.2), and in implicit VR there is none."""
+_PIXEL_DATA = 0x7FE00010
+_SEQUENCES = frozenset(tag for tag in keyword_dict.values() if dictionary_VR(tag) == "SQ")
 _LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 
 
@@ -177,7 +180,7 @@ def _checked(keyword: str, found: dict[str, bytes]) -> str:
 
 
 def elements(data: Buffer, start: int, transfer_syntax: UID) -> Iterator[tuple[int, int, int]]:
-    """Walk the top level of a data set, and skip the content of sequences and encapsulated frames.
+    """Walk a data set, and yield its top level; sequences and encapsulated frames are only counted.
 
     Yields
     ------
@@ -191,17 +194,29 @@ def elements(data: Buffer, start: int, transfer_syntax: UID) -> Iterator[tuple[i
     """
     walk = _Walk(data, "<" if transfer_syntax.is_little_endian else ">")
     implicit = transfer_syntax.is_implicit_VR
+    if implicit and walk.begins_with_a_vr(start):
+        # pydicom reads such a data set by its VRs: the limits would hold for something else than it reads.
+        raise RefusedInstance(Status.NOT_A_DATA_SET, "explicit VR in a transfer syntax of implicit VR")
     position, tag = start, 0
     while position < walk.end and tag < _FIRST_PIXEL_DATA:
         tag, vr, length, begin = walk.header(position, implicit=implicit)
-        if length == _UNDEFINED:
-            position = walk.after_undefined(begin, implicit=implicit or vr == b"UN")
+        if level := walk.level(tag, vr, length, begin, implicit=implicit):
+            position = walk.after_items(begin, level)
         else:
             position = walk.advance(begin, length)
         if vr not in _UID_VRS and tag in _KEYWORDS:
             # Whoever reads the file by its VRs, the worker too, would find a number or text and no UID.
             raise RefusedInstance(Status.INVALID_UID, f"{_KEYWORDS[tag]} has another VR than UI (PS3.6)")
         yield tag, begin, position
+
+
+class _Level(NamedTuple):
+    """An item, or an element that holds items; `end` is None while only a delimiter ends it."""
+
+    is_item: bool
+    implicit: bool
+    end: int | None
+    is_binary: bool
 
 
 class _Walk:
@@ -219,7 +234,6 @@ class _Walk:
         self.end = len(data)
         self._data = data
         self._left = MAX_ELEMENTS
-        self._implicit = struct.Struct(order + "HHL")
         self._explicit = struct.Struct(order + "HH2sH")
         self._long = struct.Struct(order + "L")
 
@@ -229,12 +243,13 @@ class _Walk:
         if self._left < 0:
             raise RefusedInstance(Status.TOO_COMPLEX, f"more than {MAX_ELEMENTS} elements")
         try:
-            if implicit:
-                group, element, length = self._implicit.unpack_from(self._data, position)
-                return group << 16 | element, b"", length, position + 8
             group, element, vr, length = self._explicit.unpack_from(self._data, position)
-            if group == 0xFFFE:  # items and delimiters have no VR (PS3.5 7.5)
+            if implicit or group == 0xFFFE or not b"AA" <= vr <= b"ZZ":
+                # Items and delimiters have no VR (PS3.5 7.5). What cannot be a VR begins a length: some
+                # devices write implicit VR among explicit, and pydicom reads it so. Another length than
+                # pydicom's would hide elements from the limits.
                 (length,) = self._long.unpack_from(self._data, position + 4)
+                vr = b""
             elif vr in _LONG_VRS:
                 (length,) = self._long.unpack_from(self._data, position + 8)
                 return group << 16 | element, vr, length, position + 12
@@ -242,32 +257,71 @@ class _Walk:
             raise RefusedInstance(Status.TRUNCATED, "the data set ends inside an element's header") from None
         return group << 16 | element, vr, length, position + 8
 
+    def begins_with_a_vr(self, position: int) -> bool:
+        """Return whether two capital letters follow the tag of an element."""
+        vr = bytes(self._data[position + 4 : position + 6])
+        return len(vr) == len(b"VR") and vr.isalpha() and vr.isupper()
+
     def advance(self, begin: int, length: int) -> int:
         """Return the position after a value."""
         if begin + length > self.end:
             raise RefusedInstance(Status.TRUNCATED, "the data set ends inside an element's value")
         return begin + length
 
-    def after_undefined(self, position: int, *, implicit: bool) -> int:
-        """Return the position after a value of undefined length: its items and their delimiter.
+    def after_items(self, position: int, element: _Level) -> int:
+        """Return the position after the items of an element; the limits hold for what they contain.
 
-        The value of a UN element is implicit VR, whatever is around it (PS3.5 6.2.2).
+        Where lengths are given, what contradicts them within is left to whoever reads it.
         """
-        # Sequences and items around the position, innermost last: (is an item, has implicit VRs).
-        enclosing = [(False, implicit)]
+        enclosing = [element]  # innermost last
         while enclosing:
-            in_item, implicit = enclosing[-1]
-            if position == self.end and not in_item and len(enclosing) == 1:
-                return position  # only the last delimiter is missing, no frame
-            tag, vr, length, position = self.header(position, implicit=implicit)
-            if tag == (_ITEM_END if in_item else _SEQUENCE_END):
+            level = enclosing[-1]
+            if level.end is not None and position >= level.end:
+                position = level.end
                 enclosing.pop()
-            elif (tag >> 16 == 0xFFFE) if in_item else (tag != _ITEM):
-                raise RefusedInstance(Status.NOT_A_DATA_SET, "a sequence holds something that is no item")
-            elif length != _UNDEFINED:
-                position = self.advance(position, length)
-            elif len(enclosing) >= MAX_DEPTH:
-                raise RefusedInstance(Status.TOO_COMPLEX, f"nested deeper than {MAX_DEPTH}")
-            else:
-                enclosing.append((not in_item, implicit or vr == b"UN"))
+                continue
+            if position == self.end and not level.is_item and len(enclosing) == 1:
+                return position  # only the last delimiter is missing, no frame
+            try:
+                position, within = self._step(position, level)
+            except RefusedInstance as refused:
+                bounded = next((n for n, each in enumerate(enclosing) if each.end is not None), None)
+                if bounded is None or refused.status is Status.TOO_COMPLEX:
+                    raise
+                position = enclosing[bounded].end or position
+                del enclosing[bounded:]
+                continue
+            if within is level:
+                enclosing.pop()
+            elif within is not None:
+                if len(enclosing) >= MAX_DEPTH:
+                    raise RefusedInstance(Status.TOO_COMPLEX, f"nested deeper than {MAX_DEPTH}")
+                enclosing.append(within)
         return position
+
+    def _step(self, position: int, level: _Level) -> tuple[int, _Level | None]:
+        """Return the next position, and the level that is entered there, or left when it is the same."""
+        tag, vr, length, position = self.header(position, implicit=level.implicit)
+        if level.end is None and tag == (_ITEM_END if level.is_item else _SEQUENCE_END):
+            return position, level
+        if (tag >> 16 == 0xFFFE) if level.is_item else (tag != _ITEM):
+            raise RefusedInstance(Status.NOT_A_DATA_SET, "a sequence holds something that is no item")
+        if level.is_item:
+            if within := self.level(tag, vr, length, position, implicit=level.implicit):
+                return position, within
+        elif length == _UNDEFINED or not level.is_binary:
+            end = None if length == _UNDEFINED else self.advance(position, length)
+            return position, _Level(True, level.implicit, end, level.is_binary)
+        return self.advance(position, length), None
+
+    def level(self, tag: int, vr: bytes, length: int, begin: int, *, implicit: bool) -> _Level | None:
+        """Return the level of an element that holds items, or None.
+
+        The value of a UN element of undefined length is implicit VR, whatever is around it (PS3.5 6.2.2).
+        """
+        if length == _UNDEFINED:
+            is_binary = tag == _PIXEL_DATA or vr not in (b"SQ", b"UN", b"")
+            return _Level(False, implicit or vr == b"UN", None, is_binary)
+        if vr == b"SQ" or (vr in (b"UN", b"") and tag in _SEQUENCES):
+            return _Level(False, implicit, self.advance(begin, length), is_binary=False)
+        return None

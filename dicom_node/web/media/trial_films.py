@@ -130,6 +130,8 @@ def _main(source: str, target: str, max_pixels: str, most_bytes: str) -> int:
         sys.stdout.write("the file is not a DICOM, PNG or JPEG picture\n")
     except MemoryError:
         sys.stdout.write("the picture needs more memory than a trial may take\n")
+    except RecursionError:
+        sys.stdout.write("the picture holds sequences nested too deeply to be read\n")
     except (BadInstance, Image.DecompressionBombError, OSError, *attributes.MALFORMED) as error:
         sys.stdout.write(f"the picture cannot be read: {' '.join(str(error).split())[:150]}\n")
     else:

@@ -89,6 +89,24 @@ def many_meta_elements(count: int) -> bytes:
 OPEN = b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
 CLOSE = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
 
+NO_VR = b"\x40\x00\x75\x02\xff\xff\xff\xff"
+EMPTY = b"\x09\x00\x10\x10LO\0\0"
+
+
+def in_item(content: bytes) -> bytes:
+    item = b"\xfe\xff\x00\xe0" + len(content).to_bytes(4, "little") + content
+    return OPEN[:12] + item + b"\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+def in_sequences(depth: int) -> bytes:
+    """Sequences and items of defined length."""
+    levels = [20 * level for level in range(depth)]
+    return b"".join(
+        OPEN[:8] + (length + 8).to_bytes(4, "little") + OPEN[12:16] + length.to_bytes(4, "little")
+        for length in reversed(levels)
+    )
+
+
 BOMBS = {
     "deflated DICOM of 900 MiB": lambda: deflated(900 * MIB),
     "PNG of 60000 x 60000": lambda: png(60000, 60000),
@@ -101,7 +119,13 @@ BOMBS = {
         16, 16, chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(400 * MIB), 9))
     ),
     "sequences 3000 deep": lambda: with_data_set(OPEN * 3000 + CLOSE * 3000),
-    "two million elements": lambda: with_data_set(b"\x09\x00\x10\x10LO\0\0" * 2_000_000),
+    "sequences of defined length 3000 deep": lambda: with_data_set(in_sequences(3000)),
+    "sequences without a VR 3000 deep": lambda: with_data_set((NO_VR + OPEN[12:]) * 3000 + CLOSE * 3000),
+    "two million elements that a length of two bytes hides": lambda: with_data_set(
+        NO_VR + OPEN[12:] + EMPTY * 2_000_000 + CLOSE
+    ),
+    "two million elements in an item of defined length": lambda: with_data_set(in_item(EMPTY * 2_000_000)),
+    "two million elements": lambda: with_data_set(EMPTY * 2_000_000),
     "two million elements of meta information": lambda: many_meta_elements(2_000_000),
 }
 
@@ -135,6 +159,7 @@ def test_an_upload_takes_no_more_memory_than_it_is_worth(web: tuple[Node, dict[s
             )
             assert answer.status_code == 415, answer.text
             assert answer.json()["error"].endswith(".")
+            assert "recursion" not in answer.text
     finally:
         ended.set()
         watcher.join()

