@@ -191,12 +191,25 @@ def measurable_columns(truth: BoolArray, fewest: int = FEWEST_POSITIVES) -> NDAr
     return np.flatnonzero((positives >= fewest) & (positives < len(truth)))
 
 
-def macro_auc(truth: BoolArray, scores: ScoreArray, fewest: int = FEWEST_POSITIVES) -> float:
-    """Mean AUC over the columns that :func:`counted` names; NaN when there is none."""
-    columns = measurable_columns(truth, fewest)
-    if not columns.size:
-        return float("nan")
-    return float(np.mean([auc(truth[:, column], scores[:, column]) for column in columns]))
+def macro_auc(truth: BoolArray | ScoreArray, scores: ScoreArray, fewest: int = FEWEST_POSITIVES) -> float:
+    """Mean AUC over the columns that can be measured; NaN when there is none.
+
+    Parameters
+    ----------
+    truth
+        Shape (studies, labels): 0, 1, or NaN where a study's label is unknown; such a study does not count.
+    scores
+        The same shape.
+    fewest
+        Positives that a column must have, see :func:`measurable_columns`.
+    """
+    areas = []
+    for there, score in zip(truth.T, scores.T, strict=True):
+        known = ~np.isnan(there)
+        positive = there[known] > 0
+        if measurable_columns(positive[:, None], fewest).size:
+            areas.append(auc(positive, score[known]))
+    return float(np.mean(areas)) if areas else float("nan")
 
 
 def _ratio(part: Values, whole: Values) -> Values:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import lightning
-import numpy as np
 import timm.optim
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
@@ -67,7 +66,7 @@ class FindingsModule(lightning.LightningModule):
     targets
         Labels, reports and texts of the training studies.
     truth_val
-        Shape (studies, outputs), 0 or 1.
+        Shape (studies, outputs): 0, 1, or NaN where a label is not covered.
     tokens_val
         Texts of the validation studies.
     findings
@@ -183,10 +182,11 @@ class FindingsModule(lightning.LightningModule):
         self.seen.clear()
         truth = self.truth_val[:, : self.findings]
         mean = mean_by(scores, study, len(truth))
-        self.log("val_loss", F.binary_cross_entropy(mean, truth), prog_bar=True)
+        known = ~truth.isnan()
+        self.log("val_loss", F.binary_cross_entropy(mean[known], truth[known]), prog_bar=True)
         # Before the first epoch a few films are scored to see that it works; no label has positives then.
         if not self.trainer.sanity_checking:
-            self.log("val_auc", macro_auc(truth.numpy().astype(np.bool_), mean.numpy()), prog_bar=True)
+            self.log("val_auc", macro_auc(truth.numpy(), mean.numpy()), prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer and schedule of the recipe; biases and norms do not decay, frozen weights stay out."""

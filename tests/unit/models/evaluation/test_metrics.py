@@ -29,6 +29,14 @@ def test_areas_worked_out_by_hand():
     assert metrics.average_precision(TRUTH, SCORES) == pytest.approx((1 + 1 + 3 / 4) / 3)
 
 
+def test_the_mean_area_is_over_the_studies_whose_label_is_known():
+    truth = np.column_stack([TRUTH, TRUTH, np.full(8, np.nan), np.ones(8)]).astype(float)
+    truth[2, 1] = np.nan  # the negative that stands wrong
+    scores = np.column_stack([SCORES] * 4)
+    assert metrics.macro_auc(truth, scores, fewest=1) == pytest.approx((14 / 15 + 1) / 2)
+    assert math.isnan(metrics.macro_auc(truth[:, 2:], scores[:, 2:], fewest=1))
+
+
 def test_equal_scores_are_one_step():
     assert metrics.auc(TRUTH, np.full(8, 0.3)) == 0.5
     assert metrics.average_precision(TRUTH, np.full(8, 0.3)) == 3 / 8

@@ -145,6 +145,24 @@ def test_what_a_data_set_does_not_speak_of_is_neither_true_nor_false(recipe: Rec
     assert all(math.isnan(value) for value in columns.values())
 
 
+def test_a_training_on_studies_of_which_some_labels_are_unknown_measures_the_known_ones(
+    recipe: Recipe, dataset, tmp_path: Path
+):
+    known = frozenset({"cardiomegaly", "nodule"})
+    studies = {
+        split: tuple(
+            replace(study, known=known, keys=study.keys & known) if number % 2 else study
+            for number, study in enumerate(dataset.split(split))
+        )
+        for split in ("train", "val", "test")
+    }
+    partly = FilmDataset(dataset.name, dataset.title, dataset.terms, studies)
+    trained = fit(recipe, partly, VOCABULARY, run=tmp_path / "run")
+    assert all(math.isfinite(epoch.val_loss) for epoch in read_history(tmp_path / "run"))
+    bundle = export_bundle(recipe, trained, partly, path=tmp_path / "bundle")
+    assert read_bundle(bundle.path).manifest.name == recipe.name
+
+
 def test_the_loss_passes_over_what_is_not_known_and_weighs_ranges_alike():
     truth = torch.tensor([[1.0, math.nan, 0.0], [0.0, 1.0, math.nan]])
     loss = LabelLoss(LossTable(), truth, (slice(0, 2), slice(2, 3)))
