@@ -16,6 +16,7 @@ import logging
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -56,6 +57,9 @@ _DEFERRED_IN_A_ROW = 3
 _REJECTED_IN_A_ROW = 10
 """Number of results refused for good, one after another, after which the whole destination pauses: such a
 destination is set up wrongly, and what still waits can be sent once that is mended."""
+
+_RESTING_POLL_SECONDS = 1.0
+"""Most seconds until the sender of a destination that pauses notices that someone asked for another try."""
 
 
 def backoff(
@@ -126,6 +130,7 @@ class DestinationSender:
         self._delivery_queue = delivery_queue
         self._results = results
         self._owner = owner
+        self._rests_until = 0.0  # time.monotonic()
         self._failures = 0  # pauses of the destination since it last took a result
         self._deferred = 0  # results in a row that it did not take
         self._rejected = 0  # results in a row that it refused for good
@@ -160,7 +165,6 @@ class DestinationSender:
     def run(self, stop: threading.Event) -> None:
         """Send until `stop` is set; while the database is not available, wait."""
         idle = 0.0
-        pause = self._settings.poll_seconds
         database = logs.Outage(_LOG, "the database", "check its disk, or start its server (database_url)")
         while not stop.is_set():
             try:
@@ -173,6 +177,8 @@ class DestinationSender:
             if worked:
                 idle = 0.0
                 continue
+            resting = min(_RESTING_POLL_SECONDS, self._rests_until - time.monotonic())
+            pause = max(self._settings.poll_seconds, resting)
             idle += pause
             if idle >= self._settings.idle_seconds:
                 self._release()
@@ -278,6 +284,7 @@ class DestinationSender:
         """Let all that waits for the destination wait for longer; return the time in seconds."""
         pause = backoff(self._failures, self._settings)
         self._failures += 1
+        self._rests_until = time.monotonic() + pause
         self._deferred = 0
         self._delivery_queue.pause(self._destination.name, self._owner, error, pause)
         _LOG.warning("%s: %s; next try in %.0f s", self._destination.name, error, pause)

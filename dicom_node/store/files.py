@@ -263,7 +263,7 @@ def damage(path: Path, digest: str) -> str:
 def _holds_the_same(target: Path, temporary: Path, digest: str) -> bool:
     """Return whether a stored file is intact, described as a received one is, and durable."""
     try:
-        if damage(target, digest) or _described(target) != _described(temporary):
+        if damage(target, digest) or described(target) != described(temporary):
             return False
         _sync_file(target)  # an earlier process may have crashed before its fsync
     except FileNotFoundError:
@@ -273,8 +273,22 @@ def _holds_the_same(target: Path, temporary: Path, digest: str) -> bool:
     return True
 
 
-def _described(path: Path) -> dict[int, bytes]:
-    """Return what the file meta information says of the data set: its class, instance and syntax."""
+def described(path: Path) -> dict[int, bytes]:
+    """Return what the file meta information says of the data set (PS3.10 7.1).
+
+    Returns
+    -------
+    dict
+        Values of (0002,0002) SOP class, (0002,0003) SOP instance and (0002,0010) transfer syntax, by element
+        number, as they stand in the file; those that it lacks are left out.
+
+    Raises
+    ------
+    BadInstance
+        When it is no Part 10 file.
+    OSError
+        When it cannot be read.
+    """
     with path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
         meta = stream.read(data_set_offset(head) - HEAD_BYTES)

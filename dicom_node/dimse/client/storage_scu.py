@@ -25,6 +25,7 @@ from dicom_node.dimse.status import Outcome, StatusMeaning, meaning_of
 from dicom_node.errors import BadInstance, InstanceDeferred, PeerRejected, PeerUnavailable
 from dicom_node.imaging import attributes
 from dicom_node.imaging.transfer_syntaxes import ENCAPSULATED
+from dicom_node.store.files import described
 
 # pynetdicom then sends a file in pieces from disk, instead of decoding and encoding its data set.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -63,6 +64,10 @@ class ContextRequirement:
         OSError
             When the file cannot be read.
         """
+        with contextlib.suppress(BadInstance, KeyError, ValueError):
+            # What this node wrote needs no parser of any file, which takes a millisecond.
+            sop_class, syntax = (described(path)[element] for element in (0x0002, 0x0010))
+            return cls(*(UID(value.decode("ascii").rstrip("\0 ")) for value in (sop_class, syntax)))
         try:
             meta, _ = split_dataset(path)
             return cls(UID(meta.MediaStorageSOPClassUID), UID(meta.TransferSyntaxUID))

@@ -133,7 +133,7 @@ def test_an_intact_file_is_left_alone(spool: Spool) -> None:
     assert spool.path(first.name).stat().st_ino == inode
 
 
-@pytest.mark.parametrize("step", ["damage", "_described", "_sync_file"])
+@pytest.mark.parametrize("step", ["damage", "described", "_sync_file"])
 def test_a_file_that_a_purge_removes_while_it_is_compared_is_placed_again(
     spool: Spool, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
