@@ -84,6 +84,7 @@ class UpperLayer(DULServiceProvider):
     def send_pdu(self, primitive: Any) -> None:
         """Queue a primitive and wake the thread that sends it."""
         super().send_pdu(primitive)
+        self._idle_timer.restart()  # the time that an answer took is no idleness of the peer
         self.peer.wake()
 
     def run_reactor(self) -> None:

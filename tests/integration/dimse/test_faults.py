@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import socket
+import sqlite3
 import statistics
 import struct
 import time
@@ -593,6 +594,22 @@ def test_an_index_that_fails_is_answered_a7xx_and_later_taken(receiver: Receiver
         rename("gone", "instance")
         assert wire.store(sent.data_set, sent.uid).status == 0
         wire.release()
+    assert receiver.uids() == [sent.uid]
+
+
+def test_an_index_that_another_program_keeps_locked_is_answered_a7xx_and_later_taken(
+    receiver: Receiver, film: MakeFilm
+) -> None:
+    """The node waits 20 s for the other program."""
+    sent = film()
+    with contextlib.closing(sqlite3.connect(str(receiver.index.engine.url.database))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with receiver.associated() as wire:
+            wire.socket.settimeout(60)
+            assert wire.store(sent.data_set, sent.uid).status == Status.STORAGE_FAILED
+            other.rollback()
+            assert wire.store(sent.data_set, sent.uid).status == 0
+            wire.release()
     assert receiver.uids() == [sent.uid]
 
 
