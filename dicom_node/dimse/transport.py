@@ -128,8 +128,8 @@ class DeadlineSocket(AssociationSocket):
         peer = cast("socket.socket", self.socket)
         data = bytearray(count)
         view, position = memoryview(data), 0
-        # Many peers, DCMTK's among them, write a PDU in two pieces and hold the second back until the first is
-        # acknowledged (Nagle, RFC 896); Linux would let them wait for 40 ms. The option does not last.
+        # Many peers, DCMTK's among them, write a PDU in two pieces and hold the second back until the first
+        # is acknowledged (Nagle, RFC 896); Linux would let them wait for 40 ms. The option does not last.
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         while position < count:
             left = deadline - time.monotonic()

@@ -194,9 +194,11 @@ def elements(data: Buffer, start: int, transfer_syntax: UID) -> Iterator[tuple[i
     """
     walk = _Walk(data, "<" if transfer_syntax.is_little_endian else ">")
     implicit = transfer_syntax.is_implicit_VR
+    # pydicom reads a data set as it begins: the limits would hold for something else than it reads.
     if implicit and walk.begins_with_a_vr(start):
-        # pydicom reads such a data set by its VRs: the limits would hold for something else than it reads.
         raise RefusedInstance(Status.NOT_A_DATA_SET, "explicit VR in a transfer syntax of implicit VR")
+    if not implicit and walk.begins_with_a_length(start):
+        raise RefusedInstance(Status.NOT_A_DATA_SET, "implicit VR in a transfer syntax of explicit VR")
     position, tag = start, 0
     while position < walk.end and tag < _FIRST_PIXEL_DATA:
         tag, vr, length, begin = walk.header(position, implicit=implicit)
@@ -261,6 +263,13 @@ class _Walk:
         """Return whether two capital letters follow the tag of an element."""
         vr = bytes(self._data[position + 4 : position + 6])
         return len(vr) == len(b"VR") and vr.isalpha() and vr.isupper()
+
+    def begins_with_a_length(self, position: int) -> bool:
+        """Return whether no VR but a length that fits follows the tag of an element."""
+        if position + 8 > self.end or self.begins_with_a_vr(position):
+            return False
+        (length,) = self._long.unpack_from(self._data, position + 4)
+        return position + 8 + int(length) <= self.end
 
     def advance(self, begin: int, length: int) -> int:
         """Return the position after a value."""

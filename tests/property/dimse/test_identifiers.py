@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node import MODEL_NAME
 from dicom_node.dimse.server.identifiers import (
@@ -217,10 +217,16 @@ def test_an_element_without_a_vr_has_the_length_that_pydicom_reads() -> None:
         read_identifiers(opening * MAX_DEPTH + closing * MAX_DEPTH, 0, ExplicitVRLittleEndian)
 
 
-def test_explicit_vr_is_not_taken_for_implicit() -> None:
-    content = encode(film(Dataset()), ExplicitVRLittleEndian)
-    with pytest.raises(RefusedInstance, match="explicit VR in a transfer syntax of implicit VR"):
-        read_identifiers(content, 0, ImplicitVRLittleEndian)
+@pytest.mark.parametrize(
+    ("found", "told", "sentence"),
+    [
+        (ExplicitVRLittleEndian, ImplicitVRLittleEndian, "explicit VR in a transfer syntax of implicit VR"),
+        (ImplicitVRLittleEndian, ExplicitVRLittleEndian, "implicit VR in a transfer syntax of explicit VR"),
+    ],
+)
+def test_a_data_set_in_another_kind_of_syntax_is_refused(found: UID, told: UID, sentence: str) -> None:
+    with pytest.raises(RefusedInstance, match=sentence):
+        read_identifiers(encode(film(Dataset()), found), 0, told)
 
 
 def test_the_number_of_elements_has_an_end() -> None:
