@@ -305,6 +305,7 @@ def test_a_reader_logs_in_looks_and_logs_out(tmp_path: Path, chromium: Browser) 
             expect(page.get_by_text(seen).first).to_be_visible(timeout=20_000)
         assert page.get_by_role("button", name="Analyse again").count() == 0
         # The session ends: the page stays, and says so.
+        expect(page.locator("#live-state")).to_have_text("live", timeout=20_000)
         context.clear_cookies()
         for ask in (
             "refresh()",
