@@ -148,6 +148,8 @@ async def check_csrf(request: Request, context: Context) -> None:
     ------
     HTTPException
         403 when the token is missing or wrong.
+    LoginRequired
+        When it is, because the session of the page has ended.
     """
     authorization = request.headers.get("Authorization", "").casefold()
     if request.method in _SAFE_METHODS or authorization.startswith("bearer "):
@@ -158,6 +160,9 @@ async def check_csrf(request: Request, context: Context) -> None:
     held = held_cookie(request)
     cross_site = request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
     if cross_site or not held or not hmac.compare_digest(shown.encode(), csrf_token(context, held).encode()):
+        logs_in = request.url.path.startswith("/login")
+        if not logs_in and current_user(request, context) is None:
+            raise LoginRequired
         raise HTTPException(403)
 
 

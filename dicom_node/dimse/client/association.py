@@ -11,6 +11,7 @@ import queue
 import socket
 import ssl
 import struct
+import threading
 import time
 from typing import Any, cast
 
@@ -163,6 +164,7 @@ class MessageExchange(DIMSEServiceProvider):
         self._command = bytearray()
         self._data_bytes = 0
         self._unreadable = False
+        self._asked, self._asking = False, threading.Lock()
         self._interrupted: N_EVENT_REPORT_RQ | None = None
 
     # -- called by the upper layer's thread ------------------------------------------------------------------
@@ -216,7 +218,8 @@ class MessageExchange(DIMSEServiceProvider):
         """Send a message; a response that came unasked before a request is none to it."""
         if primitive.MessageIDBeingRespondedTo is None:
             self.end, self.timed_out = "", False
-            with contextlib.suppress(queue.Empty):
+            with self._asking, contextlib.suppress(queue.Empty):
+                self._asked = True
                 while True:
                     self.msg_queue.get_nowait()
         super().send_msg(primitive, context_id)
@@ -224,10 +227,20 @@ class MessageExchange(DIMSEServiceProvider):
     def get_msg(self, block: bool = False) -> Any:  # noqa: FBT001, FBT002 - pynetdicom's signature
         """Return the next (context ID, message), or (None, None) when there is none.
 
-        A call that blocks ends as soon as the association does; :attr:`end` says how.
+        A call that blocks waits for the response to a request. It ends as soon as the association does;
+        :attr:`end` says how. A call that does not block is of pynetdicom's own thread, which takes requests
+        of the peer. It sleeps while a request of the node is open, but may still be falling asleep: the
+        response that it took then would be lost.
         """
         if not block:
-            return super().get_msg(block=False)
+            with self._asking:
+                return (None, None) if self._asked else super().get_msg(block=False)
+        received = self._awaited()
+        if getattr(received[1], "Status", None) not in _PENDING:
+            self._asked = False
+        return received
+
+    def _awaited(self) -> Any:
         deadline = None if self.dimse_timeout is None else time.monotonic() + self.dimse_timeout
         while True:
             end = self._end()  # asked first: a response that came before the end is still in the queue

@@ -26,7 +26,7 @@ from dicom_node.dimse.contexts import (
 from dicom_node.dimse.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.pdu import AssociateRequest
 from dicom_node.dimse.server.admission import Admission, RejectedRequest, network_of, plain_address
-from dicom_node.dimse.server.entrance import Address, Entrance, crowding
+from dicom_node.dimse.server.entrance import MAX_SILENT, Address, Entrance, crowding
 from dicom_node.dimse.server.messages import DimseRequest, MessageExchange
 from dicom_node.dimse.server.upper_layer import UpperLayer
 from dicom_node.dimse.tls import server_context
@@ -36,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 
 # Connections whose association request has begun, and association requests that wait for a place: most of
 # each. Every one has two threads.
-_MAX_NEGOTIATING = 32
+_MAX_NEGOTIATING = MAX_SILENT  # as many peers may be heard at the same moment
 _MAX_WAITING = 32
 # Of so many places one is left to other addresses, and at least one.
 _RESERVED_ONE_IN = 8

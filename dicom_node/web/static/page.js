@@ -113,10 +113,12 @@ document.addEventListener("htmx:afterSwap", (event) => {
 
 const ENDED = "Your session has ended.";
 const problem = document.getElementById("problem");
+let complaint = "";
 
+// The same sentence again changes nothing: its link may just be pressed.
 function complain(sentence) {
-  if (!problem) return;
-  problem.textContent = sentence;
+  if (!problem || sentence === complaint) return;
+  complaint = problem.textContent = sentence;
   if (sentence !== ENDED) return;
   const link = document.createElement("a");
   link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;

@@ -15,6 +15,7 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import decode, encode
 
 from dicom_node.dimse.client import peer
+from dicom_node.dimse.client.association import MessageExchange, RequestedAssociation
 from dicom_node.dimse.client.confirmation import ConfirmationSession
 from dicom_node.dimse.client.query_retrieve import QueryRetrieveSession
 from dicom_node.dimse.commitment import CommitmentReport, InstanceReference
@@ -179,4 +180,29 @@ def test_the_matches_of_a_query_are_read_to_the_last(final: dict[str, Any]) -> N
         assert asking.find(REFERENCES) == {"1.2.3.1", "1.2.3.2"}
         assert asking.find(REFERENCES) == {"1.2.3.1", "1.2.3.2"}
         assert archive.associations == 1
+        asking.release()
+
+
+def test_the_thread_of_the_library_takes_no_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pynetdicom lets it sleep while a request is open, but looks only whether it is about to."""
+    polls, get = [0], MessageExchange.get_msg
+
+    def get_late(self: MessageExchange, block: bool = False) -> Any:
+        if not block:
+            polls[0] += 1
+            return get(self, block=False)
+        enough = polls[0] + 5
+        until(lambda: polls[0] > enough, 5, "the thread has looked for messages")
+        return get(self, block=True)
+
+    awake = property(lambda _self: True, lambda _self, _value: None)
+    monkeypatch.setattr(RequestedAssociation, "_is_paused", awake, raising=False)
+    with OddArchive(stored=lambda talk: matches(talk, "1.2.3.1", "1.2.3.2", final={})) as archive:
+        asking = session(archive, [])
+        asking.offered()
+        assert asking._association is not None
+        monkeypatch.setattr(asking._association._reactor_checkpoint, "clear", lambda: None)
+        monkeypatch.setattr(MessageExchange, "get_msg", get_late)
+        for _ in range(2):
+            assert asking.find(REFERENCES) == {"1.2.3.1", "1.2.3.2"}
         asking.release()

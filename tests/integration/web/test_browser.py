@@ -307,14 +307,20 @@ def test_a_reader_logs_in_looks_and_logs_out(tmp_path: Path, chromium: Browser) 
         # The session ends: the page stays, and says so.
         expect(page.locator("#live-state")).to_have_text("live", timeout=20_000)
         context.clear_cookies()
-        for ask in (
-            "refresh()",
-            "htmx.ajax('POST', '/studies/1/feedback', { target: '#live', select: '#live' })",
+        for ask, path in (
+            ("refresh()", "**/login?**"),
+            ("htmx.ajax('POST', '/studies/1/feedback', { target: '#live', select: '#live' })", "**/feedback"),
         ):
             page.evaluate("complain('')")
-            page.evaluate(ask)
+            with page.expect_response(path) as answered:
+                page.evaluate(ask)
+            assert answered.value.status == (200 if "login" in path else 401)
             expect(page.get_by_role("alert")).to_contain_text("Your session has ended.", timeout=20_000)
             expect(page.get_by_role("heading", name="Findings")).to_be_visible()
+        # The page goes on asking; its link stays the same, so that a press of it is a click.
+        assert page.evaluate(
+            "() => { const link = problem.querySelector('a'); complain(ENDED); return link.isConnected }"
+        )
         page.get_by_role("link", name="Log in again").click()
         page.get_by_label("Name").fill("rita")
         page.get_by_label("Password").fill("correct horse battery")

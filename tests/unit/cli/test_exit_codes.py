@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -138,7 +139,9 @@ def test_a_command_that_is_interrupted_says_so(tmp_path: Path) -> None:
         silent.settimeout(60)
         to = f"PACS@127.0.0.1:{silent.getsockname()[1]}"
         words = [sys.executable, "-m", "dicom_node", "echo", to]
-        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        # A shell starts what it runs in the background deaf to the signal, and so would this program be.
+        hear = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=hear) as process:  # noqa: PLW1509
             connection, _ = silent.accept()  # it waits for an answer now
             os.kill(process.pid, signal.SIGINT)
             code = until(process.poll, 30, "the command has ended")
