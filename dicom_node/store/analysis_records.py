@@ -9,6 +9,7 @@ revision adds its own rows.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -54,6 +55,16 @@ class FindingRecord:
     def value(self) -> float:
         """Number that is compared with the threshold: `certainty`, else `score`."""
         return self.score if self.certainty is None else self.certainty
+
+    @property
+    def margin(self) -> float:
+        """Log-odds of `value` less those of the threshold: 0 or more at or above it."""
+        return _log_odds(self.value) - _log_odds(self.threshold)
+
+
+def _log_odds(share: float) -> float:
+    inside = min(max(share, 1e-9), 1 - 1e-9)
+    return math.log(inside / (1 - inside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,7 +392,7 @@ class AnalysisRecords:
         return None if found is None else found.record
 
     def present_findings(self, study_ids: Sequence[int]) -> dict[int, list[FindingRecord]]:
-        """Return by study the present findings of its latest analysis, the most certain first."""
+        """Return by study the present findings of its latest analysis, by falling margin."""
         with database.reading(self._engine) as connection:
             newest: dict[int, int] = database.as_mapping(
                 connection,
@@ -399,5 +410,5 @@ class AnalysisRecords:
         for key, *entry in rows:
             found.setdefault(studies[key], []).append(FindingRecord(*entry))
         for entries in found.values():
-            entries.sort(key=lambda entry: entry.value, reverse=True)
+            entries.sort(key=lambda entry: entry.margin, reverse=True)
         return found

@@ -35,6 +35,17 @@ RESULT_WORDS: Mapping[ResultState, str] = {
     ResultState.REJECTED: "rejected",
     ResultState.WITHDRAWN: "withdrawn",
 }
+PRESENCE_WORDS: Mapping[str, str] = {
+    "present": "above threshold",
+    "absent": "below threshold",
+    "undetermined": "undetermined",
+}
+"""Words for the presence of a finding: the page says what was compared, not what is in the patient."""
+NORMALITY_WORDS: Mapping[str, str] = {
+    "present": "normal",
+    "absent": "abnormal",
+    "undetermined": "neither normal nor abnormal",
+}
 
 
 class PageRenderer:
@@ -62,6 +73,7 @@ class PageRenderer:
             "date": date,
             "percent": percent,
             "interval": interval,
+            "frequency": frequency,
             "decimal": decimal,
         }
         self._environment.globals |= {
@@ -69,6 +81,8 @@ class PageRenderer:
             "version": version("dicom-node"),
             "study_words": STUDY_WORDS,
             "result_words": RESULT_WORDS,
+            "presence_words": PRESENCE_WORDS,
+            "normality_words": NORMALITY_WORDS,
             "research_use_only": RESEARCH_USE_ONLY,
             "login_needed": settings.login_needed,
             "oidc_button": settings.oidc.button if settings.oidc.issuer else "",
@@ -113,6 +127,15 @@ def interval(low: float, high: float) -> str:
     """Format an interval of probabilities."""
     ends = percent(low), percent(high)
     return ends[0] if ends[0] == ends[1] else f"{ends[0].removesuffix(' %')}–{ends[1]}"
+
+
+def frequency(certainty: float, low: float | None, high: float | None) -> str:
+    """Say a calibrated probability, with its 95 % interval where there is one, as a natural frequency."""
+    many = percent(certainty).removesuffix(" %")
+    words = {"<": "fewer than", ">": "more than"}
+    said = f"{words[many[0]]} {many[2:]}" if many[0] in words else f"about {many}"
+    limits = "" if low is None or high is None else f" ({100 * low:.0f} to {100 * high:.0f})"
+    return f"in 100 such studies {said} had it{limits}"
 
 
 def age(seconds: float) -> str:

@@ -173,7 +173,7 @@ def test_an_audit_without_contradiction_says_that_nothing_was_lost(node: Offline
 
 @pytest.mark.parametrize("path", PATHS)
 def test_research_use_only_is_on_every_page(empty: TestClient, path: str) -> None:
-    (banner,) = re.findall(r'<p class="banner".*?</p>', empty.get(path).text)
+    (banner,) = re.findall(r'<aside class="banner".*?</aside>', empty.get(path).text)
     assert RESEARCH_USE_ONLY in banner
 
 

@@ -93,7 +93,7 @@ def test_a_case_has_a_page_with_films_labels_and_report_and_its_view_is_written_
         assert text.count('src="/api/v1/studies/1/similar/1/films/') == 2
         assert "A &lt;b&gt;nodule&lt;/b&gt; in the left apex." in text
     assert "RESEARCH USE ONLY" in shown
-    assert "also found by the model in this study" in shown
+    assert "above the model's threshold in this study, too" in shown
     assert accesses.count("similar case") == 1
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+import pytest
 
 from dicom_node.store.analysis_records import (
     AnalysisRecord,
@@ -12,7 +15,7 @@ from dicom_node.store.analysis_records import (
     WordWeightsRecord,
 )
 from dicom_node.store.states import StudyState
-from tests.support.offline_node import OfflineNode
+from tests.support.offline_node import PACS, OfflineNode
 
 FINDINGS = tuple(
     FindingRecord(key, name, 0.7, 0.7, 0.5, "present")
@@ -40,7 +43,9 @@ def test_what_changed_since_the_previous_film_is_said(node: OfflineNode) -> None
         FindingChangeRecord("edema", 0.7, 0.7, "present", "unchanged"),
     )
     text = re.sub(r"<[^>]+>", "", shown(node, prior=PriorComparisonRecord("1.2.3", "20250304", "", changes)))
-    assert "Previous study: 2025-03-04. New: Nodule. No longer present: Mass. Unchanged: Edema." in text
+    assert (
+        "Previous study: 2025-03-04. New: Nodule. No longer above threshold: Mass. Unchanged: Edema." in text
+    )
 
 
 def test_why_nothing_was_compared_is_said(node: OfflineNode) -> None:
@@ -66,3 +71,51 @@ def test_without_either_nothing_of_them_is_said(node: OfflineNode) -> None:
     text = shown(node)
     assert "previous study" not in text
     assert "Words in the text" not in text
+
+
+def test_the_page_says_what_was_compared_in_the_order_of_the_margin(node: OfflineNode) -> None:
+    findings = (
+        FindingRecord("mass", "Mass", 0.6, 0.5, 0.5, "present"),
+        FindingRecord("nodule", "Nodule", 0.03, 0.02, 0.01, "present", 0.01, 0.08),
+        FindingRecord("edema", "Edema", None, 0.2, 0.5, "absent"),
+        FindingRecord("cyst", "Cyst", 0.5, 0.5, 0.5, "undetermined"),
+    )
+    node.finish(1, StudyState.REPORTED, reading=AnalysisRecord("tiny", "1", (), "undetermined", findings, ()))
+    with node.browser() as client:
+        text = re.sub(r"\s+", " ", client.get("/studies/1").text)
+    assert "neither normal nor abnormal" in text
+    assert "in 100 such studies about 3 had it (1 to 8)" in text
+    scores = text.partition('id="sent"')[0]
+    rows = re.findall(r'<th scope="row">(\w+)(.*?)</tr>', scores)
+    # A rare finding at three times its threshold is further from it than a common one at 1.2 times.
+    assert [name for name, _ in rows] == ["Nodule", "Mass", "Cyst", "Edema"]
+    answers = [re.findall(r"<td>([\w ]+)</td>", row)[-1] for _, row in rows]
+    assert answers == ["above threshold", "above threshold", "undetermined", "below threshold"]
+    assert "not calibrated" in rows[3][1]
+    assert "2 findings that are not above their threshold" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [(StudyState.SKIPPED, "did not read"), (StudyState.FAILED, "the analysis failed")]
+)
+def test_a_study_without_findings_says_why(node: OfflineNode, state: StudyState, said: str) -> None:
+    node.finish(1, state, "not a chest film")
+    with node.browser() as client:
+        text = client.get("/studies/1").text
+    assert f"No findings: the model {said}" in text or f"No findings: {said}" in text
+    assert "No findings yet" not in text
+
+
+def test_deliveries_stand_by_destination_and_each_error_once(tmp_path: Path) -> None:
+    pacs, archive = (PACS.model_copy(update={"name": name}) for name in ("pacs", "archive"))
+    node = OfflineNode(tmp_path / "data", pacs, archive)
+    node.finish(1, StudyState.REPORTED, results=3, destinations=("pacs", "archive"))
+    node.send("pacs", error="it is away")
+    node.send("archive")
+    with node.browser() as client:
+        text = client.get("/studies/1").text
+    node.close()
+    assert text.count("it is away") == 1
+    places = [text.index(words) for words in ("to archive", "to pacs", "it is away")]
+    assert places == sorted(places)
+    assert text.count("to archive") == text.count("to pacs") == 1

@@ -203,6 +203,22 @@ def test_the_states_are_counted_and_the_finding_is_named_as_the_list_is_filtered
     assert read_worklist(node.index.engine, WorklistQuery(text="no such words")).total == 0
 
 
+def test_a_row_says_normal_once_and_is_never_blank(node: OfflineNode) -> None:
+    normal = FindingRecord("normal", "Normal", 0.9, 0.9, 0.4, "present")
+    for number, normality in ((1, "present"), (2, "absent"), (3, "undetermined")):
+        findings = (normal,) if normality == "present" else ()
+        reading = AnalysisRecord("tiny", "1", (), normality, findings, ())
+        node.finish(number, StudyState.REPORTED, reading=reading)
+    with node.browser() as client:
+        rows = re.findall(r'<td class="findings">(.*?)</td>', client.get("/?sort=arrived").text, re.DOTALL)
+    said = [" ".join(re.sub("<.*?>", " ", row).split()) for row in rows]
+    assert said == [
+        "neither normal nor abnormal nothing above threshold",
+        "abnormal nothing above threshold",
+        "normal",
+    ]
+
+
 def test_a_late_image_is_catalogued_and_a_broken_header_harms_nobody(node: OfflineNode) -> None:
     received(node, 1, view="PA")
     catalogued(node)
