@@ -164,7 +164,40 @@ if (words) {
 }
 document.querySelector('form[action="/logout"]')?.addEventListener("submit", () => sessionStorage.removeItem(KEPT));
 
-// -- keyboard: j and k move through the list, Enter opens a study, / searches
+// -- neighbours: a study page leads to the next study in the order of the list that was last seen in this tab
+
+const ORDER = "order of the list";
+
+function remember() {
+  const links = [...document.querySelectorAll(".worklist a.open")];
+  if (links.length) sessionStorage.setItem(ORDER, JSON.stringify(links.map((link) => link.pathname)));
+}
+
+// The address of the study that stands so many places below this one; undefined where there is none.
+function neighbour(places) {
+  let order = [];
+  try { order = JSON.parse(sessionStorage.getItem(ORDER)) ?? []; } catch { /* written by something else */ }
+  const at = order.indexOf(location.pathname);
+  return at < 0 ? undefined : order[at + places];
+}
+
+function lead() {
+  for (const [id, places] of [["previous-study", -1], ["next-study", 1]]) {
+    const link = document.getElementById(id);
+    const address = neighbour(places);
+    if (!link || !address) continue;
+    link.href = address;
+    link.hidden = false;
+  }
+}
+
+for (const moment of ["DOMContentLoaded", "htmx:afterSwap"])
+  document.addEventListener(moment, () => {
+    remember();
+    lead();
+  });
+
+// -- keyboard: j and k move through the list and from study to study, Enter opens a study, / searches
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -176,7 +209,9 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     document.getElementById("q").focus();
   }
-  if (event.key === "j" || event.key === "k") {
+  if ((event.key === "j" || event.key === "k") && document.querySelector(".study")) {
+    document.getElementById(event.key === "j" ? "next-study" : "previous-study")?.click();
+  } else if (event.key === "j" || event.key === "k") {
     const links = [...document.querySelectorAll(".worklist a.open")];
     const at = links.indexOf(document.activeElement);
     links[Math.min(Math.max(at + (event.key === "j" ? 1 : -1), 0), links.length - 1)]?.focus();

@@ -179,6 +179,32 @@ def test_a_reader_agrees_by_keyboard_and_the_page_shows_it(node: OfflineNode, vi
     assert not visit.elsewhere
 
 
+def test_the_next_study_of_the_list_is_a_key_away(node: OfflineNode, visit: Visit) -> None:
+    for number in (1, 2, 3):
+        node.finish(number, StudyState.REPORTED, reading=reading())
+    page = visit.go("/?sort=arrived")
+    expect(page.locator(".worklist a.open")).to_have_count(3)
+    page.locator("#open-3").click()
+    page.wait_for_url("**/studies/3")
+    expect(page.locator("#previous-study")).to_be_hidden()
+    page.keyboard.press("j")
+    page.wait_for_url("**/studies/2")
+    page.get_by_role("link", name="Next study").click()
+    page.wait_for_url("**/studies/1")
+    expect(page.locator("#next-study")).to_be_hidden()
+    page.keyboard.press("k")
+    page.wait_for_url("**/studies/2")
+
+
+def test_a_study_on_paper_is_dark_on_white_and_keeps_the_notice(node: OfflineNode, visit: Visit) -> None:
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    page = visit.go("/studies/1")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    expect(page.get_by_text("RESEARCH USE ONLY").first).to_be_visible()
+    expect(page.get_by_role("button", name="agree: Nodule", exact=True)).to_be_hidden()
+
+
 def test_a_comment_that_is_being_written_outlives_a_click_on_another_finding(
     node: OfflineNode, visit: Visit
 ) -> None:
