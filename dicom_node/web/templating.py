@@ -36,11 +36,11 @@ RESULT_WORDS: Mapping[ResultState, str] = {
     ResultState.WITHDRAWN: "withdrawn",
 }
 PRESENCE_WORDS: Mapping[str, str] = {
-    "present": "above threshold",
-    "absent": "below threshold",
-    "undetermined": "undetermined",
+    "present": "above",
+    "absent": "below",
+    "undetermined": "undetermined at",
 }
-"""Words for the presence of a finding: the page says what was compared, not what is in the patient."""
+"""Words between a finding and its threshold: the page says what was compared, not what is in the patient."""
 NORMALITY_WORDS: Mapping[str, str] = {
     "present": "normal",
     "absent": "abnormal",
