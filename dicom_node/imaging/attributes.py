@@ -61,11 +61,14 @@ class _Tolerance:
                 self._restore.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
                 self._restore.close()
+        if isinstance(error, OSError) and error.errno is None:
+            # pydicom says so of bytes that it cannot follow; an error of the system has a number.
+            raise InvalidDicomError(str(error)) from error
 
 
 _TOLERANCE = _Tolerance()
@@ -73,7 +76,13 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[Ee][+-]?\d+)?")
 
 
 def tolerance() -> AbstractContextManager[None]:
-    """Return a context in which pydicom neither validates values nor warns; threads may share and nest it."""
+    """Return a context in which pydicom neither validates values nor warns; threads may share and nest it.
+
+    Raises
+    ------
+    InvalidDicomError
+        For an OSError that pydicom raises at malformed bytes; those of the system pass.
+    """
     return _TOLERANCE
 
 

@@ -8,6 +8,7 @@ greys. Decoders of compressed pixels are C code that reads untrusted bytes: call
 from __future__ import annotations
 
 import errno
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -258,6 +259,9 @@ def read_instance(path: Path, *, pixels: bool) -> Dataset:
         ds = dcmread(
             stream, force=True, stop_before_pixels=not pixels, defer_size=None if pixels else _LARGE_BYTES
         )
+    behind = itertools.dropwhile(lambda tag: tag.group != _PIXEL_GROUP, ds.keys())
+    if any(tag.group < _PIXEL_GROUP for tag in behind):  # a header without the pixels would lack them
+        raise NotAnalysable("bad_header", "elements of the header stand behind the pixel data (PS3.5 7.1)")
     for tag in [tag for tag, element in ds.items() if _is_large(tag, element)]:
         del ds[tag]
     # Any bytes can be read as elements, but an instance with a picture has one of these two.

@@ -67,6 +67,16 @@ class SentResult:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherStudy:
+    """Further study of the same patient."""
+
+    id: int
+    study_date: str
+    description: str
+    views: str
+
+
+@dataclass(frozen=True, slots=True)
 class StudyView:
     """Details of one study; times in seconds since the epoch.
 
@@ -74,8 +84,12 @@ class StudyView:
     ----------
     digest
         Hash of the Study Instance UID, which names the study in the log.
+    patient_id, accession_number
+        Values of the header; empty unless patients are shown by name.
     prior
         Images of the same patient's previous study; empty when this node has none.
+    others
+        Further studies of the same patient in this node, the newest first, at most 20.
     pinned_at
         Time since which nothing of it is purged; None when it is not pinned.
     sent
@@ -88,6 +102,8 @@ class StudyView:
     study_instance_uid: str
     digest: str
     patient: str
+    patient_id: str
+    accession_number: str
     description: str
     study_date: str
     manufacturer: str
@@ -103,6 +119,7 @@ class StudyView:
     pinned_at: float | None
     images: Sequence[Image]
     prior: Sequence[Image]
+    others: Sequence[OtherStudy]
     sent: Sequence[SentResult]
     reading: StoredAnalysisRecord | None
 
@@ -127,6 +144,8 @@ def read_study(engine: Engine, study_id: int) -> StudyView | None:
     headers = (
         catalogue.c.person,
         catalogue.c.patient,
+        catalogue.c.patient_id,
+        catalogue.c.accession_number,
         catalogue.c.description,
         catalogue.c.study_date,
         catalogue.c.manufacturer,
@@ -146,22 +165,27 @@ def read_study(engine: Engine, study_id: int) -> StudyView | None:
         prior_id = _prior_study(connection, study_id, row["person"], row["study_date"])
         images = _images(connection, study_id)
         prior = [] if prior_id is None else _images(connection, prior_id)
+        others = _others(connection, study_id, row["person"])
         sent = _sent(connection, study_id)
     return StudyView(
         **{name: row[name] for name in _COLUMNS},
         digest=logs.uid_hash(row["study_instance_uid"]),
         state=StudyState(row["state"]),
         patient=row["patient"] or "",
+        patient_id=row["patient_id"] or "",
+        accession_number=row["accession_number"] or "",
         description=row["description"] or "",
         study_date=row["study_date"] or "",
         manufacturer=row["manufacturer"] or "",
         images=images,
         prior=prior,
+        others=others,
         sent=sent,
         reading=AnalysisRecords(engine).latest(study_id),
     )
 
 
+_OTHERS = 20
 _COLUMNS = (
     "id",
     "study_instance_uid",
@@ -215,6 +239,18 @@ def _prior_study(
         .limit(1)
     ).scalar_one_or_none()
     return found
+
+
+def _others(connection: Connection, study_id: int, person: str | None) -> list[OtherStudy]:
+    if person is None:
+        return []
+    rows = connection.execute(
+        select(catalogue.c.study_id, catalogue.c.study_date, catalogue.c.description, catalogue.c.views)
+        .where(catalogue.c.person == person, catalogue.c.study_id != study_id)
+        .order_by(catalogue.c.study_date.desc(), catalogue.c.study_id.desc())
+        .limit(_OTHERS)
+    )
+    return [OtherStudy(*row) for row in rows]
 
 
 def _sent(connection: Connection, study_id: int) -> list[SentResult]:

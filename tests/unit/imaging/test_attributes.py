@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import threading
 import warnings
@@ -10,6 +11,7 @@ import pytest
 from pydicom import config
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 
 from dicom_node.imaging import attributes
@@ -88,3 +90,12 @@ def test_threads_that_read_at_once_leave_no_trace() -> None:
         thread.join()
     assert (config.settings.reading_validation_mode, config.settings.writing_validation_mode) == modes
     assert list(warnings.filters) == filters
+
+
+def test_bytes_that_pydicom_cannot_follow_are_malformed_and_errors_of_the_disk_are_not() -> None:
+    with pytest.raises(InvalidDicomError, match="no tag"), attributes.tolerance():
+        raise OSError("no tag to read at file position 29D0")
+    with pytest.raises(PermissionError), attributes.tolerance():
+        raise PermissionError(errno.EACCES, "Permission denied")
+    with attributes.tolerance():
+        assert config.settings.reading_validation_mode == config.IGNORE  # it is counted out after an error

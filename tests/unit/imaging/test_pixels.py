@@ -184,6 +184,15 @@ def test_a_file_without_preamble_and_file_meta_is_read(tmp_path: Path) -> None:
         assert np.array_equal(grey(path), grey(film())), name
 
 
+def test_a_header_behind_the_pixels_is_refused_by_name(tmp_path: Path) -> None:
+    data = encoded(film())
+    header, pixels = (data.index(tag) for tag in (b"\x28\x00\x10\x00US", b"\xe0\x7f\x10\x00O"))
+    path = tmp_path / "film.dcm"
+    path.write_bytes(data[:header] + data[pixels:] + data[header:pixels])
+    with pytest.raises(NotAnalysable, match="behind the pixel data"):
+        read_film(path, max_pixels=MAX_PIXELS)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"\0", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 4096, b"\x89PNG\r\n\x1a\n" * 99]
 )

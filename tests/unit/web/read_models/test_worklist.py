@@ -118,6 +118,31 @@ def test_without_leave_no_name_is_kept_nor_found(node: OfflineNode) -> None:
     assert ids(node, text="doe") == []
 
 
+def test_a_study_names_its_patient_only_where_names_are_shown_and_leads_to_the_other_ones(
+    node: OfflineNode,
+) -> None:
+    for number, date in ((1, "20240101"), (2, "20250101"), (3, "20260101")):
+        received(
+            node,
+            number,
+            patient_name="Doe^Jane",
+            patient_id="PAT-77",
+            AccessionNumber="ACC-5",
+            StudyDate=date,
+        )
+    received(node, 4, patient_name="Roe^Jane", patient_id="PAT-78")
+    for named in (False, True):
+        catalogued(node, named=named)
+        study = read_study(node.index.engine, 2)
+        assert study is not None
+        assert (study.patient_id, study.accession_number) == (("PAT-77", "ACC-5") if named else ("", ""))
+        assert [(each.id, each.study_date) for each in study.others] == [(3, "20260101"), (1, "20240101")]
+    with node.browser() as client:
+        text = client.get("/studies/2").text
+    assert "2 other studies of this patient" in text
+    assert 'href="/studies/3">2026-01-01' in text
+
+
 @pytest.mark.parametrize(
     ("name", "shown", "words"),
     [
