@@ -65,12 +65,19 @@ class DisplayFilm:
         Height of a pixel over its width.
     overlay
         True when the film has overlay planes in which something is drawn.
+    view_position
+        View Position of its header, in upper case; empty without.
+    imager_spacing
+        Imager Pixel Spacing: vertical and horizontal distance of two pixels at the detector, in millimetres
+        (PS3.3 C.8.11.7.1.1); None where the header has none that can be used.
     """
 
     pixels: FloatArray
     window: DisplayWindow
     aspect_ratio: float
     overlay: bool
+    view_position: str
+    imager_spacing: tuple[float, float] | None
 
 
 class Decoder:
@@ -195,7 +202,14 @@ class Decoder:
         pixels, about = self._decoded(path, "full_range")
         center, width, curve = about["window"]
         window = DisplayWindow(center, width, None if curve is None else np.array(curve, np.float32))
-        return DisplayFilm(pixels, window, about["aspect_ratio"], about["overlay"])
+        return DisplayFilm(
+            pixels,
+            window,
+            aspect_ratio=about["aspect_ratio"],
+            overlay=about["overlay"],
+            view_position=about["view_position"],
+            imager_spacing=None if (spacing := about["imager_spacing"]) is None else tuple(spacing),
+        )
 
     def decode_overlay(self, path: Path) -> Plane:
         """Decode the overlay planes of one file.

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import NotAnalysable, StorageFailed
+from dicom_node.imaging import attributes
 from dicom_node.imaging.confinement import confine, limit_cpu
 from dicom_node.imaging.grayscale import DisplayWindow
 from dicom_node.imaging.overlay_plane import has_overlay, read_overlay
-from dicom_node.imaging.pixel_shape import aspect_ratio
+from dicom_node.imaging.pixel_shape import aspect_ratio, imager_spacing
 from dicom_node.imaging.pixels import Film, read_cells, read_film
 from dicom_node.imaging.rendering import render_frame
 from dicom_node.imaging.voi import VoiWindow
@@ -82,6 +83,8 @@ def _display(film: Film, window: DisplayWindow, path: Path, max_pixels: int) -> 
     return {
         "window": [window.center, window.width, curve],
         "aspect_ratio": aspect_ratio(film.header),
+        "view_position": attributes.text(film.header, "ViewPosition").upper(),
+        "imager_spacing": imager_spacing(film.header),
         "overlay": has_overlay(film.header) and bool(read_overlay(path, max_pixels=max_pixels).any()),
     }
 

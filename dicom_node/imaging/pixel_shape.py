@@ -43,6 +43,23 @@ def aspect_ratio(header: Dataset) -> float:
     return 1.0
 
 
+def imager_spacing(header: Dataset) -> tuple[float, float] | None:
+    """Imager Pixel Spacing: vertical and horizontal distance of two pixels (PS3.3 C.8.11.7.1.1).
+
+    It is measured at the detector; what lies before it in the patient is smaller than it seems.
+
+    Returns
+    -------
+    tuple of float or None
+        Millimetres; None where the header has none, or values that no film has.
+    """
+    sides = attributes.numbers(header, "ImagerPixelSpacing")[:2]
+    if len(sides) < 2 or not all(0 < side < math.inf for side in sides):
+        return None
+    down, across = sides
+    return (down, across) if 1 / _MOST <= down / across <= _MOST else None
+
+
 def true_size(width: float, height: float, ratio: float) -> tuple[float, float]:
     """Size of a picture in square pixels as small as its own, so that it has its true shape and loses none.
 

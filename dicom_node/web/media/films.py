@@ -57,6 +57,8 @@ class DecodedFilm:
         Height of a pixel over its width.
     overlay
         True when the film has overlay planes in which something is drawn.
+    view_position, imager_spacing
+        As of :class:`dicom_node.imaging.decoder.DisplayFilm`.
     """
 
     values: NDArray[np.uint16]
@@ -65,6 +67,8 @@ class DecodedFilm:
     curve: NDArray[np.uint16]
     aspect_ratio: float
     overlay: bool
+    view_position: str
+    imager_spacing: tuple[float, float] | None
 
 
 class FilmDecoder:
@@ -233,6 +237,8 @@ def _film(film: DisplayFilm) -> DecodedFilm:
         curve=_words(np.zeros(0) if film.window.curve is None else film.window.curve),
         aspect_ratio=film.aspect_ratio,
         overlay=film.overlay,
+        view_position=film.view_position,
+        imager_spacing=film.imager_spacing,
     )
 
 

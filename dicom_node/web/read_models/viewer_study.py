@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
+from dicom_node.results.codes import LATERAL_VIEWS, VIEWS
 from dicom_node.store.files import Spool
 from dicom_node.web.media.films import FilmDecoder
 from dicom_node.web.read_models.study import Image, StudyView
@@ -33,7 +34,7 @@ class ViewerImage:
     Attributes
     ----------
     view
-        ``frontal`` or ``lateral`` if the gate has checked the image, else the View Position; may be empty.
+        ``frontal`` or ``lateral`` if the gate has checked the image, else empty.
     pixels
         Address of its grey values: 16 bits, little endian, row by row, full depth, as MONOCHROME2 by its
         header; 0 is outside of the shutter or padding, and always black.
@@ -49,6 +50,8 @@ class ViewerImage:
     inverted
         True when the gate has found the image inverted (bright lungs by its header), so that the viewer
         inverts it.
+    imager_spacing
+        Vertical and horizontal distance of two pixels at the detector, in millimetres; None when unknown.
     prior
         True for an image of the same patient's previous study.
     """
@@ -63,6 +66,7 @@ class ViewerImage:
     curve: Sequence[int] | None
     overlay: str | None
     inverted: bool
+    imager_spacing: tuple[float, float] | None
     prior: bool
 
 
@@ -117,7 +121,9 @@ class ViewerStudy:
 
 
 def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> ViewerStudy:
-    """Return the films and heat maps of a study; an image that cannot be decoded is left out.
+    """Return the films and heat maps of a study, as they hang: the frontal before the lateral, then the prior.
+
+    An image that cannot be decoded is left out.
 
     Raises
     ------
@@ -126,7 +132,9 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
     """
     reading = view.reading
     records = {} if reading is None else {each.sop_instance_uid: each for each in reading.record.images}
-    images, lost = [], []
+    images: list[ViewerImage] = []
+    lost: list[LostImage] = []
+    places: dict[int, tuple[bool, int]] = {}
     until = films.deadline()
     for image, prior in [*((each, False) for each in view.images), *((each, True) for each in view.prior)]:
         record = records.get(image.sop_instance_uid)
@@ -160,10 +168,20 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
                 curve=film.curve.tolist() or None,
                 overlay=_address(image, "overlay") if film.overlay else None,
                 inverted=record is not None and (record.inverted or record.reason == _INVERTED),
+                imager_spacing=film.imager_spacing,
                 prior=prior,
             )
         )
+        places[image.id] = prior, _hanging(name, film.view_position)
+    images.sort(key=lambda each: places[each.id])
     return ViewerStudy(images, list(_maps(view)), lost)
+
+
+def _hanging(view: str, position: str) -> int:
+    """Place of a film in its study, by the gate's view or else the header's: frontal, unknown, lateral."""
+    if not view:
+        view = "lateral" if position in LATERAL_VIEWS else "frontal" if position in VIEWS else ""
+    return {"frontal": 0, "lateral": 2}.get(view, 1)
 
 
 def _address(image: Image, what: str) -> str:

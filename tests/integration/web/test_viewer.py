@@ -720,6 +720,48 @@ def test_a_disc_stays_a_disc_where_pixels_are_not_square(
         assert one.troubles == []
 
 
+def test_a_window_is_kept_while_another_film_is_looked_at(start: Callable[..., Browser]) -> None:
+    with opened(start, example()) as one:
+        one.ready()
+        for key in ("ArrowRight", "i", "n"):
+            one.page.keyboard.press(key)
+        expect(one.page.get_by_role("group", name="Lateral", exact=True)).to_be_visible()
+        one.ready()
+        expect(one.page.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "false")
+        one.page.get_by_role("combobox", name="Film").select_option("Frontal")
+        one.ready()
+        expect(one.page.get_by_label("Width")).to_have_value("44000")
+        expect(one.page.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
+        one.page.get_by_role("button", name="Reset").click()
+        expect(one.page.get_by_label("Width")).to_have_value("40000")
+
+
+def test_heat_below_the_floor_is_clear_and_a_held_key_hides_all_of_it(start: Callable[..., Browser]) -> None:
+    with opened(start, example()) as one:
+        page = one.ready().page
+        page.keyboard.press("h")
+        heat = page.locator(".film-heat")
+        expect(heat).to_be_visible()
+        drawn = """canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]
+            .filter((value, place) => place % 4 === 3 && value).length"""
+        whole = heat.evaluate(drawn)
+        page.get_by_label("Floor").fill("50")
+        assert 0 < heat.evaluate(drawn) < whole / 2
+        page.locator(".film").focus()
+        page.keyboard.down("v")
+        expect(heat).to_be_hidden()
+        page.keyboard.up("v")
+        expect(heat).to_be_visible()
+        button = page.get_by_role("button", name="Hold to hide").bounding_box()
+        assert button
+        page.mouse.move(button["x"] + 5, button["y"] + 5)
+        page.mouse.down()
+        expect(heat).to_be_hidden()
+        page.mouse.up()
+        expect(heat).to_be_visible()
+        assert one.troubles == []
+
+
 def test_the_button_of_a_finding_hides_its_map_again(start: Callable[..., Browser]) -> None:
     with opened(start, example()) as one:
         one.ready()
@@ -739,9 +781,14 @@ def test_keys_are_the_viewers_own_only_while_it_has_the_focus(start: Callable[..
         expect(comment).to_have_value("irnh?")
         assert np.array_equal(one.greys(), first)
         legend = one.page.locator(".viewer-keys")
+        expect(legend.locator("dl")).to_be_hidden()
+        one.page.locator(".film").focus()
+        one.page.keyboard.press("?")
         expect(legend.locator("dl")).to_be_visible()
         expect(legend).to_contain_text("invert")
-        one.page.locator(".film").focus()
+        one.page.reload()
+        one.ready()
+        expect(legend.locator("dl")).to_be_visible()  # as it was left
         one.page.keyboard.press("?")
         expect(legend.locator("dl")).to_be_hidden()
         # Tab goes on to the film's own controls.
@@ -855,6 +902,23 @@ def test_a_film_whose_file_is_lost_is_named_and_hides_no_other(
         expect(one.page.locator(".viewer-lost")).to_contain_text("Film 1 cannot be shown: the file ")
         expect(one.page.locator(".viewer-lost")).to_contain_text("No such file")
         assert one.greys().max() > 100
+        context.close()
+    node.close()
+
+
+def test_without_scripts_the_films_are_pictures(start: Callable[..., Browser], tmp_path: Path) -> None:
+    node = OfflineNode(tmp_path / "data")
+    node.receive(1)
+    with served(create_app(node.settings)) as address:
+        context = start(NO_GL).new_context(viewport={"width": 1280, "height": 800}, java_script_enabled=False)
+        page = context.new_page()
+        page.goto(f"{address}/studies/1")
+        picture = page.get_by_alt_text("Film 1")
+        expect(picture).to_be_visible()
+        box = picture.bounding_box()
+        assert box
+        assert box["height"] > 400
+        expect(page.locator("#viewer")).to_be_hidden()
         context.close()
     node.close()
 

@@ -51,6 +51,8 @@ export class FilmViewer {
   private readonly center = make('input', { type: 'number', step: 'any' });
   private readonly width = make('input', { type: 'number', step: 'any', min: 1 });
   private readonly slider = make('input', { type: 'range', min: 0, max: 100, step: 1 });
+  private readonly floor = make('input', { type: 'range', min: 0, max: 90, step: 1, value: 0 });
+  private readonly hold = make('button', { type: 'button' }, 'Hold to hide');
   private readonly findings = choice('Heat map', (value) => this.showFinding(value));
   private readonly methods = choice('Method', (value) => this.showMethod(value));
   private readonly onlyMethod = make('span', { class: 'viewer-method' });
@@ -262,6 +264,11 @@ export class FilmViewer {
     this.applyHeat();
   }
 
+  /** Take the heat map away for a look at the film below it, or bring it back. */
+  hideHeat(hidden: boolean): void {
+    this.stage.classList.toggle('bare', hidden);
+  }
+
   private mapOf(pane: Pane): HeatMap | undefined {
     const { finding, method } = this;
     return this.study.maps.find(
@@ -270,11 +277,11 @@ export class FilmViewer {
   }
 
   private applyHeat(): void {
-    for (const pane of this.panes) void pane.showHeat(this.mapOf(pane), this.opacity);
+    for (const pane of this.panes) void pane.showHeat(this.mapOf(pane), this.opacity, this.floor.valueAsNumber / 100);
     this.findings.list.value = this.finding;
     this.methods.list.value = this.method;
     this.methods.list.disabled = !this.finding;
-    this.slider.disabled = !this.finding;
+    for (const control of [this.slider, this.floor, this.hold]) control.disabled = !this.finding;
     this.slider.value = String(Math.round(100 * this.opacity));
     this.slider.setAttribute('aria-valuetext', `${this.slider.value} %`);
     for (const named of document.querySelectorAll<HTMLElement>('[data-heat-map]'))
@@ -327,6 +334,12 @@ export class FilmViewer {
   private makeHeatBar(): HTMLElement {
     const scale = make('canvas', { class: 'viewer-scale', role: 'img', 'aria-label': 'Colours from low to high' });
     drawScale(scale);
+    this.floor.addEventListener('input', () => this.applyHeat());
+    this.hold.addEventListener('pointerdown', () => this.hideHeat(true));
+    for (const ended of ['pointerup', 'pointerleave', 'pointercancel'])
+      this.hold.addEventListener(ended, () => this.hideHeat(false));
+    for (const [event, hidden] of [['keydown', true], ['keyup', false]] as const)
+      this.hold.addEventListener(event, ({ key }) => (key === ' ' || key === 'Enter') && this.hideHeat(hidden));
     this.slider.addEventListener('input', () => this.setOpacity(this.slider.valueAsNumber / 100));
     return make(
       'div',
@@ -335,6 +348,8 @@ export class FilmViewer {
       this.methods.field,
       this.onlyMethod,
       make('label', {}, make('span', {}, 'Opacity'), this.slider),
+      make('label', {}, make('span', {}, 'Floor'), this.floor),
+      this.hold,
       make('span', { class: 'viewer-legend' }, 'low', scale, 'high'),
     );
   }

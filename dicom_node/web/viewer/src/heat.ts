@@ -37,14 +37,18 @@ export function colours(): Uint8ClampedArray {
 
 const TABLE = colours();
 
-/** Draw heat into a canvas of its own size: coloured by the table, and the more transparent the cooler. */
-export function draw(canvas: HTMLCanvasElement, heat: Raster<Uint8Array>): void {
+/**
+ * Draw heat into a canvas of its own size: coloured by the table, and the more transparent the cooler.
+ *
+ * @param floor Least heat that is drawn, 0 to 1.
+ */
+export function draw(canvas: HTMLCanvasElement, heat: Raster<Uint8Array>, floor = 0): void {
   canvas.width = heat.columns;
   canvas.height = heat.rows;
   const picture = new ImageData(heat.columns, heat.rows);
   heat.values.forEach((value, index) => {
     picture.data.set(TABLE.subarray(value * 3, value * 3 + 3), index * 4);
-    picture.data[index * 4 + 3] = value;
+    picture.data[index * 4 + 3] = value < 255 * floor ? 0 : value;
   });
   canvas.getContext('2d')!.putImageData(picture, 0, 0);
 }

@@ -2,6 +2,7 @@
 
 import { make } from './elements';
 import type { FilmViewer } from './film_viewer';
+import { remember, remembered } from './memory';
 
 interface Shortcut {
   /** Values of `KeyboardEvent.key`: letters in lower case, arrows with the prefix `Shift+` when it is held. */
@@ -77,6 +78,7 @@ export const SHORTCUTS: Shortcut[] = [
   },
   { caps: ['N'], does: 'next film', keys: [['n', (viewer) => viewer.nextFilm()]] },
   { caps: ['H'], does: 'heat map', keys: [['h', (viewer) => viewer.toggleHeat()]] },
+  { caps: ['V'], does: 'hide the heat map while held', keys: [['v', (viewer) => viewer.hideHeat(true)]] },
   {
     caps: ['F', 'M'],
     does: 'next finding, method',
@@ -111,16 +113,20 @@ export function listen(root: HTMLElement, viewer: FilmViewer): void {
     event.preventDefault();
     action(viewer);
   });
+  root.addEventListener('keyup', ({ key }) => key.toLowerCase() === 'v' && viewer.hideHeat(false));
+  root.addEventListener('focusout', () => viewer.hideHeat(false)); // the key may be let go elsewhere
 }
 
 export function legend(): HTMLDetailsElement {
   const entries = SHORTCUTS.map(({ caps, does }) =>
     make('div', {}, make('dt', {}, ...caps.map((cap) => make('kbd', {}, cap))), make('dd', {}, does)),
   );
-  return make(
+  const keys = make(
     'details',
-    { class: 'viewer-keys', open: true },
+    { class: 'viewer-keys', open: remembered('keys') === 'open' },
     make('summary', {}, 'Keys, while a film has the focus'),
     make('dl', {}, ...entries),
   );
+  keys.addEventListener('toggle', () => remember('keys', keys.open ? 'open' : 'closed'));
+  return keys;
 }

@@ -94,6 +94,9 @@ export class Pane {
   private border: number | undefined;
   private turn = Promise.resolve();
   private wanted: HeatMap | undefined;
+  private floor = 0;
+  /** Windows that the reader left films in, by their numbers. */
+  private readonly left = new Map<number, { window: Window; inverted: boolean }>();
 
   /**
    * @param changed Called when another film, window or place is shown.
@@ -148,8 +151,9 @@ export class Pane {
     if (this.engine.getViewport(this.id)) this.engine.disableElement(this.id);
   }
 
-  /** Show a film in its initial window; of several calls in a row the last one counts. */
+  /** Show a film in the window that it was left in, at first its own; of several calls in a row the last one counts. */
   show(film: Film): Promise<void> {
+    if (this.placed) this.left.set(this.film.id, { window: this.window, inverted: this.inverted });
     this.film = film;
     this.placed = undefined;
     this.name();
@@ -183,6 +187,8 @@ export class Pane {
       this.say('');
       this.resize();
       this.reset();
+      const left = this.left.get(film.id);
+      if (left) Object.assign(this, left);
       void this.readOverlay();
     } catch (error) {
       if (unwanted()) return;
@@ -259,16 +265,21 @@ export class Pane {
     this.window = this.film.window ?? ALL_GREYS;
   }
 
-  /** Show a heat map over the film, or hide it. */
-  async showHeat(map: HeatMap | undefined, opacity: number): Promise<void> {
+  /**
+   * Show a heat map over the film, or hide it.
+   *
+   * @param floor Least heat that is drawn, 0 to 1.
+   */
+  async showHeat(map: HeatMap | undefined, opacity: number, floor: number): Promise<void> {
     this.heat.style.opacity = String(opacity);
-    if (map === this.wanted) return;
+    if (map === this.wanted && floor === this.floor) return;
+    this.floor = floor;
     this.putHeat(map);
     if (!map) return;
     try {
       const raster = await readMap(map);
       if (this.wanted !== map) return;
-      draw(this.heat, raster);
+      draw(this.heat, raster, this.floor);
       this.heat.hidden = false;
       this.lay();
     } catch (error) {

@@ -48,6 +48,7 @@ def test_a_film_comes_in_its_full_depth_with_its_window(shown: OfflineNode, clie
     assert image == {
         "id": 1, "view": "frontal", "columns": 80, "rows": 64, "inverted": True, "prior": False,
         "pixels": "/api/v1/studies/1/images/1/pixels", "aspect_ratio": 1, "curve": None, "overlay": None,
+        "imager_spacing": None,
     }  # fmt: skip
     # LINEAR: centre 2048, width 1024 is 1536 to 2559 (PS3.3 C.11.2.1.2), the other way round and of 65535.
     assert window["center"] == pytest.approx(65535 * (1 - 2047.5 / 4095), abs=2)
@@ -71,6 +72,25 @@ def test_a_heat_map_comes_as_it_was_kept(client_of: TestClient) -> None:
     assert (answer.headers["X-Rows"], answer.headers["X-Columns"]) == ("3", "4")
     assert answer.content == HEAT.tobytes()
     assert client_of.get("/api/v1/studies/1/maps/1").status_code == 404
+
+
+def test_films_hang_by_view_and_say_the_spacing_at_the_detector(
+    shown: OfflineNode, client_of: TestClient
+) -> None:
+    for number, view in ((1, "LL"), (2, "PA")):
+        seen = film(
+            rows=64,
+            columns=64,
+            study=2,
+            view=view,
+            patient_id="OTHER",
+            SOPInstanceUID=uid(2, number),
+            ImagerPixelSpacing=[0.14, 0.15],
+        )
+        shown.receive(2, ds=seen)
+    frontal, lateral = client_of.get("/api/v1/studies/2/viewer").json()["images"]
+    assert frontal["id"] > lateral["id"]
+    assert frontal["imager_spacing"] == [0.14, 0.15]
 
 
 def test_the_study_page_holds_the_viewer(client_of: TestClient) -> None:
