@@ -121,7 +121,7 @@ class ViewerStudy:
 
 
 def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> ViewerStudy:
-    """Return the films and heat maps of a study, as they hang: the frontal before the lateral, then the prior.
+    """Return the films and heat maps of a study as they hang: frontal before lateral, then the prior.
 
     An image that cannot be decoded is left out.
 

@@ -335,6 +335,7 @@ export class FilmViewer {
     const scale = make('canvas', { class: 'viewer-scale', role: 'img', 'aria-label': 'Colours from low to high' });
     drawScale(scale);
     this.floor.addEventListener('input', () => this.applyHeat());
+    this.hold.addEventListener('mousedown', (event) => event.preventDefault()); // the film keeps the keys
     this.hold.addEventListener('pointerdown', () => this.hideHeat(true));
     for (const ended of ['pointerup', 'pointerleave', 'pointercancel'])
       this.hold.addEventListener(ended, () => this.hideHeat(false));
