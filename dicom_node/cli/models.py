@@ -217,7 +217,7 @@ def _load(name: str) -> None:
     from models.bundles.runtime import ONNX, TORCH, is_installed
 
     bundle = read_bundle(find_bundle(name))
-    if is_installed(TORCH):
+    if is_installed(TORCH) and not bundle.manifest.graph_alone:
         bundle.network()
     if bundle.has_graph and is_installed(ONNX):
         Predictor(bundle, runtime=ONNX)

@@ -4,11 +4,11 @@
 
     <name>-<version>/
       bundle.toml          name, architecture, inputs, outputs, and the sha256 of every other file
-      labels.toml          keys of the vocabulary, in the order of the outputs
+      labels.toml          keys of the labels, in the order of the outputs, and labels that are its own
       calibration.json     per label: curve, threshold, what it was fitted to
       tokenizer.json       tokenizer of the text; only for a network with a text tower
       weights.safetensors  float16, single numbers and vectors float32; never a pickle
-      graph.onnx           graph for ONNX Runtime over these weights; only of convolutional families
+      graph.onnx           graph for ONNX Runtime over these weights; of convolutional families and imports
       maps.json            which heat maps are withheld; without it, those that are flat
       metrics.json         evaluation
       README.md            model card, generated from metrics.json
@@ -22,11 +22,12 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.bundles.bundle_labels import dump_labels, parse_labels
 from models.bundles.lookup import BUNDLE_NAME, LABELS, MANIFEST, find_bundle_folder
 from models.bundles.manifest import (
     AMENDABLE,
@@ -60,6 +61,8 @@ _ADDED = (GRAPH, MAPS, *AMENDABLE)
 """Files that a finished bundle may get."""
 OPTIONAL = (TOKENIZER, *_ADDED)
 
+GRAPH_FAMILY = "onnx"
+"""Architecture of imported networks: the ONNX graph itself, which runs in ONNX Runtime alone."""
 TEXT_INPUTS = ("none", "optional", "required")
 EXPLANATIONS = ("gradcam", "none")
 
@@ -117,6 +120,11 @@ class Manifest:
         """Name of the bundle's folder."""
         return f"{self.name}-{self.version}"
 
+    @property
+    def graph_alone(self) -> bool:
+        """Whether the network is an imported ONNX graph, which no other runtime can compute."""
+        return self.architecture == GRAPH_FAMILY
+
     def network(self, outputs: int) -> Network:
         """Build the untrained network.
 
@@ -125,6 +133,11 @@ class Manifest:
         BundleError
             If there is no such architecture, or it does not fit the manifest.
         """
+        if self.graph_alone:
+            raise BundleError(
+                f"bundle {self.folder} was imported as an ONNX graph, which runs in ONNX Runtime alone; set "
+                'worker.runtime to "auto" or "onnx"'
+            )
         from models.architectures.registry import build_network  # noqa: PLC0415 - torch comes with it
 
         network = build_network(
@@ -282,16 +295,14 @@ def read_bundle(path: Path) -> Bundle:
     for left in (architecture, sections["inputs"], sections["outputs"]):
         if left:
             raise BundleError(f"bundle {path}: {MANIFEST} has an unknown entry {next(iter(left))}")
-    tokenizer = {TOKENIZER} if manifest.tokens is not None else set()
-    verify_folder(path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional=set(_ADDED))
-    labels = read_table(path, LABELS)
-    if set(labels) != {"keys"} or not labels["keys"]:
-        raise BundleError(f"bundle {path}: {LABELS} must hold keys and nothing else")
+    required = {*REQUIRED, *([TOKENIZER] if manifest.tokens else []), *([GRAPH] if manifest.graph_alone else [])}
+    verify_folder(path, MANIFEST, sections["sha256"], required=required, optional=set(_ADDED))
     try:
-        chosen = load_vocabulary().select(labels["keys"])
+        chosen = parse_labels(read_table(path, LABELS))
     except VocabularyError as error:
         raise BundleError(f"bundle {path}: {LABELS}: {error}") from error
-    calibration = parse_calibration(read_file(path, CALIBRATION).decode("utf-8", "replace"), labels["keys"])
+    keys = [label.key for label in chosen]
+    calibration = parse_calibration(read_file(path, CALIBRATION).decode("utf-8", "replace"), keys)
     return Bundle(
         path, manifest, chosen, calibration, sections["sha256"], _map_check(path, sections["sha256"])
     )
@@ -341,20 +352,49 @@ def write_bundle(
     """
     from models.bundles.weights import pack_weights  # noqa: PLC0415 - torch comes with it
 
+    files: dict[str, str | bytes] = {
+        WEIGHTS: pack_weights(network),
+        LABELS: dump_labels(load_vocabulary().select(keys)),
+        CALIBRATION: calibration.dump(),
+        **({} if tokenizer is None else {TOKENIZER: tokenizer}),
+    }
+    return write_files(path, manifest, files, lambda bundle: bundle.network())
+
+
+def write_files(
+    path: Path, manifest: Manifest, files: Mapping[str, str | bytes], check: Callable[[Bundle], object]
+) -> Bundle:
+    """Write a bundle from its files; the folder appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Folder to write; an existing one is replaced.
+    files
+        Contents by name, without the manifest.
+    check
+        Function that fails for a bundle that cannot be used; it is asked before the folder appears.
+
+    Raises
+    ------
+    BundleError
+        If the written bundle would not load again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as draft:
         folder = Path(draft)
-        (folder / WEIGHTS).write_bytes(pack_weights(network))
-        (folder / LABELS).write_text(f"keys = {json.dumps(list(keys), indent=4)}\n", encoding="utf-8")
-        (folder / CALIBRATION).write_text(calibration.dump(), encoding="utf-8")
-        if tokenizer is not None:
-            (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+        _write(folder, files)
         _write_manifest(folder, manifest)
-        read_bundle(folder).network()
+        check(read_bundle(folder))
         if path.exists():
             shutil.rmtree(path)
         shutil.copytree(folder, path)
     return read_bundle(path)
+
+
+def _write(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    for name, text in files.items():
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
 def amend_bundle(bundle: Bundle, files: Mapping[str, str | bytes]) -> Bundle:
@@ -365,10 +405,10 @@ def amend_bundle(bundle: Bundle, files: Mapping[str, str | bytes]) -> Bundle:
     BundleError
         If a file is not one that may be added.
     """
-    for name, text in files.items():
+    for name in files:
         if name not in _ADDED:
             raise BundleError(f"bundle {bundle.path}: {name} is not one of {', '.join(_ADDED)}")
-        (bundle.path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    _write(bundle.path, files)
     _write_manifest(bundle.path, bundle.manifest)
     return read_bundle(bundle.path)
 
