@@ -1,4 +1,4 @@
-"""``models``: lists, shows, verifies and exports model bundles, and downloads encoders to train from.
+"""``models``: lists, shows, verifies, exports, imports and calibrates bundles, and downloads encoders to train from.
 
 Heavy libraries are imported inside the functions: the root command imports this module at every start.
 """
@@ -11,15 +11,18 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dicom_node.cli import model_tables
+from dicom_node.cli import model_import, model_tables
 from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, BundleArgument
 from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError
 
 app = typer.Typer(
-    help="List, show and verify model bundles; download encoders to train from.", no_args_is_help=True
+    help="List, show, verify, import and calibrate model bundles; download encoders to train from.", no_args_is_help=True
 )
+
+app.command("import")(model_import.import_)
+app.command()(model_import.calibrate)
 
 _Cache: TypeAlias = Annotated[
     Path | None,

@@ -107,6 +107,22 @@ def export_graph(
     BundleError
         If a weight of the network is not in the file.
     """
+    model = exported(wrapped, shape, outputs)
+    _bind(model.graph, weights)
+    _tidy(model)
+    onnx.helper.set_model_props(model, {WEIGHTS_KEY: sha256})
+    raw: bytes = model.SerializeToString()
+    return raw
+
+
+def exported(wrapped: nn.Module, shape: tuple[int, int, int], outputs: Sequence[str]) -> Any:
+    """Export a module for any number of films, with its weights as they are.
+
+    Parameters
+    ----------
+    wrapped, shape, outputs
+        As in :func:`export_graph`; the module may hold its weights under any names.
+    """
     images = torch.zeros(2, *shape)
     films = torch.export.Dim("films")
     with _quiet():
@@ -124,11 +140,7 @@ def export_graph(
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
     model: onnx.ModelProto = program.model_proto
-    _bind(model.graph, weights)
-    _tidy(model)
-    onnx.helper.set_model_props(model, {WEIGHTS_KEY: sha256})
-    raw: bytes = model.SerializeToString()
-    return raw
+    return model
 
 
 def _bind(graph: Any, weights: bytes) -> None:

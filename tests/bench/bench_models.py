@@ -24,7 +24,7 @@ from models.labels.vocabulary import load_vocabulary
 from models.processing.transforms import Preprocessing
 from models.processing.types import Film, Study
 from models.text.text_format import TextFormat
-from models.training.export import uncalibrated
+from models.labels.calibration import uncalibrated
 from tests.support.benchmarks import QUICK, Record, few, seconds_of
 from tests.support.model_families import make_tokenizer
 from tests.support.tiny_bundle import MANIFEST
