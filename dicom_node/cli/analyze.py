@@ -226,7 +226,9 @@ def _findings_table(findings: Sequence[Finding]) -> Table:
     for column in table.columns[1:4]:
         column.justify = "right"
     for entry in sorted(findings, key=_value, reverse=True):
-        certainty = f"score {entry.score:.3f}" if entry.certainty is None else f"{100 * entry.certainty:.1f} %"
+        certainty = (
+            f"score {entry.score:.3f}" if entry.certainty is None else f"{100 * entry.certainty:.1f} %"
+        )
         threshold = (
             f"{100 * entry.threshold:.1f} %" if entry.certainty is not None else f"{entry.threshold:.3f}"
         )

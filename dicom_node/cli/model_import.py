@@ -48,21 +48,29 @@ def import_(
     size: Annotated[
         int | None, typer.Option("--size", min=8, max=4096, help="side of the input, in pixels")
     ] = None,
-    bounds: Annotated[str, typer.Option("--range", help="values of black and white, such as -1024,1024")] = "",
+    bounds: Annotated[
+        str, typer.Option("--range", help="values of black and white, such as -1024,1024")
+    ] = "",
     mean: Annotated[str, typer.Option("--mean", help="mean of all channels, or of each, on that range")] = "",
     std: Annotated[str, typer.Option("--std", help="standard deviation, as the mean")] = "",
     fit: Annotated[
-        str, typer.Option("--fit", help="film into the square: squash, pad or crop; that of the recipe if absent")
+        str,
+        typer.Option("--fit", help="film into the square: squash, pad or crop; that of the recipe if absent"),
     ] = "",
     window: Annotated[
         str,
-        typer.Option("--window", help="none, or percentiles: 0.5 and 99.5 % of the film's values become 0 and 1"),
+        typer.Option(
+            "--window", help="none, or percentiles: 0.5 and 99.5 % of the film's values become 0 and 1"
+        ),
     ] = "none",
     output: Annotated[
         str, typer.Option("--output", help="what the network gives: logits, probabilities, or auto")
     ] = "auto",
     output_name: Annotated[
-        str, typer.Option("--output-name", help="name of the output that holds the labels, where there are several")
+        str,
+        typer.Option(
+            "--output-name", help="name of the output that holds the labels, where there are several"
+        ),
     ] = "",
     layer: Annotated[
         str, typer.Option("--heat-map-layer", help="name of the last feature map; auto, or none")
@@ -105,10 +113,14 @@ def import_(
             if architecture:
                 from models.foreign.state_dict import export_weights
 
-                exported = export_weights(source, architecture, len(chosen), size=size, unpickle=read_checkpoint)
+                exported = export_weights(
+                    source, architecture, len(chosen), size=size, unpickle=read_checkpoint
+                )
                 network, thresholds = exported.network, exported.thresholds
             elif source.suffix.lower() != ".onnx":
-                raise ConfigurationError(f"{source}: say by --architecture which network these weights are of")
+                raise ConfigurationError(
+                    f"{source}: say by --architecture which network these weights are of"
+                )
             else:
                 network = read_onnx(source)
             done = import_network(network, source, chosen, options, out, thresholds=thresholds)
@@ -124,8 +136,11 @@ def calibrate(
     *,
     table: Annotated[
         Path,
-        typer.Option("--csv", help="table of films: path, a column of 0, 1 or nothing for each label, and perhaps "
-                     "patient and split"),
+        typer.Option(
+            "--csv",
+            help="table of films: path, a column of 0, 1 or nothing for each label, and perhaps "
+            "patient and split",
+        ),
     ],
     split: Annotated[str, typer.Option("--split", help="split of the table to fit to")] = "val",
     version: Annotated[

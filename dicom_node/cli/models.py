@@ -18,7 +18,8 @@ from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError
 
 app = typer.Typer(
-    help="List, show, verify, import and calibrate model bundles; download encoders to train from.", no_args_is_help=True
+    help="List, show, verify, import and calibrate model bundles; download encoders to train from.",
+    no_args_is_help=True,
 )
 
 app.command("import")(model_import.import_)

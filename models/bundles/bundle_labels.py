@@ -40,7 +40,9 @@ def parse_labels(table: Mapping[str, Any]) -> tuple[Label, ...]:
     """
     keys = table.get("keys")
     if not set(table) <= _TABLES or not isinstance(keys, list) or not keys:
-        raise VocabularyError("it must hold keys, and definitions of labels as [labels.KEY], and nothing else")
+        raise VocabularyError(
+            "it must hold keys, and definitions of labels as [labels.KEY], and nothing else"
+        )
     if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
         raise VocabularyError(f"it names {', '.join(repeated)} twice")
     known = load_vocabulary().labels

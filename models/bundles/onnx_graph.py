@@ -22,7 +22,8 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from models.architectures.interface import Batch, Network
-from models.bundles.bundle import Bundle, Manifest, amend_bundle
+from models.bundles.bundle import Bundle, amend_bundle
+from models.bundles.description import Manifest
 from models.bundles.film_session import OUTPUTS
 from models.bundles.manifest import GRAPH, WEIGHTS, read_verified
 from models.bundles.onnx_session import INPUT, WEIGHTS_KEY

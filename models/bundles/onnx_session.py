@@ -89,7 +89,9 @@ class OnnxSession:
             parts = [self._pass(images[start : start + step]) for start in range(0, len(images), step)]
         # Broad on purpose: ONNX Runtime raises classes of its own, which have no common base.
         except Exception as error:
-            raise BundleError(f"bundle {self._path}: {GRAPH}: ONNX Runtime cannot compute it: {error}") from error
+            raise BundleError(
+                f"bundle {self._path}: {GRAPH}: ONNX Runtime cannot compute it: {error}"
+            ) from error
         return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
 
     def _pass(self, images: FloatArray) -> list[FloatArray]:

@@ -66,11 +66,11 @@ def calibrate_bundle(
     fitted = calibrate(keys, targets(studies, keys), scores, dataset=films.name, split=split, known=known)
     left_out = (CALIBRATION, METRICS, CARD)
     files: dict[str, str | bytes] = {
-        name: read_verified(old.path, name, sha256) for name, sha256 in old.hashes.items() if name not in left_out
+        name: read_verified(old.path, name, sha256)
+        for name, sha256 in old.hashes.items()
+        if name not in left_out
     }
-    origin = (
-        f"The network of {old.manifest.folder}, calibrated on {len(studies)} studies of `{films.name}` {split}."
-    )
+    origin = f"The network of {old.manifest.folder}, calibrated on {len(studies)} studies of `{films.name}` {split}."
     return write_files(
         path,
         manifest,

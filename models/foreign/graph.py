@@ -150,7 +150,7 @@ def bind_graph(
         )
     if layer == "none":
         features, why_not = "", "none were asked for"
-    embedded = head.pooled if head is not None and found[head.pooled].ndim == 2 else raw  # noqa: PLR2004
+    embedded = head.pooled if head is not None and found[head.pooled].ndim == 2 else raw
     tensors = _add_ends(model, source, normalisation, name, given, kept, embedded, features, thresholds)
     if features and head is not None:
         tensors["head.weight"] = np.ascontiguousarray(head.weights[list(kept)])
@@ -169,17 +169,25 @@ def _output(model: Any, path: Path, wanted: str) -> str:
         return f"{_PREFIX}{wanted}"
     if len(names) != 1:
         there = ", ".join(name.removeprefix(_PREFIX) for name in names)
-        raise ForeignModelError(f"{path} has the outputs {there}: say by --output-name which holds the labels")
+        raise ForeignModelError(
+            f"{path} has the outputs {there}: say by --output-name which holds the labels"
+        )
     return str(names[0])
 
 
 def _mean(normalisation: Normalisation) -> tuple[FloatArray, FloatArray]:
-    mean, std = (np.array(part, np.float32)[None, :, None, None] for part in (normalisation.mean, normalisation.std))
+    mean, std = (
+        np.array(part, np.float32)[None, :, None, None] for part in (normalisation.mean, normalisation.std)
+    )
     return mean, std
 
 
 def _compute(
-    model: Any, path: Path, source: str, wanted: Sequence[str], tried: tuple[tuple[FloatArray, FloatArray], FloatArray]
+    model: Any,
+    path: Path,
+    source: str,
+    wanted: Sequence[str],
+    tried: tuple[tuple[FloatArray, FloatArray], FloatArray],
 ) -> dict[str, FloatArray]:
     """Results of a network, film by film, for tensors within it."""
     probe = onnx.ModelProto()
@@ -202,12 +210,14 @@ def _compute(
         # Broad on purpose: ONNX Runtime raises classes of its own, which have no common base.
         except Exception as error:
             reason = " ".join(str(error).split())
-            raise ForeignModelError(f"{path}: the network cannot read films of this size: {reason}") from error
+            raise ForeignModelError(
+                f"{path}: the network cannot read films of this size: {reason}"
+            ) from error
     return {name: np.concatenate(parts) for name, parts in zip(wanted, zip(*rows, strict=True), strict=True)}
 
 
 def _check_outputs(found: FloatArray, path: Path, outputs: int, given: str) -> None:
-    if found.ndim != 2 or found.shape[1] != outputs:  # noqa: PLR2004 - films, labels
+    if found.ndim != 2 or found.shape[1] != outputs:
         shape = " x ".join(map(str, found.shape[1:])) or "one number"
         raise ForeignModelError(f"{path} gives {shape} outputs for a film, and {outputs} labels are named")
     if not np.isfinite(found).all():
@@ -242,16 +252,18 @@ def _linear_end(model: Any, name: str) -> _Head | None:
         if weights is None or says.get("transA") or says.get("alpha", 1) != 1 or says.get("beta", 1) != 1:
             return None
         weights = weights if says.get("transB") else weights.T
-        bias = constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(len(weights), np.float32)  # noqa: PLR2004
+        bias = constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(len(weights), np.float32)
         return None if bias is None else _Head(weights, bias, node.input[0])
     bias = np.zeros(1, np.float32)
     if node.op_type == "Add":
         added = next((constants[part] for part in node.input if part in constants), None)
-        inner = next((by_output[part] for part in node.input if part in by_output and part not in constants), None)
+        inner = next(
+            (by_output[part] for part in node.input if part in by_output and part not in constants), None
+        )
         if added is None or inner is None:
             return None
         bias, node = added, inner
-    if node.op_type != "MatMul" or node.input[1] not in constants or constants[node.input[1]].ndim != 2:  # noqa: PLR2004
+    if node.op_type != "MatMul" or node.input[1] not in constants or constants[node.input[1]].ndim != 2:
         return None
     return _Head(constants[node.input[1]].T, bias, node.input[0])
 
@@ -316,11 +328,17 @@ def _add_ends(
     graph.initializer.append(numpy_helper.from_array(np.float32(1), "one"))
     last.append(helper.make_node("Gather", [at, "kept"], ["selected"], axis=1))
     last.append(helper.make_node("Max", ["selected", "zero"], ["not_negative"]))
-    results = [("not_negative", "Min"), (embedded, "Identity"), *([(features, "Identity")] if features else [])]
+    results = [
+        ("not_negative", "Min"),
+        (embedded, "Identity"),
+        *([(features, "Identity")] if features else []),
+    ]
     for (result, operator), out in zip(results, OUTPUTS, strict=False):
         last.append(helper.make_node(operator, [result, *(["one"] if operator == "Min" else [])], [out]))
     batch = dims[0].dim_value if dims[0].HasField("dim_value") else "films"
-    sides = [dim.dim_value if dim.HasField("dim_value") else side for dim, side in zip(dims[2:], "hw", strict=True)]
+    sides = [
+        dim.dim_value if dim.HasField("dim_value") else side for dim, side in zip(dims[2:], "hw", strict=True)
+    ]
     nodes = [*first, *graph.node, *last]
     del graph.input[:], graph.output[:], graph.node[:], graph.value_info[:]
     graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [batch, 1, *sides]))
@@ -330,7 +348,9 @@ def _add_ends(
     return tensors
 
 
-def _operating_points(last: list[Any], tensors: dict[str, FloatArray], at: str, points: Sequence[float]) -> str:
+def _operating_points(
+    last: list[Any], tensors: dict[str, FloatArray], at: str, points: Sequence[float]
+) -> str:
     """Bring each operating point to 0.5, linearly on either side, as TorchXRayVision's ``op_norm`` does."""
     point = _points(points)
     tensors |= {"point": point, "below": 2 * point, "above": 2 * (1 - point), "whole": np.ones_like(point)}

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundles.bundle import CALIBRATION, GRAPH_FAMILY, Bundle, Manifest, write_files
+from models.bundles.bundle import CALIBRATION, Bundle, write_files
 from models.bundles.bundle_labels import dump_labels
+from models.bundles.description import GRAPH_FAMILY, Manifest
 from models.bundles.lookup import LABELS
 from models.bundles.manifest import CARD, GRAPH, WEIGHTS
 from models.bundles.predictor import Predictor
@@ -192,7 +193,9 @@ def drawn_films(size: int) -> list[FloatArray]:
 
 def card_stub(manifest: Manifest, labels: Sequence[Label], origin: str) -> str:
     """Model card with what is known of an imported network; the rest is left to its authors."""
-    rows = "\n".join(f"| {label.key} | {label.name} | {label.code.value} {label.code.scheme} |" for label in labels)
+    rows = "\n".join(
+        f"| {label.key} | {label.name} | {label.code.value} {label.code.scheme} |" for label in labels
+    )
     return (
         f"# {manifest.name} {manifest.version}\n\n"
         "**Research use only. Not a medical device; never for diagnosis.**\n\n"

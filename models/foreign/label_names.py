@@ -20,7 +20,9 @@ SKIPPED = "-"
 _VALUE, _MEANING = 16, 64
 
 
-def match_labels(names: Sequence[str], definitions: Mapping[str, Any] | None = None) -> tuple[Label | None, ...]:
+def match_labels(
+    names: Sequence[str], definitions: Mapping[str, Any] | None = None
+) -> tuple[Label | None, ...]:
     """Labels by their names in another framework, in order.
 
     Parameters
@@ -74,7 +76,11 @@ def read_labels(text: str) -> tuple[Label | None, ...]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ForeignModelError(f"{text} cannot be read as labels: {error}") from error
     keys = table.get("keys")
-    if set(table) - {"keys", "labels"} or not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+    if (
+        set(table) - {"keys", "labels"}
+        or not isinstance(keys, list)
+        or not all(isinstance(key, str) for key in keys)
+    ):
         raise ForeignModelError(f"{text} must hold keys, a list of names, and definitions as [labels.KEY]")
     return match_labels(keys, table.get("labels"))
 

@@ -83,7 +83,9 @@ def check_size(file: Path, path: Path, most: int, before: int = 0) -> int:
         raise ForeignModelError(f"{path}: there is no file {file}")
     total = before + file.stat().st_size
     if total > most:
-        raise ForeignModelError(f"{path} has {total} bytes with its data, more than the {most} that are taken")
+        raise ForeignModelError(
+            f"{path} has {total} bytes with its data, more than the {most} that are taken"
+        )
     return total
 
 
@@ -126,7 +128,10 @@ def _location(tensor: Any) -> str:
 def check_onnx(model: Any, path: Path, sha256: str) -> OnnxNetwork:
     """Check a whole model, as :func:`read_onnx` describes it."""
     for opset in model.opset_import:
-        if opset.domain in ("", "ai.onnx") and not OLDEST_OPSET <= opset.version <= onnx.defs.onnx_opset_version():
+        if (
+            opset.domain in ("", "ai.onnx")
+            and not OLDEST_OPSET <= opset.version <= onnx.defs.onnx_opset_version()
+        ):
             raise ForeignModelError(
                 f"{path}: its opset {opset.version} is not supported; export it with one of {OLDEST_OPSET} to "
                 f"{onnx.defs.onnx_opset_version()}"
@@ -150,7 +155,9 @@ def check_onnx(model: Any, path: Path, sha256: str) -> OnnxNetwork:
     if channels not in (1, 3):
         raise ForeignModelError(f"{path}: its input has {channels or 'any number of'} channels, not 1 or 3")
     if rows != columns:
-        raise ForeignModelError(f"{path}: its input has {rows} rows and {columns} columns; only squares are taken")
+        raise ForeignModelError(
+            f"{path}: its input has {rows} rows and {columns} columns; only squares are taken"
+        )
     return OnnxNetwork(model, inputs[0].name, channels, rows, sha256)
 
 
@@ -171,4 +178,6 @@ def open_session(model: Any, path: Path) -> Any:
     # Broad on purpose: ONNX Runtime raises classes of its own, which have no common base.
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise ForeignModelError(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {reason}") from error
+        raise ForeignModelError(
+            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {reason}"
+        ) from error

@@ -56,7 +56,7 @@ def normalisation(
         raise UsageError(f"--preprocessing {name}: there is no such recipe; there are {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     ends = tuple(bounds) or (recipe.low, recipe.high)
-    if len(ends) != 2 or not ends[0] < ends[1]:  # noqa: PLR2004 - low and high
+    if len(ends) != 2 or not ends[0] < ends[1]:
         raise UsageError("--range: give the values that black and white become, such as -1024,1024")
     span = ends[1] - ends[0]
     means = _each(tuple(mean) or recipe.mean, channels, "--mean")

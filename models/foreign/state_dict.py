@@ -43,7 +43,13 @@ class Exported:
 
 
 def export_weights(
-    path: Path, architecture: str, outputs: int, *, size: int | None, unpickle: Unpickle, most: int = MOST_BYTES
+    path: Path,
+    architecture: str,
+    outputs: int,
+    *,
+    size: int | None,
+    unpickle: Unpickle,
+    most: int = MOST_BYTES,
 ) -> Exported:
     """Build a network, load its weights, and export it.
 
@@ -133,7 +139,7 @@ def _build(framework: str, name: str, outputs: int, channels: int) -> nn.Module:
 
     # TorchXRayVision's DenseNet is torchvision's, with one channel.
     network: nn.Module = get_model(name, weights=None, num_classes=outputs)
-    if channels != 3:  # noqa: PLR2004 - torchvision builds for colour
+    if channels != 3:
         stem, first = _stem(network, framework, name)
         parent, _, last = stem.rpartition(".")
         says: dict[str, Any] = {
@@ -148,14 +154,18 @@ def _stem(network: nn.Module, framework: str, name: str) -> tuple[str, nn.Conv2d
     for place, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             return place, module
-    raise UsageError(f"--architecture {framework}:{name}: the network has no convolution that reads the image")
+    raise UsageError(
+        f"--architecture {framework}:{name}: the network has no convolution that reads the image"
+    )
 
 
 def _named(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Weights under the names of the network: without what a training puts in front of them."""
     wanted = set(network.state_dict())
     for _ in _PREFIXES:
-        prefix = next((each for each in _PREFIXES if state and all(name.startswith(each) for name in state)), None)
+        prefix = next(
+            (each for each in _PREFIXES if state and all(name.startswith(each) for name in state)), None
+        )
         if prefix is None or wanted & set(state):
             break
         state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -168,10 +178,14 @@ def _load(
     wanted = network.state_dict()
     shapes = {name: tuple(value.shape) for name, value in wanted.items() if value.is_floating_point()}
     found = {name: tuple(value.shape) for name, value in state.items() if value.is_floating_point()}
-    differences = [name for name in sorted(shapes.keys() | found.keys()) if shapes.get(name) != found.get(name)]
+    differences = [
+        name for name in sorted(shapes.keys() | found.keys()) if shapes.get(name) != found.get(name)
+    ]
     last = [name for name in differences if shapes.get(name, ())[:1] == (outputs,) and name in found]
     if differences and len(last) == len(differences):
-        raise ForeignModelError(f"{path} gives {found[last[0]][0]} outputs for a film, and {outputs} labels are named")
+        raise ForeignModelError(
+            f"{path} gives {found[last[0]][0]} outputs for a film, and {outputs} labels are named"
+        )
     if differences:
         name = differences[0]
         raise ForeignModelError(
@@ -180,7 +194,9 @@ def _load(
         )
     if bad := next((name for name in found if not bool(torch.isfinite(state[name]).all())), None):
         raise ForeignModelError(f"{path}: weight {bad} holds values that are not finite")
-    network.load_state_dict({name: value.float() for name, value in state.items() if name in shapes}, strict=False)
+    network.load_state_dict(
+        {name: value.float() for name, value in state.items() if name in shapes}, strict=False
+    )
 
 
 def plain_state(held: Any) -> dict[str, Tensor]:

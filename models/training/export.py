@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from models.architectures.interface import Network
-from models.bundles.bundle import Bundle, Manifest, amend_bundle, write_bundle
+from models.bundles.bundle import Bundle, amend_bundle, write_bundle
+from models.bundles.description import Manifest
 from models.bundles.manifest import CARD, METRICS
 from models.bundles.onnx_graph import can_export, write_graph
 from models.bundles.predictor import Predictor

@@ -68,7 +68,9 @@ def random_network(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def onnx_of(path: Path, *, rank: int = 4, opset: int = 17, values: float = 0.5, end: str = "Identity") -> Path:
+def onnx_of(
+    path: Path, *, rank: int = 4, opset: int = 17, values: float = 0.5, end: str = "Identity"
+) -> Path:
     """ONNX network of few nodes: average over the film, then a linear layer with three outputs."""
     shape = ["n", 3, 64, 64][:rank]
     weights = numpy_helper.from_array(np.full((3, 3), values, np.float32), "w")
@@ -92,7 +94,10 @@ def onnx_of(path: Path, *, rank: int = 4, opset: int = 17, values: float = 0.5, 
 
 def test_a_resnet_of_torchvision_and_its_onnx_export_give_its_scores(tmp_path: Path) -> None:
     network = random_network(resnet18(num_classes=3))
-    torch.save({"state_dict": {f"module.{name}": value for name, value in network.state_dict().items()}}, tmp_path / "w.pt")
+    torch.save(
+        {"state_dict": {f"module.{name}": value for name, value in network.state_dict().items()}},
+        tmp_path / "w.pt",
+    )
     said = run("import", tmp_path / "w.pt", "--architecture", "torchvision:resnet18", "--size", 64, "--name", "own",
                "--labels", LABELS, "--out", tmp_path)  # fmt: skip
     assert "pacemaker_lead: PACEMAKER_LEAD 99CXRBUNDLE, new" in said
@@ -118,7 +123,9 @@ def test_a_network_of_timm_gives_its_scores(tmp_path: Path) -> None:
     run("import", tmp_path / "w.safetensors", "--architecture", "timm:test_efficientnet", "--size", 64, "--name", "own",
         "--labels", LABELS, "--mean", "0.5", "--std", "0.25", "--out", tmp_path)  # fmt: skip
     wanted = own_scores(network, torch.tensor([0.5]), torch.tensor([0.25]))
-    np.testing.assert_allclose(bundle_scores(Predictor.load(tmp_path / "own-0.1.0")), wanted, atol=AGREEMENT, rtol=0)
+    np.testing.assert_allclose(
+        bundle_scores(Predictor.load(tmp_path / "own-0.1.0")), wanted, atol=AGREEMENT, rtol=0
+    )
 
 
 def test_a_checkpoint_of_torchxrayvision_gives_its_scores_at_its_operating_points(tmp_path: Path) -> None:
@@ -144,7 +151,18 @@ def test_a_fixed_batch_and_probabilities_are_served(tmp_path: Path) -> None:
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     onnx.save(model, path)
-    said = run("import", path, "--name", "own", "--labels", "mass,nodule,-", "--preprocessing", "plain", "--out", tmp_path)
+    said = run(
+        "import",
+        path,
+        "--name",
+        "own",
+        "--labels",
+        "mass,nodule,-",
+        "--preprocessing",
+        "plain",
+        "--out",
+        tmp_path,
+    )
     assert "output: probabilities" in said
     wanted = 1 / (1 + np.exp(-np.array([1.5 * film.mean() for film in FILMS])))
     found = bundle_scores(Predictor.load(tmp_path / "own-0.1.0"))
@@ -181,7 +199,9 @@ def test_calibration_on_a_table_of_films_writes_the_next_version(tmp_path: Path)
     shown = json.loads(run("show", tmp_path / "own-0.1.1", "--json"))
     assert shown["calibrated_on"] == "24 studies of films val"
     (tmp_path / "films.csv").write_text("path,Cardiomegaly\n0.png,maybe\n")
-    code, said = refusal("calibrate", tmp_path / "own-0.1.0", "--csv", tmp_path / "films.csv", "--out", tmp_path / "b")
+    code, said = refusal(
+        "calibrate", tmp_path / "own-0.1.0", "--csv", tmp_path / "films.csv", "--out", tmp_path / "b"
+    )
     assert (code, "line 2: Cardiomegaly is 'maybe'; write 1, 0 or nothing" in said) == (1, True)
 
 
@@ -220,10 +240,14 @@ def _damaged(path: Path) -> Path:
         (_damaged, LABELS, "is no ONNX file, or it is damaged"),
     ],
 )
-def test_a_file_that_is_no_such_network_is_refused_in_a_sentence(tmp_path: Path, make, labels: str, said: str) -> None:
+def test_a_file_that_is_no_such_network_is_refused_in_a_sentence(
+    tmp_path: Path, make, labels: str, said: str
+) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    code, error = refusal("import", make(folder / "net.onnx"), "--name", "own", "--labels", labels, "--out", tmp_path)
+    code, error = refusal(
+        "import", make(folder / "net.onnx"), "--name", "own", "--labels", labels, "--out", tmp_path
+    )
     assert (code, said in error) == (1, True), error
     assert not list(tmp_path.glob("own-*"))
 
