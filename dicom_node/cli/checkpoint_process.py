@@ -44,8 +44,8 @@ def read_checkpoint(path: Path) -> bytes:
     if done.returncode == _FAILED:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1]
         raise NodeError(
-            f"{path} is damaged, or holds more than weights, and is not opened ({reason}); where you trust it, save "
-            "its weights alone: torch.save(network.state_dict(), FILE)"
+            f"{path} is damaged, or holds more than weights, and is not opened ({reason}); where you trust it, "
+            "save its weights alone: torch.save(network.state_dict(), FILE)"
         )
     if done.returncode:
         raise NodeError(f"{path}: the process that reads it ended with {done.returncode}")
@@ -65,8 +65,7 @@ def main() -> int:
     limit_cpu(_SECONDS)
     try:
         answer = save(plain_state(torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)))
-    # Broad on purpose: a damaged or hostile pickle may raise anything.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a damaged or hostile pickle may raise anything
         sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}\n")
         return _FAILED
     sys.stdout.buffer.write(answer)

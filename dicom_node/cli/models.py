@@ -1,4 +1,4 @@
-"""``models``: lists, shows, verifies, exports, imports and calibrates bundles, and downloads encoders to train from.
+"""``models``: makes, lists, shows, verifies and exports model bundles, and downloads encoders to train from.
 
 Heavy libraries are imported inside the functions: the root command imports this module at every start.
 """

@@ -21,7 +21,7 @@ def read_film_table(
     split: str = "val",
     read: Callable[[Path], FloatArray] = read_film,
 ) -> FilmDataset:
-    """Read a table of films with the columns ``path``, one for each label, and perhaps ``patient`` and ``split``.
+    """Read a table of films: the columns ``path``, one for each label, perhaps ``patient`` and ``split``.
 
     Parameters
     ----------

@@ -23,19 +23,15 @@ from models.bundles.film_session import OUTPUTS
 from models.bundles.manifest import WEIGHTS
 from models.bundles.onnx_session import INPUT, WEIGHTS_KEY
 from models.errors import ForeignModelError
+from models.foreign.head import before, closed_form, linear_end
 from models.foreign.onnx_file import OnnxNetwork, open_session
 from models.processing.types import FloatArray
 
 LOGITS, PROBABILITIES = "logits", "probabilities"
 _PREFIX = "network/"
-_TOLERANCE = 1e-3
-"""Largest error of the closed form, as a share of the largest output."""
 _FEWEST_VALUES = 64
 """Weights with fewer values stay in the graph: they are constants more often than weights."""
 _STORED = {TensorProto.FLOAT, TensorProto.FLOAT16}
-_FAR = 8
-"""Most nodes between the last feature map and the linear layer."""
-_MAP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +72,6 @@ class BoundGraph:
     draws: bool
     why_not: str
     scores: FloatArray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Head:
-    """Linear layer at the end: weights of shape (outputs, width), and the tensors around it."""
-
-    weights: FloatArray
-    bias: FloatArray
-    pooled: str
 
 
 def bind_graph(
@@ -135,15 +122,15 @@ def bind_graph(
         given = PROBABILITIES if ends_in in ("Sigmoid", "Softmax") else LOGITS
     if ends_in == "Sigmoid":
         raw = next(node.input[0] for node in model.graph.node if name in node.output)
-    head = _linear_end(model, raw)
-    candidates = [] if head is None or layer == "none" else _before(model, head.pooled)
+    head = linear_end(model, raw)
+    candidates = [] if head is None or layer == "none" else before(model, head.pooled)
     if layer not in ("auto", "none"):
         candidates = [f"{_PREFIX}{layer}"]
     tried = (_mean(normalisation), films)
     wanted = list(dict.fromkeys([name, raw, *([head.pooled] if head else []), *candidates]))
     found = _compute(model, path, source, wanted, tried)
     _check_outputs(found[name], path, outputs, given)
-    features, why_not = _closed_form(head, found, raw, candidates)
+    features, why_not = closed_form(head, found, raw, candidates)
     if layer not in ("auto", "none") and not features:
         raise ForeignModelError(
             f"{path}: --heat-map-layer {layer}: {why_not or 'it is not the map that the outputs are linear in'}"
@@ -151,7 +138,17 @@ def bind_graph(
     if layer == "none":
         features, why_not = "", "none were asked for"
     embedded = head.pooled if head is not None and found[head.pooled].ndim == 2 else raw
-    tensors = _add_ends(model, source, normalisation, name, given, kept, embedded, features, thresholds)
+    tensors = _add_ends(
+        model,
+        source,
+        normalisation,
+        name,
+        given,
+        kept,
+        embedded=embedded,
+        features=features,
+        thresholds=thresholds,
+    )
     if features and head is not None:
         tensors["head.weight"] = np.ascontiguousarray(head.weights[list(kept)])
     graph, weights, sha256 = _bind(model, tensors, network.sha256)
@@ -229,75 +226,6 @@ def _check_outputs(found: FloatArray, path: Path, outputs: int, given: str) -> N
         )
 
 
-def _constants(model: Any) -> dict[str, FloatArray]:
-    found = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            found[node.output[0]] = node.attribute[0].t
-    return {name: numpy_helper.to_array(tensor) for name, tensor in found.items() if tensor.data_type == 1}
-
-
-def _linear_end(model: Any, name: str) -> _Head | None:
-    """Linear layer that gives a tensor; None where something else gives it."""
-    by_output = {output: node for node in model.graph.node for output in node.output}
-    constants = _constants(model)
-    node = by_output.get(name)
-    while node is not None and node.op_type == "Identity":
-        node = by_output.get(node.input[0])
-    if node is None:
-        return None
-    if node.op_type == "Gemm":
-        says = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-        weights = constants.get(node.input[1])
-        if weights is None or says.get("transA") or says.get("alpha", 1) != 1 or says.get("beta", 1) != 1:
-            return None
-        weights = weights if says.get("transB") else weights.T
-        bias = constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(len(weights), np.float32)
-        return None if bias is None else _Head(weights, bias, node.input[0])
-    bias = np.zeros(1, np.float32)
-    if node.op_type == "Add":
-        added = next((constants[part] for part in node.input if part in constants), None)
-        inner = next(
-            (by_output[part] for part in node.input if part in by_output and part not in constants), None
-        )
-        if added is None or inner is None:
-            return None
-        bias, node = added, inner
-    if node.op_type != "MatMul" or node.input[1] not in constants or constants[node.input[1]].ndim != 2:
-        return None
-    return _Head(constants[node.input[1]].T, bias, node.input[0])
-
-
-def _before(model: Any, name: str) -> list[str]:
-    """Tensors on the way to another, last first."""
-    by_output = {output: node for node in model.graph.node for output in node.output}
-    found: list[str] = []
-    for _ in range(_FAR):
-        node = by_output.get(name)
-        if node is None or not node.input:
-            break
-        name = node.input[0]
-        if name in by_output:
-            found.append(name)
-    return found
-
-
-def _closed_form(
-    head: _Head | None, found: dict[str, FloatArray], raw: str, candidates: Sequence[str]
-) -> tuple[str, str]:
-    """Name of the feature map that the outputs are linear in, or the reason why there is none."""
-    if head is None:
-        return "", "the network does not end in a linear layer"
-    for name in candidates:
-        maps = found[name]
-        if maps.ndim != _MAP or maps.shape[1] != head.weights.shape[1] or maps.shape[2] * maps.shape[3] == 1:
-            continue
-        linear = maps.mean(axis=(2, 3)) @ head.weights.T + head.bias
-        if np.abs(linear - found[raw]).max() <= _TOLERANCE * max(1.0, float(np.abs(found[raw]).max())):
-            return name, ""
-    return "", "more than an average lies between the last feature map and the linear layer"
-
-
 def _add_ends(
     model: Any,
     source: str,
@@ -305,6 +233,7 @@ def _add_ends(
     name: str,
     given: str,
     kept: Sequence[int],
+    *,
     embedded: str,
     features: str,
     thresholds: Sequence[float] | None,

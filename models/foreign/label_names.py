@@ -1,4 +1,4 @@
-"""Labels of a foreign network: names matched to the vocabulary; a name that it does not hold is a new label."""
+"""Labels of a foreign network: names of the vocabulary, and new ones that a bundle defines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of another framework without a graph: read as plain tensors, put into their network, exported as ONNX.
+"""Weights of another framework without a graph: read as tensors, put into their network, exported.
 
 Only here torch is needed. A pickle is opened in a process of its own, which the caller provides.
 """

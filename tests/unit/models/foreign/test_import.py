@@ -1,4 +1,4 @@
-"""Networks of other frameworks become bundles that give the same scores; what is none is refused in a sentence."""
+"""Networks of other frameworks become bundles with the same scores; what is none is refused."""
 
 from __future__ import annotations
 
@@ -98,8 +98,20 @@ def test_a_resnet_of_torchvision_and_its_onnx_export_give_its_scores(tmp_path: P
         {"state_dict": {f"module.{name}": value for name, value in network.state_dict().items()}},
         tmp_path / "w.pt",
     )
-    said = run("import", tmp_path / "w.pt", "--architecture", "torchvision:resnet18", "--size", 64, "--name", "own",
-               "--labels", LABELS, "--out", tmp_path)  # fmt: skip
+    said = run(
+        "import",
+        tmp_path / "w.pt",
+        "--architecture",
+        "torchvision:resnet18",
+        "--size",
+        64,
+        "--name",
+        "own",
+        "--labels",
+        LABELS,
+        "--out",
+        tmp_path,
+    )
     assert "pacemaker_lead: PACEMAKER_LEAD 99CXRBUNDLE, new" in said
     assert "heat maps: in closed form" in said
     assert "missing: calibration and thresholds" in said
@@ -120,8 +132,24 @@ def test_a_resnet_of_torchvision_and_its_onnx_export_give_its_scores(tmp_path: P
 def test_a_network_of_timm_gives_its_scores(tmp_path: Path) -> None:
     network = random_network(timm.create_model("test_efficientnet", num_classes=3, in_chans=1))
     save_file(network.state_dict(), tmp_path / "w.safetensors")
-    run("import", tmp_path / "w.safetensors", "--architecture", "timm:test_efficientnet", "--size", 64, "--name", "own",
-        "--labels", LABELS, "--mean", "0.5", "--std", "0.25", "--out", tmp_path)  # fmt: skip
+    run(
+        "import",
+        tmp_path / "w.safetensors",
+        "--architecture",
+        "timm:test_efficientnet",
+        "--size",
+        64,
+        "--name",
+        "own",
+        "--labels",
+        LABELS,
+        "--mean",
+        "0.5",
+        "--std",
+        "0.25",
+        "--out",
+        tmp_path,
+    )
     wanted = own_scores(network, torch.tensor([0.5]), torch.tensor([0.25]))
     np.testing.assert_allclose(
         bundle_scores(Predictor.load(tmp_path / "own-0.1.0")), wanted, atol=AGREEMENT, rtol=0
@@ -136,8 +164,20 @@ def test_a_checkpoint_of_torchxrayvision_gives_its_scores_at_its_operating_point
         network.features.conv0.weight.mul_(1 / 1024)
     points = torch.tensor([0.2, float("nan"), 0.7])
     torch.save({**network.state_dict(), "op_threshs": points}, tmp_path / "w.pth")
-    run("import", tmp_path / "w.pth", "--architecture", "torchxrayvision:densenet121", "--size", 64, "--name", "own",
-        "--labels", "Effusion,-,Mass", "--out", tmp_path)  # fmt: skip
+    run(
+        "import",
+        tmp_path / "w.pth",
+        "--architecture",
+        "torchxrayvision:densenet121",
+        "--size",
+        64,
+        "--name",
+        "own",
+        "--labels",
+        "Effusion,-,Mass",
+        "--out",
+        tmp_path,
+    )
     raw = own_scores(network, torch.tensor([0.5]), torch.tensor([1 / 2048]))
     at = points.numpy()
     wanted = np.where(raw < at, raw / (2 * at), 1 - (1 - raw) / (2 * (1 - at)))[:, [0, 2]]
@@ -172,8 +212,20 @@ def test_a_fixed_batch_and_probabilities_are_served(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fit", ["pad", "crop"])
 def test_a_film_that_is_not_square_is_padded_or_cropped(tmp_path: Path, fit: str) -> None:
     path = onnx_of(tmp_path / "net.onnx")
-    run("import", path, "--name", "own", "--labels", "mass,nodule,edema", "--preprocessing", "plain", "--fit", fit,
-        "--out", tmp_path)  # fmt: skip
+    run(
+        "import",
+        path,
+        "--name",
+        "own",
+        "--labels",
+        "mass,nodule,edema",
+        "--preprocessing",
+        "plain",
+        "--fit",
+        fit,
+        "--out",
+        tmp_path,
+    )
     film = np.zeros((128, 64), np.float32)
     film[32:96] = 1
     (found,) = Predictor.load(tmp_path / "own-0.1.0").predict([Study((Film("film", film),))])
@@ -265,6 +317,16 @@ def test_weights_that_are_more_or_of_another_network_are_refused(tmp_path: Path)
         ("w.safetensors", "keras:x", 2, "write timm:NAME, torchvision:NAME"),
         ("w.safetensors", "", 2, "say by --architecture"),
     ):
-        found = refusal("import", tmp_path / file, "--architecture", architecture, "--name", "own", "--labels", LABELS,
-                        "--out", tmp_path)  # fmt: skip
+        found = refusal(
+            "import",
+            tmp_path / file,
+            "--architecture",
+            architecture,
+            "--name",
+            "own",
+            "--labels",
+            LABELS,
+            "--out",
+            tmp_path,
+        )
         assert (found[0], said in found[1]) == (code, True), found
