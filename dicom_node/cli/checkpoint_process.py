@@ -44,8 +44,8 @@ def read_checkpoint(path: Path) -> bytes:
     if done.returncode == _FAILED:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1]
         raise NodeError(
-            f"{path} is damaged, or holds more than weights, and is not opened ({reason}); where you trust it, "
-            "save its weights alone: torch.save(network.state_dict(), FILE)"
+            f"{path} is damaged, or holds more than weights, and is not opened ({reason}); if you trust "
+            "it, save its weights alone: torch.save(network.state_dict(), FILE)"
         )
     if done.returncode:
         raise NodeError(f"{path}: the process that reads it ended with {done.returncode}")

@@ -32,7 +32,7 @@ def import_(
         str,
         typer.Option(
             "--labels",
-            help="names of the outputs in order, with commas; - for an output without a label; or a .toml file "
+            help="names of the outputs in order, with commas; - for one without a label; or a .toml file "
             "with keys and definitions",
         ),
     ],
@@ -195,6 +195,6 @@ def _say(done: Imported) -> None:
     maps = "in closed form" if done.graph.draws else f"none: {done.graph.why_not}"
     typer.echo(f"output: {done.graph.output}; heat maps: {maps}")
     typer.echo(
-        "missing: calibration and thresholds (scores are no probabilities, and 0.5 is a guess; `dicom-node models "
+        "missing: calibration and thresholds (scores are no probabilities, 0.5 a guess; `dicom-node models "
         f"calibrate {bundle.path} --csv films.csv` fits them), and the text of README.md"
     )

@@ -25,6 +25,7 @@ from models.architectures.interface import Batch, Network
 from models.bundles.bundle import Bundle, amend_bundle
 from models.bundles.description import Manifest
 from models.bundles.film_session import OUTPUTS
+from models.bundles.graph_annotations import remove_annotations
 from models.bundles.manifest import GRAPH, WEIGHTS, read_verified
 from models.bundles.onnx_session import INPUT, WEIGHTS_KEY
 from models.errors import BundleError, UsageError
@@ -110,7 +111,7 @@ def export_graph(
     """
     model = exported(wrapped, shape, outputs)
     _bind(model.graph, weights)
-    _tidy(model)
+    remove_annotations(model)
     onnx.helper.set_model_props(model, {WEIGHTS_KEY: sha256})
     raw: bytes = model.SerializeToString()
     return raw
@@ -176,17 +177,6 @@ def _bind(graph: Any, weights: bytes) -> None:
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
-
-
-def _tidy(model: Any) -> None:
-    """Take out what speaks of the export: traces of the source, names of its folders."""
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        part.doc_string = ""
-        del part.metadata_props[:]
-    del graph.value_info[:]
-    for number, node in enumerate(graph.node):
-        node.name = f"{node.op_type}_{number}"
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ def calibrate_bundle(
         for name, sha256 in old.hashes.items()
         if name not in left_out
     }
-    origin = f"The network of {old.manifest.folder}, calibrated on {len(studies)} studies of `{films.name}` {split}."
+    origin = f"{old.manifest.folder}, calibrated on {len(studies)} studies of `{films.name}` {split}."
     return write_files(
         path,
         manifest,

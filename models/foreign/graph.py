@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
 from models.bundles.film_session import OUTPUTS
+from models.bundles.graph_annotations import remove_annotations
 from models.bundles.manifest import WEIGHTS
 from models.bundles.onnx_session import INPUT, WEIGHTS_KEY
 from models.errors import ForeignModelError
@@ -132,9 +133,7 @@ def bind_graph(
     _check_outputs(found[name], path, outputs, given)
     features, why_not = closed_form(head, found, raw, candidates)
     if layer not in ("auto", "none") and not features:
-        raise ForeignModelError(
-            f"{path}: --heat-map-layer {layer}: {why_not or 'it is not the map that the outputs are linear in'}"
-        )
+        raise ForeignModelError(f"{path}: --heat-map-layer {layer}: {why_not}")
     if layer == "none":
         features, why_not = "", "none were asked for"
     embedded = head.pooled if head is not None and found[head.pooled].ndim == 2 else raw
@@ -149,9 +148,12 @@ def bind_graph(
         features=features,
         thresholds=thresholds,
     )
+    remove_annotations(model)
     if features and head is not None:
         tensors["head.weight"] = np.ascontiguousarray(head.weights[list(kept)])
-    graph, weights, sha256 = _bind(model, tensors, network.sha256)
+    graph, weights, sha256 = _bind(
+        model, tensors, hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    )
     scores = _scored(found[name], given, thresholds)[:, list(kept)]
     width = int(found[embedded].shape[1])
     return BoundGraph(graph, weights, sha256, given, width, bool(features), why_not, scores)
@@ -317,7 +319,7 @@ def _bind(model: Any, tensors: dict[str, FloatArray], source: str) -> tuple[byte
     ]
     used = {name for node in model.graph.node for name in node.input}
     state = {tensor.name: np.ascontiguousarray(numpy_helper.to_array(tensor)) for tensor in moved} | tensors
-    # The hash of the weights is what the bundle is known by, so it depends on the whole file.
+    # The hash of the weights is what the bundle is known by, so it depends on the operators too.
     weights = save(state, metadata={"source_sha256": source})
     length = int.from_bytes(weights[:8], "little")
     places = json.loads(weights[8 : 8 + length])

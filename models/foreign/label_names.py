@@ -14,7 +14,7 @@ from models.errors import ForeignModelError
 from models.labels.vocabulary import Code, Label, load_vocabulary
 
 OWN_SCHEME = "99CXRBUNDLE"
-"""Coding scheme of labels that were named without a code: its values mean something within one bundle alone."""
+"""Coding scheme of labels that were named without a code: its values count within one bundle."""
 SKIPPED = "-"
 """Name of an output that has no label."""
 _VALUE, _MEANING = 16, 64
@@ -62,7 +62,7 @@ def match_labels(
 
 
 def read_labels(text: str) -> tuple[Label | None, ...]:
-    """Labels from what ``--labels`` says: names with commas between them, or a TOML file as a bundle holds it.
+    """Labels from what ``--labels`` says: names with commas between them, or a TOML file like a bundle's.
 
     Raises
     ------

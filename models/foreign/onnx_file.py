@@ -133,7 +133,7 @@ def check_onnx(model: Any, path: Path, sha256: str) -> OnnxNetwork:
             and not OLDEST_OPSET <= opset.version <= onnx.defs.onnx_opset_version()
         ):
             raise ForeignModelError(
-                f"{path}: its opset {opset.version} is not supported; export it with one of {OLDEST_OPSET} to "
+                f"{path}: its opset {opset.version} is not supported; export it with {OLDEST_OPSET} to "
                 f"{onnx.defs.onnx_opset_version()}"
             )
     open_session(model, path)

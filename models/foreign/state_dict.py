@@ -125,7 +125,8 @@ def _check_name(framework: str, name: str) -> None:
         raise UsageError(f"--architecture torchvision:{name}: torchvision has no network of that name")
     if (framework, name) != ("torchxrayvision", XRAYVISION):
         raise UsageError(
-            f"--architecture {framework}:{name}: write timm:NAME, torchvision:NAME or torchxrayvision:{XRAYVISION}"
+            f"--architecture {framework}:{name}: write timm:NAME, torchvision:NAME or "
+            f"torchxrayvision:{XRAYVISION}"
         )
 
 

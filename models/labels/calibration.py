@@ -216,8 +216,8 @@ def calibrate(
     scores
         Shape (studies, keys), study-level scores in [0, 1].
     known
-        Shape (studies, keys), bool: True where `truth` is known; None for everywhere. A label that is known of
-        no study keeps a threshold of 0.5.
+        Shape (studies, keys), bool: True where `truth` is known; None for everywhere. A label that is
+        known of no study keeps a threshold of 0.5.
     """
     there = np.ones(truth.shape, bool) if known is None else known
     unfitted = LabelCalibration("none", 1.0, 0.0, 0.5, 0)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FITS = ("squash", "pad", "crop")
-"""Fits of a film into the square: squashed; whole, with black borders; or the largest square in its middle."""
+"""Fits of a film into the square: squashed; whole, with black borders; or the square in its middle."""
 WINDOWS = ("percentiles", "none")
 """Windows of a film's values: between two of its percentiles, or as they are."""
 #: Side of the network's square, in cells, from which the part over the film is cut.
