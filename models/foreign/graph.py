@@ -310,8 +310,9 @@ def _scored(raw: FloatArray, given: str, thresholds: Sequence[float] | None) -> 
     return np.where(scores < point, scores / (2 * point), 1 - (1 - scores) / (2 * (1 - point)))
 
 
-def _bind(model: Any, tensors: dict[str, FloatArray], source: str) -> tuple[bytes, bytes, str]:
+def _bind(model: Any, tensors: dict[str, FloatArray]) -> tuple[bytes, bytes, str]:
     """Move the weights into a safetensors file, to which the graph points."""
+    source = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     moved = [
         tensor
         for tensor in model.graph.initializer
@@ -320,7 +321,7 @@ def _bind(model: Any, tensors: dict[str, FloatArray], source: str) -> tuple[byte
     used = {name for node in model.graph.node for name in node.input}
     state = {tensor.name: np.ascontiguousarray(numpy_helper.to_array(tensor)) for tensor in moved} | tensors
     # The hash of the weights is what the bundle is known by, so it depends on the operators too.
-    weights = save(state, metadata={"source_sha256": source})
+    weights = save(state, metadata={"graph_sha256": source})
     length = int.from_bytes(weights[:8], "little")
     places = json.loads(weights[8 : 8 + length])
     kept = [tensor for tensor in model.graph.initializer if tensor.name not in state]

@@ -92,6 +92,8 @@ def onnx_of(
     return path
 
 
+@pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The feature will be removed:DeprecationWarning")
 def test_a_resnet_of_torchvision_and_its_onnx_export_give_its_scores(tmp_path: Path) -> None:
     network = random_network(resnet18(num_classes=3))
     torch.save(
