@@ -151,9 +151,7 @@ def bind_graph(
     remove_annotations(model)
     if features and head is not None:
         tensors["head.weight"] = np.ascontiguousarray(head.weights[list(kept)])
-    graph, weights, sha256 = _bind(
-        model, tensors, hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-    )
+    graph, weights, sha256 = _bind(model, tensors)
     scores = _scored(found[name], given, thresholds)[:, list(kept)]
     width = int(found[embedded].shape[1])
     return BoundGraph(graph, weights, sha256, given, width, bool(features), why_not, scores)
@@ -299,11 +297,12 @@ def _operating_points(
 
 def _points(points: Sequence[float]) -> FloatArray:
     point = np.array(points, np.float32)[None]
-    return np.where(np.isfinite(point) & (point > 0) & (point < 1), point, np.float32(0.5))
+    found: FloatArray = np.where(np.isfinite(point) & (point > 0) & (point < 1), point, np.float32(0.5))
+    return found
 
 
 def _scored(raw: FloatArray, given: str, thresholds: Sequence[float] | None) -> FloatArray:
-    scores = 1 / (1 + np.exp(-raw)) if given == LOGITS else np.clip(raw, 0, 1)
+    scores: FloatArray = 1 / (1 + np.exp(-raw)) if given == LOGITS else np.clip(raw, 0, 1)
     if thresholds is None:
         return scores
     point = _points(thresholds)
