@@ -7,6 +7,7 @@
     ├── BundleError           a bundle on disk is incomplete, altered or does not fit its own description
     │   └── UnknownBundle     there is no bundle of that name or path
     ├── EncoderError          published weights on disk are incomplete, altered, unreadable or unsafe
+    ├── ForeignModelError     a network of another framework cannot become a bundle
     ├── RecipeError           a training recipe cannot be used
     ├── TrainingError         a training could not go on; what it has done stays
     ├── DatasetError          a folder of films is missing something or cannot be read
@@ -36,6 +37,10 @@ class UnknownBundle(BundleError):
 
 class EncoderError(ModelError):
     """Published weights cannot be used; what could run code is never opened."""
+
+
+class ForeignModelError(ModelError):
+    """A file of another framework is damaged, unsafe, or no network of films and labels."""
 
 
 class RecipeError(ModelError):

@@ -35,7 +35,7 @@ def load_predictor(settings: Settings) -> Predictor:
     worker = settings.worker
     try:
         bundle = read_bundle(find_bundle(worker.bundle))
-        choice = bundle_runtime(settings, graph=bundle.has_graph)
+        choice = bundle_runtime(settings, graph=bundle.has_graph, graph_alone=bundle.manifest.graph_alone)
         device = _device(worker.device, choice.name)
         predictor = Predictor(bundle, device=device, runtime=choice.name, threads=_threads(worker))
         predictor.warm_up()
@@ -54,7 +54,7 @@ def configured_runtime(settings: Settings) -> RuntimeChoice:
         If the bundle is missing or damaged.
     """
     bundle = read_bundle(find_bundle(settings.worker.bundle))
-    return bundle_runtime(settings, graph=bundle.has_graph)
+    return bundle_runtime(settings, graph=bundle.has_graph, graph_alone=bundle.manifest.graph_alone)
 
 
 def load_gate(settings: WorkerSettings) -> Gate | None:

@@ -40,14 +40,18 @@ def worker_processes(settings: Settings) -> int:
     return _BESIDE_EACH_OTHER if choice.name == ONNX else 1
 
 
-def bundle_runtime(settings: Settings, *, graph: bool) -> RuntimeChoice:
+def bundle_runtime(settings: Settings, *, graph: bool, graph_alone: bool = False) -> RuntimeChoice:
     """Return the inference runtime in which a bundle runs by these settings, and why.
 
     Parameters
     ----------
     graph
         True for a bundle with an ONNX graph.
+    graph_alone
+        True for a bundle whose network is nothing but its ONNX graph.
     """
     worker = settings.worker
     gradients = not set(settings.results.page_methods) <= {"gradcam"}
-    return choose_runtime(worker.runtime, device=worker.device, graph=graph, gradients=gradients)
+    return choose_runtime(
+        worker.runtime, device=worker.device, graph=graph, graph_alone=graph_alone, gradients=gradients
+    )

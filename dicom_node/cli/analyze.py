@@ -216,13 +216,19 @@ def _print(results: Sequence[tuple[str, list[Path], StudyAnalysis]], bad: dict[s
         console.print(f"\n{path}: {reason}", markup=False, soft_wrap=True)
 
 
+def _value(entry: Finding) -> float:
+    return entry.score if entry.certainty is None else entry.certainty
+
+
 def _findings_table(findings: Sequence[Finding]) -> Table:
-    """Return the findings as a table, most certain first."""
+    """Return the findings as a table, highest first; a finding without a certainty has its score there."""
     table = Table("finding", "certainty", "95 % interval", "threshold", "presence", box=None, pad_edge=False)
     for column in table.columns[1:4]:
         column.justify = "right"
-    for entry in sorted(findings, key=lambda entry: -(entry.certainty or 0)):
-        certainty = "-" if entry.certainty is None else f"{100 * entry.certainty:.1f} %"
+    for entry in sorted(findings, key=_value, reverse=True):
+        certainty = (
+            f"score {entry.score:.3f}" if entry.certainty is None else f"{100 * entry.certainty:.1f} %"
+        )
         threshold = (
             f"{100 * entry.threshold:.1f} %" if entry.certainty is not None else f"{entry.threshold:.3f}"
         )

@@ -93,7 +93,9 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "embedding": manifest.embedding,
         "explanation": manifest.explanation,
         "weights_sha256": bundle.weights_sha256,
-        "calibrated_on": f"{calibration.n_studies} studies of {calibration.dataset} {calibration.split}",
+        "calibrated_on": f"{calibration.n_studies} studies of {calibration.dataset} {calibration.split}"
+        if calibration.n_studies
+        else "nothing yet: scores are no probabilities",
         "test_auc": macro.get("auc"),
         "test_auc_interval": [macro.get("auc_low"), macro.get("auc_high")],
         "test_labels": macro.get("n_labels"),

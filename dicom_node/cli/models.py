@@ -1,4 +1,4 @@
-"""``models``: lists, shows, verifies and exports model bundles, and downloads encoders to train from.
+"""``models``: makes, lists, shows, verifies and exports model bundles, and downloads encoders to train from.
 
 Heavy libraries are imported inside the functions: the root command imports this module at every start.
 """
@@ -11,15 +11,19 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dicom_node.cli import model_tables
+from dicom_node.cli import model_import, model_tables
 from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, BundleArgument
 from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError
 
 app = typer.Typer(
-    help="List, show and verify model bundles; download encoders to train from.", no_args_is_help=True
+    help="List, show, verify, import and calibrate model bundles; download encoders to train from.",
+    no_args_is_help=True,
 )
+
+app.command("import")(model_import.import_)
+app.command()(model_import.calibrate)
 
 _Cache: TypeAlias = Annotated[
     Path | None,
@@ -217,7 +221,7 @@ def _load(name: str) -> None:
     from models.bundles.runtime import ONNX, TORCH, is_installed
 
     bundle = read_bundle(find_bundle(name))
-    if is_installed(TORCH):
+    if is_installed(TORCH) and not bundle.manifest.graph_alone:
         bundle.network()
     if bundle.has_graph and is_installed(ONNX):
         Predictor(bundle, runtime=ONNX)

@@ -4,11 +4,11 @@
 
     <name>-<version>/
       bundle.toml          name, architecture, inputs, outputs, and the sha256 of every other file
-      labels.toml          keys of the vocabulary, in the order of the outputs
+      labels.toml          keys of the labels, in the order of the outputs, and labels that are its own
       calibration.json     per label: curve, threshold, what it was fitted to
       tokenizer.json       tokenizer of the text; only for a network with a text tower
       weights.safetensors  float16, single numbers and vectors float32; never a pickle
-      graph.onnx           graph for ONNX Runtime over these weights; only of convolutional families
+      graph.onnx           graph for ONNX Runtime over these weights; of convolutional families and imports
       maps.json            which heat maps are withheld; without it, those that are flat
       metrics.json         evaluation
       README.md            model card, generated from metrics.json
@@ -22,12 +22,14 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundles.lookup import BUNDLE_NAME, LABELS, MANIFEST, find_bundle_folder
+from models.bundles.bundle_labels import dump_labels, parse_labels
+from models.bundles.description import TOKENIZER, Manifest
+from models.bundles.lookup import LABELS, MANIFEST, find_bundle_folder
 from models.bundles.manifest import (
     AMENDABLE,
     GRAPH,
@@ -52,93 +54,12 @@ if TYPE_CHECKING:
     from models.text.tokenizer import Tokenizer
 
 CALIBRATION = "calibration.json"
-TOKENIZER = "tokenizer.json"
 MAPS = "maps.json"
 
 REQUIRED = (LABELS, CALIBRATION, WEIGHTS)
 _ADDED = (GRAPH, MAPS, *AMENDABLE)
 """Files that a finished bundle may get."""
 OPTIONAL = (TOKENIZER, *_ADDED)
-
-TEXT_INPUTS = ("none", "optional", "required")
-EXPLANATIONS = ("gradcam", "none")
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """Contents of ``bundle.toml`` without the hashes.
-
-    Attributes
-    ----------
-    name, version, summary
-        Name, version and a summary of one line for a person.
-    architecture
-        Name of the architecture (:data:`models.architectures.registry.BUILDERS`).
-    arguments
-        Arguments of the architecture.
-    text
-        Text input of the network: none, optional or required.
-    preprocessing
-        Preprocessing of the films.
-    embedding
-        Width of the image embedding.
-    explanation
-        Method of the heat maps that go with a report; ``none`` for none.
-    tokens
-        Truncation and padding of texts; None for a bundle without a tokenizer. A network that reads no text
-        of a study may still have one, for prompts.
-    """
-
-    name: str
-    version: str
-    summary: str
-    architecture: str
-    arguments: Mapping[str, Any]
-    text: str
-    preprocessing: Preprocessing
-    embedding: int
-    explanation: str
-    tokens: TextFormat | None = None
-
-    def __post_init__(self) -> None:
-        if not BUNDLE_NAME.fullmatch(self.folder):
-            raise ValueError(f"bundle {self.folder!r}: a name is like openi-findings, a version like 0.1.0")
-        if self.text not in TEXT_INPUTS:
-            raise ValueError(f"inputs.text {self.text!r} is none of {', '.join(TEXT_INPUTS)}")
-        if self.text != "none" and self.tokens is None:
-            raise ValueError(
-                f"inputs.text {self.text!r} needs inputs.max_length, inputs.pad_id and {TOKENIZER}"
-            )
-        if self.explanation not in EXPLANATIONS:
-            raise ValueError(f"outputs.explanation {self.explanation!r} is none of {', '.join(EXPLANATIONS)}")
-
-    @property
-    def folder(self) -> str:
-        """Name of the bundle's folder."""
-        return f"{self.name}-{self.version}"
-
-    def network(self, outputs: int) -> Network:
-        """Build the untrained network.
-
-        Raises
-        ------
-        BundleError
-            If there is no such architecture, or it does not fit the manifest.
-        """
-        from models.architectures.registry import build_network  # noqa: PLC0415 - torch comes with it
-
-        network = build_network(
-            self.architecture,
-            outputs=outputs,
-            channels=self.preprocessing.channels,
-            arguments=dict(self.arguments),
-        )
-        if network.reads_text != (self.text != "none"):
-            raise BundleError(
-                f"bundle {self.folder} does not fit the network {self.architecture}: inputs.text is "
-                f"{self.text!r}, yet it reads {'' if network.reads_text else 'no '}text"
-            )
-        return network
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,16 +203,18 @@ def read_bundle(path: Path) -> Bundle:
     for left in (architecture, sections["inputs"], sections["outputs"]):
         if left:
             raise BundleError(f"bundle {path}: {MANIFEST} has an unknown entry {next(iter(left))}")
-    tokenizer = {TOKENIZER} if manifest.tokens is not None else set()
-    verify_folder(path, MANIFEST, sections["sha256"], required={*REQUIRED, *tokenizer}, optional=set(_ADDED))
-    labels = read_table(path, LABELS)
-    if set(labels) != {"keys"} or not labels["keys"]:
-        raise BundleError(f"bundle {path}: {LABELS} must hold keys and nothing else")
+    required = {
+        *REQUIRED,
+        *([TOKENIZER] if manifest.tokens else []),
+        *([GRAPH] if manifest.graph_alone else []),
+    }
+    verify_folder(path, MANIFEST, sections["sha256"], required=required, optional=set(_ADDED))
     try:
-        chosen = load_vocabulary().select(labels["keys"])
+        chosen = parse_labels(read_table(path, LABELS))
     except VocabularyError as error:
         raise BundleError(f"bundle {path}: {LABELS}: {error}") from error
-    calibration = parse_calibration(read_file(path, CALIBRATION).decode("utf-8", "replace"), labels["keys"])
+    keys = [label.key for label in chosen]
+    calibration = parse_calibration(read_file(path, CALIBRATION).decode("utf-8", "replace"), keys)
     return Bundle(
         path, manifest, chosen, calibration, sections["sha256"], _map_check(path, sections["sha256"])
     )
@@ -341,20 +264,49 @@ def write_bundle(
     """
     from models.bundles.weights import pack_weights  # noqa: PLC0415 - torch comes with it
 
+    files: dict[str, str | bytes] = {
+        WEIGHTS: pack_weights(network),
+        LABELS: dump_labels(load_vocabulary().select(keys)),
+        CALIBRATION: calibration.dump(),
+        **({} if tokenizer is None else {TOKENIZER: tokenizer}),
+    }
+    return write_files(path, manifest, files, lambda bundle: bundle.network())
+
+
+def write_files(
+    path: Path, manifest: Manifest, files: Mapping[str, str | bytes], check: Callable[[Bundle], object]
+) -> Bundle:
+    """Write a bundle from its files; the folder appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Folder to write; an existing one is replaced.
+    files
+        Contents by name, without the manifest.
+    check
+        Function that fails for a bundle that cannot be used; it is asked before the folder appears.
+
+    Raises
+    ------
+    BundleError
+        If the written bundle would not load again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as draft:
         folder = Path(draft)
-        (folder / WEIGHTS).write_bytes(pack_weights(network))
-        (folder / LABELS).write_text(f"keys = {json.dumps(list(keys), indent=4)}\n", encoding="utf-8")
-        (folder / CALIBRATION).write_text(calibration.dump(), encoding="utf-8")
-        if tokenizer is not None:
-            (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+        _write(folder, files)
         _write_manifest(folder, manifest)
-        read_bundle(folder).network()
+        check(read_bundle(folder))
         if path.exists():
             shutil.rmtree(path)
         shutil.copytree(folder, path)
     return read_bundle(path)
+
+
+def _write(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    for name, text in files.items():
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
 def amend_bundle(bundle: Bundle, files: Mapping[str, str | bytes]) -> Bundle:
@@ -365,10 +317,10 @@ def amend_bundle(bundle: Bundle, files: Mapping[str, str | bytes]) -> Bundle:
     BundleError
         If a file is not one that may be added.
     """
-    for name, text in files.items():
+    for name in files:
         if name not in _ADDED:
             raise BundleError(f"bundle {bundle.path}: {name} is not one of {', '.join(_ADDED)}")
-        (bundle.path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    _write(bundle.path, files)
     _write_manifest(bundle.path, bundle.manifest)
     return read_bundle(bundle.path)
 

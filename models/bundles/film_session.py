@@ -53,7 +53,9 @@ class FilmSession:
             raise BundleError(f"bundle {bundle.path} cannot be put on device {device!r} in ONNX Runtime")
         self._preprocessing = bundle.manifest.preprocessing
         self._threads = threads or len(os.sched_getaffinity(0))
-        self._session = OnnxSession(bundle.path, bundle.hashes, OUTPUTS, threads=self._threads)
+        self._draws = bundle.manifest.explanation != "none"
+        outputs = OUTPUTS if self._draws else OUTPUTS[:2]
+        self._session = OnnxSession(bundle.path, bundle.hashes, outputs, threads=self._threads)
 
     @property
     def stand_in(self) -> str:
@@ -66,11 +68,12 @@ class FilmSession:
     def run(self, films: Sequence[FloatArray], tokens: Tokens | None) -> Inference:  # noqa: ARG002
         """Read some films."""
         standard = [standardise(self._preprocessing, film) for film in films]
-        return Inference(*self._session.run(network_input(self._preprocessing, standard)))
+        scores, embeddings, *features = self._session.run(network_input(self._preprocessing, standard))
+        return Inference(scores, embeddings, features[0] if features else None)
 
     def head_weights(self) -> FloatArray | None:
-        """Weights of the head: only networks where Grad-CAM has its closed form are exported."""
-        return self._session.weight("head.weight")
+        """Weights of the head; None for an imported network without a closed form of Grad-CAM."""
+        return self._session.weight("head.weight") if self._draws else None
 
     def describe(self) -> Mapping[str, str]:
         """Device and version of ONNX Runtime."""

@@ -22,8 +22,10 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from models.architectures.interface import Batch, Network
-from models.bundles.bundle import Bundle, Manifest, amend_bundle
+from models.bundles.bundle import Bundle, amend_bundle
+from models.bundles.description import Manifest
 from models.bundles.film_session import OUTPUTS
+from models.bundles.graph_annotations import remove_annotations
 from models.bundles.manifest import GRAPH, WEIGHTS, read_verified
 from models.bundles.onnx_session import INPUT, WEIGHTS_KEY
 from models.errors import BundleError, UsageError
@@ -107,6 +109,22 @@ def export_graph(
     BundleError
         If a weight of the network is not in the file.
     """
+    model = exported(wrapped, shape, outputs)
+    _bind(model.graph, weights)
+    remove_annotations(model)
+    onnx.helper.set_model_props(model, {WEIGHTS_KEY: sha256})
+    raw: bytes = model.SerializeToString()
+    return raw
+
+
+def exported(wrapped: nn.Module, shape: tuple[int, int, int], outputs: Sequence[str]) -> Any:
+    """Export a module for any number of films, with its weights as they are.
+
+    Parameters
+    ----------
+    wrapped, shape, outputs
+        As in :func:`export_graph`; the module may hold its weights under any names.
+    """
     images = torch.zeros(2, *shape)
     films = torch.export.Dim("films")
     with _quiet():
@@ -124,11 +142,7 @@ def export_graph(
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
     model: onnx.ModelProto = program.model_proto
-    _bind(model.graph, weights)
-    _tidy(model)
-    onnx.helper.set_model_props(model, {WEIGHTS_KEY: sha256})
-    raw: bytes = model.SerializeToString()
-    return raw
+    return model
 
 
 def _bind(graph: Any, weights: bytes) -> None:
@@ -163,17 +177,6 @@ def _bind(graph: Any, weights: bytes) -> None:
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
-
-
-def _tidy(model: Any) -> None:
-    """Take out what speaks of the export: traces of the source, names of its folders."""
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        part.doc_string = ""
-        del part.metadata_props[:]
-    del graph.value_info[:]
-    for number, node in enumerate(graph.node):
-        node.name = f"{node.op_type}_{number}"
 
 
 @contextlib.contextmanager

@@ -69,18 +69,37 @@ class OnnxSession:
         of = self._session.get_modelmeta().custom_metadata_map.get(WEIGHTS_KEY)
         if of != hashes[WEIGHTS]:
             raise BundleError(f"bundle {path}: {GRAPH} was exported from other weights than {WEIGHTS}")
+        batch = self._session.get_inputs()[0].shape[0]
+        self._fixed = batch if isinstance(batch, int) else None
 
     def weight(self, name: str) -> FloatArray:
         """One of the weights, float32."""
         return self._weights[name].astype(np.float32)
 
     def run(self, images: FloatArray) -> list[FloatArray]:
-        """Results for images of shape (films, channels, rows, columns), in the order of the outputs."""
-        parts = [
-            self._session.run(self._outputs, {INPUT: images[start : start + _TOGETHER]})
-            for start in range(0, len(images), _TOGETHER)
-        ]
+        """Results for images of shape (films, channels, rows, columns), in the order of the outputs.
+
+        Raises
+        ------
+        BundleError
+            If ONNX Runtime cannot compute them.
+        """
+        step = self._fixed or _TOGETHER
+        try:
+            parts = [self._pass(images[start : start + step]) for start in range(0, len(images), step)]
+        # Broad on purpose: ONNX Runtime raises classes of its own, which have no common base.
+        except Exception as error:
+            raise BundleError(
+                f"bundle {self._path}: {GRAPH}: ONNX Runtime cannot compute it: {error}"
+            ) from error
         return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
+
+    def _pass(self, images: FloatArray) -> list[FloatArray]:
+        """Results of one pass; a graph of a fixed number of films gets blank ones beside the last."""
+        count = len(images)
+        if self._fixed:
+            images = np.concatenate([images, np.zeros((self._fixed - count, *images.shape[1:]), np.float32)])
+        return [rows[:count] for rows in self._session.run(self._outputs, {INPUT: images})]
 
 
 def _parse_weights(path: Path, raw: bytes) -> dict[str, np.ndarray[Any, np.dtype[np.floating]]]:

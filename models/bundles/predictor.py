@@ -59,7 +59,8 @@ class Predictor:
     device
         Device of torch, such as ``cpu`` or ``cuda:0``.
     runtime
-        Inference runtime, ``torch`` or ``onnx``.
+        Inference runtime, ``torch`` or ``onnx``; None for torch, or for the only one that can compute the
+        bundle.
     threads
         Number of threads; None for the runtime's default.
 
@@ -79,7 +80,7 @@ class Predictor:
     """
 
     def __init__(
-        self, bundle: Bundle, *, device: str = "cpu", runtime: str = TORCH, threads: int | None = None
+        self, bundle: Bundle, *, device: str = "cpu", runtime: str | None = None, threads: int | None = None
     ) -> None:
         self.bundle = bundle
         self.identity: Identity = bundle.identity
@@ -88,7 +89,8 @@ class Predictor:
         self.preprocessing = bundle.manifest.preprocessing
         self.explanation: str = bundle.manifest.explanation
         self.tokenizer = bundle.tokenizer()
-        self.session: Session = _open_session(bundle, runtime, device, threads)
+        runs_in = runtime or (ONNX if bundle.manifest.graph_alone else TORCH)
+        self.session: Session = _open_session(bundle, runs_in, device, threads)
 
     @property
     def runtime(self) -> str:
@@ -136,7 +138,7 @@ class Predictor:
         name_or_path: str | Path,
         *,
         device: str = "cpu",
-        runtime: str = TORCH,
+        runtime: str | None = None,
         threads: int | None = None,
         gradients: bool = False,
     ) -> Predictor:
@@ -149,8 +151,8 @@ class Predictor:
         device
             Device of torch, such as ``cpu`` or ``cuda:0``.
         runtime
-            Inference runtime: ``torch``, ``onnx``, or ``auto`` for what suits bundle, device and machine
-            (:func:`models.bundles.runtime.choose_runtime`).
+            Inference runtime: ``torch``, ``onnx``, ``auto`` for what suits bundle, device and machine
+            (:func:`models.bundles.runtime.choose_runtime`), or None as in the constructor.
         threads
             Number of threads in this process; None for the runtime's default.
         gradients
@@ -162,8 +164,12 @@ class Predictor:
             If the bundle is missing or incomplete, or cannot be put on the device.
         """
         bundle = read_bundle(find_bundle(name_or_path))
-        choice = choose_runtime(runtime, device=device, graph=bundle.has_graph, gradients=gradients)
-        predictor = cls(bundle, device=device, runtime=choice.name, threads=threads)
+        if runtime is not None:
+            graph, alone = bundle.has_graph, bundle.manifest.graph_alone
+            runtime = choose_runtime(
+                runtime, device=device, graph=graph, graph_alone=alone, gradients=gradients
+            ).name
+        predictor = cls(bundle, device=device, runtime=runtime, threads=threads)
         predictor.warm_up()
         return predictor
 

@@ -37,7 +37,9 @@ class RuntimeChoice:
     reason: str
 
 
-def choose_runtime(wanted: str, *, device: str, graph: bool, gradients: bool = False) -> RuntimeChoice:
+def choose_runtime(
+    wanted: str, *, device: str, graph: bool, graph_alone: bool = False, gradients: bool = False
+) -> RuntimeChoice:
     """Choose the inference runtime of a bundle on this machine; imports neither library.
 
     Parameters
@@ -48,11 +50,15 @@ def choose_runtime(wanted: str, *, device: str, graph: bool, gradients: bool = F
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     graph
         True for a bundle with an ONNX graph.
+    graph_alone
+        True for a bundle whose network is nothing but its ONNX graph.
     gradients
         True where explanations are wanted that need the network itself.
     """
     if wanted != AUTO:
         return RuntimeChoice(wanted, "it was asked for")
+    if graph_alone:
+        return RuntimeChoice(ONNX, "the bundle was imported as an ONNX graph")
     if gradients:
         return RuntimeChoice(TORCH, "the wanted explanations need gradients")
     torch_there = is_installed(TORCH)

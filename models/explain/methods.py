@@ -16,6 +16,7 @@ from models.bundles.runtime import NEEDS_TORCH, TORCH
 from models.errors import PredictionError, UsageError
 from models.explain import gradcam
 from models.explain.heatmap import Heatmap
+from models.processing.transforms import over_film
 from models.processing.types import FloatArray
 
 #: Function of a method: predictor, traced prediction, columns of the logits, positions of films -> maps of
@@ -59,7 +60,7 @@ METHODS: dict[str, DrawMaps] = {
 def available_methods(predictor: Predictor) -> tuple[str, ...]:
     """Names of the methods that suit a bundle's network and its runtime."""
     if predictor.runtime != TORCH:
-        return ("gradcam",)
+        return () if predictor.session.head_weights() is None else ("gradcam",)
     from models.explain.attention import is_transformer  # noqa: PLC0415 - torch comes with it
 
     transformer = is_transformer(predictor.network)
@@ -72,6 +73,8 @@ def objection(predictor: Predictor, name: str) -> str:
     if name in there:
         return ""
     bundle = f"bundle {predictor.identity.name}"
+    if predictor.bundle.manifest.graph_alone:
+        return f"{bundle} was imported as an ONNX graph and draws {', '.join(there) or 'no heat maps'}"
     if name in METHODS and predictor.runtime != TORCH:
         return f"it needs torch, and {bundle} runs in ONNX Runtime; {NEEDS_TORCH}"
     return f"{bundle} has {', '.join(there)}"
@@ -136,5 +139,6 @@ def draw_heatmaps(
             highest = float(grid.max())
             share = grid / np.float32(highest) if highest > 0 else grid
             rows_columns = (film.pixels.shape[0], film.pixels.shape[1])
+            share = over_film(share, rows_columns, predictor.preprocessing.fit)
             maps.append(Heatmap(key, film.identifier, name, share, rows_columns))
     return tuple(maps)

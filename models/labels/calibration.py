@@ -192,8 +192,20 @@ def _read_label(entry: dict[str, Any]) -> LabelCalibration:
     return LabelCalibration(**entry, covariance=None if covariance is None else tuple(covariance))
 
 
+def uncalibrated(keys: Sequence[str], dataset: str = "") -> Calibration:
+    """Calibration of a bundle that has none yet: no probabilities, thresholds of 0.5."""
+    middle = LabelCalibration("none", 1.0, 0.0, 0.5, 0)
+    return Calibration(dataset, "val", 0, dict.fromkeys(keys, middle))
+
+
 def calibrate(
-    keys: Sequence[str], truth: np.ndarray, scores: FloatArray, *, dataset: str, split: str
+    keys: Sequence[str],
+    truth: np.ndarray,
+    scores: FloatArray,
+    *,
+    dataset: str,
+    split: str,
+    known: np.ndarray | None = None,
 ) -> Calibration:
     """Fit every label.
 
@@ -203,13 +215,20 @@ def calibrate(
         Shape (studies, keys), bool.
     scores
         Shape (studies, keys), study-level scores in [0, 1].
+    known
+        Shape (studies, keys), bool: True where `truth` is known; None for everywhere. A label that is
+        known of no study keeps a threshold of 0.5.
     """
+    there = np.ones(truth.shape, bool) if known is None else known
+    unfitted = LabelCalibration("none", 1.0, 0.0, 0.5, 0)
     return Calibration(
         dataset=dataset,
         split=split,
         n_studies=len(truth),
         labels={
-            key: _calibrate_label(truth[:, column], scores[:, column].astype(np.float64))
+            key: _calibrate_label(truth[rows, column], scores[rows, column].astype(np.float64))
+            if (rows := there[:, column]).any()
+            else unfitted
             for column, key in enumerate(keys)
         },
     )

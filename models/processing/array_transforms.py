@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.processing.resampling import resample, shrink
-from models.processing.transforms import Preprocessing, percentile_window
+from models.processing.transforms import Preprocessing, fitted, percentile_window
 from models.processing.types import FloatArray
 
 
@@ -33,13 +33,18 @@ def standardise(preprocessing: Preprocessing, pixels: FloatArray) -> FloatArray:
     ValueError
         If a value is not finite.
     """
-    square = resample(pixels, (preprocessing.grid, preprocessing.grid))
+    film = fitted(pixels, preprocessing.fit)
+    square = resample(film, (preprocessing.grid, preprocessing.grid))
+    if preprocessing.window == "none":
+        if not np.isfinite(square).all():
+            raise ValueError("a film holds values that are not finite")
+        return square
     window = percentile_window(square, preprocessing.low, preprocessing.high)
     if window is None:
         return np.zeros_like(square)
     low, high = window
-    film: FloatArray = np.clip((square - low) / (high - low), 0, 1)
-    return film
+    windowed: FloatArray = np.clip((square - low) / (high - low), 0, 1)
+    return windowed
 
 
 def network_input(preprocessing: Preprocessing, films: Sequence[FloatArray]) -> FloatArray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from monai.data import MetaTensor, get_track_meta, set_track_meta
@@ -52,6 +53,19 @@ def standardise(pixels: FloatArray, grid: int, low: float, high: float) -> Tenso
             raise error.__cause__ from None
         raise
     return film
+
+
+def square(pixels: FloatArray, grid: int) -> Tensor:
+    """Resize one film of shape (rows, columns) to a square as :class:`SquareResize` does, and no more.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite.
+    """
+    if not np.isfinite(pixels).all():
+        raise ValueError("a film holds values that are not finite")
+    return resample(torch.from_numpy(np.ascontiguousarray(pixels))[None, None], (grid, grid))[0, 0]
 
 
 def prepare(films: Tensor, size: int, channels: int, mean: float, std: float) -> Tensor:

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from models.architectures.interface import Network
-from models.bundles.bundle import Bundle, Manifest, amend_bundle, write_bundle
+from models.bundles.bundle import Bundle, amend_bundle, write_bundle
+from models.bundles.description import Manifest
 from models.bundles.manifest import CARD, METRICS
 from models.bundles.onnx_graph import can_export, write_graph
 from models.bundles.predictor import Predictor
@@ -25,7 +26,7 @@ from models.data.dataset import FilmDataset, targets
 from models.evaluation.card import write_card
 from models.evaluation.evaluate import evaluate
 from models.evaluation.explanations import fit_bundle_map_check
-from models.labels.calibration import Calibration, LabelCalibration, calibrate
+from models.labels.calibration import calibrate, uncalibrated
 from models.labels.vocabulary import load_vocabulary
 from models.training.fit import Trained
 from models.training.recipe import ExtraBundle, Recipe
@@ -140,9 +141,3 @@ def narrowed(network: Network, outputs: list[int]) -> Network:
         copied.head.weight.copy_(wide.weight[outputs])
         copied.head.bias.copy_(wide.bias[outputs])
     return copied
-
-
-def uncalibrated(keys: tuple[str, ...], dataset: str) -> Calibration:
-    """Placeholder before the calibration: no probabilities, thresholds of 0.5."""
-    middle = LabelCalibration("none", 1.0, 0.0, 0.5, 0)
-    return Calibration(dataset, "val", 0, dict.fromkeys(keys, middle))

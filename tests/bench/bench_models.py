@@ -17,14 +17,15 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 
 from models.architectures.interface import Batch, Network
 from models.architectures.registry import build_network
-from models.bundles.bundle import Manifest, write_bundle
+from models.bundles.bundle import write_bundle
+from models.bundles.description import Manifest
 from models.bundles.onnx_graph import can_export, write_graph
 from models.bundles.predictor import Predictor
+from models.labels.calibration import uncalibrated
 from models.labels.vocabulary import load_vocabulary
 from models.processing.transforms import Preprocessing
 from models.processing.types import Film, Study
 from models.text.text_format import TextFormat
-from models.training.export import uncalibrated
 from tests.support.benchmarks import QUICK, Record, few, seconds_of
 from tests.support.model_families import make_tokenizer
 from tests.support.tiny_bundle import MANIFEST

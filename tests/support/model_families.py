@@ -10,7 +10,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from models.architectures.interface import Network
-from models.bundles.bundle import Bundle, Manifest, write_bundle
+from models.bundles.bundle import Bundle, write_bundle
+from models.bundles.description import Manifest
 from models.processing.transforms import Preprocessing
 from models.text.text_format import TextFormat
 from tests.support.tiny_bundle import CALIBRATION, KEYS

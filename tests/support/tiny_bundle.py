@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from models.bundles.bundle import Manifest
+from models.bundles.description import Manifest
 from models.labels.calibration import Calibration, LabelCalibration
 from models.processing.transforms import Preprocessing
 

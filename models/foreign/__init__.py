@@ -1,0 +1,5 @@
+"""Foreign networks: from a file of another framework to a bundle that is served like any other.
+
+May import the bundles and what lies below them. Every network becomes an ONNX graph; only weights without a
+graph of their own need torch.
+"""
