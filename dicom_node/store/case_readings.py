@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,14 @@ from sqlalchemy import and_, exists, func, select, update
 
 from dicom_node.store import database
 from dicom_node.store.reader_studies import Case, InvalidReaderStudy, ReaderStudies, ReaderStudy, is_reader
-from dicom_node.store.tables import case_answer, case_reading, reader_study, reader_study_case
+from dicom_node.store.tables import (
+    case_answer,
+    case_reading,
+    prior,
+    reader_study,
+    reader_study_case,
+    study,
+)
 
 COMMENT_LENGTH: Final = 2000
 MOST_CONFIDENT: Final = 100
@@ -227,6 +234,18 @@ class CaseReadings(database.Repository):
                 reader_study.c.closed_at.is_(None),
                 ~displayed.correlate(reader_study_case),
             )
+        )
+        with database.reading(self._engine) as connection:
+            return frozenset(connection.execute(query).scalars())
+
+    def compared_with(self, study_ids: Collection[int]) -> frozenset[int]:
+        """Return the numbers of the studies whose reports compare them with one of these as their prior."""
+        if not study_ids:
+            return frozenset()
+        query = (
+            select(prior.c.study_id)
+            .join(study, study.c.study_instance_uid == prior.c.prior_uid)
+            .where(study.c.id.in_(study_ids))
         )
         with database.reading(self._engine) as connection:
             return frozenset(connection.execute(query).scalars())

@@ -65,6 +65,9 @@ class WorklistQuery:
         Key of a finding that must be present; empty for any.
     after, before
         Cursor, from :attr:`Worklist.next` or :attr:`Worklist.previous`; empty for the first page.
+    hidden
+        Numbers of the studies whose findings and results are left out (:mod:`dicom_node.web.blinding`), and
+        which no filter by finding finds.
     """
 
     state: StudyState | None = None
@@ -73,6 +76,7 @@ class WorklistQuery:
     sort: Sort = Sort.CHANGED
     after: str = ""
     before: str = ""
+    hidden: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ class WorklistRow:
         Numbers of the first images, at most `MAX_THUMBNAILS`.
     findings
         Findings that are present, at most `TOP_FINDINGS`: that of the query, then the most certain first.
+    blinded
+        True when findings and deliveries are left out, because the reader reads it in a reader study.
     deliveries
         Number of its deliveries by state.
     """
@@ -108,6 +114,7 @@ class WorklistRow:
     normality: str
     findings: tuple[FindingRecord, ...]
     confirmed: bool
+    blinded: bool = False
     deliveries: Mapping[ResultState, int] = field(default_factory=dict)
 
 
@@ -167,7 +174,8 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
         is_confirmed = study.c.id.in_(ids) & STUDY_IS_CONFIRMED
         confirmed = set(connection.execute(select(study.c.id).where(is_confirmed)).scalars())
         states = _states(connection, query) if query.text or query.finding else None
-    present = AnalysisRecords(engine).present_findings(ids)
+    blinded = query.hidden.intersection(ids)
+    present = AnalysisRecords(engine).present_findings([each for each in ids if each not in blinded])
     shown = [
         WorklistRow(
             **{name: row[name] for name in _COLUMNS},
@@ -179,12 +187,13 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
             views=row["views"] or "",
             instances=len(images.get(row["id"], ())),
             images=tuple(key for key, kept in images.get(row["id"], ()) if kept)[:MAX_THUMBNAILS],
-            normality=normality.get(row["id"], ""),
+            normality="" if row["id"] in blinded else normality.get(row["id"], ""),
             findings=tuple(
                 sorted(present.get(row["id"], ()), key=lambda each: each.key != query.finding)[:TOP_FINDINGS]
             ),
             confirmed=row["id"] in confirmed,
-            deliveries=deliveries.get(row["id"], {}),
+            blinded=row["id"] in blinded,
+            deliveries={} if row["id"] in blinded else deliveries.get(row["id"], {}),
         )
         for row in rows
     ]
@@ -227,8 +236,23 @@ def _filtered(query: WorklistQuery) -> Select[Any]:
             )
             .correlate(study)
         )
-        found = found.where(present)
+        found = found.where(present, study.c.id.not_in(query.hidden))
     return found
+
+
+def read_study_uids(engine: Engine, query: WorklistQuery, limit: int) -> list[str]:
+    """Return the Study Instance UIDs of all studies of a query that have films, in its order."""
+    column, descending = _KEYS[query.sort]
+    films = exists().where(
+        instance.c.study_id == study.c.id, instance.c.set_aside == "", instance.c.file_state == FileState.KEPT
+    )
+    statement = (
+        _filtered(query)
+        .where(films.correlate(study))
+        .order_by(*(key.desc() if descending else key.asc() for key in (column, study.c.id)))
+    )
+    with database.reading(engine) as connection:
+        return [row.study_instance_uid for row in connection.execute(statement.limit(limit))]
 
 
 def _states(connection: Connection, query: WorklistQuery) -> dict[StudyState, int]:

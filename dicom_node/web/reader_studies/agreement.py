@@ -26,7 +26,7 @@ def fleiss_kappa(answers: Sequence[Sequence[bool]]) -> float | None:
     None for fewer than two raters, without a case, or when all answers are the same.
     """
     votes = np.asarray(answers, bool)
-    if votes.ndim != 2 or votes.shape[0] < 2 or votes.shape[1] == 0:  # noqa: PLR2004 - a pair
+    if votes.ndim != 2 or votes.shape[0] < 2 or votes.shape[1] == 0:
         return None
     raters = votes.shape[0]
     present = votes.sum(axis=0)

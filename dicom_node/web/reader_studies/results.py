@@ -16,17 +16,23 @@ from dicom_node.web.reader_studies.accuracy import Estimate, auc_contrast, propo
 from dicom_node.web.reader_studies.agreement import cohen_kappa, fleiss_kappa
 
 MODEL: Final = "(model)"
-"""Name of the model in the place of a reader; no account can have it, see :meth:`Accounts.add`."""
+"""Name of the model in the place of a reader."""
 
 NOTES: Final = (
-    "Sensitivity and specificity have Wilson intervals, 95 %. ROC AUCs, their differences and their mean have "
-    "DeLong intervals, 95 %: cases are taken for a random sample, each from a patient of its own, and the readers "
-    "are fixed, so the intervals say nothing about other readers.",
-    "A reader's rating for the ROC is the confidence, with a minus for absent; the model's is its certainty, or "
-    "its score where it is not calibrated. The model's threshold is the one that its reports were made with.",
-    "Not computed: p-values, corrections for several findings, and an analysis with random readers and cases "
-    "(Obuchowski-Rockette, Dorfman-Berbaum-Metz). The file of all readings has what the R packages MRMCaov and "
-    "RJafroc ask for.",
+    (
+        "Sensitivity and specificity have Wilson intervals, 95 %. ROC AUCs, their differences and their mean "
+        "have DeLong intervals, 95 %: the cases are taken for a random sample, each of another patient, and "
+        "the readers are fixed, so the intervals say nothing about other readers."
+    ),
+    (
+        "A reader's rating for the ROC is the confidence, with a minus for absent; the model's is its "
+        "certainty, or its score where it is not calibrated. Its threshold is the one of its reports."
+    ),
+    (
+        "Not computed: p-values, corrections for several findings, and an analysis with random readers and "
+        "cases (Obuchowski-Rockette, Dorfman-Berbaum-Metz). The file of all readings has what the R packages "
+        "MRMCaov and RJafroc ask for."
+    ),
 )
 """What the figures mean, and what is not computed."""
 
@@ -202,7 +208,7 @@ def _agreements(
         votes = _votes(pair, order)
         names = [each.name for each in pair]
         yield Agreement("cohen", names, key, aided, len(votes[0]), cohen_kappa(*votes))
-    if len(raters) > 2:  # noqa: PLR2004 - of two, Cohen's says it
+    if len(raters) > 2:  # of two, Cohen's says it
         votes = _votes(raters, order)
         names = [each.name for each in raters]
         yield Agreement("fleiss", names, key, aided, len(votes[0]), fleiss_kappa(votes))
