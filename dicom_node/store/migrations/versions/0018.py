@@ -20,35 +20,35 @@ def upgrade() -> None:
     )
     op.create_table(
         "reader_study_finding",
-        sa.Column("reader_study_id", sa.ForeignKey("reader_study.id"), primary_key=True),
+        sa.Column("reader_study_id", sa.Integer, sa.ForeignKey("reader_study.id"), primary_key=True),
         sa.Column("key", sa.String(64), primary_key=True),
         sa.Column("position", sa.Integer, nullable=False),
         sa.Column("name", sa.String(128), nullable=False),
     )
     op.create_table(
         "reader_study_reader",
-        sa.Column("reader_study_id", sa.ForeignKey("reader_study.id"), primary_key=True),
+        sa.Column("reader_study_id", sa.Integer, sa.ForeignKey("reader_study.id"), primary_key=True),
         sa.Column("reader", sa.String(64), primary_key=True),
     )
     op.create_index("reader_study_by_reader", "reader_study_reader", ["reader"])
     op.create_table(
         "reader_study_case",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("reader_study_id", sa.ForeignKey("reader_study.id"), nullable=False),
-        sa.Column("study_id", sa.ForeignKey("study.id"), nullable=False),
-        sa.Column("reading_id", sa.ForeignKey("reading.id")),
+        sa.Column("reader_study_id", sa.Integer, sa.ForeignKey("reader_study.id"), nullable=False),
+        sa.Column("study_id", sa.Integer, sa.ForeignKey("study.id"), nullable=False),
+        sa.Column("reading_id", sa.Integer, sa.ForeignKey("reading.id")),
         sa.UniqueConstraint("reader_study_id", "study_id"),
     )
     op.create_table(
         "reader_study_reference",
-        sa.Column("case_id", sa.ForeignKey("reader_study_case.id"), primary_key=True),
+        sa.Column("case_id", sa.Integer, sa.ForeignKey("reader_study_case.id"), primary_key=True),
         sa.Column("key", sa.String(64), primary_key=True),
         sa.Column("present", sa.Boolean, nullable=False),
     )
     op.create_table(
         "case_reading",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("case_id", sa.ForeignKey("reader_study_case.id"), nullable=False),
+        sa.Column("case_id", sa.Integer, sa.ForeignKey("reader_study_case.id"), nullable=False),
         sa.Column("reader", sa.String(64), nullable=False),
         sa.Column("aided", sa.Boolean, nullable=False),
         sa.Column("displayed_at", sa.Float, nullable=False),
@@ -59,7 +59,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "case_answer",
-        sa.Column("case_reading_id", sa.ForeignKey("case_reading.id"), primary_key=True),
+        sa.Column("case_reading_id", sa.Integer, sa.ForeignKey("case_reading.id"), primary_key=True),
         sa.Column("key", sa.String(64), primary_key=True),
         sa.Column("present", sa.Boolean, nullable=False),
         sa.Column("confidence", sa.Integer, nullable=False),
