@@ -70,11 +70,11 @@ class Person:
         self.client = client
         self.client.follow_redirects = False
         assert log_in(client, name) == 303
+        self.csrf = csrf_token(self.client.get("/tokens").text)
 
     def post(self, path: str, **fields: str) -> tuple[int, str]:
         """Send a form; returns the status, and where the answer leads or what it says."""
-        csrf = csrf_token(self.client.get("/tokens").text)
-        answer = self.client.post(path, data={"csrf": csrf, **fields})
+        answer = self.client.post(path, data={"csrf": self.csrf, **fields})
         return answer.status_code, answer.headers.get("Location", answer.text)
 
     def make(self, csv: str, readers: Sequence[str], design: str, **fields: str) -> int:

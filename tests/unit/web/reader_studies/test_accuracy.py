@@ -43,8 +43,14 @@ def delong_covariance(ratings: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Covariance of AUCs as equation 4 to 7 of DeLong 1988 write it, with loops."""
     positives, negatives = ratings[:, reference], ratings[:, ~reference]
     m, n = positives.shape[1], negatives.shape[1]
-    v10 = [[sum(kernel(x, y) for y in neg) / n for x in pos] for pos, neg in zip(positives, negatives)]
-    v01 = [[sum(kernel(x, y) for x in pos) / m for y in neg] for pos, neg in zip(positives, negatives)]
+    v10 = [
+        [sum(kernel(x, y) for y in neg) / n for x in pos]
+        for pos, neg in zip(positives, negatives, strict=True)
+    ]
+    v01 = [
+        [sum(kernel(x, y) for x in pos) / m for y in neg]
+        for pos, neg in zip(positives, negatives, strict=True)
+    ]
     areas = [sum(each) / m for each in v10]
     found = np.empty((len(ratings),) * 2)
     for r, s in itertools.product(range(len(ratings)), repeat=2):

@@ -48,7 +48,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
             ReaderStudies(node.index.engine).find(number)
         )}  # fmt: skip
         orders: dict[str, list[int]] = {}
-        for skill, (name, person) in enumerate(zip(READERS, readers)):
+        for skill, (name, person) in enumerate(zip(READERS, readers, strict=True)):
             while (opened := person.case(number)) is not None:
                 reading, study = opened
                 place = uids.index(numbers[study].study_instance_uid)
