@@ -102,10 +102,11 @@ class CaseReadings(database.Repository):
         )
         answers: dict[int, dict[str, Answer]] = {}
         with database.reading(self._engine) as connection:
-            rows = connection.execute(query.order_by(case_reading.c.displayed_at, case_reading.c.id)).all()
+            ordered = query.order_by(case_reading.c.displayed_at, case_reading.c.id)
+            rows = connection.execute(ordered).mappings().all()
             for reading_id, key, present, confidence in connection.execute(answered):
                 answers.setdefault(reading_id, {})[key] = Answer(present, confidence)
-        return [CaseReading(*row, answers.get(row.id, {})) for row in rows]
+        return [CaseReading(**row, answers=answers.get(row["id"], {})) for row in rows]
 
     def progress(self, found: ReaderStudy) -> dict[str, int]:
         """Return the number of answered case readings by reader."""
@@ -150,8 +151,8 @@ class CaseReadings(database.Repository):
             if not connection.execute(select(case_reading.c.id).where(same)).first():
                 connection.execute(case_reading.insert().values(**values))
         with database.reading(self._engine) as connection:
-            row = connection.execute(select(case_reading).where(same)).one()
-        return CaseReading(*row, {})
+            row = connection.execute(select(case_reading).where(same)).mappings().one()
+        return CaseReading(**row, answers={})
 
     def answer(
         self,

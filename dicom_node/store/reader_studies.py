@@ -339,4 +339,4 @@ def _analyses(connection: Connection, uids: Sequence[str]) -> dict[str, tuple[in
 
 def _insert(connection: Connection, table: Any, values: Mapping[str, object]) -> int:
     key = connection.execute(table.insert().values(**values)).inserted_primary_key
-    return int(key[0])
+    return int(key[0])  # type: ignore[index]

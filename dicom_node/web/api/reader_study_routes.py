@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Final, Self
 
 from fastapi import APIRouter, Depends, HTTPException, Path
 from fastapi.responses import Response
@@ -24,7 +24,7 @@ router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_reader), Depends
 ReaderStudyNumber = Annotated[
     int, Path(ge=1, le=LARGEST_NUMBER, description="number of the reader study in this node")
 ]
-_CSV = {"content": {"text/csv": {}}}
+_CSV: Final[Mapping[str, Any]] = {"content": {"text/csv": {}}}
 
 
 @dataclass(frozen=True, slots=True)
