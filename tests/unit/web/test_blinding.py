@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 from fastapi.routing import APIRoute
 
-from dicom_node.web.app import create_app
+from dicom_node.web import app
 from dicom_node.web.blinding import FILM_ROUTES, JOINED_ROUTES, MAP_ROUTES
-from tests.support.factories import uid
+from tests.support.factories import film
 from tests.support.offline_node import OfflineNode
 from tests.support.reader_study import Person, analysed, ask_for_logins, study_list
 
+STUDIES = [film(rows=8, columns=8, study=number).StudyInstanceUID for number in (1, 2)]
 #: What no answer to a blinded reader may contain: the model's answers on the study.
 SECRETS = ("0.8765", "88 %", "Grad-CAM")
 ANSWERS = {"nodule": (True, 80)}
@@ -39,7 +41,7 @@ def people(node: OfflineNode) -> Iterator[dict[str, Person]]:
 
 
 def studies_of(node: OfflineNode) -> str:
-    return study_list([uid(1)], {"nodule": [1]})
+    return study_list([STUDIES[0]], {"nodule": [1]})
 
 
 def leaks(person: Person, path: str) -> bool:
@@ -91,14 +93,14 @@ def test_every_route_of_a_study_is_refused_but_those_of_its_films(
     """Also routes that are made later: what is not listed is refused."""
     people["ada"].make(studies_of(node), ["rita"], "unaided")
     known = set()
-    for route in create_app(node.settings).routes:
+    for route in itertools.chain.from_iterable(each.routes for each in app._ROUTERS):
         if not isinstance(route, APIRoute):
             continue
         known.add(route.path)
         of_study = "{study_id}" in route.path or "{study}" in route.path
         if not (of_study or route.path in JOINED_ROUTES) or route.path in FILM_ROUTES:
             continue
-        values = {"{study_id}": "1", "{study}": uid(1), "{series}": "1.2", "{instance}": "1.2"}
+        values = {"{study_id}": "1", "{study}": STUDIES[0], "{series}": "1.2", "{instance}": "1.2"}
         path = route.path
         for name, value in values.items():
             path = path.replace(name, value)
@@ -157,9 +159,9 @@ def test_a_search_by_dicomweb_finds_no_result_of_the_study(
     people["ada"].make(studies_of(node), ["rita"], "unaided")
     rita, sven = people["rita"].client, people["sven"].client
     for level in ("studies", "series", "instances"):
-        assert uid(1) not in rita.get(f"/dicom-web/{level}").text
-        assert uid(2) in rita.get(f"/dicom-web/{level}").text
-        assert uid(1) in sven.get(f"/dicom-web/{level}").text
+        assert STUDIES[0] not in rita.get(f"/dicom-web/{level}").text
+        assert STUDIES[1] in rita.get(f"/dicom-web/{level}").text
+        assert STUDIES[0] in sven.get(f"/dicom-web/{level}").text
 
 
 def test_an_admin_who_reads_sees_the_results_at_the_end(node: OfflineNode, people: dict[str, Person]) -> None:
@@ -185,7 +187,13 @@ def test_a_study_that_is_compared_with_a_hidden_one_is_hidden_too(
     with database.writing(node.index.engine) as connection:
         connection.execute(
             prior.insert().values(
-                study_id=2, revision=1, patient="p", taken="20260101", prior_uid=uid(1), files="[]", reason=""
+                study_id=2,
+                revision=1,
+                patient="p",
+                taken="20260101",
+                prior_uid=STUDIES[0],
+                files="[]",
+                reason="",
             )
         )
     people["ada"].make(studies_of(node), ["rita"], "unaided")
