@@ -18,7 +18,10 @@ if (answers) {
   };
   document.addEventListener("visibilitychange", follow);
   addEventListener("pagehide", stop);
-  addEventListener("pageshow", follow);
+  addEventListener("pageshow", () => {
+    for (const button of answers.querySelectorAll("button")) button.disabled = false;
+    follow();
+  });
   answers.addEventListener("submit", () => {
     stop();
     answers.elements.visible_seconds.value = seconds.toFixed(3);
