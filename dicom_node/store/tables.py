@@ -342,3 +342,77 @@ disk_usage = Table(
     Column("maps", BigInteger, nullable=False),
     Column("index_bytes", BigInteger, nullable=False),
 )
+
+# -- reader studies, see reader_studies.py
+
+reader_study = Table(
+    "reader_study",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("design", String(16), nullable=False),  # see reader_studies.Design
+    Column("seed", Integer, nullable=False),  # of the order of the cases
+    Column("made_by", String(64), nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("closed_at", Float),  # empty while readers may answer
+)
+
+reader_study_finding = Table(
+    "reader_study_finding",
+    metadata,
+    Column("reader_study_id", ForeignKey("reader_study.id"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("name", String(128), nullable=False),
+)
+
+reader_study_reader = Table(
+    "reader_study_reader",
+    metadata,
+    Column("reader_study_id", ForeignKey("reader_study.id"), primary_key=True),
+    Column("reader", String(64), primary_key=True),  # name of the account
+    Index("reader_study_by_reader", "reader"),
+)
+
+reader_study_case = Table(
+    "reader_study_case",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("reader_study_id", ForeignKey("reader_study.id"), nullable=False),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    # The analysis that is the model's answer: the latest when the reader study was made. Empty without one.
+    Column("reading_id", ForeignKey("reading.id")),
+    UniqueConstraint("reader_study_id", "study_id"),
+)
+
+reader_study_reference = Table(
+    "reader_study_reference",
+    metadata,
+    Column("case_id", ForeignKey("reader_study_case.id"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("present", Boolean, nullable=False),
+)
+
+# One case as one reader reads it; its answers are never changed.
+case_reading = Table(
+    "case_reading",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("case_id", ForeignKey("reader_study_case.id"), nullable=False),
+    Column("reader", String(64), nullable=False),
+    Column("aided", Boolean, nullable=False),  # whether the model's answer is shown
+    Column("displayed_at", Float, nullable=False),  # for the first time
+    Column("answered_at", Float),
+    Column("visible_seconds", Float),  # time that the page was visible, as the browser says
+    Column("comment", String(2000), nullable=False, default=""),
+    UniqueConstraint("case_id", "reader", "aided"),
+)
+
+case_answer = Table(
+    "case_answer",
+    metadata,
+    Column("case_reading_id", ForeignKey("case_reading.id"), primary_key=True),
+    Column("key", String(64), primary_key=True),  # of the finding
+    Column("present", Boolean, nullable=False),
+    Column("confidence", Integer, nullable=False),  # in the answer, 0 to 100
+)

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Final
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import PlainTextResponse
 
 from dicom_node.audit_trail.trail import AuditTrail
@@ -33,6 +33,7 @@ from dicom_node.web.api import (
     feedback_routes,
     node_routes,
     qido_routes,
+    reader_study_routes,
     reference_films,
     rendered_routes,
     similar_studies,
@@ -47,11 +48,12 @@ from dicom_node.web.auth.proxies import ReaderAddress
 from dicom_node.web.auth.security_middleware import AllowedHosts, SecurityMiddleware, allowed_hosts
 from dicom_node.web.background.event_stream import EventStream
 from dicom_node.web.background.periodic_task import PeriodicTask
+from dicom_node.web.blinding import check_blinding
 from dicom_node.web.dependencies import WebContext
 from dicom_node.web.error_handlers import add_error_handlers
 from dicom_node.web.feedback import Feedback
 from dicom_node.web.media.films import FilmDecoder
-from dicom_node.web.pages import admin, login, node_pages, study_pages, tokens
+from dicom_node.web.pages import admin, login, node_pages, reader_studies, study_pages, tokens
 from dicom_node.web.pages.static_files import assets
 from dicom_node.web.read_models.study_headers import StudyHeaders
 from dicom_node.web.templating import WEB_DIR, PageRenderer
@@ -71,7 +73,9 @@ _ROUTERS: Final = (
     qido_routes.router,
     wado_routes.router,
     rendered_routes.router,
+    reader_study_routes.router,
     study_pages.router,
+    reader_studies.router,
     node_pages.router,
     login.router,
     admin.router,
@@ -112,7 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.context = context
     for router in _ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(check_blinding)])
     if settings.oidc.issuer is not None:
         app.include_router(_oidc_router(context))
     app.include_router(_health_checks(context))

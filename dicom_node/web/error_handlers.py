@@ -20,6 +20,7 @@ from dicom_node.errors import BadInstance, IndexDamaged, NodeError
 from dicom_node.web.api import dicomweb
 from dicom_node.web.api.schemas import Refused
 from dicom_node.web.auth.security_middleware import SECURITY_HEADERS
+from dicom_node.web.blinding import Blinded
 from dicom_node.web.dependencies import WebContext
 from dicom_node.web.media.lanes import Busy
 from dicom_node.web.read_models.worklist import InvalidCursor
@@ -62,7 +63,7 @@ def add_error_handlers(app: FastAPI, renderer: PageRenderer) -> None:
             _record_refusal(request)
         sentence = _SENTENCES.get(error.status_code, error.detail)
         told = error.status_code == HTTPStatus.GONE and error.detail != HTTPStatus.GONE.phrase
-        if told or isinstance(error, dicomweb.DicomWebError):
+        if told or isinstance(error, dicomweb.DicomWebError | Blinded):
             sentence = error.detail
         response = answer(request, error.status_code, sentence)
         response.headers.update(error.headers or {})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import enum
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +12,7 @@ from sqlalchemy import delete, select
 from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.tables import feedback, finding, reading, study
+from dicom_node.web.spreadsheets import csv_line
 from dicom_node.web.templating import iso
 
 COMMENT_LENGTH: Final = 2000
@@ -33,7 +32,6 @@ _COLUMNS: Final = (
     "comment",
     "at",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Verdict(enum.StrEnum):
@@ -114,19 +112,8 @@ class Feedback(database.Repository):
             .where(_HELD)
             .order_by(feedback.c.id)
         )
-        yield _line(_COLUMNS)
+        yield csv_line(_COLUMNS)
         with database.reading(self._engine) as connection:
             rows = connection.execute(query).all()
         for uid, *rest, at in rows:
-            yield _line(("research use only", logs.uid_hash(uid), *rest, iso(at)))
-
-
-def _line(values: tuple[object, ...]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream).writerow(["" if value is None else _plain(value) for value in values])
-    return stream.getvalue()
-
-
-def _plain(value: object) -> object:
-    """Quote text that a spreadsheet would take for a formula (CSV injection)."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+            yield csv_line(("research use only", logs.uid_hash(uid), *rest, iso(at)))

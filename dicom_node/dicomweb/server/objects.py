@@ -135,12 +135,17 @@ class ObjectStore:
         Folders of the files.
     films
         True to serve received films too.
+    hidden
+        Numbers of the studies that no search finds.
     """
 
-    def __init__(self, engine: Engine, data_dir: DataDir, *, films: bool) -> None:
+    def __init__(
+        self, engine: Engine, data_dir: DataDir, *, films: bool, hidden: frozenset[int] = frozenset()
+    ) -> None:
         self._engine = engine
         self._data_dir = data_dir
         self.films = films
+        self._hidden = hidden
 
     def has_result_of(self, kinds: Iterable[str]) -> ColumnElement[bool]:
         """Return the SQL condition that a study has a result of one of these kinds that is not withdrawn."""
@@ -164,11 +169,8 @@ class ObjectStore:
     def has_objects(self) -> ColumnElement[bool]:
         """SQL condition that a study has any object to serve."""
         films = exists().where(instance.c.study_id == study.c.id, _received).correlate(study)
-        return (
-            or_(films, self.has_result_of(RESULT_MODALITIES))
-            if self.films
-            else self.has_result_of(RESULT_MODALITIES)
-        )
+        results = self.has_result_of(RESULT_MODALITIES)
+        return and_(or_(films, results) if self.films else results, study.c.id.not_in(self._hidden))
 
     def of_studies(self, study_ids: Sequence[int]) -> dict[int, list[StoredObject]]:
         """Return the objects of studies by study number, films first, each in the order of their arrival."""

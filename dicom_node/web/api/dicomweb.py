@@ -26,6 +26,7 @@ from dicom_node.dicomweb.server.wado import (
     parse_accept,
 )
 from dicom_node.errors import NodeError
+from dicom_node.web.blinding import Hidden, hidden_with_comparisons
 from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.request_auth import Reader
 
@@ -38,7 +39,7 @@ class DicomWebError(HTTPException):
     """HTTP error of a DICOMweb route; its detail is the reason in one sentence."""
 
 
-def object_store(context: Context, _user: Reader) -> ObjectStore:
+def object_store(context: Context, _user: Reader, hidden: Hidden) -> ObjectStore:
     """Return the objects that a logged-in user may read.
 
     Raises
@@ -51,7 +52,12 @@ def object_store(context: Context, _user: Reader) -> ObjectStore:
             403,
             'DICOM objects contain patient names: DICOMweb needs web.patient = "name".',
         )
-    return ObjectStore(context.engine, context.data_dir, films=context.settings.web.dicomweb_films)
+    return ObjectStore(
+        context.engine,
+        context.data_dir,
+        films=context.settings.web.dicomweb_films,
+        hidden=hidden_with_comparisons(context, hidden),
+    )
 
 
 def accepted_types(request: Request) -> list[MediaRange]:

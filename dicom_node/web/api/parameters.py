@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from fastapi import Depends, HTTPException, Path, Query
 
 from dicom_node.store.states import StudyState
+from dicom_node.web.blinding import Hidden
 from dicom_node.web.dependencies import WebContext
 from dicom_node.web.read_models import worklist
 from dicom_node.web.read_models.study import Image, StudyView, read_image, read_study
@@ -21,6 +22,7 @@ FindingKey = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9_]+$", descrip
 
 
 def worklist_parameters(
+    hidden: Hidden,
     state: Annotated[StudyState | None, Query(description="only studies in this state")] = None,
     finding: Annotated[str, Query(max_length=64, description="key of a finding that is present")] = "",
     sort: Annotated[Sort, Query(description="order of the list")] = Sort.CHANGED,
@@ -29,7 +31,9 @@ def worklist_parameters(
 ) -> worklist.WorklistQuery:
     """Build the query of a worklist from the query parameters of a request."""
     key = finding.replace("\0", " ")
-    return worklist.WorklistQuery(state=state, finding=key, sort=sort, after=after, before=before)
+    return worklist.WorklistQuery(
+        state=state, finding=key, sort=sort, after=after, before=before, hidden=hidden
+    )
 
 
 WorklistParameters = Annotated[worklist.WorklistQuery, Depends(worklist_parameters)]

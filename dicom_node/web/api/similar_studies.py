@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query
 from dicom_node.store.study_embeddings import SimilarStudy, StudyEmbeddings
 from dicom_node.web.api.parameters import StudyNumber, study_or_404
 from dicom_node.web.api.schemas import INTENDED_USE, PREFIX, error_responses
+from dicom_node.web.blinding import Hidden
 from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.request_auth import CurrentUser, Reader, check_csrf, require_reader
 
@@ -32,15 +33,17 @@ class OwnStudies:
 
 
 @router.get("/studies/{study_id}/own-studies", responses=error_responses(404))
-def own_studies(context: Context, user: Reader, study_id: StudyNumber, k: Limit = 10) -> OwnStudies:
+def own_studies(
+    context: Context, user: Reader, hidden: Hidden, study_id: StudyNumber, k: Limit = 10
+) -> OwnStudies:
     """Find the studies of other patients in this node that are most similar to a study."""
-    return OwnStudies(INTENDED_USE, search_similar_studies(context, user, study_id, k))
+    return OwnStudies(INTENDED_USE, search_similar_studies(context, user, study_id, k, hidden))
 
 
 def search_similar_studies(
-    context: WebContext, user: CurrentUser, study_id: int, k: int
+    context: WebContext, user: CurrentUser, study_id: int, k: int, hidden: frozenset[int]
 ) -> list[SimilarStudy]:
-    """Search for similar studies; the search is recorded in the access log first.
+    """Search for similar studies without the `hidden` ones; the search is recorded in the access log first.
 
     Raises
     ------
@@ -53,4 +56,4 @@ def search_similar_studies(
     context.access_log.record(user.name, user.address, "search of own studies", study_id, always=True)
     if (found := StudyEmbeddings(context.engine).nearest(study_id, k)) is None:
         raise HTTPException(404)
-    return found
+    return [each for each in found if each.study_id not in hidden]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -32,6 +32,7 @@ from dicom_node.web.api.schemas import (
     StudyOut,
     error_responses,
 )
+from dicom_node.web.blinding import Hidden
 from dicom_node.web.dependencies import Context
 from dicom_node.web.read_models import worklist
 from dicom_node.web.read_models.study import Image
@@ -59,10 +60,10 @@ class SearchIn(BaseModel):
     after: str = Field("", max_length=400, description="`next` of the page before this one")
     before: str = Field("", max_length=400, description="`previous` of the page after this one")
 
-    def query(self) -> worklist.WorklistQuery:
-        """Return the query of the worklist."""
+    def query(self, hidden: frozenset[int] = frozenset()) -> worklist.WorklistQuery:
+        """Return the query of the worklist, in which the answers on `hidden` studies are left out."""
         text, key = (part.replace("\0", " ") for part in (self.q, self.finding))
-        return worklist.WorklistQuery(self.state, text, key, self.sort, self.after, self.before)
+        return worklist.WorklistQuery(self.state, text, key, self.sort, self.after, self.before, hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,9 @@ def studies(context: Context, user: Reader, query: WorklistParameters) -> StudyL
 
 
 @router.post("/studies/search", responses=error_responses(413, 415))
-def search(context: Context, user: Reader, said: SearchIn) -> StudyList:
+def search(context: Context, user: Reader, hidden: Hidden, said: SearchIn) -> StudyList:
     """List the studies that contain all words of `q` and meet the other conditions."""
-    return studies(context, user, said.query())
+    return studies(context, user, said.query(hidden))
 
 
 @router.get("/studies/{study_id}", responses=error_responses(404))
@@ -97,11 +98,15 @@ def study(context: Context, user: Reader, study_id: StudyNumber) -> StudyOut:
 
 
 @router.get("/studies/{study_id}/viewer", responses=error_responses(404))
-def viewer(context: Context, user: Reader, study_id: StudyNumber) -> ViewerStudy:
-    """List the films and heat maps of one study, and the films of the prior study, for a viewer."""
+def viewer(context: Context, user: Reader, hidden: Hidden, study_id: StudyNumber) -> ViewerStudy:
+    """List the films and heat maps of one study, and the films of the prior study, for a viewer.
+
+    The heat maps are left out while you read the study in a reader study without the model.
+    """
     view = study_or_404(context, study_id)
     context.access_log.record(user.name, user.address, "study", study_id)
-    return read_viewer_study(context.film_decoder, context.data_dir.spool, view)
+    found = read_viewer_study(context.film_decoder, context.data_dir.spool, view)
+    return replace(found, maps=()) if study_id in hidden else found
 
 
 @router.get(

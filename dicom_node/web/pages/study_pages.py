@@ -13,6 +13,7 @@ from dicom_node.web.api.parameters import StudyNumber, WorklistParameters, study
 from dicom_node.web.api.reference_films import Rank, case_film_names, similar_cases
 from dicom_node.web.api.similar_studies import Limit, search_similar_studies
 from dicom_node.web.api.study_routes import SearchIn
+from dicom_node.web.blinding import Hidden
 from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.feedback import Opinion, Verdict
 from dicom_node.web.pages.rendering import render_page
@@ -32,11 +33,13 @@ def show_worklist(
 
 
 @router.post("/")
-def search_worklist(request: Request, context: Context, user: Reader, form: Form) -> HTMLResponse:
+def search_worklist(
+    request: Request, context: Context, user: Reader, hidden: Hidden, form: Form
+) -> HTMLResponse:
     """Show the results of a search; its words come in the body, and never stand in the address."""
     asked = {key: value for key, value in form.items() if key in SearchIn.model_fields and value}
     try:
-        query = SearchIn.model_validate(asked).query()
+        query = SearchIn.model_validate(asked).query(hidden)
     except ValueError:
         raise HTTPException(400) from None
     response = _worklist_page(request, context, user, query)
@@ -138,10 +141,10 @@ def show_case(
 
 @router.get("/studies/{study_id}/own-studies")
 def show_similar_studies(
-    request: Request, context: Context, user: Reader, study_id: StudyNumber, k: Limit = 10
+    request: Request, context: Context, user: Reader, hidden: Hidden, study_id: StudyNumber, k: Limit = 10
 ) -> HTMLResponse:
     """Show the studies of this node that are most similar to a study."""
-    cases = search_similar_studies(context, user, study_id, k)
+    cases = search_similar_studies(context, user, study_id, k, hidden)
     found = [(case, read_study(context.engine, case.study_id)) for case in cases]
     study = study_or_404(context, study_id)
     return render_page(request, context, "similar_studies.html", user, study=study, found=found)

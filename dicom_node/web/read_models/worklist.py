@@ -66,6 +66,9 @@ class WorklistQuery:
         Key of a finding that must be present; empty for any.
     after, before
         Cursor, from :attr:`Worklist.next` or :attr:`Worklist.previous`; empty for the first page.
+    hidden
+        Numbers of the studies whose findings and results are left out (:mod:`dicom_node.web.blinding`), and
+        which no filter by finding finds.
     """
 
     state: StudyState | None = None
@@ -74,6 +77,7 @@ class WorklistQuery:
     sort: Sort = Sort.CHANGED
     after: str = ""
     before: str = ""
+    hidden: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ class WorklistRow:
     findings
         Findings above their threshold, at most `TOP_FINDINGS`: that of the query, then by falling margin.
         `normality` stands for those that only say normal or abnormal.
+    blinded
+        True when findings and deliveries are left out, because the reader reads it in a reader study.
     deliveries
         Number of its deliveries by state.
     """
@@ -110,6 +116,7 @@ class WorklistRow:
     normality: str
     findings: tuple[FindingRecord, ...]
     confirmed: bool
+    blinded: bool = False
     deliveries: Mapping[ResultState, int] = field(default_factory=dict)
 
 
@@ -169,7 +176,8 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
         is_confirmed = study.c.id.in_(ids) & STUDY_IS_CONFIRMED
         confirmed = set(connection.execute(select(study.c.id).where(is_confirmed)).scalars())
         states = _states(connection, query) if query.text or query.finding else None
-    present = AnalysisRecords(engine).present_findings(ids)
+    blinded = query.hidden.intersection(ids)
+    present = AnalysisRecords(engine).present_findings([each for each in ids if each not in blinded])
     shown = [
         WorklistRow(
             **{name: row[name] for name in _COLUMNS},
@@ -181,10 +189,11 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
             views=row["views"] or "",
             instances=len(images.get(row["id"], ())),
             images=tuple(key for key, kept in images.get(row["id"], ()) if kept)[:MAX_THUMBNAILS],
-            normality=normality.get(row["id"], ""),
+            normality="" if row["id"] in blinded else normality.get(row["id"], ""),
             findings=_shown_findings(present.get(row["id"], ()), query.finding),
             confirmed=row["id"] in confirmed,
-            deliveries=deliveries.get(row["id"], {}),
+            blinded=row["id"] in blinded,
+            deliveries={} if row["id"] in blinded else deliveries.get(row["id"], {}),
         )
         for row in rows
     ]
@@ -232,8 +241,23 @@ def _filtered(query: WorklistQuery) -> Select[Any]:
             )
             .correlate(study)
         )
-        found = found.where(present)
+        found = found.where(present, study.c.id.not_in(query.hidden))
     return found
+
+
+def read_study_uids(engine: Engine, query: WorklistQuery, limit: int) -> list[str]:
+    """Return the Study Instance UIDs of all studies of a query that have films, in its order."""
+    column, descending = _KEYS[query.sort]
+    films = exists().where(
+        instance.c.study_id == study.c.id, instance.c.set_aside == "", instance.c.file_state == FileState.KEPT
+    )
+    statement = (
+        _filtered(query)
+        .where(films.correlate(study))
+        .order_by(*(key.desc() if descending else key.asc() for key in (column, study.c.id)))
+    )
+    with database.reading(engine) as connection:
+        return [row.study_instance_uid for row in connection.execute(statement.limit(limit))]
 
 
 def _states(connection: Connection, query: WorklistQuery) -> dict[StudyState, int]:

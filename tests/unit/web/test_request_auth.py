@@ -14,16 +14,23 @@ from fastapi.testclient import TestClient
 
 from dicom_node.errors import NodeError
 from dicom_node.store.states import StudyState
-from dicom_node.web.api import feedback_routes, node_routes, study_routes, token_routes, upload_routes
+from dicom_node.web.api import (
+    feedback_routes,
+    node_routes,
+    reader_study_routes,
+    study_routes,
+    token_routes,
+    upload_routes,
+)
 from dicom_node.web.app import create_app
 from dicom_node.web.auth.accounts import LOGINS_PER_MINUTE, Accounts, LoginThrottle, Role
-from dicom_node.web.pages import login, node_pages, study_pages, tokens
+from dicom_node.web.pages import login, node_pages, reader_studies, study_pages, tokens
 from tests.support.login import PASSWORD, csrf_token, log_in
 from tests.support.offline_node import OfflineNode
 
 PARTS = (
     *(study_routes, feedback_routes, upload_routes, token_routes, node_routes),
-    *(study_pages, node_pages, login, tokens),
+    *(study_pages, node_pages, login, tokens, reader_studies, reader_study_routes),
 )
 
 

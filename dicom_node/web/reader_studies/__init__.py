@@ -1,0 +1,1 @@
+"""Reader studies: how they are made from a list, their statistics, and their exports."""

@@ -1,0 +1,80 @@
+"""Exports of a reader study as CSV: all readings, and the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from sqlalchemy import Engine
+
+from dicom_node.runtime import logs
+from dicom_node.store.case_readings import CaseReadings
+from dicom_node.store.reader_studies import ReaderStudies, ReaderStudy
+from dicom_node.web.reader_studies.accuracy import Estimate
+from dicom_node.web.reader_studies.results import Results
+from dicom_node.web.spreadsheets import csv_line
+from dicom_node.web.templating import iso
+
+_INTENDED_USE: Final = "research use only"
+_READING_COLUMNS: Final = (
+    *("intended_use", "reader_study", "design", "reader", "study", "aided", "finding", "reference"),
+    *("present", "confidence", "rating", "seconds", "visible_seconds", "displayed_at", "answered_at"),
+    *("model_value", "model_threshold", "model_presence", "comment"),
+)
+_RESULT_COLUMNS: Final = (
+    *("intended_use", "reader_study", "statistic", "finding", "reader", "aided"),
+    *("n", "value", "low", "high"),
+)
+
+
+def readings_csv(engine: Engine, found: ReaderStudy) -> Iterator[str]:
+    """Yield the answered readings as lines of CSV: one for each reader, study, session and finding."""
+    store = ReaderStudies(engine)
+    cases = {each.id: each for each in store.cases(found)}
+    model = store.model_answers(cases.values())
+    yield csv_line(_READING_COLUMNS)
+    for each in CaseReadings(engine).readings(found):
+        if each.answered_at is None:
+            continue
+        case = cases[each.case_id]
+        for key in found.findings:
+            answer, machine = each.answers[key], model.get(case.id, {}).get(key)
+            reference = case.reference.get(key)
+            yield csv_line(
+                (
+                    *(_INTENDED_USE, found.name, found.design, each.reader),
+                    logs.uid_hash(case.study_instance_uid),
+                    *(int(each.aided), key, None if reference is None else int(reference)),
+                    *(int(answer.present), answer.confidence, answer.rating),
+                    *(each.seconds, each.visible_seconds, iso(each.displayed_at), iso(each.answered_at)),
+                    *(
+                        (None, None, None)
+                        if machine is None
+                        else (machine.value, machine.threshold, machine.presence)
+                    ),
+                    each.comment,
+                )
+            )
+
+
+def results_csv(found: ReaderStudy, results: Results) -> Iterator[str]:
+    """Yield the results as lines of CSV, one for each figure."""
+
+    def line(statistic: str, finding: str, reader: str, aided: bool | None, estimate: Estimate) -> str:  # noqa: FBT001 - columns
+        shown = None if aided is None else int(aided)
+        figures = (estimate.n, estimate.value, estimate.low, estimate.high)
+        return csv_line((_INTENDED_USE, found.name, statistic, finding, reader, shown, *figures))
+
+    yield csv_line(_RESULT_COLUMNS)
+    for each in results.accuracies:
+        for name in ("sensitivity", "specificity", "auc"):
+            yield line(name, each.finding, each.reader, each.aided, getattr(each, name))
+        for name in ("median_seconds", "median_visible_seconds"):
+            estimate = Estimate(getattr(each, name), None, None, each.n)
+            yield line(name, each.finding, each.reader, each.aided, estimate)
+    for agreed in results.agreements:
+        estimate = Estimate(agreed.kappa, None, None, agreed.n)
+        who = " and ".join(agreed.readers)
+        yield line(f"{agreed.statistic} kappa", agreed.finding, who, agreed.aided, estimate)
+    for compared in results.comparisons:
+        yield line(compared.what, compared.finding, "", None, compared.estimate)
