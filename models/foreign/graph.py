@@ -302,11 +302,14 @@ def _points(points: Sequence[float]) -> FloatArray:
 
 
 def _scored(raw: FloatArray, given: str, thresholds: Sequence[float] | None) -> FloatArray:
-    scores: FloatArray = 1 / (1 + np.exp(-raw)) if given == LOGITS else np.clip(raw, 0, 1)
+    scores: FloatArray = (1 / (1 + np.exp(-raw)) if given == LOGITS else np.clip(raw, 0, 1)).astype(
+        np.float32
+    )
     if thresholds is None:
         return scores
     point = _points(thresholds)
-    return np.where(scores < point, scores / (2 * point), 1 - (1 - scores) / (2 * (1 - point)))
+    moved: FloatArray = np.where(scores < point, scores / (2 * point), 1 - (1 - scores) / (2 * (1 - point)))
+    return moved
 
 
 def _bind(model: Any, tensors: dict[str, FloatArray]) -> tuple[bytes, bytes, str]:

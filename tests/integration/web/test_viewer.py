@@ -532,6 +532,22 @@ def test_a_film_is_shown_along_its_curve_which_is_stretched_with_the_window(
         assert one.troubles == []
 
 
+def test_what_is_being_typed_stays_when_the_film_is_drawn_again(start: Callable[..., Browser]) -> None:
+    with opened(start, Study(films={"a": RAMP}, windows={"a": (32768, 40000)}), KINDS[0]) as one:
+        one.ready()
+        width = one.page.get_by_label("Width")
+        width.fill("12000")
+        one.page.evaluate(
+            "document.querySelector('.film').dispatchEvent(new KeyboardEvent("
+            "'keydown', { key: 'ArrowUp', bubbles: true }))"
+        )
+        expect(one.page.get_by_label("Centre")).not_to_have_value("32768")
+        expect(width).to_have_value("12000")
+        width.fill("0")
+        width.press("Enter")
+        expect(width).to_have_value("40000")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_films_with_and_without_a_curve_keep_to_themselves(start: Callable[..., Browser], kind: str) -> None:
     study = Study(films={"a": RAMP, "b": RAMP}, views={"b": "lateral"}, curves={"a": SIGMOID})

@@ -294,7 +294,7 @@ export class FilmViewer {
     const setWindow = () => {
       const [center, width] = [this.center.valueAsNumber, this.width.valueAsNumber];
       if (Number.isFinite(center) && width >= 1) this.active.window = { center, width };
-      else this.refresh();
+      this.refresh(true);
     };
     for (const input of [this.center, this.width]) input.addEventListener('change', setWindow);
     const group = (label: string, ...content: Node[]) =>
@@ -366,11 +366,15 @@ export class FilmViewer {
     this.buttons.get(key)!.setAttribute('aria-pressed', String(pressed));
   }
 
-  /** Update the controls to the state of the active film. */
-  private refresh(): void {
+  /**
+   * Update the controls to the state of the active film.
+   *
+   * @param entered Also a field that has the focus: else what is being typed there stays.
+   */
+  private refresh(entered = false): void {
     const { center, width } = this.active.window;
-    this.center.value = String(Math.round(center));
-    this.width.value = String(Math.round(width));
+    for (const [field, value] of [[this.center, center], [this.width, width]] as const)
+      if (entered || field !== document.activeElement) field.value = String(Math.round(value));
     this.press('invert', this.active.inverted);
     const overlaid = this.panes.some((pane) => pane.film?.overlay);
     this.press('overlay', overlaid && this.overlays);
