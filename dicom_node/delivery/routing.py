@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.config.destinations import SENDER_ALIAS, AnyDestination, RoutingRule
 from dicom_node.imaging import attributes
-from dicom_node.results.codes import LATERAL_VIEWS, VIEWS
+from dicom_node.results.codes import view_of_position
 from dicom_node.results.report import Presence, Report
 
 CONDITIONS = ("calling_ae", "modality", "body_part", "view", "finding")
@@ -125,10 +125,7 @@ def route(
 
 def view_of(header: Dataset) -> str:
     """Return ``frontal`` or ``lateral`` by View Position; empty when it says neither."""
-    position = attributes.text(header, "ViewPosition").upper()
-    if position in LATERAL_VIEWS or position.endswith("LATERAL"):
-        return "lateral"
-    return "frontal" if position.partition("_")[0] in VIEWS else ""
+    return view_of_position(attributes.text(header, "ViewPosition"))
 
 
 def _match(rule: RoutingRule, study: RoutingAttributes) -> RuleMatch:

@@ -191,6 +191,14 @@ LATERAL_VIEWS: Final = frozenset({"LL", "RL", "LATERAL"})
 """View Positions of a film that was taken from the side."""
 
 
+def view_of_position(position: str) -> str:
+    """Return ``frontal`` or ``lateral`` for a View Position, also such as ``PA_ERECT``; empty for another."""
+    position = position.upper()
+    if position in LATERAL_VIEWS or position.endswith("LATERAL"):
+        return "lateral"
+    return "frontal" if position.partition("_")[0] in VIEWS else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
     """Why something was not analysed.

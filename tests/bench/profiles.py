@@ -123,7 +123,7 @@ def profile(
     return found
 
 
-def shares(stacks: Counter[str]) -> tuple[dict[str, float], dict[str, float]]:
+def shares(stacks: Counter[str], shown: int = SHOWN) -> tuple[dict[str, float], dict[str, float]]:
     """Share of samples in which each function of the node was met, and in which each was the running one."""
     total = sum(stacks.values())
     met: Counter[str] = Counter()
@@ -132,7 +132,7 @@ def shares(stacks: Counter[str]) -> tuple[dict[str, float], dict[str, float]]:
         frames = [re.sub(r":\d+\)$", ")", frame) for frame in stack.split(";")]
         met.update(dict.fromkeys((frame for frame in frames if _OURS.search(frame)), count))
         running[frames[-1]] += count
-    return tuple({name: count / total for name, count in each.most_common(SHOWN)} for each in (met, running))  # type: ignore[return-value]
+    return tuple({name: count / total for name, count in each.most_common(shown)} for each in (met, running))  # type: ignore[return-value]
 
 
 def main() -> int:
@@ -140,6 +140,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.profiles", description=__doc__)
     parser.add_argument("path", choices=PATHS)
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--shown", type=int, default=SHOWN, help="most functions of each list")
     parser.add_argument("--idle", action="store_true", help="count threads that wait, too")
     words = parser.parse_args()
     spy = shutil.which("py-spy")
@@ -156,7 +157,7 @@ def main() -> int:
         print("error: py-spy saw nothing; it needs the right to trace other processes", file=sys.stderr)
         return 1
     for title, found in zip(
-        ("functions of the node, calls included", "running"), shares(stacks), strict=True
+        ("functions of the node, calls included", "running"), shares(stacks, words.shown), strict=True
     ):
         print(f"\n{title}, of {sum(stacks.values())} samples")
         for name, share in found.items():

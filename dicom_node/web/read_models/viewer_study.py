@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
-from dicom_node.results.codes import LATERAL_VIEWS, VIEWS
+from dicom_node.results.codes import view_of_position
 from dicom_node.store.files import Spool
 from dicom_node.web.media.films import FilmDecoder
 from dicom_node.web.read_models.study import Image, StudyView
@@ -179,9 +179,7 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
 
 def _hanging(view: str, position: str) -> int:
     """Place of a film in its study, by the gate's view or else the header's: frontal, unknown, lateral."""
-    if not view:
-        view = "lateral" if position in LATERAL_VIEWS else "frontal" if position in VIEWS else ""
-    return {"frontal": 0, "lateral": 2}.get(view, 1)
+    return {"frontal": 0, "lateral": 2}.get(view or view_of_position(position), 1)
 
 
 def _address(image: Image, what: str) -> str:
