@@ -187,6 +187,12 @@ VIEWS: Final = {
 }
 """View Position -> CID 4010."""
 
+
+def is_private(scheme: str) -> bool:
+    """Return whether a Coding Scheme Designator is a private or local one (PS3.16 8.2)."""
+    return scheme.startswith("99")
+
+
 LATERAL_VIEWS: Final = frozenset({"LL", "RL", "LATERAL"})
 """View Positions of a film that was taken from the side."""
 

@@ -216,7 +216,7 @@ def _coded(ds: Dataset, everything: Iterable[DataElement]) -> Iterator[str]:
                 yield f"{code} is incomplete"
             if scheme == "SCT" and not has_check_digit(value):
                 yield f"{code} fails the SNOMED CT check digit"
-            if scheme == codes.PRIVATE_SCHEME and scheme not in declared:
+            if codes.is_private(scheme) and scheme not in declared:
                 yield f"{code} is of a scheme that is not declared"
 
 

@@ -52,7 +52,7 @@ def begin_result(
         Kind of the result (``sr``, ``sc``); each kind has a series of its own.
     """
     model = report.algorithm.name if report.algorithm else ""
-    return begin_from_header(
+    ds = begin_from_header(
         lead_source(report.sources).header,
         equipment,
         study_instance_uid=report.study_instance_uid,
@@ -64,6 +64,8 @@ def begin_result(
         series_description=series_description,
         instance_number=instance_number,
     )
+    ds.CodingSchemeIdentificationSequence.extend(_own_schemes(report))
+    return ds
 
 
 def begin_from_header(
@@ -107,6 +109,21 @@ def begin_from_header(
     if offset:
         put(ds, TimezoneOffsetFromUTC=offset)
     return ds
+
+
+def _own_schemes(report: Report) -> list[Dataset]:
+    """Items for the private coding schemes of labels that the bundle defines (PS3.3 C.12.1.1.2)."""
+    used = {
+        code.scheme
+        for finding in report.findings
+        for code in (finding.code, finding.site, finding.qualifier)
+        if code is not None and codes.is_private(code.scheme)
+    }
+    name = f"labels of the model {report.algorithm.name}" if report.algorithm else ""
+    return [
+        dataset(CodingSchemeDesignator=scheme, CodingSchemeName=name)
+        for scheme in sorted(used - {codes.PRIVATE_SCHEME})
+    ]
 
 
 def finish_result(

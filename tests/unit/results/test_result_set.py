@@ -20,6 +20,7 @@ from dicom_node.results.image.secondary_capture import write_sc
 from dicom_node.results.image.segmentation import write_seg
 from dicom_node.results.report import Refusal, Report
 from dicom_node.results.sr.document import Predecessor
+from dicom_node.results.validation import find_mistakes
 from tests.support.factories import chest, film
 from tests.support.reports import SIMILAR, finding, report_of, saliency_of
 from tests.support.result_objects import KINDS, objects_of
@@ -230,3 +231,17 @@ def test_a_film_is_read_as_it_is_shown() -> None:
     assert abs(read_film(source, max_pixels=10**6).pixels - chest(96, 80)).mean() < 0.2
     state = dict(objects_of(report_of(source)))["pr"]
     assert state.PresentationLUTShape == "INVERSE"
+
+
+def test_the_private_schemes_of_a_bundles_own_labels_are_declared() -> None:
+    own = codes.Code("LEAD", "99MYSITE", "Pacemaker lead")
+    one = report_of(film(rows=96, columns=80), findings=[finding("lead", "Pacemaker lead", code=own)])
+    objects = objects_of(one)
+    assert objects
+    for _, ds in objects:
+        schemes = ds.CodingSchemeIdentificationSequence
+        assert [each.CodingSchemeDesignator for each in schemes] == ["99CXRNODE", "99MYSITE"]
+        assert schemes[1].CodingSchemeName == f"labels of the model {one.algorithm.name}"
+        assert not list(find_mistakes(ds, ours=True))
+        del ds.CodingSchemeIdentificationSequence[1]
+    assert any("99MYSITE" in each for _, ds in objects for each in find_mistakes(ds, ours=True))

@@ -259,6 +259,41 @@ def test_calibration_on_a_table_of_films_writes_the_next_version(tmp_path: Path)
     assert (code, "line 2: Cardiomegaly is 'maybe'; write 1, 0 or nothing" in said) == (1, True)
 
 
+LABELS_FILE = """
+keys = ["Cardiomegaly", "-", "pacemaker_lead"]
+
+[labels.pacemaker_lead]
+name = "Pacemaker Lead"
+code = { value = "LEAD", scheme = "99MYSITE", meaning = "Pacemaker lead" }
+site = { value = "816094009", scheme = "SCT", meaning = "Thorax" }
+"""
+
+
+def test_labels_of_a_file_and_the_choices_of_a_person_stand_in_the_bundle(tmp_path: Path) -> None:
+    (tmp_path / "labels.toml").write_text(LABELS_FILE)
+    words = ["import", onnx_of(tmp_path / "net.onnx"), "--name", "own", "--labels", tmp_path / "labels.toml"]
+    words += ["--window", "percentiles", "--heat-map-layer", "none", "--out", tmp_path]
+    run(*words, "--output-name", "y")
+    bundle = read_bundle(tmp_path / "own-0.1.0")
+    assert [label.key for label in bundle.labels] == ["cardiomegaly", "pacemaker_lead"]
+    code, site = bundle.labels[1].code, bundle.labels[1].site
+    assert (code.value, code.scheme, site and site.value) == ("LEAD", "99MYSITE", "816094009")
+    assert (bundle.manifest.preprocessing.window, bundle.manifest.explanation) == ("percentiles", "none")
+    dim = [Film("film", film * 0.1 + 0.3) for film in FILMS]
+    (bright,), (faint,) = (
+        Predictor(bundle).predict([Study((film,))]) for film in (Film("film", FILMS[0]), dim[0])
+    )
+    assert faint.findings[0].score == pytest.approx(bright.findings[0].score, abs=1e-3)
+    for wrong, said in (
+        (["--output-name", "z", "--version", "0.2.0"], "'z'"),
+        (["--heat-map-layer", "z", "--version", "0.2.0"], "'z'"),
+        (["--version", "0.1.0"], "exists: choose another --version or --out"),
+    ):
+        found, error = refusal(*words, *wrong)
+        assert found in (1, 2)
+        assert said in error, error
+
+
 def _external(path: Path) -> Path:
     model = onnx.load(onnx_of(path))
     tensor = model.graph.initializer[0]
