@@ -252,6 +252,20 @@ def test_a_node_that_does_not_answer_leaves_the_page_and_is_said(node: OfflineNo
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080)])
+def test_most_of_a_screen_is_film(node: OfflineNode, visit: Visit, width: int, height: int) -> None:
+    node.finish(1, StudyState.REPORTED, films=[film(rows=64, columns=64, study=1)], reading=reading())
+    visit.page.set_viewport_size({"width": width, "height": height})
+    page = visit.go("/studies/1")
+    box = page.locator(".viewer-films").bounding_box(timeout=20_000)
+    assert box is not None
+    assert box["width"] * box["height"] >= 0.6 * width * height
+    bar = page.locator(".viewer-bar").first.bounding_box()
+    assert bar is not None
+    assert bar["height"] < 40  # one line
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (640, 400)])
 def test_a_film_is_large_on_a_telephone_and_on_a_page_at_200_percent(
     node: OfflineNode, visit: Visit, width: int, height: int

@@ -313,7 +313,7 @@ export class FilmViewer {
         'Film',
         this.button('invert', 'Invert', () => this.invert(), state),
         this.button('overlay', 'Overlay', () => this.toggleOverlays(), state),
-        this.button('actual', 'Actual pixels', () => this.actualPixels()),
+        this.button('actual', '1:1', () => this.actualPixels(), { title: 'One pixel of the film to one of the screen' }),
         this.button('reset', 'Reset', () => this.active.reset()),
       ),
       group(
@@ -327,7 +327,7 @@ export class FilmViewer {
         this.button('views', 'Side by side', () => this.arrange('views'), state),
         this.button('prior', 'With prior', () => this.arrange('prior'), state),
       ),
-      this.button('full', 'Full screen', () => this.fullScreen()),
+      this.button('full', '⤢', () => this.fullScreen(), { 'aria-label': 'Full screen', title: 'Full screen' }),
     );
   }
 
