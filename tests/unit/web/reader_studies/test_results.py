@@ -21,6 +21,9 @@ from dicom_node.store.reader_studies import ReaderStudies
 from tests.support.offline_node import OfflineNode
 from tests.support.reader_study import FINDINGS, THRESHOLD, Person, analysed, ask_for_logins, study_list
 
+# 480 requests, each with its line in the audit trail, durable before the answer: a slow disk takes its time.
+pytestmark = pytest.mark.timeout(900)
+
 READERS = ("rita", "sven", "tess")
 COUNT = 40
 
