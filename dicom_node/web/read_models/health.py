@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +16,12 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, select
 
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
+from dicom_node.runtime import logs
+from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import database
 from dicom_node.store.disk_usage import DiskUsage, Forecast, Outlook
 from dicom_node.store.reserve import Reserve
@@ -32,11 +34,34 @@ _OPEN: Final = (StudyState.RECEIVING, StudyState.COMPLETE, StudyState.ANALYSING)
 
 
 @dataclass(frozen=True, slots=True)
+class Analysis:
+    """Analysis that a worker is at.
+
+    Attributes
+    ----------
+    study_id, digest
+        Number of the study, and hash of its UID.
+    host, pid
+        Host and process ID of the worker.
+    since
+        When the worker took the study, in seconds since the epoch.
+    """
+
+    study_id: int
+    digest: str
+    host: str
+    pid: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Health of a node.
 
     Attributes
     ----------
+    analyses
+        What the workers are at, the longest first.
     oldest_open
         Time since which the oldest unfinished study waits, in seconds since the epoch; None without one.
     free_bytes, total_bytes
@@ -55,6 +80,7 @@ class Health:
     """
 
     summary: NodeSummary
+    analyses: Sequence[Analysis]
     oldest_open: float | None
     free_bytes: int
     total_bytes: int
@@ -93,11 +119,13 @@ def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health
         oldest: float | None = connection.execute(
             select(func.min(study.c.first_received_at)).where(study.c.state.in_(_OPEN))
         ).scalar_one()
+        analyses = _analyses(connection)
     disk = os.statvfs(data_dir.root)
     free = disk.f_bavail * disk.f_frsize
     reserve = Reserve(engine, data_dir.spool).total_bytes()
     return Health(
         summary=read_node_summary(engine, settings.destinations),
+        analyses=analyses,
         oldest_open=oldest,
         free_bytes=free,
         total_bytes=disk.f_blocks * disk.f_frsize,
@@ -116,6 +144,19 @@ def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health
             **_runs_on(data_dir.runs_on),
         },
     )
+
+
+def _analyses(connection: Connection) -> list[Analysis]:
+    rows = connection.execute(
+        select(study.c.id, study.c.study_instance_uid, study.c.owner, study.c.updated_at)
+        .where(study.c.state == StudyState.ANALYSING, study.c.owner.is_not(None))
+        .order_by(study.c.updated_at)
+    )
+    return [
+        Analysis(key, logs.uid_hash(uid), owner.host, owner.pid, since)
+        for key, uid, name, since in rows
+        if (owner := LeaseOwner.parse(name))
+    ]
 
 
 def _runs_on(path: Path) -> dict[str, str]:

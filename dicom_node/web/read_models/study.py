@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, Engine, select, tuple_
+from sqlalchemy import Connection, Engine, and_, func, or_, select, tuple_
 
 from dicom_node.runtime import logs
 from dicom_node.store import database
@@ -92,6 +92,8 @@ class StudyView:
         Further studies of the same patient in this node, the newest first, at most 20.
     pinned_at
         Time since which nothing of it is purged; None when it is not pinned.
+    queue_position
+        Its place among the studies that wait for a worker, from 1; None when it does not wait.
     sent
         Deliveries of its results, the newest revision first.
     reading
@@ -117,6 +119,7 @@ class StudyView:
     updated_at: float
     confirmed: bool
     pinned_at: float | None
+    queue_position: int | None
     images: Sequence[Image]
     prior: Sequence[Image]
     others: Sequence[OtherStudy]
@@ -167,6 +170,7 @@ def read_study(engine: Engine, study_id: int) -> StudyView | None:
         prior = [] if prior_id is None else _images(connection, prior_id)
         others = _others(connection, study_id, row["person"])
         sent = _sent(connection, study_id)
+        position = _queue_position(connection, study_id) if row["state"] == StudyState.COMPLETE else None
     return StudyView(
         **{name: row[name] for name in _COLUMNS},
         digest=logs.uid_hash(row["study_instance_uid"]),
@@ -177,6 +181,7 @@ def read_study(engine: Engine, study_id: int) -> StudyView | None:
         description=row["description"] or "",
         study_date=row["study_date"] or "",
         manufacturer=row["manufacturer"] or "",
+        queue_position=position,
         images=images,
         prior=prior,
         others=others,
@@ -239,6 +244,14 @@ def _prior_study(
         .limit(1)
     ).scalar_one_or_none()
     return found
+
+
+def _queue_position(connection: Connection, study_id: int) -> int:
+    """Return the place of a study that waits: the one that has waited for longest is the first."""
+    own = select(study.c.completed_at).where(study.c.id == study_id).scalar_subquery()
+    before = or_(study.c.completed_at < own, and_(study.c.completed_at == own, study.c.id <= study_id))
+    waiting = select(func.count()).where(study.c.state == StudyState.COMPLETE, before)
+    return max(1, int(connection.execute(waiting).scalar_one()))
 
 
 def _others(connection: Connection, study_id: int, person: str | None) -> list[OtherStudy]:

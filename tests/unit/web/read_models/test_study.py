@@ -15,7 +15,7 @@ from dicom_node.store.analysis_records import (
     WordWeightsRecord,
 )
 from dicom_node.store.states import StudyState
-from tests.support.offline_node import PACS, OfflineNode
+from tests.support.offline_node import OWNER, PACS, OfflineNode
 
 FINDINGS = tuple(
     FindingRecord(key, name, 0.7, 0.7, 0.5, "present")
@@ -119,3 +119,14 @@ def test_deliveries_stand_by_destination_and_each_error_once(tmp_path: Path) -> 
     places = [text.index(words) for words in ("to archive", "to pacs", "it is away")]
     assert places == sorted(places)
     assert text.count("to archive") == text.count("to pacs") == 1
+
+
+def test_a_waiting_study_says_its_place_and_the_health_page_who_analyses(node: OfflineNode) -> None:
+    uids = [node.complete(number) for number in (1, 2, 3)]
+    with node.browser() as client:
+        assert "no. 3 in the queue" in client.get("/studies/3").text
+        assert node.leases.acquire(uids[0], 1, OWNER, 60)
+        assert "no. 2 in the queue" in client.get("/studies/3").text
+        assert "in the queue," not in client.get("/studies/1").text
+        text = re.sub(r"<.*?>|\s+", " ", client.get("/health").text)
+    assert f"by process {OWNER.pid} on {OWNER.host} for" in text
