@@ -50,8 +50,8 @@ _C_FIND_RSP = 0x8020
 _C_STORE_RSP = 0x8001
 _NO_DATA_SET, _DATA_SET = 0x0101, 0x0001
 _PENDING = (0xFF00, 0xFF01)
-_MESSAGE_ID = 1
-"""Message ID for a response that names none: only one request is open at a time."""
+_DEFAULT_MESSAGE_ID = 1  # of pynetdicom, for every request
+_MAX_MESSAGE_ID = 0xFFFF
 
 
 class RequestedAssociation(Association):
@@ -166,6 +166,8 @@ class MessageExchange(DIMSEServiceProvider):
         self._unreadable = False
         self._asked, self._asking = False, threading.Lock()
         self._interrupted: N_EVENT_REPORT_RQ | None = None
+        self._requests, self._message_id = 0, 0
+        self._earlier: set[int] = set()
 
     # -- called by the upper layer's thread ------------------------------------------------------------------
 
@@ -185,7 +187,7 @@ class MessageExchange(DIMSEServiceProvider):
                 raise ValueError("a command without end")
             if not fragment[0] & _LAST:
                 return
-            command, self._command = readable_command(bytes(self._command)), bytearray()
+            command, self._command = readable_command(bytes(self._command), self._message_id), bytearray()
             if command is None:
                 return
             self._begin_message()
@@ -215,9 +217,20 @@ class MessageExchange(DIMSEServiceProvider):
     # -- called by the threads that send and wait ------------------------------------------------------------
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Send a message; a response that came unasked before a request is none to it."""
+        """Send a message; a response that came unasked before a request is none to it.
+
+        Each request has a Message ID of its own (PS3.7 9.3), so that a late answer to an earlier one is none to
+        it either.
+        """
         if primitive.MessageIDBeingRespondedTo is None:
             self.end, self.timed_out = "", False
+            if self._message_id:
+                self._earlier.add(self._message_id)
+            if primitive.MessageID == _DEFAULT_MESSAGE_ID:
+                self._requests = self._requests % _MAX_MESSAGE_ID + 1
+                primitive.MessageID = self._requests
+            self._message_id = primitive.MessageID
+            self._earlier.discard(self._message_id)
             with self._asking, contextlib.suppress(queue.Empty):
                 self._asked = True
                 while True:
@@ -248,6 +261,8 @@ class MessageExchange(DIMSEServiceProvider):
             with contextlib.suppress(queue.Empty):
                 received = self.msg_queue.get(block=not end, timeout=_LOOK_SECONDS)
             if received[1] is not None:
+                if received[1].MessageIDBeingRespondedTo in self._earlier:
+                    continue
                 return received
             if end:
                 self.end = end
@@ -332,7 +347,7 @@ class RequestorSocket(DeadlineSocket):
         self._ready.set()
 
 
-def readable_command(encoded: bytes) -> bytes | None:
+def readable_command(encoded: bytes, message_id: int = _DEFAULT_MESSAGE_ID) -> bytes | None:
     """Return a command set that says truly whether a data set follows (PS3.7 9.3, 10.3); None: pass over it.
 
     Only pending C-FIND responses have a data set that the node reads, but archives claim one in others, or
@@ -342,6 +357,8 @@ def readable_command(encoded: bytes) -> bytes | None:
     ----------
     encoded
         Command set: group 0000, implicit VR little endian.
+    message_id
+        Message ID of the open request, for a response that names none.
 
     Raises
     ------
@@ -363,7 +380,7 @@ def readable_command(encoded: bytes) -> bytes | None:
             return None
         has_data_set = pending and field == _C_FIND_RSP
         values[_DATA_SET_TYPE] = struct.pack("<H", _DATA_SET if has_data_set else _NO_DATA_SET)
-        values.setdefault(_MESSAGE_ID_ANSWERED, struct.pack("<H", _MESSAGE_ID))
+        values.setdefault(_MESSAGE_ID_ANSWERED, struct.pack("<H", message_id))
     if _COMMENT in values:
         comment = values[_COMMENT][:_COMMENT_BYTES].decode("ascii", "replace")
         values[_COMMENT] = comment.replace("\ufffd", "?").encode()

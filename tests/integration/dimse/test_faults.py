@@ -359,7 +359,8 @@ def test_a_hundred_requests_that_have_begun_at_the_same_moment_are_all_answered(
         assert _accepted(receiver)  # the node has seen those before it
         for wire in wires:
             wire.write(request[40:])
-        assert {wire.read()[0] for wire in wires} <= {ASSOCIATE_AC, ASSOCIATE_RJ}
+        # One that was accepted and has not begun for a while gives way to others.
+        assert {wire.read()[0] for wire in wires} <= {ASSOCIATE_AC, ASSOCIATE_RJ, ABORT}
 
 
 def test_descriptors_above_1023_work(receiver: Receiver, film: MakeFilm) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -336,6 +337,20 @@ def test_the_answer_to_one_file_is_not_taken_for_that_to_the_next(film: MakeFilm
         talk.say(talk.data(talk.response(0 if len(talk.archive.stored) == 1 else 0xA700)))
         if len(talk.archive.stored) == 1:
             talk.answer()
+
+    with OddArchive(stored=answer) as archive, session(archive.port, "ODD") as sending:
+        sending.send(film().path)
+        with pytest.raises(InstanceDeferred, match="A700"):
+            sending.send(film(2).path)
+
+
+def test_a_late_answer_to_one_file_is_not_taken_for_that_to_the_next(film: MakeFilm) -> None:
+    def answer(talk: Talk) -> None:
+        if len(talk.archive.stored) == 1:
+            talk.answer()
+            return
+        earlier = struct.pack("<H", struct.unpack("<H", talk.request[0x0110])[0] - 1)
+        talk.say(talk.data(talk.response(0, x0120=earlier)), talk.data(talk.response(0xA700)))
 
     with OddArchive(stored=answer) as archive, session(archive.port, "ODD") as sending:
         sending.send(film().path)
