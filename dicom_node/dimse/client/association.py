@@ -219,8 +219,8 @@ class MessageExchange(DIMSEServiceProvider):
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Send a message; a response that came unasked before a request is none to it.
 
-        Each request has a Message ID of its own (PS3.7 9.3), so that a late answer to an earlier one is none to
-        it either.
+        Each request has a Message ID of its own (PS3.7 9.3), so that a late answer to an earlier one is none
+        to it either.
         """
         if primitive.MessageIDBeingRespondedTo is None:
             self.end, self.timed_out = "", False
