@@ -133,7 +133,9 @@ COMMANDS = {
     ),
     "config": Entry("config", "Show or check the settings.", group=True),
     "models": Entry(
-        "models", "List, show and verify model bundles; download encoders to train from.", group=True
+        "models",
+        "List, show, verify, import and calibrate model bundles; download encoders to train from.",
+        group=True,
     ),
     "rules": Entry("rules", "Test the routing rules of the settings.", group=True),
     "users": Entry("users", "Manage the accounts of the reading room.", group=True),

@@ -125,7 +125,7 @@ def import_(
                 network = read_onnx(source)
             done = import_network(network, source, chosen, options, out, thresholds=thresholds)
     except ModuleNotFoundError as error:
-        raise ConfigurationError(f"models import: {missing_package(error)}") from error
+        raise ConfigurationError(missing_package(error, "import")) from None
     except OSError as error:
         raise NodeError(f"{out}: {error.strerror}; name a writable folder with --out") from error
     _say(done)
@@ -149,29 +149,32 @@ def calibrate(
     out: _Out = Path(),
 ) -> None:
     """Fit calibration and thresholds to films of your own, and write them as a new version of the bundle."""
-    with translated_model_errors():
-        from models.bundles.predictor import Predictor
-        from models.data.film_table import read_film_table
-        from models.foreign.calibration import calibrate_bundle, uncalibrated_labels
+    try:
+        with translated_model_errors():
+            from models.bundles.predictor import Predictor
+            from models.data.film_table import read_film_table
+            from models.foreign.calibration import calibrate_bundle, uncalibrated_labels
 
-        predictor = Predictor.load(bundle, runtime="auto")
-        films = read_film_table(table, predictor.labels, split=split, read=read_film)
-        for note in films.notes:
-            stderr_console.print(f"{table}: {note}", markup=False, highlight=False, soft_wrap=True)
-        with Progress(console=stderr_console, transient=True) as progress:
-            task = progress.add_task("reading films", total=None)
-            try:
-                made = calibrate_bundle(
-                    predictor,
-                    films,
-                    out,
-                    split=split,
-                    version=version,
-                    progress=lambda done, total: progress.update(task, completed=done, total=total),
-                )
-            except OSError as error:
-                raise NodeError(f"{out}: {error.strerror}; name a writable folder with --out") from error
-        left = uncalibrated_labels(made.calibration)
+            predictor = Predictor.load(bundle, runtime="auto")
+            films = read_film_table(table, predictor.labels, split=split, read=read_film)
+            for note in films.notes:
+                stderr_console.print(f"{table}: {note}", markup=False, highlight=False, soft_wrap=True)
+            with Progress(console=stderr_console, transient=True) as progress:
+                task = progress.add_task("reading films", total=None)
+                try:
+                    made = calibrate_bundle(
+                        predictor,
+                        films,
+                        out,
+                        split=split,
+                        version=version,
+                        progress=lambda done, total: progress.update(task, completed=done, total=total),
+                    )
+                except OSError as error:
+                    raise NodeError(f"{out}: {error.strerror}; name a writable folder with --out") from error
+            left = uncalibrated_labels(made.calibration)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(missing_package(error, "import")) from None
     typer.echo(f"wrote {made.path}, fitted to {made.calibration.n_studies} studies of {table.name}")
     if left:
         typer.echo(f"not calibrated, for fewer than 5 films with or without it: {', '.join(left)}")

@@ -40,13 +40,15 @@ def install_command(extra: str) -> str:
     return f"{shlex.quote(sys.executable)} -m pip install '{_PACKAGE}[{extra}]'"
 
 
-def missing_package(error: BaseException | None) -> str:
+def missing_package(error: BaseException | None, preferred: str = "") -> str:
     """Return a sentence about the missing package that caused an error, with the command that installs it.
 
     Parameters
     ----------
     error
         Error; its causes are searched for a ``ModuleNotFoundError``.
+    preferred
+        Extra that is named where it holds the package, as others may.
 
     Returns
     -------
@@ -60,6 +62,7 @@ def missing_package(error: BaseException | None) -> str:
         return ""
     package = _MODULES.get(module, module.replace("_", "-"))
     extras = importlib.metadata.metadata(_PACKAGE).get_all("Provides-Extra") or []
+    extras = [preferred, *extras]
     extra = next((name for name in extras if _plain(package) in map(_plain, _requirements(name))), "all")
     return f"the package {package} is not installed; install it by: {install_command(extra)}"
 

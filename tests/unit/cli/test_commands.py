@@ -42,7 +42,17 @@ The tiny bundles have no tower for text, and a data directory that is not empty 
 TORCH = {"zero-shot", "train", "explain, captum", "models pull", "models export"}
 """Commands that need torch, whatever else they need."""
 
-EXTRAS = ("worker-light", "worker", "train", "explain", "retrieval", "embedded", "postgresql", "oidc")
+EXTRAS = (
+    "worker-light",
+    "worker",
+    "train",
+    "import",
+    "explain",
+    "retrieval",
+    "embedded",
+    "postgresql",
+    "oidc",
+)
 
 STUDY = factories.uid("study", 1)
 
@@ -81,6 +91,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models show": ("models show tiny", ""),
     "models verify": ("models verify tiny", ""),
     "models export": ("models export tiny", "train"),
+    "models import": ("models import net.onnx --name own --labels nodule,mass", "import"),
+    "models calibrate": ("models calibrate tiny --csv films.csv", "import"),
     "models pull": ("models pull OWNER/NAME --from nowhere", ""),
     "rules test": ("rules test film.dcm", ""),
     "users add": ("users add anna-{runtime} --no-password", ""),
