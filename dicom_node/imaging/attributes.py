@@ -66,8 +66,9 @@ class _Tolerance:
             self._inside -= 1
             if self._inside == 0:
                 self._restore.close()
-        if isinstance(error, OSError) and error.errno is None:
-            # pydicom says so of bytes that it cannot follow; an error of the system has a number.
+        if type(error) is OSError and error.errno is None:
+            # pydicom says so of bytes that it cannot follow; an error of the system has a number, and that of
+            # another library a type of its own.
             raise InvalidDicomError(str(error)) from error
 
 

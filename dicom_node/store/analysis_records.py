@@ -392,7 +392,7 @@ class AnalysisRecords:
         return None if found is None else found.record
 
     def present_findings(self, study_ids: Sequence[int]) -> dict[int, list[FindingRecord]]:
-        """Return by study the present findings of its latest analysis, by falling margin."""
+        """Return by study the present findings of its latest analysis, the most certain first."""
         with database.reading(self._engine) as connection:
             newest: dict[int, int] = database.as_mapping(
                 connection,
@@ -410,5 +410,5 @@ class AnalysisRecords:
         for key, *entry in rows:
             found.setdefault(studies[key], []).append(FindingRecord(*entry))
         for entries in found.values():
-            entries.sort(key=lambda entry: entry.margin, reverse=True)
+            entries.sort(key=lambda entry: entry.value, reverse=True)
         return found

@@ -10,7 +10,7 @@ import base64
 import binascii
 import enum
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -27,7 +27,6 @@ PAGE_LENGTH: Final = 50
 """Number of studies on one page."""
 MAX_THUMBNAILS: Final = 2
 TOP_FINDINGS: Final = 3
-_NORMALITY = ("normal", "abnormal")  # labels that the normality of a study says already
 
 
 class Sort(enum.StrEnum):
@@ -91,8 +90,7 @@ class WorklistRow:
     images
         Numbers of the first images, at most `MAX_THUMBNAILS`.
     findings
-        Findings above their threshold, at most `TOP_FINDINGS`: that of the query, then by falling margin.
-        `normality` stands for those that only say normal or abnormal.
+        Findings above their threshold, at most `TOP_FINDINGS`: that of the query first, then by certainty.
     blinded
         True when findings and deliveries are left out, because the reader reads it in a reader study.
     deliveries
@@ -190,7 +188,9 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
             instances=len(images.get(row["id"], ())),
             images=tuple(key for key, kept in images.get(row["id"], ()) if kept)[:MAX_THUMBNAILS],
             normality="" if row["id"] in blinded else normality.get(row["id"], ""),
-            findings=_shown_findings(present.get(row["id"], ()), query.finding),
+            findings=tuple(
+                sorted(present.get(row["id"], ()), key=lambda each: each.key != query.finding)[:TOP_FINDINGS]
+            ),
             confirmed=row["id"] in confirmed,
             blinded=row["id"] in blinded,
             deliveries={} if row["id"] in blinded else deliveries.get(row["id"], {}),
@@ -210,11 +210,6 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
 
 
 _COLUMNS = ("id", "reason", "revision", "first_received_at", "last_received_at", "updated_at")
-
-
-def _shown_findings(present: Iterable[FindingRecord], wanted: str) -> tuple[FindingRecord, ...]:
-    told = [each for each in present if each.key == wanted or each.key not in _NORMALITY]
-    return tuple(sorted(told, key=lambda each: each.key != wanted)[:TOP_FINDINGS])
 
 
 def _filtered(query: WorklistQuery) -> Select[Any]:
