@@ -469,8 +469,7 @@ def test_films_that_arrive_again_and_again_beside_the_purge_are_never_lost(held:
 
     def age() -> None:
         # As if each film had come long ago, so that the purge wants it again at once.
-        # An update of all rows may lock them in another order than a second one, or a purge (PostgreSQL); one of
-        # them goes on.
+        # Updates of all rows and a purge may lock them in different orders (PostgreSQL); one of them goes on.
         with contextlib.suppress(database.Deadlock):
             with database.writing(held.index.engine) as connection:
                 connection.execute(update(instance).values(received_at=held.clock.now - 11 * DAY))
