@@ -90,6 +90,7 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
             return
 
         # torch and Lightning take seconds to import: only now, so that a mistake is answered at once.
+        from models.evaluation.card import main_evaluation
         from models.training import export, plots  # noqa: F401 - a missing package is reported before training
         from models.training.fit import TrainingHardware
 
@@ -97,7 +98,8 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
         engine = TrainingHardware(accelerator, devices, nodes, _checked_precision(precision), threads)
         bundles = _Training(chosen, datasets, engine, run_dir or Path("runs") / folder, path).run()
         for bundle in bundles:
-            print_evaluation(json.loads((bundle.path / "metrics.json").read_text(encoding="utf-8"))["test"])
+            metrics = json.loads((bundle.path / "metrics.json").read_text(encoding="utf-8"))
+            print_evaluation(main_evaluation(metrics))
             stderr_console.print(f"bundle written to {bundle.path}; research use only", highlight=False)
 
 

@@ -161,7 +161,6 @@ def _all_but_key_objects(
             before = predecessors.get("similar")
             similar.append(write_similar(report, equipment=equipment, sop_class=sr_class, predecessor=before))
         drawn = list(drawing)
-    # After the threads: two that import highdicom's parts for the first time meet half-made modules.
     of_films = list(_of_films(report, equipment, objects))
     findings = write_sr(
         report,

@@ -75,21 +75,34 @@ def write_card(bundle: Bundle, metrics: Mapping[str, Any]) -> str:
         ``metrics.json`` is left out.
     """
     manifest = bundle.manifest
+    main = main_evaluation(metrics)
     sections = [
         f"# {manifest.name} {manifest.version}",
         f"**Research use only. Not a medical device; never for diagnosis.** {manifest.summary}.",
         _identity(bundle),
         _intended(bundle),
-        _data(bundle, metrics["dataset"], metrics["test"]["split"]),
-        _results(metrics["test"], _ALL),
+        _data(bundle, metrics["dataset"], main["split"]),
+        _results(main, _ALL),
         *(_results(found, _SHORT) for name, found in metrics.items() if name not in _NAMED),
         _calibration(bundle),
         *(heatmap_section(found) for found in metrics.get(EXPLANATIONS, {}).values()),
         *(_similar(manifest.folder, found) for found in metrics.get(RETRIEVAL, {}).values()),
         "## Limits\n\n" + tables.bullet_list(_limits(bundle, metrics["dataset"]["name"])),
-        _commands(metrics.get("recipe", manifest.name), metrics["test"]),
+        _commands(metrics.get("recipe", manifest.name), main),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def main_evaluation(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Evaluation that stands for a bundle: on ``test``, or on ``val`` of a data set without test films.
+
+    Parameters
+    ----------
+    metrics
+        Contents of its ``metrics.json``.
+    """
+    found: Mapping[str, Any] = metrics.get("test") or metrics["val"]
+    return found
 
 
 def record_metrics(bundle: Bundle, entry: str, name: str, figures: Mapping[str, Any]) -> Bundle:
@@ -187,7 +200,7 @@ def _data(bundle: Bundle, dataset: Mapping[str, Any], split: str) -> str:
         Table("", ("split", "studies", "films"), counts).markdown(),
         f"""Trained on `train` of the data sets that the recipe names; calibration and thresholds from
         `{calibration.dataset}` {calibration.split}; the figures below are from `{dataset["name"]}` {split},
-        on which nothing was chosen.""",
+        on which {"nothing was chosen" if split == "test" else "the training was watched: no test"}.""",
     )
 
 

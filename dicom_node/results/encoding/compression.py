@@ -47,17 +47,30 @@ _PIXEL_DATA: Final = Tag("PixelData")
 
 
 def put_picture(ds: Dataset, picture: NDArray[np.uint8], compression: Compression) -> UID:
-    """Set Pixel Data and what depends on how it is compressed; return the transfer syntax.
+    """Set the Image Pixel module (PS3.3 C.7.6.3) of a picture; return the transfer syntax.
 
     Parameters
     ----------
     ds
-        Secondary Capture with its Image Pixel module; what it says of the source's own loss is kept, and the
-        loss that is added here comes last (PS3.3 C.7.6.1.1.5).
+        Secondary Capture; what it says of the source's own loss is kept, and the loss that is added comes
+        last (PS3.3 C.7.6.1.1.5).
     picture
         Shape (Rows, Columns, 3), sRGB.
     """
     syntax = TRANSFER_SYNTAXES[compression]
+    rows, columns, samples = picture.shape
+    put(
+        ds,
+        SamplesPerPixel=samples,
+        PhotometricInterpretation="RGB",
+        PlanarConfiguration=0,
+        Rows=rows,
+        Columns=columns,
+        BitsAllocated=8,
+        BitsStored=8,
+        HighBit=7,
+        PixelRepresentation=0,
+    )
     if compression == "none":
         content = picture.tobytes()
         ds.add_new(_PIXEL_DATA, "OB", content + b"\0" * (len(content) % 2))
@@ -66,7 +79,6 @@ def put_picture(ds: Dataset, picture: NDArray[np.uint8], compression: Compressio
         frame = _jpeg(picture)
         put(ds, PhotometricInterpretation="YBR_FULL_422", **_loss(ds, picture.nbytes / len(frame)))
     else:
-        rows, columns, samples = picture.shape
         frame = get_encoder(syntax).encode(
             picture,
             rows=rows,

@@ -1,4 +1,4 @@
-"""Secondary Capture: film and heat map side by side, or an overview (PS3.3 A.8.1, C.8.6), by highdicom."""
+"""Secondary Capture: film and heat map side by side, or an overview (PS3.3 A.8.1, C.8.6)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dicom_node import MODEL_NAME
 from dicom_node.errors import EncodingFailed
 from dicom_node.imaging.pixel_shape import aspect_ratio
 from dicom_node.results import codes
-from dicom_node.results.encoding import composite, highdicom_parts
+from dicom_node.results.encoding import composite
 from dicom_node.results.encoding.compression import Compression, put_picture
 from dicom_node.results.encoding.part10 import code_item, dataset, put
 from dicom_node.results.encoding.pixel_history import burned_in_annotation, lossy_compression
@@ -187,8 +187,6 @@ def _write(
     key: str,
 ) -> Dataset:
     """Write a picture of heat maps on the films that it shows."""
-    from highdicom.sc import SCImage  # noqa: PLC0415 - takes 0.2 s that only the worker needs to spend
-
     assert report.algorithm is not None
     ds = composite.begin_result(
         report,
@@ -220,17 +218,6 @@ def _write(
     if all(saliency.method.casefold().replace("-", "") == "gradcam" for saliency in saliencies):
         put(ds, DerivationCodeSequence=[code_item(codes.GRADIENT_CLASS_ACTIVATION)])
     put(ds, **next(filter(None, map(lossy_compression, headers)), {}))
-    written = SCImage.from_ref_dataset(
-        highdicom_parts.source_image(sources[0], report.study_instance_uid),
-        picture,
-        "RGB",
-        bits_allocated=8,
-        coordinate_system="PATIENT",
-        # highdicom takes no picture of unknown orientation; what it writes of it is not adopted.
-        patient_orientation=("L", "F"),
-        **highdicom_parts.identity(ds),
-    )
-    highdicom_parts.adopt(ds, written)
     return composite.finish_result(
         ds, report, kind="sc", key=key, transfer_syntax_uid=put_picture(ds, picture, compression)
     )

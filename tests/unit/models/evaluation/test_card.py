@@ -55,6 +55,14 @@ def test_the_card_says_what_a_reader_must_know(bundle: Bundle, dataset: FilmData
     assert str(tmp_path) not in text
 
 
+def test_a_data_set_without_test_films_is_measured_on_val_and_says_so(bundle: Bundle, dataset: FilmDataset):
+    watched = replace(dataset, studies={"val": dataset.studies["test"]})
+    text = (measure(Predictor(bundle), watched).path / "README.md").read_text(encoding="utf-8")
+    assert "## Results on openi val" in text
+    assert "the figures below are from `openi` val, on which the training was watched: no test" in text
+    assert "nothing was chosen" not in text
+
+
 def test_the_command_stands_beside_the_tables(bundle: Bundle, dataset: FilmDataset):
     text = write_card(bundle, metrics_of(bundle, dataset))
     results = text[text.index("## Results") :]
