@@ -36,11 +36,19 @@ _Out: TypeAlias = Annotated[
     ),
 ]
 
+_Table: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--csv", help="file for a table of all scores, a row for each finding of each study (docs/results.md)"
+    ),
+]
+
 
 def analyze(
     ctx: typer.Context,
     paths: _Paths,
     out: _Out = None,
+    table: _Table = None,
     bundle: ConfiguredBundle = None,
     as_json: AsJson = False,
 ) -> None:
@@ -49,6 +57,7 @@ def analyze(
     The films of one study are analysed together. Exit code 1 when a file or a study could not be analysed.
     RESEARCH USE ONLY.
     """
+    from dicom_node.cli.score_table import opened_table
     from worker.study_reader import StudyReader, StudyRevision
 
     settings = settings_of(ctx)
@@ -65,7 +74,7 @@ def analyze(
         )
     created = datetime.now(UTC)
     results: list[tuple[str, list[Path], StudyAnalysis]] = []
-    with StudyReader.open(settings) as reader:
+    with StudyReader.open(settings) as reader, opened_table(table) as scores:
         for uid, files in track(
             studies.items(),
             "analysing",
@@ -80,6 +89,8 @@ def analyze(
                 continue
             if out is not None:
                 _write(analysis, out / _folder_name(uid))
+            if scores is not None:
+                scores.add(uid, files, analysis)
             results.append((uid, files, analysis))
     if as_json:
         typer.echo(
@@ -222,8 +233,10 @@ def _value(entry: Finding) -> float:
 
 def _findings_table(findings: Sequence[Finding]) -> Table:
     """Return the findings as a table, highest first; a finding without a certainty has its score there."""
-    table = Table("finding", "certainty", "95 % interval", "threshold", "presence", box=None, pad_edge=False)
-    for column in table.columns[1:4]:
+    from dicom_node.results.report import THRESHOLD_WORDS, Presence
+
+    table = Table("finding", "certainty", "95 % interval", "threshold", box=None, pad_edge=False)
+    for column in table.columns[1:3]:
         column.justify = "right"
     for entry in sorted(findings, key=_value, reverse=True):
         certainty = (
@@ -237,6 +250,7 @@ def _findings_table(findings: Sequence[Finding]) -> Table:
             if entry.interval is None
             else "{:.1f} to {:.1f} %".format(*(100 * end for end in entry.interval))
         )
-        style = "bold" if entry.presence.value == "present" else "dim"
-        table.add_row(entry.name, certainty, interval, threshold, entry.presence.value, style=style)
+        style = "dim" if entry.presence is Presence.ABSENT else "bold"
+        compared = f"{THRESHOLD_WORDS[entry.presence]} {threshold}"
+        table.add_row(entry.name, certainty, interval, compared, style=style)
     return table

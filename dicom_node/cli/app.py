@@ -27,6 +27,7 @@ import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
+from dicom_node.cli.examples import give_examples
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.runtime import logs
 from dicom_node.runtime.extras import missing_package
@@ -178,10 +179,10 @@ class _RootGroup(TyperGroup):
             return TyperCommand(cmd_name, short_help=entry.summary, hidden=entry.hidden)
         module = importlib.import_module(f"dicom_node.cli.{entry.module}")
         if entry.group:
-            return typer.main.get_group(module.app)
+            return give_examples(cmd_name, typer.main.get_group(module.app))
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         alone.command(cmd_name, context_settings=_HELP)(getattr(module, cmd_name.replace("-", "_")))
-        return typer.main.get_command(alone)
+        return give_examples(cmd_name, typer.main.get_command(alone))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help: the list of commands needs none of their modules."""

@@ -5,18 +5,18 @@ Heavy libraries are imported inside the functions: the root command imports this
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.progress import Progress
 
 from dicom_node.cli import explanation_evaluation, gate, through_pacs
 from dicom_node.cli.evaluation_tables import print_evaluation
-from dicom_node.cli.labelled_data import read_labelled_data
+from dicom_node.cli.labelled_data import read_labelled_data, read_own_films
 from dicom_node.cli.model_errors import translated_model_errors
-from dicom_node.cli.options import BundleArgument, DatasetName, DatasetRoot, FiguresFile
+from dicom_node.cli.options import BundleArgument, DatasetName, FiguresFile, OptionalFilmTable
 from dicom_node.cli.output import (
     check_output_targets,
     stderr_console,
@@ -25,6 +25,13 @@ from dicom_node.cli.output import (
 )
 from dicom_node.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from models.data.dataset import FilmDataset
+    from models.labels.vocabulary import Label
+
+_Root: TypeAlias = Annotated[
+    Path | None, typer.Option("--root", help="folder of the data set; or give --csv")
+]
 _Split: TypeAlias = Annotated[
     str, typer.Option("--split", help="split to measure on, such as val or test; any that the data set has")
 ]
@@ -93,7 +100,8 @@ _Films: TypeAlias = Annotated[
 def evaluate(
     bundle: BundleArgument,
     *,
-    root: DatasetRoot,
+    root: _Root = None,
+    table: OptionalFilmTable = None,
     dataset: DatasetName = "openi",
     split: _Split = "test",
     text: _Text = "none",
@@ -109,6 +117,12 @@ def evaluate(
 ) -> None:
     """Measure a bundle on labelled films, read from their image files. RESEARCH USE ONLY."""
     check_output_targets(out, json_)
+    if (root is None) == (table is None):
+        raise ConfigurationError("name the films: --root with --dataset, or --csv with a table of your own")
+    if table is not None and (explanations or through is not None or gate.is_gate(bundle)):
+        raise ConfigurationError(
+            "--csv measures the answers of a bundle: leave out what asks for something else"
+        )
     if through is not None and (text != "none" or out is not None):
         raise ConfigurationError(
             "--through-pacs measures films alone, and writes with --json: leave out --text and --out"
@@ -116,6 +130,12 @@ def evaluate(
     if not explanations and (method or fit_check or keep):
         raise ConfigurationError("--method, --fit-check and --keep need --explanations: give that too")
     with translated_model_errors():
+        if table is not None:
+            _evaluate_films(
+                bundle, lambda labels: read_own_films(table, labels, split), split, text, out, json_
+            )
+            return
+        assert root is not None
         if explanations:
             _evaluate_explanations(
                 bundle, dataset, root, split, method or (), maps, out, json_, fit_check=fit_check, keep=keep
@@ -126,7 +146,7 @@ def evaluate(
         elif through is not None:
             _evaluate_through_pacs(bundle, dataset, root, split, most, through, json_)
         else:
-            _evaluate_films(bundle, dataset, root, split, text, out, json_)
+            _evaluate_films(bundle, lambda _: read_labelled_data(dataset, root), split, text, out, json_)
 
 
 def _evaluate_explanations(
@@ -170,7 +190,12 @@ def _evaluate_through_pacs(
 
 
 def _evaluate_films(
-    bundle: str, dataset: str, root: Path, split: str, text: str, out: Path | None, json_: Path | None
+    bundle: str,
+    read: Callable[[Sequence[Label]], FilmDataset],
+    split: str,
+    text: str,
+    out: Path | None,
+    json_: Path | None,
 ) -> None:
     from models.bundles.predictor import Predictor
     from models.evaluation.evaluate import check_text_input, evaluate_with_predictions
@@ -178,7 +203,7 @@ def _evaluate_films(
 
     predictor = Predictor.load(bundle)
     check_text_input(predictor, text)
-    films = read_labelled_data(dataset, root)
+    films = read(predictor.labels)
     with Progress(console=stderr_console, transient=True) as progress:
         reading = progress.add_task("reading films", total=None)
         sample, figures = evaluate_with_predictions(

@@ -161,6 +161,7 @@ def _draw_panel(
 
     from dicom_node.results.codes import INTENDED_USE, RESEARCH_USE_ONLY
     from dicom_node.results.image.overlay import draw
+    from dicom_node.results.report import THRESHOLD_WORDS, Presence
     from models.processing.map_check import region_of
     from worker.report_builder import METHOD_NAMES
 
@@ -169,11 +170,12 @@ def _draw_panel(
     label = next(label for label in predictor.labels if label.key == heatmap.key)
     withheld = predictor.bundle.map_check.objection(heatmap.preview, region_of(film.pixels, view), view)
     model = f"{predictor.identity.name} {predictor.identity.version}"
-    presence = "present" if entry.present else "absent"
+    presence = Presence.PRESENT if entry.present else Presence.ABSENT
+    compared = f"{THRESHOLD_WORDS[presence]} its threshold"
     picture = draw(
         film.pixels,
         heatmap.values,
-        banner=" · ".join((RESEARCH_USE_ONLY, label.name, model, _certainty(entry), presence)),
+        banner=" · ".join((RESEARCH_USE_ONLY, label.name, model, _certainty(entry), compared)),
         caption=f"{METHOD_NAMES[heatmap.method]}: where the model looked, not where disease is."
         + (f" The node would withhold it: {withheld}." if withheld else " Not for clinical use."),
         longer_side=_LONGER_SIDE,
@@ -192,7 +194,7 @@ def _draw_panel(
         "method": heatmap.method,
         "score": entry.score,
         "certainty": entry.probability,
-        "presence": presence,
+        "presence": presence.value,
         "withheld": withheld,
     }
 
@@ -221,7 +223,7 @@ def _print(panels: list[dict[str, Any]], words: dict[str, tuple[WordAttribution,
     console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
     if not panels:
         console.print(
-            f"no finding is present, so there is nothing for {method} to explain: name one with --finding"
+            f"no finding is above its threshold, so {method} has nothing to explain: name one with --finding"
         )
     for panel in panels:
         console.print(panel["file"], markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from dicom_node.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from models.data.dataset import FilmDataset
+    from models.labels.vocabulary import Label
 
 
 def read_labelled_data(name: str, root: Path) -> FilmDataset:
@@ -35,7 +37,32 @@ def read_labelled_data(name: str, root: Path) -> FilmDataset:
 
     if not root.is_dir():
         raise ConfigurationError(f"{root}: there is no such folder; name that of the data set")
-    films = read_dataset(name, root, load_vocabulary(), read_film)
+    return _said(read_dataset(name, root, load_vocabulary(), read_film))
+
+
+def read_own_films(table: Path, labels: Sequence[Label], split: str) -> FilmDataset:
+    """Return the films of a site's own table, and print to standard error what is missing in it.
+
+    Parameters
+    ----------
+    table
+        CSV file, see :func:`models.data.film_table.read_film_table`.
+    labels
+        Labels to look for, those of a bundle.
+    split
+        Split of the rows of a table without a column for it.
+
+    Raises
+    ------
+    models.errors.ModelError
+        If the table or a film cannot be read.
+    """
+    from models.data.film_table import read_film_table
+
+    return _said(read_film_table(table, labels, split=split, read=read_film))
+
+
+def _said(films: FilmDataset) -> FilmDataset:
     for note in films.notes:
         stderr_console.print(f"{films.name}: {note}", markup=False, highlight=False, soft_wrap=True)
     return films

@@ -9,9 +9,9 @@ import typer
 from rich.progress import Progress
 
 from dicom_node.cli.checkpoint_process import read_checkpoint
-from dicom_node.cli.film_files import read_film
+from dicom_node.cli.labelled_data import read_own_films
 from dicom_node.cli.model_errors import translated_model_errors
-from dicom_node.cli.options import BundleArgument
+from dicom_node.cli.options import BundleArgument, FilmTable
 from dicom_node.cli.output import stderr_console
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.runtime.extras import missing_package
@@ -134,14 +134,7 @@ def import_(
 def calibrate(
     bundle: BundleArgument,
     *,
-    table: Annotated[
-        Path,
-        typer.Option(
-            "--csv",
-            help="table of films: path, a column of 0, 1 or nothing for each label, and perhaps "
-            "patient and split",
-        ),
-    ],
+    table: FilmTable,
     split: Annotated[str, typer.Option("--split", help="split of the table to fit to")] = "val",
     version: Annotated[
         str, typer.Option("--version", help="version of the new bundle; the next one if absent")
@@ -152,13 +145,10 @@ def calibrate(
     try:
         with translated_model_errors():
             from models.bundles.predictor import Predictor
-            from models.data.film_table import read_film_table
             from models.foreign.calibration import calibrate_bundle, uncalibrated_labels
 
             predictor = Predictor.load(bundle, runtime="auto")
-            films = read_film_table(table, predictor.labels, split=split, read=read_film)
-            for note in films.notes:
-                stderr_console.print(f"{table}: {note}", markup=False, highlight=False, soft_wrap=True)
+            films = read_own_films(table, predictor.labels, split)
             with Progress(console=stderr_console, transient=True) as progress:
                 task = progress.add_task("reading films", total=None)
                 try:

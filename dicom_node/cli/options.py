@@ -31,6 +31,14 @@ ConfiguredBundle: TypeAlias = Annotated[
 
 DatasetRoot: TypeAlias = Annotated[Path, typer.Option("--root", help="folder of the data set")]
 
+_FILM_TABLE = typer.Option(
+    "--csv",
+    help="table of films of your own: path, a column of 0, 1 or nothing for each label, and perhaps "
+    "patient and split",
+)
+FilmTable: TypeAlias = Annotated[Path, _FILM_TABLE]
+OptionalFilmTable: TypeAlias = Annotated[Path | None, _FILM_TABLE]
+
 DatasetName: TypeAlias = Annotated[
     str, typer.Option("--dataset", help="format of the data set: openi, nih or collections")
 ]

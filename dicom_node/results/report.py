@@ -7,9 +7,10 @@ It knows codes, references and equipment, and nothing of models.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,14 @@ class Presence(enum.Enum):
     PRESENT = "present"
     ABSENT = "absent"
     UNDETERMINED = "undetermined"
+
+
+THRESHOLD_WORDS: Final[Mapping[Presence, str]] = {
+    Presence.PRESENT: "above",
+    Presence.ABSENT: "below",
+    Presence.UNDETERMINED: "undetermined at",
+}
+"""Words between a finding and its threshold, for people: what was compared, not what is in the patient."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from dicom_node.imaging import attributes
+from dicom_node.imaging.pixel_shape import aspect_ratio
 from dicom_node.results.document.key_objects import write_kos
 from dicom_node.results.encoding.compression import Compression
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.image import multiframe
+from dicom_node.results.image.overlay import Picture, film_panel
 from dicom_node.results.image.parametric_map import write_pm
 from dicom_node.results.image.presentation_state import write_gsps
 from dicom_node.results.image.secondary_capture import strongest, write_overview, write_sc
@@ -109,8 +111,17 @@ class _Drawing:
 
     def of_each_map(self) -> list[_Picture]:
         """One picture for each heat map, in the order of the findings."""
+        shown = {each.sop_instance_uid for finding in self.report.findings for each in finding.saliency}
+        with attributes.tolerance():
+            panels = {
+                source.sop_instance_uid: film_panel(
+                    self.pixels[source.sop_instance_uid], self.columns, aspect_ratio(source.header)
+                )
+                for source in self.report.sources
+                if source.sop_instance_uid in shown
+            }
         return [
-            _Picture((finding,), functools.partial(self._map, finding, saliency))
+            _Picture((finding,), functools.partial(self._map, finding, saliency, panels))
             for finding in self.report.findings
             for saliency in finding.saliency
         ]
@@ -120,7 +131,7 @@ class _Drawing:
         outlined = tuple(finding for finding, _ in strongest(self.report))
         return [_Picture(outlined, self._overview)] if outlined else []
 
-    def _map(self, finding: Finding, saliency: Saliency) -> Dataset:
+    def _map(self, finding: Finding, saliency: Saliency, panels: Mapping[str, Picture]) -> Dataset:
         with attributes.tolerance():
             return write_sc(
                 self.report,
@@ -129,6 +140,7 @@ class _Drawing:
                 self.pixels[saliency.sop_instance_uid],
                 equipment=self.equipment,
                 columns=self.columns,
+                panel=panels.get(saliency.sop_instance_uid),
                 compression=self.compression,
             )
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dicom_node.config.settings import Settings
 from dicom_node.results.codes import RESEARCH_USE_ONLY
+from dicom_node.results.report import THRESHOLD_WORDS
 from dicom_node.runtime import logs
 from dicom_node.store.states import ResultState, StudyState
 
@@ -35,12 +36,6 @@ RESULT_WORDS: Mapping[ResultState, str] = {
     ResultState.REJECTED: "rejected",
     ResultState.WITHDRAWN: "withdrawn",
 }
-PRESENCE_WORDS: Mapping[str, str] = {
-    "present": "above",
-    "absent": "below",
-    "undetermined": "undetermined at",
-}
-"""Words between a finding and its threshold: the page says what was compared, not what is in the patient."""
 NORMALITY_WORDS: Mapping[str, str] = {
     "present": "normal",
     "absent": "abnormal",
@@ -81,7 +76,7 @@ class PageRenderer:
             "version": version("dicom-node"),
             "study_words": STUDY_WORDS,
             "result_words": RESULT_WORDS,
-            "presence_words": PRESENCE_WORDS,
+            "threshold_words": {presence.value: word for presence, word in THRESHOLD_WORDS.items()},
             "normality_words": NORMALITY_WORDS,
             "research_use_only": RESEARCH_USE_ONLY,
             "login_needed": settings.login_needed,

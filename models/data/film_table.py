@@ -74,7 +74,7 @@ def read_film_table(
     if missing := [label.key for label in labels if label.key not in keys.values()]:
         notes.append(f"no column for {', '.join(missing)}")
     return FilmDataset(
-        path.stem,
+        path.name,
         path.name,
         "those of the site",
         {name: tuple(each) for name, each in studies.items()},

@@ -70,10 +70,10 @@ def measured_on(figures: Metrics) -> str:
 def evaluation_command(figures: Metrics) -> str:
     """Command that repeats the evaluation."""
     name = "-".join(figures["bundle"].split()) if "bundle" in figures else "BUNDLE"
-    return (
-        f"dicom-node evaluate {name} --dataset {figures['dataset']} --root FOLDER "
-        f"--split {figures['split']} --text {figures['text']}"
-    )
+    split, text, dataset = figures["split"], figures["text"], str(figures["dataset"])
+    if dataset.endswith(".csv"):  # a table of own films is named by its file
+        return f"dicom-node evaluate {name} --csv {dataset} --split {split} --text {text}"
+    return f"dicom-node evaluate {name} --dataset {dataset} --root FOLDER --split {split} --text {text}"
 
 
 def macro_table(figures: Metrics) -> Table:

@@ -9,13 +9,13 @@ import re
 import shutil
 import statistics
 import subprocess
-import tempfile
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -286,24 +286,25 @@ class Use:
     peak: float
 
 
+# A program counts the memory of what starts it as its own: so a small one starts it.
+_LAUNCHER = """
+import resource, subprocess, sys, time
+before = time.perf_counter()
+code = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode
+wall, used = time.perf_counter() - before, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+sys.exit(code)
+"""
+
+
 def use_of(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Use:
     """Run a program to its end, which must be a success."""
-    with tempfile.TemporaryFile() as output:
-        before = time.perf_counter()
-        process = subprocess.Popen(
-            list(argv),
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-        _, status, used = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - before
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        assert process.returncode == 0, f"{argv} ended with {process.returncode}: {output.read().decode()}"
-    return Use(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
-
-
-Record = Callable[..., Any]
-"""Fixture ``record``: takes the arguments of :meth:`BenchmarkRow.measured` without the group."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", _LAUNCHER, *argv],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{argv} ended with {done.returncode}: {done.stderr}"
+    return Use(*map(float, done.stdout.split()))

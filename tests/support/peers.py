@@ -307,43 +307,65 @@ class Redis(Process):
         return f"redis://127.0.0.1:{self.port}/0"
 
 
+class PostgreSQL:
+    """PostgreSQL server with an empty database, which can be stopped and started again.
+
+    Parameters
+    ----------
+    folder
+        Folder for its data.
+    programs
+        Folder of its programs; None for Debian's newest.
+    """
+
+    def __init__(self, folder: Path, programs: Path | None = None) -> None:
+        self._programs = programs or max(Path("/usr/lib/postgresql").glob("*/bin"))
+        self._port = free_port()
+        # initdb refuses to run as root: then its own user runs it, over a folder that this user may enter.
+        self._as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        self._data = folder / "postgresql"
+        self._server: subprocess.Popen[bytes] | None = None
+        self.address = f"postgresql://node@127.0.0.1:{self._port}/postgres"
+        self._data.mkdir()
+        if self._as_user:
+            shutil.chown(self._data, "postgres", "postgres")
+            for parent in [self._data, *self._data.parents]:
+                if parent.stat().st_uid == 0 and parent != Path("/"):
+                    parent.chmod(parent.stat().st_mode | 0o011)
+        self._run("initdb", "-D", self._data, "-U", "node", "--auth=trust", "-E", "UTF8", check=True)
+
+    def start(self) -> None:
+        """Start the server, and wait until it takes connections."""
+        options = ["-p", str(self._port), "-c", "listen_addresses=127.0.0.1"]
+        self._server = subprocess.Popen(
+            [
+                *(*self._as_user, self._programs / "postgres", "-D", self._data, *options),
+                *("-c", f"unix_socket_directories={self._data}"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        )
+        asked = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        until(lambda: subprocess.run(asked, check=False).returncode == 0, 20, "PostgreSQL taking connections")
+
+    def stop(self) -> None:
+        """Stop the server as a loss of power would: a last checkpoint takes long on a busy disk."""
+        if self._server is not None:
+            self._run("pg_ctl", "stop", "-D", self._data, "-m", "immediate", check=False)
+            self._server.wait(20)
+
+    def _run(self, program: str, *words: str | Path, check: bool) -> None:
+        command = [*self._as_user, self._programs / program, *words]
+        subprocess.run(command, check=check, capture_output=True, cwd="/")
+
+
 @contextlib.contextmanager
 def postgresql(folder: Path, programs: Path | None = None) -> Iterator[str]:
     """Run PostgreSQL with an empty database; yields its address. Debian's programs are the default."""
-    programs = programs or max(Path("/usr/lib/postgresql").glob("*/bin"))
-    port = free_port()
-    # initdb refuses to run as root: then its own user runs it, over a folder that this user may enter.
-    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    data = folder / "postgresql"
-    data.mkdir()
-    if as_user:
-        shutil.chown(data, "postgres", "postgres")
-        for parent in [data, *data.parents]:
-            if parent.stat().st_uid == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
-    subprocess.run(
-        [*as_user, programs / "initdb", "-D", data, "-U", "node", "--auth=trust", "-E", "UTF8"],
-        check=True,
-        capture_output=True,
-        cwd="/",
-    )
-    options = ["-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"]
-    server = subprocess.Popen(
-        [*as_user, programs / "postgres", "-D", data, *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-    )
+    server = PostgreSQL(folder, programs)
     try:
-        asked = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-        until(lambda: subprocess.run(asked, check=False).returncode == 0, 20, "PostgreSQL taking connections")
-        yield f"postgresql://node@127.0.0.1:{port}/postgres"
+        server.start()
+        yield server.address
     finally:
-        # Nobody reads these databases again: without a last checkpoint, which takes long on a busy disk.
-        subprocess.run(
-            [*as_user, programs / "pg_ctl", "stop", "-D", data, "-m", "immediate"],
-            check=False,
-            capture_output=True,
-            cwd="/",
-        )
-        server.wait(20)
+        server.stop()

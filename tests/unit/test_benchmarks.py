@@ -118,3 +118,10 @@ def test_use_counts_a_program_s_own_time_and_children_and_wants_success() -> Non
     assert use_of([sys.executable, "-c", child]).cpu >= 0.2
     with pytest.raises(AssertionError, match="ended with 3"):
         use_of([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_the_memory_of_a_program_is_its_own_and_not_that_of_who_asks() -> None:
+    held = bytearray(300 * 2**20)
+    held[::4096] = b"x" * len(held[::4096])
+    assert 1 < use_of([sys.executable, "-c", "pass"]).peak < 100
+    del held

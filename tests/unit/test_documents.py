@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,17 @@ def test_the_tests_that_hold_a_promise_are_there(document: str, least: int) -> N
         if f"def test_{name}(" not in (ROOT / path).read_text(encoding="utf-8")
     ]
     assert not missing
+
+
+def test_the_citation_names_the_version_of_the_package() -> None:
+    said = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert f"\nversion: {version}\n" in said
+
+
+def test_every_decision_is_in_their_list_under_its_own_title() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = (folder / "README.md").read_text(encoding="utf-8")
+    for page in folder.glob("0*.md"):
+        title = page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        assert f"| {int(page.name[:4])} | [{title}]({page.name}) |" in listed

@@ -97,6 +97,7 @@ def draw(
     caption: str,
     longer_side: int,
     aspect_ratio: float = 1.0,
+    panel: Picture | None = None,
     map_alone: bool = False,
 ) -> Picture:
     """Draw film and heat map side by side under a banner.
@@ -115,6 +116,8 @@ def draw(
         Most rows or columns of each panel.
     aspect_ratio
         Ratio of the height of the film's pixels to their width; those of the picture are square.
+    panel
+        The film as :func:`film_panel` makes it of the same arguments, where several pictures show it.
     map_alone
         True to put a panel of the map without the film between the two.
 
@@ -124,7 +127,7 @@ def draw(
         Shape (rows, columns, 3), sRGB.
     """
     width, height = _panel_size(pixels.shape, longer_side, aspect_ratio)
-    grey = _resized(pixels, width, height)
+    grey = _resized(pixels, width, height) if panel is None else panel
     hot = _resized(heat, width, height)
     film, overlaid = Image.fromarray(grey), _overlaid(grey, hot)
     panels = [film, Image.fromarray(colours()[hot]), overlaid] if map_alone else [film, overlaid]
@@ -136,8 +139,8 @@ def draw(
     canvas = Image.new(
         "RGB", (len(panels) * (width + gap) + 3 * gap + bar + 2 * em, head + height + foot), _GROUND
     )
-    for place, panel in enumerate(panels):
-        canvas.paste(panel.convert("RGB"), (gap + place * (width + gap), head))
+    for place, part in enumerate(panels):
+        canvas.paste(part.convert("RGB"), (gap + place * (width + gap), head))
     left = gap + len(panels) * (width + gap)
     ramp = np.repeat(colours()[::-1, None], bar, axis=1)
     canvas.paste(Image.fromarray(ramp).resize((bar, height), Image.Resampling.NEAREST), (left, head))
@@ -262,6 +265,22 @@ def _tag_side(em: int) -> int:
     return max(2, round(1.3 * em))
 
 
+def film_panel(pixels: FloatArray, longer_side: int, aspect_ratio: float = 1.0) -> Picture:
+    """Draw the film in grey, as large as a panel of :func:`draw`: most of the time that a picture takes.
+
+    Parameters
+    ----------
+    pixels, longer_side, aspect_ratio
+        As in :func:`draw`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (rows, columns).
+    """
+    return _resized(pixels, *_panel_size(pixels.shape, longer_side, aspect_ratio))
+
+
 def draw_film(pixels: FloatArray, *, longer_side: int, aspect_ratio: float = 1.0) -> Picture:
     """Draw the film alone.
 
@@ -275,8 +294,7 @@ def draw_film(pixels: FloatArray, *, longer_side: int, aspect_ratio: float = 1.0
     numpy.ndarray
         Shape (rows, columns, 3), sRGB.
     """
-    size = _panel_size(pixels.shape, longer_side, aspect_ratio)
-    return np.repeat(_resized(pixels, *size)[:, :, None], 3, axis=2)
+    return np.repeat(film_panel(pixels, longer_side, aspect_ratio)[:, :, None], 3, axis=2)
 
 
 def _panel_size(shape: tuple[int, ...], longer_side: int, aspect_ratio: float) -> tuple[int, int]:

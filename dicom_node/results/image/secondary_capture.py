@@ -37,6 +37,7 @@ def write_sc(
     *,
     equipment: Equipment,
     columns: int = 928,
+    panel: Picture | None = None,
     compression: Compression = "jpeg",
 ) -> Dataset:
     """Draw one heat map beside its film and write it as a Secondary Capture.
@@ -57,6 +58,8 @@ def write_sc(
         Equipment named as the writer.
     columns
         Most pixels of a panel's longer side.
+    panel
+        The film as :func:`dicom_node.results.image.overlay.film_panel` draws it, where it is at hand.
     compression
         Compression of the picture.
 
@@ -78,6 +81,7 @@ def write_sc(
         caption=_caption([saliency]),
         longer_side=columns,
         aspect_ratio=aspect_ratio(source.header),
+        panel=panel,
     )
     return _write(
         report,

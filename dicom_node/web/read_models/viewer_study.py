@@ -54,6 +54,8 @@ class ViewerImage:
         Vertical and horizontal distance of two pixels at the detector, in millimetres; None when unknown.
     prior
         True for an image of the same patient's previous study.
+    study, study_date
+        Number of its study, and that study's date as YYYYMMDD; empty when unknown.
     """
 
     id: int
@@ -68,6 +70,8 @@ class ViewerImage:
     inverted: bool
     imager_spacing: tuple[float, float] | None
     prior: bool
+    study: int
+    study_date: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,7 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
     images: list[ViewerImage] = []
     lost: list[LostImage] = []
     places: dict[int, tuple[bool, int]] = {}
+    dates = {view.id: view.study_date, **{other.id: other.study_date for other in view.others}}
     until = films.deadline()
     for image, prior in [*((each, False) for each in view.images), *((each, True) for each in view.prior)]:
         record = records.get(image.sop_instance_uid)
@@ -170,6 +175,8 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
                 inverted=record is not None and (record.inverted or record.reason == _INVERTED),
                 imager_spacing=film.imager_spacing,
                 prior=prior,
+                study=image.study_id,
+                study_date=dates.get(image.study_id, ""),
             )
         )
         places[image.id] = prior, _hanging(name, film.view_position)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import gzip
 import io
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class Study:
     windows: dict[str, tuple[float, float]] = field(default_factory=dict)
     curves: dict[str, np.ndarray] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
+    spacings: dict[str, tuple[float, float]] = field(default_factory=dict)
     overlays: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
     inverted: frozenset[str] = frozenset()
@@ -88,6 +90,7 @@ class Study:
                 "rows": film.shape[0],
                 "columns": film.shape[1],
                 "aspect_ratio": self.ratios.get(name, 1),
+                "imager_spacing": self.spacings.get(name),
                 "pixels": f"/pixels/{name}",
                 "curve": np.round(self.curves[name] * 65535).tolist() if name in self.curves else None,
                 "overlay": f"/overlays/{name}" if name in self.overlays else None,
@@ -96,6 +99,8 @@ class Study:
                 else None,
                 "inverted": name in self.inverted,
                 "prior": name in self.priors,
+                "study": 1 + (name in self.priors),
+                "study_date": "20200102" if name in self.priors else "",
             }
             for number, (name, film) in enumerate(self.films.items())
         ]
@@ -445,7 +450,8 @@ def test_films_stand_side_by_side_and_beside_the_prior(viewer: Viewer) -> None:
     expect(page.get_by_role("group", name="Lateral", exact=True)).to_be_visible()
     page.get_by_role("button", name="With prior").click()
     viewer.ready(2)
-    expect(page.get_by_role("group", name="Prior frontal")).to_be_visible()
+    expect(page.get_by_role("group", name="Prior frontal, 2020-01-02")).to_be_visible()
+    assert page.get_by_role("link", name="Open its study").get_attribute("href") == "/studies/2"
     left, right = viewer.greys(0), viewer.greys(1)
     assert left.shape == right.shape
     assert left.shape[1] < 0.6 * alone.shape[1]
@@ -790,6 +796,91 @@ def test_the_button_of_a_finding_hides_its_map_again(start: Callable[..., Browse
             button.click()
             expect(one.page.locator(".film-heat")).to_be_visible(visible=visible)
             expect(button).to_have_attribute("aria-pressed", str(visible).lower())
+
+
+@pytest.mark.parametrize("kind", ["webgl", "none"])
+def test_lengths_angles_and_the_width_of_the_heart_are_measured(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    film = np.full((200, 300), 0.5)  # of pixels twice as high as wide: 400 x 300 in true shape
+    study = Study(
+        {"known": film, "unknown": film},
+        ratios={"known": 2, "unknown": 1},
+        spacings={"known": (0.4, 0.2)},
+        maps={("effusion", "Grad-CAM", name): np.zeros((8, 8), np.uint8) for name in ("known", "unknown")},
+    )
+    with opened(start, study, kind) as one:
+        page = one.ready().page
+        page.get_by_role("combobox", name="Heat map").select_option("Effusion")
+        shown = page.locator(".film-heat")
+
+        def drag(*ends: tuple[float, float]) -> None:
+            """Drag from one place of the film to another, in shares of its width and height."""
+            expect(shown).to_be_visible()
+            box = shown.bounding_box()
+            assert box
+            (x, y), (to_x, to_y) = (
+                (box["x"] + across * box["width"], box["y"] + down * box["height"]) for across, down in ends
+            )
+            page.mouse.move(x, y)
+            page.mouse.down()
+            page.mouse.move(to_x, to_y, steps=4)
+            page.mouse.up()
+
+        def values() -> list[str]:
+            return page.locator(".film-measures text").all_text_contents()
+
+        def number(text: str) -> float:
+            return float(re.findall(r"[\d.]+", text)[0])
+
+        window = page.get_by_label("Width").input_value()
+        page.get_by_role("combobox", name="Measure").select_option("Length")
+        drag((0.25, 0.5), (0.75, 0.5))
+        drag((0.5, 0.25), (0.5, 0.75))
+        across, down = values()
+        assert across.endswith("mm at the detector")
+        assert (number(across), number(down)) == pytest.approx((30, 40), abs=0.5)
+        expect(page.locator(".film-measures")).to_have_attribute("aria-label", re.compile("30.* mm"))
+        page.locator(".film").focus()
+        page.keyboard.press("g")
+        drag((0.2, 0.5), (0.8, 0.5))
+        assert values()[-1] == "now the second side"
+        drag((0.8, 0.5), (0.2, 0.5 + 0.6 * 300 / 400))
+        assert values()[-1].endswith("°")
+        assert number(values()[-1]) == pytest.approx(45, abs=0.5)
+        page.keyboard.press("c")
+        drag((0.4, 0.6), (0.7, 0.6))
+        drag((0.2, 0.7), (0.8, 0.7))
+        assert number(values()[-1]) == pytest.approx(0.5, abs=0.01)
+        # They lie on the film: moved with it, and there again after a look at another one.
+        before, lines = values(), page.locator(".film-measures line")
+        placed = lines.first.bounding_box()
+        page.keyboard.press("Shift+ArrowRight")
+        expect(page.locator(".film")).to_be_visible()
+        one.greys()
+        moved = lines.first.bounding_box()
+        assert placed
+        assert moved
+        assert moved["x"] != pytest.approx(placed["x"], abs=5)
+        assert values() == before
+        page.keyboard.press("n")
+        one.ready()
+        assert values() == []
+        page.get_by_role("combobox", name="Measure").select_option("Length")
+        drag((0.25, 0.5), (0.75, 0.5))
+        assert values() == ["150 pixels"]
+        page.locator(".film").focus()
+        page.keyboard.press("n")
+        one.ready()
+        assert values() == before
+        page.get_by_role("button", name="Remove the last measure").click()
+        assert values() == before[:-1]
+        assert page.get_by_label("Width").input_value() == window
+        page.get_by_role("combobox", name="Measure").select_option("Measure")
+        drag((0.25, 0.5), (0.75, 0.5))
+        assert len(values()) == len(before) - 1
+        assert page.get_by_label("Width").input_value() != window
+        assert one.troubles == []
 
 
 def test_keys_are_the_viewers_own_only_while_it_has_the_focus(start: Callable[..., Browser]) -> None:

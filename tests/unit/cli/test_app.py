@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import inspect
 import json
 import os
@@ -14,9 +15,10 @@ from typer.testing import CliRunner, Result
 
 from dicom_node.cli import app as root
 from dicom_node.cli.app import app
+from dicom_node.cli.score_table import COLUMNS as TABLE_COLUMNS
 from dicom_node.errors import ConfigurationError, NodeError
 from tests.support import factories
-from tests.support.peers import cli
+from tests.support.peers import ROOT, cli
 
 PARTS = ("serve", "scp", "worker", "sender", "web")
 COMMANDS = (
@@ -187,7 +189,8 @@ def test_analyze_names_what_it_cannot_read_and_reads_the_rest(tmp_path: Path) ->
     factories.write(factories.film(study=2, body_part="HAND"), films / "hand.dcm")
     (films / "notes.txt").write_text("not DICOM")
     drawn = {"DICOM_NODE_WORKER__GATE": ""}  # no chest films to the gate
-    done = cli("analyze", "--json", str(films), "--out", str(tmp_path / "out"), environment=drawn)
+    words = ("--out", str(tmp_path / "out"), "--csv", str(tmp_path / "scores.csv"))
+    done = cli("analyze", "--json", str(films), *words, environment=drawn)
     assert done.returncode == 1, done.stderr
     answer = json.loads(done.stdout)
     states = {Path(study["files"][0]).name: study["state"] for study in answer["studies"]}
@@ -198,6 +201,22 @@ def test_analyze_names_what_it_cannot_read_and_reads_the_rest(tmp_path: Path) ->
         study["study_instance_uid"] for study in answer["studies"]
     )
     assert all(len(list(folder.glob("*-sr.dcm"))) == 1 for folder in written)
+
+    with (tmp_path / "scores.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    documented = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` | {holds} |" in documented for name, holds in TABLE_COLUMNS.items())
+    for study in answer["studies"]:
+        mine = [row for row in rows if row["study_instance_uid"] == study["study_instance_uid"]]
+        assert {(row["state"], row["reason"]) for row in mine} == {(study["state"], study["reason"])}
+        assert {row["patient_id"] for row in mine} == {"PAT-1"}
+        assert {row["finding"] for row in mine} == (set(study["findings"]) or {""})
+        for row in (row for row in mine if row["finding"]):
+            entry = study["findings"][row["finding"]]
+            assert float(row["score"]) == entry["score"]
+            assert (row["certainty"] or None) == (entry["certainty"] and str(entry["certainty"]))
+            assert (row["presence"], float(row["threshold"])) == (entry["presence"], entry["threshold"])
+            assert bool(row["low"]) == (entry["interval"] is not None)
 
     # A second call would put another patient's pictures beside these.
     again = cli("analyze", str(films / "good.dcm"), "--out", str(tmp_path / "out"), environment=drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -74,6 +75,30 @@ def test_any_split_of_the_index_is_measured(bundle: Bundle, films: Path):
     assert json.loads(done.stdout)["n_studies"] == 4
 
 
+def test_a_table_of_own_films_gives_the_figures_of_the_data_set(bundle: Bundle, films: Path, tmp_path: Path):
+    from models.data.openi import read_openi
+    from models.evaluation.tables import evaluation_command
+    from models.labels.vocabulary import load_vocabulary
+
+    studies = read_openi(films, load_vocabulary()).split("test")
+    with (tmp_path / "own.csv").open("w", newline="") as lines:
+        table = csv.writer(lines)
+        table.writerow(["path", "patient", *KEYS])
+        for study in studies:
+            truth = [int(key in study.keys) for key in KEYS]
+            table.writerows([film, study.identifier, *truth] for film in study.films[:1])
+    figures = []
+    for words in (["--csv", tmp_path / "own.csv"], ["--root", films]):
+        done = run(bundle.path, *words, "--json", "-")
+        assert done.exit_code == 0, done.output
+        figures.append(json.loads(done.stdout))
+    own, same = figures
+    assert evaluation_command(own).endswith("--csv own.csv --split test --text none")
+    assert (own["dataset"], own["split"], own["n_studies"]) == ("own.csv", "test", len(studies))
+    for key in KEYS:
+        assert own["labels"][key]["n_positive"] == same["labels"][key]["n_positive"]
+
+
 def test_a_bundle_that_reads_text_is_measured_with_each(films: Path, tmp_path: Path):
     reader = write_family(tmp_path, "concatenation").path
     found = {}
@@ -98,6 +123,11 @@ class TestRefusals:
             ((*good, "--json", tmp_path), 2, "name another place"),
             ((*good, "--out", films / "index.csv"), 2, "name another place"),
             (("nonesuch", "--root", films), 2, "no bundle 'nonesuch'"),
+            ((bundle.path,), 2, "name the films: --root with --dataset, or --csv"),
+            ((*good, "--csv", films / "index.csv"), 2, "name the films"),
+            ((bundle.path, "--csv", films / "none.csv"), 1, "cannot be read"),
+            ((bundle.path, "--csv", films / "index.csv"), 1, "a column path"),
+            ((bundle.path, "--csv", films / "index.csv", "--explanations"), 2, "--csv measures the answers"),
         ):
             assert refused(capsys, monkeypatch, *words)[0] == code, words
             assert message in refused(capsys, monkeypatch, *words)[1]

@@ -98,7 +98,7 @@ def test_a_film_without_findings_is_said_to_have_none(tmp_path: Path, monkeypatc
     )
     done = run("explain", films(tmp_path)[0], "-b", quiet.path, "-o", tmp_path / "out")
     assert done.exit_code == 0
-    assert "no finding is present" in done.stdout
+    assert "no finding is above its threshold" in done.stdout
     assert not (tmp_path / "out").exists()
 
 

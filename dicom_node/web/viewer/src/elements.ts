@@ -26,3 +26,15 @@ export function choice(label: string, change: (value: string) => void): { field:
 export function setOptions(list: HTMLSelectElement, options: Iterable<[value: string, text: string]>): void {
   list.replaceChildren(...[...options].map(([value, text]) => make('option', { value }, text)));
 }
+
+/** An element of a drawing. */
+export function shape<Name extends keyof SVGElementTagNameMap>(
+  name: Name,
+  attributes: Attributes = {},
+  ...content: (Node | string)[]
+): SVGElementTagNameMap[Name] {
+  const element = document.createElementNS('http://www.w3.org/2000/svg', name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
+  element.append(...content);
+  return element;
+}

@@ -12,6 +12,7 @@ import {
 import { choice, make, setOptions } from './elements';
 import { drawScale } from './heat';
 import { legend, listen } from './keys';
+import { type Kind, KINDS, measureControls } from './measures';
 import { Pane } from './pane';
 import { type Film, followed, type HeatMap, lostSentences, type Study } from './study';
 import { WindowTool } from './window_tool';
@@ -57,6 +58,7 @@ export class FilmViewer {
   private readonly methods = choice('Method', (value) => this.showMethod(value));
   private readonly onlyMethod = make('span', { class: 'viewer-method' });
   private readonly heatBar;
+  private readonly measures = measureControls((kind) => this.drag(kind ?? 'window'), () => this.active.measures.undo());
 
   constructor(
     private readonly root: HTMLElement,
@@ -140,8 +142,11 @@ export class FilmViewer {
     this.showFilm(this.active, after(this.study.images, this.active.film)!);
   }
 
-  /** Set the function of the first button, and of one finger. */
-  drag(drag: Drag): void {
+  /** Set the function of the first button, and of one finger: it moves a view, or it measures. */
+  drag(drag: Drag | Kind): void {
+    const kind = drag in KINDS ? (drag as Kind) : undefined;
+    this.measures.list.value = kind ?? '';
+    for (const pane of this.panes) pane.measures.kind = kind;
     for (const [each, tool] of Object.entries(DRAGS) as [Drag, string][]) {
       this.tools.setToolPassive(tool, { removeAllBindings: true });
       const bindings = [...(each === drag ? [{ mouseButton: Primary }] : []), ...ALWAYS[each]];
@@ -191,6 +196,7 @@ export class FilmViewer {
     );
     pane.element.addEventListener('focusin', () => this.activate(pane));
     pane.showOverlay(this.overlays);
+    pane.measures.kind = (this.measures.list.value || undefined) as Kind | undefined;
     this.panes.push(pane);
     return pane;
   }
@@ -309,6 +315,7 @@ export class FilmViewer {
         this.button('drag-zoom', 'Zoom', () => this.drag('zoom'), state),
         this.button('drag-pan', 'Pan', () => this.drag('pan'), state),
       ),
+      this.measures.group,
       group(
         'Film',
         this.button('invert', 'Invert', () => this.invert(), state),

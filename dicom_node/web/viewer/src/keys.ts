@@ -76,6 +76,16 @@ export const SHORTCUTS: Shortcut[] = [
       ['3', (viewer) => viewer.arrange('prior')],
     ],
   },
+  {
+    caps: ['L', 'G', 'C'],
+    does: 'drag: length, angle, heart to chest',
+    keys: [
+      ['l', (viewer) => viewer.drag('length')],
+      ['g', (viewer) => viewer.drag('angle')],
+      ['c', (viewer) => viewer.drag('ratio')],
+    ],
+  },
+  { caps: ['⌫'], does: 'remove the last measure', keys: [['backspace', (viewer) => viewer.active.measures.undo()]] },
   { caps: ['N'], does: 'next film', keys: [['n', (viewer) => viewer.nextFilm()]] },
   { caps: ['H'], does: 'heat map', keys: [['h', (viewer) => viewer.toggleHeat()]] },
   { caps: ['V'], does: 'hide the heat map while held', keys: [['v', (viewer) => viewer.hideHeat(true)]] },

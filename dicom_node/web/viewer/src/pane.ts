@@ -14,6 +14,7 @@ import { CurveTable, setColours } from './curve';
 import { make, setOptions } from './elements';
 import { draw } from './heat';
 import { drawLines, drawUnseen } from './layers';
+import { Measures, type Place, type Point } from './measures';
 import { inTrueShape } from './shape';
 import { type Bits, type Film, type HeatMap, type Raster, readFilm, readMap, readOverlay, type Window } from './study';
 
@@ -67,7 +68,8 @@ export function titleOf(film: Film, films: Film[]): string {
   const alike = films.filter((other) => other.view === film.view && other.prior === film.prior);
   const words = `${film.prior ? 'prior ' : ''}${film.view || 'film'}`;
   const number = alike.length > 1 ? ` ${alike.indexOf(film) + 1}` : '';
-  return words.charAt(0).toUpperCase() + words.slice(1) + number;
+  const taken = film.prior && film.study_date ? `, ${film.study_date.replace(/^(\d{4})(\d\d)(\d\d)$/, '$1-$2-$3')}` : '';
+  return words.charAt(0).toUpperCase() + words.slice(1) + number + taken;
 }
 
 export class Pane {
@@ -75,10 +77,12 @@ export class Pane {
   film!: Film;
 
   private readonly view = make('div', { class: 'film-view' });
+  readonly measures = new Measures(this.view, () => this.measured());
   private readonly unseen = layer('film-unseen');
   private readonly heat = layer('film-heat');
   private readonly lines = layer('film-overlay');
   private readonly list = make('select', { 'aria-label': 'Film' });
+  private readonly study = make('a', { class: 'film-study', hidden: true }, 'Open its study');
   private readonly reading = make('span', { class: 'film-reading' });
   private readonly note = make('p', { class: 'film-note', role: 'status' });
   /** Undefined before the first film has arrived, because the library cannot resize an empty viewport. */
@@ -116,10 +120,10 @@ export class Pane {
       'figure',
       { class: 'film', role: 'group', tabindex: 0, 'aria-busy': 'true' },
       this.view,
-      make('div', { class: 'film-over' }, this.unseen, this.heat, this.lines),
+      make('div', { class: 'film-over' }, this.unseen, this.heat, this.lines, this.measures.layer),
       make('p', { class: 'film-warning' }, 'RESEARCH USE ONLY'),
       this.note,
-      make('figcaption', {}, this.list, this.reading),
+      make('figcaption', {}, this.list, this.study, this.reading),
     );
     this.offer(films);
     parent.append(this.element);
@@ -143,6 +147,8 @@ export class Pane {
   private name(): void {
     this.list.selectedIndex = this.films.indexOf(this.film);
     this.element.setAttribute('aria-label', titleOf(this.film, this.films));
+    this.study.hidden = !this.film.prior;
+    this.study.href = `/studies/${this.film.study}`;
   }
 
   close(): void {
@@ -162,6 +168,7 @@ export class Pane {
     this.say('Loading');
     this.unseen.hidden = true;
     this.overlay = undefined;
+    this.measures.draw();
     this.putHeat(undefined);
     this.turn = this.turn.then(() => this.place(film));
     return this.turn;
@@ -312,6 +319,18 @@ export class Pane {
     this.note.textContent = sentence;
   }
 
+  private measured(): Place | undefined {
+    const { film, placed, viewport } = this;
+    if (!placed || !viewport) return undefined;
+    const [height, width] = film.imager_spacing ?? [];
+    return {
+      film,
+      toCanvas: ([across, down]) => viewport.worldToCanvas([across, down, 0]) as Point,
+      toFilm: (point) => viewport.canvasToWorld(point).slice(0, 2) as Point,
+      millimetres: height && width ? [(width * film.columns) / placed.columns, (height * film.rows) / placed.rows] : undefined,
+    };
+  }
+
   private putHeat(map: HeatMap | undefined): void {
     this.wanted = map;
     this.heat.hidden = true;
@@ -334,6 +353,7 @@ export class Pane {
   private lay(): void {
     this.lines.hidden = !(this.overlay && this.overlayWanted);
     if (!this.viewport || !this.placed) return;
+    this.measures.draw();
     const { columns, rows } = this.placed;
     // A pixel lies about its place in one renderer, and begins at it in the other.
     const first = getShouldUseCPURendering() ? 0 : -0.5;

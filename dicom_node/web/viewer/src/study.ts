@@ -15,6 +15,8 @@ export interface Film {
   rows: number;
   /** Height of a pixel over its width. */
   aspect_ratio: number;
+  /** Height and width of a pixel at the detector, in millimetres; null where the header does not say. */
+  imager_spacing: [number, number] | null;
   /** Address of the grey values: 16 bits each, little-endian; 0 is not to be seen. */
   pixels: string;
   /** Initial window; all grey values when null. */
@@ -27,6 +29,9 @@ export interface Film {
   inverted: boolean;
   /** True for a film of an earlier study of the same patient. */
   prior: boolean;
+  /** Number of its study, and the date of that as YYYYMMDD; empty when unknown. */
+  study: number;
+  study_date: string;
 }
 
 /** One heat map: where a method says that a finding was seen on a film. */

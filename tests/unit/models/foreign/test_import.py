@@ -255,7 +255,7 @@ def test_calibration_on_a_table_of_films_writes_the_next_version(tmp_path: Path)
     assert (labels["cardiomegaly"].method, labels["cardiomegaly"].n_positive) == ("platt", 12)
     assert labels["pneumothorax"].threshold == 0.5
     shown = json.loads(run("show", tmp_path / "own-0.1.1", "--json"))
-    assert shown["calibrated_on"] == "24 studies of films val"
+    assert shown["calibrated_on"] == "24 studies of films.csv val"
     (tmp_path / "films.csv").write_text("path,Cardiomegaly\n0.png,maybe\n")
     code, said = refusal(
         "calibrate", tmp_path / "own-0.1.0", "--csv", tmp_path / "films.csv", "--out", tmp_path / "b"

@@ -19,6 +19,7 @@ from tests.support.offline_node import OfflineNode
 
 HEAT = np.arange(12, dtype=np.uint8).reshape(3, 4)
 GREYS = np.linspace(0, 4095, 64 * 80).reshape(64, 80).astype(np.int64)
+STUDY_DATE = "20240229"
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_a_film_comes_in_its_full_depth_with_its_window(shown: OfflineNode, clie
     assert image == {
         "id": 1, "view": "frontal", "columns": 80, "rows": 64, "inverted": True, "prior": False,
         "pixels": "/api/v1/studies/1/images/1/pixels", "aspect_ratio": 1, "curve": None, "overlay": None,
-        "imager_spacing": None,
+        "imager_spacing": None, "study": 1, "study_date": STUDY_DATE,
     }  # fmt: skip
     # LINEAR: centre 2048, width 1024 is 1536 to 2559 (PS3.3 C.11.2.1.2), the other way round and of 65535.
     assert window["center"] == pytest.approx(65535 * (1 - 2047.5 / 4095), abs=2)
@@ -115,6 +116,7 @@ def test_the_study_before_of_the_same_patient_is_a_prior(shown: OfflineNode, cli
         (False, "/api/v1/studies/1/images/1/pixels"),
         (True, "/api/v1/studies/2/images/2/pixels"),
     ]
+    assert [(each["study"], each["study_date"]) for each in images] == [(1, STUDY_DATE), (2, "20200101")]
 
 
 def test_a_prior_that_was_fetched_is_shown_beside_the_study(
