@@ -13,7 +13,7 @@ import torch
 from models.bundles.bundle import Bundle, amend_bundle, read_bundle, write_bundle
 from models.bundles.lookup import shipped_folder
 from models.errors import BundleError
-from models.evaluation.card import write_card
+from models.evaluation.card import main_evaluation, write_card
 from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network, replace_text, reseal
 
 
@@ -161,7 +161,7 @@ def test_every_shipped_bundle_loads_and_its_card_is_the_one_its_figures_give(shi
         assert path.name == found.manifest.folder
         found.network()
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        assert metrics["test"]["weights_sha256"] == found.weights_sha256
+        assert main_evaluation(metrics)["weights_sha256"] == found.weights_sha256
         card = (path / "README.md").read_text(encoding="utf-8")
         assert card == write_card(found, metrics)
         assert "Research use only" in card
