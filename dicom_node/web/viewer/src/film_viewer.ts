@@ -77,7 +77,8 @@ export class FilmViewer {
     this.offerMaps();
     this.applyHeat();
     this.nameLost();
-    root.replaceChildren(this.toolbar(), this.lost, this.stage, this.heatBar, this.keys);
+    const foot = make('div', { class: 'viewer-foot' }, this.keys, this.measures.group);
+    root.replaceChildren(this.toolbar(), this.lost, this.stage, this.heatBar, foot);
     listen(root, this);
     // Any element of the page with this attribute shows the heat map of its finding when clicked, or hides it.
     document.addEventListener('click', ({ target }) => {
@@ -315,7 +316,6 @@ export class FilmViewer {
         this.button('drag-zoom', 'Zoom', () => this.drag('zoom'), state),
         this.button('drag-pan', 'Pan', () => this.drag('pan'), state),
       ),
-      this.measures.group,
       group(
         'Film',
         this.button('invert', 'Invert', () => this.invert(), state),
