@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -308,3 +308,7 @@ def use_of(argv: Sequence[str], environment: Mapping[str, str] | None = None) ->
     )
     assert done.returncode == 0, f"{argv} ended with {done.returncode}: {done.stderr}"
     return Use(*map(float, done.stdout.split()))
+
+
+Record = Callable[..., Any]
+"""Fixture ``record``: takes the arguments of :meth:`BenchmarkRow.measured` without the group."""
