@@ -13,6 +13,7 @@
     ├── DatasetError          a folder of films is missing something or cannot be read
     ├── UsageError            a caller asked for something by a name that does not exist
     ├── PredictionError       a good bundle gave an unusable answer for a study
+    ├── ModelUnavailable      a remote model does not answer, and may do so later
     └── RetrievalError        an index is missing, altered or of other weights, or cannot be searched
 """
 
@@ -61,6 +62,10 @@ class UsageError(ModelError):
 
 class PredictionError(ModelError):
     """The network gave values that are not numbers, or the study does not suit the bundle."""
+
+
+class ModelUnavailable(ModelError):
+    """A remote model does not answer in time, or says that it cannot now; a later try may succeed."""
 
 
 class RetrievalError(ModelError):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from dicom_node.imaging import attributes
-from dicom_node.results.report import Finding, FloatArray, PriorComparison, Report, SimilarCases
+from dicom_node.results.report import Finding, FloatArray, PriorComparison, SimilarCases
 from dicom_node.store.analysis_records import (
     AnalysisRecord,
     FindingChangeRecord,
@@ -22,37 +22,28 @@ from dicom_node.store.analysis_records import (
     SimilarCasesRecord,
 )
 from dicom_node.store.heatmaps import MAX_SIDE, HeatMap, HeatMaps
-from dicom_node.store.study_embeddings import StudyEmbedding
 from models.bundles.bundle import CALIBRATION, Bundle
 from models.bundles.manifest import CARD, METRICS
+from worker.model_reader import ModelAnalysis
 from worker.report_builder import METHOD_NAMES
-from worker.supplementary_explanations import NO_EXPLANATIONS, SupplementaryExplanations
 
 
-def make_analysis_record(
-    report: Report,
-    maps: HeatMaps,
-    place: StudyEmbedding | None = None,
-    supplement: SupplementaryExplanations = NO_EXPLANATIONS,
-) -> AnalysisRecord:
+def make_analysis_record(analysis: ModelAnalysis, maps: HeatMaps) -> AnalysisRecord:
     """Return the record of an analysis; its heat maps have been written when this returns.
 
     Parameters
     ----------
-    report
-        Report of the study.
+    analysis
+        Answer of one model.
     maps
         Store of the heat maps.
-    place
-        Embedding of the study; None unless the node's own studies may be searched.
-    supplement
-        Explanations that no report holds.
 
     Raises
     ------
     StorageFailed
         If the heat maps cannot be written.
     """
+    report, supplement = analysis.report, analysis.supplement
     shown = [
         (HeatMapRecord(finding.key, saliency.sop_instance_uid, saliency.method), saliency.values)
         for finding in report.findings
@@ -95,9 +86,11 @@ def make_analysis_record(
         maps=tuple(entry for entry, _ in shown),
         maps_file=maps.keep([_thumbnail(values) for _, values in shown]),
         similar=None if report.similar is None else _similar(report.similar),
-        embedding=place,
+        embedding=analysis.place,
         words=supplement.words,
         prior=None if report.prior is None else _prior(report.prior, report.findings),
+        role=analysis.role.value,
+        seconds=analysis.seconds,
     )
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from dicom_node.config.sections import WorkerSettings
+from dicom_node.config.served_models import SHORT_FORM, ServedModel
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
 from dicom_node.runtime.extras import missing_package
@@ -24,36 +25,47 @@ from worker.processes import bundle_runtime
 _LOG = logging.getLogger(__name__)
 
 
-def load_predictor(settings: Settings) -> Predictor:
-    """Return the configured bundle, ready to predict.
+def load_predictor(settings: Settings, served: ServedModel) -> Predictor:
+    """Return a model of the settings, ready to predict.
 
     Raises
     ------
     ConfigurationError
         If the bundle, the device or the runtime is missing, or the bundle is damaged.
+    models.errors.ModelUnavailable
+        If a remote model does not answer.
     """
     worker = settings.worker
+    assert served.bundle is not None
+    where = _setting_of(served)
     try:
-        bundle = read_bundle(find_bundle(worker.bundle))
+        bundle = read_bundle(find_bundle(served.bundle))
         choice = bundle_runtime(settings, graph=bundle.has_graph, graph_alone=bundle.manifest.graph_alone)
         device = _device(worker.device, choice.name)
         predictor = Predictor(bundle, device=device, runtime=choice.name, threads=_threads(worker))
         predictor.warm_up()
     except ModelError as error:
-        raise ConfigurationError(f"worker.bundle {worker.bundle}: {error}") from error
+        raise ConfigurationError(f"{where}: {error}") from error
     _LOG.info("bundle %s runs in %s: %s", bundle.manifest.folder, choice.name, choice.reason)
     return predictor
 
 
-def configured_runtime(settings: Settings) -> RuntimeChoice:
-    """Return the inference runtime of the configured bundle, and why.
+def _setting_of(served: ServedModel) -> str:
+    """Return the name of the setting that names a model, with its value."""
+    if served.name == SHORT_FORM:
+        return f"{SHORT_FORM} {served.bundle}"
+    return f"models: {served.name}: {served.bundle or served.url}"
+
+
+def configured_runtime(settings: Settings, bundle_name: str) -> RuntimeChoice:
+    """Return the inference runtime of a bundle by these settings, and why.
 
     Raises
     ------
     models.errors.BundleError
         If the bundle is missing or damaged.
     """
-    bundle = read_bundle(find_bundle(settings.worker.bundle))
+    bundle = read_bundle(find_bundle(bundle_name))
     return bundle_runtime(settings, graph=bundle.has_graph, graph_alone=bundle.manifest.graph_alone)
 
 

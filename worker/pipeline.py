@@ -35,11 +35,15 @@ from dicom_node.store.purge_trace import sentence
 from dicom_node.store.recorded_results import RecordedResult, RecordedResults
 from dicom_node.store.states import StudyState
 from dicom_node.store.study_embeddings import StudyEmbeddings
-from models.errors import ModelError
+from models.errors import ModelError, ModelUnavailable
 from worker.analysis_record import copy_model_card, make_analysis_record
-from worker.study_reader import PriorStudy, StudyAnalysis, StudyReader, StudyRevision
+from worker.prior_study import PriorStudy
+from worker.study_reader import StudyAnalysis, StudyReader
+from worker.study_revision import StudyRevision
 
 _LOG = logging.getLogger(__name__)
+_REPLACED = ("sr", "similar")
+"""Kinds of reports, which name those of earlier revisions that they replace."""
 _END_SECONDS = 30.0
 """Time in which a worker whose study took too long should have ended, in seconds."""
 
@@ -94,7 +98,8 @@ class Pipeline:
         """
         self._reader.warm_up()
         try:
-            copy_model_card(self._reader.bundle, self._data_dir.cards)
+            for bundle in self._reader.models.bundles:
+                copy_model_card(bundle, self._data_dir.cards)
             self._say_runs_on()
         except OSError as error:
             raise storage_error(error, self._data_dir.root) from error
@@ -186,6 +191,8 @@ class Pipeline:
                 with contextlib.suppress(OSError):
                     self._say_runs_on()
             results = self._store_results(analysis)
+        except ModelUnavailable as error:
+            raise _ModelAway(str(error)) from error
         except ModelError as error:
             return self._fail(lease, paths, Refusal("model_failed", str(error)))
         except EncodingFailed as error:
@@ -215,12 +222,18 @@ class Pipeline:
         return StudyState.FAILED
 
     def _revision(self, lease: AnalysisLease, prior: PriorStudy | None = None) -> StudyRevision:
+        tried = any(entry.peer_host == TRIAL_HOST for entry in lease.instances)
         return StudyRevision(
-            lease.study_instance_uid, lease.revision, lease.created, self._predecessors(lease), prior
+            lease.study_instance_uid,
+            lease.revision,
+            lease.created,
+            self._predecessors(lease),
+            prior,
+            () if tried else tuple(dict.fromkeys(entry.calling_ae for entry in lease.instances)),
         )
 
-    def _predecessors(self, lease: AnalysisLease) -> dict[str, Predecessor]:
-        """Return the reports of earlier revisions that this one replaces, by kind."""
+    def _predecessors(self, lease: AnalysisLease) -> dict[tuple[str, str], Predecessor]:
+        """Return the reports of earlier revisions that this one replaces, by kind and model."""
         found = self._recorded.before_revision(lease.study_id, lease.revision)
         return predecessors(found, self._data_dir.results)
 
@@ -230,7 +243,7 @@ class Pipeline:
         if pairing is None and self._settings.prior_source is not None:
             late = PriorPairing(reason=LATE_REASON.format(self._settings.priors.wait_seconds))
             pairing = self._priors.pair(lease.study_id, lease.revision, late)
-        kept = None if pairing is None else self._readings.latest_of(pairing.prior_uid)
+        kept = () if pairing is None else tuple(self._readings.all_latest_of(pairing.prior_uid))
         return prior_study(pairing, self._data_dir.spool, kept)
 
     def _store_results(self, analysis: StudyAnalysis) -> list[EncodedResult]:
@@ -245,8 +258,10 @@ class Pipeline:
                     for destination in self._settings.destinations
                     if not destination.wants(kind)
                 ),
+                model=each.model,
             )
-            for kind, ds in analysis.objects
+            for each in analysis.analyses
+            for kind, ds in each.objects
         ]
 
     def _finish(
@@ -257,17 +272,18 @@ class Pipeline:
         results: Sequence[EncodedResult],
         analysis: StudyAnalysis | None = None,
     ) -> StudyState | None:
-        report = None if analysis is None else analysis.report
-        facts = RoutingAttributes.of(report, [entry.calling_ae for entry in lease.instances])
+        reports = () if analysis is None else analysis.reports
+        facts = RoutingAttributes.of(reports, [entry.calling_ae for entry in lease.instances])
         routing = route(facts, self._settings.rules, self._settings.destinations)
         for remark in routing.remarks:
             _LOG.warning("%s", remark)
         tried = any(entry.peer_host == TRIAL_HOST for entry in lease.instances)
         names = () if tried else routing.destinations
-        record = None
-        if analysis is not None and report is not None:
-            record = make_analysis_record(report, self._data_dir.maps, analysis.place, analysis.supplement)
-        if not self._leases.finish(lease, state, reason, results, names, record):
+        records = [
+            make_analysis_record(each, self._data_dir.maps)
+            for each in (() if analysis is None else analysis.analyses)
+        ]
+        if not self._leases.finish(lease, state, reason, results, names, records):
             _LOG.warning("the lease was lost: a late image came, or it expired")
             return None
         if routing.rules:
@@ -317,6 +333,10 @@ class _UnreadableFile(NodeError):
     """Error because a received file of a study cannot be read."""
 
 
+class _ModelAway(NodeError):
+    """Error because a remote model does not answer; the study is tried again."""
+
+
 @contextlib.contextmanager
 def _unreadable_files() -> Iterator[None]:
     """Run the body, which reads received files; an error of the disk is then one of the study.
@@ -342,27 +362,28 @@ def _sentence(error: Exception) -> str:
     return str(error) if isinstance(error, NodeError) else type(error).__name__
 
 
-def predecessors(recorded: Mapping[str, RecordedResult], results: Spool) -> dict[str, Predecessor]:
+def predecessors(
+    recorded: Mapping[tuple[str, str], RecordedResult], results: Spool
+) -> dict[tuple[str, str], Predecessor]:
     """Return the references by which a new report names the reports that it replaces.
 
     Parameters
     ----------
     recorded
-        Last report of each kind that is still in force.
+        Last result of each kind and model that is still in force.
     results
         Folder of their files. A report whose file is lost or damaged is left out.
     """
     found = {}
-    for kind in ("sr", "similar"):
-        entry = recorded.get(kind)
-        if entry is None:
+    for (kind, model), entry in recorded.items():
+        if kind not in _REPLACED:
             continue
         try:
             series = attributes.text(read_header(results.path(entry.file)), "SeriesInstanceUID")
         except (NotAnalysable, StorageFailed):
             series = ""
         if series:
-            found[kind] = Predecessor(series, entry.sop_class_uid, entry.sop_instance_uid)
+            found[kind, model] = Predecessor(series, entry.sop_class_uid, entry.sop_instance_uid)
         else:
             _LOG.warning(
                 "the new report does not name the %s of revision %d that it replaces: %s cannot be read",
@@ -372,7 +393,7 @@ def predecessors(recorded: Mapping[str, RecordedResult], results: Spool) -> dict
 
 
 def prior_study(
-    pairing: PriorPairing | None, spool: Spool, kept: AnalysisRecord | None = None
+    pairing: PriorPairing | None, spool: Spool, kept: tuple[AnalysisRecord, ...] = ()
 ) -> PriorStudy | None:
     """Return the prior study of a recorded pair; None when no prior was looked for.
 
@@ -383,7 +404,7 @@ def prior_study(
     spool
         Folder of the received films.
     kept
-        Record of the prior's own analysis.
+        Records of the prior's own analysis, one a model.
     """
     if pairing is None:
         return None

@@ -32,12 +32,16 @@ def worker_processes(settings: Settings) -> int:
         return worker.processes
     if len(os.sched_getaffinity(0)) < _BESIDE_EACH_OTHER:
         return 1
-    try:
-        folder = find_bundle_folder(worker.bundle, MANIFEST)
-    except ModelError:
-        return 1
-    choice = bundle_runtime(settings, graph=(folder / GRAPH).is_file())
-    return _BESIDE_EACH_OTHER if choice.name == ONNX else 1
+    for served in settings.served_models:
+        if served.bundle is None:
+            continue  # a remote model computes elsewhere
+        try:
+            folder = find_bundle_folder(served.bundle, MANIFEST)
+        except ModelError:
+            return 1
+        if bundle_runtime(settings, graph=(folder / GRAPH).is_file()).name != ONNX:
+            return 1
+    return _BESIDE_EACH_OTHER
 
 
 def bundle_runtime(settings: Settings, *, graph: bool, graph_alone: bool = False) -> RuntimeChoice:

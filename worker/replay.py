@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from dicom_node.config.data_dir import DataDir
+from dicom_node.config.served_models import ModelRole, ServedModel
 from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
 from dicom_node.imaging import attributes
@@ -31,9 +32,11 @@ from dicom_node.store.states import StudyState
 from models.bundles.bundle import find_bundle, read_bundle
 from models.bundles.runtime import ONNX, TORCH
 from models.errors import ModelError
+from worker.model_reader import ModelAnalysis
 from worker.pipeline import predecessors, prior_study
 from worker.report_builder import ONNX_PARAMETER, STAND_IN_PARAMETER
-from worker.study_reader import StudyReader, StudyRevision
+from worker.study_reader import StudyReader
+from worker.study_revision import StudyRevision
 
 _LOG = logging.getLogger(__name__)
 _SOP_INSTANCE_UID = 0x00080018
@@ -105,11 +108,13 @@ def replay(
                 "is sent again is stored again"
             )
     data_dir = DataDir(settings)
-    report = next(entry for entry in stored if entry.kind == "sr")
-    texts = _algorithm(data_dir, report)
-    if texts is None:  # the file is damaged, and is to be written again
-        record = AnalysisRecords(index.engine).latest_of(study_instance_uid)
-        texts = [] if record is None else [record.model, record.model_version, *record.parameters]
+    reports = [entry for entry in stored if entry.kind == "sr"]
+    kept = {
+        record.model: [record.model, record.model_version, *record.parameters]
+        for record in AnalysisRecords(index.engine).all_latest_of(study_instance_uid)
+    }
+    # A report whose file is damaged is to be written again: the record says what made it.
+    texts = [_algorithm(data_dir, each) or kept.get(each.model, []) for each in reports]
     study = StudyRevision(
         study_instance_uid,
         recorded.revision,
@@ -117,25 +122,29 @@ def replay(
         predecessors(results.before_revision(recorded.id, recorded.revision), data_dir.results),
         prior_study(pairing, data_dir.spool),
     )
-    with StudyReader.open(_as_recorded(settings, report.sop_class_uid, texts, stored)) as reader:
-        if STAND_IN_PARAMETER in texts:
+    with StudyReader.open(_as_recorded(settings, reports[0].sop_class_uid, texts, stored)) as reader:
+        if any(STAND_IN_PARAMETER in each for each in texts):
             reader.stand_in_by_processor()
         analysis = reader.read(study, [data_dir.spool.path(name) for name in recorded.films])
-    return list(_compare(data_dir, stored, analysis.objects, mend=mend))
+    return list(_compare(data_dir, stored, analysis.analyses, mend=mend))
 
 
 def _as_recorded(
-    settings: Settings, sr_class_uid: str, texts: Sequence[str], stored: list[RecordedResult]
+    settings: Settings, sr_class_uid: str, texts: Sequence[list[str]], stored: list[RecordedResult]
 ) -> Settings:
-    """Return settings that ask for the stored kinds of result, with the recorded bundle."""
+    """Return settings that ask for the stored kinds of result, with the recorded bundles."""
     classes = {uid: name for name, uid in document.SOP_CLASSES.items()}
     kinds = tuple(dict.fromkeys(entry.kind for entry in stored))
     results = settings.results.model_copy(update={"objects": kinds, "sr_class": classes[sr_class_uid]})
-    recorded = {"bundle": _bundle(settings, texts)}
-    if _weights(texts):  # otherwise no model was run
-        recorded["runtime"] = ONNX if ONNX_PARAMETER in texts else TORCH
+    read = [each for each in texts if _weights(each)]  # of the others no model was run
+    served = tuple(_served(settings, each) for each in read)
+    recorded = {}
+    if read:
+        recorded["runtime"] = ONNX if any(ONNX_PARAMETER in each for each in read) else TORCH
     worker = settings.worker.model_copy(update=recorded)
-    return settings.model_copy(update={"results": results, "worker": worker})
+    return settings.model_copy(
+        update={"results": results, "worker": worker, "models": served or settings.models}
+    )
 
 
 def _algorithm(data_dir: DataDir, report: RecordedResult) -> list[str] | None:
@@ -156,16 +165,18 @@ def _weights(texts: Sequence[str]) -> str:
     return next((text.partition("=")[2] for text in texts if text.startswith("weights_sha256=")), "")
 
 
-def _bundle(settings: Settings, texts: Sequence[str]) -> str:
-    """Return the recorded bundle: the configured one, or the shipped one of its name and version."""
+def _served(settings: Settings, texts: Sequence[str]) -> ServedModel:
+    """Return the recorded model as a primary one: a configured bundle, or the shipped one of its name."""
     weights = _weights(texts)
-    if not weights:  # no model was run
-        return settings.worker.bundle
     name, version = texts[:2]
-    for candidate in (settings.worker.bundle, f"{name}-{version}"):
+    shipped = ServedModel(name=f"{name}-{version}", bundle=f"{name}-{version}")
+    for candidate in (*settings.served_models, shipped):
         with contextlib.suppress(ModelError):
-            if read_bundle(find_bundle(candidate)).weights_sha256 == weights:
-                return candidate
+            if (
+                candidate.bundle is not None
+                and read_bundle(find_bundle(candidate.bundle)).weights_sha256 == weights
+            ):
+                return candidate.model_copy(update={"role": ModelRole.PRIMARY})
     raise NodeError(
         f"the bundle {name} {version} with weights {weights[:12]} is not installed: set worker.bundle"
     )
@@ -176,11 +187,19 @@ def _digest(content: bytes) -> str:
 
 
 def _compare(
-    data_dir: DataDir, stored: list[RecordedResult], now: tuple[tuple[str, Dataset], ...], *, mend: bool
+    data_dir: DataDir, stored: list[RecordedResult], now: Sequence[ModelAnalysis], *, mend: bool
 ) -> Iterator[ReplayedResult]:
-    unmatched = list(now)
+    unmatched = [(kind, ds, analysis.model) for analysis in now for kind, ds in analysis.objects]
     for entry in stored:
-        match = next((item for item in unmatched if item[0] == entry.kind), None)
+        match = next(
+            (
+                each
+                for each in unmatched
+                # Earlier versions, which had one model, recorded none.
+                if each[0] == entry.kind and entry.model in {"", each[2]}
+            ),
+            None,
+        )
         if match is None:
             yield ReplayedResult(entry.kind, entry.sop_instance_uid, "it is no longer written")
             continue
@@ -197,7 +216,7 @@ def _compare(
             with contextlib.suppress(InvalidDicomError, *attributes.MALFORMED):
                 difference = _difference(dcmread(io.BytesIO(then)), match[1])
         yield ReplayedResult(entry.kind, entry.sop_instance_uid, difference)
-    for kind, ds in unmatched:
+    for kind, ds, _ in unmatched:
         yield ReplayedResult(kind, str(ds.SOPInstanceUID), "it was not written before")
 
 

@@ -1,4 +1,4 @@
-"""Study reader: analyses the films of one study and returns a report and its DICOM objects.
+"""Study reader: analyses the films of one study with every model and returns reports and their DICOM objects.
 
 It uses neither queue nor database. ``analyze`` and the node's pipeline both call it, so the same files get
 the same scores in both.
@@ -8,65 +8,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydicom.dataset import Dataset
 
 from dicom_node.config.installation import this_installation
+from dicom_node.config.served_models import ModelRole, ServedModel
 from dicom_node.config.settings import Settings
-from dicom_node.errors import StorageFailed
-from dicom_node.imaging import clinical_text
 from dicom_node.imaging.decoder import Decoder
-from dicom_node.imaging.pixels import FloatArray
-from dicom_node.imaging.selection import Eligibility
-from dicom_node.results.report import Presence, PriorComparison, Refusal, Report, SimilarCases, Source
-from dicom_node.results.result_set import write_results
+from dicom_node.results.report import Refusal, Report, Source
 from dicom_node.results.sr.document import Predecessor
 from dicom_node.store.states import StudyState
-from models.bundles.bundle import Bundle
-from models.bundles.predictor import Predictor
-from models.bundles.predictor import TracedPrediction as ModelReading
-from models.errors import ModelError, RetrievalError
-from models.explain.heatmap import Heatmap
-from models.explain.methods import draw_heatmaps
-from models.explain.targets import best_film, reported_findings
+from models.errors import ModelError, ModelUnavailable
 from models.gate.model import Gate
-from models.processing.map_check import region_of
-from models.processing.types import FindingScore, Prediction, Study
-from models.retrieval.embedding import embed_studies
-from models.retrieval.search import Searcher, neighbour_agreement
-from worker.film_correction import on_stored_films
-from worker.instance_screening import (
-    ScreenedInstance,
-    common_refusal,
-    is_frontal,
-    screen_films,
-    screen_headers,
-)
-from worker.model_loading import load_gate, load_predictor, load_searcher
-from worker.report_builder import (
-    ONNX_PARAMETER,
-    STAND_IN_PARAMETER,
-    build_report,
-    build_similar_cases,
-    identify_algorithm,
-)
-from worker.supplementary_explanations import (
-    NO_EXPLANATIONS,
-    SupplementaryExplanations,
-    check_page_methods,
-    make_supplementary_explanations,
-)
-
-if TYPE_CHECKING:
-    from dicom_node.store.analysis_records import AnalysisRecord
-    from dicom_node.store.study_embeddings import StudyEmbedding
+from worker.film_correction import CorrectedFilm
+from worker.instance_screening import ScreenedInstance, common_refusal, screen_films, screen_headers
+from worker.loaded_models import LoadedModels
+from worker.model_loading import load_gate
+from worker.model_reader import ModelAnalysis, ModelReader, encode_results, reads_study, refused
+from worker.prior_study import PriorStudy, ScreenedPrior
+from worker.study_revision import StudyRevision
 
 _LOG = logging.getLogger(__name__)
+_NO_MODEL = "no model of the settings reads such a study: its sender, age, view or modality is none of theirs"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,67 +45,47 @@ class StudyAnalysis:
     state
         REPORTED, SKIPPED or FAILED.
     reason
-        Reason for SKIPPED or FAILED, as one sentence; empty when reported.
-    report
-        Report of the study; None when no header could be read.
-    objects
-        Kind and data set of each result, checked and ready to be written.
-    place
-        Embedding of the study; None unless the node's own studies may be searched.
-    supplement
-        Explanations for the reading room that are in no report.
+        Reason for SKIPPED or FAILED, as one sentence; what a further model failed of when reported, or empty.
+    analyses
+        Answers of the models: the primary ones first, in the order of the settings; empty when no header
+        could be read.
     """
 
     state: StudyState
     reason: str
-    report: Report | None
-    objects: tuple[tuple[str, Dataset], ...]
-    place: StudyEmbedding | None = None
-    supplement: SupplementaryExplanations = NO_EXPLANATIONS
+    analyses: tuple[ModelAnalysis, ...] = ()
+
+    @property
+    def first(self) -> ModelAnalysis | None:
+        """Answer that pages show at first; None when no header could be read."""
+        return self.analyses[0] if self.analyses else None
+
+    @property
+    def report(self) -> Report | None:
+        """Report of the first answer; None when no header could be read."""
+        return None if self.first is None else self.first.report
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """Reports of the primary models."""
+        return tuple(each.report for each in self.analyses if each.role is ModelRole.PRIMARY)
+
+    @property
+    def objects(self) -> tuple[tuple[str, Dataset], ...]:
+        """Kind and data set of each result of every model, checked and ready to be written."""
+        return tuple(each for analysis in self.analyses for each in analysis.objects)
 
 
 @dataclass(frozen=True, slots=True)
-class StudyRevision:
-    """One revision of a study: the set of its instances at one time.
+class _Failure:
+    """Model that gave no answer; `reader` is None where it could not even be loaded."""
 
-    Attributes
-    ----------
-    study_instance_uid
-        Study Instance UID.
-    revision
-        Number of the revision, from 1.
-    created
-        Time that the results carry; timezone-aware.
-    predecessors
-        Reports of earlier revisions that are still in force, by kind.
-    prior
-        Prior study to compare with; None when no prior was looked for.
-    """
+    served: ServedModel
+    error: ModelError
+    reader: ModelReader | None = None
 
-    study_instance_uid: str
-    revision: int
-    created: datetime
-    predecessors: Mapping[str, Predecessor] = field(default_factory=dict)
-    prior: PriorStudy | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PriorStudy:
-    """Prior study: an earlier study of the same patient, or the reason why there is none.
-
-    Attributes
-    ----------
-    paths
-        Files of its instances; empty when there is no prior.
-    reason
-        Reason why there is no prior, as one clause.
-    kept
-        Record of its own analysis, perhaps by another bundle; None when it was never analysed.
-    """
-
-    paths: tuple[Path, ...] = ()
-    reason: str = ""
-    kept: AnalysisRecord | None = None
+    def __str__(self) -> str:
+        return f"model {self.served.name}: {self.error}"
 
 
 class StudyReader:
@@ -148,62 +95,51 @@ class StudyReader:
     ----------
     settings
         Settings of the node.
-    predictor
-        Loaded model bundle.
+    models
+        Models that read.
     gate
         Gate that the films pass first; None lets every film through.
-    searcher
-        Searcher of the reference cases; None when similar cases are not looked for.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        predictor: Predictor,
-        gate: Gate | None = None,
-        searcher: Searcher | None = None,
-    ) -> None:
-        self._results = settings.results
-        self._predictor = predictor
+    def __init__(self, settings: Settings, models: LoadedModels, gate: Gate | None = None) -> None:
+        self._settings = settings
+        self._models = models
         self._gate = gate
-        self._searcher = searcher
-        self._neighbours = settings.retrieval.k
-        self._keeps_embedding = settings.retrieval.own_studies
         self._decoder = Decoder(
             max_pixels=settings.worker.max_pixels,
             decode_seconds=settings.worker.decode_seconds,
             decode_bytes=settings.worker.decode_bytes,
         )
-        self._max_films = settings.worker.max_films
         self._equipment = this_installation(settings)
 
     @classmethod
     def open(cls, settings: Settings) -> StudyReader:
-        """Return a reader with the configured bundle, gate and index.
+        """Return a reader with the configured models, gate and indexes.
 
         Raises
         ------
         ConfigurationError
-            If the bundle, the gate or the device is missing, the index belongs to another bundle, or the
+            If a primary bundle, the gate or the device is missing, an index belongs to another bundle, or a
             bundle does not support the methods of ``results.page_methods``.
         """
-        predictor = load_predictor(settings)
-        check_page_methods(predictor, settings.results)
-        return cls(settings, predictor, load_gate(settings.worker), load_searcher(settings, predictor))
+        gate = load_gate(settings.worker)
+        models = LoadedModels(settings, gate="" if gate is None else gate.identity)
+        models.load()
+        return cls(settings, models, gate)
 
     @property
-    def bundle(self) -> Bundle:
-        """The loaded model bundle."""
-        return self._predictor.bundle
+    def models(self) -> LoadedModels:
+        """Models that read."""
+        return self._models
 
     @property
     def runs_on(self) -> dict[str, str]:
-        """Device and version of the inference runtime that the model runs in."""
-        return dict(self._predictor.session.describe())
+        """Device and version of the inference runtime that the first model runs in."""
+        return self._models.runs_on
 
     def stand_in_by_processor(self) -> None:
         """Let the processor read in place of the configured device, as a recorded analysis had it."""
-        self._predictor.session.stand_in_by_processor()
+        self._models.stand_in_by_processor()
 
     def __enter__(self) -> Self:
         return self
@@ -214,17 +150,19 @@ class StudyReader:
         self.close()
 
     def close(self) -> None:
-        """End the decoder process, and close the connection to an index in a database."""
+        """End the decoder process, and close what the models hold."""
         self._decoder.close()
-        if self._searcher is not None:
-            self._searcher.close()
+        self._models.close()
 
     def warm_up(self) -> None:
         """Start the decoder process, so that the first film does not wait for it."""
         self._decoder.warm()
 
     def read(self, study: StudyRevision, paths: Sequence[Path]) -> StudyAnalysis:
-        """Analyse the instances of one study.
+        """Analyse the instances of one study with every model that reads it.
+
+        A model that fails harms no other: what it failed of is the reason of the outcome. The study fails
+        when no primary model answers.
 
         Parameters
         ----------
@@ -237,210 +175,134 @@ class StudyReader:
         ------
         StorageFailed
             If a file cannot be opened.
+        models.errors.ModelUnavailable
+            If no primary model answers, and a remote one may do so later.
         models.errors.ModelError
-            If the model gives no usable answer.
+            If no primary model gives a usable answer.
         EncodingFailed
             If a result cannot be encoded.
         """
         instances = screen_headers(paths)
         if not instances:
-            return StudyAnalysis(
-                StudyState.SKIPPED, "no instance of the study can be read as DICOM", None, ()
-            )
-        films = screen_films(instances, self._decoder, self._gate, self._max_films)
+            return StudyAnalysis(StudyState.SKIPPED, "no instance of the study can be read as DICOM")
+        films = screen_films(instances, self._decoder, self._gate, self._settings.worker.max_films)
         sources = tuple(instance.source for instance in instances)
         if not films:
             return self._refusal(study, sources, common_refusal(instances))
-        text = self._text([source for source in sources if source.analysed])
-        if self._predictor.text == "required" and text is None:
-            name = self._predictor.identity.name
-            refusal = Refusal("no_text", f"the model {name} needs an indication, and no header holds one")
-            return self._refusal(study, sources, refusal)
-        read = self._predictor.trace([Study(tuple(each.film for each in films), text)])[0]
-        maps, withheld = self._heat_maps(read, {instance.uid: instance.view for instance in instances})
-        supplement = make_supplementary_explanations(self._predictor, read, maps, self._results)
-        prior, earlier = self._compare_prior(study.prior)
-        report = build_report(
-            study_instance_uid=study.study_instance_uid,
-            revision=study.revision,
-            created=study.created,
-            sources=sources,
-            prediction=read.prediction,
-            labels=self._predictor.labels,
-            heatmaps=on_stored_films(maps, films),
-            withheld=withheld,
-            gate="" if self._gate is None else self._gate.identity,
-            text=self._text_parameter(text),
-            runtime=self._predictor.runtime,
-            stand_in=self._predictor.session.stand_in,
-            similar=self._similar(read.prediction),
-            prior=prior,
-            earlier=earlier,
-        )
-        pixels = {each.film.identifier: each.stored for each in films}
-        objects = self._encode(study, report, pixels)
-        return StudyAnalysis(
-            StudyState.REPORTED,
-            "",
-            report,
-            objects,
-            self._embedding(read.prediction),
-            replace(supplement, maps=on_stored_films(supplement.maps, films)),
-        )
+        failures: list[_Failure] = []
+        readers = self._readers(study, instances, films, failures)
+        primaries = [reader for reader, _ in readers if reader.served.role is ModelRole.PRIMARY]
+        if not primaries and not failures:
+            return self._refusal(study, sources, Refusal("no_model", _NO_MODEL))
+        prior = self._prior(study.prior)
+        names = [reader.predictor.identity.name for reader in primaries]
+        analyses: list[ModelAnalysis] = []
+        for reader, shown in readers:
+            name = reader.predictor.identity.name
+            # Reports of models that read no more are replaced by those of the first.
+            others = frozenset(names) - {name} if reader is primaries[0] else _all_but(study, name)
+            try:
+                analyses.append(
+                    reader.read(
+                        study,
+                        instances,
+                        shown,
+                        prior,
+                        predecessors=study.replaced_by(name, others),
+                        one_of_several=len(names) > 1,
+                    )
+                )
+            except ModelError as error:
+                _LOG.error("model %s: %s", reader.served.name, error)
+                failures.append(_Failure(reader.served, error, reader))
+        return self._outcome(study, sources, analyses, failures)
 
-    def _embedding(self, prediction: Prediction) -> StudyEmbedding | None:
-        if not self._keeps_embedding:
-            return None
-        from dicom_node.store.study_embeddings import StudyEmbedding  # noqa: PLC0415 - SQLAlchemy comes with it
+    def _readers(
+        self,
+        study: StudyRevision,
+        instances: Sequence[ScreenedInstance],
+        films: Sequence[CorrectedFilm],
+        failures: list[_Failure],
+    ) -> list[tuple[ModelReader, list[CorrectedFilm]]]:
+        """Return the models that read a study with the films that each reads, the primary ones first.
 
-        return StudyEmbedding(prediction.identity.weights_sha256, embed_studies([prediction])[0])
-
-    def _text(self, sources: Sequence[Source]) -> str | None:
-        """Return the indication from the headers; None for a model that reads no text."""
-        if self._predictor.text == "none":
-            return None
-        return clinical_text.indication([source.header for source in sources])
-
-    def _text_parameter(self, text: str | None) -> str:
-        """Return the value of ``text`` among the algorithm's parameters; empty for a model without text."""
-        return "" if self._predictor.text == "none" else "none" if text is None else "indication"
-
-    def _compare_prior(
-        self, study: PriorStudy | None
-    ) -> tuple[PriorComparison | None, dict[str, FindingScore]]:
-        """Return the prior and the bundle's answers to it by key, or the reason why there is none."""
-        if study is None:
-            return None, {}
-        if study.reason:
-            return PriorComparison(reason=study.reason), {}
-        try:
-            return self._read_prior(study)
-        except (ModelError, StorageFailed) as error:
-            _LOG.warning("no comparison with the prior: %s", error)
-            return PriorComparison(reason=_PRIOR_FAILED), {}
-
-    def _read_prior(self, study: PriorStudy) -> tuple[PriorComparison, dict[str, FindingScore]]:
-        instances = screen_headers([path for path in study.paths if path.exists()])
-        known = self._recorded_answers(study.kept, instances)
-        films = [] if known else screen_films(instances, self._decoder, self._gate, self._max_films)
-        sources = tuple(source for each in instances if (source := each.source).analysed)
-        if not any(is_frontal(source) for source in sources):
-            return PriorComparison(reason=_PRIOR_UNREADABLE), {}
-        if not known:
-            text = self._text(sources)
-            if self._predictor.text == "required" and text is None:
-                return PriorComparison(reason=_PRIOR_UNREADABLE), {}
-            read = self._predictor.trace([Study(tuple(each.film for each in films), text)])[0]
-            known = {entry.key: entry for entry in read.prediction.findings}
-        return PriorComparison(sources), known
-
-    def _recorded_answers(
-        self, kept: AnalysisRecord | None, instances: Sequence[ScreenedInstance]
-    ) -> dict[str, FindingScore]:
-        """Return the recorded answers to the same films if this bundle gave them, else nothing.
-
-        The instances then get the recorded verdicts and views.
+        Those that cannot be had are added to `failures`.
         """
-        images = {} if kept is None else {image.sop_instance_uid: image for image in kept.images}
-        if kept is None or set(images) != {instance.uid for instance in instances}:
-            return {}
-        read = [each.source for each in instances if not images[each.uid].reason]
-        gate = "" if self._gate is None else self._gate.identity
-        ours = identify_algorithm(self._predictor.identity, gate, self._text_parameter(self._text(read)))
-        # Every runtime and device gives the same answers, so which of them gave these does not matter.
-        then = tuple(each for each in kept.parameters if each not in (ONNX_PARAMETER, STAND_IN_PARAMETER))
-        if (kept.model, kept.model_version, then) != (ours.name, ours.version, ours.parameters):
-            return {}
-        for each in instances:
-            image = images[each.uid]
-            each.verdict = Eligibility(image.reason, image.exclusion)
-            each.view = "" if self._gate is None or image.reason else image.view
-        return {
-            entry.key: FindingScore(
-                key=entry.key,
-                score=entry.score,
-                probability=entry.certainty,
-                threshold=entry.threshold,
-                present=entry.presence == Presence.PRESENT.value,
-                film_scores=(),
-            )
-            for entry in kept.findings
-        }
+        headers = [instance.header for instance in instances]
+        found = []
+        for served in sorted(self._settings.served_models, key=lambda each: each.role is ModelRole.SHADOW):
+            if not reads_study(served, headers, study.calling_aes):
+                continue
+            try:
+                reader = self._models.get(served)
+            except ModelError as error:
+                _LOG.error("model %s: %s", served.name, error)
+                failures.append(_Failure(served, error))
+                continue
+            if reader is not None and (shown := reader.films(instances, films)):
+                found.append((reader, shown))
+        return found
 
-    def _similar(self, prediction: Prediction) -> SimilarCases | None:
-        """Find similar reference cases; a failed search is logged, and the report is written without them."""
-        if self._searcher is None:
+    def _outcome(
+        self,
+        study: StudyRevision,
+        sources: tuple[Source, ...],
+        analyses: list[ModelAnalysis],
+        failures: Sequence[_Failure],
+    ) -> StudyAnalysis:
+        """Return the outcome of a study that some models may have failed to read."""
+        failed = [each for each in failures if each.served.role is ModelRole.PRIMARY]
+        answered = [each for each in analyses if each.role is ModelRole.PRIMARY]
+        if failed and not answered:
+            # A remote model may answer at the next try.
+            errors = [each.error for each in failed]
+            raise next((error for error in errors if isinstance(error, ModelUnavailable)), errors[0])
+        for each in failed:
+            if each.reader is not None:
+                name = each.reader.predictor.identity.name
+                analyses.append(
+                    each.reader.refuse(
+                        study,
+                        sources,
+                        Refusal("model_failed", str(each)),
+                        predecessors=study.replaced_by(name, _all_but(study, name)),
+                        one_of_several=True,
+                    )
+                )
+        # Answers go before refusals, and shadows come last.
+        analyses.sort(key=lambda each: (each.role is ModelRole.SHADOW, each.report.refusal is not None))
+        first = analyses[0].report.refusal
+        if first is not None:  # every model lacked something of the study, such as its text
+            return StudyAnalysis(StudyState.SKIPPED, first.text, tuple(analyses))
+        reason = "; ".join(map(str, failed))
+        return StudyAnalysis(StudyState.REPORTED, reason, tuple(analyses))
+
+    def _prior(self, prior: PriorStudy | None) -> ScreenedPrior | str | None:
+        """Return the prior study for the models, or the reason why there is none."""
+        if prior is None:
             return None
-        try:
-            (found,) = self._searcher.nearest(embed_studies([prediction]), self._neighbours)
-        except RetrievalError as error:
-            _LOG.error("no similar cases: %s", error)
-            return None
-        neighbours = neighbour_agreement(prediction, found)
-        return build_similar_cases(
-            neighbours, self._searcher.index, prediction.identity, self._predictor.labels
+        if prior.reason:
+            return prior.reason
+        return ScreenedPrior(
+            prior,
+            lambda found: screen_films(found, self._decoder, self._gate, self._settings.worker.max_films),
+            gated=self._gate is not None,
         )
-
-    def _heat_maps(
-        self, read: ModelReading, views: Mapping[str, str]
-    ) -> tuple[tuple[Heatmap, ...], dict[str, str]]:
-        """Return the heat maps of the reported findings, and the reason for each withheld one by key."""
-        keys = reported_findings(read.prediction, self._results.heat_maps)
-        by_film: dict[int, list[str]] = {}
-        for key in keys:
-            by_film.setdefault(best_film(read.prediction, key), []).append(key)
-        maps: dict[str, Heatmap] = {}
-        withheld: dict[str, str] = {}
-        check = self._predictor.bundle.map_check
-        for position, shown in by_film.items():
-            film = read.study.films[position]
-            view = views[film.identifier]
-            region = region_of(film.pixels, view)
-            for heatmap in draw_heatmaps(self._predictor, read, shown, films=[position]):
-                reason = check.objection(heatmap.preview, region, view)
-                if reason:
-                    withheld[heatmap.key] = reason
-                else:
-                    maps[heatmap.key] = heatmap
-        return tuple(maps[key] for key in keys if key in maps), withheld
 
     def refuse(self, study: StudyRevision, paths: Sequence[Path], refusal: Refusal) -> StudyAnalysis:
         """Return the analysis of a failed study: a report of the reason, made from the headers alone."""
         sources = tuple(instance.source for instance in screen_headers(paths))
         if not sources:
-            return StudyAnalysis(StudyState.FAILED, refusal.text, None, ())
+            return StudyAnalysis(StudyState.FAILED, refusal.text)
         return replace(self._refusal(study, sources, refusal), state=StudyState.FAILED)
 
     def _refusal(self, study: StudyRevision, sources: tuple[Source, ...], refusal: Refusal) -> StudyAnalysis:
-        report = Report(
-            study_instance_uid=study.study_instance_uid,
-            revision=study.revision,
-            created=study.created,
-            sources=tuple(
-                replace(source, analysed=False, exclusion=source.exclusion or refusal.text)
-                for source in sources
-            ),
-            algorithm=None,
-            refusal=refusal,
-        )
-        return StudyAnalysis(StudyState.SKIPPED, refusal.text, report, self._encode(study, report, {}))
-
-    def _encode(
-        self, study: StudyRevision, report: Report, pixels: Mapping[str, FloatArray]
-    ) -> tuple[tuple[str, Dataset], ...]:
-        written = write_results(
-            report,
-            pixels,
-            equipment=self._equipment,
-            objects=self._results.objects,
-            sr_class=self._results.sr_class,
-            columns=self._results.saliency_columns,
-            compression=self._results.compression,
-            overview=self._results.overview,
-            predecessors=study.predecessors,
-        )
-        return tuple(written)
+        report = refused(study, sources, refusal)
+        replaced: Mapping[str, Predecessor] = study.replaced_by("")
+        objects = encode_results(report, {}, self._settings.results, self._equipment, replaced)
+        return StudyAnalysis(StudyState.SKIPPED, refusal.text, (ModelAnalysis(report, objects),))
 
 
-_PRIOR_FAILED = "the model gave no usable answer to it"
-_PRIOR_UNREADABLE = "no frontal film of it can be analysed"
+def _all_but(study: StudyRevision, name: str) -> frozenset[str]:
+    """Return the names of all models with an earlier report but one."""
+    return frozenset(model for _, model in study.predecessors) - {name}

@@ -58,13 +58,10 @@ def analyze(
     RESEARCH USE ONLY.
     """
     from dicom_node.cli.score_table import opened_table
-    from worker.study_reader import StudyReader, StudyRevision
+    from worker.study_reader import StudyReader
+    from worker.study_revision import StudyRevision
 
-    settings = settings_of(ctx)
-    if bundle is not None:
-        settings = settings.model_copy(
-            update={"worker": settings.worker.model_copy(update={"bundle": bundle})}
-        )
+    settings = settings_of(ctx).with_one_model(bundle)
     if out is not None:
         _check_empty(out)
     studies, bad = _by_study(paths)

@@ -78,7 +78,7 @@ def explain(
 
         film = Film(file.name, _pixels(file))
         predictor = Predictor.load(
-            bundle or settings.worker.bundle,
+            bundle or settings.first_bundle,
             runtime=settings.worker.runtime,
             gradients=method not in (None, "gradcam") or text is not None,
         )

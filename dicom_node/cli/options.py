@@ -25,7 +25,7 @@ ConfiguredBundle: TypeAlias = Annotated[
     typer.Option(
         "--bundle",
         "-b",
-        help="name or folder of a model bundle; the configured one (worker.bundle) if absent",
+        help="name or folder of a model bundle; the first primary one of the settings if absent",
     ),
 ]
 

@@ -67,7 +67,7 @@ def try_rules(
     from dicom_node.delivery.routing import RoutingAttributes, route, view_of
 
     settings = settings_of(ctx)
-    _check_findings(finding or (), settings.worker.bundle)
+    _check_findings(finding or (), settings.first_bundle)
     headers = _read_headers(files)
     facts = RoutingAttributes(
         calling_ae=tuple(calling_ae or ()),

@@ -183,7 +183,10 @@ class StudySettings(Section):
 class WorkerSettings(Section):
     """Worker: the models that read studies, and their limits."""
 
-    bundle: str = Field("openi-findings", description="model bundle: name of a shipped one, or a folder")
+    bundle: str = Field(
+        "openi-findings",
+        description="model bundle: name of a shipped one, or a folder; [[models]] take its place",
+    )
     gate: str = Field(
         "gate",
         description="gate that refuses pictures other than chest films: name of a shipped one, or a folder; "
@@ -204,6 +207,11 @@ class WorkerSettings(Section):
         le=64,
         description="worker processes, which take studies from one queue; absent: two where the models run "
         "in ONNX Runtime on more than one core, else one",
+    )
+    loaded_models: int | None = Field(
+        None,
+        ge=1,
+        description="most models in the memory of a worker process, the last used ones; absent: all",
     )
     lease_seconds: Seconds = Field(
         30, description="seconds of silence after which a worker's study is given to another worker"

@@ -46,6 +46,7 @@ from dicom_node.config.sections import (
     StudySettings,
     WorkerSettings,
 )
+from dicom_node.config.served_models import SHORT_FORM, ModelRole, ServedModel
 from dicom_node.config.storage_check import StorageCheckSettings
 from dicom_node.config.web import WebSettings
 from dicom_node.errors import ConfigurationError
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     deidentification: DeidentificationSettings = DeidentificationSettings()
     storage_check: StorageCheckSettings = StorageCheckSettings()
     retention: RetentionSettings = RetentionSettings()
+    models: tuple[ServedModel, ...] = ()
     destinations: tuple[AnyDestination, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
 
@@ -113,6 +115,11 @@ class Settings(BaseSettings):
     def _check(self) -> Settings:
         names = [destination.name for destination in self.destinations]
         _check_names("destinations", names)
+        _check_names("models", [each.name for each in self.models])
+        if self.models and not self.primary_models:
+            raise ValueError(
+                'models: all are shadows, so nothing would be reported; give one role = "primary"'
+            )
         self._check_rules({*names, SENDER_ALIAS})
         if self.priors.source is not None and self.priors.source not in names:
             raise ValueError(f"priors.source: no destination is named {self.priors.source!r}")
@@ -137,6 +144,31 @@ class Settings(BaseSettings):
             raise ValueError(
                 "rules: exactly one rule must have fallback = true, for studies that no other rule matches"
             )
+
+    @property
+    def served_models(self) -> tuple[ServedModel, ...]:
+        """Models that read studies: ``models``, or ``worker.bundle`` alone where that is empty."""
+        return self.models or (ServedModel(name=SHORT_FORM, bundle=self.worker.bundle),)
+
+    @property
+    def primary_models(self) -> tuple[ServedModel, ...]:
+        """Those of the models whose results are sent."""
+        return tuple(each for each in self.served_models if each.role is ModelRole.PRIMARY)
+
+    @property
+    def first_bundle(self) -> str:
+        """Bundle of the first primary model that has one; ``worker.bundle`` where all are remote."""
+        return next((each.bundle for each in self.primary_models if each.bundle), self.worker.bundle)
+
+    def with_one_model(self, bundle: str | None = None) -> Settings:
+        """Return settings with one model for all studies: a bundle, or the first primary model."""
+        everything = {"calling_ae": (), "modality": (), "view": (), "min_age": None, "max_age": None}
+        served = (
+            self.primary_models[0].model_copy(update=everything)
+            if bundle is None
+            else ServedModel(name=SHORT_FORM, bundle=bundle)
+        )
+        return self.model_copy(update={"models": (served,)})
 
     @property
     def login_needed(self) -> bool:

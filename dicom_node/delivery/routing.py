@@ -40,17 +40,29 @@ class RoutingAttributes:
     finding: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, report: Report | None, calling_aes: Iterable[str]) -> RoutingAttributes:
-        """Return the attributes of an analysed study; of one without a readable header, only its senders."""
-        if report is None:
+    def of(cls, reports: Sequence[Report], calling_aes: Iterable[str]) -> RoutingAttributes:
+        """Return the attributes of an analysed study.
+
+        Parameters
+        ----------
+        reports
+            Reports on it, one a model; empty for a study without a readable header, which has only senders.
+        """
+        if not reports:
             return cls(calling_ae=_once(calling_aes))
-        headers = [source.header for source in report.sources]
+        sources = [source for report in reports for source in report.sources]
+        headers = [source.header for source in reports[0].sources]
         return cls(
             calling_ae=_once(calling_aes),
             modality=_once(attributes.text(header, "Modality") for header in headers),
             body_part=_once(attributes.text(header, "BodyPartExamined") for header in headers),
-            view=_once(source.view or view_of(source.header) for source in report.sources),
-            finding=_once(item.key for item in report.findings if item.presence is Presence.PRESENT),
+            view=_once(source.view or view_of(source.header) for source in sources),
+            finding=_once(
+                item.key
+                for report in reports
+                for item in report.findings
+                if item.presence is Presence.PRESENT
+            ),
         )
 
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydicom import dcmread
 
@@ -202,14 +202,19 @@ class IndexRebuild:
         instances = _instances(files, own, is_prior=is_prior)
         placed = self._placed(results)
         analysed = [each for each in instances if not each.set_aside]
-        latest = max((revision for revision, _, _ in placed), default=0)
-        reports = {revision: entry for revision, kind, entry in placed if kind == "sr"}
-        conclusions = self._conclusions(reports, [each.received.sop_instance_uid for each in instances])
-        times = [each.received_at for each in instances] or [entry.created for _, _, entry in placed]
+        latest = max((each.revision for each in placed), default=0)
+        conclusions = self._conclusions(
+            [each for each in placed if each.kind == "sr"],
+            [each.received.sop_instance_uid for each in instances],
+        )
+        times = [each.received_at for each in instances] or [each.file.created for each in placed]
         state, revision, completed_at, reason = StudyState.RECEIVING, max(latest, 1), None, ""
-        if latest in conclusions:
-            said, created = conclusions[latest], reports[latest].created
-            named = reports[latest].refers_to
+        last_said = [(report.file, said) for report, said in conclusions if report.revision == latest]
+        if last_said:
+            report, said = next(
+                (each for each in last_said if not each[1].refusal), last_said[0]
+            )  # one model that answered is enough
+            created, named = report.created, report.refers_to
             if any(
                 each.received_at > created and each.received.sop_instance_uid not in named
                 for each in analysed
@@ -223,8 +228,7 @@ class IndexRebuild:
             state, revision = StudyState.PRIOR, 0
         if state is StudyState.RECEIVING:
             self._found.read_again += 1
-        latest_said = conclusions.get(latest)
-        restored = self._restored(placed, self._destinations(analysed, latest_said))
+        restored = self._restored(placed, self._destinations(analysed, [said for _, said in last_said]))
         return RestoredStudy(
             study_instance_uid=uid,
             state=state,
@@ -235,50 +239,57 @@ class IndexRebuild:
             completed_at=completed_at,
             instances=instances,
             results=restored,
-            records=[
-                (number, reports[number].written_at, said.record) for number, said in conclusions.items()
-            ],
+            records=[(report.revision, report.file.written_at, said.record) for report, said in conclusions],
         )
 
-    def _placed(self, results: Sequence[ResultFile]) -> list[tuple[int, str, ResultFile]]:
-        """Return revision, kind and file of the results that were recorded, the oldest first."""
+    def _placed(self, results: Sequence[ResultFile]) -> list[_PlacedResult]:
+        """Return the results that were recorded with their places, the oldest first."""
         models = [entry.model for entry in results]
-        found: dict[tuple[int, str], list[tuple[int, str, ResultFile]]] = defaultdict(list)
+        found: dict[tuple[int, str], list[_PlacedResult]] = defaultdict(list)
         notes = []
         for entry in sorted(results, key=lambda each: (each.created, each.written_at, each.name)):
             place = place_of(entry, models)
             if place is None:
                 self._found.unreadable.append((f"results/{entry.name}", "its series is none of this node's"))
-            elif place[1] == REJECTION_NOTE:
-                notes.append((place[0], place[1], entry))
+                continue
+            placed = _PlacedResult(*place, entry)
+            if placed.kind == REJECTION_NOTE:
+                notes.append(placed)
             else:
-                found[place[0], place[2]].append((*place[:2], entry))
+                found[placed.revision, placed.model].append(placed)
         named = {uid for entry in results for uid in (*entry.replaces,)}
-        named |= {uid for _, _, note in notes for uid in note.refers_to}
+        named |= {uid for note in notes for uid in note.file.refers_to}
         last = max((revision for revision, _ in found), default=0)
-        kept: list[tuple[int, str, ResultFile]] = []
+        kept: list[_PlacedResult] = []
         for revision in sorted({revision for revision, _ in found}):
             groups = [entries for (number, _), entries in found.items() if number == revision]
-            recorded = [g for g in groups if any(e.sop_instance_uid in named for _, _, e in g)]
+            recorded = [g for g in groups if any(e.file.sop_instance_uid in named for e in g)]
             if not recorded and revision == last:
-                recorded = [max(groups, key=lambda g: max(e.written_at for _, _, e in g))]
+                # Results that were written before a worker gave up are older than those that were recorded.
+                groups.sort(key=lambda g: max(e.file.written_at for e in g))
+                recorded = groups[-len(self._settings.primary_models) :]
             kept += [each for group in recorded for each in group]
             self._found.given_up += sum(len(group) for group in groups if group not in recorded)
         return [*kept, *notes]
 
-    def _conclusions(self, reports: dict[int, ResultFile], films: Sequence[str]) -> dict[int, Conclusion]:
-        found = {}
-        for revision, entry in reports.items():
+    def _conclusions(
+        self, reports: Sequence[_PlacedResult], films: Sequence[str]
+    ) -> list[tuple[_PlacedResult, Conclusion]]:
+        """Return what the reports of findings say, those that answer before refusals of the same revision."""
+        found = []
+        for each in reports:
             try:
                 with attributes.tolerance():
-                    report = dcmread(self._data_dir.results.path(entry.name))
-                    found[revision] = conclusion_of(report, set(films))
+                    report = dcmread(self._data_dir.results.path(each.file.name))
+                    found.append((each, conclusion_of(report, set(films))))
             except (OSError, *attributes.MALFORMED) as error:
-                self._found.damaged.append((f"results/{entry.name}", f"its content cannot be read: {error}"))
-        return found
+                self._found.damaged.append(
+                    (f"results/{each.file.name}", f"its content cannot be read: {error}")
+                )
+        return sorted(found, key=lambda each: (each[0].revision, bool(each[1].refusal)))
 
     def _destinations(
-        self, instances: Sequence[RestoredInstance], said: Conclusion | None
+        self, instances: Sequence[RestoredInstance], said: Sequence[Conclusion]
     ) -> tuple[str, ...]:
         """Return the names of the destinations that the rules choose for a study."""
         if any(_is_trial(each) for each in instances):
@@ -290,32 +301,33 @@ class IndexRebuild:
                     headers.append(read_header(self._data_dir.spool.path(each.received.file)))
                 except (NotAnalysable, StorageFailed):
                     continue
-        findings = () if said is None else said.record.findings
+        findings = [finding for each in said for finding in each.record.findings]
         facts = RoutingAttributes(
             calling_ae=_once(each.received.calling_ae for each in instances),
             modality=_once(attributes.text(header, "Modality") for header in headers),
             body_part=_once(attributes.text(header, "BodyPartExamined") for header in headers),
             view=_once(view_of(header) for header in headers),
-            finding=tuple(each.key for each in findings if each.presence == Presence.PRESENT.value),
+            finding=_once(each.key for each in findings if each.presence == Presence.PRESENT.value),
         )
         return route(facts, self._settings.rules, self._settings.destinations).destinations
 
-    def _restored(
-        self, placed: Sequence[tuple[int, str, ResultFile]], destinations: Sequence[str]
-    ) -> list[RestoredResult]:
+    def _restored(self, placed: Sequence[_PlacedResult], destinations: Sequence[str]) -> list[RestoredResult]:
         withdrawn = {
-            uid: note.created for _, kind, note in placed if kind == REJECTION_NOTE for uid in note.refers_to
+            uid: each.file.created
+            for each in placed
+            if each.kind == REJECTION_NOTE
+            for uid in each.file.refers_to
         }
         wanting = {each.name: each for each in self._settings.destinations}
         found = []
-        for revision, kind, entry in placed:
+        for revision, kind, model, entry in placed:
             names = tuple(
                 name for name in destinations if kind == REJECTION_NOTE or wanting[name].wants(kind)
             )
             at = withdrawn.get(entry.sop_instance_uid)
             self._found.deliveries += len(names) if at is None else 0
             file = StoredFile(entry.digest, entry.size, entry.name)
-            result = EncodedResult(kind, entry.sop_instance_uid, entry.sop_class_uid, file)
+            result = EncodedResult(kind, entry.sop_instance_uid, entry.sop_class_uid, file, model=model)
             found.append(RestoredResult(result, revision, entry.written_at, names, at))
         return found
 
@@ -324,6 +336,15 @@ class IndexRebuild:
         self._found.studies += len(studies)
         self._found.instances += sum(len(each.instances) for each in studies)
         self._found.results += sum(len(each.results) for each in studies)
+
+
+class _PlacedResult(NamedTuple):
+    """Result with the place that the UID of its series says."""
+
+    revision: int
+    kind: str
+    model: str
+    file: ResultFile
 
 
 def _instances(files: Sequence[ReceivedFile], own: set[str], *, is_prior: bool) -> list[RestoredInstance]:

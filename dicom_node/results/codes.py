@@ -262,7 +262,13 @@ REFUSALS: Final = {
     "too_many": _reason(
         "TOO_MANY", "More films than are analysed", "The study holds more films than are analysed."
     ),
+    "other_view": _reason(
+        "OTHER_VIEW", "View that the model does not read", "The model reads films of another view alone."
+    ),
     # of a study
+    "no_model": _reason(
+        "NO_MODEL", "No model reads such a study", "No model of the node reads such a study."
+    ),
     "no_film": _reason("NO_FILM", "No image can be analysed", "No image of the study can be analysed."),
     "no_text": _reason("NO_TEXT", "Clinical text missing", "The model needs a clinical text."),
     "model_failed": _reason(

@@ -348,6 +348,8 @@ class Report:
         Similar cases; None when none were searched for.
     prior
         Comparison with a prior; None when none was searched for.
+    one_of_several
+        True where several models may report on a study: the descriptions of the series then name this one.
     """
 
     study_instance_uid: str
@@ -360,6 +362,7 @@ class Report:
     refusal: Refusal | None = None
     similar: SimilarCases | None = None
     prior: PriorComparison | None = None
+    one_of_several: bool = False
 
     def __post_init__(self) -> None:
         if not self.sources:

@@ -65,6 +65,8 @@ class EncodedResult:
     ----------
     withheld
         Names of the destinations that do not get this result.
+    model
+        Name of the model that it is the result of; empty for the report of a refusal.
     """
 
     kind: str
@@ -72,6 +74,7 @@ class EncodedResult:
     sop_class_uid: str
     file: StoredFile
     withheld: frozenset[str] = frozenset()
+    model: str = ""
 
 
 class AnalysisLeases(database.Repository):
@@ -142,7 +145,7 @@ class AnalysisLeases(database.Repository):
         reason: str,
         results: Sequence[EncodedResult],
         destinations: Sequence[str],
-        record: analysis_records.AnalysisRecord | None = None,
+        records: Sequence[analysis_records.AnalysisRecord] = (),
     ) -> bool:
         """Record the outcome of an analysis, its results and their deliveries, all or nothing.
 
@@ -154,8 +157,8 @@ class AnalysisLeases(database.Repository):
             Reason of the outcome, as one sentence; required unless `state` is REPORTED.
         destinations
             Names of the destinations; each gets every result that is not withheld from it.
-        record
-            Content of the analysis for the web pages; None when there is none.
+        records
+            Contents of the analyses for the web pages, one a model; the pages show the first at first.
 
         Returns
         -------
@@ -176,8 +179,10 @@ class AnalysisLeases(database.Repository):
                 return False
             for entry in results:
                 insert_result(connection, lease.study_id, lease.revision, entry, destinations, now)
-            if record is not None:
-                analysis_records.insert_record(connection, lease.study_id, lease.revision, record, now)
+            for position, record in enumerate(records):
+                analysis_records.insert_record(
+                    connection, lease.study_id, lease.revision, record, now, position
+                )
         return True
 
     def release(self, lease: AnalysisLease, reason: str, *, counts: bool) -> None:
@@ -273,6 +278,7 @@ def insert_result(
             study_id=study_id,
             revision=revision,
             kind=entry.kind,
+            model=entry.model,
             sop_instance_uid=entry.sop_instance_uid,
             sop_class_uid=entry.sop_class_uid,
             digest=entry.file.digest,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, RowMapping, func, select
 
 from dicom_node.store import database, study_embeddings
 from dicom_node.store.purge_trace import PurgeTrace
@@ -236,6 +236,11 @@ class AnalysisRecord:
         Comparison with the prior; None when no prior was looked for.
     words
         Weighted words of the text that the model was given, for some findings; empty when none were weighted.
+    role
+        Role of the model: ``primary``, or ``shadow`` for one whose answers never leave the node.
+    seconds
+        Time that the model took for the study's films, in seconds; None when no model was run, and for
+        records of earlier versions.
     """
 
     model: str
@@ -250,6 +255,8 @@ class AnalysisRecord:
     embedding: StudyEmbedding | None = None
     prior: PriorComparisonRecord | None = None
     words: tuple[WordWeightsRecord, ...] = ()
+    role: str = "primary"
+    seconds: float | None = None
 
     @property
     def names(self) -> dict[str, str]:
@@ -271,14 +278,41 @@ class StoredAnalysisRecord:
     study_id: int
     revision: int
     created_at: float
+    position: int
     record: AnalysisRecord = field(repr=False)
     purged_maps: PurgeTrace | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ModelOfStudy:
+    """Model that read a study.
+
+    Attributes
+    ----------
+    position
+        Position among the models of the revision.
+    role
+        ``primary`` or ``shadow``.
+    name, version
+        Name and version of the model; empty when no model was run.
+    """
+
+    position: int
+    role: str
+    name: str
+    version: str
+
+
 def insert_record(
-    connection: Connection, study_id: int, revision: int, entry: AnalysisRecord, now: float
+    connection: Connection, study_id: int, revision: int, entry: AnalysisRecord, now: float, position: int = 0
 ) -> None:
-    """Insert a record within the caller's transaction."""
+    """Insert a record within the caller's transaction.
+
+    Parameters
+    ----------
+    position
+        Position among the records of the revision; 0 for the one that lists and pages show.
+    """
     content = {
         "parameters": entry.parameters,
         "images": [asdict(image) for image in entry.images],
@@ -286,12 +320,15 @@ def insert_record(
         "similar": None if entry.similar is None else asdict(entry.similar),
         "prior": None if entry.prior is None else asdict(entry.prior),
         "words": [asdict(each) for each in entry.words],
+        "seconds": entry.seconds,
     }
     key = connection.execute(
         reading.insert().values(
             study_id=study_id,
             revision=revision,
             created_at=now,
+            position=position,
+            role=entry.role,
             model=entry.model,
             model_version=entry.model_version,
             normality=entry.normality,
@@ -334,6 +371,34 @@ def _words(content: Sequence[dict[str, Any]]) -> tuple[WordWeightsRecord, ...]:
     )
 
 
+def _stored(row: RowMapping, findings: Sequence[FindingRecord]) -> StoredAnalysisRecord:
+    content = json.loads(row["content"])
+    purged = PurgeTrace.of(row)
+    return StoredAnalysisRecord(
+        id=row["id"],
+        study_id=row["study_id"],
+        revision=row["revision"],
+        created_at=row["created_at"],
+        position=row["position"],
+        record=AnalysisRecord(
+            model=row["model"],
+            model_version=row["model_version"],
+            parameters=tuple(content["parameters"]),
+            normality=row["normality"],
+            findings=tuple(findings),
+            images=tuple(_image(image) for image in content["images"]),
+            maps=() if purged else tuple(HeatMapRecord(**each) for each in content["maps"]),
+            maps_file="" if purged else row["maps"],
+            similar=_similar(content["similar"]),
+            prior=_prior(content.get("prior")),  # earlier versions wrote none
+            words=_words(content.get("words", ())),
+            role=row["role"],
+            seconds=content.get("seconds"),
+        ),
+        purged_maps=purged,
+    )
+
+
 class AnalysisRecords:
     """Records of analyses, for reading.
 
@@ -346,13 +411,27 @@ class AnalysisRecords:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def latest(self, study_id: int) -> StoredAnalysisRecord | None:
-        """Return the record of a study's last analysed revision; None before the first."""
-        newest = (
-            select(reading).where(reading.c.study_id == study_id).order_by(reading.c.revision.desc()).limit(1)
-        )
+    def latest(self, study_id: int, position: int = 0) -> StoredAnalysisRecord | None:
+        """Return a record of a study's last analysed revision; None before the first.
+
+        Parameters
+        ----------
+        position
+            Position among the records of that revision; where it has none there, the answer is None.
+        """
         with database.reading(self._engine) as connection:
-            row = connection.execute(newest).mappings().first()
+            revision = select(func.max(reading.c.revision)).where(reading.c.study_id == study_id)
+            row = (
+                connection.execute(
+                    select(reading).where(
+                        reading.c.study_id == study_id,
+                        reading.c.revision == revision.scalar_subquery(),
+                        reading.c.position == position,
+                    )
+                )
+                .mappings()
+                .first()
+            )
             if row is None:
                 return None
             found = connection.execute(
@@ -360,36 +439,33 @@ class AnalysisRecords:
                 .where(finding.c.reading_id == row["id"])
                 .order_by(finding.c.position)
             ).all()
-        content = json.loads(row["content"])
-        purged = PurgeTrace.of(row)
-        return StoredAnalysisRecord(
-            id=row["id"],
-            study_id=study_id,
-            revision=row["revision"],
-            created_at=row["created_at"],
-            record=AnalysisRecord(
-                model=row["model"],
-                model_version=row["model_version"],
-                parameters=tuple(content["parameters"]),
-                normality=row["normality"],
-                findings=tuple(FindingRecord(*entry) for entry in found),
-                images=tuple(_image(image) for image in content["images"]),
-                maps=() if purged else tuple(HeatMapRecord(**each) for each in content["maps"]),
-                maps_file="" if purged else row["maps"],
-                similar=_similar(content["similar"]),
-                prior=_prior(content.get("prior")),  # earlier versions wrote none
-                words=_words(content.get("words", ())),
-            ),
-            purged_maps=purged,
+        return _stored(row, [FindingRecord(*entry) for entry in found])
+
+    def models_of(self, study_id: int) -> list[ModelOfStudy]:
+        """Return the models of a study's last analysed revision, in their order."""
+        revision = select(func.max(reading.c.revision)).where(reading.c.study_id == study_id)
+        query = (
+            select(reading.c.position, reading.c.role, reading.c.model, reading.c.model_version)
+            .where(reading.c.study_id == study_id, reading.c.revision == revision.scalar_subquery())
+            .order_by(reading.c.position)
         )
+        with database.reading(self._engine) as connection:
+            return [ModelOfStudy(*row) for row in connection.execute(query)]
 
     def latest_of(self, study_instance_uid: str) -> AnalysisRecord | None:
-        """Return the record of a study's last analysed revision; None before the first."""
+        """Return the first record of a study's last analysed revision; None before the first."""
+        return next(iter(self.all_latest_of(study_instance_uid)), None)
+
+    def all_latest_of(self, study_instance_uid: str) -> list[AnalysisRecord]:
+        """Return the records of a study's last analysed revision, one a model."""
         query = select(study.c.id).where(study.c.study_instance_uid == study_instance_uid)
         with database.reading(self._engine) as connection:
             study_id = connection.execute(query).scalar_one_or_none()
-        found = None if study_id is None else self.latest(study_id)
-        return None if found is None else found.record
+        if study_id is None:
+            return []
+        positions = [each.position for each in self.models_of(study_id)]
+        found = (self.latest(study_id, position) for position in positions)
+        return [each.record for each in found if each is not None]
 
     def present_findings(self, study_ids: Sequence[int]) -> dict[int, list[FindingRecord]]:
         """Return by study the present findings of its latest analysis, the most certain first."""
@@ -397,7 +473,7 @@ class AnalysisRecords:
             newest: dict[int, int] = database.as_mapping(
                 connection,
                 select(reading.c.study_id, reading.c.id)
-                .where(reading.c.study_id.in_(study_ids))
+                .where(reading.c.study_id.in_(study_ids), reading.c.position == 0)
                 .order_by(reading.c.revision),
             )
             studies = {key: study_id for study_id, key in newest.items()}

@@ -26,6 +26,8 @@ class RecordedResult:
     ----------
     file
         Name of its file in the spool of results.
+    model
+        Name of the model that it is the result of; empty for a refusal, and for results of earlier versions.
     file_state, purged_at, purged_by
         Whether its file is there, and if not, when and by which setting it was purged.
     """
@@ -37,6 +39,7 @@ class RecordedResult:
     sop_class_uid: str
     digest: str
     file: str
+    model: str = ""
     file_state: FileState = FileState.KEPT
     purged_at: float | None = None
     purged_by: str = ""
@@ -103,11 +106,11 @@ class RecordedResults(database.Repository):
             purged_films=tuple(trace for film in films if (trace := PurgeTrace.of(film)) is not None),
         )
 
-    def before_revision(self, study_id: int, revision: int) -> dict[str, RecordedResult]:
-        """Return by kind the last result of the earlier revisions that was not withdrawn."""
+    def before_revision(self, study_id: int, revision: int) -> dict[tuple[str, str], RecordedResult]:
+        """Return by kind and model the last result of the earlier revisions that was not withdrawn."""
         with database.reading(self._engine) as connection:
             rows = connection.execute(_in_force(study_id).where(result.c.revision < revision)).mappings()
-            return {row["kind"]: RecordedResult(**row) for row in rows}
+            return {(row["kind"], row["model"]): RecordedResult(**row) for row in rows}
 
     def withdraw(
         self, recorded: RecordedStudy, note: EncodedResult, destinations: Sequence[str]

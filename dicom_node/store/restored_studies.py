@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -143,5 +144,7 @@ class RestoredStudies(database.Repository):
                     .where(delivery.c.result_id == key)
                     .values(state=ResultState.WITHDRAWN, updated_at=now)
                 )
+        positions: Counter[int] = Counter()
         for revision, at, record in entry.records:
-            analysis_records.insert_record(connection, study_id, revision, record, at)
+            analysis_records.insert_record(connection, study_id, revision, record, at, positions[revision])
+            positions[revision] += 1

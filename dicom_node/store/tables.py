@@ -85,6 +85,8 @@ result = Table(
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("revision", Integer, nullable=False),
     Column("kind", String(16), nullable=False),
+    # Name of the model that it is the result of; empty for a refusal, and for results of earlier versions.
+    Column("model", String(64), nullable=False, default="", server_default=""),
     Column("sop_instance_uid", String(64), nullable=False, unique=True),
     Column("sop_class_uid", String(64), nullable=False),
     Column("digest", String(64), nullable=False),
@@ -131,13 +133,16 @@ reading = Table(
     Column("study_id", ForeignKey("study.id"), nullable=False),
     Column("revision", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
+    # 0 for the analysis that lists and pages show, then the further models, see config/served_models.py.
+    Column("position", Integer, nullable=False, default=0, server_default="0"),
+    Column("role", String(8), nullable=False, default="primary", server_default="primary"),
     Column("model", String(64), nullable=False),
     Column("model_version", String(32), nullable=False),
     Column("normality", String(16), nullable=False),
     Column("content", Text, nullable=False),  # JSON: parameters, images, maps, similar cases, prior, words
     Column("maps", String(128), nullable=False, default=""),  # name of the heat map file
     *_file_columns(),  # of the heat map file
-    UniqueConstraint("study_id", "revision"),
+    UniqueConstraint("study_id", "revision", "position"),
     Index("reading_by_time", "created_at"),
     Index("reading_by_file_state", "file_state", "created_at"),
     Index("reading_by_maps", "maps"),

@@ -104,7 +104,7 @@ class Holdings:
         spot = np.full((4, 4), next(self._numbers) % 256, np.uint8)
         record = AnalysisRecord("m", "1", (), "present", (), (), maps_file=self.maps.keep([spot]))
         reason = "" if state is StudyState.REPORTED else "it was not read"
-        assert self.leases.finish(lease, state, reason, written, destinations, record)
+        assert self.leases.finish(lease, state, reason, written, destinations, [record])
 
     def send(self, destination: str = "pacs") -> None:
         """Have a destination take what waits for it, without confirming it."""

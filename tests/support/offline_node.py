@@ -123,9 +123,13 @@ class OfflineNode:
         destinations: tuple[str, ...] = ("pacs",),
         films: Sequence[Dataset] = (),
         reading: AnalysisRecord | None = None,
+        further: Sequence[AnalysisRecord] = (),
         objects: Iterable[tuple[str, Dataset]] = (),
     ) -> str:
-        """Receive a study and record its outcome, with `results` drawn results or with `objects`."""
+        """Receive a study and record its outcome, with `results` drawn results or with `objects`.
+
+        `further` are the answers of further models than that of `reading`.
+        """
         for ds in films:
             self.receive(study, ds=ds)
         study_uid = self.complete(study, 0 if films else instances) or films[0].StudyInstanceUID
@@ -144,7 +148,9 @@ class OfflineNode:
                     "sr", ds.SOPInstanceUID, Comprehensive3DSRStorage, self.data_dir.results.keep(encoded(ds))
                 )
             )
-        assert self.leases.finish(lease, state, reason, written, destinations, reading)
+        assert self.leases.finish(
+            lease, state, reason, written, destinations, [*([reading] if reading else []), *further]
+        )
         return study_uid
 
     def send(self, destination: str, *, error: str = "", permanent: bool = False) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.cli.checks.check import Check
 from dicom_node.config.mistakes import nearest
+from dicom_node.config.served_models import SHORT_FORM
 from dicom_node.config.settings import Settings
 from dicom_node.delivery.routing import fits
 from dicom_node.errors import NodeError
@@ -28,15 +29,17 @@ def runtime(settings: Settings) -> Iterator[Check]:
     except ImportError as error:
         yield _without("runtime", error)
         return
+    bundles = {served.name: served.bundle for served in settings.served_models if served.bundle}
+    nouns = {name: "bundle" if name == SHORT_FORM else f"model {name}" for name in bundles}
     try:
-        choices = {"bundle": configured_runtime(settings)}
+        choices = {nouns[name]: configured_runtime(settings, bundle) for name, bundle in bundles.items()}
         if settings.worker.gate:
             choices["gate"] = gate_runtime(
                 settings.worker, find_bundle_folder(settings.worker.gate, GATE_MANIFEST)
             )
     except ModelError as error:
         yield Check(
-            "runtime", ok=None, found=f"not chosen: {error}", remedy="correct worker.bundle and worker.gate"
+            "runtime", ok=None, found=f"not chosen: {error}", remedy="correct the bundles and worker.gate"
         )
         return
     for what, choice in choices.items():
@@ -47,7 +50,7 @@ def runtime(settings: Settings) -> Iterator[Check]:
         else:
             found, remedy = f"{found}; it is not installed", install_command(extra)
             yield Check(f"runtime of the {what}", ok=False, found=found, remedy=remedy)
-    yield from _device(settings, torch_runs=choices["bundle"].name != ONNX)
+    yield from _device(settings, torch_runs=any(choice.name != ONNX for choice in choices.values()))
 
 
 def _device(settings: Settings, *, torch_runs: bool) -> Iterator[Check]:
@@ -114,22 +117,26 @@ def _without(name: str, error: ImportError) -> Check:
 
 
 def bundle(settings: Settings) -> Iterator[Check]:
-    """Check the model bundle, and its index of similar cases."""
+    """Check the model bundles, and their indexes of similar cases."""
     try:
         from models.bundles.bundle import find_bundle, read_bundle
         from models.errors import ModelError
     except ImportError as error:
         yield _without("bundle", error)
         return
-    try:
-        whole = read_bundle(find_bundle(settings.worker.bundle))
-    except ModelError as error:
-        remedy = "set worker.bundle to a shipped name or an undamaged folder, or install the bundle again"
-        yield Check("bundle", ok=False, found=str(error), remedy=remedy)
-        return
-    found = f"{whole.manifest.folder}: {len(whole.labels)} labels, every file verified"
-    yield Check("bundle", ok=True, found=f"{found}, weights {whole.weights_sha256[:12]}")
-    yield _similar_cases(settings, whole)
+    for served in settings.served_models:
+        if served.bundle is None:
+            continue
+        noun = "bundle" if served.name == SHORT_FORM else f"bundle of {served.name}"
+        try:
+            whole = read_bundle(find_bundle(served.bundle))
+        except ModelError as error:
+            remedy = "name a shipped bundle or an undamaged folder in the settings, or install it again"
+            yield Check(noun, ok=False, found=str(error), remedy=remedy)
+            continue
+        found = f"{whole.manifest.folder}: {len(whole.labels)} labels, every file verified"
+        yield Check(noun, ok=True, found=f"{found}, weights {whole.weights_sha256[:12]}")
+        yield _similar_cases(settings, served.bundle, whole)
 
 
 def named(settings: Settings) -> Iterator[Check]:
@@ -137,8 +144,12 @@ def named(settings: Settings) -> Iterator[Check]:
     from models.bundles.lookup import GATE_MANIFEST, MANIFEST, find_bundle_folder
     from models.errors import ModelError
 
+    served = settings.served_models
     for key, name, manifest in (
-        ("worker.bundle", settings.worker.bundle, MANIFEST),
+        *(
+            (each.name if each.name == SHORT_FORM else f"models.{each.name}", each.bundle, MANIFEST)
+            for each in served
+        ),
         ("worker.gate", settings.worker.gate, GATE_MANIFEST),
     ):
         if not name:
@@ -158,12 +169,17 @@ def rules(settings: Settings) -> Iterator[Check]:
     from models.bundles.lookup import label_keys
     from models.errors import ModelError
 
-    bundle = settings.worker.bundle
-    try:
-        known = label_keys(bundle)
-    except ModelError as error:
-        yield Check("rules", ok=None, found=f"findings not checked: {error}", remedy="correct worker.bundle")
+    bundles = [served.bundle for served in settings.primary_models if served.bundle]
+    if len(bundles) < len(settings.primary_models):
+        found = "findings not checked: the labels of a remote model are not known here"
+        yield Check("rules", ok=None, found=found, remedy="`dicom-node models check URL` names them")
         return
+    try:
+        known = tuple(dict.fromkeys(key for bundle in bundles for key in label_keys(bundle)))
+    except ModelError as error:
+        yield Check("rules", ok=None, found=f"findings not checked: {error}", remedy="correct the bundle")
+        return
+    names = " or ".join(bundles)
     unknown = [
         (f"rules.{number}.finding", pattern)
         for number, rule in enumerate(settings.rules)
@@ -171,20 +187,20 @@ def rules(settings: Settings) -> Iterator[Check]:
         if not any(fits(pattern, key) for key in ("", *known))
     ]
     if not unknown:
-        yield Check("rules", ok=True, found=f"{bundle} has every finding that they name")
+        yield Check("rules", ok=True, found=f"{names} has every finding that they name")
     for key, pattern in unknown:
-        found = f"{key}: no label of {bundle} matches {pattern!r}{nearest(pattern, known)}"
+        found = f"{key}: no label of {names} matches {pattern!r}{nearest(pattern, known)}"
         yield Check("rules", ok=False, found=found, remedy="correct it: the rule would never match")
 
 
-def _similar_cases(settings: Settings, bundle: Bundle) -> Check:
+def _similar_cases(settings: Settings, given: str, bundle: Bundle) -> Check:
     """Check that the index of the bundle exists, is undamaged, and was built with the bundle's weights."""
     from models.errors import ModelError
     from models.retrieval.index import is_index, read_index
 
     name = bundle.manifest.folder
     folder = settings.index_of(name)
-    build = f"`dicom-node cases build {settings.worker.bundle} --root FOLDER`"
+    build = f"`dicom-node cases build {given} --root FOLDER`"
     if not settings.retrieval.enabled:
         return Check("similar cases", ok=True, found="turned off: retrieval.enabled is false")
     if not is_index(folder):

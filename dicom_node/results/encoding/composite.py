@@ -26,6 +26,8 @@ _CODING_SCHEME: Final = {
 }
 _ORIENTATION = re.compile(r"[APRLHF]{1,3}")
 _DIRECTIONS: Final = 2
+_LONG_STRING: Final = 64
+"""Most characters of an LO (PS3.5 6.2)."""
 
 
 def lead_source(sources: Sequence[Source]) -> Source:
@@ -52,6 +54,8 @@ def begin_result(
         Kind of the result (``sr``, ``sc``); each kind has a series of its own.
     """
     model = report.algorithm.name if report.algorithm else ""
+    if report.one_of_several and model:
+        series_description = f"{series_description} - {model}"[:_LONG_STRING]
     ds = begin_from_header(
         lead_source(report.sources).header,
         equipment,

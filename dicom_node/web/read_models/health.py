@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Engine, func, select
 
 from dicom_node.config.data_dir import DataDir
+from dicom_node.config.served_models import ModelRole
 from dicom_node.config.settings import Settings
 from dicom_node.runtime import logs
 from dicom_node.runtime.lease_owner import LeaseOwner
@@ -137,7 +138,10 @@ def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health
             "dicom-node": version("dicom-node"),
             "Python": platform.python_version(),
             "database": engine.dialect.name,
-            "model": settings.worker.bundle,
+            "model": ", ".join(
+                f"{each.bundle or each.url}{'' if each.role is ModelRole.PRIMARY else ' (shadow)'}"
+                for each in settings.served_models
+            ),
             "gate": settings.worker.gate or "none",
             "device": settings.worker.device,
             # The device that the worker found replaces the one in the settings.

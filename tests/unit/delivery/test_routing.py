@@ -106,13 +106,13 @@ def test_view_position_is_read_as_it_is_met(position: str | None, view: str) -> 
 
 def test_the_attributes_are_those_of_the_report() -> None:
     told = report_of(factories.film())
-    study = RoutingAttributes.of(told, ["ER", "ER", "WARD"])
+    study = RoutingAttributes.of([told], ["ER", "ER", "WARD"])
     present = [item.key for item in told.findings if item.presence.value == "present"]
     assert study.calling_ae == ("ER", "WARD")
     assert present
     assert list(study.finding) == present
     assert study.modality == ("CR",)
-    assert RoutingAttributes.of(None, ["ER"]) == RoutingAttributes(("ER",))
+    assert RoutingAttributes.of([], ["ER"]) == RoutingAttributes(("ER",))
 
 
 def test_what_the_gate_saw_goes_before_view_position() -> None:
@@ -120,7 +120,7 @@ def test_what_the_gate_saw_goes_before_view_position() -> None:
     refused = Report(
         "1.2", 1, datetime(2026, 1, 1, tzinfo=UTC), (source,), None, refusal=Refusal("set_aside", "no")
     )
-    assert RoutingAttributes.of(refused, []).view == ("lateral",)
+    assert RoutingAttributes.of([refused], []).view == ("lateral",)
 
 
 @given(

@@ -17,6 +17,7 @@ from dicom_node.web.read_models.model_cards import read_card
 from tests.support.factories import film
 from tests.support.pipeline_harness import PipelineHarness
 from worker.analysis_record import make_analysis_record
+from worker.model_reader import ModelAnalysis
 
 
 def test_the_page_gets_what_the_report_says(bench: PipelineHarness) -> None:
@@ -29,7 +30,7 @@ def test_the_page_gets_what_the_report_says(bench: PipelineHarness) -> None:
     assert (reading.revision, said.model, said.model_version) == (1, "tiny", "0.0.1")
     assert any(each.startswith("weights_sha256=") for each in said.parameters)
     assert [entry.key for entry in said.findings] == [
-        label.key for label in bench.pipeline._reader._predictor.labels
+        label.key for label in bench.pipeline._reader.models.first.predictor.labels
     ]
     assert {entry.presence for entry in said.findings} <= {"present", "absent"}
     calibrated = [entry for entry in said.findings if entry.low is not None]
@@ -89,7 +90,7 @@ def test_similar_cases_survive_being_kept(bench: PipelineHarness) -> None:
         refusal=Refused("blank", "the picture is blank"),
         similar=similar,
     )
-    said = make_analysis_record(report, bench.data_dir.maps).similar
+    said = make_analysis_record(ModelAnalysis(report, ()), bench.data_dir.maps).similar
     assert said is not None
     assert (said.index, said.agreement, said.disagrees) == ("reference", 0.25, True)
     assert said.cases == (SimilarCaseRecord("openi:CXR1", 0.9, ("Nodule",), "A nodule."),)
@@ -102,7 +103,7 @@ def _now() -> object:
 
 
 def test_the_card_is_left_for_the_page(bench: PipelineHarness) -> None:
-    bundle = bench.pipeline._reader.bundle
+    (bundle,) = bench.pipeline._reader.models.bundles
     (bundle.path / "README.md").write_text(
         "# tiny\n\n<script>1</script>\n\n| a | b |\n| - | -: |\n| 1 | 2 |\n"
     )

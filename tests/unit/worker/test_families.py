@@ -13,7 +13,8 @@ from dicom_node.results.report import Presence
 from dicom_node.store.states import StudyState
 from tests.support import factories
 from tests.support.model_families import FAMILIES, write_family
-from worker.study_reader import StudyReader, StudyRevision
+from worker.study_reader import StudyReader
+from worker.study_revision import StudyRevision
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -14,7 +14,8 @@ from dicom_node.imaging.pixels import FloatArray
 from dicom_node.results import codes
 from tests.support import factories
 from tests.support.sr_content import text_of
-from worker.study_reader import StudyAnalysis, StudyReader, StudyRevision
+from worker.study_reader import StudyAnalysis, StudyReader
+from worker.study_revision import StudyRevision
 
 
 def read(settings: Settings, paths: list[Path], max_films: int) -> StudyAnalysis:

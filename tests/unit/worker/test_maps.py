@@ -13,7 +13,8 @@ from dicom_node.results import codes
 from models.bundles.bundle import MAPS, amend_bundle, read_bundle
 from models.processing.map_check import MapCheck
 from tests.support import factories
-from worker.study_reader import StudyReader, StudyRevision
+from worker.study_reader import StudyReader
+from worker.study_revision import StudyRevision
 
 
 @pytest.mark.parametrize("least", [0.0, 0.9999])

@@ -80,7 +80,7 @@ def test_the_same_study_twice_gives_the_same_bytes(bench: PipelineHarness, tmp_p
 
 
 def _revision(lease: object) -> object:
-    from worker.study_reader import StudyRevision
+    from worker.study_revision import StudyRevision
 
     return StudyRevision(lease.study_instance_uid, lease.revision, lease.created)  # type: ignore[attr-defined]
 

@@ -10,7 +10,8 @@ import pytest
 
 from dicom_node.config.settings import Settings
 from dicom_node.store.states import StudyState
-from worker.study_reader import StudyReader, StudyRevision
+from worker.study_reader import StudyReader
+from worker.study_revision import StudyRevision
 
 pytestmark = pytest.mark.films
 

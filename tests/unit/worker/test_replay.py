@@ -118,7 +118,7 @@ def test_a_report_says_that_the_processor_read_in_place_of_the_device_and_so_doe
     worker = settings.worker.model_copy(update={"runtime": "torch"})
     bench = PipelineHarness(settings.model_copy(update={"worker": worker}))
     with bench.pipeline:
-        session = bench.pipeline._reader._predictor.session
+        session = bench.pipeline._reader.models.first.predictor.session
         assert isinstance(session, TorchSession)
         session._fallback.device = session._on = torch.device(
             "meta"
