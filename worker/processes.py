@@ -44,6 +44,12 @@ def worker_processes(settings: Settings) -> int:
     return _BESIDE_EACH_OTHER
 
 
+def worker_names(settings: Settings) -> list[str]:
+    """Return the names of the worker processes of a node."""
+    processes = worker_processes(settings)
+    return ["worker"] if processes == 1 else [f"worker-{n}" for n in range(1, processes + 1)]
+
+
 def bundle_runtime(settings: Settings, *, graph: bool, graph_alone: bool = False) -> RuntimeChoice:
     """Return the inference runtime in which a bundle runs by these settings, and why.
 

@@ -87,6 +87,17 @@ def settings_changed(actor: Actor, names: Sequence[str]) -> AuditMessage:
     )
 
 
+def model_promoted(actor: Actor, roles: str) -> AuditMessage:
+    """Return the event that models changed their roles: whose results are sent, and whose are not.
+
+    Parameters
+    ----------
+    roles
+        The new roles, such as ``ours primary, theirs shadow``.
+    """
+    return _alert(codes.SOFTWARE_CONFIGURATION, actor, f"models: {roles}", subject=("settings", codes.URI))
+
+
 # -- films and results
 
 

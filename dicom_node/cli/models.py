@@ -75,6 +75,35 @@ def show(bundle: BundleArgument, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def promote(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name of the entry of [[models]]")],
+    beside: Annotated[
+        bool, typer.Option("--beside", help="leave the models that are primary now primary too")
+    ] = False,
+) -> None:
+    """Make a shadow primary in the configuration file (--config), and what was primary a shadow.
+
+    A running node takes it within seconds and loses no study. Promote the former one to go back.
+    """
+    from dicom_node.audit_trail import events
+    from dicom_node.audit_trail.trail import AuditTrail
+    from dicom_node.cli.context import config_of, open_whole_index, settings_of
+    from dicom_node.config.promotion import promote as change_roles
+
+    settings = settings_of(ctx)
+    if (config := config_of(ctx)) is None:
+        raise ConfigurationError("name the configuration file: dicom-node --config FILE models promote NAME")
+    changed = change_roles(config, settings, name, beside=beside)
+    index = open_whole_index(settings, read_all=False)
+    trail = AuditTrail.open(settings, index.engine)
+    trail.record(events.model_promoted(events.operator(), str(changed)))
+    trail.close()
+    index.close()
+    typer.echo(f"{config}: {changed}")
+
+
+@app.command()
 def verify(
     names: Annotated[
         list[str] | None,

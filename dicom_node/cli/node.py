@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -21,6 +21,7 @@ from dicom_node.cli.context import config_of, open_whole_index, settings_of
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.private_files import check_secrets
 from dicom_node.config.settings import Settings
+from dicom_node.config.settings_watch import SettingsWatch
 from dicom_node.dimse.tls import check_certificates
 from dicom_node.dimse.transport import bind
 from dicom_node.errors import ConfigurationError
@@ -84,10 +85,8 @@ class _Parts:
 
     def worker(self, settings: Settings) -> list[ChildProcess]:
         """Return the sweep and the worker processes, which differ in nothing but their name."""
-        from worker.processes import PROCESS_ENVIRONMENT, worker_processes
+        from worker.processes import PROCESS_ENVIRONMENT, worker_names
 
-        processes = worker_processes(settings)
-        names = ["worker"] if processes == 1 else [f"worker-{n}" for n in range(1, processes + 1)]
         return [
             self.child("sweep", stop_stage=_STOP_SWEEP, stop_seconds=3),
             *(
@@ -98,7 +97,7 @@ class _Parts:
                     stop_seconds=10,
                     environment=PROCESS_ENVIRONMENT,
                 )
-                for name in names
+                for name in worker_names(settings)
             ),
         ]
 
@@ -134,7 +133,9 @@ def serve(ctx: typer.Context) -> None:
         children += parts.scp(settings.dicom.processes, dicom.fileno())
         children += [*parts.worker(settings), parts.sender(), parts.web(page.fileno())]
         children += parts.audit(settings)
-        _supervise(children, lambda: _announce(settings, dicom, page))
+        _supervise(
+            children, lambda: _announce(settings, dicom, page), _outdated_workers(config_of(ctx), settings)
+        )
 
 
 def scp(ctx: typer.Context) -> None:
@@ -155,7 +156,11 @@ def worker(ctx: typer.Context) -> None:
     if settings.broker_url is None:
         raise ConfigurationError("broker_url is not set: a separate worker needs a Redis or Valkey server")
     with _prepared(settings, "worker", shared=True) as lock:
-        _supervise(_Parts(config_of(ctx), lock).worker(settings), lambda: _say("ready: worker"))
+        _supervise(
+            _Parts(config_of(ctx), lock).worker(settings),
+            lambda: _say("ready: worker"),
+            _outdated_workers(config_of(ctx), settings),
+        )
 
 
 def sender(ctx: typer.Context) -> None:
@@ -200,7 +205,28 @@ def _prepared(settings: Settings, part: str, *, shared: bool) -> Iterator[int]:
             index.close()
 
 
-def _supervise(children: Sequence[ChildProcess], announce: Callable[[], None]) -> None:
+def _outdated_workers(config: Path | None, settings: Settings) -> Callable[[], Collection[str]]:
+    """Return a function that names the parts to start again when the configuration file names other models.
+
+    They are the worker processes, and the reading room, which says what reads.
+    """
+    from dicom_node.cli.checks import analysis
+    from worker.processes import worker_names
+
+    def problem(now: Settings) -> str:
+        if len(worker_names(now)) != len(worker_names(settings)):
+            return "they need another number of worker processes; start the node again"
+        return "; ".join(each.found for each in analysis.bundle(now) if each.ok is False)
+
+    watch = SettingsWatch(config, settings, problem)
+    return lambda: [*worker_names(settings), "web"] if watch.models_changed() else ()
+
+
+def _supervise(
+    children: Sequence[ChildProcess],
+    announce: Callable[[], None],
+    outdated: Callable[[], Collection[str]] = tuple,
+) -> None:
     def on_ready() -> None:
         announce()
         readiness.notify_ready()
@@ -208,7 +234,7 @@ def _supervise(children: Sequence[ChildProcess], announce: Callable[[], None]) -
             _LOG.warning("running as root; a user of its own can do less harm")
 
     give_up_privileges()
-    Supervisor(children, on_ready).run()
+    Supervisor(children, on_ready, outdated=outdated).run()
 
 
 def _announce(settings: Settings, dicom: socket.socket | None, page: socket.socket | None) -> None:

@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dicom_node.errors import ConfigurationError, NodeError
@@ -96,6 +96,7 @@ class _Running:
         self.heard_at = 0.0
         self.probe_at = 0.0
         self.printed = b""
+        self.asked_to_end = False
         name = f"dicom-node/{os.getpid()}/{next(_NUMBERS)}"
         self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self.channel.bind("\0" + name)
@@ -155,14 +156,22 @@ class Supervisor:
         Called once, when every child is ready.
     ready_seconds
         Most seconds until every child is ready for the first time.
+    outdated
+        Called at each turn once all are ready: names of children to end and start again, because their
+        settings have changed.
     """
 
     def __init__(
-        self, children: Sequence[ChildProcess], on_ready: Callable[[], None], ready_seconds: float = 180.0
+        self,
+        children: Sequence[ChildProcess],
+        on_ready: Callable[[], None],
+        ready_seconds: float = 180.0,
+        outdated: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._running = [_Running(child) for child in children]
         self._on_ready = on_ready
         self._ready_seconds = ready_seconds
+        self._outdated = outdated
         self._selector = selectors.DefaultSelector()
         self._ending = False
         self._turned_at = time.monotonic()
@@ -217,6 +226,8 @@ class Supervisor:
                 elif key.data.alive and not key.data.relay():
                     self._selector.unregister(key.fd)
             self._kill_silent()
+            if announced:
+                self._renew(self._outdated())
             if not announced and all(running.ready for running in self._running):
                 announced = True
                 self._on_ready()
@@ -276,12 +287,23 @@ class Supervisor:
                 running.process.kill()  # a stopped process does not see SIGTERM
                 running.heard_at = now
 
+    def _renew(self, names: Collection[str]) -> None:
+        """Ask children to end when they have finished what they do; they are then started again."""
+        for running in self._running:
+            if running.child.name in names and running.process is not None:
+                running.asked_to_end = True
+                running.process.terminate()
+
     def _reap(self, running: _Running, *, announced: bool) -> None:
         assert running.process is not None
         code = running.process.wait()
         self._forget(running)
         if code == ConfigurationError.exit_code and not announced:
             raise ConfigurationError(f"{running.child.name} could not start; see its error above")
+        if running.asked_to_end and code == 0:
+            running.asked_to_end, running.start_at = False, time.monotonic()
+            _LOG.info("%s ended to take changed settings", running.child.name)
+            return
         lasted = time.monotonic() - running.started_at
         running.pause = _FIRST_PAUSE if lasted > _STEADY_SECONDS else min(2 * running.pause, _LONGEST_PAUSE)
         running.start_at = time.monotonic() + running.pause

@@ -320,7 +320,6 @@ def insert_record(
         "similar": None if entry.similar is None else asdict(entry.similar),
         "prior": None if entry.prior is None else asdict(entry.prior),
         "words": [asdict(each) for each in entry.words],
-        "seconds": entry.seconds,
     }
     key = connection.execute(
         reading.insert().values(
@@ -332,6 +331,7 @@ def insert_record(
             model=entry.model,
             model_version=entry.model_version,
             normality=entry.normality,
+            seconds=entry.seconds,
             content=json.dumps(content),
             maps=entry.maps_file,
         )
@@ -393,7 +393,7 @@ def _stored(row: RowMapping, findings: Sequence[FindingRecord]) -> StoredAnalysi
             prior=_prior(content.get("prior")),  # earlier versions wrote none
             words=_words(content.get("words", ())),
             role=row["role"],
-            seconds=content.get("seconds"),
+            seconds=row["seconds"],
         ),
         purged_maps=purged,
     )

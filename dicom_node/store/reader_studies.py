@@ -323,6 +323,7 @@ def _analyses(connection: Connection, uids: Sequence[str]) -> dict[str, tuple[in
     """Return the number of each known study, and of its latest analysis, by Study Instance UID."""
     newest = (
         select(reading.c.study_id, func.max(reading.c.id).label("reading_id"))
+        .where(reading.c.position == 0)
         .group_by(reading.c.study_id)
         .subquery()
     )

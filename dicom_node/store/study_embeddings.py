@@ -99,7 +99,7 @@ class StudyEmbeddings:
         list of SimilarStudy or None
             None when the latest analysis of the study has no embedding.
         """
-        newest = select(func.max(reading.c.id)).group_by(reading.c.study_id)
+        newest = select(func.max(reading.c.id)).where(reading.c.position == 0).group_by(reading.c.study_id)
         with database.reading(self._engine) as connection:
             asked = connection.execute(
                 select(place.c.weights_sha256, place.c.vector, catalogue.c.person)

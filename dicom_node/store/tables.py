@@ -139,6 +139,7 @@ reading = Table(
     Column("model", String(64), nullable=False),
     Column("model_version", String(32), nullable=False),
     Column("normality", String(16), nullable=False),
+    Column("seconds", Float),  # time that the model took for the films; empty when none was run
     Column("content", Text, nullable=False),  # JSON: parameters, images, maps, similar cases, prior, words
     Column("maps", String(128), nullable=False, default=""),  # name of the heat map file
     *_file_columns(),  # of the heat map file

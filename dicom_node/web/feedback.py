@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, true
 
+from dicom_node.config.served_models import ModelRole
 from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.tables import feedback, finding, reading, study
@@ -88,8 +89,14 @@ class Feedback(database.Repository):
                 found.setdefault(key, []).append(Opinion(key, who, Verdict(verdict), comment, at))
         return found
 
-    def csv_lines(self) -> Iterator[str]:
-        """Yield all opinions with their findings as lines of CSV (RFC 4180), the header line first."""
+    def csv_lines(self, *, shadows: bool) -> Iterator[str]:
+        """Yield all opinions with their findings as lines of CSV (RFC 4180), the header line first.
+
+        Parameters
+        ----------
+        shadows
+            Whether to include opinions on the answers of shadow models.
+        """
         query = (
             select(
                 study.c.study_instance_uid,
@@ -109,7 +116,7 @@ class Feedback(database.Repository):
             .join(reading, feedback.c.reading_id == reading.c.id)
             .join(study, reading.c.study_id == study.c.id)
             .join(finding, (finding.c.reading_id == reading.c.id) & (finding.c.key == feedback.c.key))
-            .where(_HELD)
+            .where(_HELD, true() if shadows else reading.c.role == ModelRole.PRIMARY)
             .order_by(feedback.c.id)
         )
         yield csv_line(_COLUMNS)

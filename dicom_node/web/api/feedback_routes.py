@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_node.web.api.feedback_report import write_feedback_report
 from dicom_node.web.api.outgoing_files import outgoing_report
-from dicom_node.web.api.parameters import FindingKey, StudyNumber, study_or_404
+from dicom_node.web.api.parameters import FindingKey, ModelPosition, StudyNumber, study_or_404
 from dicom_node.web.api.schemas import PREFIX, error_responses
 from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.feedback import COMMENT_LENGTH, Opinion, Verdict
@@ -32,31 +32,38 @@ class OpinionIn(BaseModel):
 
 
 @router.get("/studies/{study_id}/feedback", responses=error_responses(404))
-def feedback(context: Context, _user: Reader, study_id: StudyNumber) -> Mapping[str, list[Opinion]]:
+def feedback(
+    context: Context, user: Reader, study_id: StudyNumber, model: ModelPosition = 0
+) -> Mapping[str, list[Opinion]]:
     """List the opinions of all readers on the latest analysis, by finding."""
-    reading = study_or_404(context, study_id).reading
+    reading = study_or_404(context, study_id, model, user).reading
     return {} if reading is None else context.feedback.for_reading(reading.id)
 
 
 @router.put("/studies/{study_id}/feedback/{key}", responses=error_responses(404, 413, 415))
 def give_feedback(
-    context: Context, user: Reader, study_id: StudyNumber, key: FindingKey, said: OpinionIn
+    context: Context,
+    user: Reader,
+    study_id: StudyNumber,
+    key: FindingKey,
+    said: OpinionIn,
+    model: ModelPosition = 0,
 ) -> Opinion:
     """Record your opinion on a finding; it replaces your earlier one."""
-    return record_opinion(context, user, study_id, key, said)
+    return record_opinion(context, user, study_id, key, said, model)
 
 
 def record_opinion(
-    context: WebContext, user: CurrentUser, study_id: int, key: str, said: OpinionIn
+    context: WebContext, user: CurrentUser, study_id: int, key: str, said: OpinionIn, model: int = 0
 ) -> Opinion:
-    """Record the opinion of a reader on a finding of the latest analysis of a study.
+    """Record the opinion of a reader on a finding of the latest analysis of a study by one model.
 
     Raises
     ------
     HTTPException
         404 when there is no such finding.
     """
-    reading = study_or_404(context, study_id).reading
+    reading = study_or_404(context, study_id, model, user).reading
     if reading is None or key not in {entry.key for entry in reading.record.findings}:
         raise HTTPException(404)
     context.access_log.record(user.name, user.address, "feedback", study_id, always=True)
@@ -73,7 +80,9 @@ def feedback_csv(context: Context, user: Reader) -> Response:
     """Return all opinions as CSV, each with the finding that it is about."""
     context.access_log.record(user.name, user.address, "feedback export")
     headers = {"Content-Disposition": 'attachment; filename="feedback-research-use-only.csv"'}
-    return Response("".join(context.feedback.csv_lines()), media_type="text/csv", headers=headers)
+    return Response(
+        "".join(context.feedback.csv_lines(shadows=user.admin)), media_type="text/csv", headers=headers
+    )
 
 
 @router.get(

@@ -6,18 +6,29 @@ from typing import Annotated, Final
 
 from fastapi import Depends, HTTPException, Path, Query
 
+from dicom_node.config.served_models import ModelRole
 from dicom_node.store.states import StudyState
 from dicom_node.web.blinding import Hidden
 from dicom_node.web.dependencies import WebContext
 from dicom_node.web.read_models import worklist
 from dicom_node.web.read_models.study import Image, StudyView, read_image, read_study
 from dicom_node.web.read_models.worklist import Sort
+from dicom_node.web.request_auth import CurrentUser
 
 LARGEST_NUMBER: Final = 2**31 - 1
 """Largest value of an integer column in PostgreSQL."""
 
 StudyNumber = Annotated[int, Path(ge=1, le=LARGEST_NUMBER, description="number of the study in this node")]
 ImageNumber = Annotated[int, Path(ge=1, le=LARGEST_NUMBER, description="number of the image in this node")]
+ModelPosition = Annotated[
+    int,
+    Query(
+        alias="model",
+        ge=0,
+        le=1000,
+        description="position of the model among those that read the study; 0 for the first",
+    ),
+]
 FindingKey = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9_]+$", description="key of a finding")]
 
 
@@ -50,15 +61,27 @@ def cohort_parameters(
 CohortParameters = Annotated[tuple[str, int], Depends(cohort_parameters)]
 
 
-def study_or_404(context: WebContext, study_id: int) -> StudyView:
-    """Return a study.
+def study_or_404(
+    context: WebContext, study_id: int, model: int = 0, user: CurrentUser | None = None
+) -> StudyView:
+    """Return a study with the analysis of one model.
+
+    Parameters
+    ----------
+    model
+        Position of the model among those that read the study.
+    user
+        Reader who asks; required unless `model` is 0. Only an admin sees a shadow's answers.
 
     Raises
     ------
     HTTPException
-        404 when no study has this number.
+        404 when no study has this number, or there is no such model for this user.
     """
-    if (found := read_study(context.engine, study_id)) is None:
+    if (found := read_study(context.engine, study_id, model)) is None:
+        raise HTTPException(404)
+    admin = user is not None and user.admin
+    if model and (found.reading is None or not (admin or found.reading.record.role == ModelRole.PRIMARY)):
         raise HTTPException(404)
     return found
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
+from dicom_node.config.served_models import ModelRole
 from dicom_node.runtime import logs
 from dicom_node.store.analysis_records import (
     AnalysisRecord,
@@ -223,6 +224,16 @@ class ReadingOut:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelOut:
+    """Model that read a study; `position` is the parameter ``model`` of other routes."""
+
+    position: int
+    role: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class StudyOut:
     """One study."""
 
@@ -242,11 +253,12 @@ class StudyOut:
     pinned: bool
     images: Sequence[ImageOut]
     reading: ReadingOut | None
+    models: Sequence[ModelOut]
     results: Sequence[SentOut]
 
     @classmethod
-    def of(cls, view: StudyView) -> Self:
-        """Convert a study."""
+    def of(cls, view: StudyView, *, admin: bool) -> Self:
+        """Convert a study; only an admin sees which shadows read it."""
         reading = view.reading
         records = {} if reading is None else {each.sop_instance_uid: each for each in reading.record.images}
         return cls(
@@ -256,5 +268,10 @@ class StudyOut:
             pinned=view.pinned_at is not None,
             images=[ImageOut.of(image, records.get(image.sop_instance_uid)) for image in view.images],
             reading=None if reading is None else ReadingOut.of(reading),
+            models=[
+                ModelOut(each.position, each.role, each.name, each.version)
+                for each in view.models
+                if admin or each.role == ModelRole.PRIMARY
+            ],
             results=[SentOut.of(each) for each in view.sent],
         )

@@ -18,6 +18,7 @@ from dicom_node.store.states import OUTCOMES, StudyState
 from dicom_node.web.api.parameters import (
     LARGEST_NUMBER,
     ImageNumber,
+    ModelPosition,
     StudyNumber,
     WorklistParameters,
     image_or_404,
@@ -90,20 +91,22 @@ def search(context: Context, user: Reader, hidden: Hidden, said: SearchIn) -> St
 
 
 @router.get("/studies/{study_id}", responses=error_responses(404))
-def study(context: Context, user: Reader, study_id: StudyNumber) -> StudyOut:
+def study(context: Context, user: Reader, study_id: StudyNumber, model: ModelPosition = 0) -> StudyOut:
     """Return one study: its images, findings and results."""
-    view = study_or_404(context, study_id)
+    view = study_or_404(context, study_id, model, user)
     context.access_log.record(user.name, user.address, "study", study_id)
-    return StudyOut.of(view)
+    return StudyOut.of(view, admin=user.admin)
 
 
 @router.get("/studies/{study_id}/viewer", responses=error_responses(404))
-def viewer(context: Context, user: Reader, hidden: Hidden, study_id: StudyNumber) -> ViewerStudy:
+def viewer(
+    context: Context, user: Reader, hidden: Hidden, study_id: StudyNumber, model: ModelPosition = 0
+) -> ViewerStudy:
     """List the films and heat maps of one study, and the films of the prior study, for a viewer.
 
     The heat maps are left out while you read the study in a reader study without the model.
     """
-    view = study_or_404(context, study_id)
+    view = study_or_404(context, study_id, model, user)
     context.access_log.record(user.name, user.address, "study", study_id)
     found = read_viewer_study(context.film_decoder, context.data_dir.spool, view)
     return replace(found, maps=()) if study_id in hidden else found
@@ -167,17 +170,18 @@ def thumbnail(context: Context, _user: Reader, study_id: StudyNumber, image_id: 
 )
 def heat_map(
     context: Context,
-    _user: Reader,
+    user: Reader,
     study_id: StudyNumber,
     number: Annotated[int, Path(ge=0, le=10_000)],
     revision: Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER, description="analysed revision")] = None,
+    model: ModelPosition = 0,
 ) -> Response:
     """Return one heat map over the whole film: 8 bits, row by row; size in X-Rows and X-Columns.
 
     404 when there is no such map, or when `revision` is not the latest analysed revision; 410 when the maps
     were purged.
     """
-    reading = study_or_404(context, study_id).reading
+    reading = study_or_404(context, study_id, model, user).reading
     if reading is not None and reading.purged_maps is not None:
         raise HTTPException(410, f"The heat maps were {reading.purged_maps}.")
     if reading is None or revision not in (None, reading.revision) or number >= len(reading.record.maps):

@@ -11,6 +11,7 @@ from dicom_node.web.pages.rendering import render_page
 from dicom_node.web.read_models.cohort import read_cohort
 from dicom_node.web.read_models.health import prometheus_text, read_health
 from dicom_node.web.read_models.model_cards import read_card
+from dicom_node.web.read_models.shadows import read_shadows
 from dicom_node.web.request_auth import Admin, Reader, check_csrf, require_reader
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(check_csrf)])
@@ -34,7 +35,14 @@ def show_try(request: Request, context: Context, user: Reader) -> HTMLResponse:
 def show_cohort(request: Request, context: Context, user: Reader, query: CohortParameters) -> HTMLResponse:
     """Show statistics over all analyses."""
     context.access_log.record(user.name, user.address, "cohort")
-    return render_page(request, context, "cohort.html", user, cohort=read_cohort(context.engine, *query))
+    return render_page(
+        request,
+        context,
+        "cohort.html",
+        user,
+        cohort=read_cohort(context.engine, *query),
+        shadows=read_shadows(context.engine, query[1]) if user.admin else [],
+    )
 
 
 @router.api_route("/access", methods=["GET", "HEAD"])

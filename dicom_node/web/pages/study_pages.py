@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from dicom_node.config.served_models import ModelRole
 from dicom_node.web.api.feedback_routes import OpinionIn, record_opinion
-from dicom_node.web.api.parameters import StudyNumber, WorklistParameters, study_or_404
+from dicom_node.web.api.parameters import ModelPosition, StudyNumber, WorklistParameters, study_or_404
 from dicom_node.web.api.reference_films import Rank, case_film_names, similar_cases
 from dicom_node.web.api.similar_studies import Limit, search_similar_studies
 from dicom_node.web.api.study_routes import SearchIn
@@ -79,9 +80,11 @@ def _address(query: worklist.WorklistQuery, **changes: str) -> str:
 
 
 @router.api_route("/studies/{study_id}", methods=["GET", "HEAD"])
-def show_study(request: Request, context: Context, user: Reader, study_id: StudyNumber) -> HTMLResponse:
-    """Show one study."""
-    view = study_or_404(context, study_id)
+def show_study(
+    request: Request, context: Context, user: Reader, study_id: StudyNumber, model: ModelPosition = 0
+) -> HTMLResponse:
+    """Show one study with the answers of one model."""
+    view = study_or_404(context, study_id, model, user)
     context.access_log.record(user.name, user.address, "study", study_id)
     opinions = _opinions(context, view)
     return render_page(
@@ -90,6 +93,8 @@ def show_study(request: Request, context: Context, user: Reader, study_id: Study
         "study.html",
         user,
         study=view,
+        model=model,
+        models=[each for each in view.models if user.admin or each.role == ModelRole.PRIMARY],
         opinions=opinions,
         has_feedback=any(each.reader == user.name for found in opinions.values() for each in found),
         case_films=case_film_names(context, view),
@@ -109,8 +114,11 @@ def give_feedback(context: Context, user: Reader, study_id: StudyNumber, form: F
         said = OpinionIn(verdict=Verdict(form.get("verdict", "")), comment=form.get("comment", ""))
     except ValueError:
         raise HTTPException(400) from None
-    record_opinion(context, user, study_id, form.get("key", ""), said)
-    return RedirectResponse(f"/studies/{study_id}", 303)
+    model = form.get("model", "0")
+    if not (model.isascii() and model.isdecimal()):
+        raise HTTPException(400)
+    record_opinion(context, user, study_id, form.get("key", ""), said, int(model))
+    return RedirectResponse(f"/studies/{study_id}{f'?model={int(model)}' if int(model) else ''}", 303)
 
 
 @router.api_route("/studies/{study_id}/similar/{rank}", methods=["GET", "HEAD"])

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy import Connection, Engine, Integer, Select, case, cast, func, select
 
+from dicom_node.config.served_models import ModelRole
 from dicom_node.store import database
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import catalogue, feedback, finding, reading, study
@@ -104,7 +105,7 @@ def read_cohort(engine: Engine, key: str, days: int) -> Cohort:
         select(finding.c.id, reading.c.created_at, value.label("value"), finding.c.presence)
         .add_columns(catalogue.c.manufacturer, catalogue.c.views)
         .join(reading, finding.c.reading_id == reading.c.id)
-        .where(finding.c.key == key, reading.c.created_at >= since)
+        .where(finding.c.key == key, reading.c.created_at >= since, reading.c.position == 0)
     ).subquery()
     with database.reading(engine) as connection:
         bin_number = _floor(connection, scores.c.value * BINS)
@@ -120,7 +121,7 @@ def read_cohort(engine: Engine, key: str, days: int) -> Cohort:
             normality=database.as_mapping(
                 connection,
                 _without_trials(select(reading.c.normality, func.count()).select_from(reading))
-                .where(reading.c.created_at >= since, reading.c.model != "")
+                .where(reading.c.created_at >= since, reading.c.model != "", reading.c.position == 0)
                 .group_by(reading.c.normality),
             ),
             histogram=[
@@ -176,7 +177,12 @@ def _agreements(connection: Connection, findings: Mapping[str, str], since: floa
     counts: dict[str, dict[str, int]] = {}
     for key, verdict, count in connection.execute(
         select(feedback.c.key, feedback.c.verdict, func.count())
-        .where(feedback.c.at >= since, feedback.c.verdict.in_(("agree", "disagree")))
+        .join(reading, reading.c.id == feedback.c.reading_id)
+        .where(
+            feedback.c.at >= since,
+            feedback.c.verdict.in_(("agree", "disagree")),
+            reading.c.role == ModelRole.PRIMARY,
+        )
         .group_by(feedback.c.key, feedback.c.verdict)
     ):
         counts.setdefault(key, {})[verdict] = count
@@ -194,7 +200,11 @@ def _turnaround(connection: Connection, since: float) -> dict[str, float]:
                 .select_from(reading)
                 .join(study, study.c.id == reading.c.study_id)
             )
-            .where(reading.c.created_at >= since, reading.c.revision == study.c.revision)
+            .where(
+                reading.c.created_at >= since,
+                reading.c.revision == study.c.revision,
+                reading.c.position == 0,
+            )
             .order_by(reading.c.id.desc())
             .limit(_MOST_TURNAROUNDS)
         )

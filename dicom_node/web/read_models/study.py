@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, and_, func, or_, select, tuple_
 
 from dicom_node.runtime import logs
 from dicom_node.store import database
-from dicom_node.store.analysis_records import AnalysisRecords, StoredAnalysisRecord
+from dicom_node.store.analysis_records import AnalysisRecords, ModelOfStudy, StoredAnalysisRecord
 from dicom_node.store.audit import STUDY_IS_CONFIRMED
 from dicom_node.store.purge_trace import PurgeTrace, sentence
 from dicom_node.store.received_instances import SetAsideReason
@@ -97,7 +97,9 @@ class StudyView:
     sent
         Deliveries of its results, the newest revision first.
     reading
-        Latest analysis; None when there is none.
+        Latest analysis by the model that was asked for; None when there is none.
+    models
+        Models of that analysis, the primary ones first.
     """
 
     id: int
@@ -125,6 +127,7 @@ class StudyView:
     others: Sequence[OtherStudy]
     sent: Sequence[SentResult]
     reading: StoredAnalysisRecord | None
+    models: Sequence[ModelOfStudy] = ()
 
     @property
     def purged_films(self) -> str:
@@ -142,8 +145,15 @@ class StudyView:
         return next((each for each in self.images if each.sop_instance_uid == sop_instance_uid), None)
 
 
-def read_study(engine: Engine, study_id: int) -> StudyView | None:
-    """Return the study with a number; None when there is none."""
+def read_study(engine: Engine, study_id: int, model: int = 0) -> StudyView | None:
+    """Return the study with a number; None when there is none.
+
+    Parameters
+    ----------
+    model
+        Position of the model whose analysis is wanted.
+    """
+    analyses = AnalysisRecords(engine)
     headers = (
         catalogue.c.person,
         catalogue.c.patient,
@@ -186,7 +196,8 @@ def read_study(engine: Engine, study_id: int) -> StudyView | None:
         prior=prior,
         others=others,
         sent=sent,
-        reading=AnalysisRecords(engine).latest(study_id),
+        reading=analyses.latest(study_id, model),
+        models=analyses.models_of(study_id),
     )
 
 

@@ -197,6 +197,7 @@ def _maps(view: StudyView) -> Iterator[ViewerMap]:
     if view.reading is None:
         return
     names = {entry.key: entry.name for entry in view.reading.record.findings}
+    model = f"&model={view.reading.position}" if view.reading.position else ""
     for number, each in enumerate(view.reading.record.maps):
         if (image := view.image(each.sop_instance_uid)) is not None:
             yield ViewerMap(
@@ -204,5 +205,5 @@ def _maps(view: StudyView) -> Iterator[ViewerMap]:
                 name=names.get(each.key, each.key),
                 method=each.method,
                 image=image.id,
-                map=f"/api/v1/studies/{view.id}/maps/{number}?revision={view.reading.revision}",
+                map=f"/api/v1/studies/{view.id}/maps/{number}?revision={view.reading.revision}{model}",
             )

@@ -230,6 +230,7 @@ def _filtered(query: WorklistQuery) -> Select[Any]:
             .where(
                 reading.c.study_id == study.c.id,
                 reading.c.revision == study.c.revision,
+                reading.c.position == 0,
                 finding.c.reading_id == reading.c.id,
                 finding.c.key == query.finding,
                 finding.c.presence == "present",
@@ -336,7 +337,7 @@ def _normality(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
     newest: dict[int, str] = database.as_mapping(
         connection,
         select(reading.c.study_id, reading.c.normality)
-        .where(reading.c.study_id.in_(ids), reading.c.model != "")
+        .where(reading.c.study_id.in_(ids), reading.c.model != "", reading.c.position == 0)
         .order_by(reading.c.revision),
     )
     return newest
@@ -344,7 +345,9 @@ def _normality(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
 
 def read_finding_names(engine: Engine) -> dict[str, str]:
     """Return the names of all findings of the newest analysis, by key, sorted by name."""
-    newest = select(func.max(reading.c.id)).where(reading.c.model != "").scalar_subquery()
+    newest = (
+        select(func.max(reading.c.id)).where(reading.c.model != "", reading.c.position == 0).scalar_subquery()
+    )
     with database.reading(engine) as connection:
         return database.as_mapping(
             connection,

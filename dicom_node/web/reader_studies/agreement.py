@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +19,37 @@ def cohen_kappa(first: Sequence[bool], second: Sequence[bool]) -> float | None:
     observed = float((a == b).mean())
     by_chance = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
     return None if by_chance == 1 else (observed - by_chance) / (1 - by_chance)
+
+
+@dataclass(frozen=True, slots=True)
+class KappaEstimate:
+    """Cohen's kappa with the limits of its 95 % interval."""
+
+    kappa: float
+    low: float
+    high: float
+
+
+def estimate_kappa(first: Sequence[bool], second: Sequence[bool]) -> KappaEstimate | None:
+    """Return Cohen's kappa of two raters with its interval; None as in :func:`cohen_kappa`.
+
+    The interval is that of the standard error for large samples (Fleiss, Cohen, Everitt: Large sample
+    standard errors of kappa and weighted kappa, Psychol Bull 1969;72:323-7).
+    """
+    if (kappa := cohen_kappa(first, second)) is None:
+        return None
+    a, b = np.asarray(first, bool), np.asarray(second, bool)
+    shares = np.array([[(x & y).mean() for y in (b, ~b)] for x in (a, ~a)])
+    rows, columns = shares.sum(axis=1), shares.sum(axis=0)
+    by_chance = float(rows @ columns)
+    agreed = np.diag(shares)
+    on = float((agreed * (1 - (rows + columns) * (1 - kappa)) ** 2).sum())
+    off = (1 - kappa) ** 2 * sum(
+        float(shares[i, j] * (columns[i] + rows[j]) ** 2) for i, j in ((0, 1), (1, 0))
+    )
+    variance = (on + off - (kappa - by_chance * (1 - kappa)) ** 2) / ((1 - by_chance) ** 2 * a.size)
+    margin = 1.959964 * max(variance, 0.0) ** 0.5
+    return KappaEstimate(kappa, max(-1.0, kappa - margin), min(1.0, kappa + margin))
 
 
 def fleiss_kappa(answers: Sequence[Sequence[bool]]) -> float | None:

@@ -77,7 +77,7 @@ def test_a_study_comes_back_with_its_similar_cases(similar: PipelineHarness):
     said = words(reports[9907])
     ranks = [word.rsplit(" ", 1)[1] for word in said if " rank " in word]
     assert ranks == ["1", "2", "3", "4", "5"]
-    index = similar.pipeline._reader._searcher.index
+    index = similar.pipeline._reader.models.first._searcher.index
     assert f"index_sha256={index.digest}" in said
     # Readers of this node see what the reports of the cases say; no object holds it.
     kept = AnalysisRecords(similar.index.engine).latest(1).record.similar.cases
@@ -143,7 +143,7 @@ def test_a_search_that_fails_costs_only_the_similar_cases(
     def fail(_queries: np.ndarray, _k: int) -> None:
         raise RetrievalError("pgvector: the database says: gone")
 
-    monkeypatch.setattr(similar.pipeline._reader._searcher, "nearest", fail)
+    monkeypatch.setattr(similar.pipeline._reader.models.first._searcher, "nearest", fail)
     uid = similar.receive()
     similar.complete()
     assert similar.pipeline.analyse(uid, 1) is StudyState.REPORTED

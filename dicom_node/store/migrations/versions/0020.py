@@ -16,6 +16,7 @@ def upgrade() -> None:
     ) as reading:
         reading.add_column(sa.Column("position", sa.Integer, nullable=False, server_default="0"))
         reading.add_column(sa.Column("role", sa.String(8), nullable=False, server_default="primary"))
+        reading.add_column(sa.Column("seconds", sa.Float))
         reading.drop_constraint("reading_study_id_revision_key", type_="unique")
         reading.create_unique_constraint(
             "reading_study_id_revision_position_key", ["study_id", "revision", "position"]
