@@ -147,12 +147,14 @@ class Node(Process):
         destinations: Sequence[Mapping[str, Any]] = (),
         command: str = "serve",
         ready_seconds: float = 90,
+        config: Path | None = None,
         **settings: str,
     ) -> None:
         self.environment = node_environment(data_dir, destinations, **settings)
         self.data_dir = data_dir
+        self.options = ("--config", str(config)) if config else ()
         started = time.monotonic()
-        super().__init__([sys.executable, "-m", "dicom_node", command], self.environment)
+        super().__init__([sys.executable, "-m", "dicom_node", *self.options, command], self.environment)
         try:
             self.ready_line: str = until(self._ready, ready_seconds, f"ready line of {command}")
         except BaseException:
@@ -170,7 +172,7 @@ class Node(Process):
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command with this node's settings."""
-        return cli(*words, environment=self.environment)
+        return cli(*self.options, *words, environment=self.environment)
 
     def status(self, *options: str) -> dict[str, Any]:
         """Output of ``dicom-node status --json``."""
