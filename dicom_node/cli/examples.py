@@ -40,6 +40,7 @@ EXAMPLES: Final = {
     "models list": "models list",
     "models show": "models show openi-findings",
     "models verify": "models verify",
+    "models promote": "--config node.toml models promote our-chest",
     "models export": "models export openi-findings",
     "models pull": "models pull emilyalsentzer/Bio_ClinicalBERT",
     "rules test": "rules test film.dcm --calling-ae CR_ROOM_1 --finding pneumothorax",

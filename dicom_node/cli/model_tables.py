@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,10 +15,11 @@ from rich.table import Table
 from dicom_node.cli.output import Terminal
 
 if TYPE_CHECKING:
+    from dicom_node.config.settings import Settings
     from models.bundles.bundle import Bundle
     from models.pretrained.encoders import Encoder
 
-BUNDLE_COLUMNS = ("bundle", "architecture", "labels", "text", "MB", "test AUC", "state")
+BUNDLE_COLUMNS = ("bundle", "architecture", "labels", "text", "MB", "test AUC", "used", "state")
 ENCODER_COLUMNS = ("encoder", "recipe: tower", "kind", "MB", "state")
 LABEL_COLUMNS = ("label", "name", "code", "calibration", "threshold", "positive", "test AUC")
 
@@ -46,6 +48,25 @@ def bundle_row(path: Path) -> dict[str, Any]:
         "test_auc": _measured(bundle, "macro").get("auc"),
         "problem": "",
     }
+
+
+def configured_roles(settings: Settings) -> dict[Path, str]:
+    """Return the folders of the bundles that a node reads with, and their roles; missing ones are left out.
+
+    Parameters
+    ----------
+    settings
+        Settings of the node.
+    """
+    from models.bundles.bundle import find_bundle
+    from models.errors import BundleError
+
+    roles: dict[Path, list[str]] = {}
+    for served in settings.served_models:
+        if served.bundle is not None:
+            with contextlib.suppress(BundleError):
+                roles.setdefault(find_bundle(served.bundle).resolve(), []).append(served.role.value)
+    return {path: ", ".join(found) for path, found in roles.items()}
 
 
 def encoder_row(name: str, cache: Path) -> dict[str, Any]:
@@ -146,7 +167,8 @@ def bundle_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the table cells of :func:`bundle_row`, in the order of `BUNDLE_COLUMNS`."""
     size = "" if "bytes" not in row else f"{row['bytes'] / _BYTES_PER_MEGABYTE:.1f}"
     cells = (as_text(row.get(name)) for name in ("bundle", "architecture", "labels", "text"))
-    return (*cells, size, as_text(row.get("test_auc")), row["problem"] or "whole")
+    used = row.get("used") or "-"
+    return (*cells, size, as_text(row.get("test_auc")), used, row["problem"] or "whole")
 
 
 def encoder_cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -36,10 +36,16 @@ _Cache: TypeAlias = Annotated[
 
 
 @app.command("list")
-def list_(cache: _Cache = None, as_json: AsJson = False) -> None:
-    """List the shipped model bundles, and the encoders to train from."""
+def list_(ctx: typer.Context, cache: _Cache = None, as_json: AsJson = False) -> None:
+    """List the shipped model bundles and those of the settings, and the encoders to train from."""
+    from dicom_node.cli.context import settings_of
+
     with translated_model_errors():
-        bundles = [model_tables.bundle_row(path) for path in _shipped()]
+        roles = model_tables.configured_roles(settings_of(ctx))
+        bundles = [
+            {**model_tables.bundle_row(path), "used": roles.get(path.resolve(), "")}
+            for path in dict.fromkeys([*(each.resolve() for each in _shipped()), *roles])
+        ]
         encoders = [model_tables.encoder_row(name, _cache(cache)) for name in _encoders(_cache(cache))]
     if as_json:
         typer.echo(json.dumps({"bundles": bundles, "encoders": encoders}, indent=2))

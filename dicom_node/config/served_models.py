@@ -26,7 +26,7 @@ class ModelRole(StrEnum):
 
 
 class ServedModel(Section):
-    """Model that reads studies: a bundle, or a remote model that answers by HTTP.
+    """Model that reads studies: a bundle, or a remote model that answers by HTTP (docs/models-in-a-node.md).
 
     It reads the studies that meet all of its conditions. The order in the settings is the order in which the
     reading room shows the primary models of a study.

@@ -93,6 +93,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models export": ("models export tiny", "train"),
     "models import": ("models import net.onnx --name own --labels nodule,mass", "import"),
     "models calibrate": ("models calibrate tiny --csv films.csv", "import"),
+    "models promote": ("--config models-{runtime}.toml models promote next", ""),
     "models pull": ("models pull OWNER/NAME --from nowhere", ""),
     "rules test": ("rules test film.dcm", ""),
     "users add": ("users add anna-{runtime} --no-password", ""),
@@ -122,6 +123,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             xml.write_text(f"<eCitation><Abstract>{findings}</Abstract></eCitation>")
             archive.add(xml, f"ecgen-radiology/{number}.xml")
             xml.unlink()
+    for runtime in ("torch", "light"):
+        (here / f"models-{runtime}.toml").write_text(
+            '[[models]]\nname = "now"\nbundle = "tiny"\n'
+            '[[models]]\nname = "next"\nbundle = "tiny"\nrole = "shadow"\n'
+        )
     words = ("cases", "build", here / "joint", "--root", root, "--out", here / "index")
     built = CliRunner().invoke(app, list(map(str, words)))
     assert built.exit_code == 0, built.output
