@@ -33,7 +33,7 @@ class ServedModel(Section):
     """
 
     name: str = Field(
-        min_length=1, max_length=64, description="name of the entry, for `dicom-node models promote` and logs"
+        min_length=1, max_length=64, description="name of the entry, by which it is promoted, and in logs"
     )
     bundle: str | None = Field(None, description="model bundle: name of a shipped one, or a folder")
     url: str | None = Field(
