@@ -11,19 +11,20 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dicom_node.cli import model_import, model_tables
+from dicom_node.cli import model_check, model_import, model_tables
 from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, BundleArgument
 from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError
 
 app = typer.Typer(
-    help="List, show, verify, import and calibrate model bundles; download encoders to train from.",
+    help="List, show, verify, import, export and calibrate model bundles; check remote models.",
     no_args_is_help=True,
 )
 
 app.command("import")(model_import.import_)
 app.command()(model_import.calibrate)
+app.command()(model_check.check)
 
 _Cache: TypeAlias = Annotated[
     Path | None,

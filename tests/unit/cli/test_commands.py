@@ -93,6 +93,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models export": ("models export tiny", "train"),
     "models import": ("models import net.onnx --name own --labels nodule,mass", "import"),
     "models calibrate": ("models calibrate tiny --csv films.csv", "import"),
+    "models check": ("models check http://127.0.0.1:{port}", ""),
     "models pull": ("models pull OWNER/NAME --from nowhere", ""),
     "rules test": ("rules test film.dcm", ""),
     "users add": ("users add anna-{runtime} --no-password", ""),
