@@ -40,7 +40,7 @@ EXAMPLES: Final = {
     "models list": "models list",
     "models show": "models show openi-findings",
     "models verify": "models verify",
-    "models export": "models export openi-findings",
+    "models export": "models export openi-findings --format onnx --out exported/",
     "models check": "models check https://models.example:8443 --token-file token.txt",
     "models pull": "models pull emilyalsentzer/Bio_ClinicalBERT",
     "rules test": "rules test film.dcm --calling-ae CR_ROOM_1 --finding pneumothorax",

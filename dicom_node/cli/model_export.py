@@ -52,7 +52,7 @@ def export(
         with translated_model_errors():
             typer.echo(f"wrote {_export(name, form, out)}")
     except ModuleNotFoundError as error:
-        raise ConfigurationError(missing_package(error, "train")) from None
+        raise ConfigurationError(missing_package(error, "import")) from None
     except OSError as error:
         raise NodeError(f"{out}: {error.strerror}; name a writable folder with --out") from error
 

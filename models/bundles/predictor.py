@@ -94,8 +94,22 @@ class StudyPredictor(Protocol):
         """Predict the findings of each study."""
         ...
 
-    def trace(self, studies: Sequence[Study]) -> list[TracedPrediction]:
-        """Predict, and keep what heat maps need."""
+    def trace(
+        self,
+        studies: Sequence[Study],
+        *,
+        views: Mapping[str, str] | None = None,
+        files: Mapping[str, Path] | None = None,
+    ) -> list[TracedPrediction]:
+        """Predict, and keep what heat maps need.
+
+        Parameters
+        ----------
+        views
+            View of each film by its identifier, ``frontal`` or ``lateral``; others are unknown.
+        files
+            DICOM file of each film by its identifier, for models that decode films themselves.
+        """
         ...
 
 
@@ -261,11 +275,18 @@ class Predictor:
         """
         return [traced.prediction for traced in self.trace(studies)]
 
-    def trace(self, studies: Sequence[Study]) -> list[TracedPrediction]:
+    def trace(
+        self,
+        studies: Sequence[Study],
+        *,
+        views: Mapping[str, str] | None = None,  # noqa: ARG002 - as every StudyPredictor
+        files: Mapping[str, Path] | None = None,  # noqa: ARG002
+    ) -> list[TracedPrediction]:
         """Predict as :meth:`predict` does, and keep what :func:`models.explain.methods.draw_heatmaps` needs.
 
         A study's score is the mean over its films, and so is its embedding, brought to unit length. Films of
-        several studies share passes through the network, which changes no study's result beyond rounding.
+        several studies share passes through the network, which changes no study's result beyond rounding. A
+        bundle needs neither views nor files.
 
         Raises
         ------
