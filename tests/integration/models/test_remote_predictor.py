@@ -11,6 +11,8 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ import yaml
 from jsonschema import Draft202012Validator
 from schemathesis import openapi
 
+from dicom_node.config.sections import ResultSettings
+from dicom_node.errors import ConfigurationError
+from dicom_node.results.report import Source
 from models.errors import (
     ModelChanged,
     ModelError,
@@ -34,6 +39,7 @@ from models.processing.types import Film, Study
 from models.remote.conformance_check import check_model
 from models.remote.predictor import RemotePredictor
 from models.remote.transport import TransportLimits
+from tests.support import factories
 from tests.support.certificates import Authority
 from tests.support.drawn_studies import draw_study
 from tests.support.peers import free_port
@@ -46,6 +52,12 @@ from tests.support.remote_model import (
     prediction,
     reference_server,
     scripted,
+)
+from worker.report_builder import REMOTE_PARAMETER, build_report
+from worker.supplementary_explanations import (
+    NO_EXPLANATIONS,
+    check_page_methods,
+    make_supplementary_explanations,
 )
 
 QUICK = TransportLimits(connect_seconds=2, seconds=2, retries=0, pause_seconds=0.01)
@@ -449,6 +461,53 @@ def test_the_check_finds_what_is_wrong(options: dict[str, Callable[[int], Answer
     assert failed in [each.name for each in checks if each.ok is False]
     names = [each.name for each in checks if each.ok is False]
     assert names == [failed]
+
+
+def test_a_model_of_dicom_files_is_checked_with_some(tmp_path: Path) -> None:
+    reads = {**MODEL, "inputs": {"films": "dicom", "most_films": 4, "text": "optional"}}
+    files = {str(place): tmp_path / f"{place}.dcm" for place in range(3)}
+    for file in files.values():
+        file.write_bytes(bytes(128) + b"DICM")
+    with scripted(right, model=lambda _count: as_json(reads)) as model:
+        untried = list(check_model(lambda: connect(model.url)))
+        assert [(each.name, each.ok) for each in untried][-1] == ("predict", None)
+        assert all(each.ok for each in check_model(lambda: connect(model.url), files))
+        asked = form(model.asked[-1])
+    assert json.loads(asked["study"])["text"] == "Cough and fever."
+    assert asked["1"] == files["0"].read_bytes()
+
+
+def test_a_report_says_that_the_model_runs_elsewhere(address: str) -> None:
+    predictor = connect(address)
+    study = Study(tuple(replace(film, identifier=f"1.2.3.{n}") for n, film in enumerate(draw_study(2).films)))
+    (traced,) = predictor.trace([study])
+    report = build_report(
+        study_instance_uid="1.2.3",
+        revision=1,
+        created=datetime.now(UTC),
+        sources=tuple(
+            Source(factories.film(SOPInstanceUID=film.identifier), analysed=True) for film in study.films
+        ),
+        prediction=traced.prediction,
+        labels=predictor.labels,
+        heatmaps=draw_heatmaps(predictor, traced, ["bright"]),
+        runtime=predictor.runtime,
+        stand_in=predictor.session.stand_in,
+    )
+    assert report.algorithm is not None
+    assert report.algorithm.parameters[0] == f"weights_sha256={predictor.identity.weights_sha256}"
+    assert report.algorithm.parameters[-1] == REMOTE_PARAMETER
+    heart, bright = report.findings
+    assert (heart.certainty, bright.certainty) == (None, bright.score)
+    assert {each.method for each in bright.saliency} == {"Heat map of the model itself"}
+    settings = ResultSettings(page_methods=("ig",))
+    with pytest.raises(ConfigurationError, match="runs elsewhere"):
+        check_page_methods(predictor, settings)
+    text = replace(traced, study=replace(traced.study, text="Cough"))
+    assert make_supplementary_explanations(predictor, text, (), ResultSettings()) == NO_EXPLANATIONS
+    assert predictor.session.describe() == {"device": f"remote, {address}"}
+    with pytest.raises(UsageError, match="reads whole studies"):
+        predictor.session.run([], None)
 
 
 @pytest.mark.parametrize("code", [0, 1])
