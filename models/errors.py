@@ -13,7 +13,9 @@
     ├── DatasetError          a folder of films is missing something or cannot be read
     ├── UsageError            a caller asked for something by a name that does not exist
     ├── PredictionError       a good bundle gave an unusable answer for a study
-    ├── ModelUnavailable      a remote model does not answer, and may do so later
+    ├── RemoteModelError      a remote model gave a wrong answer, which is refused
+    │   └── ModelChanged      another version of it answers than was described
+    ├── ModelUnavailable      a remote model did not answer in time; the study can be read later
     └── RetrievalError        an index is missing, altered or of other weights, or cannot be searched
 """
 
@@ -64,8 +66,16 @@ class PredictionError(ModelError):
     """The network gave values that are not numbers, or the study does not suit the bundle."""
 
 
+class RemoteModelError(ModelError):
+    """A remote model gave a wrong answer; the same request would be answered so again."""
+
+
+class ModelChanged(RemoteModelError):
+    """A remote model is another than it was described: it has to be described anew."""
+
+
 class ModelUnavailable(ModelError):
-    """A remote model does not answer in time, or says that it cannot now; a later try may succeed."""
+    """A remote model did not answer in time; the same study can be read later."""
 
 
 class RetrievalError(ModelError):

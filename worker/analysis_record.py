@@ -24,6 +24,7 @@ from dicom_node.store.analysis_records import (
 from dicom_node.store.heatmaps import MAX_SIDE, HeatMap, HeatMaps
 from models.bundles.bundle import CALIBRATION, Bundle
 from models.bundles.manifest import CARD, METRICS
+from models.remote.predictor import RemotePredictor
 from worker.model_reader import ModelAnalysis
 from worker.report_builder import METHOD_NAMES
 
@@ -109,6 +110,36 @@ def copy_model_card(bundle: Bundle, folder: Path) -> None:
     for name in (CARD, METRICS, CALIBRATION):
         if (bundle.path / name).exists():
             shutil.copyfile(bundle.path / name, target / name)
+
+
+def write_remote_card(model: RemotePredictor, folder: Path) -> None:
+    """Write a card of what a remote model says of itself to the folder that the reading room reads.
+
+    Parameters
+    ----------
+    model
+        Model that has described itself.
+    folder
+        Parent folder; the card goes to ``NAME-VERSION`` in it.
+    """
+    identity = model.identity
+    target = folder / f"{identity.name}-{identity.version}"
+    target.mkdir(parents=True, exist_ok=True)
+    rows = [
+        f"| {each.label.name} | {each.threshold:g} | {'certainty' if each.calibrated else 'score'} |"
+        for each in model.description.labels
+    ]
+    text = [
+        f"# {identity.name} {identity.version}",
+        "",
+        f"Remote model at `{model.url}`. **RESEARCH USE ONLY.** This node knows only what it says of itself.",
+        f"The digest of its weights is `{identity.weights_sha256}`.",
+        "",
+        "| finding | threshold | it gives a |",
+        "|---|---:|---|",
+        *rows,
+    ]
+    (target / CARD).write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
 def _similar(found: SimilarCases) -> SimilarCasesRecord:

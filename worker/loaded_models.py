@@ -10,7 +10,9 @@ from dicom_node.config.served_models import ModelRole, ServedModel
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
 from models.bundles.bundle import Bundle
+from models.bundles.predictor import Predictor
 from models.errors import ModelError
+from models.remote.predictor import RemotePredictor
 from worker.model_loading import load_predictor, load_searcher
 from worker.model_reader import ModelReader
 from worker.supplementary_explanations import check_page_methods
@@ -96,7 +98,8 @@ class LoadedModels:
 
     def _open(self, served: ServedModel) -> ModelReader:
         predictor = load_predictor(self._settings, served)
-        check_page_methods(predictor, self._settings.results)
+        if isinstance(predictor, Predictor):  # a remote model draws its own maps alone
+            check_page_methods(predictor, self._settings.results)
         reader = ModelReader(
             served,
             self._settings,
@@ -118,7 +121,19 @@ class LoadedModels:
     @property
     def bundles(self) -> list[Bundle]:
         """Bundles in memory."""
-        return [each.predictor.bundle for each in self._readers.values()]
+        predictors = [each.predictor for each in self._readers.values()]
+        return [each.bundle for each in predictors if isinstance(each, Predictor)]
+
+    @property
+    def remote(self) -> list[RemotePredictor]:
+        """Remote models that have described themselves."""
+        predictors = [each.predictor for each in self._readers.values()]
+        return [each for each in predictors if isinstance(each, RemotePredictor)]
+
+    def forget(self, served: ServedModel) -> None:
+        """Drop a model from memory, so that it is loaded, or describes itself, anew."""
+        if (reader := self._readers.pop(served.name, None)) is not None:
+            reader.close()
 
     @property
     def runs_on(self) -> dict[str, str]:

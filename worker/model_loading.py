@@ -14,10 +14,12 @@ from dicom_node.runtime.extras import missing_package
 from models.bundles.bundle import find_bundle, read_bundle
 from models.bundles.lookup import GATE_MANIFEST, find_bundle_folder
 from models.bundles.manifest import GRAPH
-from models.bundles.predictor import Predictor
+from models.bundles.predictor import Predictor, StudyPredictor
 from models.bundles.runtime import ONNX, RuntimeChoice, choose_runtime
 from models.errors import ModelError
 from models.gate.model import Gate
+from models.remote.predictor import RemotePredictor
+from models.remote.transport import TransportLimits
 from models.retrieval.index import is_index, read_index
 from models.retrieval.search import Searcher
 from worker.processes import bundle_runtime
@@ -25,18 +27,19 @@ from worker.processes import bundle_runtime
 _LOG = logging.getLogger(__name__)
 
 
-def load_predictor(settings: Settings, served: ServedModel) -> Predictor:
+def load_predictor(settings: Settings, served: ServedModel) -> StudyPredictor:
     """Return a model of the settings, ready to predict.
 
     Raises
     ------
     ConfigurationError
         If the bundle, the device or the runtime is missing, or the bundle is damaged.
-    models.errors.ModelUnavailable
-        If a remote model does not answer.
+    models.errors.ModelUnavailable, models.errors.RemoteModelError
+        If a remote model does not answer, or answers otherwise than the contract says.
     """
     worker = settings.worker
-    assert served.bundle is not None
+    if served.bundle is None:
+        return _remote(served)
     where = _setting_of(served)
     try:
         bundle = read_bundle(find_bundle(served.bundle))
@@ -47,6 +50,19 @@ def load_predictor(settings: Settings, served: ServedModel) -> Predictor:
     except ModelError as error:
         raise ConfigurationError(f"{where}: {error}") from error
     _LOG.info("bundle %s runs in %s: %s", bundle.manifest.folder, choice.name, choice.reason)
+    return predictor
+
+
+def _remote(served: ServedModel) -> RemotePredictor:
+    """Return a remote model, which describes itself now."""
+    predictor = RemotePredictor(
+        served.url or "",
+        token_file=served.token_file,
+        tls_ca=served.tls_ca,
+        limits=TransportLimits(seconds=served.timeout_seconds, retries=served.retries),
+    )
+    identity = predictor.identity
+    _LOG.info("model %s is %s %s at %s", served.name, identity.name, identity.version, predictor.url)
     return predictor
 
 
@@ -93,15 +109,15 @@ def gate_runtime(settings: WorkerSettings, folder: Path) -> RuntimeChoice:
     return choose_runtime(settings.runtime, device=settings.device, graph=(folder / GRAPH).is_file())
 
 
-def load_searcher(settings: Settings, predictor: Predictor) -> Searcher | None:
-    """Return a searcher of the bundle's index of similar cases; None when there is no index.
+def load_searcher(settings: Settings, predictor: StudyPredictor) -> Searcher | None:
+    """Return a searcher of the bundle's index of similar cases; None without one, and for a remote model.
 
     Raises
     ------
     ConfigurationError
         If the index is damaged, was built by other weights, or its engine cannot be opened.
     """
-    if not settings.retrieval.enabled:
+    if not settings.retrieval.enabled or not isinstance(predictor, Predictor):
         return None
     bundle = predictor.bundle.manifest.folder
     folder = settings.index_of(bundle)

@@ -28,7 +28,7 @@ from dicom_node.results.report import (
 )
 from dicom_node.results.result_set import write_results
 from dicom_node.results.sr.document import Predecessor
-from models.bundles.predictor import Predictor
+from models.bundles.predictor import StudyPredictor
 from models.bundles.predictor import TracedPrediction as ModelReading
 from models.errors import ModelError, RetrievalError
 from models.explain.heatmap import Heatmap
@@ -122,7 +122,7 @@ class ModelReader:
         self,
         served: ServedModel,
         settings: Settings,
-        predictor: Predictor,
+        predictor: StudyPredictor,
         searcher: Searcher | None,
         *,
         gate: str,
@@ -186,7 +186,7 @@ class ModelReader:
                 one_of_several=one_of_several,
             )
         began = time.perf_counter()
-        read = self.predictor.trace([Study(tuple(each.film for each in films), text)])[0]
+        read = self._trace(instances, films, text)
         seconds = time.perf_counter() - began
         maps, withheld = self._heat_maps(read, {instance.uid: instance.view for instance in instances})
         supplement = make_supplementary_explanations(self.predictor, read, maps, self._results)
@@ -219,6 +219,14 @@ class ModelReader:
             replace(supplement, maps=on_stored_films(supplement.maps, films)),
         )
 
+    def _trace(
+        self, instances: Sequence[ScreenedInstance], films: Sequence[CorrectedFilm], text: str | None
+    ) -> ModelReading:
+        study = Study(tuple(each.film for each in films), text)
+        views = {each.uid: each.view for each in instances}
+        files = {each.uid: each.path for each in instances}
+        return self.predictor.trace([study], views=views, files=files)[0]
+
     def refuse(
         self,
         study: StudyRevision,
@@ -247,7 +255,7 @@ class ModelReader:
         )
 
     def _embedding(self, prediction: Prediction) -> StudyEmbedding | None:
-        if not self._keeps_embedding:
+        if not self._keeps_embedding or prediction.embedding is None:
             return None
         from dicom_node.store.study_embeddings import StudyEmbedding  # noqa: PLC0415 - SQLAlchemy comes with it
 
@@ -287,7 +295,7 @@ class ModelReader:
             text = self._text(sources)
             if not films or (self.predictor.text == "required" and text is None):
                 return PriorComparison(reason=_PRIOR_UNREADABLE), {}
-            read = self.predictor.trace([Study(tuple(each.film for each in films), text)])[0]
+            read = self._trace(prior.instances, films, text)
             known = {entry.key: entry for entry in read.prediction.findings}
         return PriorComparison(sources), known
 
@@ -334,7 +342,7 @@ class ModelReader:
             by_film.setdefault(best_film(read.prediction, key), []).append(key)
         maps: dict[str, Heatmap] = {}
         withheld: dict[str, str] = {}
-        check = self.predictor.bundle.map_check
+        check = self.predictor.map_check
         for position, shown in by_film.items():
             film = read.study.films[position]
             view = views[film.identifier]

@@ -36,7 +36,7 @@ from dicom_node.store.recorded_results import RecordedResult, RecordedResults
 from dicom_node.store.states import StudyState
 from dicom_node.store.study_embeddings import StudyEmbeddings
 from models.errors import ModelError, ModelUnavailable
-from worker.analysis_record import copy_model_card, make_analysis_record
+from worker.analysis_record import copy_model_card, make_analysis_record, write_remote_card
 from worker.prior_study import PriorStudy
 from worker.study_reader import StudyAnalysis, StudyReader
 from worker.study_revision import StudyRevision
@@ -100,6 +100,8 @@ class Pipeline:
         try:
             for bundle in self._reader.models.bundles:
                 copy_model_card(bundle, self._data_dir.cards)
+            for model in self._reader.models.remote:
+                write_remote_card(model, self._data_dir.cards)
             self._say_runs_on()
         except OSError as error:
             raise storage_error(error, self._data_dir.root) from error

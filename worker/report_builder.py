@@ -22,7 +22,7 @@ from dicom_node.results.report import (
     SimilarCases,
     Source,
 )
-from models.bundles.runtime import ONNX
+from models.bundles.runtime import HTTP, ONNX
 from models.explain.heatmap import Heatmap
 from models.explain.targets import NORMAL
 from models.gate.model import GateResult, RefusalReason
@@ -35,6 +35,8 @@ from worker.prior_comparison import compare_finding
 ABNORMAL = "abnormal"
 ONNX_PARAMETER = "runtime=onnxruntime"
 """Algorithm parameter of a model that ran in ONNX Runtime; a report without it was computed in torch."""
+REMOTE_PARAMETER = "runtime=http"
+"""Algorithm parameter of a remote model: its weights are what it says that they are."""
 STAND_IN_PARAMETER = "device=cpu"
 """Algorithm parameter where the processor read in place of a device without memory, or that was lost."""
 METHOD_NAMES = {
@@ -42,6 +44,7 @@ METHOD_NAMES = {
     "attention": "Attention rollout",
     "ig": "Integrated Gradients",
     "occlusion": "Occlusion",
+    "given": "Heat map of the model itself",
 }
 """Display names of the heat map methods."""
 _OBJECTIONS = {
@@ -96,7 +99,7 @@ def build_report(
     text
         Text given to a model that reads text: ``indication`` or ``none``; empty for a model that reads none.
     runtime
-        Inference runtime: ``torch`` or ``onnx``.
+        Inference runtime: ``torch`` or ``onnx``, or ``http`` for a remote model.
     stand_in
         Device that read in place of the wanted one; empty where that one did.
     similar
@@ -242,6 +245,8 @@ def identify_algorithm(
     if runtime == ONNX:
         # Not said of torch: reports from before this parameter ran in it, and are made again to the byte.
         parameters.append(ONNX_PARAMETER)
+    if runtime == HTTP:
+        parameters.append(REMOTE_PARAMETER)
     if stand_in:
         parameters.append(STAND_IN_PARAMETER)
     return Algorithm(name=identity.name, version=identity.version, parameters=tuple(parameters))

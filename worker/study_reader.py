@@ -22,7 +22,7 @@ from dicom_node.imaging.decoder import Decoder
 from dicom_node.results.report import Refusal, Report, Source
 from dicom_node.results.sr.document import Predecessor
 from dicom_node.store.states import StudyState
-from models.errors import ModelError, ModelUnavailable
+from models.errors import ModelChanged, ModelError, ModelUnavailable
 from models.gate.model import Gate
 from worker.film_correction import CorrectedFilm
 from worker.instance_screening import ScreenedInstance, common_refusal, screen_films, screen_headers
@@ -212,6 +212,10 @@ class StudyReader:
                         one_of_several=len(names) > 1,
                     )
                 )
+            except ModelChanged as error:
+                self._models.forget(reader.served)  # it describes itself anew for the next try
+                failures.append(_Failure(reader.served, ModelUnavailable(str(error)), reader))
+                _LOG.warning("model %s: %s", reader.served.name, error)
             except ModelError as error:
                 _LOG.error("model %s: %s", reader.served.name, error)
                 failures.append(_Failure(reader.served, error, reader))

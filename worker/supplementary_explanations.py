@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.config.sections import ResultSettings
 from dicom_node.errors import ConfigurationError
-from models.bundles.predictor import Predictor, TracedPrediction
+from models.bundles.predictor import Predictor, StudyPredictor, TracedPrediction
 from models.errors import ModelError, UsageError
 from models.explain.heatmap import Heatmap
 from models.explain.methods import draw_heatmaps, objection
@@ -43,7 +43,7 @@ class SupplementaryExplanations:
 NO_EXPLANATIONS: Final = SupplementaryExplanations()
 
 
-def check_page_methods(predictor: Predictor, settings: ResultSettings) -> None:
+def check_page_methods(predictor: StudyPredictor, settings: ResultSettings) -> None:
     """Check that a bundle supports the methods of ``results.page_methods``.
 
     Raises
@@ -64,7 +64,7 @@ def check_page_methods(predictor: Predictor, settings: ResultSettings) -> None:
 
 
 def make_supplementary_explanations(
-    predictor: Predictor, read: TracedPrediction, shown: Sequence[Heatmap], settings: ResultSettings
+    predictor: StudyPredictor, read: TracedPrediction, shown: Sequence[Heatmap], settings: ResultSettings
 ) -> SupplementaryExplanations:
     """Make the explanations that the settings ask for.
 
@@ -85,8 +85,8 @@ def make_supplementary_explanations(
     )
 
 
-def _weigh(predictor: Predictor, read: TracedPrediction, limit: int) -> tuple[WordWeightsRecord, ...]:
-    if read.study.text is None:
+def _weigh(predictor: StudyPredictor, read: TracedPrediction, limit: int) -> tuple[WordWeightsRecord, ...]:
+    if read.study.text is None or not isinstance(predictor, Predictor):
         return ()
     from dicom_node.store.analysis_records import WordWeightsRecord  # noqa: PLC0415 - SQLAlchemy comes with it
     from models.explain.token_attribution import attribute_words  # noqa: PLC0415 - torch comes with it
@@ -103,7 +103,7 @@ def _weigh(predictor: Predictor, read: TracedPrediction, limit: int) -> tuple[Wo
 
 
 def _draw(
-    predictor: Predictor, read: TracedPrediction, shown: Sequence[Heatmap], settings: ResultSettings
+    predictor: StudyPredictor, read: TracedPrediction, shown: Sequence[Heatmap], settings: ResultSettings
 ) -> tuple[Heatmap, ...]:
     found: list[Heatmap] = []
     for method in settings.page_methods:

@@ -135,7 +135,7 @@ COMMANDS = {
     "config": Entry("config", "Show or check the settings.", group=True),
     "models": Entry(
         "models",
-        "List, show, verify, import and calibrate model bundles; download encoders to train from.",
+        "List, show, verify, import, export and calibrate model bundles; check remote models.",
         group=True,
     ),
     "rules": Entry("rules", "Test the routing rules of the settings.", group=True),

@@ -27,15 +27,20 @@ _Out: TypeAlias = Annotated[
 def import_(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="ONNX file, or weights with --architecture")],
     *,
-    name: Annotated[str, typer.Option("--name", help="name of the bundle, such as our-chest")],
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name", help="name of the bundle, such as our-chest; that of an exported bundle if absent"
+        ),
+    ] = "",
     labels: Annotated[
         str,
         typer.Option(
             "--labels",
             help="names of the outputs in order, with commas; - for one without a label; or a .toml file "
-            "with keys and definitions",
+            "with keys and definitions; those of an exported bundle if absent",
         ),
-    ],
+    ] = "",
     architecture: Annotated[
         str,
         typer.Option(
@@ -75,14 +80,17 @@ def import_(
     layer: Annotated[
         str, typer.Option("--heat-map-layer", help="name of the last feature map; auto, or none")
     ] = "auto",
-    version: Annotated[str, typer.Option("--version", help="version of the bundle")] = "0.1.0",
+    version: Annotated[
+        str,
+        typer.Option("--version", help="version of the bundle; 0.1.0, or that of an exported one if absent"),
+    ] = "",
     summary: Annotated[str, typer.Option("--summary", help="what it is, in one line")] = "",
     out: _Out = Path(),
 ) -> None:
     """Make a bundle of a network of your own: an ONNX file, or weights of a known architecture.
 
-    It is checked, tried on three drawn films, and written with its labels and a stub of a model card.
-    RESEARCH USE ONLY.
+    It is checked, tried on three drawn films, and written with its labels and a stub of a model card. A file
+    that `models export --format onnx` wrote says itself what it is. RESEARCH USE ONLY.
     """
     if output not in ("auto", "logits", "probabilities"):
         raise ConfigurationError(f"--output {output}: use logits, probabilities or auto")
@@ -93,10 +101,15 @@ def import_(
             from models.foreign.label_names import read_labels
             from models.foreign.onnx_file import read_onnx
 
+            if not labels and not architecture and source.suffix.lower() == ".onnx":
+                _say(_import_exported(source, name, version, summary, out))
+                return
+            if not name or not labels:
+                raise ConfigurationError(f"{source}: say by --name and --labels what it is")
             chosen = read_labels(labels)
             options = ImportOptions(
                 name=name,
-                version=version,
+                version=version or "0.1.0",
                 summary=summary,
                 preprocessing=preprocessing or ("torchxrayvision" if xray else "imagenet"),
                 size=size,
@@ -129,6 +142,21 @@ def import_(
     except OSError as error:
         raise NodeError(f"{out}: {error.strerror}; name a writable folder with --out") from error
     _say(done)
+
+
+def _import_exported(source: Path, name: str, version: str, summary: str, out: Path) -> Imported:
+    from models.foreign.exported_bundle import read_exported
+    from models.foreign.importer import ImportOptions, import_exported
+    from models.foreign.onnx_file import read_onnx
+
+    network = read_onnx(source)
+    exported = read_exported({entry.key: entry.value for entry in network.model.metadata_props}, source)
+    if exported is None:
+        raise ConfigurationError(f"{source}: say by --name and --labels what it is")
+    options = ImportOptions(
+        name=name or exported.name, version=version or exported.version, summary=summary or exported.summary
+    )
+    return import_exported(network, source, exported, options, out)
 
 
 def calibrate(
@@ -187,6 +215,10 @@ def _say(done: Imported) -> None:
         typer.echo(f"  {label.key}: {label.code.value} {label.code.scheme}, {where}")
     maps = "in closed form" if done.graph.draws else f"none: {done.graph.why_not}"
     typer.echo(f"output: {done.graph.output}; heat maps: {maps}")
+    from models.foreign.calibration import uncalibrated_labels
+
+    if len(uncalibrated_labels(bundle.calibration)) < len(bundle.labels):
+        return
     typer.echo(
         "missing: calibration and thresholds (scores are no probabilities, 0.5 a guess; `dicom-node models "
         f"calibrate {bundle.path} --csv films.csv` fits them), and the text of README.md"

@@ -11,19 +11,21 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dicom_node.cli import model_import, model_tables
+from dicom_node.cli import model_check, model_export, model_import, model_tables
 from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, BundleArgument
 from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError
 
 app = typer.Typer(
-    help="List, show, verify, import and calibrate model bundles; download encoders to train from.",
+    help="List, show, verify, import, export and calibrate model bundles; check remote models.",
     no_args_is_help=True,
 )
 
 app.command("import")(model_import.import_)
 app.command()(model_import.calibrate)
+app.command()(model_check.check)
+app.command()(model_export.export)
 
 _Cache: TypeAlias = Annotated[
     Path | None,
@@ -133,41 +135,6 @@ def verify(
             console.print(f"{name}: {problem or 'whole'}", markup=False)
     if any(results.values()):
         raise typer.Exit(1)
-
-
-@app.command()
-def export(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="BUNDLE", help="folder of a bundle or of a gate, or the name of a shipped one"
-        ),
-    ],
-) -> None:
-    """Write the ONNX graph of a bundle beside its weights, so that it runs in ONNX Runtime too.
-
-    The graph holds no weights of its own: it computes with those of the bundle. Only bundles of convolutional
-    families, which read films alone, have one; a training writes it when it releases such a bundle.
-    """
-    with translated_model_errors():
-        from models.bundles.lookup import GATE_MANIFEST, MANIFEST, find_bundle_folder
-        from models.errors import UnknownBundle
-
-        try:
-            folder = find_bundle_folder(name, MANIFEST)
-        except UnknownBundle:
-            folder = find_bundle_folder(name, GATE_MANIFEST)
-            from models.gate.graph import write_gate_graph
-            from models.gate.model import Gate
-
-            write_gate_graph(Gate.load(folder))
-        else:
-            from models.bundles.bundle import read_bundle
-            from models.bundles.onnx_graph import write_graph
-
-            write_graph(read_bundle(folder))
-        from models.bundles.manifest import GRAPH
-    typer.echo(f"{folder.name}: wrote {folder / GRAPH}")
 
 
 @app.command()

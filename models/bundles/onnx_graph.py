@@ -60,6 +60,17 @@ def write_graph(bundle: Bundle) -> Bundle:
     Raises
     ------
     UsageError
+        As :func:`make_graph`.
+    """
+    return amend_bundle(bundle, {GRAPH: make_graph(bundle)})
+
+
+def make_graph(bundle: Bundle) -> bytes:
+    """Make the ONNX graph of a bundle, over its weights file.
+
+    Raises
+    ------
+    UsageError
         If the bundle is of no convolutional family: more than an average lies between its last feature map
         and its head, or it reads text.
     """
@@ -70,14 +81,13 @@ def write_graph(bundle: Bundle) -> Bundle:
             "torch only: an ONNX graph is written for networks that average one map of a film alone"
         )
     preprocessing = bundle.manifest.preprocessing
-    graph = export_graph(
+    return export_graph(
         _Films(network.requires_grad_(requires_grad=False)),
         shape=(preprocessing.channels, preprocessing.size, preprocessing.size),
         outputs=OUTPUTS,
         weights=read_verified(bundle.path, WEIGHTS, bundle.weights_sha256),
         sha256=bundle.weights_sha256,
     )
-    return amend_bundle(bundle, {GRAPH: graph})
 
 
 def export_graph(

@@ -6,10 +6,10 @@ Importing this module imports neither runtime; training libraries stay out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from models.bundles.session import FILMS_AT_ONCE, Inference, Session, joined
 from models.errors import BundleError, PredictionError, UsageError
 from models.labels.calibration import LabelCalibration
 from models.labels.vocabulary import Label
+from models.processing.map_check import MapCheck
 from models.processing.types import Film, FindingScore, FloatArray, Identity, Prediction, Study
 
 if TYPE_CHECKING:
@@ -42,11 +43,74 @@ class TracedPrediction:
     features
         Shape (films, channels, height, width), float32: the last feature maps before pooling; None for a
         network without them.
+    given
+        Heat maps of each film by the key of the finding, shape (height, width), float32 in [0, 1] over the
+        whole film, from a model that draws its own; empty from all others.
     """
 
     study: Study
     prediction: Prediction
     features: FloatArray | None
+    given: tuple[Mapping[str, FloatArray], ...] = ()
+
+
+class StudyPredictor(Protocol):
+    """Predictor of studies, wherever its network runs; a :class:`Predictor` is one."""
+
+    session: Session
+    """Place where it runs."""
+
+    @property
+    def identity(self) -> Identity:
+        """Identity of the model."""
+        ...
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Labels, in the order of the predictions' findings."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """Text input: none, optional or required."""
+        ...
+
+    @property
+    def explanation(self) -> str:
+        """Method of the heat maps that go with a report; ``none`` for none."""
+        ...
+
+    @property
+    def runtime(self) -> str:
+        """Inference runtime."""
+        ...
+
+    @property
+    def map_check(self) -> MapCheck:
+        """Check that withholds implausible heat maps."""
+        ...
+
+    def predict(self, studies: Sequence[Study]) -> list[Prediction]:
+        """Predict the findings of each study."""
+        ...
+
+    def trace(
+        self,
+        studies: Sequence[Study],
+        *,
+        views: Mapping[str, str] | None = None,
+        files: Mapping[str, Path] | None = None,
+    ) -> list[TracedPrediction]:
+        """Predict, and keep what heat maps need.
+
+        Parameters
+        ----------
+        views
+            View of each film by its identifier, ``frontal`` or ``lateral``; others are unknown.
+        files
+            DICOM file of each film by its identifier, for models that decode films themselves.
+        """
+        ...
 
 
 class Predictor:
@@ -96,6 +160,11 @@ class Predictor:
     def runtime(self) -> str:
         """Inference runtime: ``torch`` or ``onnx``."""
         return self.session.runtime
+
+    @property
+    def map_check(self) -> MapCheck:
+        """Check of the bundle that withholds implausible heat maps."""
+        return self.bundle.map_check
 
     @property
     def network(self) -> Network:
@@ -206,11 +275,18 @@ class Predictor:
         """
         return [traced.prediction for traced in self.trace(studies)]
 
-    def trace(self, studies: Sequence[Study]) -> list[TracedPrediction]:
+    def trace(
+        self,
+        studies: Sequence[Study],
+        *,
+        views: Mapping[str, str] | None = None,  # noqa: ARG002 - as every StudyPredictor
+        files: Mapping[str, Path] | None = None,  # noqa: ARG002
+    ) -> list[TracedPrediction]:
         """Predict as :meth:`predict` does, and keep what :func:`models.explain.methods.draw_heatmaps` needs.
 
         A study's score is the mean over its films, and so is its embedding, brought to unit length. Films of
-        several studies share passes through the network, which changes no study's result beyond rounding.
+        several studies share passes through the network, which changes no study's result beyond rounding. A
+        bundle needs neither views nor files.
 
         Raises
         ------

@@ -15,6 +15,8 @@ from typing import Final
 
 TORCH: Final = "torch"
 ONNX: Final = "onnx"
+HTTP: Final = "http"
+"""Runtime of a remote model: none here, for it is asked over HTTP."""
 AUTO: Final = "auto"
 NEEDS_TORCH: Final = 'set worker.runtime to "torch", where the extra worker is installed'
 """What to do where something needs torch and a bundle runs in ONNX Runtime."""

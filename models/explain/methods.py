@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from models.bundles.predictor import Predictor, TracedPrediction
+from models.bundles.predictor import Predictor, StudyPredictor, TracedPrediction
 from models.bundles.runtime import NEEDS_TORCH, TORCH
 from models.errors import PredictionError, UsageError
 from models.explain import gradcam
@@ -57,8 +57,14 @@ METHODS: dict[str, DrawMaps] = {
 }
 
 
-def available_methods(predictor: Predictor) -> tuple[str, ...]:
+GIVEN = "given"
+"""Method of a model that draws its maps itself and gives them with its prediction."""
+
+
+def available_methods(predictor: StudyPredictor) -> tuple[str, ...]:
     """Names of the methods that suit a bundle's network and its runtime."""
+    if not isinstance(predictor, Predictor):
+        return () if predictor.explanation == "none" else (predictor.explanation,)
     if predictor.runtime != TORCH:
         return () if predictor.session.head_weights() is None else ("gradcam",)
     from models.explain.attention import is_transformer  # noqa: PLC0415 - torch comes with it
@@ -67,11 +73,14 @@ def available_methods(predictor: Predictor) -> tuple[str, ...]:
     return tuple(name for name in METHODS if name != "attention" or transformer)
 
 
-def objection(predictor: Predictor, name: str) -> str:
+def objection(predictor: StudyPredictor, name: str) -> str:
     """Say in one clause why a bundle cannot draw by a method; empty where it can."""
     there = available_methods(predictor)
     if name in there:
         return ""
+    if not isinstance(predictor, Predictor):
+        draws = "gives its own heat maps alone" if there else "gives no heat maps"
+        return f"model {predictor.identity.name} runs elsewhere and {draws}"
     bundle = f"bundle {predictor.identity.name}"
     if predictor.bundle.manifest.graph_alone:
         return f"{bundle} was imported as an ONNX graph and draws {', '.join(there) or 'no heat maps'}"
@@ -81,7 +90,7 @@ def objection(predictor: Predictor, name: str) -> str:
 
 
 def draw_heatmaps(
-    predictor: Predictor,
+    predictor: StudyPredictor,
     traced: TracedPrediction,
     keys: Sequence[str],
     *,
@@ -104,13 +113,13 @@ def draw_heatmaps(
     films
         Positions in the study; None for all.
     method
-        One of :data:`METHODS`; None for the bundle's own.
+        One of :data:`METHODS`, or :data:`GIVEN`; None for the bundle's own.
 
     Returns
     -------
     tuple of Heatmap
         Maps by finding, in the order of `keys`, then by film; empty for a bundle without maps of its
-        own when no method is named.
+        own when no method is named. A model that draws its own may leave out some.
 
     Raises
     ------
@@ -131,14 +140,31 @@ def draw_heatmaps(
         return ()
     if reason := objection(predictor, name):
         raise UsageError(f"method {name}: {reason}")
+    if not isinstance(predictor, Predictor):
+        return _given_maps(traced, keys, chosen)
     grids = METHODS[name](predictor, traced, [columns[key] for key in keys], chosen)
     maps = []
     for key, rows in zip(keys, grids, strict=True):
         for position, grid in zip(chosen, rows, strict=True):
             film = traced.study.films[position]
-            highest = float(grid.max())
-            share = grid / np.float32(highest) if highest > 0 else grid
             rows_columns = (film.pixels.shape[0], film.pixels.shape[1])
-            share = over_film(share, rows_columns, predictor.preprocessing.fit)
+            share = over_film(_shares(grid), rows_columns, predictor.preprocessing.fit)
             maps.append(Heatmap(key, film.identifier, name, share, rows_columns))
     return tuple(maps)
+
+
+def _given_maps(traced: TracedPrediction, keys: Sequence[str], films: Sequence[int]) -> tuple[Heatmap, ...]:
+    maps = []
+    for key in keys:
+        for position in films:
+            film, grid = traced.study.films[position], traced.given[position].get(key)
+            if grid is not None:
+                shape = (film.pixels.shape[0], film.pixels.shape[1])
+                maps.append(Heatmap(key, film.identifier, GIVEN, _shares(grid), shape))
+    return tuple(maps)
+
+
+def _shares(grid: FloatArray) -> FloatArray:
+    """Map divided by its largest value."""
+    highest = float(grid.max())
+    return grid / np.float32(highest) if highest > 0 else grid

@@ -11,11 +11,13 @@ import numpy as np
 from models.bundles.bundle import CALIBRATION, Bundle, write_files
 from models.bundles.bundle_labels import dump_labels
 from models.bundles.description import GRAPH_FAMILY, Manifest
+from models.bundles.film_session import OUTPUTS
 from models.bundles.lookup import LABELS
 from models.bundles.manifest import CARD, GRAPH, WEIGHTS
 from models.bundles.predictor import Predictor
 from models.errors import ForeignModelError, UsageError
-from models.foreign.graph import BoundGraph, bind_graph
+from models.foreign.exported_bundle import ExportedBundle
+from models.foreign.graph import PROBABILITIES, BoundGraph, bind_graph
 from models.foreign.onnx_file import OnnxNetwork
 from models.foreign.recipes import RECIPES, normalisation
 from models.labels.calibration import uncalibrated
@@ -80,6 +82,7 @@ def import_network(
     folder: Path,
     *,
     thresholds: Sequence[float] | None = None,
+    exported: ExportedBundle | None = None,
 ) -> Imported:
     """Write a bundle of a foreign network.
 
@@ -93,6 +96,9 @@ def import_network(
         Folder in which the bundle's folder is made.
     thresholds
         Operating points of TorchXRayVision, one for each output.
+    exported
+        Bundle that the file was exported from, whose preprocessing and calibration are taken; None for any
+        other file.
 
     Raises
     ------
@@ -109,18 +115,7 @@ def import_network(
     normal = normalisation(
         options.preprocessing, network.channels, bounds=options.bounds, mean=options.mean, std=options.std
     )
-    try:
-        preprocessing = Preprocessing(
-            grid=size,
-            size=size,
-            channels=1,
-            mean=0.0,
-            std=1.0,
-            fit=options.fit or RECIPES[options.preprocessing].fit,
-            window=options.window,
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    preprocessing = _preprocessing(options, size) if exported is None else exported.grey_preprocessing
     films = drawn_films(size)
     kept = [place for place, label in enumerate(labels) if label is not None]
     chosen = [label for label in labels if label is not None]
@@ -150,6 +145,7 @@ def import_network(
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    calibration = uncalibrated([label.key for label in chosen]) if exported is None else exported.calibration
     path = folder / manifest.folder
     if path.exists():
         raise UsageError(f"{path} exists: choose another --version or --out")
@@ -170,12 +166,53 @@ def import_network(
             WEIGHTS: graph.weights,
             GRAPH: graph.graph,
             LABELS: dump_labels(chosen),
-            CALIBRATION: uncalibrated([label.key for label in chosen]).dump(),
+            CALIBRATION: calibration.dump(),
             CARD: card_stub(manifest, chosen, f"Imported from `{source.name}` (sha256 `{network.sha256}`)."),
         },
         check,
     )
     return Imported(bundle, graph)
+
+
+def import_exported(
+    network: OnnxNetwork, source: Path, exported: ExportedBundle, options: ImportOptions, folder: Path
+) -> Imported:
+    """Write a bundle of a file that :func:`models.foreign.onnx_export.export_onnx` wrote.
+
+    Parameters
+    ----------
+    options
+        Name, version and summary; the rest is what the file says.
+
+    Raises
+    ------
+    UsageError, ForeignModelError
+        As :func:`import_network`.
+    """
+    kept = ImportOptions(
+        name=options.name,
+        version=options.version,
+        summary=options.summary,
+        preprocessing="plain",
+        output=PROBABILITIES,
+        output_name=OUTPUTS[0],
+    )
+    return import_network(network, source, exported.labels, kept, folder, exported=exported)
+
+
+def _preprocessing(options: ImportOptions, size: int) -> Preprocessing:
+    try:
+        return Preprocessing(
+            grid=size,
+            size=size,
+            channels=1,
+            mean=0.0,
+            std=1.0,
+            fit=options.fit or RECIPES[options.preprocessing].fit,
+            window=options.window,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def drawn_films(size: int) -> list[FloatArray]:

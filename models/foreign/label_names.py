@@ -85,6 +85,11 @@ def read_labels(text: str) -> tuple[Label | None, ...]:
     return match_labels(keys, table.get("labels"))
 
 
+def known_label(name: str) -> Label | None:
+    """Label of the vocabulary by any of its names, as :func:`match_labels` finds it; else None."""
+    return _by_name().get(fold(name))
+
+
 def fold(name: str) -> str:
     """Name in snake case; empty for one without letters and digits."""
     return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_")

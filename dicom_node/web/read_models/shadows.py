@@ -15,8 +15,8 @@ from dicom_node.config.served_models import ModelRole
 from dicom_node.store import database
 from dicom_node.store.analysis_records import FindingRecord
 from dicom_node.store.tables import catalogue, feedback, finding, reading, study
+from dicom_node.web.agreement import KappaEstimate, estimate_kappa
 from dicom_node.web.media.trial_films import TRIAL_DESCRIPTION
-from dicom_node.web.reader_studies.agreement import KappaEstimate, estimate_kappa
 
 BINS: Final = 10
 _MOST_STUDIES: Final = 5000

@@ -12,8 +12,8 @@ from sqlalchemy import Engine
 
 from dicom_node.store.case_readings import CaseReading, CaseReadings
 from dicom_node.store.reader_studies import Case, ReaderStudies, ReaderStudy
+from dicom_node.web.agreement import cohen_kappa, fleiss_kappa
 from dicom_node.web.reader_studies.accuracy import Estimate, auc_contrast, proportion
-from dicom_node.web.reader_studies.agreement import cohen_kappa, fleiss_kappa
 
 MODEL: Final = "(model)"
 """Name of the model in the place of a reader."""

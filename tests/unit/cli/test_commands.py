@@ -39,7 +39,7 @@ USELESS = {"zero-shot": {2}, "restore": {2}}
 The tiny bundles have no tower for text, and a data directory that is not empty takes no backup.
 """
 
-TORCH = {"zero-shot", "train", "explain, captum", "models pull", "models export"}
+TORCH = {"zero-shot", "train", "explain, captum", "models pull", "models export", "models export, monai"}
 """Commands that need torch, whatever else they need."""
 
 EXTRAS = (
@@ -91,9 +91,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models show": ("models show tiny", ""),
     "models verify": ("models verify tiny", ""),
     "models export": ("models export tiny", "train"),
+    "models export, onnx": ("models export tiny --format onnx --out exported-{runtime}", "import"),
+    "models export, monai": ("models export tiny --format monai --out exported-{runtime}", ""),
     "models import": ("models import net.onnx --name own --labels nodule,mass", "import"),
     "models calibrate": ("models calibrate tiny --csv films.csv", "import"),
     "models promote": ("--config models-{runtime}.toml models promote next", ""),
+    "models check": ("models check http://127.0.0.1:{port}", ""),
     "models pull": ("models pull OWNER/NAME --from nowhere", ""),
     "rules test": ("rules test film.dcm", ""),
     "users add": ("users add anna-{runtime} --no-password", ""),

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats import inter_rater
 
-from dicom_node.web.reader_studies.agreement import cohen_kappa, estimate_kappa, fleiss_kappa
+from dicom_node.web.agreement import cohen_kappa, estimate_kappa, fleiss_kappa
 
 
 @pytest.mark.parametrize("seed", range(5))
