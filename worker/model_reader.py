@@ -30,12 +30,13 @@ from dicom_node.results.result_set import write_results
 from dicom_node.results.sr.document import Predecessor
 from models.bundles.predictor import StudyPredictor
 from models.bundles.predictor import TracedPrediction as ModelReading
-from models.errors import ModelError, RetrievalError
+from models.errors import ModelError, ModelUnavailable, RetrievalError
 from models.explain.heatmap import Heatmap
 from models.explain.methods import draw_heatmaps
 from models.explain.targets import best_film, reported_findings
 from models.processing.map_check import region_of
 from models.processing.types import FindingScore, Prediction, Study
+from models.remote.predictor import RemotePredictor
 from models.retrieval.embedding import embed_studies
 from models.retrieval.search import Searcher, neighbour_agreement
 from worker.film_correction import CorrectedFilm, on_stored_films
@@ -43,6 +44,7 @@ from worker.instance_screening import ScreenedInstance, is_frontal
 from worker.prior_study import ScreenedPrior
 from worker.report_builder import (
     ONNX_PARAMETER,
+    REMOTE_PARAMETER,
     STAND_IN_PARAMETER,
     build_report,
     build_similar_cases,
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _DAYS_OF_UNIT = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
+_PLACES = (ONNX_PARAMETER, REMOTE_PARAMETER, STAND_IN_PARAMETER)
+"""Parameters that say where a model ran, which does not change its answers."""
 _OTHER_VIEW = "the model reads films of another view alone"
 _PRIOR_FAILED = "the model gave no usable answer to it"
 _PRIOR_UNREADABLE = "no frontal film of it can be analysed"
@@ -135,6 +139,7 @@ class ModelReader:
         self._neighbours = settings.retrieval.k
         self._keeps_embedding = settings.retrieval.own_studies and served.role is ModelRole.PRIMARY
         self._gate = gate
+        self._most_films = predictor.most_films if isinstance(predictor, RemotePredictor) else None
         self._equipment = equipment
 
     def close(self) -> None:
@@ -248,11 +253,18 @@ class ModelReader:
         """Return the entries of the instances; films that this model does not read say so."""
         read = {each.film.identifier for each in films}
         return tuple(
-            replace(source, analysed=False, reason="other_view", exclusion=_OTHER_VIEW)
+            replace(source, analysed=False, reason=reason, exclusion=text)
             if (source := instance.source).analysed and instance.uid not in read
             else source
             for instance in instances
+            for reason, text in [self._why_not(instance)]
         )
+
+    def _why_not(self, instance: ScreenedInstance) -> tuple[str, str]:
+        """Return reason and sentence for a film that this model was not given."""
+        if not self._reads_film(instance):
+            return "other_view", _OTHER_VIEW
+        return "too_many", f"the model reads no more than {self._most_films} films of a study"
 
     def _embedding(self, prediction: Prediction) -> StudyEmbedding | None:
         if not self._keeps_embedding or prediction.embedding is None:
@@ -281,6 +293,8 @@ class ModelReader:
             return PriorComparison(reason=prior), {}
         try:
             return self._read_prior(prior)
+        except ModelUnavailable:
+            raise
         except (ModelError, StorageFailed) as error:
             _LOG.warning("no comparison with the prior: %s", error)
             return PriorComparison(reason=_PRIOR_FAILED), {}
@@ -312,7 +326,7 @@ class ModelReader:
             text = self._text_parameter(self._text(read))
             ours = identify_algorithm(self.predictor.identity, self._gate, text)
             # Every runtime and device gives the same answers, so which of them gave these does not matter.
-            then = tuple(each for each in kept.parameters if each not in (ONNX_PARAMETER, STAND_IN_PARAMETER))
+            then = tuple(each for each in kept.parameters if each not in _PLACES)
             if (kept.model, kept.model_version, then) == (ours.name, ours.version, ours.parameters):
                 prior.recall(kept)
                 return _scores(kept)
@@ -367,7 +381,8 @@ class ModelReader:
     ) -> list[CorrectedFilm]:
         """Return those of a study's films that this model reads, by view and modality of the settings."""
         headers = {instance.uid: instance for instance in instances}
-        return [each for each in films if self._reads_film(headers[each.film.identifier])]
+        read = [each for each in films if self._reads_film(headers[each.film.identifier])]
+        return read[: self._most_films]
 
     def _reads_film(self, instance: ScreenedInstance) -> bool:
         served = self.served

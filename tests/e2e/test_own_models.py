@@ -1,4 +1,4 @@
-"""A group's own models in a running node, by the commands of the documents: weights, an ONNX file, a server."""
+"""A group's own models in a running node, by the documents: weights, an ONNX file, a server."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def node_file(folder: Path, *entries: str) -> Path:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The feature will be removed:DeprecationWarning")
 def test_weights_an_onnx_file_and_a_server_read_side_by_side(
     tmp_path: Path, network: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,7 +122,7 @@ def scripted(
 
 @contextlib.contextmanager
 def reference_server(port: int = 0) -> Iterator[str]:
-    """Run the reference server as a process of its own, on a free port if none is given; yield its address."""
+    """Run the reference server as a process, on a free port if none is given; yield its address."""
     port = port or free_port()
     with subprocess.Popen([sys.executable, str(REFERENCE), str(port)], stderr=subprocess.DEVNULL) as process:
         try:
