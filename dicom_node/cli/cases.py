@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 from rich.progress import Progress
 
+from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli.case_output import (
     cases_as_json,
     index_as_json,
@@ -23,7 +24,6 @@ from dicom_node.cli.case_output import (
 )
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.labelled_data import read_labelled_data
-from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, BundleArgument, DatasetName, DatasetRoot, FiguresFile
 from dicom_node.cli.output import check_output_targets, stderr_console, write_figures
 from dicom_node.errors import ConfigurationError
@@ -284,7 +284,7 @@ def _load_index_bundle(index: CaseIndex, bundle: str | None, *, runtime: str = "
 
 
 def _embed_films(predictor: Predictor, paths: Sequence[Path]) -> FloatArray:
-    from dicom_node.cli.film_files import read_film
+    from dicom_node.analysis.film_files import read_film
     from models.processing.types import Film, Study
     from models.retrieval.embedding import embed_studies
 

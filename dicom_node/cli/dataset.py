@@ -218,7 +218,7 @@ def _count(name: str, root: Path) -> dict[str, Any]:
     """Return the counts of :func:`models.data.counts.count`, and the boxes by label."""
     from collections import Counter
 
-    from dicom_node.cli.model_errors import translated_model_errors
+    from dicom_node.analysis.model_errors import translated_model_errors
     from models.data.boxes import read_boxes
     from models.data.counts import count
     from models.data.readers import read_dataset

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 from rich.progress import Progress
 
+from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli import explanation_evaluation, gate, through_pacs
 from dicom_node.cli.evaluation_tables import print_evaluation
 from dicom_node.cli.labelled_data import read_labelled_data, read_own_films
-from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import BundleArgument, DatasetName, FiguresFile, OptionalFilmTable
 from dicom_node.cli.output import (
     check_output_targets,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from dicom_node.analysis.film_files import read_film, shared_decoder
+from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli.context import settings_of
-from dicom_node.cli.film_files import read_film, shared_decoder
-from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, ConfiguredBundle
 from dicom_node.cli.output import Terminal, translated_write_errors
 from dicom_node.errors import ConfigurationError, NodeError, NotAnalysable

@@ -11,8 +11,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli import model_import, model_tables
-from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, BundleArgument
 from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError
@@ -38,8 +38,10 @@ _Cache: TypeAlias = Annotated[
 @app.command("list")
 def list_(cache: _Cache = None, as_json: AsJson = False) -> None:
     """List the shipped model bundles, and the encoders to train from."""
+    from models.bundles.lookup import shipped_bundles
+
     with translated_model_errors():
-        bundles = [model_tables.bundle_row(path) for path in _shipped()]
+        bundles = [model_tables.bundle_row(path) for path in shipped_bundles()]
         encoders = [model_tables.encoder_row(name, _cache(cache)) for name in _encoders(_cache(cache))]
     if as_json:
         typer.echo(json.dumps({"bundles": bundles, "encoders": encoders}, indent=2))
@@ -87,8 +89,13 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Verify hashes, weights and labels. Exit code 1 when something is wrong, with the reason."""
+    from models.bundles.lookup import shipped_bundles
+
     folder = _cache(cache)
-    chosen = names or [*map(str, _shipped()), *(name for name in _encoders(folder) if _cached(name, folder))]
+    chosen = names or [
+        *map(str, shipped_bundles()),
+        *(name for name in _encoders(folder) if _cached(name, folder)),
+    ]
     results = {name: _problem(name, folder) for name in chosen}
     if as_json:
         typer.echo(json.dumps(results, indent=2))
@@ -175,12 +182,6 @@ def _cache(given: Path | None) -> Path:
     from models.pretrained.encoder_cache import encoder_cache
 
     return given or encoder_cache()
-
-
-def _shipped() -> list[Path]:
-    from models.bundles.lookup import MANIFEST, shipped_folder
-
-    return sorted(file.parent for file in shipped_folder().glob(f"*/{MANIFEST}"))
 
 
 def _encoders(cache: Path) -> list[str]:

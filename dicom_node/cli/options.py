@@ -29,6 +29,11 @@ ConfiguredBundle: TypeAlias = Annotated[
     ),
 ]
 
+ConfiguredDevice: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--device", help="auto, cpu, cuda or cuda:N; the configured one (worker.device) if absent"),
+]
+
 DatasetRoot: TypeAlias = Annotated[Path, typer.Option("--root", help="folder of the data set")]
 
 _FILM_TABLE = typer.Option(

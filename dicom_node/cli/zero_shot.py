@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 import typer
 from rich.table import Table
 
-from dicom_node.cli.model_errors import translated_model_errors
+from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson
 from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError
@@ -40,7 +40,7 @@ def zero_shot(films: _Films, bundle: _Bundle, findings: _Findings = None, as_jso
     The score says how much nearer a film is to "a chest radiograph with X" than to "... without X": from 0 to
     1, and not a probability. RESEARCH USE ONLY.
     """
-    from dicom_node.cli.film_files import read_film
+    from dicom_node.analysis.film_files import read_film
     from models.architectures.biomedclip import BiomedClip, score_prompts
     from models.bundles.predictor import Predictor
 

@@ -13,9 +13,9 @@ import pytest
 import typer.main
 from typer.testing import CliRunner, Result
 
+from dicom_node.analysis.score_table import COLUMNS as TABLE_COLUMNS
 from dicom_node.cli import app as root
 from dicom_node.cli.app import app
-from dicom_node.cli.score_table import COLUMNS as TABLE_COLUMNS
 from dicom_node.errors import ConfigurationError, NodeError
 from tests.support import factories
 from tests.support.peers import ROOT, cli
