@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.analysis.packages import packages_of
 from dicom_node.analysis.studies import StudyCollection, StudyFilms
 from dicom_node.config.settings import Settings, load_settings
-from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.errors import BadInstance, ConfigurationError, EncodingFailed, NodeError
 from models.bundles.lookup import shipped_bundles
 from worker.model_loading import load_gate, load_predictor
 from worker.study_reader import StudyAnalysis, StudyReader, StudyRevision
@@ -162,30 +162,35 @@ def list_bundles() -> list[str]:
 
 
 def read_studies(
-    bundle: LoadedBundle, studies: StudyCollection, objects: Collection[str] = ("sr",)
+    reader: StudyReader, studies: Iterable[StudyFilms], unreadable: dict[str, str]
 ) -> Iterator[tuple[StudyFilms, StudyAnalysis]]:
     """Read studies one after the other, and yield each with its analysis.
 
     Parameters
     ----------
-    bundle
-        Bundle that reads.
+    reader
+        Reader of studies.
     studies
         Studies to read.
-    objects
-        Kinds of objects to write.
+    unreadable
+        Gets the reason for each study that cannot be read, or whose results cannot be written; the others
+        are read.
 
     Raises
     ------
     NodeError
-        If a study cannot be read, or its results cannot be written.
+        If the model gives no usable answer, or a file cannot be opened.
     """
     created = datetime.now(UTC)
-    with bundle.reader(objects) as reader:
-        for study in studies.studies.values():
+    for study in studies:
+        try:
             with translated_model_errors(), study.files() as paths:
-                revision = StudyRevision(study.study_instance_uid, 1, created)
-                analysis = reader.read(revision, paths)
+                analysis = reader.read(StudyRevision(study.study_instance_uid, 1, created), paths)
+        except BadInstance as error:
+            unreadable[study.names[0]] = str(error)
+        except EncodingFailed as error:
+            unreadable[f"study {study.study_instance_uid}"] = str(error)
+        else:
             yield study, analysis
 
 
@@ -220,8 +225,9 @@ def score(bundle: LoadedBundle, films: Films) -> pd.DataFrame:
 
     studies = StudyCollection.of(films)
     rows: list[dict[str, Any]] = []
-    for study, analysis in read_studies(bundle, studies):
-        rows += score_rows(study, analysis)
+    with bundle.reader() as reader:
+        for study, analysis in read_studies(reader, studies.studies.values(), studies.unreadable):
+            rows += score_rows(study, analysis)
     kinds = {"text": "string", "whole": "Int64", "number": "float64", "truth": "boolean"}
     table = pd.DataFrame(
         {
@@ -258,9 +264,11 @@ def build_results(bundle: LoadedBundle, films: Films, objects: Collection[str] =
         If a film or a study cannot be read.
     """
     studies = StudyCollection.of(films)
+    with bundle.reader(objects) as reader:
+        analyses = list(read_studies(reader, studies.studies.values(), studies.unreadable))
     if studies.unreadable:
         raise NodeError("; ".join(studies.unreadable.values()))
-    return [ds for _, analysis in read_studies(bundle, studies, objects) for _, ds in analysis.objects]
+    return [ds for _, analysis in analyses for _, ds in analysis.objects]
 
 
 def build_report(bundle: LoadedBundle, films: Films) -> Dataset:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicom_node.errors import NodeError
+from dicom_node.errors import BadInstance, NodeError
 from dicom_node.results.encoding.part10 import dataset, encoded, put, with_file_meta
 from dicom_node.results.uids import derived_uid
 
@@ -46,35 +46,38 @@ def array_uid(pixels: NDArray[Any], name: str) -> str:
     return derived_uid("array", name, *film.shape, hashlib.sha256(film.tobytes()).hexdigest())
 
 
-def array_film(pixels: NDArray[Any], name: str, study_instance_uid: str) -> Dataset:
+def check_film(pixels: NDArray[Any], name: str) -> None:
+    """Check that an array is a film: numbers in [0, 1], shape (rows, columns).
+
+    Raises
+    ------
+    BadInstance
+        If it has another shape or range, or holds a value that is not finite.
+    """
+    film = np.asarray(pixels)
+    if film.ndim != 2 or 0 in film.shape or film.dtype.kind not in "fiub":
+        raise BadInstance(
+            f"{name}: an array of {film.dtype} {film.shape}; give numbers of shape (rows, columns)"
+        )
+    # NaN fails both comparisons.
+    if not (float(film.min()) >= 0 and float(film.max()) <= 1):
+        raise BadInstance(
+            f"{name}: values from {film.min()} to {film.max()}; divide them so that they lie in [0, 1], "
+            "lungs dark"
+        )
+
+
+def array_film(pixels: NDArray[Any], study_instance_uid: str) -> Dataset:
     """Return a film as a DICOM data set: Secondary Capture, MONOCHROME2, Explicit VR Little Endian.
 
     Parameters
     ----------
     pixels
-        Shape (rows, columns), any number type, in [0, 1], lungs dark.
-    name
-        Name of the film, such as that of its file, for the error.
+        Film, as :func:`check_film` accepts it.
     study_instance_uid
         UID of its study, from which those of series and instance follow.
-
-    Raises
-    ------
-    NodeError
-        If the array has another shape or range, or holds a value that is not finite.
     """
-    film = np.asarray(pixels)
-    if film.ndim != 2 or 0 in film.shape or film.dtype.kind not in "fiub":
-        raise NodeError(
-            f"film {name}: an array of {film.dtype} {film.shape}; give numbers of shape (rows, columns)"
-        )
-    # NaN fails both comparisons.
-    if not (float(film.min()) >= 0 and float(film.max()) <= 1):
-        raise NodeError(
-            f"film {name}: values from {film.min()} to {film.max()}; divide them so that they lie in [0, 1], "
-            "lungs dark"
-        )
-    stored = np.round(film.astype(np.float64) * _WHITE).astype("<u2")
+    stored = np.round(np.asarray(pixels, np.float64) * _WHITE).astype("<u2")
     study = study_instance_uid
     ds = dataset(
         SOPClassUID=SecondaryCaptureImageStorage,

@@ -30,7 +30,7 @@ def nearest_cases(
     side: Side = "known",
     engine: str = "exact",
     url: str | None = None,
-) -> Sequence[Neighbour]:
+) -> tuple[Neighbour, ...]:
     """Return the reference cases nearest to the films of one study, most similar first.
 
     Parameters

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dicom_node.analysis.film_files import is_image, read_film
-from dicom_node.analysis.model_errors import translated_model_errors
-from dicom_node.errors import ConfigurationError, NodeError, NotAnalysable
+from dicom_node.errors import BadInstance, ConfigurationError, NodeError, NotAnalysable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,17 +46,20 @@ class StudyFilms:
 
         Raises
         ------
-        NodeError
+        BadInstance
             If an image or array is no film.
         """
         if self.film is None:
             yield self.paths
             return
         from dicom_node.analysis.image_films import array_film, write_film
+        from models.errors import DatasetError
 
-        with translated_model_errors():
+        try:
             pixels = read_film(self.film) if isinstance(self.film, Path) else self.film
-        ds = array_film(pixels, self.names[0], self.study_instance_uid)
+        except DatasetError as error:
+            raise BadInstance(str(error)) from error
+        ds = array_film(pixels, self.study_instance_uid)
         with tempfile.TemporaryDirectory(prefix="dicom-node-film-") as folder:
             yield [write_film(ds, Path(folder))]
 
@@ -90,6 +92,8 @@ class StudyCollection:
         ------
         ConfigurationError
             If there is no such file or folder.
+        BadInstance
+            If an array is no film.
         """
         found = cls()
         if isinstance(films, Mapping):
@@ -124,8 +128,16 @@ class StudyCollection:
                 self.unreadable[str(file)] = str(error)
 
     def add_array(self, pixels: NDArray[Any], name: str) -> None:
-        """Add a film that is an array, as a study of its own."""
-        from dicom_node.analysis.image_films import array_uid
+        """Add a film that is an array, as a study of its own.
+
+        Raises
+        ------
+        BadInstance
+            If it is no film.
+        """
+        from dicom_node.analysis.image_films import array_uid, check_film
+
+        check_film(pixels, name)
 
         self._put(StudyFilms(array_uid(pixels, name), [name], film=pixels))
 

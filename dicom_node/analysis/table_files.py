@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TextIO, TypeAlias
 
+from dicom_node.analysis.packages import packages_of
 from dicom_node.errors import NodeError
 from dicom_node.web.spreadsheets import csv_line
 
@@ -95,6 +96,18 @@ class _ParquetWriter:
             with _translated(self._path):
                 self._file.write_table(self._table.from_pydict(columns, schema=self._schema))
             self._rows = []
+
+
+@packages_of("tables")
+def check_parquet() -> None:
+    """Check before a long run that Parquet can be written.
+
+    Raises
+    ------
+    ConfigurationError
+        If pyarrow is not installed.
+    """
+    import pyarrow.parquet  # noqa: F401 - a missing package is reported
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -13,11 +12,10 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson, ConfiguredBundle, ConfiguredDevice
 from dicom_node.cli.output import Terminal, stderr_console
-from dicom_node.errors import ConfigurationError, EncodingFailed, NodeError
+from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.imaging import value_representations
 
 if TYPE_CHECKING:
@@ -63,6 +61,7 @@ _Resume: TypeAlias = Annotated[
 def analyze(
     ctx: typer.Context,
     paths: _Paths,
+    *,
     out: _Out = None,
     table: _Csv = None,
     parquet: _Parquet = None,
@@ -79,10 +78,13 @@ def analyze(
     from dicom_node.analysis.bundle import chosen_settings
     from dicom_node.analysis.score_table import opened_tables
     from dicom_node.analysis.studies import StudyCollection
+    from dicom_node.analysis.table_files import check_parquet
     from worker.study_reader import StudyReader
 
     if resume and table is None and parquet is None:
         raise ConfigurationError("--resume needs the table to go on with: give --csv or --parquet too")
+    if parquet is not None:
+        check_parquet()
     settings = chosen_settings(settings_of(ctx), bundle=bundle, device=device)
     if out is not None and not resume:
         _check_empty(out)
@@ -117,24 +119,17 @@ def _read(
     replace: bool,
 ) -> None:
     """Read the studies that the tables do not hold; what was done of each is written before the next."""
-    from worker.study_reader import StudyRevision
+    from dicom_node.analysis.bundle import read_studies
 
-    created = datetime.now(UTC)
     waiting = [study for uid, study in films.studies.items() if uid not in scores.done]
     if passed_over := len(films.studies) - len(waiting):
         stderr_console.print(f"{passed_over} studies are in the table and are not read again")
-    for study in track(
+    shown = track(
         waiting, "analysing", console=stderr_console, transient=True, disable=len(films.studies) < 2
-    ):
-        uid = study.study_instance_uid
-        try:
-            with translated_model_errors(), study.files() as files:
-                analysis = reader.read(StudyRevision(uid, 1, created), files)
-        except EncodingFailed as error:
-            answers.unreadable[f"study {uid}"] = str(error)
-            continue
+    )
+    for study, analysis in read_studies(reader, shown, answers.unreadable):
         if out is not None:
-            _write(analysis, out / _folder_name(uid), replace=replace)
+            _write(analysis, out / _folder_name(study.study_instance_uid), replace=replace)
         scores.add(study, analysis)
         answers.add(study, analysis)
 

@@ -6,7 +6,7 @@ Heavy libraries are imported inside the functions: the root command imports this
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -30,7 +30,6 @@ from dicom_node.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from models.bundles.predictor import Predictor
-    from models.processing.types import FloatArray
     from models.retrieval.index import CaseIndex
 
 app = typer.Typer(
@@ -45,6 +44,7 @@ _IndexBundle: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--bundle",
+        "-b",
         help="name or folder of the bundle that built the index; if absent, the shipped bundle of that name",
     ),
 ]
@@ -171,6 +171,9 @@ def query(
     if bool(film) == (text is not None):
         raise ConfigurationError("give either --film, once or more, or --text")
     with translated_model_errors():
+        from dicom_node.analysis.film_files import read_film
+        from dicom_node.analysis.similar_cases import nearest_cases
+        from models.processing.types import Film
         from models.retrieval.index import read_index
         from models.retrieval.search import Searcher
 
@@ -183,10 +186,11 @@ def query(
             vector, unknown = embed_query(predictor, held, text)
             if unknown:
                 stderr_console.print(f"words that no report uses: {', '.join(unknown)}", markup=False)
+            with Searcher(held, side=side, engine=engine, url=url) as searcher:
+                (found,) = searcher.nearest(vector, k)
         else:
-            vector = _embed_films(predictor, film or [])
-        with Searcher(held, side=side, engine=engine, url=url) as searcher:
-            (found,) = searcher.nearest(vector, k)
+            given = [Film(str(path), read_film(path)) for path in film or ()]
+            found = nearest_cases(predictor, held, given, k, side=side, engine=engine, url=url)
     if len(found) < k:
         stderr_console.print(f"the index holds {len(found)} such cases: all of them are listed", markup=False)
     if as_json:
@@ -281,15 +285,6 @@ def _load_index_bundle(index: CaseIndex, bundle: str | None, *, runtime: str = "
     predictor = Predictor.load(bundle or index.origin.bundle, runtime=runtime)
     index.check_origin(predictor.identity)
     return predictor
-
-
-def _embed_films(predictor: Predictor, paths: Sequence[Path]) -> FloatArray:
-    from dicom_node.analysis.film_files import read_film
-    from models.processing.types import Film, Study
-    from models.retrieval.embedding import embed_studies
-
-    study = Study(tuple(Film(str(path), read_film(path)) for path in paths))
-    return embed_studies(predictor.predict([study]))
 
 
 @contextmanager
