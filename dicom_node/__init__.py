@@ -39,9 +39,34 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if home != "errors":
+        _check_packages()
     value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
+
+
+def _check_packages() -> None:
+    """Check that the packages ``models`` and ``worker`` are those beside this one, and not of somebody else.
+
+    Raises
+    ------
+    ConfigurationError
+        If another folder or file of such a name comes first.
+    """
+    import importlib.util  # noqa: PLC0415 - only when the models are needed
+    from pathlib import Path  # noqa: PLC0415
+
+    for name in ("models", "worker"):
+        spec = importlib.util.find_spec(name)
+        found = None if spec is None or spec.origin is None else Path(spec.origin)
+        if found is None or found.resolve() != Path(__file__).resolve().parents[1] / name / "__init__.py":
+            from dicom_node.errors import ConfigurationError  # noqa: PLC0415
+
+            raise ConfigurationError(
+                f"{found or name}: your own folder or file is called {name}, as a package of dicom-node is; "
+                "rename it, or start the notebook in another folder"
+            )
 
 
 def __dir__() -> list[str]:

@@ -67,14 +67,14 @@ def score_rows(films: StudyFilms, analysis: StudyAnalysis) -> list[dict[str, Any
         "film": films.names[0],
         "films": len(films.paths) or 1,
         "state": str(analysis.state),
-        "reason": analysis.reason,
+        "reason": analysis.reason or None,
     }
     if report:
         header = report.sources[0].header
         study |= {
-            "patient_id": attributes.whole_text(header, "PatientID"),
-            "accession_number": attributes.whole_text(header, "AccessionNumber"),
-            "study_date": attributes.text(header, "StudyDate"),
+            "patient_id": attributes.whole_text(header, "PatientID") or None,
+            "accession_number": attributes.whole_text(header, "AccessionNumber") or None,
+            "study_date": attributes.text(header, "StudyDate") or None,
         }
     if report and report.algorithm:
         study |= {"model": report.algorithm.name, "model_version": report.algorithm.version}
