@@ -95,7 +95,7 @@ def load_searcher(settings: Settings, predictor: Predictor) -> Searcher | None:
     folder = settings.index_of(bundle)
     if not is_index(folder):
         _LOG.info(
-            "no similar cases: there is no index in %s; `dicom-node cases build %s --root FOLDER` makes one",
+            "no similar cases: there is no index in %s; `dicom-node cases build %s --data FOLDER` makes one",
             folder,
             bundle,
         )

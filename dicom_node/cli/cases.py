@@ -58,7 +58,7 @@ _References: TypeAlias = Annotated[
 ]
 _ReferencesRoot: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--references-root", help="folder of the data set of the reference cases; --root if absent"),
+    typer.Option("--references-root", help="folder of the data set of the reference cases; --data if absent"),
 ]
 
 
@@ -229,13 +229,15 @@ def evaluate(
     queries: Annotated[
         str, typer.Option("--queries", metavar="SPLIT", help="split whose studies are the queries")
     ],
+    *,
     dataset: DatasetName = "openi",
     references: _References = None,
     references_root: _ReferencesRoot = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="add the figures to the bundle and its model card")
     ] = False,
-    json_: FiguresFile = None,
+    figures_file: FiguresFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure how well a bundle finds similar cases, by three rules of relevance. RESEARCH USE ONLY.
 
@@ -243,7 +245,7 @@ def evaluate(
     """
     if references_root is not None and references is None:
         raise ConfigurationError("--references-root needs --references: give that too")
-    check_output_targets(None, json_)
+    check_output_targets(None, figures_file)
     with translated_model_errors():
         from models.bundles.predictor import Predictor
         from models.evaluation.retrieval import DatasetSplit, evaluate_retrieval
@@ -262,7 +264,7 @@ def evaluate(
             from models.evaluation import card
 
             card.record_metrics(predictor.bundle, card.RETRIEVAL, figures["references"], figures)
-    write_figures(figures, json_, print_retrieval_figures)
+    write_figures(figures, figures_file, print_retrieval_figures, as_json=as_json)
 
 
 def _folder(ctx: typer.Context, name: str) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -30,14 +30,16 @@ _Out: TypeAlias = Annotated[
 _From: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--from", metavar="DATE", help="first day of receipt, YYYY-MM-DD in UTC; the beginning if absent"
+        "--since", metavar="DATE", help="first day of receipt, YYYY-MM-DD in UTC; the beginning if absent"
     ),
 ]
 _To: TypeAlias = Annotated[
     str | None,
-    typer.Option("--to", metavar="DATE", help="last day of receipt, YYYY-MM-DD in UTC; today if absent"),
+    typer.Option("--until", metavar="DATE", help="last day of receipt, YYYY-MM-DD in UTC; today if absent"),
 ]
-_Parquet: TypeAlias = Annotated[bool, typer.Option("--parquet", help="write Parquet instead of CSV")]
+_Format: TypeAlias = Annotated[
+    Literal["csv", "parquet"], typer.Option("--format", help="format of the tables: csv or parquet")
+]
 _Identified: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -59,7 +61,7 @@ def export(
     out: _Out = Path("export"),
     since: _From = None,
     until: _To = None,
-    parquet: _Parquet = False,
+    format_: _Format = "csv",
     identified: _Identified = False,
     retain: _Retain = None,
     as_json: AsJson = False,
@@ -77,7 +79,7 @@ def export(
     begin, end = _period(since, until)
     if identified and retain is not None:
         raise ConfigurationError("--identified keeps everything: leave out --retain")
-    if parquet:
+    if format_ == "parquet":
         check_parquet()
     settings = settings_of(ctx)
     identity = None if identified else _pseudonymised(settings, retain)
@@ -86,12 +88,11 @@ def export(
             raise ConfigurationError(f"--out {out}: it is not an empty folder; name a new or an empty one")
         out.mkdir(parents=True, exist_ok=True)
     index = open_index(settings)
-    suffix = "parquet" if parquet else "csv"
-    opened = opened_parquet if parquet else opened_csv
+    opened = opened_parquet if format_ == "parquet" else opened_csv
     try:
         with ExitStack() as stack:
             writers = {
-                name: stack.enter_context(opened(out / f"{name}.{suffix}", columns))
+                name: stack.enter_context(opened(out / f"{name}.{format_}", columns))
                 for name, columns in TABLES.items()
             }
             tables = StudyTables(writers, DataDir(settings).spool, identity)
@@ -111,10 +112,10 @@ def export(
 
 def _period(since: str | None, until: str | None) -> tuple[float, float]:
     """Return begin and end of a period of whole days, in seconds since the epoch; the end is not in it."""
-    first = _day("--from", since) if since is not None else None
-    last = _day("--to", until) if until is not None else None
+    first = _day("--since", since) if since is not None else None
+    last = _day("--until", until) if until is not None else None
     if first is not None and last is not None and last < first:
-        raise ConfigurationError(f"--to {until}: it is before --from {since}")
+        raise ConfigurationError(f"--until {until}: it is before --since {since}")
     begin = 0.0 if first is None else _midnight(first)
     return begin, float("inf") if last is None else _midnight(last + timedelta(days=1))
 

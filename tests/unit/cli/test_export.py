@@ -124,7 +124,7 @@ def test_parquet_equals_the_database(tmp_path_factory: pytest.TempPathFactory, d
             for position, each in enumerate(stored.record.findings)
         ]
     node.close()
-    assert export(folder / "node", folder / "out", "--parquet", "--identified").exit_code == 0
+    assert export(folder / "node", folder / "out", "--format", "parquet", "--identified").exit_code == 0
     names = ("study_instance_uid", "revision", "position", "finding", "name", "certainty", "score")
     names += ("threshold", "presence", "low", "high")
     rows = parquet.read_table(folder / "out" / "findings.parquet").to_pylist()
@@ -197,9 +197,9 @@ def test_a_period_is_of_whole_days(node: OfflineNode, tmp_path: Path) -> None:
     data_dir = node.settings.data_dir
     for number, (words, count) in enumerate(
         [
-            (("--from", today, "--to", "2999-12-31"), 2),
-            (("--to", "2020-01-01"), 0),
-            (("--from", "2999-01-01"), 0),
+            (("--since", today, "--until", "2999-12-31"), 2),
+            (("--until", "2020-01-01"), 0),
+            (("--since", "2999-01-01"), 0),
         ]
     ):
         done = export(data_dir, tmp_path / str(number), *words, "--json")
@@ -223,8 +223,8 @@ def test_the_dictionary_explains_every_column(node: OfflineNode, tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--from", "31.1.2026"), "--from 31.1.2026: give a day as YYYY-MM-DD"),
-        (("--from", "2026-02-01", "--to", "2026-01-01"), "it is before --from"),
+        (("--since", "31.1.2026"), "--since 31.1.2026: give a day as YYYY-MM-DD"),
+        (("--since", "2026-02-01", "--until", "2026-01-01"), "it is before --since"),
         (("--retain", "device"), "--retain device: use uids, dates"),
         (("--identified", "--retain", "uids"), "leave out --retain"),
     ],
