@@ -10,7 +10,7 @@ from dicom_node.config.served_models import ModelRole, ServedModel
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
 from models.bundles.bundle import Bundle
-from models.bundles.predictor import Predictor
+from models.bundles.predictor import Predictor, StudyPredictor
 from models.errors import ModelError
 from models.remote.predictor import RemotePredictor
 from worker.model_loading import load_predictor, load_searcher
@@ -38,6 +38,13 @@ class LoadedModels:
         self._failed: set[str] = set()
         self._runs_on: dict[str, str] = {}
         self._stands_in = False
+
+    @classmethod
+    def holding(cls, settings: Settings, predictor: StudyPredictor, *, gate: str) -> LoadedModels:
+        """Return models of which the first primary one of the settings is loaded already."""
+        models = cls(settings, gate=gate)
+        models._hold(settings.primary_models[0], predictor)
+        return models
 
     def load(self) -> None:
         """Load every model once, so that a wrong setting is known at the start; keep as many as may stay.
@@ -100,6 +107,10 @@ class LoadedModels:
         predictor = load_predictor(self._settings, served)
         if isinstance(predictor, Predictor):  # a remote model draws its own maps alone
             check_page_methods(predictor, self._settings.results)
+        return self._hold(served, predictor)
+
+    def _hold(self, served: ServedModel, predictor: StudyPredictor) -> ModelReader:
+        """Keep a loaded model, and unload the one that was not used for longest if there are too many."""
         reader = ModelReader(
             served,
             self._settings,

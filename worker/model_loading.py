@@ -44,7 +44,7 @@ def load_predictor(settings: Settings, served: ServedModel) -> StudyPredictor:
     try:
         bundle = read_bundle(find_bundle(served.bundle))
         choice = bundle_runtime(settings, graph=bundle.has_graph, graph_alone=bundle.manifest.graph_alone)
-        device = _device(worker.device, choice.name)
+        device = resolve_device(worker.device, choice.name)
         predictor = Predictor(bundle, device=device, runtime=choice.name, threads=_threads(worker))
         predictor.warm_up()
     except ModelError as error:
@@ -98,7 +98,7 @@ def load_gate(settings: WorkerSettings) -> Gate | None:
     try:
         folder = find_bundle_folder(settings.gate, GATE_MANIFEST)
         choice = gate_runtime(settings, folder)
-        device = _device(settings.device, choice.name)
+        device = resolve_device(settings.device, choice.name)
         return Gate.load(folder, device=device, runtime=choice.name, threads=_threads(settings))
     except ModelError as error:
         raise ConfigurationError(f"worker.gate {settings.gate}: {error}") from error
@@ -123,7 +123,7 @@ def load_searcher(settings: Settings, predictor: StudyPredictor) -> Searcher | N
     folder = settings.index_of(bundle)
     if not is_index(folder):
         _LOG.info(
-            "no similar cases: there is no index in %s; `dicom-node cases build %s --root FOLDER` makes one",
+            "no similar cases: there is no index in %s; `dicom-node cases build %s --data FOLDER` makes one",
             folder,
             bundle,
         )
@@ -140,7 +140,7 @@ def _threads(settings: WorkerSettings) -> int:
     return settings.threads or len(os.sched_getaffinity(0))
 
 
-def _device(name: str, runtime: str) -> str:
+def resolve_device(name: str, runtime: str) -> str:
     """Return the device of a runtime by its name in the settings.
 
     Raises

@@ -22,6 +22,7 @@ from dicom_node.imaging.decoder import Decoder
 from dicom_node.results.report import Refusal, Report, Source
 from dicom_node.results.sr.document import Predecessor
 from dicom_node.store.states import StudyState
+from models.bundles.predictor import StudyPredictor
 from models.errors import ModelChanged, ModelError, ModelUnavailable
 from models.gate.model import Gate
 from worker.film_correction import CorrectedFilm
@@ -131,6 +132,19 @@ class StudyReader:
     def models(self) -> LoadedModels:
         """Models that read."""
         return self._models
+
+    @property
+    def first_predictor(self) -> StudyPredictor:
+        """First primary model.
+
+        Raises
+        ------
+        models.errors.ModelError
+            If it is a remote one and does not answer.
+        """
+        reader = self._models.get(self._settings.primary_models[0])
+        assert reader is not None  # a primary model is there, or an error is raised
+        return reader.predictor
 
     @property
     def runs_on(self) -> dict[str, str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -14,18 +13,25 @@ from rich.progress import track
 from rich.table import Table
 
 from dicom_node.cli.context import settings_of
-from dicom_node.cli.options import AsJson, ConfiguredBundle
-from dicom_node.cli.output import Terminal
-from dicom_node.errors import ConfigurationError, EncodingFailed, NodeError, NotAnalysable
+from dicom_node.cli.options import AsJson, ConfiguredBundle, ConfiguredDevice
+from dicom_node.cli.output import Terminal, stderr_console
+from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.imaging import value_representations
 
 if TYPE_CHECKING:
+    from dicom_node.analysis.score_table import ScoreTables
+    from dicom_node.analysis.studies import StudyCollection, StudyFilms
     from dicom_node.results.report import Finding, SimilarCases
-    from worker.study_reader import StudyAnalysis
+    from worker.study_reader import StudyAnalysis, StudyReader
 
+_LEGEND = (
+    "score: output of the network, 0 to 1, and no probability. A label that is not calibrated has nothing "
+    "else, and its threshold is a score too."
+)
 
 _Paths: TypeAlias = Annotated[
-    list[Path], typer.Argument(metavar="PATH", help="DICOM files, or folders of DICOM files")
+    list[Path],
+    typer.Argument(metavar="PATH", help="films: DICOM files, PNG or JPEG files, or folders of them"),
 ]
 _Out: TypeAlias = Annotated[
     Path | None,
@@ -35,11 +41,19 @@ _Out: TypeAlias = Annotated[
         help="new or empty folder for the result files: a folder named by its UID for each study",
     ),
 ]
-
-_Table: TypeAlias = Annotated[
+_Csv: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--csv", help="file for a table of all scores, a row for each finding of each study (docs/results.md)"
+    ),
+]
+_Parquet: TypeAlias = Annotated[
+    Path | None, typer.Option("--parquet", help="file for the same table as Parquet, written at the end")
+]
+_Resume: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="go on with --csv or --parquet of an earlier run: what is in it is not read again"
     ),
 ]
 
@@ -47,89 +61,113 @@ _Table: TypeAlias = Annotated[
 def analyze(
     ctx: typer.Context,
     paths: _Paths,
+    *,
     out: _Out = None,
-    table: _Table = None,
+    table: _Csv = None,
+    parquet: _Parquet = None,
+    resume: _Resume = False,
     bundle: ConfiguredBundle = None,
+    device: ConfiguredDevice = None,
     as_json: AsJson = False,
 ) -> None:
     """Analyse films without a server: print the findings and, with --out, write the result files.
 
-    The films of one study are analysed together. Exit code 1 when a file or a study could not be analysed.
-    RESEARCH USE ONLY.
+    The DICOM films of one study are analysed together; an image file is a study of its own. Exit code 1 when
+    a file or a study could not be analysed. RESEARCH USE ONLY.
     """
-    from dicom_node.cli.score_table import opened_table
+    from dicom_node.analysis.bundle import chosen_settings
+    from dicom_node.analysis.score_table import opened_tables
+    from dicom_node.analysis.studies import StudyCollection
+    from dicom_node.analysis.table_files import check_parquet
     from worker.study_reader import StudyReader
-    from worker.study_revision import StudyRevision
 
-    settings = settings_of(ctx).with_one_model(bundle)
-    if out is not None:
+    if resume and table is None and parquet is None:
+        raise ConfigurationError("--resume needs the table to go on with: give --csv or --parquet too")
+    if parquet is not None:
+        check_parquet()
+    settings = chosen_settings(settings_of(ctx), bundle=bundle, device=device)
+    if out is not None and not resume:
         _check_empty(out)
-    studies, bad = _by_study(paths)
-    if not studies:
+    films = StudyCollection.of(paths)
+    if not films.studies:
         raise NodeError(
-            f"no DICOM file among {', '.join(map(str, paths))}; name files or folders that hold films"
+            f"no film among {', '.join(map(str, paths))}; name files or folders that hold DICOM or images"
         )
-    created = datetime.now(UTC)
-    results: list[tuple[str, list[Path], StudyAnalysis]] = []
-    with StudyReader.open(settings) as reader, opened_table(table) as scores:
-        for uid, files in track(
-            studies.items(),
-            "analysing",
-            console=Terminal(stderr=True),
-            transient=True,
-            disable=len(studies) < 2,
-        ):
-            try:
-                analysis = reader.read(StudyRevision(uid, 1, created), files)
-            except EncodingFailed as error:
-                bad[f"study {uid}"] = str(error)
-                continue
-            if out is not None:
-                _write(analysis, out / _folder_name(uid))
-            if scores is not None:
-                scores.add(uid, files, analysis)
-            results.append((uid, files, analysis))
-    if as_json:
-        typer.echo(
-            json.dumps({"studies": [_as_json(*result) for result in results], "unreadable": bad}, indent=2)
-        )
-    else:
-        _print(results, bad)
-    if bad or any(analysis.reason for _, _, analysis in results):
+    with StudyReader.open(settings) as reader:
+        model = reader.first_predictor
+        with opened_tables(
+            table,
+            parquet,
+            findings=len(model.labels),
+            model=(model.identity.name, model.identity.version),
+            resume=resume,
+        ) as scores:
+            answers = _Answers(as_json=as_json, unreadable=films.unreadable)
+            _read(films, reader, scores, answers, out, replace=resume)
+    answers.end()
+    if answers.incomplete or any(state != "REPORTED" for state in scores.done.values()):
         raise typer.Exit(1)
 
 
-def _by_study(paths: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, str]]:
-    """Return the readable files by Study Instance UID, and the reason for each unreadable one."""
-    from dicom_node.imaging import attributes
-    from dicom_node.imaging.pixels import read_header
+def _read(
+    films: StudyCollection,
+    reader: StudyReader,
+    scores: ScoreTables,
+    answers: _Answers,
+    out: Path | None,
+    *,
+    replace: bool,
+) -> None:
+    """Read the studies that the tables do not hold; what was done of each is written before the next."""
+    from dicom_node.analysis.bundle import read_studies
 
-    studies: dict[str, list[Path]] = {}
-    bad: dict[str, str] = {}
-    for path in _files(paths):
-        try:
-            header = read_header(path)
-        except (NotAnalysable, NodeError) as error:
-            bad[str(path)] = str(error)
-            continue
-        uid = attributes.text(header, "StudyInstanceUID")
-        if uid:
-            studies.setdefault(uid, []).append(path)
+    waiting = [study for uid, study in films.studies.items() if uid not in scores.done]
+    if passed_over := len(films.studies) - len(waiting):
+        stderr_console.print(f"{passed_over} studies are in the table and are not read again")
+    shown = track(
+        waiting, "analysing", console=stderr_console, transient=True, disable=len(films.studies) < 2
+    )
+    for study, analysis in read_studies(reader, shown, answers.unreadable):
+        if out is not None:
+            _write(analysis, out / _folder_name(study.study_instance_uid), replace=replace)
+        scores.add(study, analysis)
+        answers.add(study, analysis)
+
+
+class _Answers:
+    """Answers of a run: printed as they come, or as one JSON object at the end."""
+
+    def __init__(self, *, as_json: bool, unreadable: dict[str, str]) -> None:
+        self.unreadable = unreadable
+        self._failed = False
+        self._studies: list[dict[str, object]] | None = [] if as_json else None
+        self._console = Terminal(highlight=False)
+        self._legend = False
+        if not as_json:
+            self._console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a file or a study could not be analysed."""
+        return self._failed or bool(self.unreadable)
+
+    def add(self, study: StudyFilms, analysis: StudyAnalysis) -> None:
+        """Print a study, or keep it for JSON."""
+        self._failed |= bool(analysis.reason)
+        if self._studies is not None:
+            self._studies.append(_as_json(study, analysis))
         else:
-            bad[str(path)] = f"the file {path.name} has no Study Instance UID"
-    return studies, bad
+            self._legend |= _print(self._console, study, analysis)
 
-
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(
-                entry for entry in path.rglob("*") if entry.is_file() and entry.name != "DICOMDIR"
-            )
-        elif path.exists():
-            yield path
-        else:
-            raise ConfigurationError(f"{path}: no such file or folder")
+    def end(self) -> None:
+        """Print what was not analysed and the legend, or all as JSON."""
+        if self._studies is not None:
+            typer.echo(json.dumps({"studies": self._studies, "unreadable": self.unreadable}, indent=2))
+            return
+        for path, reason in self.unreadable.items():
+            self._console.print(f"\n{path}: {reason}", markup=False, soft_wrap=True)
+        if self._legend:
+            self._console.print(f"\n{_LEGEND}", soft_wrap=True)
 
 
 def _check_empty(out: Path) -> None:
@@ -154,22 +192,25 @@ def _folder_name(study_instance_uid: str) -> str:
     return value_representations.uid(study_instance_uid) or f"study-{digest[:16]}"
 
 
-def _write(analysis: StudyAnalysis, folder: Path) -> None:
+def _write(analysis: StudyAnalysis, folder: Path, *, replace: bool) -> None:
+    """Write the results of a study into its folder, in place of those of an interrupted run if it may be."""
     from dicom_node.results.encoding.part10 import encoded
 
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=replace)
+        for left in folder.glob("*.dcm") if replace else ():
+            left.unlink()
         for number, (kind, ds) in enumerate(analysis.objects, start=1):
             (folder / f"{number:02d}-{kind}.dcm").write_bytes(encoded(ds))
     except OSError as error:
         raise NodeError(f"{folder}: {error.strerror}; name a writable folder with --out") from None
 
 
-def _as_json(uid: str, files: Sequence[Path], analysis: StudyAnalysis) -> dict[str, object]:
+def _as_json(study: StudyFilms, analysis: StudyAnalysis) -> dict[str, object]:
     report = analysis.report
     return {
-        "study_instance_uid": uid,
-        "files": [str(path) for path in files],
+        "study_instance_uid": study.study_instance_uid,
+        "files": study.names,
         "state": str(analysis.state),
         "reason": analysis.reason,
         "algorithm": f"{report.algorithm.name} {report.algorithm.version}"
@@ -207,21 +248,21 @@ def _similar(similar: SimilarCases) -> dict[str, object]:
     }
 
 
-def _print(results: Sequence[tuple[str, list[Path], StudyAnalysis]], bad: dict[str, str]) -> None:
-    console = Terminal(highlight=False)
-    console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
-    for uid, files, analysis in results:
-        console.print(f"\nstudy {uid}: {len(files)} files, {analysis.state}", markup=False, soft_wrap=True)
-        if analysis.reason:
-            console.print(f"  {analysis.reason}", markup=False, soft_wrap=True)
-        if analysis.report is None or not analysis.report.findings:
-            continue
-        for source in analysis.report.sources:
-            if source.exclusion:
-                console.print(f"  not analysed: {source.exclusion}", markup=False, soft_wrap=True)
-        console.print(_findings_table(analysis.report.findings))
-    for path, reason in bad.items():
-        console.print(f"\n{path}: {reason}", markup=False, soft_wrap=True)
+def _print(console: Terminal, study: StudyFilms, analysis: StudyAnalysis) -> bool:
+    """Print a study; return whether a finding has no calibration."""
+    head = f"\nstudy {study.study_instance_uid}: {len(study.names)} files, {analysis.state}"
+    console.print(head, markup=False, soft_wrap=True)
+    if not study.paths:
+        console.print(f"  {study.names[0]}", markup=False, soft_wrap=True)
+    if analysis.reason:
+        console.print(f"  {analysis.reason}", markup=False, soft_wrap=True)
+    if analysis.report is None or not analysis.report.findings:
+        return False
+    for source in analysis.report.sources:
+        if source.exclusion:
+            console.print(f"  not analysed: {source.exclusion}", markup=False, soft_wrap=True)
+    console.print(_findings_table(analysis.report.findings))
+    return any(entry.certainty is None for entry in analysis.report.findings)
 
 
 def _value(entry: Finding) -> float:
@@ -229,25 +270,22 @@ def _value(entry: Finding) -> float:
 
 
 def _findings_table(findings: Sequence[Finding]) -> Table:
-    """Return the findings as a table, highest first; a finding without a certainty has its score there."""
+    """Return the findings as a table, highest first."""
     from dicom_node.results.report import THRESHOLD_WORDS, Presence
 
-    table = Table("finding", "certainty", "95 % interval", "threshold", box=None, pad_edge=False)
-    for column in table.columns[1:3]:
+    table = Table("finding", "score", "certainty", "95 % interval", "threshold", box=None, pad_edge=False)
+    for column in table.columns[1:4]:
         column.justify = "right"
     for entry in sorted(findings, key=_value, reverse=True):
-        certainty = (
-            f"score {entry.score:.3f}" if entry.certainty is None else f"{100 * entry.certainty:.1f} %"
-        )
-        threshold = (
-            f"{100 * entry.threshold:.1f} %" if entry.certainty is not None else f"{entry.threshold:.3f}"
-        )
+        calibrated = entry.certainty is not None
+        certainty = f"{100 * entry.certainty:.1f} %" if entry.certainty is not None else "not calibrated"
+        threshold = f"{100 * entry.threshold:.1f} %" if calibrated else f"a score of {entry.threshold:.3f}"
         interval = (
-            "-"
+            ""
             if entry.interval is None
             else "{:.1f} to {:.1f} %".format(*(100 * end for end in entry.interval))
         )
         style = "dim" if entry.presence is Presence.ABSENT else "bold"
         compared = f"{THRESHOLD_WORDS[entry.presence]} {threshold}"
-        table.add_row(entry.name, certainty, interval, compared, style=style)
+        table.add_row(entry.name, f"{entry.score:.3f}", certainty, interval, compared, style=style)
     return table

@@ -110,6 +110,10 @@ COMMANDS = {
     "deidentify": Entry(
         "deidentify", "Write copies without identity, by the Basic Profile of PS3.15 with options."
     ),
+    "export": Entry(
+        "export",
+        "Write tables of a node's studies of a period: scores, certainties, model, timings and feedback.",
+    ),
     "send": Entry("peers", "Send DICOM files unchanged to a DICOM application (C-STORE)."),
     "echo": Entry("peers", "Ask whether a DICOM application answers (C-ECHO)."),
     "doctor": Entry(

@@ -6,7 +6,7 @@ Heavy libraries are imported inside the functions: the root command imports this
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 from rich.progress import Progress
 
+from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli.case_output import (
     cases_as_json,
     index_as_json,
@@ -23,14 +24,12 @@ from dicom_node.cli.case_output import (
 )
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.labelled_data import read_labelled_data
-from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, BundleArgument, DatasetName, DatasetRoot, FiguresFile
 from dicom_node.cli.output import check_output_targets, stderr_console, write_figures
 from dicom_node.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from models.bundles.predictor import Predictor
-    from models.processing.types import FloatArray
     from models.retrieval.index import CaseIndex
 
 app = typer.Typer(
@@ -45,6 +44,7 @@ _IndexBundle: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--bundle",
+        "-b",
         help="name or folder of the bundle that built the index; if absent, the shipped bundle of that name",
     ),
 ]
@@ -58,7 +58,7 @@ _References: TypeAlias = Annotated[
 ]
 _ReferencesRoot: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--references-root", help="folder of the data set of the reference cases; --root if absent"),
+    typer.Option("--references-root", help="folder of the data set of the reference cases; --data if absent"),
 ]
 
 
@@ -171,6 +171,9 @@ def query(
     if bool(film) == (text is not None):
         raise ConfigurationError("give either --film, once or more, or --text")
     with translated_model_errors():
+        from dicom_node.analysis.film_files import read_film
+        from dicom_node.analysis.similar_cases import nearest_cases
+        from models.processing.types import Film
         from models.retrieval.index import read_index
         from models.retrieval.search import Searcher
 
@@ -183,10 +186,11 @@ def query(
             vector, unknown = embed_query(predictor, held, text)
             if unknown:
                 stderr_console.print(f"words that no report uses: {', '.join(unknown)}", markup=False)
+            with Searcher(held, side=side, engine=engine, url=url) as searcher:
+                (found,) = searcher.nearest(vector, k)
         else:
-            vector = _embed_films(predictor, film or [])
-        with Searcher(held, side=side, engine=engine, url=url) as searcher:
-            (found,) = searcher.nearest(vector, k)
+            given = [Film(str(path), read_film(path)) for path in film or ()]
+            found = nearest_cases(predictor, held, given, k, side=side, engine=engine, url=url)
     if len(found) < k:
         stderr_console.print(f"the index holds {len(found)} such cases: all of them are listed", markup=False)
     if as_json:
@@ -225,13 +229,15 @@ def evaluate(
     queries: Annotated[
         str, typer.Option("--queries", metavar="SPLIT", help="split whose studies are the queries")
     ],
+    *,
     dataset: DatasetName = "openi",
     references: _References = None,
     references_root: _ReferencesRoot = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="add the figures to the bundle and its model card")
     ] = False,
-    json_: FiguresFile = None,
+    figures_file: FiguresFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure how well a bundle finds similar cases, by three rules of relevance. RESEARCH USE ONLY.
 
@@ -239,7 +245,7 @@ def evaluate(
     """
     if references_root is not None and references is None:
         raise ConfigurationError("--references-root needs --references: give that too")
-    check_output_targets(None, json_)
+    check_output_targets(None, figures_file)
     with translated_model_errors():
         from models.bundles.predictor import Predictor
         from models.evaluation.retrieval import DatasetSplit, evaluate_retrieval
@@ -258,7 +264,7 @@ def evaluate(
             from models.evaluation import card
 
             card.record_metrics(predictor.bundle, card.RETRIEVAL, figures["references"], figures)
-    write_figures(figures, json_, print_retrieval_figures)
+    write_figures(figures, figures_file, print_retrieval_figures, as_json=as_json)
 
 
 def _folder(ctx: typer.Context, name: str) -> Path:
@@ -281,15 +287,6 @@ def _load_index_bundle(index: CaseIndex, bundle: str | None, *, runtime: str = "
     predictor = Predictor.load(bundle or index.origin.bundle, runtime=runtime)
     index.check_origin(predictor.identity)
     return predictor
-
-
-def _embed_films(predictor: Predictor, paths: Sequence[Path]) -> FloatArray:
-    from dicom_node.cli.film_files import read_film
-    from models.processing.types import Film, Study
-    from models.retrieval.embedding import embed_studies
-
-    study = Study(tuple(Film(str(path), read_film(path)) for path in paths))
-    return embed_studies(predictor.predict([study]))
 
 
 @contextmanager

@@ -33,7 +33,7 @@ _INDEX = "index.csv"
 
 _Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="name of the collection: openi or nih")]
 _Root: TypeAlias = Annotated[
-    Path | None, typer.Option("--root", help="folder of the collection; data/NAME if absent")
+    Path | None, typer.Option("--data", help="folder of the collection; data/NAME if absent")
 ]
 _AcceptTerms: TypeAlias = Annotated[
     bool,
@@ -145,10 +145,10 @@ def _make_room(root: Path, files: Sequence[PublishedFile]) -> None:
         root.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(root).free
     except OSError as error:
-        raise NodeError(f"--root {root}: {error.strerror}; name a folder that can be written") from error
+        raise NodeError(f"--data {root}: {error.strerror}; name a folder that can be written") from error
     if needed > free:
         raise NodeError(
-            f"--root {root}: the download needs {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free"
+            f"--data {root}: the download needs {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free"
         )
 
 
@@ -218,7 +218,7 @@ def _count(name: str, root: Path) -> dict[str, Any]:
     """Return the counts of :func:`models.data.counts.count`, and the boxes by label."""
     from collections import Counter
 
-    from dicom_node.cli.model_errors import translated_model_errors
+    from dicom_node.analysis.model_errors import translated_model_errors
     from models.data.boxes import read_boxes
     from models.data.counts import count
     from models.data.readers import read_dataset

@@ -7,16 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.progress import Progress
 
+from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli import explanation_evaluation, gate, through_pacs
 from dicom_node.cli.evaluation_tables import print_evaluation
 from dicom_node.cli.labelled_data import read_labelled_data, read_own_films
-from dicom_node.cli.model_errors import translated_model_errors
-from dicom_node.cli.options import BundleArgument, DatasetName, FiguresFile, OptionalFilmTable
+from dicom_node.cli.options import (
+    AsJson,
+    BundleArgument,
+    DatasetName,
+    Device,
+    FiguresFile,
+    OptionalFilmTable,
+    torch_device,
+)
 from dicom_node.cli.output import (
     check_output_targets,
     stderr_console,
@@ -30,7 +38,7 @@ if TYPE_CHECKING:
     from models.labels.vocabulary import Label
 
 _Root: TypeAlias = Annotated[
-    Path | None, typer.Option("--root", help="folder of the data set; or give --csv")
+    Path | None, typer.Option("--data", help="folder of the data set; or give --csv")
 ]
 _Split: TypeAlias = Annotated[
     str, typer.Option("--split", help="split to measure on, such as val or test; any that the data set has")
@@ -97,6 +105,10 @@ _Films: TypeAlias = Annotated[
 ]
 
 
+_Measured: TypeAlias = tuple[dict[str, Any], Callable[[dict[str, Any]], None]]
+"""Figures, and the function that prints them as tables."""
+
+
 def evaluate(
     bundle: BundleArgument,
     *,
@@ -111,42 +123,52 @@ def evaluate(
     fit_check: _FitCheck = False,
     keep: _Keep = False,
     out: _Out = None,
-    json_: FiguresFile = None,
+    figures_file: FiguresFile = None,
+    device: Device = None,
+    as_json: AsJson = False,
     through: _ThroughPacs = None,
     most: _Films = None,
 ) -> None:
     """Measure a bundle on labelled films, read from their image files. RESEARCH USE ONLY."""
-    check_output_targets(out, json_)
+    check_output_targets(out, figures_file)
     if (root is None) == (table is None):
-        raise ConfigurationError("name the films: --root with --dataset, or --csv with a table of your own")
+        raise ConfigurationError("name the films: --data with --dataset, or --csv with a table of your own")
     if table is not None and (explanations or through is not None or gate.is_gate(bundle)):
         raise ConfigurationError(
             "--csv measures the answers of a bundle: leave out what asks for something else"
         )
     if through is not None and (text != "none" or out is not None):
         raise ConfigurationError(
-            "--through-pacs measures films alone, and writes with --json: leave out --text and --out"
+            "--through-pacs measures films alone, and writes with --figures: leave out --text and --out"
         )
     if not explanations and (method or fit_check or keep):
         raise ConfigurationError("--method, --fit-check and --keep need --explanations: give that too")
+    if device is not None and (through is not None or gate.is_gate(bundle)):
+        raise ConfigurationError("--device is for the answers and heat maps of a bundle: leave it out")
     with translated_model_errors():
         if table is not None:
-            _evaluate_films(
-                bundle, lambda labels: read_own_films(table, labels, split), split, text, out, json_
+            figures, show = _evaluate_films(
+                bundle, lambda labels: read_own_films(table, labels, split), split, text, out, device
             )
-            return
-        assert root is not None
-        if explanations:
-            _evaluate_explanations(
-                bundle, dataset, root, split, method or (), maps, out, json_, fit_check=fit_check, keep=keep
+        elif explanations:
+            assert root is not None
+            figures, show = _evaluate_explanations(
+                bundle, dataset, root, split, method or (), maps, out, device, fit_check=fit_check, keep=keep
             )
         elif gate.is_gate(bundle):
+            assert root is not None
             figures = gate.evaluate_gate(bundle, read_labelled_data(dataset, root), root, split)
-            write_figures(figures, json_, gate.print_gate_figures)
+            show = gate.print_gate_figures
         elif through is not None:
-            _evaluate_through_pacs(bundle, dataset, root, split, most, through, json_)
+            assert root is not None
+            figures, show = _evaluate_through_pacs(bundle, dataset, root, split, most, through)
         else:
-            _evaluate_films(bundle, lambda _: read_labelled_data(dataset, root), split, text, out, json_)
+            assert root is not None
+            data = root
+            figures, show = _evaluate_films(
+                bundle, lambda _: read_labelled_data(dataset, data), split, text, out, device
+            )
+    write_figures(figures, figures_file, show, as_json=as_json)
 
 
 def _evaluate_explanations(
@@ -157,26 +179,26 @@ def _evaluate_explanations(
     methods: Sequence[str],
     maps: int,
     out: Path | None,
-    json_: Path | None,
+    device: str | None,
     *,
     fit_check: bool,
     keep: bool,
-) -> None:
+) -> _Measured:
     films = read_labelled_data(dataset, root)
     figures = explanation_evaluation.evaluate_explanations(
-        bundle, films, root, split, methods, maps=maps, fit_check=fit_check
+        bundle, films, root, split, methods, maps=maps, fit_check=fit_check, device=torch_device(device)
     )
     if keep:
         explanation_evaluation.record_in_bundle(bundle, figures)
     if out is not None:
         with translated_write_errors("--out", out):
             explanation_evaluation.write_explanations(out, figures)
-    write_figures(figures, json_, explanation_evaluation.print_explanations)
+    return figures, explanation_evaluation.print_explanations
 
 
 def _evaluate_through_pacs(
-    bundle: str, dataset: str, root: Path, split: str, most: int | None, folder: Path, json_: Path | None
-) -> None:
+    bundle: str, dataset: str, root: Path, split: str, most: int | None, folder: Path
+) -> _Measured:
     from models.bundles.predictor import Predictor
     from models.evaluation.evaluate import check_text_input
 
@@ -186,7 +208,7 @@ def _evaluate_through_pacs(
     figures = through_pacs.evaluate_through_pacs(
         predictor, films, root, split=split, most=most, folder=folder
     )
-    write_figures(figures, json_, through_pacs.print_through_pacs)
+    return figures, through_pacs.print_through_pacs
 
 
 def _evaluate_films(
@@ -195,13 +217,13 @@ def _evaluate_films(
     split: str,
     text: str,
     out: Path | None,
-    json_: Path | None,
-) -> None:
+    device: str | None,
+) -> _Measured:
     from models.bundles.predictor import Predictor
     from models.evaluation.evaluate import check_text_input, evaluate_with_predictions
     from models.evaluation.report import write_report
 
-    predictor = Predictor.load(bundle)
+    predictor = Predictor.load(bundle, device=torch_device(device))
     check_text_input(predictor, text)
     films = read(predictor.labels)
     with Progress(console=stderr_console, transient=True) as progress:
@@ -222,4 +244,4 @@ def _evaluate_films(
                     figures,
                     lambda done, total: progress.update(drawing, completed=done, total=total),
                 )
-    write_figures(figures, json_, print_evaluation)
+    return figures, print_evaluation

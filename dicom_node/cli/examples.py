@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from dicom_node.cli.renamed_options import accept_old_options
+
 EXAMPLES: Final = {
     "serve": "--config node.toml serve",
     "scp": "--config node.toml scp",
@@ -13,7 +15,7 @@ EXAMPLES: Final = {
     "status": "status --studies --limit 20",
     "retry": "retry 1.2.826.0.1.3680043.8.498.1",
     "rebuild": "rebuild --missing",
-    "analyze": "analyze films/ --out results/",
+    "analyze": "analyze films/ --out results/ --csv scores.csv",
     "zero-shot": 'zero-shot film.dcm --bundle biomedclip --finding "pleural effusion"',
     "retract": 'retract 1.2.826.0.1.3680043.8.498.1 --reason "read with a wrong model"',
     "replay": "replay 1.2.826.0.1.3680043.8.498.1",
@@ -25,12 +27,13 @@ EXAMPLES: Final = {
     "restore": "restore /backups/node",
     "verify": "verify /backups/node",
     "deidentify": "deidentify films/ --out anonymous/ --retain device --mask 0,0,400,60",
+    "export": "export --since 2026-01-01 --until 2026-01-31 --out january/",
     "send": "send films/ --to PACS@pacs.example:104",
     "echo": "echo PACS@pacs.example:104",
     "doctor": "--config node.toml doctor",
     "conformance": "--config node.toml conformance > conformance.md",
     "train": "train models/recipes/openi-findings.toml --data data/openi",
-    "evaluate": "evaluate openi-findings --dataset openi --root data/openi --split test --out report/",
+    "evaluate": "evaluate openi-findings --dataset openi --data data/openi --split test --out report/",
     "explain": "explain film.dcm --out maps/ --method gradcam --finding cardiomegaly",
     "dataset": "dataset openi --accept-terms",
     "config show": "--config node.toml config show",
@@ -55,12 +58,12 @@ EXAMPLES: Final = {
     "audit list": "audit list --limit 50",
     "audit verify": "audit verify",
     "audit export": "audit export audit.xml",
-    "cases build": "cases build openi-groups --root data/openi --out cases/openi",
-    "cases add": "cases add cases/openi --root data/more --split train",
+    "cases build": "cases build openi-groups --data data/openi --out cases/openi",
+    "cases add": "cases add cases/openi --data data/more --split train",
     "cases verify": "cases verify cases/openi",
     "cases query": "cases query cases/openi --film film.dcm -k 5",
-    "cases learn": "cases learn --root data/openi --out reader.safetensors",
-    "cases evaluate": "cases evaluate openi-groups --root data/openi --queries test",
+    "cases learn": "cases learn --data data/openi --out reader.safetensors",
+    "cases evaluate": "cases evaluate openi-groups --data data/openi --queries test",
 }
 """Words behind ``dicom-node``, by the words of the command."""
 
@@ -77,6 +80,7 @@ def give_examples(name: str, command: Any) -> Any:
     """
     for inner, each in getattr(command, "commands", {}).items():
         give_examples(f"{name} {inner}", each)
+    accept_old_options(name, command)
     if example := EXAMPLES.get(name):
         command.epilog = f"Example: dicom-node {example}"
     return command

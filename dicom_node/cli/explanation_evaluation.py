@@ -28,6 +28,7 @@ def evaluate_explanations(
     *,
     maps: int,
     fit_check: bool,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Measure the heat maps of a bundle.
 
@@ -47,6 +48,8 @@ def evaluate_explanations(
         Number of studies of the split whose heat maps are measured, besides the films with boxes.
     fit_check
         Whether to fit first, on ``val``, which heat maps are withheld, and to save this in the bundle.
+    device
+        Device of torch.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def evaluate_explanations(
     from models.evaluation.explanations import measure_explanations
     from models.explain.methods import available_methods
 
-    predictor = Predictor.load(bundle)
+    predictor = Predictor.load(bundle, device=device)
     available = available_methods(predictor)
     for method in methods:
         if method not in available:

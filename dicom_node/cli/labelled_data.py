@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_node.cli.film_files import read_film
+from dicom_node.analysis.film_files import read_film
 from dicom_node.cli.output import stderr_console
 from dicom_node.errors import ConfigurationError
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.cli.model_errors import translated_model_errors
+from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.runtime.extras import missing_package
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 from rich.progress import Progress
 
+from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli.checkpoint_process import read_checkpoint
 from dicom_node.cli.labelled_data import read_own_films
-from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import BundleArgument, FilmTable
 from dicom_node.cli.output import stderr_console
 from dicom_node.errors import ConfigurationError, NodeError

@@ -11,8 +11,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli import model_check, model_export, model_import, model_tables
-from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.options import AsJson, BundleArgument
 from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError
@@ -41,12 +41,13 @@ _Cache: TypeAlias = Annotated[
 def list_(ctx: typer.Context, cache: _Cache = None, as_json: AsJson = False) -> None:
     """List the shipped model bundles and those of the settings, and the encoders to train from."""
     from dicom_node.cli.context import settings_of
+    from models.bundles.lookup import shipped_bundles
 
     with translated_model_errors():
         roles = model_tables.configured_roles(settings_of(ctx))
         bundles = [
             {**model_tables.bundle_row(path), "used": roles.get(path.resolve(), "")}
-            for path in dict.fromkeys([*(each.resolve() for each in _shipped()), *roles])
+            for path in dict.fromkeys([*(each.resolve() for each in shipped_bundles()), *roles])
         ]
         encoders = [model_tables.encoder_row(name, _cache(cache)) for name in _encoders(_cache(cache))]
     if as_json:
@@ -124,8 +125,13 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Verify hashes, weights and labels. Exit code 1 when something is wrong, with the reason."""
+    from models.bundles.lookup import shipped_bundles
+
     folder = _cache(cache)
-    chosen = names or [*map(str, _shipped()), *(name for name in _encoders(folder) if _cached(name, folder))]
+    chosen = names or [
+        *map(str, shipped_bundles()),
+        *(name for name in _encoders(folder) if _cached(name, folder)),
+    ]
     results = {name: _problem(name, folder) for name in chosen}
     if as_json:
         typer.echo(json.dumps(results, indent=2))
@@ -177,12 +183,6 @@ def _cache(given: Path | None) -> Path:
     from models.pretrained.encoder_cache import encoder_cache
 
     return given or encoder_cache()
-
-
-def _shipped() -> list[Path]:
-    from models.bundles.lookup import MANIFEST, shipped_folder
-
-    return sorted(file.parent for file in shipped_folder().glob(f"*/{MANIFEST}"))
 
 
 def _encoders(cache: Path) -> list[str]:

@@ -12,7 +12,7 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="print JSON, for
 FiguresFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--json", metavar="FILE", help="write the figures to this file as JSON; - for standard output"
+        "--figures", metavar="FILE", help="write the figures to this file as JSON, and print them too"
     ),
 ]
 
@@ -29,7 +29,16 @@ ConfiguredBundle: TypeAlias = Annotated[
     ),
 ]
 
-DatasetRoot: TypeAlias = Annotated[Path, typer.Option("--root", help="folder of the data set")]
+ConfiguredDevice: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--device", help="auto, cpu, cuda or cuda:N; the configured one (worker.device) if absent"),
+]
+
+Device: TypeAlias = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N; cpu if absent")
+]
+
+DatasetRoot: TypeAlias = Annotated[Path, typer.Option("--data", help="folder of the data set")]
 
 _FILM_TABLE = typer.Option(
     "--csv",
@@ -42,3 +51,18 @@ OptionalFilmTable: TypeAlias = Annotated[Path | None, _FILM_TABLE]
 DatasetName: TypeAlias = Annotated[
     str, typer.Option("--dataset", help="format of the data set: openi, nih or collections")
 ]
+
+
+def torch_device(device: str | None) -> str:
+    """Return the device of torch that ``--device`` names; the processor if it is absent.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such device.
+    """
+    if device is None:
+        return "cpu"
+    from worker.model_loading import resolve_device
+
+    return resolve_device(device, "torch")

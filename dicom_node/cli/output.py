@@ -36,18 +36,16 @@ def _lines(text: str) -> str:
 stderr_console = Terminal(stderr=True)
 """Console for messages and progress; standard output holds nothing but results."""
 
-_STANDARD_OUTPUT = Path("-")
 
-
-def check_output_targets(out: Path | None, json_: Path | None) -> None:
+def check_output_targets(out: Path | None, file: Path | None) -> None:
     """Check before a long measurement that its result can be written.
 
     Parameters
     ----------
     out
         Folder of ``--out``; made if it is missing.
-    json_
-        File of ``--json``.
+    file
+        File of ``--figures``.
 
     Raises
     ------
@@ -56,8 +54,8 @@ def check_output_targets(out: Path | None, json_: Path | None) -> None:
     ModuleNotFoundError
         If matplotlib is not installed.
     """
-    if json_ is not None and json_ != _STANDARD_OUTPUT and not json_.parent.is_dir():
-        raise ConfigurationError(f"--json {json_}: there is no folder {json_.parent}")
+    if file is not None and not file.parent.is_dir():
+        raise ConfigurationError(f"--figures {file}: there is no folder {file.parent}")
     if out is not None:
         with translated_write_errors("--out", out):
             out.mkdir(parents=True, exist_ok=True)
@@ -65,18 +63,24 @@ def check_output_targets(out: Path | None, json_: Path | None) -> None:
 
 
 def write_figures(
-    figures: dict[str, Any], json_: Path | None, show: Callable[[dict[str, Any]], None]
+    figures: dict[str, Any],
+    file: Path | None,
+    show: Callable[[dict[str, Any]], None],
+    *,
+    as_json: bool = False,
 ) -> None:
-    """Write figures to the file of ``--json``, and print them unless that is standard output.
+    """Write figures to the file of ``--figures``, and print them.
 
     Parameters
     ----------
     figures
         Figures of a measurement.
-    json_
-        File of ``--json``; None to print only.
+    file
+        File of ``--figures``; None to print only.
     show
         Function that prints the figures as tables.
+    as_json
+        True to print JSON instead.
 
     Raises
     ------
@@ -84,13 +88,13 @@ def write_figures(
         If the file cannot be written.
     """
     text = json.dumps(figures, indent=2)
-    if json_ == _STANDARD_OUTPUT:
+    if file is not None:
+        with translated_write_errors("--figures", file):
+            file.write_text(text + "\n", encoding="utf-8")
+    if as_json:
         typer.echo(text)
-        return
-    if json_ is not None:
-        with translated_write_errors("--json", json_):
-            json_.write_text(text + "\n", encoding="utf-8")
-    show(figures)
+    else:
+        show(figures)
 
 
 @contextmanager

@@ -3,67 +3,33 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
 from dicom_node.cli.output import Terminal, say
-from dicom_node.config.addresses import check_host
-from dicom_node.config.destinations import DicomDestination
-from dicom_node.config.sections import AETitle
-from dicom_node.config.settings import Settings
-from dicom_node.errors import BadInstance, ConfigurationError, PeerError, PeerUnavailable
+from dicom_node.dimse.client.address import checked_ae_title, named_peer
+from dicom_node.errors import BadInstance, PeerError, PeerUnavailable
 
 if TYPE_CHECKING:
     from dicom_node.dimse.client.storage_scu import StoreSession
 
-_ADDRESS = re.compile(r"(?P<ae>[^@]+)@(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>[0-9]{1,5})")
 _SENT, _FAILED, _NOT_DICOM = "sent", "failed", "not DICOM"
 
 _CallingAE = Annotated[
     str | None,
     typer.Option("--calling-ae", help="calling AE title; the configured one (dicom.ae_title) if absent"),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """DICOM address of a peer, written AE@HOST:PORT; an IPv6 address is in brackets."""
-
-    ae_title: str
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Parse an address.
-
-        Raises
-        ------
-        ConfigurationError
-            If the text is not an address.
-        """
-        found = _ADDRESS.fullmatch(text)
-        if not found or not 0 < int(found["port"]) < 1 << 16:
-            raise ConfigurationError(f"{text}: give the peer as AE@HOST:PORT, such as PACS@192.0.2.7:104")
-        try:
-            host = check_host(found["host"].strip("[]"))
-        except ValueError as error:
-            raise ConfigurationError(f"{text}: {error}") from None
-        return cls(_ae_title(found["ae"]), host, int(found["port"]))
 
 
 def echo(
@@ -80,7 +46,9 @@ def echo(
     from dicom_node.dimse.client.peer import Peer
 
     settings = settings_of(ctx)
-    asked = Peer.of(_peer(peer, settings), _ae_title(calling_ae or settings.dicom.ae_title), settings.sender)
+    asked = Peer.of(
+        named_peer(peer, settings), checked_ae_title(calling_ae or settings.dicom.ae_title), settings.sender
+    )
     seconds = asked.echo()
     say(f"{peer} answered in {seconds * 1000:.0f} ms")
 
@@ -113,13 +81,13 @@ def send(
 
     warnings.simplefilter("ignore")  # pydicom warns about invalid values, but files are sent unchanged
     settings = settings_of(ctx)
-    peer = _peer(to, settings)
+    peer = named_peer(to, settings)
     files = [file for path in paths for file in _files_of(path)]
     console = Terminal(stderr=True, highlight=False, soft_wrap=True)
     summary = _SendSummary(console, quiet=as_json, total=len(files))
 
     def session() -> StoreSession:
-        return StoreSession.of(peer, _ae_title(calling_ae or settings.dicom.ae_title), settings.sender)
+        return StoreSession.of(peer, checked_ae_title(calling_ae or settings.dicom.ae_title), settings.sender)
 
     with summary:
         _send_all(files, [session() for _ in range(min(jobs, len(files)))], summary)
@@ -130,22 +98,6 @@ def send(
     # Compared with the number of files, so that a file without an outcome counts as failed.
     if not summary.counts[_SENT] or summary.counts[_SENT] + summary.counts[_NOT_DICOM] < len(files):
         raise typer.Exit(1)
-
-
-def _peer(text: str, settings: Settings) -> DicomDestination:
-    """Return the destination of that name, with its certificates, or the one at that address."""
-    for each in settings.destinations:
-        if isinstance(each, DicomDestination) and each.name == text:
-            return each
-    address = Address.parse(text)
-    return DicomDestination(name="peer", ae_title=address.ae_title, host=address.host, port=address.port)
-
-
-def _ae_title(text: str) -> str:
-    try:
-        return str(TypeAdapter(AETitle).validate_python(text))
-    except ValidationError as error:
-        raise ConfigurationError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
 def _files_of(path: Path) -> Iterator[Path]:

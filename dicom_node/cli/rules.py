@@ -87,7 +87,7 @@ def try_rules(
 
 def _check_findings(findings: Sequence[str], bundle: str) -> None:
     """Check that the configured model has these findings."""
-    from dicom_node.cli.model_errors import translated_model_errors
+    from dicom_node.analysis.model_errors import translated_model_errors
     from dicom_node.config.mistakes import nearest
     from models.bundles.lookup import label_keys
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
 import typer
 from rich.progress import Progress
 
+from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli.evaluation_tables import print_evaluation
 from dicom_node.cli.gate import train_gate
 from dicom_node.cli.labelled_data import read_labelled_data
-from dicom_node.cli.model_errors import translated_model_errors
 from dicom_node.cli.output import stderr_console
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Annotated, TypeAlias
 import typer
 from rich.table import Table
 
-from dicom_node.cli.model_errors import translated_model_errors
-from dicom_node.cli.options import AsJson
+from dicom_node.analysis.model_errors import translated_model_errors
+from dicom_node.cli.options import AsJson, Device, torch_device
 from dicom_node.cli.output import Terminal
 from dicom_node.errors import ConfigurationError
 
@@ -34,18 +34,20 @@ _Findings: TypeAlias = Annotated[
 ]
 
 
-def zero_shot(films: _Films, bundle: _Bundle, findings: _Findings = None, as_json: AsJson = False) -> None:
+def zero_shot(
+    films: _Films, bundle: _Bundle, findings: _Findings = None, device: Device = None, as_json: AsJson = False
+) -> None:
     """Score findings that are given in words, without training for them (zero-shot).
 
     The score says how much nearer a film is to "a chest radiograph with X" than to "... without X": from 0 to
     1, and not a probability. RESEARCH USE ONLY.
     """
-    from dicom_node.cli.film_files import read_film
+    from dicom_node.analysis.film_files import read_film
     from models.architectures.biomedclip import BiomedClip, score_prompts
     from models.bundles.predictor import Predictor
 
     with translated_model_errors():
-        predictor = Predictor.load(bundle)
+        predictor = Predictor.load(bundle, device=torch_device(device))
         network, tokenizer = predictor.network, predictor.tokenizer
         if not isinstance(network, BiomedClip) or tokenizer is None:
             raise ConfigurationError(

@@ -182,6 +182,11 @@ def deidentify(
     return ds
 
 
+def patient_of(ds: Dataset) -> str:
+    """Return the text that a pseudonym of the patient is made of: Patient ID, else Study Instance UID."""
+    return attributes.whole_text(ds, "PatientID") or attributes.text(ds, "StudyInstanceUID")
+
+
 def is_picture_of(ds: Dataset, films: frozenset[str]) -> bool:
     """Return whether an object repeats pixels of one of these instances: a picture that refers to it."""
     return "PixelData" in ds and not _is_drawn(ds) and not films.isdisjoint(_referenced(ds))
@@ -231,7 +236,7 @@ class _Cleaner:
     def __init__(self, pseudonyms: Pseudonyms, options: DeidentificationOptions, ds: Dataset) -> None:
         self._pseudonyms = pseudonyms
         self._retain = options.retain
-        self._patient = attributes.whole_text(ds, "PatientID") or attributes.text(ds, "StudyInstanceUID")
+        self._patient = patient_of(ds)
         self._identity = set(_identifying_words(ds))
 
     def clean(self, ds: Dataset) -> None:

@@ -37,6 +37,10 @@ class Pseudonyms:
         """Return the pseudonym of a patient: P and 15 letters or digits."""
         return "P" + base64.b32encode(self._digest("patient", identifier))[:15].decode()
 
+    def reader(self, name: str) -> str:
+        """Return the pseudonym of a reader: R and 15 letters or digits."""
+        return "R" + base64.b32encode(self._digest("reader", name))[:15].decode()
+
     def shifted(self, patient: str, value: str) -> str:
         """Return a date or date with time, moved into the past by the patient's own number of days.
 

@@ -22,6 +22,11 @@ def shipped_folder() -> Path:
     return Path(str(resources.files("models"))) / "bundles"
 
 
+def shipped_bundles() -> list[Path]:
+    """Folders of the model bundles that come with the package, by name."""
+    return sorted(file.parent for file in shipped_folder().glob(f"*/{MANIFEST}"))
+
+
 def label_keys(name_or_path: str | Path) -> tuple[str, ...]:
     """Read the keys of a bundle's labels, in the order of its outputs, without verifying the bundle.
 

@@ -140,7 +140,7 @@ def heatmap_section(figures: Mapping[str, Any]) -> str:
     asked = "".join((f" --maps {figures['n_maps']}", *(f" --method {name}" for name in figures["methods"])))
     command = (
         f"dicom-node evaluate {figures['bundle'].replace(' ', '-')} --explanations "
-        f"--dataset {figures['dataset']} --root FOLDER --split {figures['split']}{asked}"
+        f"--dataset {figures['dataset']} --data FOLDER --split {figures['split']}{asked}"
     )
     command = _section(f"Heat maps on {figures['dataset']}", f"```\n{command}\n```")
     return f"{command}\n\n{explanations.explanations_markdown(figures)}".rstrip("\n")
@@ -149,7 +149,7 @@ def heatmap_section(figures: Mapping[str, Any]) -> str:
 def _similar(name: str, figures: Mapping[str, Any]) -> str:
     asked, held = figures["queries"], figures["references"]
     command = (
-        f"dicom-node cases evaluate {name} --dataset {figures['dataset']} --root FOLDER --queries {asked}"
+        f"dicom-node cases evaluate {name} --dataset {figures['dataset']} --data FOLDER --queries {asked}"
     )
     if held != asked:
         command += f" --references {held}"

@@ -73,7 +73,7 @@ def evaluation_command(figures: Metrics) -> str:
     split, text, dataset = figures["split"], figures["text"], str(figures["dataset"])
     if dataset.endswith(".csv"):  # a table of own films is named by its file
         return f"dicom-node evaluate {name} --csv {dataset} --split {split} --text {text}"
-    return f"dicom-node evaluate {name} --dataset {dataset} --root FOLDER --split {split} --text {text}"
+    return f"dicom-node evaluate {name} --dataset {dataset} --data FOLDER --split {split} --text {text}"
 
 
 def macro_table(figures: Metrics) -> Table:

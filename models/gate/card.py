@@ -70,7 +70,7 @@ def write_gate_card(gate: Gate, metrics: Mapping[str, Any]) -> str:
         _section(
             "Commands that produced it",
             f"```\ndicom-node train models/recipes/{manifest.name}.toml --data FOLDER\n"
-            f"dicom-node evaluate {manifest.folder} --root FOLDER\n```",
+            f"dicom-node evaluate {manifest.folder} --data FOLDER\n```",
         ),
     ]
     return "\n\n".join(sections) + "\n"

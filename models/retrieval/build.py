@@ -135,7 +135,7 @@ def embed_query(predictor: Predictor, index: CaseIndex, text: str) -> tuple[Floa
             'as a report would say it, such as "left pleural effusion"'
         )
     if (encoder := encoder_identity()) != index.origin.text_encoder:
-        again = f"dicom-node cases build {index.origin.bundle} --root FOLDER"
+        again = f"dicom-node cases build {index.origin.bundle} --data FOLDER"
         raise RetrievalError(
             f"the reports of index {index.name!r} were embedded by {index.origin.text_encoder}, and "
             f"{encoder} is installed: build it anew: `{again}`"

@@ -241,11 +241,11 @@ class CaseIndex:
             raise RetrievalError(
                 f"index {self.name!r} was built by {self.origin.bundle} (weights "
                 f"{self.origin.weights_sha256[:12]}), not by {asked.bundle} ({asked.weights_sha256[:12]}): "
-                f"build it anew: `dicom-node cases build {asked.bundle} --root FOLDER`"
+                f"build it anew: `dicom-node cases build {asked.bundle} --data FOLDER`"
             )
 
 
-BUILD = "dicom-node cases build BUNDLE --root FOLDER"
+BUILD = "dicom-node cases build BUNDLE --data FOLDER"
 """Command that builds an index; its default folder is the one that a node looks into."""
 
 

@@ -52,7 +52,7 @@ def main() -> None:
             ),
         )
         command = (
-            f"dicom-node evaluate {bundle} --explanations --dataset {name} --root FOLDER/{name} --maps "
+            f"dicom-node evaluate {bundle} --explanations --dataset {name} --data FOLDER/{name} --maps "
             f"{asked.maps}" + "".join(f" --method {method}" for method in methods)
         )
         parts.append(f"```\n{command}\n```\n\n{explanations_markdown(figures)}")

@@ -14,8 +14,9 @@ from tests.support.peers import cli
 @pytest.mark.timeout(600)
 def test_what_comes_back_through_orthanc_is_what_this_process_says(films_root: Path, tmp_path: Path) -> None:
     done = cli(
-        "evaluate", "openi-findings", "--root", str(films_root / "openi"), "--split", "test",
-        "--through-pacs", str(tmp_path / "pacs"), "--films", "30", "--json", str(tmp_path / "figures.json"),
+        "evaluate", "openi-findings", "--data", str(films_root / "openi"), "--split", "test",
+        "--through-pacs", str(tmp_path / "pacs"), "--films", "30",
+        "--figures", str(tmp_path / "figures.json"),
         seconds=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -38,6 +39,6 @@ def test_what_comes_back_through_orthanc_is_what_this_process_says(films_root: P
     [(("--text", "indication"), "films alone"), (("--out", "/tmp"), "leave out")],
 )
 def test_what_does_not_go_together_is_said(words: tuple[str, str], sentence: str, tmp_path: Path) -> None:
-    done = cli("evaluate", "openi-findings", "--root", str(tmp_path), "--through-pacs", str(tmp_path), *words)
+    done = cli("evaluate", "openi-findings", "--data", str(tmp_path), "--through-pacs", str(tmp_path), *words)
     assert done.returncode == 2
     assert sentence in done.stderr

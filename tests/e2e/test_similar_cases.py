@@ -17,7 +17,7 @@ from tests.support.sr_content import text_of
 
 def test_a_study_sent_to_a_node_with_an_index_comes_back_with_its_similar_cases(tmp_path: Path) -> None:
     root, index = write_openi(tmp_path / "openi", {"train": 8}), tmp_path / "index"
-    built = cli("index", "build", "openi-findings", "--root", str(root), "--out", str(index))
+    built = cli("index", "build", "openi-findings", "--data", str(root), "--out", str(index))
     assert built.returncode == 0, built.stderr
     sent = write_films(tmp_path / "films", 2)
     with (

@@ -200,7 +200,7 @@ def _similar_cases(settings: Settings, given: str, bundle: Bundle) -> Check:
 
     name = bundle.manifest.folder
     folder = settings.index_of(name)
-    build = f"`dicom-node cases build {given} --root FOLDER`"
+    build = f"`dicom-node cases build {given} --data FOLDER`"
     if not settings.retrieval.enabled:
         return Check("similar cases", ok=True, found="turned off: retrieval.enabled is false")
     if not is_index(folder):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from dicom_node.cli import peers
 from dicom_node.config.settings import Settings
+from dicom_node.dimse.client.address import Address
 from dicom_node.errors import ConfigurationError, PeerUnavailable
 from tests.support import factories
 from tests.support.film_file import FilmFile
@@ -65,8 +66,8 @@ def test_an_address_that_is_none_is_a_usage_error(run: Callable[..., Result], ad
 
 
 def test_addresses_may_be_names_and_ipv6() -> None:
-    assert peers.Address.parse("PACS@pacs.example.org:104") == peers.Address("PACS", "pacs.example.org", 104)
-    assert peers.Address.parse("MY PACS@[::1]:11112") == peers.Address("MY PACS", "::1", 11112)
+    assert Address.parse("PACS@pacs.example.org:104") == Address("PACS", "pacs.example.org", 104)
+    assert Address.parse("MY PACS@[::1]:11112") == Address("MY PACS", "::1", 11112)
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

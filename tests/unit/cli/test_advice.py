@@ -97,5 +97,5 @@ def test_a_wrong_advice_is_found() -> None:
     assert "no command" in mistake(["nothing"])
     assert mistake(["status", "--all"])
     assert mistake(["retract", "1.2.3"])
-    assert not mistake(["--config", "node.toml", "cases", "build", "openi-findings", "--root", "FOLDER"])
-    assert not mistake(["index", "build", "openi-findings", "--root", "FOLDER"])
+    assert not mistake(["--config", "node.toml", "cases", "build", "openi-findings", "--data", "FOLDER"])
+    assert not mistake(["index", "build", "openi-findings", "--data", "FOLDER"])

@@ -13,9 +13,9 @@ import pytest
 import typer.main
 from typer.testing import CliRunner, Result
 
+from dicom_node.analysis.score_table import COLUMNS as TABLE_COLUMNS
 from dicom_node.cli import app as root
 from dicom_node.cli.app import app
-from dicom_node.cli.score_table import COLUMNS as TABLE_COLUMNS
 from dicom_node.errors import ConfigurationError, NodeError
 from tests.support import factories
 from tests.support.peers import ROOT, cli
@@ -205,7 +205,7 @@ def test_analyze_names_what_it_cannot_read_and_reads_the_rest(tmp_path: Path) ->
     with (tmp_path / "scores.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     documented = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert all(f"| `{name}` | {holds} |" in documented for name, holds in TABLE_COLUMNS.items())
+    assert all(f"| `{each.name}` | {each.description} |" in documented for each in TABLE_COLUMNS)
     for study in answer["studies"]:
         mine = [row for row in rows if row["study_instance_uid"] == study["study_instance_uid"]]
         assert {(row["state"], row["reason"]) for row in mine} == {(study["state"], study["reason"])}

@@ -53,7 +53,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def index(bundle: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("indexes") / "joint"
-    said = done("build", bundle, "--root", root, "--out", folder).output
+    said = done("build", bundle, "--data", root, "--out", folder).output
     assert "12 cases (openi train)" in said
     assert "CC BY-NC-ND" in said
     return folder
@@ -77,13 +77,13 @@ def test_an_index_is_verified_against_its_weights(index: Path, bundle: Path):
 
 def test_new_cases_are_added_once(index: Path, bundle: Path, root: Path, tmp_path: Path):
     grown = tmp_path / "grown"
-    done("build", bundle, "--root", root, "--split", "val", "--out", grown)
+    done("build", bundle, "--data", root, "--split", "val", "--out", grown)
     assert (
         "12 cases (openi val, openi test)"
-        in done("add", grown, "--root", root, "--split", "test", "--bundle", bundle).output
+        in done("add", grown, "--data", root, "--split", "test", "--bundle", bundle).output
     )
     before = (grown / CASES).read_bytes()
-    assert "in it already" in done("add", grown, "--root", root, "--split", "test", "--bundle", bundle).output
+    assert "in it already" in done("add", grown, "--data", root, "--split", "test", "--bundle", bundle).output
     assert (grown / CASES).read_bytes() == before
 
 
@@ -150,7 +150,7 @@ def test_a_missing_or_damaged_index_is_one_sentence(index: Path, bundle: Path, t
 
 
 def test_an_empty_split_gives_no_index(bundle: Path, root: Path, tmp_path: Path):
-    result = run("build", bundle, "--root", root, "--split", "sealed", "--out", tmp_path / "index")
+    result = run("build", bundle, "--data", root, "--split", "sealed", "--out", tmp_path / "index")
     assert isinstance(result.exception, NodeError)
     assert not (tmp_path / "index").exists()
 
@@ -158,21 +158,21 @@ def test_an_empty_split_gives_no_index(bundle: Path, root: Path, tmp_path: Path)
 def test_figures_go_to_a_file_and_a_table(bundle: Path, root: Path, tmp_path: Path):
     file = tmp_path / "figures.json"
     shown = done(
-        "evaluate", bundle, "--root", root, "--queries", "test", "--references", "train", "--json", file
+        "evaluate", bundle, "--data", root, "--queries", "test", "--references", "train", "--figures", file
     ).output
     figures = json.loads(file.read_text())
     assert (figures["queries"], figures["references"], figures["n_references"]) == ("test", "train", 12)
     assert "share one group: P@5" in shown
     assert "RESEARCH USE ONLY" in shown
-    elsewhere = ("--references", "train", "--references-root", root, "--json", "-")
-    again = json.loads(done("evaluate", bundle, "--root", root, "--queries", "test", *elsewhere).stdout)
+    elsewhere = ("--references", "train", "--references-root", root, "--json")
+    again = json.loads(done("evaluate", bundle, "--data", root, "--queries", "test", *elsewhere).stdout)
     assert again["ways"] == figures["ways"]
     assert set(figures["ways"]) > {"image_only", "image_and_report"}
-    result = run("evaluate", bundle, "--root", root, "--queries", "test", "--references-root", root)
+    result = run("evaluate", bundle, "--data", root, "--queries", "test", "--references-root", root)
     assert isinstance(result.exception, ConfigurationError)
 
 
 def test_a_reader_of_reports_is_learnt(root: Path, tmp_path: Path):
     file = tmp_path / "reader.safetensors"
-    assert "labels, trained on openi train" in done("learn", "--root", root, "--out", file).output
+    assert "labels, trained on openi train" in done("learn", "--data", root, "--out", file).output
     assert len(load_labeler(file).keys) > 4

@@ -49,6 +49,7 @@ EXTRAS = (
     "import",
     "explain",
     "retrieval",
+    "tables",
     "embedded",
     "postgresql",
     "oidc",
@@ -74,17 +75,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("verify made", ""),
     "restore": ("restore made", ""),
     "deidentify": ("deidentify film.dcm --unknown-is-clean", ""),
+    "export": ("export --out tables-{runtime}", ""),
+    "analyze, parquet": ("analyze film.dcm --parquet {runtime}.parquet --bundle tiny", "tables"),
+    "export, parquet": ("export --out parquet-{runtime} --format parquet", "tables"),
     "send": ("send film.dcm --to PACS@127.0.0.1:{port}", ""),
     "echo": ("echo PACS@127.0.0.1:{port}", ""),
     "doctor": ("doctor", ""),
     "conformance": ("conformance", ""),
     "train": ("train {recipes}/densenet.toml --data openi", "train"),
-    "evaluate": ("evaluate tiny --root openi", "train"),
-    "evaluate, heat maps": ("evaluate tiny --root openi --explanations --method ig", "train"),
-    "evaluate, plots": ("evaluate tiny --root openi --out figures", "train"),
+    "evaluate": ("evaluate tiny --data openi", "train"),
+    "evaluate, heat maps": ("evaluate tiny --data openi --explanations --method ig", "train"),
+    "evaluate, plots": ("evaluate tiny --data openi --out figures", "train"),
     "explain": ("explain film.dcm --out maps --bundle tiny", ""),
     "explain, captum": ("explain film.dcm --out maps --bundle tiny --method ig", "explain"),
-    "dataset": ("dataset openi --root openi", "train"),
+    "dataset": ("dataset openi --data openi", "train"),
     "config show": ("config show", ""),
     "config check": ("config check", ""),
     "models list": ("models list", ""),
@@ -100,12 +104,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models pull": ("models pull OWNER/NAME --from nowhere", ""),
     "rules test": ("rules test film.dcm", ""),
     "users add": ("users add anna-{runtime} --no-password", ""),
-    "cases build": ("cases build joint --root openi --out index", "train"),
-    "cases add": ("cases add index --root openi --split val --bundle joint", "train"),
+    "cases build": ("cases build joint --data openi --out index", "train"),
+    "cases add": ("cases add index --data openi --split val --bundle joint", "train"),
     "cases verify": ("cases verify index --bundle joint", ""),
     "cases query": ("cases query index --film film.dcm --bundle joint", ""),
-    "cases learn": ("cases learn --root openi --out labeler", "train"),
-    "cases evaluate": ("cases evaluate joint --root openi --queries test", "train"),
+    "cases learn": ("cases learn --data openi --out labeler", "train"),
+    "cases evaluate": ("cases evaluate joint --data openi --queries test", "train"),
     "rebuild": ("rebuild", ""),
 }
 """Command, or a use of one that needs more: its words, and the extra that it needs beside worker."""
@@ -131,7 +135,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             '[[models]]\nname = "now"\nbundle = "tiny"\n'
             '[[models]]\nname = "next"\nbundle = "tiny"\nrole = "shadow"\n'
         )
-    words = ("cases", "build", here / "joint", "--root", root, "--out", here / "index")
+    words = ("cases", "build", here / "joint", "--data", root, "--out", here / "index")
     built = CliRunner().invoke(app, list(map(str, words)))
     assert built.exit_code == 0, built.output
     node = OfflineNode(here / "node")

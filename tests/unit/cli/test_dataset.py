@@ -57,7 +57,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def counts(name: str, root: Path, *words: str) -> dict:
-    done = run(name, "--root", str(root), "--json", *words)
+    done = run(name, "--data", str(root), "--json", *words)
     assert done.exit_code == 0, done.exception
     return json.loads(done.stdout)
 
@@ -67,7 +67,7 @@ def test_every_data_set_that_one_collection_is_can_be_brought():
 
 
 def test_nothing_is_downloaded_before_the_terms_are_accepted(web: FileServer, root: Path):
-    done = run("openi", "--root", str(root), "--mirror", web.url)
+    done = run("openi", "--data", str(root), "--mirror", web.url)
     assert isinstance(done.exception, ConfigurationError)
     assert "holds reports but no film" in str(done.exception)
     assert "missing: NLMCXR_png.tgz; give --accept-terms to download" in str(done.exception)
@@ -94,7 +94,7 @@ def test_what_is_missing_is_downloaded_unpacked_and_counted(web: FileServer, roo
 
 
 def test_without_a_way_to_the_server_the_files_to_bring_are_named(root: Path):
-    done = run("openi", "--root", str(root), "--accept-terms", "--mirror", f"http://127.0.0.1:{free_port()}")
+    done = run("openi", "--data", str(root), "--accept-terms", "--mirror", f"http://127.0.0.1:{free_port()}")
     assert isinstance(done.exception, NodeError)
     sentence = str(done.exception)
     assert "cannot be reached (Connection refused)" in sentence
@@ -126,7 +126,7 @@ def test_a_folder_with_an_index_is_counted_and_nothing_is_brought(web: FileServe
 
 def test_the_table_for_a_person_holds_what_the_json_does(web: FileServer, root: Path):
     found = counts("openi", root, "--accept-terms", "--mirror", web.url)
-    shown = run("openi", "--root", str(root)).stdout
+    shown = run("openi", "--data", str(root)).stdout
     lines = [line.split() for line in shown.splitlines()]
     assert ["cardiomegaly", *map(str, found["labels"]["findings"]["cardiomegaly"].values())] in lines
     assert ["films", *(str(split["films"]) for split in found["splits"].values())] in lines
@@ -134,7 +134,7 @@ def test_the_table_for_a_person_holds_what_the_json_does(web: FileServer, root: 
 
 
 def test_tables_without_an_address_are_asked_for_before_anything_is_downloaded(tmp_path: Path):
-    done = run("nih", "--root", str(tmp_path), "--accept-terms")
+    done = run("nih", "--data", str(tmp_path), "--accept-terms")
     assert isinstance(done.exception, NodeError)
     assert (
         "no permanent address is known of Data_Entry_2017_v2020.csv, train_val_list.txt, test_list.txt: copy "
@@ -166,7 +166,7 @@ def test_archives_that_were_brought_are_unpacked_and_what_is_missing_is_told(tmp
 def test_an_archive_that_is_damaged_leaves_no_half_folder(web: FileServer, root: Path):
     whole = (web.folder / "NLMCXR_png.tgz").read_bytes()
     (root / "NLMCXR_png.tgz").write_bytes(whole[: len(whole) * 2 // 3])
-    done = run("openi", "--root", str(root))
+    done = run("openi", "--data", str(root))
     assert isinstance(done.exception, NodeError)
     assert "NLMCXR_png.tgz cannot be unpacked: " in str(done.exception)
     assert {path.name for path in root.iterdir()} == {"NLMCXR_png.tgz", "NLMCXR_reports.tgz"}
@@ -179,7 +179,7 @@ def test_an_archive_that_reaches_out_of_its_folder_is_refused(root: Path, name: 
         if name == "link":
             member.type, member.linkname = tarfile.SYMTYPE, "../../secret"
         tar.addfile(member, io.BytesIO())
-    done = run("openi", "--root", str(root))
+    done = run("openi", "--data", str(root))
     assert isinstance(done.exception, NodeError)
     assert "cannot be unpacked" in str(done.exception)
     assert not Path("/tmp/evil-of-an-archive.png").exists()
@@ -190,7 +190,7 @@ def test_a_disk_without_room_is_told_before_the_download(
     web: FileServer, root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=70_000_000_000))
-    done = run("openi", "--root", str(root), "--films", "dicom", "--accept-terms", "--mirror", web.url)
+    done = run("openi", "--data", str(root), "--films", "dicom", "--accept-terms", "--mirror", web.url)
     assert isinstance(done.exception, NodeError)
     assert "the download needs 80.7 GB, but only 70.0 GB are free" in str(done.exception)
     assert web.asked == []
@@ -201,7 +201,7 @@ def test_a_disk_without_room_is_told_before_the_download(
     [
         (["padchest"], "no collection is called 'padchest'; there are: openi, nih"),
         (["nih", "--films", "dicom"], "--films dicom: nih has films as png"),
-        (["nih", "--root", "/dev/null/nih", "--accept-terms", "--mirror", "http://127.0.0.1:9"], "--root"),
+        (["nih", "--data", "/dev/null/nih", "--accept-terms", "--mirror", "http://127.0.0.1:9"], "--data"),
     ],
 )
 def test_wrong_words_are_one_sentence(words: Sequence[str], sentence: str):
@@ -211,7 +211,7 @@ def test_wrong_words_are_one_sentence(words: Sequence[str], sentence: str):
 
 
 def test_a_mistake_is_one_line_and_an_exit_code(tmp_path: Path):
-    done = cli("dataset", "nih", "--root", str(tmp_path))
+    done = cli("dataset", "nih", "--data", str(tmp_path))
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Wang et al., ChestX-ray8" in done.stderr

@@ -51,7 +51,7 @@ def refused(capsys, monkeypatch, *words: object) -> tuple[int, str]:
 
 
 def test_the_figures_are_printed_as_json_and_nothing_else(bundle: Bundle, films: Path):
-    done = run(bundle.path, "--dataset", "openi", "--root", films, "--split", "test", "--json", "-")
+    done = run(bundle.path, "--dataset", "openi", "--data", films, "--split", "test", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert {"bundle", "dataset", "split", "text", "n_studies", "macro", "labels"} <= set(found)
@@ -62,7 +62,7 @@ def test_the_figures_are_printed_as_json_and_nothing_else(bundle: Bundle, films:
 
 def test_the_folder_holds_what_was_printed(bundle: Bundle, films: Path, tmp_path: Path):
     out, file = tmp_path / "deep" / "out", tmp_path / "figures.json"
-    done = run(bundle.path, "--root", films, "--out", out, "--json", file)
+    done = run(bundle.path, "--data", films, "--out", out, "--figures", file)
     assert done.exit_code == 0, done.output
     assert {"metrics.json", "report.html", "table.md", "roc.png"} <= {path.name for path in out.iterdir()}
     assert json.loads(file.read_text()) == json.loads((out / "metrics.json").read_text())
@@ -71,7 +71,7 @@ def test_the_folder_holds_what_was_printed(bundle: Bundle, films: Path, tmp_path
 
 
 def test_any_split_of_the_index_is_measured(bundle: Bundle, films: Path):
-    done = run(bundle.path, "--root", films, "--split", "sealed", "--json", "-")
+    done = run(bundle.path, "--data", films, "--split", "sealed", "--json")
     assert json.loads(done.stdout)["n_studies"] == 4
 
 
@@ -88,8 +88,8 @@ def test_a_table_of_own_films_gives_the_figures_of_the_data_set(bundle: Bundle, 
             truth = [int(key in study.keys) for key in KEYS]
             table.writerows([film, study.identifier, *truth] for film in study.films[:1])
     figures = []
-    for words in (["--csv", tmp_path / "own.csv"], ["--root", films]):
-        done = run(bundle.path, *words, "--json", "-")
+    for words in (["--csv", tmp_path / "own.csv"], ["--data", films]):
+        done = run(bundle.path, *words, "--json")
         assert done.exit_code == 0, done.output
         figures.append(json.loads(done.stdout))
     own, same = figures
@@ -103,7 +103,7 @@ def test_a_bundle_that_reads_text_is_measured_with_each(films: Path, tmp_path: P
     reader = write_family(tmp_path, "concatenation").path
     found = {}
     for text in ("none", "indication", "report"):
-        done = run(reader, "--root", films, "--text", text, "--json", "-")
+        done = run(reader, "--data", films, "--text", text, "--json")
         assert done.exit_code == 0, done.output
         found[text] = json.loads(done.stdout)
         assert found[text]["text"] == text
@@ -113,17 +113,17 @@ def test_a_bundle_that_reads_text_is_measured_with_each(films: Path, tmp_path: P
 
 class TestRefusals:
     def test_words_that_are_wrong(self, bundle: Bundle, films: Path, tmp_path: Path, capsys, monkeypatch):
-        good = (bundle.path, "--root", films)
+        good = (bundle.path, "--data", films)
         for words, code, message in (
             ((*good, "--text", "report"), 2, "tiny 0.0.1 reads films alone; use --text none"),
             ((*good, "--text", "all"), 2, "use one of none, indication, report"),
             ((*good, "--split", "later"), 1, "no split 'later'; it has train, val, test, sealed"),
             ((*good, "--dataset", "padchest"), 2, "no data set is called 'padchest'"),
-            ((*good, "--json", tmp_path / "no" / "f.json"), 2, "there is no folder"),
-            ((*good, "--json", tmp_path), 2, "name another place"),
+            ((*good, "--figures", tmp_path / "no" / "f.json"), 2, "there is no folder"),
+            ((*good, "--figures", tmp_path), 2, "name another place"),
             ((*good, "--out", films / "index.csv"), 2, "name another place"),
-            (("nonesuch", "--root", films), 2, "no bundle 'nonesuch'"),
-            ((bundle.path,), 2, "name the films: --root with --dataset, or --csv"),
+            (("nonesuch", "--data", films), 2, "no bundle 'nonesuch'"),
+            ((bundle.path,), 2, "name the films: --data with --dataset, or --csv"),
             ((*good, "--csv", films / "index.csv"), 2, "name the films"),
             ((bundle.path, "--csv", films / "none.csv"), 1, "cannot be read"),
             ((bundle.path, "--csv", films / "index.csv"), 1, "a column path"),
@@ -136,6 +136,6 @@ class TestRefusals:
         self, films: Path, tmp_path: Path, capsys, monkeypatch
     ):
         strict = write_family(tmp_path, "concatenation", text="required").path
-        code, line = refused(capsys, monkeypatch, strict, "--root", films)
+        code, line = refused(capsys, monkeypatch, strict, "--data", films)
         assert code == 2
         assert "requires text; use --text indication" in line

@@ -29,7 +29,7 @@ COMMANDS = {
     DONE: (
         "-h", "--help", "status -h", "cases -h", "cases query -h", "--version", "config show", "config check",
         "conformance", "models list", "validate film.dcm", "rules test film.dcm", "users list",
-        "users add anna --no-password", "backup made", "verify made",
+        "users add anna --no-password", "backup made", "verify made", "export --out tables",
     ),
     WRONG: (
         "validate words.txt",
@@ -43,6 +43,8 @@ COMMANDS = {
         "replay 1.2.3",
         "retry 1.2.3",
         "deidentify film.dcm",
+        "analyze words.txt",
+        "analyze film.dcm --csv .",
     ),
     NOT_BEGUN: (
         "nothing",
@@ -66,9 +68,9 @@ COMMANDS = {
         "zero-shot film.dcm --bundle nothing",
         "models show nothing",
         "cases verify nothing",
-        "cases build nothing --root .",
-        "cases build openi-findings --root nothing",
-        "evaluate openi-findings --root nothing",
+        "cases build nothing --data .",
+        "cases build openi-findings --data nothing",
+        "evaluate openi-findings --data nothing",
         "train {recipes}/densenet.toml --data nothing",
         "dataset nothing",
         "users add anna --role nothing --no-password",
@@ -82,6 +84,12 @@ COMMANDS = {
         "deidentify film.dcm --mask 1,2,3",
         "deidentify --study 1.2.3",
         "worker",
+        "export --since yesterday",
+        "export --out .",
+        "export --retain nothing",
+        "analyze film.dcm --resume",
+        "analyze film.dcm --device gpu",
+        "evaluate openi-findings --data . --device gpu",
     ),
     IN_USE: ("serve", "scp", "restore made"),
 }  # fmt: skip

@@ -163,7 +163,7 @@ def test_maps_are_measured_and_the_check_is_fitted(tmp_path: Path):
     own = write_bundle(tmp_path / "tiny-0.0.1", MANIFEST, KEYS, make_network(), CALIBRATION)
     root = write_openi(tmp_path / "openi", {"train": 1, "val": 6, "test": 6})
     out = tmp_path / "out"
-    words = ("evaluate", own.path, "--root", root, "--explanations", "--method", "gradcam", "--maps", 2)
+    words = ("evaluate", own.path, "--data", root, "--explanations", "--method", "gradcam", "--maps", 2)
     done = run(*words, "--fit-check", "--out", out)
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("RESEARCH USE ONLY")
@@ -172,12 +172,12 @@ def test_maps_are_measured_and_the_check_is_fitted(tmp_path: Path):
     assert found["boxes"] is None
     assert found["n_maps"] == 2
     assert read_bundle(own.path).map_check.dataset == "openi"
-    again = run(*words, "--json", "-")
+    again = run(*words, "--json")
     assert json.loads(again.stdout) == found
 
 
 def test_options_of_maps_go_with_maps(bundle: Bundle, tmp_path: Path, capsys, monkeypatch):
-    code, line = refused(capsys, monkeypatch, "evaluate", bundle.path, "--root", tmp_path, "--method", "ig")
+    code, line = refused(capsys, monkeypatch, "evaluate", bundle.path, "--data", tmp_path, "--method", "ig")
     assert (code, "--explanations" in line) == (2, True)
     root = write_openi(tmp_path / "openi", {"train": 1, "test": 4})
     code, line = refused(
@@ -185,7 +185,7 @@ def test_options_of_maps_go_with_maps(bundle: Bundle, tmp_path: Path, capsys, mo
         monkeypatch,
         "evaluate",
         bundle.path,
-        "--root",
+        "--data",
         root,
         "--explanations",
         "--method",

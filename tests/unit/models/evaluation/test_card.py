@@ -48,7 +48,7 @@ def test_the_card_says_what_a_reader_must_know(bundle: Bundle, dataset: FilmData
         "Research use only", "CC BY-NC-ND 4.0", "Split by patient", "24 studies of 24 patients", "95 %",
         "a score is not a probability", measured.weights_sha256, "predicting nothing at all", "baseline",
         "MeSH headings", "## Limits", "Abnormal or normal",
-        "dicom-node evaluate tiny-0.0.1 --dataset openi --root FOLDER --split test --text none",
+        "dicom-node evaluate tiny-0.0.1 --dataset openi --data FOLDER --split test --text none",
         *(f"| {key} |" for key in KEYS),
     ):  # fmt: skip
         assert promise in text
@@ -159,7 +159,7 @@ def test_figures_of_maps_and_of_similar_cases_are_kept_and_replaced(bundle: Bund
     text = (again.path / "README.md").read_text(encoding="utf-8")
     assert text == write_card(again, figures)
     assert "| same set: P@5 | 0.500 (0.400 to 0.600) | 0.200, 0.300 |" in text
-    assert "cases evaluate tiny-0.0.1 --dataset openi --root FOLDER --queries test --references train" in text
+    assert "cases evaluate tiny-0.0.1 --dataset openi --data FOLDER --queries test --references train" in text
     assert text.index("## Similar cases, test to train") < text.index("## Limits")
 
 

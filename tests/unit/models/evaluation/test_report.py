@@ -164,7 +164,7 @@ def test_baselines_stand_in_the_tables():
     assert "abnormal recall at normal recall 0.86" in text
     assert "1 - normal" in text
     assert (
-        "dicom-node evaluate drawn-findings-0.0.1 --dataset openi --root FOLDER --split test --text none"
+        "dicom-node evaluate drawn-findings-0.0.1 --dataset openi --data FOLDER --split test --text none"
         in text
     )
     row = next(line for line in text.splitlines() if line.startswith("| nodule | 8"))

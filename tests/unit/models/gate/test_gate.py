@@ -326,7 +326,7 @@ def test_the_commands_fit_a_gate_and_measure_it(collection: Path, tmp_path: Path
     gate = Gate(out)
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     assert (out / "README.md").read_text(encoding="utf-8") == write_gate_card(gate, metrics)
-    done = CliRunner().invoke(app, ["evaluate", str(out), "--root", str(collection), "--json", "-"])
+    done = CliRunner().invoke(app, ["evaluate", str(out), "--data", str(collection), "--json"])
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
     assert answer["films"] == metrics["films"]

@@ -489,9 +489,9 @@ class TestCommands:
             "metrics.json", "README.md", "graph.onnx",
         }  # fmt: skip
         out = tmp_path / "figures.json"
-        measured = self.run("evaluate", str(bundle), "--root", root, "--json", str(out))
+        measured = self.run("evaluate", str(bundle), "--data", root, "--figures", str(out))
         assert measured.exit_code == 0, measured.output
-        printed = self.run("evaluate", str(bundle), "--root", root, "--json", "-")
+        printed = self.run("evaluate", str(bundle), "--data", root, "--json")
         figures = json.loads(printed.stdout)
         assert figures == json.loads(out.read_text(encoding="utf-8"))
         assert figures == json.loads((bundle / "metrics.json").read_text(encoding="utf-8"))["test"]
@@ -500,7 +500,7 @@ class TestCommands:
         ("arguments", "code", "message"),
         [
             (["train", "none.toml", "--data", "."], 2, "cannot be read"),
-            (["evaluate", "nonesuch", "--root", "."], 2, "no bundle 'nonesuch'"),
+            (["evaluate", "nonesuch", "--data", "."], 2, "no bundle 'nonesuch'"),
         ],
     )
     def test_an_error_is_one_line_and_a_code(self, monkeypatch, capsys, arguments, code, message):

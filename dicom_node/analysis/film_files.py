@@ -1,11 +1,11 @@
-"""Film files, image or DICOM, as the commands that train, measure and explain read them."""
+"""Film files, image or DICOM, as the commands that train, measure and explain read them, and notebooks."""
 
 from __future__ import annotations
 
 import atexit
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.errors import NotAnalysable
 
@@ -13,13 +13,24 @@ if TYPE_CHECKING:
     from dicom_node.imaging.decoder import Decoder
     from models.processing.types import FloatArray
 
-_DICOM = ".dcm"
+IMAGE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+"""Suffixes of image files; a file with any other suffix, or none, is read as DICOM."""
 
 
-def read_film(path: Path) -> FloatArray:
-    """Read a film; its suffix says whether it is DICOM (``.dcm``) or an image.
+def is_image(path: Path) -> bool:
+    """Return whether a file is an image and no DICOM file, as its suffix says."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def read_film(path: Path | str) -> FloatArray:
+    """Read a film from a DICOM file or an image file; its suffix says which.
 
     A plain function, because it is pickled for the processes of a distributed training.
+
+    Parameters
+    ----------
+    path
+        File; PNG, JPEG, TIFF, BMP or WebP by its suffix, else DICOM.
 
     Returns
     -------
@@ -34,7 +45,8 @@ def read_film(path: Path) -> FloatArray:
     from models.data.dataset import read_film as read_image
     from models.errors import DatasetError
 
-    if path.suffix.lower() != _DICOM:
+    path = Path(path)
+    if is_image(path):
         return read_image(path)
     if not path.exists():
         raise DatasetError(f"film {path} is missing: restore it or take it out of the data set")

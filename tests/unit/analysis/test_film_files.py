@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom_node.cli.film_files import read_film
+from dicom_node.analysis.film_files import read_film
 from dicom_node.cli.labelled_data import read_labelled_data
 from models.errors import DatasetError
 from tests.support import factories
