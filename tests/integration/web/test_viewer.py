@@ -883,6 +883,140 @@ def test_lengths_angles_and_the_width_of_the_heart_are_measured(
         assert one.troubles == []
 
 
+def mirrored(film: np.ndarray) -> np.ndarray:
+    return film[:, ::-1]
+
+
+def quarter(film: np.ndarray) -> np.ndarray:
+    """The film turned clockwise by 90 degrees."""
+    return np.rot90(film, -1)
+
+
+def assert_seen(shown: Greys, film: np.ndarray) -> None:
+    """Compare a canvas with the whole film in it, all of whose greys are shown, at a few places."""
+    rows, columns = shown.shape
+    scale = min(rows / film.shape[0], columns / film.shape[1])
+    for y, x in ((0.3, 0.2), (0.5, 0.5), (0.85, 0.4), (0.3, 0.75)):
+        place = (0.5 + (y - 0.5) * scale * film.shape[0] / rows, 0.5 + (x - 0.5) * scale * film.shape[1] / columns)
+        down, across = int(y * film.shape[0]), int(x * film.shape[1])
+        wanted = film[down - 4 : down + 5, across - 4 : across + 5].mean() * 255
+        assert shade(shown, *place) == pytest.approx(wanted, abs=6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_film_is_turned_and_mirrored_with_all_that_lies_on_it_and_says_so(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    drawn = np.zeros((600, 500), bool)
+    drawn[100:110, 50:450] = True
+    study = Study(
+        films={"a": chest(600, 500)},
+        overlays={"a": drawn},
+        spacings={"a": (0.2, 0.2)},
+        maps={("effusion", "Grad-CAM", "a"): spot(120, 100, 0.7, 0.25)},
+    )
+    with opened(start, study, kind) as one:
+        page, film = one.ready().page, one.page.locator(".film")
+        said = page.locator(".film-turned")
+        first = one.greys()
+        page.get_by_role("combobox", name="Measure").select_option("Length")
+        box = film.bounding_box()
+        assert box
+
+        def on_screen(y: float, x: float, shape: tuple[int, int]) -> tuple[float, float]:
+            """Place on the page of a place of the film as it is seen, in shares of it."""
+            assert box
+            scale = min(box["height"] / shape[0], box["width"] / shape[1])
+            return (
+                box["x"] + box["width"] / 2 + (x - 0.5) * scale * shape[1],
+                box["y"] + box["height"] / 2 + (y - 0.5) * scale * shape[0],
+            )
+
+        page.mouse.move(*on_screen(0.2, 0.3, (600, 500)))
+        page.mouse.down()
+        page.mouse.move(*on_screen(0.6, 0.3, (600, 500)), steps=3)
+        page.mouse.up()
+        length = page.locator(".film-measures text").text_content()
+        page.get_by_role("combobox", name="Measure").select_option("Measure")
+        page.locator("#row").click()
+        expect(page.locator(".film-heat")).to_be_visible()
+        film.focus()
+
+        def centre(what: str, y: float, x: float, shape: tuple[int, int]) -> None:
+            """Say that the middle of what is drawn in a colour lies at a place of the film as it is seen."""
+            across, down = on_screen(y, x, shape)
+            assert box
+            seen = pictured(film)[40:-40, 4:-4]
+            red, green, blue = seen[..., 0], seen[..., 1], seen[..., 2]
+            found = (red - green > 40) if what == "heat" else (green - red > 40) & (green > blue)
+            ys, xs = np.nonzero(found)
+            assert (np.median(ys) + 40, np.median(xs) + 4) == pytest.approx((down - box["y"], across - box["x"]), abs=14)
+
+        def everything(seen: Callable[[np.ndarray], np.ndarray], words: str) -> None:
+            one.ready()
+            expect(said).to_have_text(words)
+            assert_seen(one.greys(), seen(study.films["a"]))
+            shape = seen(drawn).shape
+            for what, y, x in (("heat", 0.7, 0.25), ("overlay", 104.5 / 600, 0.5)):
+                mark = np.zeros((600, 500))
+                mark[int(y * 600), int(x * 500)] = 1
+                down, across = (place[0] for place in np.nonzero(seen(mark)))
+                centre(what, down / shape[0], across / shape[1], (shape[0], shape[1]))
+            ends = page.locator(".film-measures line").evaluate(
+                "line => ['x1', 'y1', 'x2', 'y2'].map(name => Number(line.getAttribute(name)))"
+            )
+            for (down, across), (x, y) in zip(((120, 150), (360, 150)), (ends[:2], ends[2:]), strict=True):
+                mark = np.zeros((600, 500))
+                mark[down, across] = 1
+                seen_down, seen_across = (place[0] for place in np.nonzero(seen(mark)))
+                wanted = on_screen(seen_down / shape[0], seen_across / shape[1], (shape[0], shape[1]))
+                assert (box["x"] + x, box["y"] + y) == pytest.approx(wanted, abs=3)
+            assert page.locator(".film-measures text").text_content() == length
+
+        everything(np.array, "")
+        page.keyboard.press("t")
+        everything(quarter, "turned 90 degrees")
+        page.get_by_role("button", name="Turn").click()
+        everything(lambda each: quarter(quarter(each)), "turned 180 degrees")
+        mirror = page.get_by_role("button", name="Mirror")
+        mirror.click()
+        everything(lambda each: mirrored(quarter(quarter(each))), "mirrored, turned 180 degrees")
+        expect(mirror).to_have_attribute("aria-pressed", "true")
+        film.focus()
+        page.keyboard.press("t")
+        everything(lambda each: quarter(mirrored(quarter(quarter(each)))), "mirrored, turned 270 degrees")
+        # In the window and as large as it was, with the same place in the middle.
+        page.keyboard.press("i")
+        for _ in range(3):
+            page.keyboard.press("+")
+        page.keyboard.press("Shift+ArrowRight")
+        zoomed = one.greys()
+        for _ in range(4):
+            page.keyboard.press("t")
+        one.ready()
+        assert np.abs(one.greys().astype(int) - zoomed).mean() < 2
+        page.keyboard.press("r")
+        one.ready()
+        expect(said).to_have_text("")
+        everything(np.array, "")
+        assert np.array_equal(one.greys(), first)
+        assert one.troubles == []
+
+
+def test_the_orientation_stays_with_its_film(start: Callable[..., Browser]) -> None:
+    with opened(start, example()) as one:
+        one.ready()
+        one.page.keyboard.press("y")
+        expect(one.page.locator(".film-turned")).to_have_text("mirrored")
+        one.ready()
+        one.page.keyboard.press("n")
+        one.ready()
+        expect(one.page.locator(".film-turned")).to_have_text("")
+        one.page.get_by_role("combobox", name="Film").select_option("Frontal")
+        one.ready()
+        expect(one.page.locator(".film-turned")).to_have_text("mirrored")
+
+
 def test_keys_are_the_viewers_own_only_while_it_has_the_focus(start: Callable[..., Browser]) -> None:
     with opened(start, example()) as one:
         first = one.ready().greys()

@@ -77,7 +77,7 @@ export class FilmViewer {
     this.offerMaps();
     this.applyHeat();
     this.nameLost();
-    const foot = make('div', { class: 'viewer-foot' }, this.keys, this.measures.group);
+    const foot = make('div', { class: 'viewer-foot' }, this.keys, this.footTools(), this.measures.group);
     root.replaceChildren(this.toolbar(), this.lost, this.stage, this.heatBar, foot);
     listen(root, this);
     // Any element of the page with this attribute shows the heat map of its finding when clicked, or hides it.
@@ -304,31 +304,29 @@ export class FilmViewer {
       this.refresh(true);
     };
     for (const input of [this.center, this.width]) input.addEventListener('change', setWindow);
-    const group = (label: string, ...content: Node[]) =>
-      make('div', { class: 'viewer-group', role: 'group', 'aria-label': label }, ...content);
     const state = { 'aria-pressed': 'false' };
     return make(
       'div',
       { class: 'viewer-bar' },
-      group(
+      this.group(
         'Dragging changes',
         this.button('drag-window', 'Window', () => this.drag('window'), state),
         this.button('drag-zoom', 'Zoom', () => this.drag('zoom'), state),
         this.button('drag-pan', 'Pan', () => this.drag('pan'), state),
       ),
-      group(
+      this.group(
         'Film',
         this.button('invert', 'Invert', () => this.invert(), state),
         this.button('overlay', 'Overlay', () => this.toggleOverlays(), state),
         this.button('actual', '1:1', () => this.actualPixels(), { title: 'One pixel of the film to one of the screen' }),
         this.button('reset', 'Reset', () => this.active.reset()),
       ),
-      group(
+      this.group(
         'Window',
         make('label', {}, make('span', {}, 'Centre'), this.center),
         make('label', {}, make('span', {}, 'Width'), this.width),
       ),
-      group(
+      this.group(
         'Arrangement',
         this.button('one', 'One film', () => this.arrange('one'), state),
         this.button('views', 'Side by side', () => this.arrange('views'), state),
@@ -336,6 +334,18 @@ export class FilmViewer {
       ),
       this.button('full', '⤢', () => this.fullScreen(), { 'aria-label': 'Full screen', title: 'Full screen' }),
     );
+  }
+
+  private footTools(): HTMLElement {
+    return this.group(
+      'Orientation',
+      this.button('turn', 'Turn', () => this.active.rotate(), { title: 'Turn clockwise by 90 degrees' }),
+      this.button('mirror', 'Mirror', () => this.active.mirror(), { 'aria-pressed': 'false', title: 'Exchange left and right' }),
+    );
+  }
+
+  private group(label: string, ...content: Node[]): HTMLElement {
+    return make('div', { class: 'viewer-group', role: 'group', 'aria-label': label }, ...content);
   }
 
   private makeHeatBar(): HTMLElement {
@@ -383,6 +393,7 @@ export class FilmViewer {
     for (const [field, value] of [[this.center, center], [this.width, width]] as const)
       if (entered || field !== document.activeElement) field.value = String(Math.round(value));
     this.press('invert', this.active.inverted);
+    this.press('mirror', this.active.orientation.mirrored);
     const overlaid = this.panes.some((pane) => pane.film?.overlay);
     this.press('overlay', overlaid && this.overlays);
     this.buttons.get('overlay')!.disabled = !overlaid;

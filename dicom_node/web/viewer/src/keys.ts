@@ -57,6 +57,14 @@ export const SHORTCUTS: Shortcut[] = [
   { caps: ['A'], does: 'actual pixels', keys: [['a', (viewer) => viewer.actualPixels()]] },
   { caps: ['I'], does: 'invert', keys: [['i', (viewer) => viewer.invert()]] },
   { caps: ['O'], does: 'overlay', keys: [['o', (viewer) => viewer.toggleOverlays()]] },
+  {
+    caps: ['T', 'Y'],
+    does: 'turn, mirror',
+    keys: [
+      ['t', (viewer) => viewer.active.rotate()],
+      ['y', (viewer) => viewer.active.mirror()],
+    ],
+  },
   { caps: ['R'], does: 'reset', keys: [['r', (viewer) => viewer.active.reset()]] },
   {
     caps: ['W', 'Z', 'P'],
