@@ -897,7 +897,10 @@ def assert_seen(shown: Greys, film: np.ndarray) -> None:
     rows, columns = shown.shape
     scale = min(rows / film.shape[0], columns / film.shape[1])
     for y, x in ((0.3, 0.2), (0.5, 0.5), (0.85, 0.4), (0.3, 0.75)):
-        place = (0.5 + (y - 0.5) * scale * film.shape[0] / rows, 0.5 + (x - 0.5) * scale * film.shape[1] / columns)
+        place = (
+            0.5 + (y - 0.5) * scale * film.shape[0] / rows,
+            0.5 + (x - 0.5) * scale * film.shape[1] / columns,
+        )
         down, across = int(y * film.shape[0]), int(x * film.shape[1])
         wanted = film[down - 4 : down + 5, across - 4 : across + 5].mean() * 255
         assert shade(shown, *place) == pytest.approx(wanted, abs=6)
@@ -950,7 +953,9 @@ def test_a_film_is_turned_and_mirrored_with_all_that_lies_on_it_and_says_so(
             red, green, blue = seen[..., 0], seen[..., 1], seen[..., 2]
             found = (red - green > 40) if what == "heat" else (green - red > 40) & (green > blue)
             ys, xs = np.nonzero(found)
-            assert (np.median(ys) + 40, np.median(xs) + 4) == pytest.approx((down - box["y"], across - box["x"]), abs=14)
+            assert (np.median(ys) + 40, np.median(xs) + 4) == pytest.approx(
+                (down - box["y"], across - box["x"]), abs=14
+            )
 
         def everything(seen: Callable[[np.ndarray], np.ndarray], words: str) -> None:
             one.ready()
@@ -1000,6 +1005,180 @@ def test_a_film_is_turned_and_mirrored_with_all_that_lies_on_it_and_says_so(
         expect(said).to_have_text("")
         everything(np.array, "")
         assert np.array_equal(one.greys(), first)
+        assert one.troubles == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_films_are_zoomed_moved_and_windowed_together_when_they_are_linked(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    """The same film twice, of which the second has another range: linked, both look the same all the time."""
+    study = Study(
+        films={"a": chest(600, 500), "b": chest(600, 500) / 2},
+        views={"b": "lateral"},
+        windows={"a": (32768, 60000), "b": (16384, 30000)},
+    )
+    with opened(start, study, kind) as one:
+        page = one.ready().page
+        expect(page.get_by_role("group", name="Linked")).to_be_hidden()
+        page.get_by_role("button", name="Side by side").click()
+        one.ready(2)
+        left, right = page.locator(".film").nth(0), page.locator(".film").nth(1)
+        places, windows = (
+            page.get_by_role("button", name=name) for name in ("Link zoom and pan", "Link window")
+        )
+        for each in (places, windows):
+            expect(each).to_have_attribute("aria-pressed", "false")
+
+        def apart() -> float:
+            return float(np.abs(one.greys(0).astype(int) - one.greys(1)).mean())
+
+        for pane in (left, right):
+            pane.focus()
+            page.keyboard.press("r")
+        assert apart() < 2
+        right.focus()
+        for key in ("+", "+", "Shift+ArrowRight", "Shift+ArrowUp"):
+            page.keyboard.press(key)
+        assert apart() > 10
+        places.click()  # the one that has the focus leads
+        one.greys()
+        assert apart() < 2
+        left.focus()
+        for key in ("+", "Shift+ArrowLeft"):
+            page.keyboard.press(key)
+        one.greys()
+        assert apart() < 2
+        # By the mouse too, over a film that has not the focus.
+        box = right.bounding_box()
+        assert box
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        zoom = page.locator(".film-reading").first.text_content()
+        page.mouse.move(x, y)
+        page.mouse.wheel(0, 200)
+        expect(page.locator(".film-reading").first).not_to_have_text(str(zoom))
+        one.greys()
+        assert apart() < 2
+        page.keyboard.press("ArrowUp")
+        assert apart() > 2
+        page.keyboard.press("k")
+        one.greys()
+        assert apart() < 2
+        for key in ("ArrowLeft", "ArrowUp", "i"):
+            page.keyboard.press(key)
+        one.greys()
+        assert apart() < 2
+        # What is turned stays where it is, and so does the other.
+        still = one.greys(1)
+        page.keyboard.press("y")
+        one.ready(2)
+        one.greys()
+        assert np.abs(one.greys(1).astype(int) - still).mean() < 1
+        page.keyboard.press("y")
+        one.ready(2)
+        places.click()
+        page.keyboard.press("+")
+        assert apart() > 2
+        page.reload()
+        one.ready()
+        page.get_by_role("button", name="Side by side").click()
+        one.ready(2)
+        expect(places).to_have_attribute("aria-pressed", "false")
+        expect(windows).to_have_attribute("aria-pressed", "true")
+        assert one.troubles == []
+
+
+def test_a_film_that_comes_beside_a_linked_one_is_seen_as_that(start: Callable[..., Browser]) -> None:
+    with opened(
+        start, Study(films={"a": chest(600, 500), "b": chest(600, 500)}, views={"b": "lateral"})
+    ) as one:
+        page = one.ready().page
+        for key in ("j", "2"):
+            page.keyboard.press(key)
+        one.ready(2)
+        for key in ("+", "+", "Shift+ArrowRight", "n"):
+            page.keyboard.press(key)
+        expect(page.get_by_role("group", name="Lateral", exact=True)).to_have_count(2)
+        one.ready(2)
+        one.greys()
+        assert np.abs(one.greys(0).astype(int) - one.greys(1)).mean() < 2
+        assert (
+            page.locator(".film-reading").nth(0).text_content()
+            == page.locator(".film-reading").nth(1).text_content()
+        )
+
+
+@pytest.mark.parametrize("kind", ["webgl", "none"])
+def test_a_magnifier_shows_the_film_below_the_pointer_in_the_window_as_displayed(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    """A grid of which the screen shows a fifth of the lines: magnified, each can be seen."""
+    film = np.full((3000, 2500), 0.3)
+    film[::25] = film[:, ::25] = 0.5
+    film[:, 1250:] += 0.1
+    film[2000:] = np.nan
+    study = Study(films={"a": film}, windows={"a": (32768, 40000)})
+
+    def wanted(value: float) -> float:
+        return 255 * float(np.clip((value * 65535 - (32768 - 20000)) / 40000, 0, 1))
+
+    with opened(start, study, kind) as one:
+        page, view = one.ready().page, one.page.locator(".film-view")
+        lens, box = page.locator(".film-lens"), view.bounding_box()
+        assert box
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        expect(lens).to_be_hidden()
+        page.keyboard.down("e")
+        expect(lens).to_be_visible()
+        placed = lens.bounding_box()
+        assert placed
+        assert (placed["x"] + 120, placed["y"] + 120) == pytest.approx((x, y), abs=1)
+
+        def magnified() -> np.ndarray:
+            data = lens.evaluate(
+                """canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"""
+            )
+            side = int(np.sqrt(len(data) / 4))
+            return np.array(data).reshape(side, side, 4)[..., 0].astype(float)
+
+        seen = magnified()
+        # One pixel of the film to one of the screen: lines stand 25 pixels apart, and fields have the window's grey.
+        lines = np.flatnonzero(np.median(seen[:, :110], axis=1) > wanted(0.4))
+        assert np.diff(lines[np.insert(np.diff(lines) > 1, 0, True)]) == pytest.approx(25, abs=1)
+        assert np.median(seen[:, :110]) == pytest.approx(wanted(0.3), abs=2)
+        assert np.median(seen[:, 130:]) == pytest.approx(wanted(0.4), abs=2)
+        page.keyboard.press("i")
+        one.greys()
+        assert np.median(magnified()[:, :110]) == pytest.approx(255 - wanted(0.3), abs=2)
+        page.mouse.move(x, box["y"] + box["height"] - 10)
+        assert magnified().max() == 0  # not to be seen, inverted too
+        page.keyboard.up("e")
+        expect(lens).to_be_hidden()
+        # In a film that is shown larger than it is, twice as large as that.
+        page.keyboard.press("a")
+        page.mouse.move(x, y)
+        for _ in range(3):
+            page.keyboard.press("+")
+        page.keyboard.down("e")
+        lines = np.flatnonzero(np.median(magnified()[:, :110], axis=1) < 255 - wanted(0.4))
+        starts = lines[np.insert(np.diff(lines) > 1, 0, True)]
+        assert np.diff(starts) == pytest.approx(2 * 25 * 1.25**3, abs=3)
+        page.keyboard.up("e")
+        # By a button, for a finger: while it is held down, and nothing else happens.
+        width = page.get_by_label("Width").input_value()
+        page.get_by_role("button", name="Magnify").click()
+        page.mouse.move(x, y)
+        expect(lens).to_be_hidden()
+        page.mouse.down()
+        expect(lens).to_be_visible()
+        page.mouse.move(x + 50, y + 20)
+        placed = lens.bounding_box()
+        assert placed
+        assert placed["x"] + 120 == pytest.approx(x + 50, abs=1)
+        page.mouse.up()
+        expect(lens).to_be_hidden()
+        assert page.get_by_label("Width").input_value() == width
         assert one.troubles == []
 
 

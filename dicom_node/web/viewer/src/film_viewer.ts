@@ -12,6 +12,7 @@ import {
 import { choice, make, setOptions } from './elements';
 import { drawScale } from './heat';
 import { legend, listen } from './keys';
+import { Link } from './link';
 import { type Kind, KINDS, measureControls } from './measures';
 import { Pane } from './pane';
 import { type Film, followed, type HeatMap, lostSentences, type Study } from './study';
@@ -22,6 +23,8 @@ const FIRST_OPACITY = 0.6; // as in the saliency pictures that are sent to the P
 
 const DRAGS = { window: WindowTool.toolName, zoom: ZoomTool.toolName, pan: PanTool.toolName };
 type Drag = keyof typeof DRAGS;
+/** What a drag of the first button does. */
+type Dragging = Drag | Kind | 'lens';
 const { Primary, Secondary, Auxiliary, Wheel } = ToolEnums.MouseBindings;
 /** Bindings that do not depend on the function of the first button. */
 const ALWAYS = {
@@ -37,6 +40,7 @@ export class FilmViewer {
   opacity = FIRST_OPACITY;
 
   private panes: Pane[] = [];
+  private dragging: Dragging = 'window';
   private overlays = true;
   private arrangement: Arrangement = 'one';
   private finding = '';
@@ -58,6 +62,7 @@ export class FilmViewer {
   private readonly methods = choice('Method', (value) => this.showMethod(value));
   private readonly onlyMethod = make('span', { class: 'viewer-method' });
   private readonly heatBar;
+  readonly link = new Link(() => this.panes, () => this.active);
   private readonly measures = measureControls((kind) => this.drag(kind ?? 'window'), () => this.active.measures.undo());
 
   constructor(
@@ -77,7 +82,7 @@ export class FilmViewer {
     this.offerMaps();
     this.applyHeat();
     this.nameLost();
-    const foot = make('div', { class: 'viewer-foot' }, this.keys, this.footTools(), this.measures.group);
+    const foot = make('div', { class: 'viewer-foot' }, this.keys, this.footTools(), this.link.group, this.measures.group);
     root.replaceChildren(this.toolbar(), this.lost, this.stage, this.heatBar, foot);
     listen(root, this);
     // Any element of the page with this attribute shows the heat map of its finding when clicked, or hides it.
@@ -143,17 +148,31 @@ export class FilmViewer {
     this.showFilm(this.active, after(this.study.images, this.active.film)!);
   }
 
-  /** Set the function of the first button, and of one finger: it moves a view, or it measures. */
-  drag(drag: Drag | Kind): void {
-    const kind = drag in KINDS ? (drag as Kind) : undefined;
-    this.measures.list.value = kind ?? '';
-    for (const pane of this.panes) pane.measures.kind = kind;
+  /** Set the function of the first button, and of one finger: it moves a view, magnifies, or measures. */
+  drag(drag: Dragging): void {
+    this.dragging = drag;
+    this.measures.list.value = drag in KINDS ? drag : '';
+    for (const pane of this.panes) this.prepare(pane);
+    this.press('drag-lens', drag === 'lens');
     for (const [each, tool] of Object.entries(DRAGS) as [Drag, string][]) {
       this.tools.setToolPassive(tool, { removeAllBindings: true });
       const bindings = [...(each === drag ? [{ mouseButton: Primary }] : []), ...ALWAYS[each]];
       if (bindings.length) this.tools.setToolActive(tool, { bindings });
       this.press(`drag-${each}`, each === drag);
     }
+  }
+
+  /** Make a pane do what a drag is to do there, where the library does not. */
+  private prepare(pane: Pane): void {
+    const { dragging } = this;
+    pane.measures.kind = dragging in KINDS ? (dragging as Kind) : undefined;
+    pane.lens.dragged = dragging === 'lens';
+  }
+
+  /** Magnify the film below the pointer, else the middle of the active one, or cease to. */
+  magnify(held: boolean): void {
+    const pointed = this.panes.some(({ lens }) => lens.pointed);
+    for (const pane of this.panes) pane.lens.hold(held, pane === this.active && !pointed);
   }
 
   // --- arrangement ------------------------------------------------------------------------------
@@ -173,6 +192,7 @@ export class FilmViewer {
       this.showFilm(pane, second);
     }
     this.stage.dataset.films = String(this.panes.length);
+    this.link.refresh();
     this.activate(this.active);
   }
 
@@ -192,12 +212,15 @@ export class FilmViewer {
       `film-${this.panes.length}`,
       this.study.images,
       this.stage,
-      () => pane === this.active && this.refresh(),
+      () => {
+        if (pane === this.active) this.refresh();
+        this.link.follow(pane);
+      },
       (film) => this.showFilm(pane, film),
     );
     pane.element.addEventListener('focusin', () => this.activate(pane));
     pane.showOverlay(this.overlays);
-    pane.measures.kind = (this.measures.list.value || undefined) as Kind | undefined;
+    this.prepare(pane);
     this.panes.push(pane);
     return pane;
   }
@@ -338,9 +361,13 @@ export class FilmViewer {
 
   private footTools(): HTMLElement {
     return this.group(
-      'Orientation',
+      'Film as it lies',
       this.button('turn', 'Turn', () => this.active.rotate(), { title: 'Turn clockwise by 90 degrees' }),
       this.button('mirror', 'Mirror', () => this.active.mirror(), { 'aria-pressed': 'false', title: 'Exchange left and right' }),
+      this.button('drag-lens', 'Magnify', () => this.drag(this.dragging === 'lens' ? 'window' : 'lens'), {
+        'aria-pressed': 'false',
+        title: 'Dragging magnifies',
+      }),
     );
   }
 

@@ -18,6 +18,12 @@ const ZOOM_FACTOR = 1.25;
 const PAN_STEP = 0.1;
 const OPACITY_STEP = 0.1;
 
+/** What keys do as long as they are held. */
+const HELD = {
+  v: (viewer: FilmViewer, held = true) => viewer.hideHeat(held),
+  e: (viewer: FilmViewer, held = true) => viewer.magnify(held),
+};
+
 export const SHORTCUTS: Shortcut[] = [
   {
     caps: ['↑', '↓'],
@@ -55,6 +61,7 @@ export const SHORTCUTS: Shortcut[] = [
     ],
   },
   { caps: ['A'], does: 'actual pixels', keys: [['a', (viewer) => viewer.actualPixels()]] },
+  { caps: ['E'], does: 'magnify while held', keys: [['e', HELD.e]] },
   { caps: ['I'], does: 'invert', keys: [['i', (viewer) => viewer.invert()]] },
   { caps: ['O'], does: 'overlay', keys: [['o', (viewer) => viewer.toggleOverlays()]] },
   {
@@ -85,6 +92,14 @@ export const SHORTCUTS: Shortcut[] = [
     ],
   },
   {
+    caps: ['J', 'K'],
+    does: 'link zoom and pan, window',
+    keys: [
+      ['j', (viewer) => viewer.link.toggle('position')],
+      ['k', (viewer) => viewer.link.toggle('look')],
+    ],
+  },
+  {
     caps: ['L', 'G', 'C'],
     does: 'drag: length, angle, heart to chest',
     keys: [
@@ -96,7 +111,7 @@ export const SHORTCUTS: Shortcut[] = [
   { caps: ['⌫'], does: 'remove the last measure', keys: [['backspace', (viewer) => viewer.active.measures.undo()]] },
   { caps: ['N'], does: 'next film', keys: [['n', (viewer) => viewer.nextFilm()]] },
   { caps: ['H'], does: 'heat map', keys: [['h', (viewer) => viewer.toggleHeat()]] },
-  { caps: ['V'], does: 'hide the heat map while held', keys: [['v', (viewer) => viewer.hideHeat(true)]] },
+  { caps: ['V'], does: 'hide the heat map while held', keys: [['v', HELD.v]] },
   {
     caps: ['F', 'M'],
     does: 'next finding, method',
@@ -131,8 +146,9 @@ export function listen(root: HTMLElement, viewer: FilmViewer): void {
     event.preventDefault();
     action(viewer);
   });
-  root.addEventListener('keyup', ({ key }) => key.toLowerCase() === 'v' && viewer.hideHeat(false));
-  root.addEventListener('focusout', () => viewer.hideHeat(false)); // the key may be let go elsewhere
+  root.addEventListener('keyup', ({ key }) => HELD[key.toLowerCase() as keyof typeof HELD]?.(viewer, false));
+  // The key may be let go elsewhere.
+  root.addEventListener('focusout', () => Object.values(HELD).forEach((held) => held(viewer, false)));
 }
 
 export function legend(): HTMLDetailsElement {

@@ -6,6 +6,7 @@ import { setColours } from './curve';
 import { make, setOptions } from './elements';
 import { draw } from './heat';
 import { drawLines, drawUnseen } from './layers';
+import { Lens, type Scene } from './lens';
 import { Measures, type Place, type Point } from './measures';
 import { flipped, type Orientation, toSeen, toTaken, turned, UPRIGHT, words } from './orientation';
 import { ALL_GREYS, type PlacedFilm, register, release } from './placed_film';
@@ -37,6 +38,7 @@ export class Pane {
 
   private readonly view = make('div', { class: 'film-view' });
   readonly measures = new Measures(this.view, () => this.measured());
+  readonly lens = new Lens(this.view, () => this.scene());
   private readonly unseen = layer('film-unseen');
   private readonly heat = layer('film-heat');
   private readonly lines = layer('film-overlay');
@@ -81,7 +83,7 @@ export class Pane {
       'figure',
       { class: 'film', role: 'group', tabindex: 0, 'aria-busy': 'true' },
       this.view,
-      make('div', { class: 'film-over' }, this.unseen, this.heat, this.lines, this.measures.layer),
+      make('div', { class: 'film-over' }, this.unseen, this.heat, this.lines, this.measures.layer, this.lens.canvas),
       make('p', { class: 'film-warning' }, 'RESEARCH USE ONLY'),
       this.turnedNote,
       this.note,
@@ -177,6 +179,11 @@ export class Pane {
       setColours(viewport.getDefaultActor().actor as Types.Actor, film.curve, viewport.getProperties().voiRange!);
     this.turnedNote.textContent = words(placed.orientation);
     return true;
+  }
+
+  /** True when the film is there, so that it can be moved. */
+  get shown(): boolean {
+    return this.placed !== undefined;
   }
 
   get orientation(): Orientation {
@@ -401,6 +408,17 @@ export class Pane {
     };
   }
 
+  private scene(): Scene | undefined {
+    const { film, placed, viewport, inverted, pixel } = this;
+    const range = viewport?.getProperties().voiRange;
+    if (!placed || !viewport || !range) return undefined;
+    const toSeen = (point: Point): Point => {
+      const [x, y] = viewport.canvasToWorld(point);
+      return [x - firstPixel(), y - firstPixel()];
+    };
+    return { seen: placed.seen, ...range, curve: film.curve, inverted, pixel, toSeen };
+  }
+
   private putHeat(map: HeatMap | undefined): void {
     this.wanted = map;
     this.heat.hidden = true;
@@ -425,6 +443,7 @@ export class Pane {
     const place = this.measured();
     if (!place || !this.placed) return;
     this.measures.draw();
+    this.lens.draw();
     const { columns, rows } = this.placed.taken;
     const [corner, right, below] = ([[0, 0], [columns, 0], [0, rows]] as Point[]).map(place.toCanvas) as [Point, Point, Point];
     /** A canvas that has the film from `border` on, `width` x `height` of its pixels large. */
