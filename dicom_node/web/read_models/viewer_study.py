@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
 from dicom_node.results.codes import view_of_position
+from dicom_node.results.image.overlay import colours
 from dicom_node.store.files import Spool
 from dicom_node.web.media.films import FilmDecoder
 from dicom_node.web.read_models.study import Image, StudyView
@@ -117,11 +118,19 @@ class LostImage:
 
 @dataclass(frozen=True, slots=True)
 class ViewerStudy:
-    """All films and heat maps of a study for the viewer."""
+    """All films and heat maps of a study for the viewer.
+
+    Attributes
+    ----------
+    colours
+        Colours of 256 steps of heat from low to high, such as ``#1f1332``: those of the pictures that are
+        sent (:func:`dicom_node.results.image.overlay.colours`).
+    """
 
     images: Sequence[ViewerImage]
     maps: Sequence[ViewerMap]
     lost: Sequence[LostImage] = ()
+    colours: Sequence[str] = field(default_factory=lambda: [f"#{bytes(each).hex()}" for each in colours()])
 
 
 def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> ViewerStudy:

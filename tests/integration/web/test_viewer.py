@@ -114,7 +114,8 @@ class Study:
             }
             for number, (key, method, film) in enumerate(self.maps)
         ]
-        return {"images": images, "maps": maps, "lost": []}
+        told = [f"#{bytes(each).hex()}" for each in colours()]
+        return {"images": images, "maps": maps, "lost": [], "colours": told}
 
     def app(self) -> FastAPI:
         """A page with nothing but the viewer, under the headers of the reading room."""
@@ -381,6 +382,7 @@ def test_heat_map_method_and_opacity_change_what_is_seen(viewer: Viewer) -> None
     plain = seen()
     page.get_by_role("combobox", name="Heat map").select_option("effusion")
     expect(page.locator(".film-heat")).to_be_visible()
+    page.get_by_role("button", name="Lines").click()
     gradcam = seen()
     rows, columns = gradcam.shape[:2]
     width = rows * 500 / 600
@@ -788,6 +790,81 @@ def test_heat_below_the_floor_is_clear_and_a_held_key_hides_all_of_it(start: Cal
         assert one.troubles == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_lines_stand_around_half_and_three_quarters_of_the_greatest_heat(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    heat = spot(120, 100, 0.7, 0.25) // 2  # a map whose greatest heat is not that of the scale
+    film = np.full((600, 500), 0.9)
+    film[:, :125] = 0.1
+    with opened(start, Study(films={"a": film}, maps={("effusion", "Grad-CAM", "a"): heat}), kind) as one:
+        page = one.ready().page
+        lines, wash = page.locator(".film-contours"), page.locator(".film-heat")
+        button = page.get_by_role("button", name="Lines")
+        expect(button).to_be_disabled()
+        page.keyboard.press("h")
+        expect(wash).to_be_visible()
+
+        def placed(level: float) -> dict[str, float]:
+            """Box of a line on the page, without its width."""
+            ends = lines.locator(f".over.at-{round(100 * level)}").evaluate(
+                """path => {
+                    const { x, y, width, height } = path.getBBox();
+                    const corners = [new DOMPoint(x, y), new DOMPoint(x + width, y + height)];
+                    const there = corners.map(each => each.matrixTransform(path.getScreenCTM()));
+                    return there.map(({ x, y }) => [x, y]);
+                }"""
+            )
+            left, top = np.min(ends, axis=0)
+            right, bottom = np.max(ends, axis=0)
+            return {"x": left, "y": top, "width": right - left, "height": bottom - top}
+
+        def extents(middle: tuple[float, float]) -> None:
+            outer = wash.bounding_box()
+            assert outer
+            for level in (0.5, 0.75):
+                box = placed(level)
+                half = 0.12 * np.sqrt(np.log(1 / level))
+                for side, length, place in (("y", "height", middle[0]), ("x", "width", middle[1])):
+                    found = (box[side] - outer[side]) / outer[length]
+                    assert found == pytest.approx(place - half, abs=0.012)
+                    assert box[length] / outer[length] == pytest.approx(2 * half, abs=0.012)
+
+        extents((0.7 + 0.5 / 120, 0.25 + 0.5 / 100))
+        # They are seen over dark and over bright film.
+        box, outer = placed(0.75), page.locator(".film").bounding_box()
+        assert outer
+        seen = pictured(page.locator(".film"))[round(box["y"] + box["height"] / 2 - outer["y"])].mean(axis=-1)
+        for x in (box["x"], box["x"] + box["width"]):
+            around = seen[round(x - outer["x"]) - 5 : round(x - outer["x"]) + 6]
+            assert around.min() < 60
+            assert around.max() > 190
+        page.keyboard.press("+")
+        one.greys()
+        extents((0.7 + 0.5 / 120, 0.25 + 0.5 / 100))
+        page.keyboard.press("t")
+        one.ready()
+        one.greys()
+        extents((0.25 + 0.5 / 100, 0.3 - 0.5 / 120))
+        page.keyboard.down("v")
+        expect(lines).to_be_hidden()
+        page.keyboard.up("v")
+        expect(lines).to_be_visible()
+        page.keyboard.press("d")
+        expect(lines).to_be_hidden()
+        page.reload()
+        one.ready().page.keyboard.press("h")
+        expect(wash).to_be_visible()
+        expect(button).to_have_attribute("aria-pressed", "false")
+        expect(lines).to_be_hidden()  # as it was left
+        button.click()
+        expect(lines).to_be_visible()
+        page.locator(".film").focus()
+        page.keyboard.press("h")
+        expect(lines).to_be_hidden()
+        assert one.troubles == []
+
+
 def test_the_button_of_a_finding_hides_its_map_again(start: Callable[..., Browser]) -> None:
     with opened(start, example()) as one:
         one.ready()
@@ -1137,13 +1214,17 @@ def test_a_magnifier_shows_the_film_below_the_pointer_in_the_window_as_displayed
 
         def magnified() -> np.ndarray:
             data = lens.evaluate(
-                """canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"""
+                """canvas => {
+                    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d');
+                    copy.drawImage(canvas, 0, 0);
+                    return [...copy.getImageData(0, 0, canvas.width, canvas.height).data];
+                }"""
             )
             side = int(np.sqrt(len(data) / 4))
             return np.array(data).reshape(side, side, 4)[..., 0].astype(float)
 
         seen = magnified()
-        # One pixel of the film to one of the screen: lines stand 25 pixels apart, and fields have the window's grey.
+        # One pixel of the film to one of the screen: lines stand 25 pixels apart, fields have their greys.
         lines = np.flatnonzero(np.median(seen[:, :110], axis=1) > wanted(0.4))
         assert np.diff(lines[np.insert(np.diff(lines) > 1, 0, True)]) == pytest.approx(25, abs=1)
         assert np.median(seen[:, :110]) == pytest.approx(wanted(0.3), abs=2)

@@ -10,10 +10,11 @@ import {
   ZoomTool,
 } from '@cornerstonejs/tools';
 import { choice, make, setOptions } from './elements';
-import { drawScale } from './heat';
+import { colourTable, drawScale } from './heat';
 import { legend, listen } from './keys';
 import { Link } from './link';
 import { type Kind, KINDS, measureControls } from './measures';
+import { remember, remembered } from './memory';
 import { Pane } from './pane';
 import { type Film, followed, type HeatMap, lostSentences, type Study } from './study';
 import { WindowTool } from './window_tool';
@@ -42,11 +43,13 @@ export class FilmViewer {
   private panes: Pane[] = [];
   private dragging: Dragging = 'window';
   private overlays = true;
+  private contours = remembered('contours') !== 'off';
   private arrangement: Arrangement = 'one';
   private finding = '';
   private lastFinding = '';
   private method = '';
 
+  private readonly colours;
   private readonly engine: RenderingEngine;
   private readonly tools;
   private readonly stage = make('div', { class: 'viewer-films' });
@@ -69,6 +72,7 @@ export class FilmViewer {
     private readonly root: HTMLElement,
     private study: Study,
   ) {
+    this.colours = colourTable(study.colours);
     // Without a graphics card, drawing on the CPU is much faster than WebGL in software.
     const useCPURendering = getRenderingCapabilities().softwareRasterizer;
     initCore({ rendering: { useCPURendering, webGlContextCount: 2 }, debug: { statsOverlay: false } });
@@ -136,7 +140,7 @@ export class FilmViewer {
 
   toggleOverlays(): void {
     this.overlays = !this.overlays;
-    for (const pane of this.panes) pane.showOverlay(this.overlays);
+    for (const pane of this.panes) pane.overlay.show(this.overlays);
     this.refresh();
   }
 
@@ -211,6 +215,7 @@ export class FilmViewer {
       this.tools,
       `film-${this.panes.length}`,
       this.study.images,
+      this.colours,
       this.stage,
       () => {
         if (pane === this.active) this.refresh();
@@ -219,7 +224,7 @@ export class FilmViewer {
       (film) => this.showFilm(pane, film),
     );
     pane.element.addEventListener('focusin', () => this.activate(pane));
-    pane.showOverlay(this.overlays);
+    pane.overlay.show(this.overlays);
     this.prepare(pane);
     this.panes.push(pane);
     return pane;
@@ -275,6 +280,13 @@ export class FilmViewer {
     this.applyHeat();
   }
 
+  /** Show the lines around the hottest parts of heat maps, or hide them. */
+  toggleContours(): void {
+    this.contours = !this.contours;
+    remember('contours', this.contours ? 'on' : 'off');
+    this.applyHeat();
+  }
+
   toggleHeat(): void {
     this.showFinding(this.finding ? '' : this.lastFinding);
   }
@@ -307,7 +319,11 @@ export class FilmViewer {
   }
 
   private applyHeat(): void {
-    for (const pane of this.panes) void pane.showHeat(this.mapOf(pane), this.opacity, this.floor.valueAsNumber / 100);
+    const look = { opacity: this.opacity, floor: this.floor.valueAsNumber / 100, lines: this.contours };
+    for (const pane of this.panes) void pane.heat.show(this.mapOf(pane), look);
+    this.floor.setAttribute('aria-valuetext', `${this.floor.value} %`);
+    this.press('contours', this.contours);
+    this.buttons.get('contours')!.disabled = !this.finding;
     this.findings.list.value = this.finding;
     this.methods.list.value = this.method;
     this.methods.list.disabled = !this.finding;
@@ -377,7 +393,7 @@ export class FilmViewer {
 
   private makeHeatBar(): HTMLElement {
     const scale = make('canvas', { class: 'viewer-scale', role: 'img', 'aria-label': 'Colours from low to high' });
-    drawScale(scale);
+    drawScale(scale, this.colours);
     this.floor.addEventListener('input', () => this.applyHeat());
     this.hold.addEventListener('mousedown', (event) => event.preventDefault()); // the film keeps the keys
     this.hold.addEventListener('pointerdown', () => this.hideHeat(true));
@@ -394,6 +410,10 @@ export class FilmViewer {
       this.onlyMethod,
       make('label', {}, make('span', {}, 'Opacity'), this.slider),
       make('label', {}, make('span', {}, 'Floor'), this.floor),
+      this.button('contours', 'Lines', () => this.toggleContours(), {
+        'aria-pressed': 'false',
+        title: 'Lines around what has half (thin) and three quarters (thick) of the greatest heat',
+      }),
       this.hold,
       make('span', { class: 'viewer-legend' }, 'low', scale, 'high'),
     );

@@ -112,6 +112,7 @@ export const SHORTCUTS: Shortcut[] = [
   { caps: ['N'], does: 'next film', keys: [['n', (viewer) => viewer.nextFilm()]] },
   { caps: ['H'], does: 'heat map', keys: [['h', (viewer) => viewer.toggleHeat()]] },
   { caps: ['V'], does: 'hide the heat map while held', keys: [['v', HELD.v]] },
+  { caps: ['D'], does: 'lines of the heat map', keys: [['d', (viewer) => viewer.toggleContours()]] },
   {
     caps: ['F', 'M'],
     does: 'next finding, method',

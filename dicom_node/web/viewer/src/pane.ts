@@ -4,13 +4,14 @@ import { Enums, getShouldUseCPURendering, utilities, type RenderingEngine, type 
 import type { Types as ToolTypes } from '@cornerstonejs/tools';
 import { setColours } from './curve';
 import { make, setOptions } from './elements';
-import { draw } from './heat';
-import { drawLines, drawUnseen } from './layers';
+import type { ColourTable } from './heat';
+import { HeatLayer } from './heat_layer';
+import { drawUnseen, layer, type Lie, OverlayLayer } from './layers';
 import { Lens, type Scene } from './lens';
 import { Measures, type Place, type Point } from './measures';
 import { flipped, type Orientation, toSeen, toTaken, turned, UPRIGHT, words } from './orientation';
 import { ALL_GREYS, type PlacedFilm, register, release } from './placed_film';
-import { type Bits, type Film, type HeatMap, type Raster, readFilm, readMap, readOverlay, type Window } from './study';
+import { type Film, type Raster, readFilm, type Window } from './study';
 
 /** Narrowest window, in greys: a width of 1 has no values between its ends, which the library cannot show. */
 export const NARROWEST = 2;
@@ -40,8 +41,8 @@ export class Pane {
   readonly measures = new Measures(this.view, () => this.measured());
   readonly lens = new Lens(this.view, () => this.scene());
   private readonly unseen = layer('film-unseen');
-  private readonly heat = layer('film-heat');
-  private readonly lines = layer('film-overlay');
+  readonly heat: HeatLayer;
+  readonly overlay = new OverlayLayer(() => this.lay(), (sentence) => this.say(sentence));
   private readonly list = make('select', { 'aria-label': 'Film' });
   private readonly study = make('a', { class: 'film-study', hidden: true }, 'Open its study');
   private readonly reading = make('span', { class: 'film-reading' });
@@ -53,15 +54,9 @@ export class Pane {
   /** What the viewport shows. */
   private placed: PlacedFilm | undefined;
   private wantedOrientation = UPRIGHT;
-  /** Overlay of the shown film, when it has arrived, and the reduction that it is drawn in. */
-  private overlay: Raster<Bits> | undefined;
-  private reduced = 0;
-  private overlayWanted = true;
   /** Border around the film in the layer of what is not to be seen. */
   private border: number | undefined;
   private turn = Promise.resolve();
-  private wanted: HeatMap | undefined;
-  private floor = 0;
   /** What the reader left films in, by their numbers. */
   private readonly left = new Map<number, { window: Window; inverted: boolean; orientation: Orientation }>();
 
@@ -74,16 +69,20 @@ export class Pane {
     private readonly tools: ToolTypes.IToolGroup,
     readonly id: string,
     private films: Film[],
+    colours: ColourTable,
     parent: HTMLElement,
     private readonly changed: () => void,
     chosen: (film: Film) => void,
   ) {
+    this.heat = new HeatLayer(colours, () => this.lay(), (sentence) => this.say(sentence));
+    const { wash, lines } = this.heat;
+    const over = [this.unseen, wash, lines, this.overlay.canvas, this.measures.layer, this.lens.canvas];
     this.list.addEventListener('change', () => chosen(this.films[this.list.selectedIndex]!));
     this.element = make(
       'figure',
       { class: 'film', role: 'group', tabindex: 0, 'aria-busy': 'true' },
       this.view,
-      make('div', { class: 'film-over' }, this.unseen, this.heat, this.lines, this.measures.layer, this.lens.canvas),
+      make('div', { class: 'film-over' }, ...over),
       make('p', { class: 'film-warning' }, 'RESEARCH USE ONLY'),
       this.turnedNote,
       this.note,
@@ -132,9 +131,9 @@ export class Pane {
     this.element.classList.remove('shown');
     this.say('Loading');
     this.unseen.hidden = true;
-    this.overlay = undefined;
+    this.overlay.clear();
     this.measures.draw();
-    this.putHeat(undefined);
+    this.heat.hide();
     this.turn = this.turn.then(() => this.place(film));
     return this.turn;
   }
@@ -153,7 +152,7 @@ export class Pane {
       this.resize();
       this.fit();
       if (left) [this.window, this.inverted] = [left.window, left.inverted];
-      void this.readOverlay();
+      void this.overlay.read(film);
     } catch (error) {
       if (unwanted()) return;
       this.say(`This film cannot be shown: ${(error as Error).message}.`);
@@ -342,48 +341,6 @@ export class Pane {
     this.window = this.film.window ?? ALL_GREYS;
   }
 
-  /**
-   * Show a heat map over the film, or hide it.
-   *
-   * @param floor Least heat that is drawn, 0 to 1.
-   */
-  async showHeat(map: HeatMap | undefined, opacity: number, floor: number): Promise<void> {
-    this.heat.style.opacity = String(opacity);
-    if (map === this.wanted && floor === this.floor) return;
-    this.floor = floor;
-    this.putHeat(map);
-    if (!map) return;
-    try {
-      const raster = await readMap(map);
-      if (this.wanted !== map) return;
-      draw(this.heat, raster, this.floor);
-      this.heat.hidden = false;
-      this.lay();
-    } catch (error) {
-      if (this.wanted === map) this.say(`The heat map cannot be shown: ${(error as Error).message}.`);
-    }
-  }
-
-  /** Show the overlay planes of the film, where it has some, or hide them. */
-  showOverlay(shown: boolean): void {
-    this.overlayWanted = shown;
-    this.lay();
-  }
-
-  private async readOverlay(): Promise<void> {
-    const { film } = this;
-    if (!film.overlay) return;
-    try {
-      const overlay = await readOverlay(film);
-      if (this.film !== film) return;
-      this.overlay = overlay;
-      this.reduced = 0;
-      this.lay();
-    } catch (error) {
-      if (this.film === film) this.say(`The overlay cannot be shown: ${(error as Error).message}.`);
-    }
-  }
-
   /** Show a sentence over the film; an empty one hides it. */
   say(sentence: string): void {
     this.note.textContent = sentence;
@@ -419,11 +376,6 @@ export class Pane {
     return { seen: placed.seen, ...range, curve: film.curve, inverted, pixel, toSeen };
   }
 
-  private putHeat(map: HeatMap | undefined): void {
-    this.wanted = map;
-    this.heat.hidden = true;
-  }
-
   private rendered(): void {
     if (!this.placed) return;
     this.lay();
@@ -439,37 +391,27 @@ export class Pane {
 
   /** Align all that lies over the film with it. */
   private lay(): void {
-    this.lines.hidden = !(this.overlay && this.overlayWanted);
     const place = this.measured();
-    if (!place || !this.placed) return;
+    if (!place || !this.placed) {
+      this.overlay.place(undefined);
+      return;
+    }
     this.measures.draw();
     this.lens.draw();
     const { columns, rows } = this.placed.taken;
     const [corner, right, below] = ([[0, 0], [columns, 0], [0, rows]] as Point[]).map(place.toCanvas) as [Point, Point, Point];
-    /** A canvas that has the film from `border` on, `width` x `height` of its pixels large. */
-    const lie = (canvas: HTMLCanvasElement, width: number, height: number, border = 0) => {
+    const lie: Lie = (width, height, border = 0) => {
       const across = [0, 1].map((axis) => (right[axis]! - corner[axis]!) / width);
       const down = [0, 1].map((axis) => (below[axis]! - corner[axis]!) / height);
       const from = [0, 1].map((axis) => corner[axis]! - border * (across[axis]! + down[axis]!));
-      canvas.style.transform = `matrix(${[...across, ...down, ...from].join()})`;
+      return `matrix(${[...across, ...down, ...from].join()})`;
     };
-    lie(this.heat, this.heat.width, this.heat.height);
+    this.heat.place(lie);
     const border = this.border ?? 0;
-    lie(this.unseen, this.unseen.width - 2 * border, this.unseen.height - 2 * border, border);
-    if (!this.overlay || this.lines.hidden) return;
-    // Where several pixels of the overlay fall on one of the screen, a thin line would fade away.
-    const crowded = this.overlay.columns / (columns * this.pixel) / window.devicePixelRatio;
-    const reduced = 2 ** Math.max(0, Math.round(Math.log2(crowded)));
-    if (reduced !== this.reduced) drawLines(this.lines, this.overlay, reduced);
-    this.reduced = reduced;
-    lie(this.lines, this.overlay.columns / reduced, this.overlay.rows / reduced);
+    this.unseen.style.transform = lie(this.unseen.width - 2 * border, this.unseen.height - 2 * border, border);
+    this.overlay.place(lie, columns * this.scale);
   }
 }
 
 /** Place where the first pixel of a film begins: a pixel lies about its place in one renderer, begins at it in the other. */
 const firstPixel = () => (getShouldUseCPURendering() ? 0 : -0.5);
-
-/** Canvas over the film. */
-function layer(name: string): HTMLCanvasElement {
-  return make('canvas', { class: `film-layer ${name}`, hidden: true, 'aria-hidden': 'true' });
-}

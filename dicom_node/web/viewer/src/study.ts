@@ -57,6 +57,8 @@ export interface Study {
   images: Film[];
   maps: HeatMap[];
   lost: LostFilm[];
+  /** Colours of 256 steps of heat from low to high, such as `#1f1332`. */
+  colours: string[];
 }
 
 /**

@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from dicom_node.results.image.overlay import colours
 from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, HeatMapRecord, ImageRecord
 from dicom_node.store.prior_requests import PriorRequests
 from dicom_node.store.states import StudyState
@@ -72,6 +73,8 @@ def test_a_heat_map_comes_as_it_was_kept(client_of: TestClient) -> None:
     answer = client_of.get(entry["map"])
     assert (answer.headers["X-Rows"], answer.headers["X-Columns"]) == ("3", "4")
     assert answer.content == HEAT.tobytes()
+    told = client_of.get("/api/v1/studies/1/viewer").json()["colours"]
+    assert [tuple(bytes.fromhex(each[1:])) for each in told] == [tuple(each) for each in colours()]
     assert client_of.get("/api/v1/studies/1/maps/1").status_code == 404
 
 
@@ -204,7 +207,8 @@ def test_a_film_that_cannot_be_decoded_is_left_out_and_says_why(
     ds = film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 1))
     del ds.PixelData
     node.receive(1, ds=ds)
-    assert client.get("/api/v1/studies/1/viewer").json() == {"images": [], "maps": [], "lost": []}
+    told = client.get("/api/v1/studies/1/viewer").json()
+    assert told["images"] == told["maps"] == told["lost"] == []
     answer = client.get("/api/v1/studies/1/images/1/pixels")
     assert answer.status_code == 422
     assert answer.json() == {"error": "the instance holds no pixel data."}
