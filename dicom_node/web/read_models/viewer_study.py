@@ -29,6 +29,26 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """Line from the grey values to those after the Modality LUT or rescale: intercept plus slope times grey.
+
+    The values are those in which a header states its windows: the stored ones, without LUT and rescale.
+    """
+
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True, slots=True)
+class NamedWindow:
+    """Window of the header on the scale of the grey values, with its explanation, which may be empty."""
+
+    name: str
+    center: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
 class ViewerImage:
     """One film.
 
@@ -43,6 +63,10 @@ class ViewerImage:
         Height of a pixel over its width; the film is shown in its true shape.
     window
         Initial window; None for the full range 0 to 65535.
+    scale
+        Scale on which windows are shown to the reader.
+    windows
+        Windows of the header to choose from.
     curve
         Displayed greys from 0 to 65535, evenly spaced from the lower to the upper end of the window: a VOI
         LUT or a SIGMOID (PS3.3 C.11.2). None for the straight line.
@@ -66,6 +90,8 @@ class ViewerImage:
     aspect_ratio: float
     pixels: str
     window: Window | None
+    scale: Scale
+    windows: Sequence[NamedWindow]
     curve: Sequence[int] | None
     overlay: str | None
     inverted: bool
@@ -179,6 +205,8 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
                 aspect_ratio=film.aspect_ratio,
                 pixels=_address(image, "pixels"),
                 window=Window(film.center, film.width),
+                scale=Scale(film.slope, film.intercept),
+                windows=[NamedWindow(each.name, each.center, each.width) for each in film.offered],
                 curve=film.curve.tolist() or None,
                 overlay=_address(image, "overlay") if film.overlay else None,
                 inverted=record is not None and (record.inverted or record.reason == _INVERTED),

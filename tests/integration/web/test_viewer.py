@@ -73,6 +73,8 @@ class Study:
     views: dict[str, str] = field(default_factory=dict)
     priors: frozenset[str] = frozenset()
     windows: dict[str, tuple[float, float]] = field(default_factory=dict)
+    scales: dict[str, tuple[float, float]] = field(default_factory=dict)
+    offered: dict[str, list[tuple[str, float, float]]] = field(default_factory=dict)
     curves: dict[str, np.ndarray] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
     spacings: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -97,6 +99,13 @@ class Study:
                 "window": {"center": self.windows[name][0], "width": self.windows[name][1]}
                 if name in self.windows
                 else None,
+                "scale": dict(zip(("slope", "intercept"), self.scales[name], strict=True))
+                if name in self.scales
+                else None,
+                "windows": [
+                    dict(zip(("name", "center", "width"), each, strict=True))
+                    for each in self.offered.get(name, [])
+                ],
                 "inverted": name in self.inverted,
                 "prior": name in self.priors,
                 "study": 1 + (name in self.priors),
@@ -1260,6 +1269,86 @@ def test_a_magnifier_shows_the_film_below_the_pointer_in_the_window_as_displayed
         page.mouse.up()
         expect(lens).to_be_hidden()
         assert page.get_by_label("Width").input_value() == width
+        assert one.troubles == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_windows_are_chosen_by_name_and_shown_in_the_values_of_the_header(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    """A film whose greys run the other way round, over 12 bits, with two windows in its header."""
+    study = Study(
+        films={"a": RAMP, "b": RAMP},
+        views={"b": "lateral"},
+        windows={"a": (32768, 40000), "b": (30000, 20000)},
+        scales={"a": (-4095 / 65535, 4095), "b": (1 / 65535, 2)},
+        offered={"a": [("NORMAL", 32768, 40000), (HOSTILE, 20000, 10000)]},
+    )
+
+    def wanted(values: np.ndarray, low: float, high: float) -> np.ndarray:
+        return 255 * np.clip((values * 65535 - low) / (high - low), 0, 1)
+
+    with opened(start, study, kind) as one:
+        page = one.ready().page
+        presets = page.get_by_role("combobox", name="Preset of the window")
+        reading, centre, width = (
+            page.locator(".film-reading"),
+            page.get_by_label("Centre"),
+            page.get_by_label("Width"),
+        )
+        names = [
+            "Preset",
+            "As the model sees it",
+            "Header 1: NORMAL",
+            f"Header 2: {HOSTILE}",
+            "Full range",
+            "Lungs",
+        ]
+        expect(presets.locator("option")).to_have_text([*names, "Mediastinum, bones"])
+        expect(presets).to_have_value("model")
+        # 4095 - 32768 * 4095 / 65535 + 0.5, and 40000 * 4095 / 65535 + 1
+        expect(reading.first).to_contain_text("C 2048 W 2500")
+        expect(centre).to_have_value("2048")
+        expect(width).to_have_value("2500")
+        for label, low, high in (
+            ("Full range", 0, 65535),
+            ("Lungs", 12768, 12768 + 24000),
+            ("Mediastinum, bones", 12768 + 16000, 52768),
+            (f"Header 2: {HOSTILE}", 15000, 25000),
+            ("As the model sees it", 12768, 52768),
+        ):
+            presets.select_option(label)
+            shown, values = across(one.greys(), RAMP)
+            assert np.abs(shown - wanted(values, low, high)).max() < 4
+            expect(presets.locator("option:checked")).to_have_text(label)
+        page.locator(".film").focus()
+        page.keyboard.press("6")
+        expect(presets).to_have_value("full")
+        expect(reading.first).to_contain_text("C 2048 W 4096")
+        page.keyboard.press("ArrowLeft")
+        expect(presets).to_have_value("")
+        centre.fill("1000.5")
+        centre.press("Enter")
+        width.fill("601")
+        width.press("Enter")
+        shown, values = across(one.greys(), RAMP)
+        middle, half = (4095 - 1000) / 4095 * 65535, 300 / 4095 * 65535
+        assert np.abs(shown - wanted(values, middle - half, middle + half)).max() < 6
+        page.locator(".film").focus()
+        page.keyboard.press("r")
+        expect(presets).to_have_value("model")
+        # A film of few values has decimals, and windows of its own; linked, both take the same preset.
+        page.get_by_role("button", name="Side by side").click()
+        one.ready(2)
+        expect(reading.nth(1)).to_contain_text("C 2.958 W 1.305")
+        page.locator(".film").first.focus()
+        page.keyboard.press("r")  # the whole film, in a pane of another shape
+        page.keyboard.press("k")
+        page.keyboard.press("6")
+        one.greys()
+        for pane in (0, 1):
+            shown, values = across(one.greys(pane), RAMP)
+            assert np.abs(shown - wanted(values, 0, 65535)).max() < 4
         assert one.troubles == []
 
 

@@ -17,6 +17,7 @@ import { type Kind, KINDS, measureControls } from './measures';
 import { remember, remembered } from './memory';
 import { Pane } from './pane';
 import { type Film, followed, type HeatMap, lostSentences, type Study } from './study';
+import { fromStated, presetIn, presetsOf, stated, written } from './window_presets';
 import { WindowTool } from './window_tool';
 
 const ENGINE = 'viewer';
@@ -56,8 +57,11 @@ export class FilmViewer {
   private readonly lost = make('p', { class: 'viewer-lost', role: 'status' });
   private readonly keys = legend();
   private readonly buttons = new Map<string, HTMLButtonElement>();
-  private readonly center = make('input', { type: 'number', step: 'any' });
-  private readonly width = make('input', { type: 'number', step: 'any', min: 1 });
+  private readonly center = make('input', { type: 'number', step: 'any', 'aria-label': 'Centre' });
+  private readonly width = make('input', { type: 'number', step: 'any', min: 1, 'aria-label': 'Width' });
+  private readonly presets = make('select', { class: 'viewer-presets', 'aria-label': 'Preset of the window' });
+  /** Film whose windows are in the list. */
+  private offered: Film | undefined;
   private readonly slider = make('input', { type: 'range', min: 0, max: 100, step: 1 });
   private readonly floor = make('input', { type: 'range', min: 0, max: 90, step: 1, value: 0 });
   private readonly hold = make('button', { type: 'button' }, 'Hold to hide');
@@ -132,6 +136,15 @@ export class FilmViewer {
     const { center, width } = this.active.window;
     const shift = this.active.inverted ? brighter : -brighter;
     this.active.window = { center: center + shift * width, width: width * factor };
+  }
+
+  /** Show a film in one of its windows to choose from, and films that are linked to it in theirs. */
+  preset(key: string): void {
+    for (const pane of this.link.windowed(this.active)) {
+      const preset = pane.film && presetsOf(pane.film).find((each) => each.key === key);
+      if (preset) pane.window = preset.window;
+    }
+    this.link.settle();
   }
 
   invert(): void {
@@ -339,10 +352,11 @@ export class FilmViewer {
   private toolbar(): HTMLElement {
     const setWindow = () => {
       const [center, width] = [this.center.valueAsNumber, this.width.valueAsNumber];
-      if (Number.isFinite(center) && width >= 1) this.active.window = { center, width };
+      if (Number.isFinite(center) && width >= 1) this.active.window = fromStated(this.active.film, { center, width });
       this.refresh(true);
     };
     for (const input of [this.center, this.width]) input.addEventListener('change', setWindow);
+    this.presets.addEventListener('change', () => this.preset(this.presets.value));
     const state = { 'aria-pressed': 'false' };
     return make(
       'div',
@@ -362,8 +376,9 @@ export class FilmViewer {
       ),
       this.group(
         'Window',
-        make('label', {}, make('span', {}, 'Centre'), this.center),
-        make('label', {}, make('span', {}, 'Width'), this.width),
+        make('label', { title: 'Centre of the window' }, make('span', { 'aria-hidden': 'true' }, 'C'), this.center),
+        make('label', { title: 'Width of the window' }, make('span', { 'aria-hidden': 'true' }, 'W'), this.width),
+        this.presets,
       ),
       this.group(
         'Arrangement',
@@ -436,9 +451,15 @@ export class FilmViewer {
    * @param entered Also a field that has the focus: else what is being typed there stays.
    */
   private refresh(entered = false): void {
-    const { center, width } = this.active.window;
+    const { film, window } = this.active;
+    const { center, width } = stated(film, window);
     for (const [field, value] of [[this.center, center], [this.width, width]] as const)
-      if (entered || field !== document.activeElement) field.value = String(Math.round(value));
+      if (entered || field !== document.activeElement) field.value = written(film, value);
+    if (film !== this.offered) {
+      this.offered = film;
+      setOptions(this.presets, [['', 'Preset'], ...presetsOf(film).map(({ key, label }) => [key, label] as [string, string])]);
+    }
+    this.presets.value = presetIn(film, window);
     this.press('invert', this.active.inverted);
     this.press('mirror', this.active.orientation.mirrored);
     const overlaid = this.panes.some((pane) => pane.film?.overlay);

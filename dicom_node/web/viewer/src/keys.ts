@@ -100,6 +100,17 @@ export const SHORTCUTS: Shortcut[] = [
     ],
   },
   {
+    caps: ['4', '5', '6', '7', '8'],
+    does: 'window: model, header, full range, lungs, bones',
+    keys: [
+      ['4', (viewer) => viewer.preset('model')],
+      ['5', (viewer) => viewer.preset('header-0')],
+      ['6', (viewer) => viewer.preset('full')],
+      ['7', (viewer) => viewer.preset('lungs')],
+      ['8', (viewer) => viewer.preset('bones')],
+    ],
+  },
+  {
     caps: ['L', 'G', 'C'],
     does: 'drag: length, angle, heart to chest',
     keys: [

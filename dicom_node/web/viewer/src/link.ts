@@ -108,6 +108,16 @@ export class Link {
     this.give(pane, changed);
   }
 
+  /** Panes whose windows go together with that of a pane. */
+  windowed(pane: Pane): readonly Pane[] {
+    return this.linked.look ? this.panes() : [pane];
+  }
+
+  /** Take what all panes show for granted: none of them follows another for it. */
+  settle(): void {
+    for (const pane of this.panes()) if (pane.shown) this.note(pane);
+  }
+
   private give(from: Pane, changed: What[], to: readonly Pane[] = this.panes()): void {
     const whats = changed.filter((what) => this.linked[what]);
     if (!whats.length) return;

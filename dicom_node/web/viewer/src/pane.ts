@@ -12,6 +12,7 @@ import { Measures, type Place, type Point } from './measures';
 import { flipped, type Orientation, toSeen, toTaken, turned, UPRIGHT, words } from './orientation';
 import { ALL_GREYS, type PlacedFilm, register, release } from './placed_film';
 import { type Film, type Raster, readFilm, type Window } from './study';
+import { stated, written } from './window_presets';
 
 /** Narrowest window, in greys: a width of 1 has no values between its ends, which the library cannot show. */
 export const NARROWEST = 2;
@@ -379,10 +380,10 @@ export class Pane {
   private rendered(): void {
     if (!this.placed) return;
     this.lay();
-    const { center, width } = this.window;
+    const { center, width } = stated(this.film, this.window);
     const curve = this.film.curve ? ' · curve' : '';
     const percent = Math.round(100 * this.scale);
-    this.reading.textContent = `C ${Math.round(center)} W ${Math.round(width)}${curve} · ${percent} %`;
+    this.reading.textContent = `C ${written(this.film, center)} W ${written(this.film, width)}${curve} · ${percent} %`;
     this.element.setAttribute('aria-busy', 'false');
     if (!this.element.classList.contains('shown')) performance.mark('film shown');
     this.element.classList.add('shown');

@@ -21,6 +21,10 @@ export interface Film {
   pixels: string;
   /** Initial window; all grey values when null. */
   window: Window | null;
+  /** Line from the grey values to those in which headers state windows; undefined when unknown. */
+  scale?: { slope: number; intercept: number } | null;
+  /** Windows that the header offers, on the scale of the grey values. */
+  windows?: (Window & { name: string })[];
   /** Displayed greys from 0 to 65535, evenly spaced between the ends of the window; a straight line when null. */
   curve: number[] | null;
   /** Address of the overlay planes: 1 bit for each pixel, the first in the lowest bit; null without. */
