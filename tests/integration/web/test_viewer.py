@@ -1147,7 +1147,7 @@ def test_two_films_are_zoomed_moved_and_windowed_together_when_they_are_linked(
         assert apart() < 2
         page.keyboard.press("ArrowUp")
         assert apart() > 2
-        page.keyboard.press("k")
+        page.keyboard.press("u")
         one.greys()
         assert apart() < 2
         for key in ("ArrowLeft", "ArrowUp", "i"):
@@ -1179,7 +1179,7 @@ def test_a_film_that_comes_beside_a_linked_one_is_seen_as_that(start: Callable[.
         start, Study(films={"a": chest(600, 500), "b": chest(600, 500)}, views={"b": "lateral"})
     ) as one:
         page = one.ready().page
-        for key in ("j", "2"):
+        for key in ("b", "2"):
             page.keyboard.press(key)
         one.ready(2)
         for key in ("+", "+", "Shift+ArrowRight", "n"):
@@ -1343,7 +1343,7 @@ def test_windows_are_chosen_by_name_and_shown_in_the_values_of_the_header(
         expect(reading.nth(1)).to_contain_text("C 2.958 W 1.305")
         page.locator(".film").first.focus()
         page.keyboard.press("r")  # the whole film, in a pane of another shape
-        page.keyboard.press("k")
+        page.keyboard.press("u")
         page.keyboard.press("6")
         one.greys()
         for pane in (0, 1):

@@ -9,19 +9,18 @@ import {
   ToolGroupManager,
   ZoomTool,
 } from '@cornerstonejs/tools';
-import { choice, make, setOptions } from './elements';
-import { colourTable, drawScale } from './heat';
+import { make, setOptions } from './elements';
+import { colourTable } from './heat';
+import { HeatControls } from './heat_controls';
 import { legend, listen } from './keys';
 import { Link } from './link';
 import { type Kind, KINDS, measureControls } from './measures';
-import { remember, remembered } from './memory';
 import { Pane } from './pane';
-import { type Film, followed, type HeatMap, lostSentences, type Study } from './study';
+import { after, type Film, followed, lostSentences, type Study } from './study';
 import { fromStated, presetIn, presetsOf, stated, written } from './window_presets';
 import { WindowTool } from './window_tool';
 
 const ENGINE = 'viewer';
-const FIRST_OPACITY = 0.6; // as in the saliency pictures that are sent to the PACS
 
 const DRAGS = { window: WindowTool.toolName, zoom: ZoomTool.toolName, pan: PanTool.toolName };
 type Drag = keyof typeof DRAGS;
@@ -39,16 +38,11 @@ type Arrangement = 'one' | 'views' | 'prior';
 
 export class FilmViewer {
   active!: Pane;
-  opacity = FIRST_OPACITY;
 
   private panes: Pane[] = [];
   private dragging: Dragging = 'window';
   private overlays = true;
-  private contours = remembered('contours') !== 'off';
   private arrangement: Arrangement = 'one';
-  private finding = '';
-  private lastFinding = '';
-  private method = '';
 
   private readonly colours;
   private readonly engine: RenderingEngine;
@@ -62,13 +56,7 @@ export class FilmViewer {
   private readonly presets = make('select', { class: 'viewer-presets', 'aria-label': 'Preset of the window' });
   /** Film whose windows are in the list. */
   private offered: Film | undefined;
-  private readonly slider = make('input', { type: 'range', min: 0, max: 100, step: 1 });
-  private readonly floor = make('input', { type: 'range', min: 0, max: 90, step: 1, value: 0 });
-  private readonly hold = make('button', { type: 'button' }, 'Hold to hide');
-  private readonly findings = choice('Heat map', (value) => this.showFinding(value));
-  private readonly methods = choice('Method', (value) => this.showMethod(value));
-  private readonly onlyMethod = make('span', { class: 'viewer-method' });
-  private readonly heatBar;
+  readonly heat: HeatControls;
   readonly link = new Link(() => this.panes, () => this.active);
   private readonly measures = measureControls((kind) => this.drag(kind ?? 'window'), () => this.active.measures.undo());
 
@@ -86,19 +74,22 @@ export class FilmViewer {
     this.tools = ToolGroupManager.createToolGroup(ENGINE)!;
     Object.values(DRAGS).forEach((tool) => this.tools.addTool(tool));
 
-    this.heatBar = this.makeHeatBar();
-    this.offerMaps();
-    this.applyHeat();
+    this.heat = new HeatControls(
+      {
+        element: this.stage,
+        panes: () => this.panes,
+        study: () => this.study,
+        showFilm: (image) => {
+          const film = this.study.images.find((each) => each.id === image);
+          if (film) this.showFilm(this.active, film);
+        },
+      },
+      this.colours,
+    );
     this.nameLost();
     const foot = make('div', { class: 'viewer-foot' }, this.keys, this.footTools(), this.link.group, this.measures.group);
-    root.replaceChildren(this.toolbar(), this.lost, this.stage, this.heatBar, foot);
+    root.replaceChildren(this.toolbar(), this.lost, this.stage, this.heat.bar, foot);
     listen(root, this);
-    // Any element of the page with this attribute shows the heat map of its finding when clicked, or hides it.
-    document.addEventListener('click', ({ target }) => {
-      const named = (target as Element).closest<HTMLElement>('[data-heat-map]');
-      const finding = named?.dataset.heatMap;
-      if (finding) this.showFinding(finding === this.finding ? '' : finding);
-    });
   }
 
   /** Show the first film, and give it the keyboard focus unless another element has it. */
@@ -114,8 +105,8 @@ export class FilmViewer {
   follow(now: Study): void {
     this.study = followed(this.study, now);
     for (const pane of this.panes) pane.offer(this.study.images);
-    this.offerMaps();
-    this.applyHeat();
+    this.heat.offer();
+    this.heat.apply();
     this.nameLost();
     this.refresh();
   }
@@ -250,7 +241,7 @@ export class FilmViewer {
   }
 
   private showFilm(pane: Pane, film: Film): void {
-    void pane.show(film).then(() => this.applyHeat());
+    void pane.show(film).then(() => this.heat.apply());
   }
 
   fullScreen(): void {
@@ -259,92 +250,6 @@ export class FilmViewer {
 
   toggleLegend(): void {
     this.keys.open = !this.keys.open;
-  }
-
-  // --- heat map ---------------------------------------------------------------------------------
-
-  /** Fill the lists of findings and methods; a single method is shown as text. */
-  private offerMaps(): void {
-    const { maps } = this.study;
-    if (!maps.some((map) => map.finding === this.lastFinding)) this.lastFinding = maps[0]?.finding ?? '';
-    if (!maps.some((map) => map.finding === this.finding)) this.finding = '';
-    setOptions(this.findings.list, [['', 'none'], ...new Map(maps.map(({ finding, name }) => [finding, name]))]);
-    const methods = new Set(maps.map((map) => map.method));
-    this.onlyMethod.textContent = methods.size === 1 ? [...methods].join() : '';
-    this.methods.field.hidden = methods.size < 2;
-    this.heatBar.hidden = maps.length === 0;
-  }
-
-  /** Show the heat map of a finding; none when the finding is empty or has no map. */
-  showFinding(finding: string): void {
-    const maps = this.study.maps.filter((map) => map.finding === finding);
-    this.finding = maps.length ? finding : '';
-    if (maps.length) this.lastFinding = finding;
-    setOptions(this.methods.list, [...new Set(maps.map((map) => map.method))].map((method) => [method, method]));
-    this.showMethod(maps.find((map) => map.method === this.method)?.method ?? maps[0]?.method ?? '');
-  }
-
-  showMethod(method: string): void {
-    if (method) this.method = method;
-    const maps = this.study.maps.filter((map) => map.finding === this.finding && map.method === this.method);
-    const shown = this.panes.map((pane) => pane.film?.id);
-    const elsewhere = this.study.images.find((film) => film.id === maps[0]?.image);
-    if (elsewhere && !maps.some((map) => shown.includes(map.image))) this.showFilm(this.active, elsewhere);
-    this.applyHeat();
-  }
-
-  /** Show the lines around the hottest parts of heat maps, or hide them. */
-  toggleContours(): void {
-    this.contours = !this.contours;
-    remember('contours', this.contours ? 'on' : 'off');
-    this.applyHeat();
-  }
-
-  toggleHeat(): void {
-    this.showFinding(this.finding ? '' : this.lastFinding);
-  }
-
-  nextFinding(): void {
-    const findings = [...new Set(this.study.maps.map((map) => map.finding))];
-    this.showFinding(after(findings, this.finding) ?? '');
-  }
-
-  nextMethod(): void {
-    const methods = [...this.methods.list.options].map((option) => option.value);
-    this.showMethod(after(methods, this.method) ?? '');
-  }
-
-  setOpacity(opacity: number): void {
-    this.opacity = Math.min(1, Math.max(0, opacity));
-    this.applyHeat();
-  }
-
-  /** Take the heat map away for a look at the film below it, or bring it back. */
-  hideHeat(hidden: boolean): void {
-    this.stage.classList.toggle('bare', hidden);
-  }
-
-  private mapOf(pane: Pane): HeatMap | undefined {
-    const { finding, method } = this;
-    return this.study.maps.find(
-      (map) => map.finding === finding && map.method === method && map.image === pane.film?.id,
-    );
-  }
-
-  private applyHeat(): void {
-    const look = { opacity: this.opacity, floor: this.floor.valueAsNumber / 100, lines: this.contours };
-    for (const pane of this.panes) void pane.heat.show(this.mapOf(pane), look);
-    this.floor.setAttribute('aria-valuetext', `${this.floor.value} %`);
-    this.press('contours', this.contours);
-    this.buttons.get('contours')!.disabled = !this.finding;
-    this.findings.list.value = this.finding;
-    this.methods.list.value = this.method;
-    this.methods.list.disabled = !this.finding;
-    for (const control of [this.slider, this.floor, this.hold]) control.disabled = !this.finding;
-    this.slider.value = String(Math.round(100 * this.opacity));
-    this.slider.setAttribute('aria-valuetext', `${this.slider.value} %`);
-    for (const named of document.querySelectorAll<HTMLElement>('[data-heat-map]'))
-      named.setAttribute('aria-pressed', String(named.dataset.heatMap === this.finding));
   }
 
   // --- controls ---------------------------------------------------------------------------------
@@ -392,7 +297,7 @@ export class FilmViewer {
 
   private footTools(): HTMLElement {
     return this.group(
-      'Film as it lies',
+      'Turn, mirror and magnify',
       this.button('turn', 'Turn', () => this.active.rotate(), { title: 'Turn clockwise by 90 degrees' }),
       this.button('mirror', 'Mirror', () => this.active.mirror(), { 'aria-pressed': 'false', title: 'Exchange left and right' }),
       this.button('drag-lens', 'Magnify', () => this.drag(this.dragging === 'lens' ? 'window' : 'lens'), {
@@ -404,34 +309,6 @@ export class FilmViewer {
 
   private group(label: string, ...content: Node[]): HTMLElement {
     return make('div', { class: 'viewer-group', role: 'group', 'aria-label': label }, ...content);
-  }
-
-  private makeHeatBar(): HTMLElement {
-    const scale = make('canvas', { class: 'viewer-scale', role: 'img', 'aria-label': 'Colours from low to high' });
-    drawScale(scale, this.colours);
-    this.floor.addEventListener('input', () => this.applyHeat());
-    this.hold.addEventListener('mousedown', (event) => event.preventDefault()); // the film keeps the keys
-    this.hold.addEventListener('pointerdown', () => this.hideHeat(true));
-    for (const ended of ['pointerup', 'pointerleave', 'pointercancel'])
-      this.hold.addEventListener(ended, () => this.hideHeat(false));
-    for (const [event, hidden] of [['keydown', true], ['keyup', false]] as const)
-      this.hold.addEventListener(event, ({ key }) => (key === ' ' || key === 'Enter') && this.hideHeat(hidden));
-    this.slider.addEventListener('input', () => this.setOpacity(this.slider.valueAsNumber / 100));
-    return make(
-      'div',
-      { class: 'viewer-bar', role: 'group', 'aria-label': 'Heat map' },
-      this.findings.field,
-      this.methods.field,
-      this.onlyMethod,
-      make('label', {}, make('span', {}, 'Opacity'), this.slider),
-      make('label', {}, make('span', {}, 'Floor'), this.floor),
-      this.button('contours', 'Lines', () => this.toggleContours(), {
-        'aria-pressed': 'false',
-        title: 'Lines around what has half (thin) and three quarters (thick) of the greatest heat',
-      }),
-      this.hold,
-      make('span', { class: 'viewer-legend' }, 'low', scale, 'high'),
-    );
   }
 
   private button(key: string, label: string, run: () => void, state: Record<string, string> = {}): HTMLButtonElement {
@@ -470,9 +347,4 @@ export class FilmViewer {
       this.buttons.get(each)!.disabled = each !== 'one' && !this.second(each);
     }
   }
-}
-
-/** Item after `item`, and after the last one the first; undefined in an empty list. */
-function after<Item>(items: Item[], item: Item): Item | undefined {
-  return items[(items.indexOf(item) + 1) % items.length];
 }

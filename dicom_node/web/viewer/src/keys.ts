@@ -20,7 +20,7 @@ const OPACITY_STEP = 0.1;
 
 /** What keys do as long as they are held. */
 const HELD = {
-  v: (viewer: FilmViewer, held = true) => viewer.hideHeat(held),
+  v: (viewer: FilmViewer, held = true) => viewer.heat.hide(held),
   e: (viewer: FilmViewer, held = true) => viewer.magnify(held),
 };
 
@@ -92,11 +92,11 @@ export const SHORTCUTS: Shortcut[] = [
     ],
   },
   {
-    caps: ['J', 'K'],
+    caps: ['B', 'U'],
     does: 'link zoom and pan, window',
     keys: [
-      ['j', (viewer) => viewer.link.toggle('position')],
-      ['k', (viewer) => viewer.link.toggle('look')],
+      ['b', (viewer) => viewer.link.toggle('position')],
+      ['u', (viewer) => viewer.link.toggle('look')],
     ],
   },
   {
@@ -121,23 +121,23 @@ export const SHORTCUTS: Shortcut[] = [
   },
   { caps: ['⌫'], does: 'remove the last measure', keys: [['backspace', (viewer) => viewer.active.measures.undo()]] },
   { caps: ['N'], does: 'next film', keys: [['n', (viewer) => viewer.nextFilm()]] },
-  { caps: ['H'], does: 'heat map', keys: [['h', (viewer) => viewer.toggleHeat()]] },
+  { caps: ['H'], does: 'heat map', keys: [['h', (viewer) => viewer.heat.toggle()]] },
   { caps: ['V'], does: 'hide the heat map while held', keys: [['v', HELD.v]] },
-  { caps: ['D'], does: 'lines of the heat map', keys: [['d', (viewer) => viewer.toggleContours()]] },
+  { caps: ['D'], does: 'lines of the heat map', keys: [['d', (viewer) => viewer.heat.toggleLines()]] },
   {
     caps: ['F', 'M'],
     does: 'next finding, method',
     keys: [
-      ['f', (viewer) => viewer.nextFinding()],
-      ['m', (viewer) => viewer.nextMethod()],
+      ['f', (viewer) => viewer.heat.nextFinding()],
+      ['m', (viewer) => viewer.heat.nextMethod()],
     ],
   },
   {
     caps: ['[', ']'],
     does: 'heat map fainter, stronger',
     keys: [
-      ['[', (viewer) => viewer.setOpacity(viewer.opacity - OPACITY_STEP)],
-      [']', (viewer) => viewer.setOpacity(viewer.opacity + OPACITY_STEP)],
+      ['[', (viewer) => viewer.heat.setOpacity(viewer.heat.opacity - OPACITY_STEP)],
+      [']', (viewer) => viewer.heat.setOpacity(viewer.heat.opacity + OPACITY_STEP)],
     ],
   },
   { caps: ['X'], does: 'full screen', keys: [['x', (viewer) => viewer.fullScreen()]] },

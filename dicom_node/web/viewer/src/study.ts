@@ -81,6 +81,11 @@ export function lostSentences({ lost }: Study): string {
   return lost.map((film) => `${name(film)} cannot be shown: ${film.error}`).join(' ');
 }
 
+/** Item after `item`, and after the last one the first; undefined in an empty list. */
+export function after<Item>(items: Item[], item: Item): Item | undefined {
+  return items[(items.indexOf(item) + 1) % items.length];
+}
+
 /** Values row by row, from the top left. */
 export interface Raster<Values> {
   rows: number;
