@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
 from dicom_node.imaging.decoder_process import MESSAGE_BYTES, READY
-from dicom_node.imaging.grayscale import DisplayWindow, GreyTransform
+from dicom_node.imaging.grayscale import DisplayWindow, GreyTransform, HeaderWindow
 from dicom_node.imaging.overlay_plane import Plane
 from dicom_node.imaging.pixels import FloatArray
 from dicom_node.imaging.rendering import RenderedFrame
@@ -200,8 +200,11 @@ class Decoder:
             As :meth:`decode`.
         """
         pixels, about = self._decoded(path, "full_range")
-        center, width, curve = about["window"]
-        window = DisplayWindow(center, width, None if curve is None else np.array(curve, np.float32))
+        told = about["window"]
+        curve = told.pop("curve")
+        offered = tuple(HeaderWindow(**each) for each in told.pop("offered"))
+        curve = None if curve is None else np.array(curve, np.float32)
+        window = DisplayWindow(**told, curve=curve, offered=offered)
         return DisplayFilm(
             pixels,
             window,

@@ -81,7 +81,14 @@ def _display(film: Film, window: DisplayWindow, path: Path, max_pixels: int) -> 
     """Describe a film for a person: all of the decoder's answer but the pixels."""
     curve = None if window.curve is None else [round(float(grey), 5) for grey in window.curve]
     return {
-        "window": [window.center, window.width, curve],
+        "window": {
+            "center": window.center,
+            "width": window.width,
+            "curve": curve,
+            "slope": window.slope,
+            "intercept": window.intercept,
+            "offered": [asdict(each) for each in window.offered],
+        },
         "aspect_ratio": aspect_ratio(film.header),
         "view_position": attributes.text(film.header, "ViewPosition").upper(),
         "imager_spacing": imager_spacing(film.header),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +20,7 @@ from pydicom.dataset import Dataset
 from dicom_node.errors import NotAnalysable
 from dicom_node.imaging import attributes
 from dicom_node.imaging.stored_values import Cells, PixelCell, Values, stored_values, stray_share
-from dicom_node.imaging.voi import Lut, VoiWindow, read_luts, read_modality, read_windows
+from dicom_node.imaging.voi import Lut, VoiWindow, read_luts, read_modality, read_named_windows, read_windows
 
 FloatArray: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -36,6 +37,10 @@ CURVE_ENTRIES = 4096
 
 LEAST_SEEN = 1 / 65535
 """Grey of a film's least value in a full range table: 0 is left to what is not to be seen."""
+
+MOST_OFFERED = 8
+"""Most windows of a header that a person can choose from."""
+_NAME_LENGTH = 64
 
 _ONE_GREY = 1 / 255
 _REST = _ONE_GREY / 4
@@ -200,6 +205,23 @@ def _shown(grey: Values, padding: NDArray[np.bool_], *, inverted: bool) -> Float
     return np.clip(np.nan_to_num(grey), 0, 1).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class HeaderWindow:
+    """Window that a header offers, on the greys of a full range table.
+
+    Attributes
+    ----------
+    name
+        Window Center & Width Explanation; may be empty.
+    center, width
+        As of :class:`DisplayWindow`.
+    """
+
+    name: str
+    center: float
+    width: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DisplayWindow:
     """Window on the greys of a full range table, and the curve between its ends.
@@ -211,11 +233,19 @@ class DisplayWindow:
     curve
         Displayed greys in [0, 1] at `CURVE_ENTRIES` evenly spaced places from the lower to the upper end of
         the window: a VOI LUT or a SIGMOID. None for the straight line from 0 to 1.
+    slope, intercept
+        Line from the greys to the values after the Modality LUT or rescale, which windows of a header are in:
+        a value is the intercept and slope times its grey. Without either these are the stored values.
+    offered
+        Windows of the header, usable or not, at most `MOST_OFFERED`; none for a film with a curve.
     """
 
     center: float
     width: float
     curve: FloatArray | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    offered: tuple[HeaderWindow, ...] = ()
 
 
 def full_range_table(
@@ -263,8 +293,23 @@ def full_range_table(
         grey, center = 1 - grey, 1 - center
         curve = None if curve is None else curve[::-1]
     seen = 1 - LEAST_SEEN
-    window = DisplayWindow(LEAST_SEEN + seen * center, seen * width, curve)
+    slope, black = (-span, least + span) if falls else (span, least)
+    slope, intercept = slope / seen, black - slope / seen * LEAST_SEEN
+    offered = [] if curve is not None else read_named_windows(ds)
+    window = DisplayWindow(
+        LEAST_SEEN + seen * center,
+        seen * width,
+        curve,
+        slope,
+        intercept,
+        tuple(_on_greys(name, each, slope, intercept) for name, each in islice(offered, MOST_OFFERED)),
+    )
     return _shown(LEAST_SEEN + seen * grey, padding, inverted=False), window
+
+
+def _on_greys(name: str, window: VoiWindow, slope: float, intercept: float) -> HeaderWindow:
+    low, high = ((end - intercept) / slope for end in window.ends)
+    return HeaderWindow(name[:_NAME_LENGTH], (low + high) / 2, max(abs(high - low), 1 / _WORDS))
 
 
 def _between(

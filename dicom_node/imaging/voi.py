@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -61,6 +62,13 @@ class VoiWindow:
         _, least = _VOI_FUNCTIONS[self.function]
         if not (abs(self.center) <= _MOST and least <= self.width <= _MOST):
             raise ValueError(f"{self.center} and {self.width} are no {self.function} window")
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Values that become black and white, where a straight line lies between them."""
+        if self.function == "LINEAR":
+            return self.center - self.width / 2, self.center + self.width / 2 - 1
+        return self.center - self.width / 2, self.center + self.width / 2
 
     def grey(self, values: Values) -> Values:
         """Return the greys of values, in [0, 1]."""
@@ -127,12 +135,18 @@ def read_luts(ds: Dataset, keyword: str) -> Iterator[Lut]:
 
 def read_windows(ds: Dataset) -> Iterator[VoiWindow]:
     """Yield the windows of a header that the standard allows, in order; others are ignored."""
+    return (window for _, window in read_named_windows(ds))
+
+
+def read_named_windows(ds: Dataset) -> Iterator[tuple[str, VoiWindow]]:
+    """Yield the windows of :func:`read_windows`, each after its explanation, which may be empty."""
     name = attributes.text(ds, "VOILUTFunction").upper()
     function = name if name in _VOI_FUNCTIONS else "LINEAR"
     pairs = zip(attributes.numbers(ds, "WindowCenter"), attributes.numbers(ds, "WindowWidth"), strict=False)
-    for center, width in pairs:
+    explanations = chain(attributes.texts(ds, "WindowCenterWidthExplanation"), repeat(""))
+    for (center, width), explanation in zip(pairs, explanations, strict=False):
         with contextlib.suppress(ValueError):
-            yield VoiWindow(center, width, function)
+            yield explanation, VoiWindow(center, width, function)
 
 
 def _linear(values: Values, center: float, width: float) -> Values:

@@ -20,7 +20,7 @@ Picture: TypeAlias = NDArray[np.uint8]
 LEAST_SIDE: Final = 512
 """Smaller films are enlarged to this, so that the banner can be read."""
 
-_OPACITY: Final = 0.6
+OPACITY: Final = 0.6
 """Opacity of the heat map where it is highest; where it is 0 the film shows through."""
 _BAR_STEPS: Final = 256
 _DIM, _GROUND = (170, 170, 170), (16, 16, 16)
@@ -51,9 +51,11 @@ _LINEAR_END: Final = 0.0031308
 
 @functools.cache
 def colours() -> Picture:
-    """Colour table of the heat map: from dark violet over red to light yellow, evenly lighter.
+    """Colour table of the heat map: from dark violet over red to orange, evenly lighter.
 
-    Lightness rises evenly in OKLab, so that equal steps of heat look equal and the map reads in grey too.
+    Lightness rises evenly in OKLab, so that equal steps of heat look equal and the map reads in grey too. It
+    ends in the middle: what is hottest is lighter than dark film and darker than bright film, and differs
+    from each grey in colour, for colour-blind readers too.
 
     Returns
     -------
@@ -61,9 +63,9 @@ def colours() -> Picture:
         Shape (256, 3), sRGB.
     """
     share = np.linspace(0, 1, _BAR_STEPS)
-    lightness = 0.22 + 0.73 * share
-    chroma = 0.06 + 0.12 * np.sin(np.pi * share) ** 0.8  # all within sRGB
-    hue = np.deg2rad(300 + 165 * share)
+    lightness = 0.22 + 0.48 * share
+    chroma = 0.06 + 0.11 * np.sin(np.pi / 2 * share) ** 0.8  # all within sRGB
+    hue = np.deg2rad(300 + 115 * share)
     lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)])
     linear = np.clip(_CONES_TO_RGB @ (_LAB_TO_CONE_ROOTS @ lab) ** 3, 0, 1)
     encoded = np.where(linear <= _LINEAR_END, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
@@ -77,7 +79,7 @@ def _overlaid_colours() -> Picture:
     """Colour of each heat and grey: row 256 x heat + grey of shape (65536, 4), sRGB and a zero."""
     heat, grey = np.divmod(np.arange(_BAR_STEPS**2), _BAR_STEPS)
     film = np.repeat(grey.astype(np.uint8)[:, None], 3, axis=1)
-    opacity = (_OPACITY / 255) * heat.astype(np.float32)[:, None]
+    opacity = (OPACITY / 255) * heat.astype(np.float32)[:, None]
     overlaid = film + opacity * (colours()[heat].astype(np.float32) - film)
     return np.pad(overlaid.astype(np.uint8), ((0, 0), (0, 1)))
 

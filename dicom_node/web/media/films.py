@@ -25,6 +25,7 @@ from dicom_node.config.sections import WorkerSettings
 from dicom_node.config.web import WebSettings
 from dicom_node.errors import NotAnalysable
 from dicom_node.imaging.decoder import Decoder, DisplayFilm
+from dicom_node.imaging.grayscale import HeaderWindow
 from dicom_node.imaging.overlay_plane import Plane
 from dicom_node.imaging.pixel_shape import true_size
 from dicom_node.imaging.rendering import RenderedFrame
@@ -50,6 +51,11 @@ class DecodedFilm:
         is not to be seen; lungs are dark.
     center, width
         Initial window on the same scale.
+    slope, intercept
+        Line from this scale to the values in which headers state windows: a value is intercept plus slope
+        times its grey.
+    offered
+        Windows of the header, on this scale.
     curve
         Displayed greys, uint16, evenly spaced from the lower to the upper end of the window; empty for the
         straight line.
@@ -64,6 +70,9 @@ class DecodedFilm:
     values: NDArray[np.uint16]
     center: float
     width: float
+    slope: float
+    intercept: float
+    offered: tuple[HeaderWindow, ...]
     curve: NDArray[np.uint16]
     aspect_ratio: float
     overlay: bool
@@ -234,6 +243,11 @@ def _film(film: DisplayFilm) -> DecodedFilm:
         values=_words(film.pixels),
         center=film.window.center * WHITE,
         width=film.window.width * WHITE,
+        slope=film.window.slope / WHITE,
+        intercept=film.window.intercept,
+        offered=tuple(
+            HeaderWindow(each.name, each.center * WHITE, each.width * WHITE) for each in film.window.offered
+        ),
         curve=_words(np.zeros(0) if film.window.curve is None else film.window.curve),
         aspect_ratio=film.aspect_ratio,
         overlay=film.overlay,

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
 from dicom_node.results.codes import view_of_position
+from dicom_node.results.image.overlay import colours
 from dicom_node.store.files import Spool
 from dicom_node.web.media.films import FilmDecoder
 from dicom_node.web.read_models.study import Image, StudyView
@@ -23,6 +24,26 @@ _INVERTED = "inverted"
 class Window:
     """Initial window on the scale of the grey values, 0 to 65535 (PS3.3 C.11.2.1.2)."""
 
+    center: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Line from the grey values to those after the Modality LUT or rescale: intercept plus slope times grey.
+
+    The values are those in which a header states its windows: the stored ones, without LUT and rescale.
+    """
+
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True, slots=True)
+class NamedWindow:
+    """Window of the header on the scale of the grey values, with its explanation, which may be empty."""
+
+    name: str
     center: float
     width: float
 
@@ -42,6 +63,10 @@ class ViewerImage:
         Height of a pixel over its width; the film is shown in its true shape.
     window
         Initial window; None for the full range 0 to 65535.
+    scale
+        Scale on which windows are shown to the reader.
+    windows
+        Windows of the header to choose from.
     curve
         Displayed greys from 0 to 65535, evenly spaced from the lower to the upper end of the window: a VOI
         LUT or a SIGMOID (PS3.3 C.11.2). None for the straight line.
@@ -65,6 +90,8 @@ class ViewerImage:
     aspect_ratio: float
     pixels: str
     window: Window | None
+    scale: Scale
+    windows: Sequence[NamedWindow]
     curve: Sequence[int] | None
     overlay: str | None
     inverted: bool
@@ -117,11 +144,19 @@ class LostImage:
 
 @dataclass(frozen=True, slots=True)
 class ViewerStudy:
-    """All films and heat maps of a study for the viewer."""
+    """All films and heat maps of a study for the viewer.
+
+    Attributes
+    ----------
+    colours
+        Colours of 256 steps of heat from low to high, such as ``#1f1332``: those of the pictures that are
+        sent (:func:`dicom_node.results.image.overlay.colours`).
+    """
 
     images: Sequence[ViewerImage]
     maps: Sequence[ViewerMap]
     lost: Sequence[LostImage] = ()
+    colours: Sequence[str] = field(default_factory=lambda: [f"#{bytes(each).hex()}" for each in colours()])
 
 
 def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> ViewerStudy:
@@ -170,6 +205,8 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
                 aspect_ratio=film.aspect_ratio,
                 pixels=_address(image, "pixels"),
                 window=Window(film.center, film.width),
+                scale=Scale(film.slope, film.intercept),
+                windows=[NamedWindow(each.name, each.center, each.width) for each in film.offered],
                 curve=film.curve.tolist() or None,
                 overlay=_address(image, "overlay") if film.overlay else None,
                 inverted=record is not None and (record.inverted or record.reason == _INVERTED),

@@ -73,6 +73,8 @@ class Study:
     views: dict[str, str] = field(default_factory=dict)
     priors: frozenset[str] = frozenset()
     windows: dict[str, tuple[float, float]] = field(default_factory=dict)
+    scales: dict[str, tuple[float, float]] = field(default_factory=dict)
+    offered: dict[str, list[tuple[str, float, float]]] = field(default_factory=dict)
     curves: dict[str, np.ndarray] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
     spacings: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -97,6 +99,13 @@ class Study:
                 "window": {"center": self.windows[name][0], "width": self.windows[name][1]}
                 if name in self.windows
                 else None,
+                "scale": dict(zip(("slope", "intercept"), self.scales[name], strict=True))
+                if name in self.scales
+                else None,
+                "windows": [
+                    dict(zip(("name", "center", "width"), each, strict=True))
+                    for each in self.offered.get(name, [])
+                ],
                 "inverted": name in self.inverted,
                 "prior": name in self.priors,
                 "study": 1 + (name in self.priors),
@@ -114,7 +123,8 @@ class Study:
             }
             for number, (key, method, film) in enumerate(self.maps)
         ]
-        return {"images": images, "maps": maps, "lost": []}
+        told = [f"#{bytes(each).hex()}" for each in colours()]
+        return {"images": images, "maps": maps, "lost": [], "colours": told}
 
     def app(self) -> FastAPI:
         """A page with nothing but the viewer, under the headers of the reading room."""
@@ -381,6 +391,7 @@ def test_heat_map_method_and_opacity_change_what_is_seen(viewer: Viewer) -> None
     plain = seen()
     page.get_by_role("combobox", name="Heat map").select_option("effusion")
     expect(page.locator(".film-heat")).to_be_visible()
+    page.get_by_role("button", name="Lines").click()
     gradcam = seen()
     rows, columns = gradcam.shape[:2]
     width = rows * 500 / 600
@@ -788,6 +799,81 @@ def test_heat_below_the_floor_is_clear_and_a_held_key_hides_all_of_it(start: Cal
         assert one.troubles == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_lines_stand_around_half_and_three_quarters_of_the_greatest_heat(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    heat = spot(120, 100, 0.7, 0.25) // 2  # a map whose greatest heat is not that of the scale
+    film = np.full((600, 500), 0.9)
+    film[:, :125] = 0.1
+    with opened(start, Study(films={"a": film}, maps={("effusion", "Grad-CAM", "a"): heat}), kind) as one:
+        page = one.ready().page
+        lines, wash = page.locator(".film-contours"), page.locator(".film-heat")
+        button = page.get_by_role("button", name="Lines")
+        expect(button).to_be_disabled()
+        page.keyboard.press("h")
+        expect(wash).to_be_visible()
+
+        def placed(level: float) -> dict[str, float]:
+            """Box of a line on the page, without its width."""
+            ends = lines.locator(f".over.at-{round(100 * level)}").evaluate(
+                """path => {
+                    const { x, y, width, height } = path.getBBox();
+                    const corners = [new DOMPoint(x, y), new DOMPoint(x + width, y + height)];
+                    const there = corners.map(each => each.matrixTransform(path.getScreenCTM()));
+                    return there.map(({ x, y }) => [x, y]);
+                }"""
+            )
+            left, top = np.min(ends, axis=0)
+            right, bottom = np.max(ends, axis=0)
+            return {"x": left, "y": top, "width": right - left, "height": bottom - top}
+
+        def extents(middle: tuple[float, float]) -> None:
+            outer = wash.bounding_box()
+            assert outer
+            for level in (0.5, 0.75):
+                box = placed(level)
+                half = 0.12 * np.sqrt(np.log(1 / level))
+                for side, length, place in (("y", "height", middle[0]), ("x", "width", middle[1])):
+                    found = (box[side] - outer[side]) / outer[length]
+                    assert found == pytest.approx(place - half, abs=0.012)
+                    assert box[length] / outer[length] == pytest.approx(2 * half, abs=0.012)
+
+        extents((0.7 + 0.5 / 120, 0.25 + 0.5 / 100))
+        # They are seen over dark and over bright film.
+        box, outer = placed(0.75), page.locator(".film").bounding_box()
+        assert outer
+        seen = pictured(page.locator(".film"))[round(box["y"] + box["height"] / 2 - outer["y"])].mean(axis=-1)
+        for x in (box["x"], box["x"] + box["width"]):
+            around = seen[round(x - outer["x"]) - 5 : round(x - outer["x"]) + 6]
+            assert around.min() < 60
+            assert around.max() > 190
+        page.keyboard.press("+")
+        one.greys()
+        extents((0.7 + 0.5 / 120, 0.25 + 0.5 / 100))
+        page.keyboard.press("t")
+        one.ready()
+        one.greys()
+        extents((0.25 + 0.5 / 100, 0.3 - 0.5 / 120))
+        page.keyboard.down("v")
+        expect(lines).to_be_hidden()
+        page.keyboard.up("v")
+        expect(lines).to_be_visible()
+        page.keyboard.press("d")
+        expect(lines).to_be_hidden()
+        page.reload()
+        one.ready().page.keyboard.press("h")
+        expect(wash).to_be_visible()
+        expect(button).to_have_attribute("aria-pressed", "false")
+        expect(lines).to_be_hidden()  # as it was left
+        button.click()
+        expect(lines).to_be_visible()
+        page.locator(".film").focus()
+        page.keyboard.press("h")
+        expect(lines).to_be_hidden()
+        assert one.troubles == []
+
+
 def test_the_button_of_a_finding_hides_its_map_again(start: Callable[..., Browser]) -> None:
     with opened(start, example()) as one:
         one.ready()
@@ -881,6 +967,403 @@ def test_lengths_angles_and_the_width_of_the_heart_are_measured(
         assert len(values()) == len(before) - 1
         assert page.get_by_label("Width").input_value() != window
         assert one.troubles == []
+
+
+def mirrored(film: np.ndarray) -> np.ndarray:
+    return film[:, ::-1]
+
+
+def quarter(film: np.ndarray) -> np.ndarray:
+    """The film turned clockwise by 90 degrees."""
+    return np.rot90(film, -1)
+
+
+def assert_seen(shown: Greys, film: np.ndarray) -> None:
+    """Compare a canvas with the whole film in it, all of whose greys are shown, at a few places."""
+    rows, columns = shown.shape
+    scale = min(rows / film.shape[0], columns / film.shape[1])
+    for y, x in ((0.3, 0.2), (0.5, 0.5), (0.85, 0.4), (0.3, 0.75)):
+        place = (
+            0.5 + (y - 0.5) * scale * film.shape[0] / rows,
+            0.5 + (x - 0.5) * scale * film.shape[1] / columns,
+        )
+        down, across = int(y * film.shape[0]), int(x * film.shape[1])
+        wanted = film[down - 4 : down + 5, across - 4 : across + 5].mean() * 255
+        assert shade(shown, *place) == pytest.approx(wanted, abs=6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_film_is_turned_and_mirrored_with_all_that_lies_on_it_and_says_so(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    drawn = np.zeros((600, 500), bool)
+    drawn[100:110, 50:450] = True
+    study = Study(
+        films={"a": chest(600, 500)},
+        overlays={"a": drawn},
+        spacings={"a": (0.2, 0.2)},
+        maps={("effusion", "Grad-CAM", "a"): spot(120, 100, 0.7, 0.25)},
+    )
+    with opened(start, study, kind) as one:
+        page, film = one.ready().page, one.page.locator(".film")
+        said = page.locator(".film-turned")
+        first = one.greys()
+        page.get_by_role("combobox", name="Measure").select_option("Length")
+        box = film.bounding_box()
+        assert box
+
+        def on_screen(y: float, x: float, shape: tuple[int, int]) -> tuple[float, float]:
+            """Place on the page of a place of the film as it is seen, in shares of it."""
+            assert box
+            scale = min(box["height"] / shape[0], box["width"] / shape[1])
+            return (
+                box["x"] + box["width"] / 2 + (x - 0.5) * scale * shape[1],
+                box["y"] + box["height"] / 2 + (y - 0.5) * scale * shape[0],
+            )
+
+        page.mouse.move(*on_screen(0.2, 0.3, (600, 500)))
+        page.mouse.down()
+        page.mouse.move(*on_screen(0.6, 0.3, (600, 500)), steps=3)
+        page.mouse.up()
+        length = page.locator(".film-measures text").text_content()
+        page.get_by_role("combobox", name="Measure").select_option("Measure")
+        page.locator("#row").click()
+        expect(page.locator(".film-heat")).to_be_visible()
+        film.focus()
+
+        def centre(what: str, y: float, x: float, shape: tuple[int, int]) -> None:
+            """Say that the middle of what is drawn in a colour lies at a place of the film as it is seen."""
+            across, down = on_screen(y, x, shape)
+            assert box
+            seen = pictured(film)[40:-40, 4:-4]
+            red, green, blue = seen[..., 0], seen[..., 1], seen[..., 2]
+            found = (red - green > 40) if what == "heat" else (green - red > 40) & (green > blue)
+            ys, xs = np.nonzero(found)
+            assert (np.median(ys) + 40, np.median(xs) + 4) == pytest.approx(
+                (down - box["y"], across - box["x"]), abs=14
+            )
+
+        def everything(seen: Callable[[np.ndarray], np.ndarray], words: str) -> None:
+            one.ready()
+            expect(said).to_have_text(words)
+            assert_seen(one.greys(), seen(study.films["a"]))
+            shape = seen(drawn).shape
+            for what, y, x in (("heat", 0.7, 0.25), ("overlay", 104.5 / 600, 0.5)):
+                mark = np.zeros((600, 500))
+                mark[int(y * 600), int(x * 500)] = 1
+                down, across = (place[0] for place in np.nonzero(seen(mark)))
+                centre(what, down / shape[0], across / shape[1], (shape[0], shape[1]))
+            ends = page.locator(".film-measures line").evaluate(
+                "line => ['x1', 'y1', 'x2', 'y2'].map(name => Number(line.getAttribute(name)))"
+            )
+            for (down, across), (x, y) in zip(((120, 150), (360, 150)), (ends[:2], ends[2:]), strict=True):
+                mark = np.zeros((600, 500))
+                mark[down, across] = 1
+                seen_down, seen_across = (place[0] for place in np.nonzero(seen(mark)))
+                wanted = on_screen(seen_down / shape[0], seen_across / shape[1], (shape[0], shape[1]))
+                assert (box["x"] + x, box["y"] + y) == pytest.approx(wanted, abs=3)
+            assert page.locator(".film-measures text").text_content() == length
+
+        everything(np.array, "")
+        page.keyboard.press("t")
+        everything(quarter, "turned 90 degrees")
+        page.get_by_role("button", name="Turn").click()
+        everything(lambda each: quarter(quarter(each)), "turned 180 degrees")
+        mirror = page.get_by_role("button", name="Mirror")
+        mirror.click()
+        everything(lambda each: mirrored(quarter(quarter(each))), "mirrored, turned 180 degrees")
+        expect(mirror).to_have_attribute("aria-pressed", "true")
+        film.focus()
+        page.keyboard.press("t")
+        everything(lambda each: quarter(mirrored(quarter(quarter(each)))), "mirrored, turned 270 degrees")
+        # In the window and as large as it was, with the same place in the middle.
+        page.keyboard.press("i")
+        for _ in range(3):
+            page.keyboard.press("+")
+        page.keyboard.press("Shift+ArrowRight")
+        zoomed = one.greys()
+        for _ in range(4):
+            page.keyboard.press("t")
+        one.ready()
+        assert np.abs(one.greys().astype(int) - zoomed).mean() < 2
+        page.keyboard.press("r")
+        one.ready()
+        expect(said).to_have_text("")
+        everything(np.array, "")
+        assert np.array_equal(one.greys(), first)
+        assert one.troubles == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_films_are_zoomed_moved_and_windowed_together_when_they_are_linked(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    """The same film twice, of which the second has another range: linked, both look the same all the time."""
+    study = Study(
+        films={"a": chest(600, 500), "b": chest(600, 500) / 2},
+        views={"b": "lateral"},
+        windows={"a": (32768, 60000), "b": (16384, 30000)},
+    )
+    with opened(start, study, kind) as one:
+        page = one.ready().page
+        expect(page.get_by_role("group", name="Linked")).to_be_hidden()
+        page.get_by_role("button", name="Side by side").click()
+        one.ready(2)
+        left, right = page.locator(".film").nth(0), page.locator(".film").nth(1)
+        places, windows = (
+            page.get_by_role("button", name=name) for name in ("Link zoom and pan", "Link window")
+        )
+        for each in (places, windows):
+            expect(each).to_have_attribute("aria-pressed", "false")
+
+        def apart() -> float:
+            return float(np.abs(one.greys(0).astype(int) - one.greys(1)).mean())
+
+        for pane in (left, right):
+            pane.focus()
+            page.keyboard.press("r")
+        assert apart() < 2
+        right.focus()
+        for key in ("+", "+", "Shift+ArrowRight", "Shift+ArrowUp"):
+            page.keyboard.press(key)
+        assert apart() > 10
+        places.click()  # the one that has the focus leads
+        one.greys()
+        assert apart() < 2
+        left.focus()
+        for key in ("+", "Shift+ArrowLeft"):
+            page.keyboard.press(key)
+        one.greys()
+        assert apart() < 2
+        # By the mouse too, over a film that has not the focus.
+        box = right.bounding_box()
+        assert box
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        zoom = page.locator(".film-reading").first.text_content()
+        page.mouse.move(x, y)
+        page.mouse.wheel(0, 200)
+        expect(page.locator(".film-reading").first).not_to_have_text(str(zoom))
+        one.greys()
+        assert apart() < 2
+        page.keyboard.press("ArrowUp")
+        assert apart() > 2
+        page.keyboard.press("u")
+        one.greys()
+        assert apart() < 2
+        for key in ("ArrowLeft", "ArrowUp", "i"):
+            page.keyboard.press(key)
+        one.greys()
+        assert apart() < 2
+        # What is turned stays where it is, and so does the other.
+        still = one.greys(1)
+        page.keyboard.press("y")
+        one.ready(2)
+        one.greys()
+        assert np.abs(one.greys(1).astype(int) - still).mean() < 1
+        page.keyboard.press("y")
+        one.ready(2)
+        places.click()
+        page.keyboard.press("+")
+        assert apart() > 2
+        page.reload()
+        one.ready()
+        page.get_by_role("button", name="Side by side").click()
+        one.ready(2)
+        expect(places).to_have_attribute("aria-pressed", "false")
+        expect(windows).to_have_attribute("aria-pressed", "true")
+        assert one.troubles == []
+
+
+def test_a_film_that_comes_beside_a_linked_one_is_seen_as_that(start: Callable[..., Browser]) -> None:
+    with opened(
+        start, Study(films={"a": chest(600, 500), "b": chest(600, 500)}, views={"b": "lateral"})
+    ) as one:
+        page = one.ready().page
+        for key in ("b", "2"):
+            page.keyboard.press(key)
+        one.ready(2)
+        for key in ("+", "+", "Shift+ArrowRight", "n"):
+            page.keyboard.press(key)
+        expect(page.get_by_role("group", name="Lateral", exact=True)).to_have_count(2)
+        one.ready(2)
+        one.greys()
+        assert np.abs(one.greys(0).astype(int) - one.greys(1)).mean() < 2
+        assert (
+            page.locator(".film-reading").nth(0).text_content()
+            == page.locator(".film-reading").nth(1).text_content()
+        )
+
+
+@pytest.mark.parametrize("kind", ["webgl", "none"])
+def test_a_magnifier_shows_the_film_below_the_pointer_in_the_window_as_displayed(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    """A grid of which the screen shows a fifth of the lines: magnified, each can be seen."""
+    film = np.full((3000, 2500), 0.3)
+    film[::25] = film[:, ::25] = 0.5
+    film[:, 1250:] += 0.1
+    film[2000:] = np.nan
+    study = Study(films={"a": film}, windows={"a": (32768, 40000)})
+
+    def wanted(value: float) -> float:
+        return 255 * float(np.clip((value * 65535 - (32768 - 20000)) / 40000, 0, 1))
+
+    with opened(start, study, kind) as one:
+        page, view = one.ready().page, one.page.locator(".film-view")
+        lens, box = page.locator(".film-lens"), view.bounding_box()
+        assert box
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        expect(lens).to_be_hidden()
+        page.keyboard.down("e")
+        expect(lens).to_be_visible()
+        placed = lens.bounding_box()
+        assert placed
+        assert (placed["x"] + 120, placed["y"] + 120) == pytest.approx((x, y), abs=1)
+
+        def magnified() -> np.ndarray:
+            data = lens.evaluate(
+                """canvas => {
+                    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d');
+                    copy.drawImage(canvas, 0, 0);
+                    return [...copy.getImageData(0, 0, canvas.width, canvas.height).data];
+                }"""
+            )
+            side = int(np.sqrt(len(data) / 4))
+            return np.array(data).reshape(side, side, 4)[..., 0].astype(float)
+
+        seen = magnified()
+        # One pixel of the film to one of the screen: lines stand 25 pixels apart, fields have their greys.
+        lines = np.flatnonzero(np.median(seen[:, :110], axis=1) > wanted(0.4))
+        assert np.diff(lines[np.insert(np.diff(lines) > 1, 0, True)]) == pytest.approx(25, abs=1)
+        assert np.median(seen[:, :110]) == pytest.approx(wanted(0.3), abs=2)
+        assert np.median(seen[:, 130:]) == pytest.approx(wanted(0.4), abs=2)
+        page.keyboard.press("i")
+        one.greys()
+        assert np.median(magnified()[:, :110]) == pytest.approx(255 - wanted(0.3), abs=2)
+        page.mouse.move(x, box["y"] + box["height"] - 10)
+        assert magnified().max() == 0  # not to be seen, inverted too
+        page.keyboard.up("e")
+        expect(lens).to_be_hidden()
+        # In a film that is shown larger than it is, twice as large as that.
+        page.keyboard.press("a")
+        page.mouse.move(x, y)
+        for _ in range(3):
+            page.keyboard.press("+")
+        page.keyboard.down("e")
+        lines = np.flatnonzero(np.median(magnified()[:, :110], axis=1) < 255 - wanted(0.4))
+        starts = lines[np.insert(np.diff(lines) > 1, 0, True)]
+        assert np.diff(starts) == pytest.approx(2 * 25 * 1.25**3, abs=3)
+        page.keyboard.up("e")
+        # By a button, for a finger: while it is held down, and nothing else happens.
+        width = page.get_by_label("Width").input_value()
+        page.get_by_role("button", name="Magnify").click()
+        page.mouse.move(x, y)
+        expect(lens).to_be_hidden()
+        page.mouse.down()
+        expect(lens).to_be_visible()
+        page.mouse.move(x + 50, y + 20)
+        placed = lens.bounding_box()
+        assert placed
+        assert placed["x"] + 120 == pytest.approx(x + 50, abs=1)
+        page.mouse.up()
+        expect(lens).to_be_hidden()
+        assert page.get_by_label("Width").input_value() == width
+        assert one.troubles == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_windows_are_chosen_by_name_and_shown_in_the_values_of_the_header(
+    start: Callable[..., Browser], kind: str
+) -> None:
+    """A film whose greys run the other way round, over 12 bits, with two windows in its header."""
+    study = Study(
+        films={"a": RAMP, "b": RAMP},
+        views={"b": "lateral"},
+        windows={"a": (32768, 40000), "b": (30000, 20000)},
+        scales={"a": (-4095 / 65535, 4095), "b": (1 / 65535, 2)},
+        offered={"a": [("NORMAL", 32768, 40000), (HOSTILE, 20000, 10000)]},
+    )
+
+    def wanted(values: np.ndarray, low: float, high: float) -> np.ndarray:
+        return 255 * np.clip((values * 65535 - low) / (high - low), 0, 1)
+
+    with opened(start, study, kind) as one:
+        page = one.ready().page
+        presets = page.get_by_role("combobox", name="Preset of the window")
+        reading, centre, width = (
+            page.locator(".film-reading"),
+            page.get_by_label("Centre"),
+            page.get_by_label("Width"),
+        )
+        names = [
+            "Preset",
+            "As the model sees it",
+            "Header 1: NORMAL",
+            f"Header 2: {HOSTILE}",
+            "Full range",
+            "Lungs",
+        ]
+        expect(presets.locator("option")).to_have_text([*names, "Mediastinum, bones"])
+        expect(presets).to_have_value("model")
+        # 4095 - 32768 * 4095 / 65535 + 0.5, and 40000 * 4095 / 65535 + 1
+        expect(reading.first).to_contain_text("C 2048 W 2500")
+        expect(centre).to_have_value("2048")
+        expect(width).to_have_value("2500")
+        for label, low, high in (
+            ("Full range", 0, 65535),
+            ("Lungs", 12768, 12768 + 24000),
+            ("Mediastinum, bones", 12768 + 16000, 52768),
+            (f"Header 2: {HOSTILE}", 15000, 25000),
+            ("As the model sees it", 12768, 52768),
+        ):
+            presets.select_option(label)
+            shown, values = across(one.greys(), RAMP)
+            assert np.abs(shown - wanted(values, low, high)).max() < 4
+            expect(presets.locator("option:checked")).to_have_text(label)
+        page.locator(".film").focus()
+        page.keyboard.press("6")
+        expect(presets).to_have_value("full")
+        expect(reading.first).to_contain_text("C 2048 W 4096")
+        page.keyboard.press("ArrowLeft")
+        expect(presets).to_have_value("")
+        centre.fill("1000.5")
+        centre.press("Enter")
+        width.fill("601")
+        width.press("Enter")
+        shown, values = across(one.greys(), RAMP)
+        middle, half = (4095 - 1000) / 4095 * 65535, 300 / 4095 * 65535
+        assert np.abs(shown - wanted(values, middle - half, middle + half)).max() < 6
+        page.locator(".film").focus()
+        page.keyboard.press("r")
+        expect(presets).to_have_value("model")
+        # A film of few values has decimals, and windows of its own; linked, both take the same preset.
+        page.get_by_role("button", name="Side by side").click()
+        one.ready(2)
+        expect(reading.nth(1)).to_contain_text("C 2.958 W 1.305")
+        page.locator(".film").first.focus()
+        page.keyboard.press("r")  # the whole film, in a pane of another shape
+        page.keyboard.press("u")
+        page.keyboard.press("6")
+        one.greys()
+        for pane in (0, 1):
+            shown, values = across(one.greys(pane), RAMP)
+            assert np.abs(shown - wanted(values, 0, 65535)).max() < 4
+        assert one.troubles == []
+
+
+def test_the_orientation_stays_with_its_film(start: Callable[..., Browser]) -> None:
+    with opened(start, example()) as one:
+        one.ready()
+        one.page.keyboard.press("y")
+        expect(one.page.locator(".film-turned")).to_have_text("mirrored")
+        one.ready()
+        one.page.keyboard.press("n")
+        one.ready()
+        expect(one.page.locator(".film-turned")).to_have_text("")
+        one.page.get_by_role("combobox", name="Film").select_option("Frontal")
+        one.ready()
+        expect(one.page.locator(".film-turned")).to_have_text("mirrored")
 
 
 def test_keys_are_the_viewers_own_only_while_it_has_the_focus(start: Callable[..., Browser]) -> None:

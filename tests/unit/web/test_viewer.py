@@ -6,6 +6,7 @@ import filecmp
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tomllib
@@ -39,6 +40,18 @@ def test_every_file_ships_with_the_package() -> None:
     package = ROOT / "dicom_node"
     shipped = {file for pattern in patterns for file in package.glob(pattern)}
     assert set(BUILT.iterdir()) <= shipped
+
+
+def test_the_viewer_takes_no_key_of_the_page_around_it() -> None:
+    page = (BUILT.parent / "page.js").read_text()
+    of_page = set(re.findall(r"event\.key === \"(.+?)\"", page))
+    assert {"j", "k", "/"} <= of_page
+    of_viewer = re.findall(
+        r"^\s+.*\['(.+?)', (?:\(viewer|HELD)", (SOURCE / "src" / "keys.ts").read_text(), re.MULTILINE
+    )
+    assert len(of_viewer) > 30
+    assert len(of_viewer) == len(set(of_viewer))
+    assert not of_page & set(of_viewer)
 
 
 def test_the_lock_file_names_no_host() -> None:

@@ -9,19 +9,23 @@ import {
   ToolGroupManager,
   ZoomTool,
 } from '@cornerstonejs/tools';
-import { choice, make, setOptions } from './elements';
-import { drawScale } from './heat';
+import { make, setOptions } from './elements';
+import { colourTable } from './heat';
+import { HeatControls } from './heat_controls';
 import { legend, listen } from './keys';
+import { Link } from './link';
 import { type Kind, KINDS, measureControls } from './measures';
 import { Pane } from './pane';
-import { type Film, followed, type HeatMap, lostSentences, type Study } from './study';
+import { after, type Film, followed, lostSentences, type Study } from './study';
+import { fromStated, presetIn, presetsOf, stated, written } from './window_presets';
 import { WindowTool } from './window_tool';
 
 const ENGINE = 'viewer';
-const FIRST_OPACITY = 0.6; // as in the saliency pictures that are sent to the PACS
 
 const DRAGS = { window: WindowTool.toolName, zoom: ZoomTool.toolName, pan: PanTool.toolName };
 type Drag = keyof typeof DRAGS;
+/** What a drag of the first button does. */
+type Dragging = Drag | Kind | 'lens';
 const { Primary, Secondary, Auxiliary, Wheel } = ToolEnums.MouseBindings;
 /** Bindings that do not depend on the function of the first button. */
 const ALWAYS = {
@@ -34,36 +38,33 @@ type Arrangement = 'one' | 'views' | 'prior';
 
 export class FilmViewer {
   active!: Pane;
-  opacity = FIRST_OPACITY;
 
   private panes: Pane[] = [];
+  private dragging: Dragging = 'window';
   private overlays = true;
   private arrangement: Arrangement = 'one';
-  private finding = '';
-  private lastFinding = '';
-  private method = '';
 
+  private readonly colours;
   private readonly engine: RenderingEngine;
   private readonly tools;
   private readonly stage = make('div', { class: 'viewer-films' });
   private readonly lost = make('p', { class: 'viewer-lost', role: 'status' });
   private readonly keys = legend();
   private readonly buttons = new Map<string, HTMLButtonElement>();
-  private readonly center = make('input', { type: 'number', step: 'any' });
-  private readonly width = make('input', { type: 'number', step: 'any', min: 1 });
-  private readonly slider = make('input', { type: 'range', min: 0, max: 100, step: 1 });
-  private readonly floor = make('input', { type: 'range', min: 0, max: 90, step: 1, value: 0 });
-  private readonly hold = make('button', { type: 'button' }, 'Hold to hide');
-  private readonly findings = choice('Heat map', (value) => this.showFinding(value));
-  private readonly methods = choice('Method', (value) => this.showMethod(value));
-  private readonly onlyMethod = make('span', { class: 'viewer-method' });
-  private readonly heatBar;
+  private readonly center = make('input', { type: 'number', step: 'any', 'aria-label': 'Centre' });
+  private readonly width = make('input', { type: 'number', step: 'any', min: 1, 'aria-label': 'Width' });
+  private readonly presets = make('select', { class: 'viewer-presets', 'aria-label': 'Preset of the window' });
+  /** Film whose windows are in the list. */
+  private offered: Film | undefined;
+  readonly heat: HeatControls;
+  readonly link = new Link(() => this.panes, () => this.active);
   private readonly measures = measureControls((kind) => this.drag(kind ?? 'window'), () => this.active.measures.undo());
 
   constructor(
     private readonly root: HTMLElement,
     private study: Study,
   ) {
+    this.colours = colourTable(study.colours);
     // Without a graphics card, drawing on the CPU is much faster than WebGL in software.
     const useCPURendering = getRenderingCapabilities().softwareRasterizer;
     initCore({ rendering: { useCPURendering, webGlContextCount: 2 }, debug: { statsOverlay: false } });
@@ -73,19 +74,22 @@ export class FilmViewer {
     this.tools = ToolGroupManager.createToolGroup(ENGINE)!;
     Object.values(DRAGS).forEach((tool) => this.tools.addTool(tool));
 
-    this.heatBar = this.makeHeatBar();
-    this.offerMaps();
-    this.applyHeat();
+    this.heat = new HeatControls(
+      {
+        element: this.stage,
+        panes: () => this.panes,
+        study: () => this.study,
+        showFilm: (image) => {
+          const film = this.study.images.find((each) => each.id === image);
+          if (film) this.showFilm(this.active, film);
+        },
+      },
+      this.colours,
+    );
     this.nameLost();
-    const foot = make('div', { class: 'viewer-foot' }, this.keys, this.measures.group);
-    root.replaceChildren(this.toolbar(), this.lost, this.stage, this.heatBar, foot);
+    const foot = make('div', { class: 'viewer-foot' }, this.keys, this.footTools(), this.link.group, this.measures.group);
+    root.replaceChildren(this.toolbar(), this.lost, this.stage, this.heat.bar, foot);
     listen(root, this);
-    // Any element of the page with this attribute shows the heat map of its finding when clicked, or hides it.
-    document.addEventListener('click', ({ target }) => {
-      const named = (target as Element).closest<HTMLElement>('[data-heat-map]');
-      const finding = named?.dataset.heatMap;
-      if (finding) this.showFinding(finding === this.finding ? '' : finding);
-    });
   }
 
   /** Show the first film, and give it the keyboard focus unless another element has it. */
@@ -101,8 +105,8 @@ export class FilmViewer {
   follow(now: Study): void {
     this.study = followed(this.study, now);
     for (const pane of this.panes) pane.offer(this.study.images);
-    this.offerMaps();
-    this.applyHeat();
+    this.heat.offer();
+    this.heat.apply();
     this.nameLost();
     this.refresh();
   }
@@ -125,13 +129,22 @@ export class FilmViewer {
     this.active.window = { center: center + shift * width, width: width * factor };
   }
 
+  /** Show a film in one of its windows to choose from, and films that are linked to it in theirs. */
+  preset(key: string): void {
+    for (const pane of this.link.windowed(this.active)) {
+      const preset = pane.film && presetsOf(pane.film).find((each) => each.key === key);
+      if (preset) pane.window = preset.window;
+    }
+    this.link.settle();
+  }
+
   invert(): void {
     this.active.inverted = !this.active.inverted;
   }
 
   toggleOverlays(): void {
     this.overlays = !this.overlays;
-    for (const pane of this.panes) pane.showOverlay(this.overlays);
+    for (const pane of this.panes) pane.overlay.show(this.overlays);
     this.refresh();
   }
 
@@ -143,17 +156,31 @@ export class FilmViewer {
     this.showFilm(this.active, after(this.study.images, this.active.film)!);
   }
 
-  /** Set the function of the first button, and of one finger: it moves a view, or it measures. */
-  drag(drag: Drag | Kind): void {
-    const kind = drag in KINDS ? (drag as Kind) : undefined;
-    this.measures.list.value = kind ?? '';
-    for (const pane of this.panes) pane.measures.kind = kind;
+  /** Set the function of the first button, and of one finger: it moves a view, magnifies, or measures. */
+  drag(drag: Dragging): void {
+    this.dragging = drag;
+    this.measures.list.value = drag in KINDS ? drag : '';
+    for (const pane of this.panes) this.prepare(pane);
+    this.press('drag-lens', drag === 'lens');
     for (const [each, tool] of Object.entries(DRAGS) as [Drag, string][]) {
       this.tools.setToolPassive(tool, { removeAllBindings: true });
       const bindings = [...(each === drag ? [{ mouseButton: Primary }] : []), ...ALWAYS[each]];
       if (bindings.length) this.tools.setToolActive(tool, { bindings });
       this.press(`drag-${each}`, each === drag);
     }
+  }
+
+  /** Make a pane do what a drag is to do there, where the library does not. */
+  private prepare(pane: Pane): void {
+    const { dragging } = this;
+    pane.measures.kind = dragging in KINDS ? (dragging as Kind) : undefined;
+    pane.lens.dragged = dragging === 'lens';
+  }
+
+  /** Magnify the film below the pointer, else the middle of the active one, or cease to. */
+  magnify(held: boolean): void {
+    const pointed = this.panes.some(({ lens }) => lens.pointed);
+    for (const pane of this.panes) pane.lens.hold(held, pane === this.active && !pointed);
   }
 
   // --- arrangement ------------------------------------------------------------------------------
@@ -173,6 +200,7 @@ export class FilmViewer {
       this.showFilm(pane, second);
     }
     this.stage.dataset.films = String(this.panes.length);
+    this.link.refresh();
     this.activate(this.active);
   }
 
@@ -191,13 +219,17 @@ export class FilmViewer {
       this.tools,
       `film-${this.panes.length}`,
       this.study.images,
+      this.colours,
       this.stage,
-      () => pane === this.active && this.refresh(),
+      () => {
+        if (pane === this.active) this.refresh();
+        this.link.follow(pane);
+      },
       (film) => this.showFilm(pane, film),
     );
     pane.element.addEventListener('focusin', () => this.activate(pane));
-    pane.showOverlay(this.overlays);
-    pane.measures.kind = (this.measures.list.value || undefined) as Kind | undefined;
+    pane.overlay.show(this.overlays);
+    this.prepare(pane);
     this.panes.push(pane);
     return pane;
   }
@@ -209,7 +241,7 @@ export class FilmViewer {
   }
 
   private showFilm(pane: Pane, film: Film): void {
-    void pane.show(film).then(() => this.applyHeat());
+    void pane.show(film).then(() => this.heat.apply());
   }
 
   fullScreen(): void {
@@ -220,115 +252,40 @@ export class FilmViewer {
     this.keys.open = !this.keys.open;
   }
 
-  // --- heat map ---------------------------------------------------------------------------------
-
-  /** Fill the lists of findings and methods; a single method is shown as text. */
-  private offerMaps(): void {
-    const { maps } = this.study;
-    if (!maps.some((map) => map.finding === this.lastFinding)) this.lastFinding = maps[0]?.finding ?? '';
-    if (!maps.some((map) => map.finding === this.finding)) this.finding = '';
-    setOptions(this.findings.list, [['', 'none'], ...new Map(maps.map(({ finding, name }) => [finding, name]))]);
-    const methods = new Set(maps.map((map) => map.method));
-    this.onlyMethod.textContent = methods.size === 1 ? [...methods].join() : '';
-    this.methods.field.hidden = methods.size < 2;
-    this.heatBar.hidden = maps.length === 0;
-  }
-
-  /** Show the heat map of a finding; none when the finding is empty or has no map. */
-  showFinding(finding: string): void {
-    const maps = this.study.maps.filter((map) => map.finding === finding);
-    this.finding = maps.length ? finding : '';
-    if (maps.length) this.lastFinding = finding;
-    setOptions(this.methods.list, [...new Set(maps.map((map) => map.method))].map((method) => [method, method]));
-    this.showMethod(maps.find((map) => map.method === this.method)?.method ?? maps[0]?.method ?? '');
-  }
-
-  showMethod(method: string): void {
-    if (method) this.method = method;
-    const maps = this.study.maps.filter((map) => map.finding === this.finding && map.method === this.method);
-    const shown = this.panes.map((pane) => pane.film?.id);
-    const elsewhere = this.study.images.find((film) => film.id === maps[0]?.image);
-    if (elsewhere && !maps.some((map) => shown.includes(map.image))) this.showFilm(this.active, elsewhere);
-    this.applyHeat();
-  }
-
-  toggleHeat(): void {
-    this.showFinding(this.finding ? '' : this.lastFinding);
-  }
-
-  nextFinding(): void {
-    const findings = [...new Set(this.study.maps.map((map) => map.finding))];
-    this.showFinding(after(findings, this.finding) ?? '');
-  }
-
-  nextMethod(): void {
-    const methods = [...this.methods.list.options].map((option) => option.value);
-    this.showMethod(after(methods, this.method) ?? '');
-  }
-
-  setOpacity(opacity: number): void {
-    this.opacity = Math.min(1, Math.max(0, opacity));
-    this.applyHeat();
-  }
-
-  /** Take the heat map away for a look at the film below it, or bring it back. */
-  hideHeat(hidden: boolean): void {
-    this.stage.classList.toggle('bare', hidden);
-  }
-
-  private mapOf(pane: Pane): HeatMap | undefined {
-    const { finding, method } = this;
-    return this.study.maps.find(
-      (map) => map.finding === finding && map.method === method && map.image === pane.film?.id,
-    );
-  }
-
-  private applyHeat(): void {
-    for (const pane of this.panes) void pane.showHeat(this.mapOf(pane), this.opacity, this.floor.valueAsNumber / 100);
-    this.findings.list.value = this.finding;
-    this.methods.list.value = this.method;
-    this.methods.list.disabled = !this.finding;
-    for (const control of [this.slider, this.floor, this.hold]) control.disabled = !this.finding;
-    this.slider.value = String(Math.round(100 * this.opacity));
-    this.slider.setAttribute('aria-valuetext', `${this.slider.value} %`);
-    for (const named of document.querySelectorAll<HTMLElement>('[data-heat-map]'))
-      named.setAttribute('aria-pressed', String(named.dataset.heatMap === this.finding));
-  }
-
   // --- controls ---------------------------------------------------------------------------------
 
   private toolbar(): HTMLElement {
     const setWindow = () => {
       const [center, width] = [this.center.valueAsNumber, this.width.valueAsNumber];
-      if (Number.isFinite(center) && width >= 1) this.active.window = { center, width };
+      if (Number.isFinite(center) && width >= 1) this.active.window = fromStated(this.active.film, { center, width });
       this.refresh(true);
     };
     for (const input of [this.center, this.width]) input.addEventListener('change', setWindow);
-    const group = (label: string, ...content: Node[]) =>
-      make('div', { class: 'viewer-group', role: 'group', 'aria-label': label }, ...content);
+    this.presets.addEventListener('change', () => this.preset(this.presets.value));
     const state = { 'aria-pressed': 'false' };
     return make(
       'div',
       { class: 'viewer-bar' },
-      group(
+      this.group(
         'Dragging changes',
         this.button('drag-window', 'Window', () => this.drag('window'), state),
         this.button('drag-zoom', 'Zoom', () => this.drag('zoom'), state),
         this.button('drag-pan', 'Pan', () => this.drag('pan'), state),
       ),
-      group(
+      this.group(
         'Film',
         this.button('invert', 'Invert', () => this.invert(), state),
         this.button('overlay', 'Overlay', () => this.toggleOverlays(), state),
         this.button('actual', '1:1', () => this.actualPixels(), { title: 'One pixel of the film to one of the screen' }),
         this.button('reset', 'Reset', () => this.active.reset()),
       ),
-      group(
+      this.group(
         'Window',
-        make('label', {}, make('span', {}, 'Centre'), this.center),
-        make('label', {}, make('span', {}, 'Width'), this.width),
+        make('label', { title: 'Centre of the window' }, make('span', { 'aria-hidden': 'true' }, 'C'), this.center),
+        make('label', { title: 'Width of the window' }, make('span', { 'aria-hidden': 'true' }, 'W'), this.width),
+        this.presets,
       ),
-      group(
+      this.group(
         'Arrangement',
         this.button('one', 'One film', () => this.arrange('one'), state),
         this.button('views', 'Side by side', () => this.arrange('views'), state),
@@ -338,28 +295,20 @@ export class FilmViewer {
     );
   }
 
-  private makeHeatBar(): HTMLElement {
-    const scale = make('canvas', { class: 'viewer-scale', role: 'img', 'aria-label': 'Colours from low to high' });
-    drawScale(scale);
-    this.floor.addEventListener('input', () => this.applyHeat());
-    this.hold.addEventListener('mousedown', (event) => event.preventDefault()); // the film keeps the keys
-    this.hold.addEventListener('pointerdown', () => this.hideHeat(true));
-    for (const ended of ['pointerup', 'pointerleave', 'pointercancel'])
-      this.hold.addEventListener(ended, () => this.hideHeat(false));
-    for (const [event, hidden] of [['keydown', true], ['keyup', false]] as const)
-      this.hold.addEventListener(event, ({ key }) => (key === ' ' || key === 'Enter') && this.hideHeat(hidden));
-    this.slider.addEventListener('input', () => this.setOpacity(this.slider.valueAsNumber / 100));
-    return make(
-      'div',
-      { class: 'viewer-bar', role: 'group', 'aria-label': 'Heat map' },
-      this.findings.field,
-      this.methods.field,
-      this.onlyMethod,
-      make('label', {}, make('span', {}, 'Opacity'), this.slider),
-      make('label', {}, make('span', {}, 'Floor'), this.floor),
-      this.hold,
-      make('span', { class: 'viewer-legend' }, 'low', scale, 'high'),
+  private footTools(): HTMLElement {
+    return this.group(
+      'Turn, mirror and magnify',
+      this.button('turn', 'Turn', () => this.active.rotate(), { title: 'Turn clockwise by 90 degrees' }),
+      this.button('mirror', 'Mirror', () => this.active.mirror(), { 'aria-pressed': 'false', title: 'Exchange left and right' }),
+      this.button('drag-lens', 'Magnify', () => this.drag(this.dragging === 'lens' ? 'window' : 'lens'), {
+        'aria-pressed': 'false',
+        title: 'Dragging magnifies',
+      }),
     );
+  }
+
+  private group(label: string, ...content: Node[]): HTMLElement {
+    return make('div', { class: 'viewer-group', role: 'group', 'aria-label': label }, ...content);
   }
 
   private button(key: string, label: string, run: () => void, state: Record<string, string> = {}): HTMLButtonElement {
@@ -379,10 +328,17 @@ export class FilmViewer {
    * @param entered Also a field that has the focus: else what is being typed there stays.
    */
   private refresh(entered = false): void {
-    const { center, width } = this.active.window;
+    const { film, window } = this.active;
+    const { center, width } = stated(film, window);
     for (const [field, value] of [[this.center, center], [this.width, width]] as const)
-      if (entered || field !== document.activeElement) field.value = String(Math.round(value));
+      if (entered || field !== document.activeElement) field.value = written(film, value);
+    if (film !== this.offered) {
+      this.offered = film;
+      setOptions(this.presets, [['', 'Preset'], ...presetsOf(film).map(({ key, label }) => [key, label] as [string, string])]);
+    }
+    this.presets.value = presetIn(film, window);
     this.press('invert', this.active.inverted);
+    this.press('mirror', this.active.orientation.mirrored);
     const overlaid = this.panes.some((pane) => pane.film?.overlay);
     this.press('overlay', overlaid && this.overlays);
     this.buttons.get('overlay')!.disabled = !overlaid;
@@ -391,9 +347,4 @@ export class FilmViewer {
       this.buttons.get(each)!.disabled = each !== 'one' && !this.second(each);
     }
   }
-}
-
-/** Item after `item`, and after the last one the first; undefined in an empty list. */
-function after<Item>(items: Item[], item: Item): Item | undefined {
-  return items[(items.indexOf(item) + 1) % items.length];
 }

@@ -1,59 +1,65 @@
-/** Drawing of heat maps. */
+/** Drawing of heat maps: a wash of colours, and lines of equal heat. */
 
 import type { Raster } from './study';
 
-/**
- * Colour table of heat: dark violet over red to light yellow, lightness even in OKLab (B. Ottosson, 2020).
- *
- * The same as in the saliency pictures that are sent to the PACS (`dicom_node/results/image/overlay.py`).
- *
- * @returns 256 times red, green, blue.
- */
-export function colours(): Uint8ClampedArray {
-  const table = new Uint8ClampedArray(256 * 3);
-  for (let step = 0; step < 256; step++) {
-    const share = step / 255;
-    const lightness = 0.22 + 0.73 * share;
-    const chroma = 0.06 + 0.12 * Math.sin(Math.PI * share) ** 0.8;
-    const hue = ((300 + 165 * share) * Math.PI) / 180;
-    const a = chroma * Math.cos(hue);
-    const b = chroma * Math.sin(hue);
-    const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
-    const m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3;
-    const s = (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3;
-    const linear = [
-      4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
-      -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
-      -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s,
-    ];
-    linear.forEach((value, channel) => {
-      const held = Math.min(1, Math.max(0, value));
-      const encoded = held <= 0.0031308 ? 12.92 * held : 1.055 * held ** (1 / 2.4) - 0.055;
-      table[step * 3 + channel] = 255 * encoded;
-    });
-  }
-  return table;
-}
+/** Shares of a map's greatest heat at which lines are drawn, from the outer one to the inner one. */
+export const LEVELS = [0.5, 0.75] as const;
 
-const TABLE = colours();
+/** Colours of heat from cool to hot: 256 times red, green, blue. */
+export type ColourTable = Uint8ClampedArray;
+
+/** @param colours Such as `#1f1332`; the node tells them, so that they are those of the pictures that it sends. */
+export function colourTable(colours: readonly string[]): ColourTable {
+  return Uint8ClampedArray.from(colours.flatMap((colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16))));
+}
 
 /**
  * Draw heat into a canvas of its own size: coloured by the table, and the more transparent the cooler.
  *
  * @param floor Least heat that is drawn, 0 to 1.
  */
-export function draw(canvas: HTMLCanvasElement, heat: Raster<Uint8Array>, floor = 0): void {
+export function draw(canvas: HTMLCanvasElement, heat: Raster<Uint8Array>, table: ColourTable, floor = 0): void {
   canvas.width = heat.columns;
   canvas.height = heat.rows;
   const picture = new ImageData(heat.columns, heat.rows);
   heat.values.forEach((value, index) => {
-    picture.data.set(TABLE.subarray(value * 3, value * 3 + 3), index * 4);
+    picture.data.set(table.subarray(value * 3, value * 3 + 3), index * 4);
     picture.data[index * 4 + 3] = value < 255 * floor ? 0 : value;
   });
   canvas.getContext('2d')!.putImageData(picture, 0, 0);
 }
 
 /** Draw the colour table from cool to hot. */
-export function drawScale(canvas: HTMLCanvasElement): void {
-  draw(canvas, { rows: 1, columns: 256, values: Uint8Array.from({ length: 256 }, (_, step) => step) });
+export function drawScale(canvas: HTMLCanvasElement, table: ColourTable): void {
+  draw(canvas, { rows: 1, columns: 256, values: Uint8Array.from({ length: 256 }, (_, step) => step) }, table);
+}
+
+/**
+ * Line around what is hotter than a share of the greatest heat, as the data of an SVG path in the map's pixels.
+ *
+ * By marching squares (Lorensen and Cline 1987, in two dimensions); outside of the map it is cold, so that the line closes.
+ */
+export function contour({ rows, columns, values }: Raster<Uint8Array>, share: number): string {
+  const level = share * values.reduce((most, value) => Math.max(most, value), 0);
+  if (!level) return '';
+  const at = (row: number, column: number) =>
+    row < 0 || column < 0 || row >= rows || column >= columns ? 0 : values[row * columns + column]!;
+  const segments: string[] = [];
+  for (let row = -1; row < rows; row++)
+    for (let column = -1; column < columns; column++) {
+      // Corners clockwise from the upper left one; the side after each, where the line crosses it.
+      const corners = [[row, column], [row, column + 1], [row + 1, column + 1], [row + 1, column]] as const;
+      const heats = corners.map(([down, across]) => at(down, across));
+      const crossings: string[] = [];
+      for (let side = 0; side < 4; side++) {
+        const [from, to] = [heats[side]!, heats[(side + 1) % 4]!];
+        if (from >= level === to >= level) continue;
+        const part = (level - from) / (to - from);
+        const [[down, across], [downTo, acrossTo]] = [corners[side]!, corners[(side + 1) % 4]!];
+        const [x, y] = [across + part * (acrossTo - across) + 0.5, down + part * (downTo - down) + 0.5];
+        crossings.push(`${x.toFixed(2)} ${y.toFixed(2)}`);
+      }
+      for (let pair = 0; pair < crossings.length; pair += 2) segments.push(`M${crossings[pair]}L${crossings[pair + 1]}`);
+    }
+  return segments.join('');
 }

@@ -18,6 +18,12 @@ const ZOOM_FACTOR = 1.25;
 const PAN_STEP = 0.1;
 const OPACITY_STEP = 0.1;
 
+/** What keys do as long as they are held. */
+const HELD = {
+  v: (viewer: FilmViewer, held = true) => viewer.heat.hide(held),
+  e: (viewer: FilmViewer, held = true) => viewer.magnify(held),
+};
+
 export const SHORTCUTS: Shortcut[] = [
   {
     caps: ['↑', '↓'],
@@ -55,8 +61,17 @@ export const SHORTCUTS: Shortcut[] = [
     ],
   },
   { caps: ['A'], does: 'actual pixels', keys: [['a', (viewer) => viewer.actualPixels()]] },
+  { caps: ['E'], does: 'magnify while held', keys: [['e', HELD.e]] },
   { caps: ['I'], does: 'invert', keys: [['i', (viewer) => viewer.invert()]] },
   { caps: ['O'], does: 'overlay', keys: [['o', (viewer) => viewer.toggleOverlays()]] },
+  {
+    caps: ['T', 'Y'],
+    does: 'turn, mirror',
+    keys: [
+      ['t', (viewer) => viewer.active.rotate()],
+      ['y', (viewer) => viewer.active.mirror()],
+    ],
+  },
   { caps: ['R'], does: 'reset', keys: [['r', (viewer) => viewer.active.reset()]] },
   {
     caps: ['W', 'Z', 'P'],
@@ -77,6 +92,25 @@ export const SHORTCUTS: Shortcut[] = [
     ],
   },
   {
+    caps: ['B', 'U'],
+    does: 'link zoom and pan, window',
+    keys: [
+      ['b', (viewer) => viewer.link.toggle('position')],
+      ['u', (viewer) => viewer.link.toggle('look')],
+    ],
+  },
+  {
+    caps: ['4', '5', '6', '7', '8'],
+    does: 'window: model, header, full range, lungs, bones',
+    keys: [
+      ['4', (viewer) => viewer.preset('model')],
+      ['5', (viewer) => viewer.preset('header-0')],
+      ['6', (viewer) => viewer.preset('full')],
+      ['7', (viewer) => viewer.preset('lungs')],
+      ['8', (viewer) => viewer.preset('bones')],
+    ],
+  },
+  {
     caps: ['L', 'G', 'C'],
     does: 'drag: length, angle, heart to chest',
     keys: [
@@ -87,22 +121,23 @@ export const SHORTCUTS: Shortcut[] = [
   },
   { caps: ['⌫'], does: 'remove the last measure', keys: [['backspace', (viewer) => viewer.active.measures.undo()]] },
   { caps: ['N'], does: 'next film', keys: [['n', (viewer) => viewer.nextFilm()]] },
-  { caps: ['H'], does: 'heat map', keys: [['h', (viewer) => viewer.toggleHeat()]] },
-  { caps: ['V'], does: 'hide the heat map while held', keys: [['v', (viewer) => viewer.hideHeat(true)]] },
+  { caps: ['H'], does: 'heat map', keys: [['h', (viewer) => viewer.heat.toggle()]] },
+  { caps: ['V'], does: 'hide the heat map while held', keys: [['v', HELD.v]] },
+  { caps: ['D'], does: 'lines of the heat map', keys: [['d', (viewer) => viewer.heat.toggleLines()]] },
   {
     caps: ['F', 'M'],
     does: 'next finding, method',
     keys: [
-      ['f', (viewer) => viewer.nextFinding()],
-      ['m', (viewer) => viewer.nextMethod()],
+      ['f', (viewer) => viewer.heat.nextFinding()],
+      ['m', (viewer) => viewer.heat.nextMethod()],
     ],
   },
   {
     caps: ['[', ']'],
     does: 'heat map fainter, stronger',
     keys: [
-      ['[', (viewer) => viewer.setOpacity(viewer.opacity - OPACITY_STEP)],
-      [']', (viewer) => viewer.setOpacity(viewer.opacity + OPACITY_STEP)],
+      ['[', (viewer) => viewer.heat.setOpacity(viewer.heat.opacity - OPACITY_STEP)],
+      [']', (viewer) => viewer.heat.setOpacity(viewer.heat.opacity + OPACITY_STEP)],
     ],
   },
   { caps: ['X'], does: 'full screen', keys: [['x', (viewer) => viewer.fullScreen()]] },
@@ -123,8 +158,9 @@ export function listen(root: HTMLElement, viewer: FilmViewer): void {
     event.preventDefault();
     action(viewer);
   });
-  root.addEventListener('keyup', ({ key }) => key.toLowerCase() === 'v' && viewer.hideHeat(false));
-  root.addEventListener('focusout', () => viewer.hideHeat(false)); // the key may be let go elsewhere
+  root.addEventListener('keyup', ({ key }) => HELD[key.toLowerCase() as keyof typeof HELD]?.(viewer, false));
+  // The key may be let go elsewhere.
+  root.addEventListener('focusout', () => Object.values(HELD).forEach((held) => held(viewer, false)));
 }
 
 export function legend(): HTMLDetailsElement {

@@ -1,6 +1,7 @@
 /** What lies over a film in a canvas of its own: black where nothing is to be seen, and the lines of its overlays. */
 
-import type { Bits, Raster } from './study';
+import { make } from './elements';
+import { type Bits, type Film, type Raster, readOverlay } from './study';
 
 /** Colours as a canvas holds them on a little-endian machine: blue, green, red, below the opacity. */
 const OPAQUE = 0xff000000;
@@ -58,4 +59,72 @@ export function drawLines(canvas: HTMLCanvasElement, overlay: Raster<Bits>, redu
     });
     for (let index = 0; index < cells.length; index++) cells[index] = opacities[cells[index]!]!;
   });
+}
+
+/** Matrix by which a canvas of so many pixels lies on the film, which it has from `border` on. */
+export type Lie = (width: number, height: number, border?: number) => string;
+
+/** Canvas over the film. */
+export function layer(name: string): HTMLCanvasElement {
+  return make('canvas', { class: `film-layer ${name}`, hidden: true, 'aria-hidden': 'true' });
+}
+
+/** Overlay planes over a film. */
+export class OverlayLayer {
+  readonly canvas = layer('film-overlay');
+  private overlay: Raster<Bits> | undefined;
+  private film: Film | undefined;
+  private reduced = 0;
+  private wanted = true;
+
+  /**
+   * @param changed Called when an overlay has arrived, or is hidden or shown.
+   * @param say Shows a sentence.
+   */
+  constructor(
+    private readonly changed: () => void,
+    private readonly say: (sentence: string) => void,
+  ) {}
+
+  /** Forget the overlay of the film before. */
+  clear(): void {
+    this.film = this.overlay = undefined;
+    this.reduced = 0;
+  }
+
+  /** Show the overlay planes of a film, where it has some. */
+  async read(film: Film): Promise<void> {
+    this.clear();
+    if (!film.overlay) return;
+    this.film = film;
+    try {
+      const overlay = await readOverlay(film);
+      if (this.film !== film) return;
+      this.overlay = overlay;
+      this.changed();
+    } catch (error) {
+      if (this.film === film) this.say(`The overlay cannot be shown: ${(error as Error).message}.`);
+    }
+  }
+
+  show(shown: boolean): void {
+    this.wanted = shown;
+    this.changed();
+  }
+
+  /**
+   * Lay the lines on the film, or hide them.
+   *
+   * @param across Pixels of the screen that the width of the film takes; undefined when it is not there yet.
+   */
+  place(lie: Lie | undefined, across = 0): void {
+    const { overlay } = this;
+    this.canvas.hidden = !(overlay && this.wanted);
+    if (!overlay || this.canvas.hidden || !lie) return;
+    // Where several pixels of the overlay fall on one of the screen, a thin line would fade away.
+    const reduced = 2 ** Math.max(0, Math.round(Math.log2(overlay.columns / across)));
+    if (reduced !== this.reduced) drawLines(this.canvas, overlay, reduced);
+    this.reduced = reduced;
+    this.canvas.style.transform = lie(overlay.columns / reduced, overlay.rows / reduced);
+  }
 }

@@ -12,7 +12,7 @@ export const KINDS: Record<Kind, { label: string; lines: string[] }> = {
   ratio: { label: 'Heart to chest', lines: ['heart', 'chest'] },
 };
 
-/** Place on a film, in its square pixels. */
+/** Place on a film as it was taken, in its square pixels from the upper left corner. */
 export type Point = [across: number, down: number];
 type Line = [from: Point, to: Point];
 

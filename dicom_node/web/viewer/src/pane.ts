@@ -1,67 +1,21 @@
 /** Pane: one film on the screen with its window, position, overlay and heat map. */
 
-import {
-  cache,
-  Enums,
-  getShouldUseCPURendering,
-  imageLoader,
-  utilities,
-  type RenderingEngine,
-  type Types,
-} from '@cornerstonejs/core';
+import { Enums, getShouldUseCPURendering, utilities, type RenderingEngine, type Types } from '@cornerstonejs/core';
 import type { Types as ToolTypes } from '@cornerstonejs/tools';
-import { CurveTable, setColours } from './curve';
+import { setColours } from './curve';
 import { make, setOptions } from './elements';
-import { draw } from './heat';
-import { drawLines, drawUnseen } from './layers';
+import type { ColourTable } from './heat';
+import { HeatLayer } from './heat_layer';
+import { drawUnseen, layer, type Lie, OverlayLayer } from './layers';
+import { Lens, type Scene } from './lens';
 import { Measures, type Place, type Point } from './measures';
-import { inTrueShape } from './shape';
-import { type Bits, type Film, type HeatMap, type Raster, readFilm, readMap, readOverlay, type Window } from './study';
+import { flipped, type Orientation, toSeen, toTaken, turned, UPRIGHT, words } from './orientation';
+import { ALL_GREYS, type PlacedFilm, register, release } from './placed_film';
+import { type Film, type Raster, readFilm, type Window } from './study';
+import { stated, written } from './window_presets';
 
-const ALL_GREYS: Window = { center: 32768, width: 65536 };
 /** Narrowest window, in greys: a width of 1 has no values between its ends, which the library cannot show. */
 export const NARROWEST = 2;
-
-/** A film as the library shows it. */
-interface Placed {
-  imageId: string;
-  /** Size in square pixels. */
-  rows: number;
-  columns: number;
-  /** Table of the film's curve, for the software renderer. */
-  table: CurveTable | undefined;
-}
-
-/**
- * Register a film's grey values with the library: one world unit per pixel, origin at the centre of the first pixel.
- *
- * @param pane Each pane has images of its own, because a curve's table belongs to one window.
- */
-function register(film: Film, raster: Raster<Uint16Array>, pane: string): Placed {
-  const imageId = `film:${film.id}:${pane}`;
-  let image = cache.getImage(imageId);
-  if (!image) {
-    const shown = inTrueShape(raster, film.aspect_ratio);
-    utilities.genericMetadataProvider.add(imageId, {
-      type: Enums.MetadataModules.GENERAL_SERIES,
-      metadata: { modality: 'DX' },
-    });
-    image = imageLoader.createAndCacheLocalImage(imageId, {
-      scalarData: shown.values,
-      dimensions: [shown.columns, shown.rows],
-      spacing: [1, 1],
-      origin: [0, 0, 0],
-      direction: [1, 0, 0, 0, 1, 0, 0, 0, 1],
-      frameOfReferenceUID: imageId,
-      targetBuffer: { type: 'Uint16Array' },
-    });
-    if (film.curve && getShouldUseCPURendering()) image.modalityLUT = new CurveTable(imageId, film.curve);
-  }
-  const { center, width } = film.window ?? ALL_GREYS;
-  image.windowCenter = center;
-  image.windowWidth = width;
-  return { imageId, rows: image.rows, columns: image.columns, table: image.modalityLUT as CurveTable | undefined };
-}
 
 /** Title of a film in a list of films. */
 export function titleOf(film: Film, films: Film[]): string {
@@ -72,35 +26,40 @@ export function titleOf(film: Film, films: Film[]): string {
   return words.charAt(0).toUpperCase() + words.slice(1) + number + taken;
 }
 
+/** What a pane shows of a film, whatever its size. */
+export interface Position {
+  /** Ratio to the zoom at which the whole film is seen. */
+  zoom: number;
+  /** Place in the middle of the pane, in shares of the film as it is seen. */
+  middle: Point;
+}
+
 export class Pane {
   readonly element: HTMLElement;
   film!: Film;
 
   private readonly view = make('div', { class: 'film-view' });
   readonly measures = new Measures(this.view, () => this.measured());
+  readonly lens = new Lens(this.view, () => this.scene());
   private readonly unseen = layer('film-unseen');
-  private readonly heat = layer('film-heat');
-  private readonly lines = layer('film-overlay');
+  readonly heat: HeatLayer;
+  readonly overlay = new OverlayLayer(() => this.lay(), (sentence) => this.say(sentence));
   private readonly list = make('select', { 'aria-label': 'Film' });
   private readonly study = make('a', { class: 'film-study', hidden: true }, 'Open its study');
   private readonly reading = make('span', { class: 'film-reading' });
+  private readonly turnedNote = make('p', { class: 'film-turned', role: 'status' });
   private readonly note = make('p', { class: 'film-note', role: 'status' });
   /** Undefined before the first film has arrived, because the library cannot resize an empty viewport. */
   private viewport: Types.IStackViewport | undefined;
   private readonly resized = new ResizeObserver(() => this.resize());
   /** What the viewport shows. */
-  private placed: Placed | undefined;
-  /** Overlay of the shown film, when it has arrived, and the reduction that it is drawn in. */
-  private overlay: Raster<Bits> | undefined;
-  private reduced = 0;
-  private overlayWanted = true;
+  private placed: PlacedFilm | undefined;
+  private wantedOrientation = UPRIGHT;
   /** Border around the film in the layer of what is not to be seen. */
   private border: number | undefined;
   private turn = Promise.resolve();
-  private wanted: HeatMap | undefined;
-  private floor = 0;
-  /** Windows that the reader left films in, by their numbers. */
-  private readonly left = new Map<number, { window: Window; inverted: boolean }>();
+  /** What the reader left films in, by their numbers. */
+  private readonly left = new Map<number, { window: Window; inverted: boolean; orientation: Orientation }>();
 
   /**
    * @param changed Called when another film, window or place is shown.
@@ -111,17 +70,22 @@ export class Pane {
     private readonly tools: ToolTypes.IToolGroup,
     readonly id: string,
     private films: Film[],
+    colours: ColourTable,
     parent: HTMLElement,
     private readonly changed: () => void,
     chosen: (film: Film) => void,
   ) {
+    this.heat = new HeatLayer(colours, () => this.lay(), (sentence) => this.say(sentence));
+    const { wash, lines } = this.heat;
+    const over = [this.unseen, wash, lines, this.overlay.canvas, this.measures.layer, this.lens.canvas];
     this.list.addEventListener('change', () => chosen(this.films[this.list.selectedIndex]!));
     this.element = make(
       'figure',
       { class: 'film', role: 'group', tabindex: 0, 'aria-busy': 'true' },
       this.view,
-      make('div', { class: 'film-over' }, this.unseen, this.heat, this.lines, this.measures.layer),
+      make('div', { class: 'film-over' }, ...over),
       make('p', { class: 'film-warning' }, 'RESEARCH USE ONLY'),
+      this.turnedNote,
       this.note,
       make('figcaption', {}, this.list, this.study, this.reading),
     );
@@ -157,9 +121,10 @@ export class Pane {
     if (this.engine.getViewport(this.id)) this.engine.disableElement(this.id);
   }
 
-  /** Show a film in the window that it was left in, at first its own; of several calls in a row the last one counts. */
+  /** Show a film in the window and the orientation that it was left in, at first its own; of several calls in a row the last one counts. */
   show(film: Film): Promise<void> {
-    if (this.placed) this.left.set(this.film.id, { window: this.window, inverted: this.inverted });
+    const { window, inverted, orientation } = this;
+    if (this.placed) this.left.set(this.film.id, { window, inverted, orientation });
     this.film = film;
     this.placed = undefined;
     this.name();
@@ -167,9 +132,9 @@ export class Pane {
     this.element.classList.remove('shown');
     this.say('Loading');
     this.unseen.hidden = true;
-    this.overlay = undefined;
+    this.overlay.clear();
     this.measures.draw();
-    this.putHeat(undefined);
+    this.heat.hide();
     this.turn = this.turn.then(() => this.place(film));
     return this.turn;
   }
@@ -179,29 +144,92 @@ export class Pane {
     try {
       const raster = await readFilm(film);
       if (unwanted()) return;
-      const viewport = this.viewport ?? this.enable();
-      const placed = register(film, raster, this.id);
-      const { center, width } = film.window ?? ALL_GREYS;
-      placed.table?.stretch(utilities.windowLevel.toLowHighRange(width, center) as Types.VOIRange);
-      await viewport.setStack([placed.imageId]);
-      if (unwanted()) return;
-      this.viewport = viewport;
-      this.placed = placed;
-      if (film.curve && !placed.table)
-        setColours(viewport.getDefaultActor().actor as Types.Actor, film.curve, viewport.getProperties().voiRange!);
+      const left = this.left.get(film.id);
+      this.wantedOrientation = left?.orientation ?? UPRIGHT;
+      if (!(await this.put(film, raster))) return;
       this.border = drawUnseen(this.unseen, raster);
       this.unseen.hidden = this.border === undefined;
       this.say('');
       this.resize();
-      this.reset();
-      const left = this.left.get(film.id);
-      if (left) Object.assign(this, left);
-      void this.readOverlay();
+      this.fit();
+      if (left) [this.window, this.inverted] = [left.window, left.inverted];
+      void this.overlay.read(film);
     } catch (error) {
       if (unwanted()) return;
       this.say(`This film cannot be shown: ${(error as Error).message}.`);
       this.element.setAttribute('aria-busy', 'false');
     }
+  }
+
+  /**
+   * Give a film to the viewport, in the wanted orientation.
+   *
+   * @returns False when another film is wanted by now.
+   */
+  private async put(film: Film, raster: Raster<Uint16Array>): Promise<boolean> {
+    const viewport = this.viewport ?? this.enable();
+    const placed = register(film, raster, this.id, this.wantedOrientation);
+    const { center, width } = film.window ?? ALL_GREYS;
+    placed.table?.stretch(utilities.windowLevel.toLowHighRange(width, center) as Types.VOIRange);
+    await viewport.setStack([placed.imageId]);
+    if (this.film !== film || !this.element.isConnected) return false;
+    this.viewport = viewport;
+    this.placed = placed;
+    if (film.curve && !placed.table)
+      setColours(viewport.getDefaultActor().actor as Types.Actor, film.curve, viewport.getProperties().voiRange!);
+    this.turnedNote.textContent = words(placed.orientation);
+    return true;
+  }
+
+  /** True when the film is there, so that it can be moved. */
+  get shown(): boolean {
+    return this.placed !== undefined;
+  }
+
+  get orientation(): Orientation {
+    return this.wantedOrientation;
+  }
+
+  /** Turn the film clockwise by 90 degrees. */
+  rotate(): void {
+    this.orient(turned(this.orientation));
+  }
+
+  /** Exchange left and right. */
+  mirror(): void {
+    this.orient(flipped(this.orientation));
+  }
+
+  private orient(orientation: Orientation): void {
+    this.wantedOrientation = orientation;
+    this.element.setAttribute('aria-busy', 'true');
+    this.turn = this.turn.then(() => this.reorient());
+  }
+
+  /** Show the film in the wanted orientation, with the same place in the middle, as large, in the same window. */
+  private async reorient(): Promise<void> {
+    const { film, placed, window, inverted } = this;
+    if (!placed) return;
+    this.element.setAttribute('aria-busy', 'false');
+    if (placed.orientation === this.wantedOrientation) return;
+    this.element.setAttribute('aria-busy', 'true');
+    const { zoom, middle } = this.position;
+    const { columns, rows } = placed.seen;
+    const kept = toTaken([middle[0] * columns, middle[1] * rows], placed.taken, placed.orientation);
+    this.placed = undefined; // until then, nothing is known of where the film lies
+    try {
+      if (!(await this.put(film, await readFilm(film)))) return;
+    } catch (error) {
+      this.say(`This film cannot be turned: ${(error as Error).message}.`);
+      return;
+    } finally {
+      if (this.placed !== placed) release(placed);
+    }
+    const { taken, orientation, seen } = this.placed!;
+    const [across, down] = toSeen(kept, taken, orientation);
+    this.viewport!.resetCamera();
+    this.position = { zoom, middle: [across / seen.columns, down / seen.rows] };
+    [this.window, this.inverted] = [window, inverted];
   }
 
   private enable(): Types.IStackViewport {
@@ -241,10 +269,38 @@ export class Pane {
 
   /** Screen pixels per film pixel, or per its shorter side. */
   get scale(): number {
+    return this.pixel * window.devicePixelRatio;
+  }
+
+  /** Side of a film pixel, in pixels of the page. */
+  private get pixel(): number {
     if (!this.viewport || !this.placed) return 1;
+    const { columns } = this.placed.seen;
     const [left] = this.viewport.worldToCanvas([0, 0, 0]);
-    const [right] = this.viewport.worldToCanvas([this.placed.columns, 0, 0]);
-    return ((right - left) / this.placed.columns) * window.devicePixelRatio;
+    const [right] = this.viewport.worldToCanvas([columns, 0, 0]);
+    return (right - left) / columns;
+  }
+
+  /** The same at which the whole film is seen. */
+  private get fitting(): number {
+    const { columns, rows } = this.placed!.seen;
+    return Math.min(this.view.clientWidth / columns, this.view.clientHeight / rows);
+  }
+
+  get position(): Position {
+    if (!this.viewport || !this.placed) return { zoom: 1, middle: [0.5, 0.5] };
+    const { columns, rows } = this.placed.seen;
+    const [x, y] = this.viewport.canvasToWorld([this.view.clientWidth / 2, this.view.clientHeight / 2]);
+    const middle: Point = [(x - firstPixel()) / columns, (y - firstPixel()) / rows];
+    return { zoom: this.pixel / this.fitting, middle };
+  }
+
+  set position({ zoom, middle }: Position) {
+    if (!this.viewport || !this.placed) return;
+    const { columns, rows } = this.placed.seen;
+    this.viewport.setZoom((this.viewport.getZoom() * zoom * this.fitting) / this.pixel);
+    const [across, down] = this.position.middle;
+    this.move([(middle[0] - across) * columns, (middle[1] - down) * rows]);
   }
 
   zoom(factor: number): void {
@@ -256,62 +312,34 @@ export class Pane {
   /** Move the film by a share of the pane. */
   pan(right: number, down: number): void {
     if (!this.viewport) return;
-    // By the camera, as the pan of one renderer counts in screen pixels and that of the other in film pixels.
     const from = this.viewport.canvasToWorld([0, 0]);
     const to = this.viewport.canvasToWorld([right * this.view.clientWidth, down * this.view.clientHeight]);
-    const moved = (point: Types.Point3) => point.map((value, axis) => value - to[axis]! + from[axis]!) as Types.Point3;
-    const { focalPoint, position } = this.viewport.getCamera();
-    this.viewport.setCamera({ focalPoint: moved(focalPoint!), position: moved(position!) });
-    this.viewport.render();
+    this.move([from[0] - to[0], from[1] - to[1]]);
   }
 
-  /** Show the whole film in its initial window. */
+  /** Look at a place that lies so many pixels of the film further right and down. */
+  private move([right, down]: Point): void {
+    // By the camera, as the pan of one renderer counts in screen pixels and that of the other in film pixels.
+    const moved = ([x, y, z]: Types.Point3): Types.Point3 => [x + right, y + down, z];
+    const { focalPoint, position } = this.viewport!.getCamera();
+    this.viewport!.setCamera({ focalPoint: moved(focalPoint!), position: moved(position!) });
+    this.viewport!.render();
+  }
+
+  /** Show the whole film in its initial window, as it was taken. */
   reset(): void {
+    if (!this.placed) {
+      this.turn = this.turn.then(() => this.placed && this.reset());
+      return;
+    }
+    this.fit();
+    if (words(this.orientation)) this.orient(UPRIGHT);
+  }
+
+  private fit(): void {
     this.viewport?.resetCamera();
     this.inverted = this.film.inverted;
     this.window = this.film.window ?? ALL_GREYS;
-  }
-
-  /**
-   * Show a heat map over the film, or hide it.
-   *
-   * @param floor Least heat that is drawn, 0 to 1.
-   */
-  async showHeat(map: HeatMap | undefined, opacity: number, floor: number): Promise<void> {
-    this.heat.style.opacity = String(opacity);
-    if (map === this.wanted && floor === this.floor) return;
-    this.floor = floor;
-    this.putHeat(map);
-    if (!map) return;
-    try {
-      const raster = await readMap(map);
-      if (this.wanted !== map) return;
-      draw(this.heat, raster, this.floor);
-      this.heat.hidden = false;
-      this.lay();
-    } catch (error) {
-      if (this.wanted === map) this.say(`The heat map cannot be shown: ${(error as Error).message}.`);
-    }
-  }
-
-  /** Show the overlay planes of the film, where it has some, or hide them. */
-  showOverlay(shown: boolean): void {
-    this.overlayWanted = shown;
-    this.lay();
-  }
-
-  private async readOverlay(): Promise<void> {
-    const { film } = this;
-    if (!film.overlay) return;
-    try {
-      const overlay = await readOverlay(film);
-      if (this.film !== film) return;
-      this.overlay = overlay;
-      this.reduced = 0;
-      this.lay();
-    } catch (error) {
-      if (this.film === film) this.say(`The overlay cannot be shown: ${(error as Error).message}.`);
-    }
   }
 
   /** Show a sentence over the film; an empty one hides it. */
@@ -322,27 +350,40 @@ export class Pane {
   private measured(): Place | undefined {
     const { film, placed, viewport } = this;
     if (!placed || !viewport) return undefined;
+    const { taken, orientation } = placed;
     const [height, width] = film.imager_spacing ?? [];
     return {
       film,
-      toCanvas: ([across, down]) => viewport.worldToCanvas([across, down, 0]) as Point,
-      toFilm: (point) => viewport.canvasToWorld(point).slice(0, 2) as Point,
-      millimetres: height && width ? [(width * film.columns) / placed.columns, (height * film.rows) / placed.rows] : undefined,
+      toCanvas: (point) => {
+        const [x, y] = toSeen(point, taken, orientation);
+        return viewport.worldToCanvas([x + firstPixel(), y + firstPixel(), 0]) as Point;
+      },
+      toFilm: (point) => {
+        const [x, y] = viewport.canvasToWorld(point);
+        return toTaken([x - firstPixel(), y - firstPixel()], taken, orientation);
+      },
+      millimetres: height && width ? [(width * film.columns) / taken.columns, (height * film.rows) / taken.rows] : undefined,
     };
   }
 
-  private putHeat(map: HeatMap | undefined): void {
-    this.wanted = map;
-    this.heat.hidden = true;
+  private scene(): Scene | undefined {
+    const { film, placed, viewport, inverted, pixel } = this;
+    const range = viewport?.getProperties().voiRange;
+    if (!placed || !viewport || !range) return undefined;
+    const toSeen = (point: Point): Point => {
+      const [x, y] = viewport.canvasToWorld(point);
+      return [x - firstPixel(), y - firstPixel()];
+    };
+    return { seen: placed.seen, ...range, curve: film.curve, inverted, pixel, toSeen };
   }
 
   private rendered(): void {
     if (!this.placed) return;
     this.lay();
-    const { center, width } = this.window;
+    const { center, width } = stated(this.film, this.window);
     const curve = this.film.curve ? ' · curve' : '';
     const percent = Math.round(100 * this.scale);
-    this.reading.textContent = `C ${Math.round(center)} W ${Math.round(width)}${curve} · ${percent} %`;
+    this.reading.textContent = `C ${written(this.film, center)} W ${written(this.film, width)}${curve} · ${percent} %`;
     this.element.setAttribute('aria-busy', 'false');
     if (!this.element.classList.contains('shown')) performance.mark('film shown');
     this.element.classList.add('shown');
@@ -351,34 +392,27 @@ export class Pane {
 
   /** Align all that lies over the film with it. */
   private lay(): void {
-    this.lines.hidden = !(this.overlay && this.overlayWanted);
-    if (!this.viewport || !this.placed) return;
+    const place = this.measured();
+    if (!place || !this.placed) {
+      this.overlay.place(undefined);
+      return;
+    }
     this.measures.draw();
-    const { columns, rows } = this.placed;
-    // A pixel lies about its place in one renderer, and begins at it in the other.
-    const first = getShouldUseCPURendering() ? 0 : -0.5;
-    const [left, top] = this.viewport.worldToCanvas([first, first, 0]);
-    const [right, bottom] = this.viewport.worldToCanvas([first + columns, first + rows, 0]);
-    /** A canvas that has the film from `border` on, `width` x `height` of its pixels large. */
-    const place = (canvas: HTMLCanvasElement, width: number, height: number, border = 0) => {
-      const [across, down] = [(right - left) / width, (bottom - top) / height];
-      canvas.style.transform =
-        `translate(${left - border * across}px, ${top - border * down}px) scale(${across}, ${down})`;
+    this.lens.draw();
+    const { columns, rows } = this.placed.taken;
+    const [corner, right, below] = ([[0, 0], [columns, 0], [0, rows]] as Point[]).map(place.toCanvas) as [Point, Point, Point];
+    const lie: Lie = (width, height, border = 0) => {
+      const across = [0, 1].map((axis) => (right[axis]! - corner[axis]!) / width);
+      const down = [0, 1].map((axis) => (below[axis]! - corner[axis]!) / height);
+      const from = [0, 1].map((axis) => corner[axis]! - border * (across[axis]! + down[axis]!));
+      return `matrix(${[...across, ...down, ...from].join()})`;
     };
-    place(this.heat, this.heat.width, this.heat.height);
+    this.heat.place(lie);
     const border = this.border ?? 0;
-    place(this.unseen, this.unseen.width - 2 * border, this.unseen.height - 2 * border, border);
-    if (!this.overlay || this.lines.hidden) return;
-    // Where several pixels of the overlay fall on one of the screen, a thin line would fade away.
-    const crowded = (this.overlay.columns / (right - left)) / window.devicePixelRatio;
-    const reduced = 2 ** Math.max(0, Math.round(Math.log2(crowded)));
-    if (reduced !== this.reduced) drawLines(this.lines, this.overlay, reduced);
-    this.reduced = reduced;
-    place(this.lines, this.overlay.columns / reduced, this.overlay.rows / reduced);
+    this.unseen.style.transform = lie(this.unseen.width - 2 * border, this.unseen.height - 2 * border, border);
+    this.overlay.place(lie, columns * this.scale);
   }
 }
 
-/** Canvas over the film. */
-function layer(name: string): HTMLCanvasElement {
-  return make('canvas', { class: `film-layer ${name}`, hidden: true, 'aria-hidden': 'true' });
-}
+/** Place where the first pixel of a film begins: a pixel lies about its place in one renderer, begins at it in the other. */
+const firstPixel = () => (getShouldUseCPURendering() ? 0 : -0.5);

@@ -21,6 +21,10 @@ export interface Film {
   pixels: string;
   /** Initial window; all grey values when null. */
   window: Window | null;
+  /** Line from the grey values to those in which headers state windows; undefined when unknown. */
+  scale?: { slope: number; intercept: number } | null;
+  /** Windows that the header offers, on the scale of the grey values. */
+  windows?: (Window & { name: string })[];
   /** Displayed greys from 0 to 65535, evenly spaced between the ends of the window; a straight line when null. */
   curve: number[] | null;
   /** Address of the overlay planes: 1 bit for each pixel, the first in the lowest bit; null without. */
@@ -57,6 +61,8 @@ export interface Study {
   images: Film[];
   maps: HeatMap[];
   lost: LostFilm[];
+  /** Colours of 256 steps of heat from low to high, such as `#1f1332`. */
+  colours: string[];
 }
 
 /**
@@ -73,6 +79,11 @@ export function followed(before: Study, now: Study): Study {
 export function lostSentences({ lost }: Study): string {
   const name = ({ id, view, prior }: LostFilm) => `${prior ? 'Prior film' : 'Film'} ${id}${view ? ` (${view})` : ''}`;
   return lost.map((film) => `${name(film)} cannot be shown: ${film.error}`).join(' ');
+}
+
+/** Item after `item`, and after the last one the first; undefined in an empty list. */
+export function after<Item>(items: Item[], item: Item): Item | undefined {
+  return items[(items.indexOf(item) + 1) % items.length];
 }
 
 /** Values row by row, from the top left. */

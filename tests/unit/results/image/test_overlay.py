@@ -16,11 +16,72 @@ def picture(pixels: np.ndarray, hot: np.ndarray, *, longer_side: int = 512, bann
     return draw(pixels, hot, banner=banner, caption="C", longer_side=longer_side)
 
 
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+RGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], LUMINANCE, [0.0193, 0.1192, 0.9505]])
+DICHROMACY = {
+    "none": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.01182, 0.04294, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.3039],
+    ],
+}
+"""Linear sRGB as dichromats see it (Machado, Oliveira and Fernandes 2009, severity 1)."""
+
+
+def linear(rgb: np.ndarray) -> np.ndarray:
+    """Linear sRGB (IEC 61966-2-1)."""
+    share = rgb / 255
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+
+
+def hottest_over(grey: float) -> np.ndarray:
+    """Colour of the hottest point over film of one grey, as it is in a picture."""
+    film, hot = np.full((512, 512), grey, np.float32), np.ones((512, 512), np.float32)
+    return panels(picture(film, hot), 512, 512)[1][256, 256].astype(float)
+
+
+def luminance_ratio(one: np.ndarray, other: np.ndarray) -> float:
+    """Contrast ratio of two sRGB colours (WCAG 2.2, "contrast ratio")."""
+    darker, lighter = sorted(float(linear(each) @ LUMINANCE) for each in (one, other))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("grey", [0.1, 0.9])
+def test_the_hottest_point_differs_in_luminance_from_dark_and_from_bright_tissue(grey: float) -> None:
+    assert luminance_ratio(hottest_over(grey), np.full(3, 255 * grey)) >= 1.5
+
+
+def lab(light: np.ndarray) -> np.ndarray:
+    """CIELAB of linear sRGB (CIE 15)."""
+    x, y, z = RGB_TO_XYZ @ light / [0.9505, 1, 1.089]
+    x, y, z = (np.cbrt(each) if each > 0.008856 else 7.787 * each + 16 / 116 for each in (x, y, z))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("kind", DICHROMACY)
+def test_the_hottest_point_differs_from_every_grey_for_colour_blind_readers_too(kind: str) -> None:
+    for grey in np.linspace(0, 1, 11):
+        hot, bare = (
+            lab(np.clip(DICHROMACY[kind] @ linear(each), 0, 1))
+            for each in (hottest_over(float(grey)), np.full(3, 255 * grey))
+        )
+        assert np.linalg.norm(hot - bare) > 30, grey
+
+
 def lightness(rgb: np.ndarray) -> np.ndarray:
     """CIE L* of sRGB values (IEC 61966-2-1, CIE 15)."""
-    share = rgb / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    luminance = linear @ np.array([0.2126, 0.7152, 0.0722])
+    luminance = linear(rgb) @ LUMINANCE
     return np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
 
 
@@ -28,7 +89,7 @@ def test_hotter_is_lighter_everywhere_and_evenly() -> None:
     steps = np.diff(lightness(colours().astype(float)))
     assert colours().shape == (256, 3)
     assert np.convolve(steps, np.ones(8) / 8, "valid").min() > 0
-    assert lightness(colours()[-1:].astype(float))[0] - lightness(colours()[:1].astype(float))[0] > 75
+    assert lightness(colours()[-1:].astype(float))[0] - lightness(colours()[:1].astype(float))[0] > 50
     blocks = steps[:252].reshape(12, 21).sum(axis=1)
     assert blocks.max() < 2.2 * blocks.min()
 

@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from dicom_node.results.image.overlay import colours
 from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, HeatMapRecord, ImageRecord
 from dicom_node.store.prior_requests import PriorRequests
 from dicom_node.store.states import StudyState
@@ -45,7 +46,8 @@ def shown(tmp_path: Path) -> Iterator[OfflineNode]:
 def test_a_film_comes_in_its_full_depth_with_its_window(shown: OfflineNode, client_of: TestClient) -> None:
     told = client_of.get("/api/v1/studies/1/viewer").json()
     (image,) = told["images"]
-    window = image.pop("window")
+    window, scale = image.pop("window"), image.pop("scale")
+    (offered,) = image.pop("windows")
     assert image == {
         "id": 1, "view": "frontal", "columns": 80, "rows": 64, "inverted": True, "prior": False,
         "pixels": "/api/v1/studies/1/images/1/pixels", "aspect_ratio": 1, "curve": None, "overlay": None,
@@ -54,6 +56,11 @@ def test_a_film_comes_in_its_full_depth_with_its_window(shown: OfflineNode, clie
     # LINEAR: centre 2048, width 1024 is 1536 to 2559 (PS3.3 C.11.2.1.2), the other way round and of 65535.
     assert window["center"] == pytest.approx(65535 * (1 - 2047.5 / 4095), abs=2)
     assert window["width"] == pytest.approx(65535 * 1023 / 4095, abs=2)
+    assert offered.pop("name") == ""
+    assert offered == pytest.approx(window, abs=2)
+    # In stored values, low to high: the film is the other way round.
+    assert scale["intercept"] + scale["slope"] * window["center"] == pytest.approx(2047.5, abs=0.1)
+    assert scale["slope"] * window["width"] == pytest.approx(-1023, abs=0.1)
     answer = client_of.get(image["pixels"])
     assert (answer.headers["X-Rows"], answer.headers["X-Columns"]) == ("64", "80")
     assert answer.headers["Content-Type"] == "application/octet-stream"
@@ -72,7 +79,29 @@ def test_a_heat_map_comes_as_it_was_kept(client_of: TestClient) -> None:
     answer = client_of.get(entry["map"])
     assert (answer.headers["X-Rows"], answer.headers["X-Columns"]) == ("3", "4")
     assert answer.content == HEAT.tobytes()
+    told = client_of.get("/api/v1/studies/1/viewer").json()["colours"]
+    assert [tuple(bytes.fromhex(each[1:])) for each in told] == [tuple(each) for each in colours()]
     assert client_of.get("/api/v1/studies/1/maps/1").status_code == 404
+
+
+def test_windows_of_a_header_come_with_their_names_and_the_scale_that_they_are_in(
+    client: TestClient, node: OfflineNode
+) -> None:
+    ds = film(pixels=GREYS, study=1, SOPInstanceUID=uid(1, 1), RescaleSlope=2, RescaleIntercept=-100)
+    ds.WindowCenter, ds.WindowWidth = [4000, 6000, 90000], [5000, 2001, 10]
+    ds.WindowCenterWidthExplanation = ["NORMAL", "HARDER"]
+    node.receive(1, ds=ds)
+    (image,) = client.get("/api/v1/studies/1/viewer").json()["images"]
+    slope, intercept = image["scale"]["slope"], image["scale"]["intercept"]
+    values = np.frombuffer(client.get(image["pixels"]).content, "<u2").reshape(64, 80)
+    np.testing.assert_allclose(intercept + slope * values, 2 * GREYS - 100, atol=0.2)
+    windows = image["windows"]
+    assert [each["name"] for each in windows] == ["NORMAL", "HARDER", ""]
+    # LINEAR: from centre - 0.5 - (width - 1) / 2 to centre - 0.5 + (width - 1) / 2 (PS3.3 C.11.2.1.2.1).
+    for each, center, width in zip(windows, (3999.5, 5999.5, 89999.5), (4999, 2000, 9), strict=True):
+        assert intercept + slope * each["center"] == pytest.approx(center, abs=0.1)
+        assert slope * each["width"] == pytest.approx(width, abs=0.1)
+    assert image["window"] == pytest.approx({key: windows[0][key] for key in ("center", "width")}, abs=2)
 
 
 def test_films_hang_by_view_and_say_the_spacing_at_the_detector(
@@ -204,7 +233,8 @@ def test_a_film_that_cannot_be_decoded_is_left_out_and_says_why(
     ds = film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 1))
     del ds.PixelData
     node.receive(1, ds=ds)
-    assert client.get("/api/v1/studies/1/viewer").json() == {"images": [], "maps": [], "lost": []}
+    told = client.get("/api/v1/studies/1/viewer").json()
+    assert told["images"] == told["maps"] == told["lost"] == []
     answer = client.get("/api/v1/studies/1/images/1/pixels")
     assert answer.status_code == 422
     assert answer.json() == {"error": "the instance holds no pixel data."}
