@@ -21,6 +21,8 @@ from dicom_node.web.background.event_stream import EventStream
 from dicom_node.web.background.periodic_task import PeriodicTask
 from dicom_node.web.feedback import Feedback
 from dicom_node.web.media.films import FilmDecoder
+from dicom_node.web.notes import Notes
+from dicom_node.web.saved_filters import SavedFilters
 from dicom_node.web.templating import PageRenderer
 
 
@@ -49,6 +51,8 @@ class WebContext:
     access_log: AccessLog
     audit_trail: AuditTrail
     feedback: Feedback
+    notes: Notes
+    saved_filters: SavedFilters
     film_decoder: FilmDecoder
     event_stream: EventStream
     page_renderer: PageRenderer

@@ -12,6 +12,7 @@ from sqlalchemy import delete, select
 from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.tables import feedback, finding, reading, study
+from dicom_node.web.read_models.worklist_query import OPINION_IS_HELD
 from dicom_node.web.spreadsheets import csv_line
 from dicom_node.web.templating import iso
 
@@ -55,10 +56,6 @@ class Opinion:
     at: float
 
 
-# An opinion that was taken back stays as a row, so that the other readers are told of it.
-_HELD = (feedback.c.verdict != Verdict.NONE) | (feedback.c.comment != "")
-
-
 class Feedback(database.Repository):
     """Repository of the opinions."""
 
@@ -82,7 +79,9 @@ class Feedback(database.Repository):
         found: dict[str, list[Opinion]] = {}
         with database.reading(self._engine) as connection:
             rows = connection.execute(
-                select(*columns).where(feedback.c.reading_id == reading_id, _HELD).order_by(feedback.c.at)
+                select(*columns)
+                .where(feedback.c.reading_id == reading_id, OPINION_IS_HELD)
+                .order_by(feedback.c.at)
             )
             for key, who, verdict, comment, at in rows:
                 found.setdefault(key, []).append(Opinion(key, who, Verdict(verdict), comment, at))
@@ -109,7 +108,7 @@ class Feedback(database.Repository):
             .join(reading, feedback.c.reading_id == reading.c.id)
             .join(study, reading.c.study_id == study.c.id)
             .join(finding, (finding.c.reading_id == reading.c.id) & (finding.c.key == feedback.c.key))
-            .where(_HELD)
+            .where(OPINION_IS_HELD)
             .order_by(feedback.c.id)
         )
         yield csv_line(_COLUMNS)

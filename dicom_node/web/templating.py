@@ -65,6 +65,7 @@ class PageRenderer:
             "utc": utc,
             "iso": iso,
             "age": age,
+            "patient_age": patient_age,
             "date": date,
             "percent": percent,
             "interval": interval,
@@ -142,6 +143,13 @@ def age(seconds: float) -> str:
         if count or (unit == "s" and not parts):
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])
+
+
+def patient_age(value: str) -> str:
+    """Format an AS value (PS3.5 6.2), such as ``063Y``, for people; anything else stays as it is."""
+    units = {"Y": "y", "M": "mo", "W": "wk", "D": "d"}
+    number, unit = value[:-1], units.get(value[-1:], "")
+    return f"{int(number)} {unit}" if unit and number.isdigit() else value
 
 
 def decimal(number: float) -> str:

@@ -59,6 +59,8 @@ ACTIONS: Final[Mapping[str, _Event]] = {
     "pin": _change,
     "unpin": _change,
     "feedback": _change,
+    "note": _change,
+    "tag": _change,
     "retract": partial(_access, Action.DELETE, life_cycle=LifeCycle.LOGICAL_DELETION),
     "feedback export": _export,
     "reader study made": _query,
