@@ -59,6 +59,7 @@ from dicom_node.web.media.films import FilmDecoder
 from dicom_node.web.notes import Notes
 from dicom_node.web.pages import admin, bulk_actions, login, node_pages, reader_studies, study_pages, tokens
 from dicom_node.web.pages.static_files import assets
+from dicom_node.web.read_models.score_drift import DriftWatch
 from dicom_node.web.read_models.study_headers import StudyHeaders
 from dicom_node.web.saved_filters import SavedFilters
 from dicom_node.web.templating import WEB_DIR, PageRenderer
@@ -66,6 +67,7 @@ from dicom_node.web.templating import WEB_DIR, PageRenderer
 _LOG = logging.getLogger(__name__)
 _READ: Final = ["GET", "HEAD"]
 _READY_SECONDS: Final = 10.0
+_DRIFT_SECONDS: Final = 900.0
 _ROUTERS: Final = (
     study_routes.router,
     feedback_routes.router,
@@ -172,6 +174,7 @@ def open_context(settings: Settings) -> WebContext:
         audit_task=PeriodicTask(
             "audit", lambda: IndexQueries(engine).audit(data_dir.spool, data_dir.results)
         ),
+        drift_task=PeriodicTask("drift of scores", DriftWatch(engine).run, seconds=_DRIFT_SECONDS),
     )
 
 
@@ -182,10 +185,12 @@ def _lifespan(context: WebContext) -> Callable[[FastAPI], AbstractAsyncContextMa
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         context.film_decoder.warm()
         context.audit_task.start()
+        context.drift_task.start()
         context.event_stream.start(asyncio.get_running_loop())
         yield
         context.event_stream.stop()
         context.audit_task.stop()
+        context.drift_task.stop()
         context.film_decoder.close()
         context.audit_trail.close()
         context.engine.dispose()

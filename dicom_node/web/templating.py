@@ -12,6 +12,7 @@ from typing import Final
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dicom_node.config.addresses import is_loopback
 from dicom_node.config.settings import Settings
 from dicom_node.results.codes import RESEARCH_USE_ONLY
 from dicom_node.results.report import THRESHOLD_WORDS
@@ -74,6 +75,10 @@ class PageRenderer:
         }
         self._environment.globals |= {
             "ae_title": settings.dicom.ae_title,
+            # Empty where it listens on all addresses: then that by which the page was reached is one of them.
+            "dicom_host": "" if settings.dicom.host in ("0.0.0.0", "::") else settings.dicom.host,  # noqa: S104
+            "dicom_port": settings.dicom.port,
+            "dicom_local": is_loopback(settings.dicom.host),
             "version": version("dicom-node"),
             "study_words": STUDY_WORDS,
             "result_words": RESULT_WORDS,

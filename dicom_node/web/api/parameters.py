@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Final
 
 from fastapi import Depends, HTTPException, Path, Query
@@ -22,6 +23,9 @@ StudyNumber = Annotated[int, Path(ge=1, le=LARGEST_NUMBER, description="number o
 ImageNumber = Annotated[int, Path(ge=1, le=LARGEST_NUMBER, description="number of the image in this node")]
 FindingKey = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9_]+$", description="key of a finding")]
 
+_LOW: Final = "least certainty, or else score, of the finding, whether it is present or not"
+_HIGH: Final = "certainty, or else score, that the finding is below"
+
 
 class SearchIn(BaseModel):
     """Search of the worklist: a request body, because no address may contain the name of a patient."""
@@ -33,6 +37,10 @@ class SearchIn(BaseModel):
     finding: str = Field("", max_length=64, description="key of a finding that is present")
     tag: str = Field("", max_length=TAG_LENGTH, description="only studies with this tag")
     read: Read | None = Field(None, description="unread by anybody or by you, or read by you")
+    low: float | None = Field(None, ge=0, le=1, description=_LOW)
+    high: float | None = Field(None, ge=0, le=1, description=_HIGH)
+    since: date | None = Field(None, description="first day of the analysis (UTC)")
+    until: date | None = Field(None, description="day that the analysis is before (UTC)")
     sort: Sort = Field(Sort.CHANGED, description="order of the list")
     after: str = Field("", max_length=400, description="`next` of the page before this one")
     before: str = Field("", max_length=400, description="`previous` of the page after this one")
@@ -47,6 +55,10 @@ class SearchIn(BaseModel):
             tag=tag,
             read=self.read,
             reader=reader,
+            low=self.low,
+            high=self.high,
+            since=self.since.isoformat() if self.since else "",
+            until=self.until.isoformat() if self.until else "",
             sort=self.sort,
             after=self.after,
             before=self.before,
@@ -62,12 +74,28 @@ def worklist_parameters(
     finding: Annotated[str, Query(max_length=64, description="key of a finding that is present")] = "",
     tag: Annotated[str, Query(max_length=TAG_LENGTH, description="only studies with this tag")] = "",
     read: Annotated[Read | None, Query(description="unread by anybody or by you, or read by you")] = None,
+    low: Annotated[float | None, Query(ge=0, le=1, description=_LOW)] = None,
+    high: Annotated[float | None, Query(ge=0, le=1, description=_HIGH)] = None,
+    since: Annotated[date | None, Query(description="first day of the analysis (UTC)")] = None,
+    until: Annotated[date | None, Query(description="day that the analysis is before (UTC)")] = None,
     sort: Annotated[Sort, Query(description="order of the list")] = Sort.CHANGED,
     after: Annotated[str, Query(max_length=400, description="`next` of the page before this one")] = "",
     before: Annotated[str, Query(max_length=400, description="`previous` of the page after this one")] = "",
 ) -> WorklistQuery:
     """Build the query of a worklist from the query parameters of a request."""
-    said = SearchIn(state=state, finding=finding, tag=tag, read=read, sort=sort, after=after, before=before)
+    said = SearchIn(
+        state=state,
+        finding=finding,
+        tag=tag,
+        read=read,
+        low=low,
+        high=high,
+        since=since,
+        until=until,
+        sort=sort,
+        after=after,
+        before=before,
+    )
     return said.query(hidden, "" if user is None else user.name)
 
 

@@ -63,6 +63,7 @@ ACTIONS: Final[Mapping[str, _Event]] = {
     "tag": _change,
     "retract": partial(_access, Action.DELETE, life_cycle=LifeCycle.LOGICAL_DELETION),
     "feedback export": _export,
+    "cohort export": _export,
     "reader study made": _query,
     "reader study closed": _query,
     "reader study case": _view,

@@ -35,7 +35,7 @@ DESIGNS: Final[Mapping[Design, str]] = {
     Design.SEQUENTIAL: "sequential: each study without the model, and at once again with it",
     Design.CROSSOVER: "crossover: all studies without the model, and then all again with it",
 }
-_SEARCH: Final = ("q", "state", "finding", "tag", "read", "sort")
+_SEARCH: Final = ("q", "state", "finding", "tag", "read", "low", "high", "since", "until", "sort")
 """Fields of the worklist's filter."""
 _LONGEST_SECONDS: Final = 7 * 86400.0
 

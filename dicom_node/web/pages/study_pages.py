@@ -81,6 +81,7 @@ def worklist_page(
         reads=READ_WORDS,
         address=address,
         done=done,
+        page_host=request.url.hostname or "",
     )
     if request.method == "POST":
         response.headers["HX-Replace-Url"] = address(query, after=query.after, before=query.before)

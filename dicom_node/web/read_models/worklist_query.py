@@ -5,10 +5,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from sqlalchemy import ColumnElement, Select, exists, or_, select
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select
 
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import (
@@ -21,6 +22,7 @@ from dicom_node.store.tables import (
     study,
     study_tag,
 )
+from dicom_node.web.media.trial_films import TRIAL_DESCRIPTION
 
 
 class Sort(enum.StrEnum):
@@ -70,6 +72,11 @@ class WorklistQuery:
         Only studies that somebody has read, or has not; all when None.
     reader
         Name of the reader who asks.
+    low, high
+        Range of the certainty, or else of the score, of the finding in the latest analysis, whether present
+        or not: from `low`, and below `high` unless that is 1. None for any.
+    since, until
+        Days (YYYY-MM-DD, UTC) of the latest analysis: from `since`, before `until`; empty for any.
     after, before
         Cursor, from `Worklist.next` or `Worklist.previous`; empty for the first page.
     hidden
@@ -83,6 +90,10 @@ class WorklistQuery:
     tag: str = ""
     read: Read | None = None
     reader: str = ""
+    low: float | None = None
+    high: float | None = None
+    since: str = ""
+    until: str = ""
     sort: Sort = Sort.CHANGED
     after: str = ""
     before: str = ""
@@ -95,6 +106,10 @@ class WorklistQuery:
             "finding": self.finding,
             "tag": self.tag,
             "read": self.read or "",
+            "low": "" if self.low is None else f"{self.low:g}",
+            "high": "" if self.high is None else f"{self.high:g}",
+            "since": self.since,
+            "until": self.until,
             "sort": "" if self.sort is Sort.CHANGED else self.sort,
         }
         return {name: str(value) for name, value in values.items() if value}
@@ -102,7 +117,12 @@ class WorklistQuery:
     @property
     def narrowed(self) -> bool:
         """Whether it has a condition beside the state."""
-        return bool(self.text or self.finding or self.tag or self.read)
+        return bool(self.text or self.finding or self.tag or self.read or self.analysed)
+
+    @property
+    def analysed(self) -> bool:
+        """Whether it is a range of analyses, as a chart of the cohort leads to: then trials are left out."""
+        return self.low is not None or self.high is not None or bool(self.since or self.until)
 
 
 def filtered(query: WorklistQuery) -> Select[Any]:
@@ -120,20 +140,10 @@ def filtered(query: WorklistQuery) -> Select[Any]:
         found = found.where(study.c.state == query.state)
     for word in query.text.casefold().split():
         found = found.where(catalogue.c.search.contains(word, autoescape=True))
-    if query.finding:
-        # Two index look-ups for each study, until the page is full.
-        present = (
-            exists()
-            .where(
-                reading.c.study_id == study.c.id,
-                reading.c.revision == study.c.revision,
-                finding.c.reading_id == reading.c.id,
-                finding.c.key == query.finding,
-                finding.c.presence == "present",
-            )
-            .correlate(study)
-        )
-        found = found.where(present)
+    if query.finding or query.analysed:
+        found = found.where(_analysed(query))
+    if query.analysed:
+        found = found.where(func.coalesce(catalogue.c.description, "") != TRIAL_DESCRIPTION)
     if query.tag:
         tagged = exists().where(
             study_tag.c.study_id == study.c.id, study_tag.c.tag == query.tag, study_tag.c.held
@@ -142,9 +152,36 @@ def filtered(query: WorklistQuery) -> Select[Any]:
     if query.read is not None:
         read = _read_by(None if query.read is Read.UNREAD else query.reader)
         found = found.where(read if query.read is Read.MINE else ~read)
-    if query.finding or query.tag or query.read:
+    if query.finding or query.tag or query.read or query.analysed:
         found = found.where(study.c.id.not_in(query.hidden))
     return found
+
+
+def _analysed(query: WorklistQuery) -> ColumnElement[bool]:
+    """Return the condition of the latest analysis: a finding that is present or in a range, and its day."""
+    conditions: list[ColumnElement[bool]] = []
+    if query.finding:
+        conditions += [finding.c.reading_id == reading.c.id, finding.c.key == query.finding]
+        value = func.coalesce(finding.c.certainty, finding.c.score)
+        if query.low is None and query.high is None:
+            conditions.append(finding.c.presence == "present")
+        if query.low is not None:
+            conditions.append(value >= query.low)
+        if query.high is not None and query.high < 1:
+            conditions.append(value < query.high)
+    if query.since:
+        conditions.append(reading.c.created_at >= _midnight(query.since))
+    if query.until:
+        conditions.append(reading.c.created_at < _midnight(query.until))
+    # Two index look-ups for each study, until the page is full.
+    found = exists().where(
+        reading.c.study_id == study.c.id, reading.c.revision == study.c.revision, *conditions
+    )
+    return found.correlate(study)
+
+
+def _midnight(day: str) -> float:
+    return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
 
 
 def _read_by(reader: str | None) -> ColumnElement[bool]:

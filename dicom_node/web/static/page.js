@@ -158,7 +158,7 @@ const KEPT = "words of the search";
 // `place` is the query string of an address: the other conditions of the list; `event` is what asked for it.
 function search(place, event) {
   const asked = Object.fromEntries(new URLSearchParams(place));
-  for (const name of ["state", "finding", "tag", "read", "sort"])
+  for (const name of ["state", "finding", "tag", "read", "low", "high", "since", "until", "sort"])
     words.form.elements[name].value = asked[name] ?? (name === "sort" ? "changed" : "");
   // With the form as source, the values given here replace those of its fields.
   htmx.ajax("POST", "/", { ...PLACE, event, source: words.form, values: { ...asked, q: words.value } });
@@ -294,13 +294,20 @@ for (const place of document.querySelectorAll(".drop")) {
   const input = place.querySelector("input");
   const list = place.querySelector(".files");
   const take = async (files) => {
-    for (const file of files) {
+    // Films that are chosen together are one study; all but the last say that more follow.
+    const together = place.dataset.together && files.length > 1 ? `group=${crypto.getRandomValues(new Uint32Array(4)).join("-")}` : "";
+    let study, failed;
+    for (const [number, file] of files.entries()) {
       const item = document.createElement("li");
       item.textContent = file.name;
       list.append(item);
-      const answer = await send(file, place.dataset.upload, item);
-      if (answer.study && place.dataset.open) location.assign(`/studies/${answer.study}`);
+      const more = together && number < files.length - 1 ? "&more=true" : "";
+      const answer = await send(file, `${place.dataset.upload}${together ? "?" : ""}${together}${more}`, item);
+      study = answer.study ?? study;
+      if (!answer.study) failed = true;
     }
+    // What was refused has to be read first.
+    if (study && place.dataset.together && !failed) location.assign(`/studies/${study}`);
   };
   input.addEventListener("change", () => take([...input.files]));
   place.addEventListener("dragover", (event) => {

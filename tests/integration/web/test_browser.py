@@ -457,6 +457,26 @@ def test_a_file_is_uploaded_and_a_film_is_tried(node: OfflineNode, visit: Visit,
     expect(page.get_by_text("Tried in the reading room")).to_be_visible(timeout=20_000)
 
 
+def test_films_that_are_dropped_together_are_one_study_and_a_refusal_stays_in_view(
+    node: OfflineNode, visit: Visit, tmp_path: Path
+) -> None:
+    for number, view in ((1, "PA"), (2, "LL")):
+        picture = Image.fromarray((chest(96, 80, view=view) * 255).astype(np.uint8))
+        picture.save(tmp_path / f"{number}.png")
+    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7 nothing")
+    page = visit.go("/try")
+    page.locator("#film").set_input_files([tmp_path / "report.pdf", tmp_path / "1.png"])
+    expect(page.get_by_text("The file is a PDF document")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("link", name="open")).to_have_attribute("href", "/studies/1", timeout=60_000)
+    expect(page).to_have_url(f"{visit.address}/try")
+    page.locator("#film").set_input_files([tmp_path / "1.png", tmp_path / "2.png"])
+    expect(page).to_have_url(f"{visit.address}/studies/2", timeout=60_000)
+    expect(page.get_by_text("2 images")).to_be_visible(timeout=20_000)
+    page.goto(f"{visit.address}/try")
+    page.get_by_role("button", name="Try two drawn films").click()
+    expect(page).to_have_url(f"{visit.address}/studies/3", timeout=60_000)
+
+
 @pytest.mark.parametrize(
     "path",
     [
