@@ -13,6 +13,7 @@ from dicom_node.store import database
 from dicom_node.store.tables import saved_filter
 
 NAME_LENGTH: Final = 64
+CONDITIONS_LENGTH: Final = 512
 MOST_FILTERS: Final = 50
 """Most filters of one reader."""
 
@@ -31,11 +32,14 @@ class SavedFilters(database.Repository):
         Raises
         ------
         ValueError
-            When the name is empty or too long, or the reader has `MOST_FILTERS` already.
+            When the name is empty or too long, the conditions are too long, or the reader has `MOST_FILTERS`
+            already.
         """
         name = " ".join(name.replace("\0", " ").split())
         if not 0 < len(name) <= NAME_LENGTH:
             raise ValueError(f"the name of a filter has 1 to {NAME_LENGTH} characters")
+        if len(conditions) > CONDITIONS_LENGTH:
+            raise ValueError("the conditions of the filter are too long")
         with database.writing(self._engine) as connection:
             connection.execute(
                 delete(saved_filter).where(saved_filter.c.reader == reader, saved_filter.c.name == name)

@@ -52,7 +52,7 @@ class SearchIn(BaseModel):
             state=self.state,
             text=text,
             finding=key,
-            tag=tag,
+            tag=tag.strip().lower(),  # as tags are stored
             read=self.read,
             reader=reader,
             low=self.low,

@@ -101,9 +101,10 @@ def read_grey(source: Path, max_pixels: int) -> NDArray[Any]:
 
 
 def _refuse_colour(picture: Image.Image) -> None:
-    # Opaque: what an alpha channel hides is still a pixel of the film.
-    small = picture.convert("RGBA").convert("RGB")
-    small.thumbnail((_LOOKED_AT, _LOOKED_AT))
+    scale = min(1.0, _LOOKED_AT / max(picture.size))
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    # Nearest: of any mode, and a mean of pixels would hide colours.
+    small = picture.resize(size, Image.Resampling.NEAREST).convert("RGB")
     channels = np.asarray(small).astype(np.int16)
     coloured = float((channels.max(axis=2) - channels.min(axis=2) > _SPREAD).mean())
     if coloured > _COLOURED:

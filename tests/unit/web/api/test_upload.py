@@ -84,7 +84,13 @@ def test_what_is_no_film_is_not_taken(
     assert not list(node.data_dir.spool.incoming.iterdir())
 
 
-@pytest.mark.parametrize(("kind", "mode"), [("PNG", "L"), ("PNG", "RGB"), ("PNG", "I;16"), ("JPEG", "L")])
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *(("PNG", "L"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "LA"), ("PNG", "P"), ("PNG", "I;16")),
+        *(("JPEG", "L"), ("JPEG", "RGB"), ("JPEG", "CMYK")),
+    ],
+)
 def test_a_picture_is_tried_as_a_study_of_its_own(
     node: OfflineNode, client: TestClient, kind: str, mode: str
 ) -> None:
