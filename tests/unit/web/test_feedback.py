@@ -135,13 +135,20 @@ def test_the_cohort_is_what_was_read(read: OfflineNode) -> None:
     assert read_cohort(read.index.engine, "", 30).finding == "mass"
 
 
-def test_views_are_sets_and_the_threshold_is_a_line(read: OfflineNode) -> None:
-    with read.browser() as client:
+@pytest.fixture
+def headed(read: OfflineNode) -> OfflineNode:
+    """Node whose headers are read: its page reads none while it runs."""
+    with read.browser():
         read.context.event_stream.study_headers.update([1, 2, 3])
-        with database.writing(read.index.engine) as connection:
-            for key, views in ((1, "PA, LL"), (2, "LL, PA"), (3, "")):
-                connection.execute(update(catalogue).where(catalogue.c.study_id == key).values(views=views))
-        cohort = read_cohort(read.index.engine, "nodule", 30)
+    return read
+
+
+def test_views_are_sets_and_the_threshold_is_a_line(headed: OfflineNode) -> None:
+    with database.writing(headed.index.engine) as connection:
+        for key, views in ((1, "PA, LL"), (2, "LL, PA"), (3, "")):
+            connection.execute(update(catalogue).where(catalogue.c.study_id == key).values(views=views))
+    cohort = read_cohort(headed.index.engine, "nodule", 30)
+    with headed.browser() as client:
         page = client.get("/cohort?finding=nodule").text
     both, unknown = cohort.views
     assert (both.name, both.count, both.mean, both.present) == ("LL + PA", 2, pytest.approx(0.425), 0.5)
@@ -160,9 +167,8 @@ def test_the_axis_of_counts_has_round_numbers(read: OfflineNode, most: int, tick
     assert replace(cohort, histogram=[0] * (BINS - 1) + [most]).count_ticks == ticks
 
 
-def test_a_bar_leads_to_its_studies_and_a_trial_is_in_neither(read: OfflineNode) -> None:
-    with read.browser() as client:
-        read.context.event_stream.study_headers.update([1, 2, 3])
+def test_a_bar_leads_to_its_studies_and_a_trial_is_in_neither(headed: OfflineNode) -> None:
+    with headed.browser() as client:
         page = client.get("/cohort?finding=nodule").text
         bars = [html.unescape(each) for each in re.findall(r'<a href="(/\?finding=[^"]*)" aria-label', page)]
         weeks = [html.unescape(each) for each in re.findall(r'<a href="(/\?finding=[^"]*since[^"]*)">', page)]
@@ -173,7 +179,7 @@ def test_a_bar_leads_to_its_studies_and_a_trial_is_in_neither(read: OfflineNode)
         assert [sorted(re.findall(r'<tr id="study-(\d)"', client.get(each).text)) for each in weeks] == [
             ["1", "2", "3"]
         ]
-        with database.writing(read.index.engine) as connection:
+        with database.writing(headed.index.engine) as connection:
             trial = update(catalogue).where(catalogue.c.study_id == 1)
             connection.execute(trial.values(description=TRIAL_DESCRIPTION))
         assert re.findall(r'<tr id="study-(\d)"', client.get(bars[1]).text) == []
@@ -183,9 +189,8 @@ def test_a_bar_leads_to_its_studies_and_a_trial_is_in_neither(read: OfflineNode)
         assert listed["studies"] == []
 
 
-def test_the_analyses_behind_the_cohort_come_as_csv(read: OfflineNode) -> None:
-    with read.browser() as client:
-        read.context.event_stream.study_headers.update([1, 2, 3])
+def test_the_analyses_behind_the_cohort_come_as_csv(headed: OfflineNode) -> None:
+    with headed.browser() as client:
         answer = client.get("/api/v1/cohort.csv?finding=nodule&days=30")
     assert "research-use-only" in answer.headers["Content-Disposition"]
     rows = list(csv.DictReader(io.StringIO(answer.text)))
