@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dicom_node.config.data_dir import FINDING_CODES
 from dicom_node.imaging import attributes
 from dicom_node.results.report import Finding, FloatArray, PriorComparison, SimilarCases
 from dicom_node.store.analysis_records import (
@@ -96,7 +98,7 @@ def make_analysis_record(analysis: ModelAnalysis, maps: HeatMaps) -> AnalysisRec
 
 
 def copy_model_card(bundle: Bundle, folder: Path) -> None:
-    """Copy the model card, metrics and calibration of a bundle to the folder that the reading room reads.
+    """Copy model card, metrics, calibration and codes of a bundle to the folder that the reading room reads.
 
     Parameters
     ----------
@@ -110,6 +112,8 @@ def copy_model_card(bundle: Bundle, folder: Path) -> None:
     for name in (CARD, METRICS, CALIBRATION):
         if (bundle.path / name).exists():
             shutil.copyfile(bundle.path / name, target / name)
+    listed = {each.key: (each.code.value, each.code.scheme, each.code.meaning) for each in bundle.labels}
+    (target / FINDING_CODES).write_text(json.dumps(listed, indent=1), "utf-8")
 
 
 def write_remote_card(model: RemotePredictor, folder: Path) -> None:

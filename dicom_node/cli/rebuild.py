@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dicom_node.recovery.index_rebuild import Progress, Rebuild
 
 LOST = (
-    "accounts, feedback, access log",
+    "accounts, feedback, notes and tags, access log",
     "words, similar cases and heat maps on the page (`dicom-node retry --reported` makes them again)",
     "which results were confirmed: all are sent again, which changes nothing where they are",
 )

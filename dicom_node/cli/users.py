@@ -86,7 +86,7 @@ def change(
 
 @app.command("remove")
 def remove(ctx: typer.Context, name: _Name) -> None:
-    """Remove an account; the reader's feedback on findings is kept."""
+    """Remove an account; the reader's feedback on findings, notes and tags are kept."""
     with _accounts(ctx, name, "account removed") as accounts:
         accounts.remove(name)
     say(f"{name} was removed")

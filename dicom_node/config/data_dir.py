@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.config.private_files import FOLDER_MODE, tighten
 from dicom_node.config.settings import Settings
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from dicom_node.store.purge import Purge
 
 _GRACE_SECONDS = 15.0
+
+FINDING_CODES: Final = "codes.json"
+"""File beside a model card with the code of each finding: by its key value, scheme and meaning."""
 
 
 class DataDir:

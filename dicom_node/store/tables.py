@@ -197,6 +197,8 @@ catalogue = Table(
     Column("referring_physician", String(256), nullable=False, default=""),
     Column("study_time", String(16), nullable=False, default=""),
     Column("study_identifier", String(64), nullable=False, default=""),
+    Column("patient_sex", String(16), nullable=False, default=""),
+    Column("patient_age", String(4), nullable=False, default=""),  # as AS value, at the time of the study
     Column("modalities", String(64), nullable=False, default=""),  # of the films, each between two spaces
     Index("catalogue_by_patient_id", "patient_id"),
     Index("catalogue_by_person", "person", "study_date"),
@@ -238,6 +240,42 @@ feedback = Table(
     Column("at", Float, nullable=False),
     UniqueConstraint("reading_id", "key", "reader"),
     Index("feedback_by_time", "at"),
+)
+
+# Tags and notes of readers, see web.notes; one that was taken back stays as a row, so that open pages know.
+study_tag = Table(
+    "study_tag",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    Column("tag", String(32), nullable=False),
+    Column("reader", String(64), nullable=False),  # who gave it last, or took it back
+    Column("at", Float, nullable=False),
+    Column("held", Boolean, nullable=False),  # False: taken back
+    UniqueConstraint("study_id", "tag"),
+    Index("study_tag_by_tag", "tag", "study_id"),
+    Index("study_tag_by_time", "at"),
+)
+
+study_note = Table(
+    "study_note",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("reader", String(64), nullable=False),
+    Column("text", String(2000), nullable=False),  # empty: taken back
+    Column("at", Float, nullable=False),
+    Index("study_note_by_time", "at"),
+)
+
+saved_filter = Table(
+    "saved_filter",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("reader", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("conditions", String(512), nullable=False),  # query string of the worklist, without words
+    UniqueConstraint("reader", "name"),
 )
 
 access = Table(
@@ -389,6 +427,7 @@ reader_study_case = Table(
     # The analysis that is the model's answer: the latest when the reader study was made. Empty without one.
     Column("reading_id", ForeignKey("reading.id")),
     UniqueConstraint("reader_study_id", "study_id"),
+    Index("reader_study_case_by_study", "study_id"),
 )
 
 reader_study_reference = Table(

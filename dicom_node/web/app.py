@@ -29,9 +29,12 @@ from dicom_node.store.reserve import Reserve
 from dicom_node.store.secret_key import read_secret_key
 from dicom_node.web.api import (
     admin_routes,
+    bulk_routes,
     dicomweb,
     feedback_routes,
+    filter_routes,
     node_routes,
+    note_routes,
     qido_routes,
     reader_study_routes,
     reference_films,
@@ -53,17 +56,24 @@ from dicom_node.web.dependencies import WebContext
 from dicom_node.web.error_handlers import add_error_handlers
 from dicom_node.web.feedback import Feedback
 from dicom_node.web.media.films import FilmDecoder
-from dicom_node.web.pages import admin, login, node_pages, reader_studies, study_pages, tokens
+from dicom_node.web.notes import Notes
+from dicom_node.web.pages import admin, bulk_actions, login, node_pages, reader_studies, study_pages, tokens
 from dicom_node.web.pages.static_files import assets
+from dicom_node.web.read_models.score_drift import DriftWatch
 from dicom_node.web.read_models.study_headers import StudyHeaders
+from dicom_node.web.saved_filters import SavedFilters
 from dicom_node.web.templating import WEB_DIR, PageRenderer
 
 _LOG = logging.getLogger(__name__)
 _READ: Final = ["GET", "HEAD"]
 _READY_SECONDS: Final = 10.0
+_DRIFT_SECONDS: Final = 900.0
 _ROUTERS: Final = (
     study_routes.router,
     feedback_routes.router,
+    note_routes.router,
+    bulk_routes.router,
+    filter_routes.router,
     upload_routes.router,
     node_routes.router,
     similar_studies.router,
@@ -79,6 +89,7 @@ _ROUTERS: Final = (
     node_pages.router,
     login.router,
     admin.router,
+    bulk_actions.router,
     tokens.router,
 )
 
@@ -154,6 +165,8 @@ def open_context(settings: Settings) -> WebContext:
         access_log=AccessLog(engine, trail=audit_trail),
         audit_trail=audit_trail,
         feedback=Feedback(engine),
+        notes=Notes(engine),
+        saved_filters=SavedFilters(engine),
         film_decoder=FilmDecoder(settings.worker, settings.web, data_dir.thumbnails),
         event_stream=EventStream(engine, study_headers),
         page_renderer=PageRenderer(settings),
@@ -161,6 +174,7 @@ def open_context(settings: Settings) -> WebContext:
         audit_task=PeriodicTask(
             "audit", lambda: IndexQueries(engine).audit(data_dir.spool, data_dir.results)
         ),
+        drift_task=PeriodicTask("drift of scores", DriftWatch(engine).run, seconds=_DRIFT_SECONDS),
     )
 
 
@@ -171,10 +185,12 @@ def _lifespan(context: WebContext) -> Callable[[FastAPI], AbstractAsyncContextMa
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         context.film_decoder.warm()
         context.audit_task.start()
+        context.drift_task.start()
         context.event_stream.start(asyncio.get_running_loop())
         yield
         context.event_stream.stop()
         context.audit_task.stop()
+        context.drift_task.stop()
         context.film_decoder.close()
         context.audit_trail.close()
         context.engine.dispose()

@@ -31,7 +31,13 @@ FILM_ROUTES: Final = frozenset(
 """Routes of a study that show its films alone."""
 MAP_ROUTES: Final = frozenset({f"{_API}/maps/{{number}}"})
 """Routes that show the model's answer on a study, and nothing of its comparison with the prior."""
-JOINED_ROUTES: Final = frozenset({"/cohort", "/api/v1/cohort", "/api/v1/feedback.csv", "/api/v1/trials"})
+JOINED_ROUTES: Final = frozenset(
+    {
+        *("/cohort", "/api/v1/cohort", "/api/v1/cohort.csv", "/api/v1/cohort/drift"),
+        *("/api/v1/feedback.csv", "/api/v1/feedback.fhir.json"),
+        *("/api/v1/trials", "/api/v1/trials/example", "/try/example"),
+    }
+)
 """Routes that join the answers of many studies, or let the model read any film."""
 
 _NUMBER: Final = TypeAdapter(int)

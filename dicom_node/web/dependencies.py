@@ -21,6 +21,9 @@ from dicom_node.web.background.event_stream import EventStream
 from dicom_node.web.background.periodic_task import PeriodicTask
 from dicom_node.web.feedback import Feedback
 from dicom_node.web.media.films import FilmDecoder
+from dicom_node.web.notes import Notes
+from dicom_node.web.read_models.score_drift import ScoreDrift
+from dicom_node.web.saved_filters import SavedFilters
 from dicom_node.web.templating import PageRenderer
 
 
@@ -34,8 +37,9 @@ class WebContext:
         Secret of the node, 32 bytes; CSRF tokens, login states and pseudonyms are derived from it.
     uploads
         Turns of uploads that are being read.
-    audit_task
-        Audit of the whole index, repeated in the background because it is slow.
+    audit_task, drift_task
+        Audit of the whole index, and test of all scores for drift, repeated in the background because they
+        are slow.
     """
 
     settings: Settings
@@ -49,11 +53,14 @@ class WebContext:
     access_log: AccessLog
     audit_trail: AuditTrail
     feedback: Feedback
+    notes: Notes
+    saved_filters: SavedFilters
     film_decoder: FilmDecoder
     event_stream: EventStream
     page_renderer: PageRenderer
     uploads: asyncio.Semaphore
     audit_task: PeriodicTask[Audit]
+    drift_task: PeriodicTask[ScoreDrift]
 
 
 def get_context(request: Request) -> WebContext:

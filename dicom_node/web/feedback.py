@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import delete, select, true
 
 from dicom_node.config.served_models import ModelRole
+from dicom_node.results.codes import PRESENCES
+from dicom_node.results.report import Code, Presence
+from dicom_node.results.sr.feedback import VERDICTS
 from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.tables import feedback, finding, reading, study
+from dicom_node.web.fhir import ReadReport, Statement
+from dicom_node.web.read_models.worklist_query import OPINION_IS_HELD
 from dicom_node.web.spreadsheets import csv_line
 from dicom_node.web.templating import iso
 
@@ -56,10 +61,6 @@ class Opinion:
     at: float
 
 
-# An opinion that was taken back stays as a row, so that the other readers are told of it.
-_HELD = (feedback.c.verdict != Verdict.NONE) | (feedback.c.comment != "")
-
-
 class Feedback(database.Repository):
     """Repository of the opinions."""
 
@@ -83,11 +84,45 @@ class Feedback(database.Repository):
         found: dict[str, list[Opinion]] = {}
         with database.reading(self._engine) as connection:
             rows = connection.execute(
-                select(*columns).where(feedback.c.reading_id == reading_id, _HELD).order_by(feedback.c.at)
+                select(*columns)
+                .where(feedback.c.reading_id == reading_id, OPINION_IS_HELD)
+                .order_by(feedback.c.at)
             )
             for key, who, verdict, comment, at in rows:
                 found.setdefault(key, []).append(Opinion(key, who, Verdict(verdict), comment, at))
         return found
+
+    def reports(self, names: Mapping[str, Code], *, shadows: bool) -> Iterator[ReadReport]:
+        """Yield what each reader says of each analysis, for an export as FHIR.
+
+        Parameters
+        ----------
+        names
+            Code of each finding by its key.
+        shadows
+            Whether to include opinions on the answers of shadow models.
+        """
+        found: dict[tuple[str, str, str], list[Statement]] = {}
+        for row in self._rows(shadows=shadows):
+            occasion = f"feedback on analysis no. {row.revision} by {row.model} {row.model_version}"
+            said = Statement(
+                key=row.key,
+                name=row.name,
+                code=names.get(row.key),
+                presence=_stated(Verdict(row.verdict), Presence(row.presence)),
+                at=row.at,
+                comment=row.comment,
+                facts={
+                    "verdict on the model's answer": VERDICTS.get(row.verdict),
+                    "presence by the model": PRESENCES[Presence(row.presence)],
+                    "certainty of the model": row.certainty,
+                    "score of the model": row.score,
+                    "threshold of the model": row.threshold,
+                },
+            )
+            found.setdefault((logs.uid_hash(row.study_instance_uid), row.reader, occasion), []).append(said)
+        for (digest, reader, occasion), statements in found.items():
+            yield ReadReport(digest, reader, occasion, statements)
 
     def csv_lines(self, *, shadows: bool) -> Iterator[str]:
         """Yield all opinions with their findings as lines of CSV (RFC 4180), the header line first.
@@ -97,6 +132,12 @@ class Feedback(database.Repository):
         shadows
             Whether to include opinions on the answers of shadow models.
         """
+        yield csv_line(_COLUMNS)
+        for uid, *rest, at, _name in self._rows(shadows=shadows):
+            yield csv_line(("research use only", logs.uid_hash(uid), *rest, iso(at)))
+
+    def _rows(self, *, shadows: bool) -> Sequence[Any]:
+        """Return all opinions that stand, each with its finding, in the order of :data:`_COLUMNS`."""
         query = (
             select(
                 study.c.study_instance_uid,
@@ -112,15 +153,26 @@ class Feedback(database.Repository):
                 feedback.c.verdict,
                 feedback.c.comment,
                 feedback.c.at,
+                finding.c.name,
             )
             .join(reading, feedback.c.reading_id == reading.c.id)
             .join(study, reading.c.study_id == study.c.id)
             .join(finding, (finding.c.reading_id == reading.c.id) & (finding.c.key == feedback.c.key))
-            .where(_HELD, true() if shadows else reading.c.role == ModelRole.PRIMARY)
+            .where(OPINION_IS_HELD, true() if shadows else reading.c.role == ModelRole.PRIMARY)
             .order_by(feedback.c.id)
         )
-        yield csv_line(_COLUMNS)
         with database.reading(self._engine) as connection:
-            rows = connection.execute(query).all()
-        for uid, *rest, at in rows:
-            yield csv_line(("research use only", logs.uid_hash(uid), *rest, iso(at)))
+            return connection.execute(query).all()
+
+
+def _stated(verdict: Verdict, by_model: Presence) -> Presence | None:
+    """Return the presence that a verdict on the model's answer states; None when it states none."""
+    match verdict:
+        case Verdict.AGREE:
+            return by_model
+        case Verdict.UNSURE:
+            return Presence.UNDETERMINED
+        case Verdict.DISAGREE:
+            return {Presence.PRESENT: Presence.ABSENT, Presence.ABSENT: Presence.PRESENT}.get(by_model)
+        case Verdict.NONE:
+            return None

@@ -12,6 +12,7 @@ from typing import Final
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dicom_node.config.addresses import is_loopback
 from dicom_node.config.settings import Settings
 from dicom_node.results.codes import RESEARCH_USE_ONLY
 from dicom_node.results.report import THRESHOLD_WORDS
@@ -65,6 +66,7 @@ class PageRenderer:
             "utc": utc,
             "iso": iso,
             "age": age,
+            "patient_age": patient_age,
             "date": date,
             "percent": percent,
             "interval": interval,
@@ -73,6 +75,10 @@ class PageRenderer:
         }
         self._environment.globals |= {
             "ae_title": settings.dicom.ae_title,
+            # Empty where it listens on all addresses: then that by which the page was reached is one of them.
+            "dicom_host": "" if settings.dicom.host in ("0.0.0.0", "::") else settings.dicom.host,  # noqa: S104
+            "dicom_port": settings.dicom.port,
+            "dicom_local": is_loopback(settings.dicom.host),
             "version": version("dicom-node"),
             "study_words": STUDY_WORDS,
             "result_words": RESULT_WORDS,
@@ -142,6 +148,13 @@ def age(seconds: float) -> str:
         if count or (unit == "s" and not parts):
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])
+
+
+def patient_age(value: str) -> str:
+    """Format an AS value (PS3.5 6.2), such as ``063Y``, for people; anything else stays as it is."""
+    units = {"Y": "y", "M": "mo", "W": "wk", "D": "d"}
+    number, unit = value[:-1], units.get(value[-1:], "")
+    return f"{int(number)} {unit}" if unit and number.isdigit() else value
 
 
 def decimal(number: float) -> str:

@@ -17,7 +17,8 @@ from dicom_node.store.states import StudyState
 from dicom_node.store.tables import catalogue, delivery, finding, instance, reading, result, study
 from dicom_node.web.app import create_app
 from dicom_node.web.read_models.study_headers import StudyHeaders
-from dicom_node.web.read_models.worklist import Sort, WorklistQuery, read_worklist
+from dicom_node.web.read_models.worklist import read_worklist
+from dicom_node.web.read_models.worklist_query import Sort, WorklistQuery
 from tests.support.benchmarks import Record, Target, few, seconds_of
 from tests.support.factories import encoded, film
 from tests.support.offline_node import OfflineNode

@@ -32,6 +32,7 @@ from dicom_node.store.states import StudyState
 from dicom_node.web.app import create_app
 from dicom_node.web.auth.accounts import Accounts, Role
 from dicom_node.web.feedback import Verdict
+from dicom_node.web.notes import Notes
 from models.bundles.bundle import Bundle, find_bundle, read_bundle
 from tests.support.browser import FLAGS
 from tests.support.factories import chest, film, uid
@@ -112,6 +113,10 @@ def fill(node: OfflineNode, bundle: Bundle) -> None:
             node.finish(number, StudyState.REPORTED, films=films, reading=reading, results=3)
     node.send("pacs")
     node.receive(STUDIES + 1, ds=drawn(STUDIES + 1, "PA", 1))
+    notes = Notes(node.index.engine)
+    notes.tag([STUDIES, STUDIES - 2], "teaching", "rita")
+    notes.tag([STUDIES], "second-opinion", "local")
+    notes.write(STUDIES, "rita", "Compare with the lateral film of January before the next meeting.")
     accounts = Accounts(node.index.engine)
     accounts.add("rita", Role.READER, "correct horse battery")
 

@@ -1,8 +1,10 @@
-"""REST API of feedback: opinions of readers on findings, as JSON, CSV and DICOM SR."""
+"""REST API of feedback: opinions of readers on findings, as JSON, CSV, FHIR and DICOM SR."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import time
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Query
@@ -15,6 +17,8 @@ from dicom_node.web.api.parameters import FindingKey, ModelPosition, StudyNumber
 from dicom_node.web.api.schemas import PREFIX, error_responses
 from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.feedback import COMMENT_LENGTH, Opinion, Verdict
+from dicom_node.web.fhir import MEDIA_TYPE, ReadReport, write_bundle
+from dicom_node.web.read_models.model_cards import read_finding_codes
 from dicom_node.web.request_auth import CurrentUser, Reader, check_csrf, require_reader
 
 router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_reader), Depends(check_csrf)])
@@ -83,6 +87,26 @@ def feedback_csv(context: Context, user: Reader) -> Response:
     return Response(
         "".join(context.feedback.csv_lines(shadows=user.admin)), media_type="text/csv", headers=headers
     )
+
+
+@router.get(
+    "/feedback.fhir.json",
+    response_class=Response,
+    responses={200: {"description": "a FHIR R4 Bundle", "content": {MEDIA_TYPE: {}}}, **error_responses()},
+)
+def feedback_fhir(context: Context, user: Reader) -> Response:
+    """Return all opinions as a FHIR R4 Bundle: a DiagnosticReport for each reader and analysis."""
+    context.access_log.record(user.name, user.address, "feedback export")
+    reports = context.feedback.reports(read_finding_codes(context.data_dir.cards), shadows=user.admin)
+    return fhir_file(reports, "feedback")
+
+
+def fhir_file(reports: Iterable[ReadReport], what: str) -> Response:
+    """Return reports as a file with a FHIR Bundle."""
+    name = f"{what}-research-use-only.fhir.json"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    content = json.dumps(write_bundle(reports, title=what, written_at=time.time()), ensure_ascii=False)
+    return Response(content, media_type=MEDIA_TYPE, headers=headers)
 
 
 @router.get(

@@ -16,9 +16,11 @@ from dicom_node.store.storage_check import StorageCheckSummary
 from dicom_node.web.api.parameters import CohortParameters
 from dicom_node.web.api.schemas import INTENDED_USE, PREFIX, error_responses
 from dicom_node.web.dependencies import Context
-from dicom_node.web.read_models.cohort import Cohort, read_cohort
+from dicom_node.web.media.lanes import Busy
+from dicom_node.web.read_models.cohort import Cohort, cohort_csv, read_cohort
 from dicom_node.web.read_models.health import read_health
 from dicom_node.web.read_models.model_cards import Card, read_card
+from dicom_node.web.read_models.score_drift import ScoreDrift
 from dicom_node.web.request_auth import Reader, check_csrf, current_user, require_reader
 
 router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_reader), Depends(check_csrf)])
@@ -98,6 +100,27 @@ def cohort(context: Context, user: Reader, query: CohortParameters) -> Cohort:
     """Return the distribution and drift of one finding's scores, and how often readers agree."""
     context.access_log.record(user.name, user.address, "cohort")
     return read_cohort(context.engine, *query)
+
+
+@router.get(
+    "/cohort.csv",
+    response_class=Response,
+    responses={200: {"description": "all analyses", "content": {"text/csv": {}}}, **error_responses()},
+)
+def cohort_file(context: Context, user: Reader, query: CohortParameters) -> Response:
+    """Return the analyses behind the statistics of one finding as CSV, one line for each."""
+    context.access_log.record(user.name, user.address, "cohort export")
+    headers = {"Content-Disposition": 'attachment; filename="cohort-research-use-only.csv"'}
+    return Response("".join(cohort_csv(context.engine, *query)), media_type="text/csv", headers=headers)
+
+
+@router.get("/cohort/drift", responses=error_responses())
+def drift(context: Context, user: Reader) -> ScoreDrift:
+    """Return the last test of all findings for drift of their scores; 503 before the first has ended."""
+    context.access_log.record(user.name, user.address, "cohort")
+    if (found := context.drift_task.latest) is None:
+        raise Busy("the scores are still being tested; try again in a minute")
+    return found.value
 
 
 @router.get("/models/{name}", responses=error_responses(404))

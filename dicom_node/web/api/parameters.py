@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Final
 
 from fastapi import Depends, HTTPException, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_node.config.served_models import ModelRole
 from dicom_node.store.states import StudyState
 from dicom_node.web.blinding import Hidden
 from dicom_node.web.dependencies import WebContext
-from dicom_node.web.read_models import worklist
+from dicom_node.web.notes import TAG_LENGTH
 from dicom_node.web.read_models.study import Image, StudyView, read_image, read_study
-from dicom_node.web.read_models.worklist import Sort
-from dicom_node.web.request_auth import CurrentUser
+from dicom_node.web.read_models.worklist_query import Read, Sort, WorklistQuery
+from dicom_node.web.request_auth import CurrentUser, current_user
 
 LARGEST_NUMBER: Final = 2**31 - 1
 """Largest value of an integer column in PostgreSQL."""
@@ -31,23 +33,83 @@ ModelPosition = Annotated[
 ]
 FindingKey = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9_]+$", description="key of a finding")]
 
+_LOW: Final = "least certainty, or else score, of the finding, whether it is present or not"
+_HIGH: Final = "certainty, or else score, that the finding is below"
+
+
+class SearchIn(BaseModel):
+    """Search of the worklist: a request body, because no address may contain the name of a patient."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    q: str = Field("", max_length=200, description="words that a study must contain, all of them")
+    state: StudyState | None = Field(None, description="only studies in this state")
+    finding: str = Field("", max_length=64, description="key of a finding that is present")
+    tag: str = Field("", max_length=TAG_LENGTH, description="only studies with this tag")
+    read: Read | None = Field(None, description="unread by anybody or by you, or read by you")
+    low: float | None = Field(None, ge=0, le=1, description=_LOW)
+    high: float | None = Field(None, ge=0, le=1, description=_HIGH)
+    since: date | None = Field(None, description="first day of the analysis (UTC)")
+    until: date | None = Field(None, description="day that the analysis is before (UTC)")
+    sort: Sort = Field(Sort.CHANGED, description="order of the list")
+    after: str = Field("", max_length=400, description="`next` of the page before this one")
+    before: str = Field("", max_length=400, description="`previous` of the page after this one")
+
+    def query(self, hidden: frozenset[int], reader: str) -> WorklistQuery:
+        """Return the query of a reader, in which the answers on `hidden` studies are left out."""
+        text, key, tag = (part.replace("\0", " ") for part in (self.q, self.finding, self.tag))
+        return WorklistQuery(
+            state=self.state,
+            text=text,
+            finding=key,
+            tag=tag.strip().lower(),  # as tags are stored
+            read=self.read,
+            reader=reader,
+            low=self.low,
+            high=self.high,
+            since=self.since.isoformat() if self.since else "",
+            until=self.until.isoformat() if self.until else "",
+            sort=self.sort,
+            after=self.after,
+            before=self.before,
+            hidden=hidden,
+        )
+
 
 def worklist_parameters(
+    *,
     hidden: Hidden,
+    user: Annotated[CurrentUser | None, Depends(current_user)],
     state: Annotated[StudyState | None, Query(description="only studies in this state")] = None,
     finding: Annotated[str, Query(max_length=64, description="key of a finding that is present")] = "",
+    tag: Annotated[str, Query(max_length=TAG_LENGTH, description="only studies with this tag")] = "",
+    read: Annotated[Read | None, Query(description="unread by anybody or by you, or read by you")] = None,
+    low: Annotated[float | None, Query(ge=0, le=1, description=_LOW)] = None,
+    high: Annotated[float | None, Query(ge=0, le=1, description=_HIGH)] = None,
+    since: Annotated[date | None, Query(description="first day of the analysis (UTC)")] = None,
+    until: Annotated[date | None, Query(description="day that the analysis is before (UTC)")] = None,
     sort: Annotated[Sort, Query(description="order of the list")] = Sort.CHANGED,
     after: Annotated[str, Query(max_length=400, description="`next` of the page before this one")] = "",
     before: Annotated[str, Query(max_length=400, description="`previous` of the page after this one")] = "",
-) -> worklist.WorklistQuery:
+) -> WorklistQuery:
     """Build the query of a worklist from the query parameters of a request."""
-    key = finding.replace("\0", " ")
-    return worklist.WorklistQuery(
-        state=state, finding=key, sort=sort, after=after, before=before, hidden=hidden
+    said = SearchIn(
+        state=state,
+        finding=finding,
+        tag=tag,
+        read=read,
+        low=low,
+        high=high,
+        since=since,
+        until=until,
+        sort=sort,
+        after=after,
+        before=before,
     )
+    return said.query(hidden, "" if user is None else user.name)
 
 
-WorklistParameters = Annotated[worklist.WorklistQuery, Depends(worklist_parameters)]
+WorklistParameters = Annotated[WorklistQuery, Depends(worklist_parameters)]
 
 
 def cohort_parameters(

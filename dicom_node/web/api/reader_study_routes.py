@@ -11,11 +11,14 @@ from fastapi.responses import Response
 
 from dicom_node.store.case_readings import CaseReadings
 from dicom_node.store.reader_studies import Design, ReaderStudies, ReaderStudy
+from dicom_node.web.api.feedback_routes import fhir_file
 from dicom_node.web.api.parameters import LARGEST_NUMBER
 from dicom_node.web.api.schemas import INTENDED_USE, PREFIX, error_responses
 from dicom_node.web.blinding import Blinded
 from dicom_node.web.dependencies import Context, WebContext
-from dicom_node.web.reader_studies.exports import readings_csv, results_csv
+from dicom_node.web.fhir import MEDIA_TYPE
+from dicom_node.web.read_models.model_cards import read_finding_codes
+from dicom_node.web.reader_studies.exports import readings_csv, readings_reports, results_csv
 from dicom_node.web.reader_studies.results import Results, compute_results
 from dicom_node.web.request_auth import Admin, CurrentUser, Reader, check_csrf, require_reader
 
@@ -92,6 +95,19 @@ def readings_file(context: Context, user: Admin, reader_study_id: ReaderStudyNum
     found = study_with_results(context, user, reader_study_id)
     context.access_log.record(user.name, user.address, "reader study export", always=True)
     return _file(found, "readings", readings_csv(context.engine, found))
+
+
+@router.get(
+    "/reader-studies/{reader_study_id}/readings.fhir.json",
+    response_class=Response,
+    responses={200: {"description": "a FHIR R4 Bundle", "content": {MEDIA_TYPE: {}}}, **error_responses(404)},
+)
+def readings_fhir(context: Context, user: Admin, reader_study_id: ReaderStudyNumber) -> Response:
+    """Return all readings as a FHIR R4 Bundle: a DiagnosticReport for each reader, study and session."""
+    found = study_with_results(context, user, reader_study_id)
+    context.access_log.record(user.name, user.address, "reader study export", always=True)
+    names = read_finding_codes(context.data_dir.cards)
+    return fhir_file(readings_reports(context.engine, found, names), f"reader-study-{found.id}-readings")
 
 
 @router.get(

@@ -52,6 +52,8 @@ _COMMON_FIELDS: Final = (
     *("first_received_at", "last_received_at", "updated_at"),
 )
 
+_LINE_FIELDS: Final = ("normality", "deliveries", "sex", "age", "tags", "notes")
+
 
 def _purge(trace: PurgeTrace | None) -> str:
     return "" if trace is None else str(trace)
@@ -81,7 +83,11 @@ class FindingOut:
 
 @dataclass(frozen=True, slots=True)
 class StudyLine:
-    """One study of the worklist; times in seconds since the epoch."""
+    """One study of the worklist; times in seconds since the epoch.
+
+    `sex` and `age` (years, months, weeks or days, such as ``063Y``) are empty unless patients are shown by
+    name; `notes` is the number of notes.
+    """
 
     id: int
     study: str
@@ -94,6 +100,10 @@ class StudyLine:
     revision: int
     images: int
     normality: str
+    sex: str
+    age: str
+    tags: Sequence[str]
+    notes: int
     findings: Sequence[FindingOut]
     deliveries: Mapping[ResultState, int]
     first_received_at: float
@@ -104,7 +114,7 @@ class StudyLine:
     def of(cls, row: WorklistRow) -> Self:
         """Convert a row of the worklist."""
         return cls(
-            **{name: getattr(row, name) for name in (*_COMMON_FIELDS, "normality", "deliveries")},
+            **{name: getattr(row, name) for name in (*_COMMON_FIELDS, *_LINE_FIELDS)},
             study=row.digest,
             images=row.instances,
             findings=[FindingOut.of(entry) for entry in row.findings],

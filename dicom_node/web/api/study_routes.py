@@ -11,14 +11,14 @@ import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Path, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_node.errors import NotAnalysable, StorageFailed
-from dicom_node.store.states import OUTCOMES, StudyState
+from dicom_node.store.states import OUTCOMES
 from dicom_node.web.api.parameters import (
     LARGEST_NUMBER,
     ImageNumber,
     ModelPosition,
+    SearchIn,
     StudyNumber,
     WorklistParameters,
     image_or_404,
@@ -34,12 +34,11 @@ from dicom_node.web.api.schemas import (
     error_responses,
 )
 from dicom_node.web.blinding import Hidden
-from dicom_node.web.dependencies import Context
+from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.read_models import worklist
 from dicom_node.web.read_models.study import Image
 from dicom_node.web.read_models.viewer_study import ViewerStudy, read_viewer_study
-from dicom_node.web.read_models.worklist import Sort
-from dicom_node.web.request_auth import Admin, Reader, check_csrf, require_reader
+from dicom_node.web.request_auth import Admin, CurrentUser, Reader, check_csrf, require_reader
 
 router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_reader), Depends(check_csrf)])
 
@@ -47,24 +46,6 @@ _LOG = logging.getLogger(__name__)
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 _PIECE_BYTES: Final = 2**18
 _PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
-
-
-class SearchIn(BaseModel):
-    """Search of the worklist: a request body, because no address may contain the name of a patient."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    q: str = Field("", max_length=200, description="words that a study must contain, all of them")
-    state: StudyState | None = Field(None, description="only studies in this state")
-    finding: str = Field("", max_length=64, description="key of a finding that is present")
-    sort: Sort = Field(Sort.CHANGED, description="order of the list")
-    after: str = Field("", max_length=400, description="`next` of the page before this one")
-    before: str = Field("", max_length=400, description="`previous` of the page after this one")
-
-    def query(self, hidden: frozenset[int] = frozenset()) -> worklist.WorklistQuery:
-        """Return the query of the worklist, in which the answers on `hidden` studies are left out."""
-        text, key = (part.replace("\0", " ") for part in (self.q, self.finding))
-        return worklist.WorklistQuery(self.state, text, key, self.sort, self.after, self.before, hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +68,7 @@ def studies(context: Context, user: Reader, query: WorklistParameters) -> StudyL
 @router.post("/studies/search", responses=error_responses(413, 415))
 def search(context: Context, user: Reader, hidden: Hidden, said: SearchIn) -> StudyList:
     """List the studies that contain all words of `q` and meet the other conditions."""
-    return studies(context, user, said.query(hidden))
+    return studies(context, user, said.query(hidden, user.name))
 
 
 @router.get("/studies/{study_id}", responses=error_responses(404))
@@ -193,13 +174,24 @@ def heat_map(
 @router.post("/studies/{study_id}/retry", responses=error_responses(404, 409, 410))
 def retry(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
     """Analyse a study again, as a new revision; 409 while it is being processed, 410 without its films."""
+    retry_study(context, user, study_id)
+    return Retried(retried=True)
+
+
+def retry_study(context: WebContext, user: CurrentUser, study_id: int) -> None:
+    """Have a study analysed again for an admin.
+
+    Raises
+    ------
+    HTTPException
+        404 when there is no such study, 409 while it is being processed, 410 without its films.
+    """
     view = study_or_404(context, study_id)
     if view.purged_films:
         raise HTTPException(410, f"{view.purged_films.capitalize()}; send the whole study again first.")
     if not context.index.retry([view.study_instance_uid], states=sorted(OUTCOMES)):
-        raise HTTPException(409)
+        raise HTTPException(409, "The study is still being processed.")
     context.access_log.record(user.name, user.address, "retry", study_id, always=True)
-    return Retried(retried=True)
 
 
 def _lost(image: Image, error: StorageFailed) -> HTTPException:

@@ -26,7 +26,8 @@ from dicom_node.store.index import TRIAL_HOST
 from dicom_node.store.reception import receive
 from dicom_node.web.dependencies import WebContext
 from dicom_node.web.media.lanes import Busy
-from dicom_node.web.media.trial_films import convert_to_dicom
+from dicom_node.web.media.pictures import is_dicom, is_picture, refusal
+from dicom_node.web.media.trial_films import HEAD_BYTES, convert_to_dicom
 from dicom_node.web.media.uploaded_file import check_dicom
 
 CALLING_AE_TITLE: Final = "READING_ROOM"
@@ -132,8 +133,36 @@ def _adopted(context: WebContext, path: Path, head: bytes, start: int) -> Stored
         raise storage_error(error, spool.incoming) from error
 
 
-def store_trial(context: WebContext, path: Path) -> str:
-    """Store one film of any supported format as a study without destinations; return its Study Instance UID.
+def store_film(context: WebContext, path: Path, address: str) -> str:
+    """Store a DICOM, PNG or JPEG file as if it had come by C-STORE, and return its Study Instance UID.
+
+    A picture becomes a study of its own, of a patient who is named as none.
+
+    Raises
+    ------
+    BadInstance
+        When it is not a film that a model may read; the text is one sentence for the reader.
+    StorageFull, StorageFailed
+        When it cannot be stored.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    if is_dicom(head):
+        return store_instance(context, path, address)
+    if not is_picture(head):
+        raise BadInstance(refusal(head))
+    return _store_converted(context, path, address, trial=False)
+
+
+def store_trial(context: WebContext, path: Path, study: str = "", *, more: bool = False) -> str:
+    """Store one film of any supported format in a study without destinations; return its Study Instance UID.
+
+    Parameters
+    ----------
+    study
+        Name of the study that the film belongs to; empty for a study of its own.
+    more
+        True when further films of the study follow; else the study is complete.
 
     Raises
     ------
@@ -142,6 +171,15 @@ def store_trial(context: WebContext, path: Path) -> str:
     StorageFull, StorageFailed
         When it cannot be stored.
     """
+    uid = _store_converted(context, path, TRIAL_HOST, study=study)
+    if not more:
+        context.index.complete(uid)
+    return uid
+
+
+def _store_converted(
+    context: WebContext, path: Path, address: str, *, study: str = "", trial: bool = True
+) -> str:
     film = path.with_suffix(".dcm")
     try:
         convert_to_dicom(
@@ -149,9 +187,9 @@ def store_trial(context: WebContext, path: Path) -> str:
             film,
             max_pixels=context.settings.worker.max_pixels,
             most_bytes=context.settings.web.decode_bytes,
+            study=study,
+            trial=trial,
         )
-        uid = store_instance(context, film, TRIAL_HOST)
+        return store_instance(context, film, address)
     finally:
         film.unlink(missing_ok=True)
-    context.index.complete(uid)
-    return uid

@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, upd
 
 from dicom_node.errors import NodeError
 from dicom_node.store import database
-from dicom_node.store.tables import account, session
+from dicom_node.store.tables import account, saved_filter, session
 
 NAME_LENGTH: Final = 64
 MIN_PASSWORD_LENGTH: Final = 12
@@ -154,7 +154,7 @@ class Accounts(database.Repository):
             connection.execute(delete(session).where(session.c.account_id == key))
 
     def remove(self, name: str) -> None:
-        """Remove an account, its sessions and tokens; the reader's feedback stays.
+        """Remove an account, its sessions, tokens and saved filters; feedback, notes and tags stay.
 
         Raises
         ------
@@ -164,6 +164,7 @@ class Accounts(database.Repository):
         with database.writing(self._engine) as connection:
             key = _key(connection, name)
             connection.execute(delete(session).where(session.c.account_id == key))
+            connection.execute(delete(saved_filter).where(saved_filter.c.reader == name))
             connection.execute(delete(account).where(account.c.id == key))
 
     def all(self) -> list[Account]:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Select, func, select, tuple_
 
 from dicom_node.errors import NodeError
 from dicom_node.store import database
-from dicom_node.store.tables import delivery, feedback, reading, result, study
+from dicom_node.store.tables import delivery, feedback, reading, result, study, study_note, study_tag
 from dicom_node.web.read_models.study_headers import StudyHeaders
 
 _LOG = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ _CHANGES: Final[dict[str, Select[int, int, float]]] = {
     "feedback": select(feedback.c.id, reading.c.study_id, feedback.c.at).join(
         reading, feedback.c.reading_id == reading.c.id
     ),
+    "tag": select(study_tag.c.id, study_tag.c.study_id, study_tag.c.at),
+    "note": select(study_note.c.id, study_note.c.study_id, study_note.c.at),
 }
 """Table -> the numbers of its rows and of their studies, and when each row was written."""
 

@@ -1,7 +1,7 @@
-"""Trial films: conversion of a PNG, JPEG or DICOM file to a DICOM instance in a study of its own.
+"""Trial films: conversion of a PNG, JPEG or DICOM file to a DICOM instance of a trial study.
 
 The decoders work on files from outside, so the conversion runs as a separate program with limits:
-``python -m dicom_node.web.media.trial_films SOURCE TARGET MAX_PIXELS BYTES``. It prints the reason of a
+``python -m dicom_node.web.media.trial_films SOURCE TARGET MAX_PIXELS BYTES STUDY``. It prints the reason of a
 failure as one line, and ends with status 1.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
@@ -23,13 +23,15 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorag
 from dicom_node.errors import BadInstance
 from dicom_node.imaging import attributes
 from dicom_node.results.uids import IMPLEMENTATION_CLASS_UID, derived_uid
+from dicom_node.web.media.pictures import is_dicom, is_picture, read_grey, refusal
 from dicom_node.web.media.uploaded_file import check_dicom
 
 TRIAL_DESCRIPTION: Final = "Tried in the reading room"
 """Study Description of trial films."""
+PICTURE_DESCRIPTION: Final = "Picture added in the reading room"
+"""Study Description of pictures that were added to the node in place of DICOM files."""
 TIMEOUT_SECONDS: Final = 30
-_PICTURE_FORMATS = ("PNG", "JPEG")
-_GREY_16 = ("I;16", "I;16B", "I")
+HEAD_BYTES: Final = 132
 _IDENTIFYING = (
     "PatientBirthDate",
     "OtherPatientIDs",
@@ -43,8 +45,10 @@ _IDENTIFYING = (
 )
 
 
-def convert_to_dicom(source: Path, target: Path, *, max_pixels: int, most_bytes: int) -> None:
-    """Convert a trial film to a DICOM file; the same film always gives the same file.
+def convert_to_dicom(
+    source: Path, target: Path, *, max_pixels: int, most_bytes: int, study: str = "", trial: bool = True
+) -> None:
+    """Convert a film to a DICOM file; the same film in the same study always gives the same file.
 
     Parameters
     ----------
@@ -52,6 +56,10 @@ def convert_to_dicom(source: Path, target: Path, *, max_pixels: int, most_bytes:
         Most pixels of a picture.
     most_bytes
         Address space of the program, in bytes.
+    study
+        Name of the study that the film belongs to; empty for a study of its own.
+    trial
+        False for a picture that is added to the node as any film.
 
     Raises
     ------
@@ -59,7 +67,8 @@ def convert_to_dicom(source: Path, target: Path, *, max_pixels: int, most_bytes:
         When the file cannot be converted; the text is one sentence for the reader.
     """
     program = [sys.executable, "-m", "dicom_node.web.media.trial_films"]
-    command = [*program, str(source), str(target), str(max_pixels), str(most_bytes)]
+    limits = [str(max_pixels), str(most_bytes)]
+    command = [*program, str(source), str(target), *limits, study, "trial" if trial else "picture"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -68,37 +77,41 @@ def convert_to_dicom(source: Path, target: Path, *, max_pixels: int, most_bytes:
         raise BadInstance(done.stdout.strip()[:200] or "the picture cannot be read")
 
 
-def _instance(source: Path, max_pixels: int) -> Dataset:
+def _instance(source: Path, max_pixels: int, study: str, kind: str) -> Dataset:
     with source.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         stream.seek(0)
-        head = stream.read(132)
-    if head[128:] == b"DICM":
+        head = stream.read(HEAD_BYTES)
+    if is_dicom(head):
         check_dicom(source)
         ds: Dataset = dcmread(source)
+        if "PixelData" not in ds:
+            raise BadInstance("the DICOM file holds no picture")
+    elif is_picture(head):
+        ds = _secondary_capture(read_grey(source, max_pixels))
     else:
-        ds = _secondary_capture(source, max_pixels)
+        raise BadInstance(refusal(head))
     for keyword in _IDENTIFYING:
         if keyword in ds:
             del ds[keyword]
     ds.remove_private_tags()
-    ds.PatientName, ds.PatientID = "Tried^Film", f"try-{digest[:12]}"
-    ds.StudyDescription = TRIAL_DESCRIPTION
-    ds.StudyInstanceUID = derived_uid("try study", digest)
-    ds.SeriesInstanceUID = derived_uid("try series", digest)
-    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(derived_uid("try", digest))
+    prefix, name, description = {
+        "trial": ("try", "Tried^Film", TRIAL_DESCRIPTION),
+        "picture": ("picture", "Added^Picture", PICTURE_DESCRIPTION),
+    }[kind]
+    group = hashlib.sha256(study.encode()).hexdigest() if study else digest
+    instance = (digest, group) if study else (digest,)
+    ds.PatientName, ds.PatientID = name, f"{prefix}-{group[:12]}"
+    ds.StudyDescription = description
+    ds.StudyInstanceUID = derived_uid(f"{prefix} study", group)
+    ds.SeriesInstanceUID = derived_uid(f"{prefix} series", *instance)
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(derived_uid(prefix, *instance))
     return ds
 
 
-def _secondary_capture(source: Path, max_pixels: int) -> Dataset:
-    """Convert a PNG or JPEG picture to a Secondary Capture (PS3.3 A.8.1)."""
-    with Image.open(source, formats=_PICTURE_FORMATS) as opened:
-        if opened.width * opened.height > max_pixels:
-            raise BadInstance(f"{opened.width} x {opened.height} pixels are more than {max_pixels}")
-        deep = opened.mode in _GREY_16
-        upright = ImageOps.exif_transpose(opened)
-        pixels = np.asarray(upright.convert("I" if deep else "L"))
-    pixels = pixels.clip(0, 65535).astype("<u2") if deep else pixels.astype(np.uint8)
+def _secondary_capture(pixels: NDArray[Any]) -> Dataset:
+    """Convert a grey picture to a Secondary Capture (PS3.3 A.8.1)."""
+    deep = pixels.dtype != np.uint8
     bits = 16 if deep else 8
     data = pixels.tobytes()
     ds = Dataset()
@@ -119,20 +132,21 @@ def _secondary_capture(source: Path, max_pixels: int) -> Dataset:
     return ds
 
 
-def _main(source: str, target: str, max_pixels: str, most_bytes: str) -> int:
+def _main(source: str, target: str, max_pixels: str, most_bytes: str, study: str, kind: str) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (int(most_bytes),) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (TIMEOUT_SECONDS,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         with attributes.tolerance():
-            _instance(Path(source), int(max_pixels)).save_as(target, enforce_file_format=True)
-    except UnidentifiedImageError:
-        sys.stdout.write("the file is not a DICOM, PNG or JPEG picture\n")
+            ds = _instance(Path(source), int(max_pixels), study, kind)
+            ds.save_as(target, enforce_file_format=True)
     except MemoryError:
         sys.stdout.write("the picture needs more memory than a trial may take\n")
     except RecursionError:
         sys.stdout.write("the picture holds sequences nested too deeply to be read\n")
-    except (BadInstance, Image.DecompressionBombError, OSError, *attributes.MALFORMED) as error:
+    except BadInstance as error:
+        sys.stdout.write(f"{' '.join(str(error).split())}\n")
+    except (OSError, *attributes.MALFORMED) as error:
         sys.stdout.write(f"the picture cannot be read: {' '.join(str(error).split())[:150]}\n")
     else:
         return 0
@@ -140,4 +154,4 @@ def _main(source: str, target: str, max_pixels: str, most_bytes: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:5]))
+    sys.exit(_main(*sys.argv[1:7]))

@@ -12,14 +12,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from dicom_node.store.case_readings import COMMENT_LENGTH, Answer, CaseReadings, Turn
 from dicom_node.store.reader_studies import Design, InvalidReaderStudy, ReaderStudies, ReaderStudy
-from dicom_node.web.api.parameters import LARGEST_NUMBER
+from dicom_node.web.api.parameters import LARGEST_NUMBER, SearchIn
 from dicom_node.web.api.reader_study_routes import (
     ReaderStudyNumber,
     reader_study_or_404,
     shown_progress,
     withholds_results,
 )
-from dicom_node.web.api.study_routes import SearchIn
 from dicom_node.web.blinding import hidden_studies
 from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.pages.rendering import render_page
@@ -36,7 +35,7 @@ DESIGNS: Final[Mapping[Design, str]] = {
     Design.SEQUENTIAL: "sequential: each study without the model, and at once again with it",
     Design.CROSSOVER: "crossover: all studies without the model, and then all again with it",
 }
-_SEARCH: Final = ("q", "state", "finding", "sort")
+_SEARCH: Final = ("q", "state", "finding", "tag", "read", "low", "high", "since", "until", "sort")
 """Fields of the worklist's filter."""
 _LONGEST_SECONDS: Final = 7 * 86400.0
 
@@ -267,7 +266,7 @@ def _studies(
     asked = {name: form[name] for name in _SEARCH if form.get(name)}
     hidden = hidden_studies(context, user)
     try:
-        return worklist_studies(context.engine, SearchIn.model_validate(asked).query(hidden))
+        return worklist_studies(context.engine, SearchIn.model_validate(asked).query(hidden, user.name))
     except ValueError:
         raise HTTPException(400) from None
 

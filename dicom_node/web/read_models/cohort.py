@@ -6,7 +6,7 @@ Films that were tried on the page are left out.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,17 +15,26 @@ import numpy as np
 from sqlalchemy import Connection, Engine, Integer, Select, case, cast, func, select
 
 from dicom_node.config.served_models import ModelRole
+from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import catalogue, feedback, finding, reading, study
 from dicom_node.web.media.trial_films import TRIAL_DESCRIPTION
 from dicom_node.web.read_models.worklist import read_finding_names
+from dicom_node.web.spreadsheets import csv_line
+from dicom_node.web.templating import iso
 
 BINS: Final = 20
 _WEEK: Final = 7 * 86400
 _MONDAY: Final = 4 * 86400
 """Seconds from the epoch to its first Monday, 1970-01-05."""
 _MOST_TURNAROUNDS: Final = 5000
+_MOST_STEPS: Final = 4
+_MOST_THRESHOLDS: Final = 3
+_CSV_COLUMNS: Final = (
+    *("intended_use", "study", "revision", "analysed_at", "model", "model_version", "finding"),
+    *("certainty", "score", "threshold", "presence", "manufacturer", "views"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +72,13 @@ class Cohort:
     ----------
     findings
         Name of each finding by key.
+    thresholds
+        Thresholds of the finding in these analyses, by name and version of the model; at most three, of the
+        newest.
     histogram
         Number of analyses by certainty or score of the finding, from 0 to 1 in `BINS` bins.
+    views
+        By the set of the views of a study, in whatever order its films came.
     turnaround
         Seconds from the last image to the report, by name of the quantile.
     """
@@ -74,6 +88,7 @@ class Cohort:
     findings: Mapping[str, str]
     states: Mapping[StudyState, int]
     normality: Mapping[str, int]
+    thresholds: Mapping[str, float]
     histogram: Sequence[int]
     weeks: Sequence[Group]
     manufacturers: Sequence[Group]
@@ -85,6 +100,18 @@ class Cohort:
     def name(self) -> str:
         """Name of the finding that is shown."""
         return self.findings.get(self.finding, self.finding)
+
+    @property
+    def count_ticks(self) -> list[int]:
+        """Numbers for the axis of the histogram: from 0 to its greatest count or a little more."""
+        most = max(self.histogram, default=0) or 1
+        step = next(
+            size * 10**power
+            for power in range(12)
+            for size in (1, 2, 5)
+            if size * 10**power * _MOST_STEPS >= most
+        )
+        return list(range(0, most + step, step))
 
 
 def read_cohort(engine: Engine, key: str, days: int) -> Cohort:
@@ -100,13 +127,7 @@ def read_cohort(engine: Engine, key: str, days: int) -> Cohort:
     findings = read_finding_names(engine)
     key = key or next(iter(findings), "")
     since = time.time() - days * 86400
-    value = func.coalesce(finding.c.certainty, finding.c.score)
-    scores = _without_trials(
-        select(finding.c.id, reading.c.created_at, value.label("value"), finding.c.presence)
-        .add_columns(catalogue.c.manufacturer, catalogue.c.views)
-        .join(reading, finding.c.reading_id == reading.c.id)
-        .where(finding.c.key == key, reading.c.created_at >= since, reading.c.position == 0)
-    ).subquery()
+    scores = _scores(key, since).subquery()
     with database.reading(engine) as connection:
         bin_number = _floor(connection, scores.c.value * BINS)
         week = _floor(connection, (scores.c.created_at - _MONDAY) / _WEEK)
@@ -124,6 +145,7 @@ def read_cohort(engine: Engine, key: str, days: int) -> Cohort:
                 .where(reading.c.created_at >= since, reading.c.model != "", reading.c.position == 0)
                 .group_by(reading.c.normality),
             ),
+            thresholds=_thresholds(connection, scores),
             histogram=[
                 bins.get(number, 0) + (bins.get(BINS, 0) if number == BINS - 1 else 0)
                 for number in range(BINS)
@@ -133,12 +155,74 @@ def read_cohort(engine: Engine, key: str, days: int) -> Cohort:
                 Group(name or "unknown", *rest)
                 for name, *rest in _groups(connection, scores, scores.c.manufacturer)
             ],
-            views=[
-                Group(name or "unknown", *rest) for name, *rest in _groups(connection, scores, scores.c.views)
-            ],
+            views=_view_sets(_groups(connection, scores, scores.c.views)),
             agreements=_agreements(connection, findings, since),
             turnaround=_turnaround(connection, since),
         )
+
+
+def _scores(key: str, since: float) -> Select[Any]:
+    """Return the query of the values of a finding, each with its analysis and the headers of its study."""
+    value = func.coalesce(finding.c.certainty, finding.c.score)
+    return _without_trials(
+        select(finding, reading.c.created_at, value.label("value"))
+        .add_columns(reading.c.study_id, reading.c.revision, reading.c.model, reading.c.model_version)
+        .add_columns(catalogue.c.manufacturer, catalogue.c.views)
+        .join(reading, finding.c.reading_id == reading.c.id)
+        .where(finding.c.key == key, reading.c.created_at >= since, reading.c.position == 0)
+    )
+
+
+def cohort_csv(engine: Engine, key: str, days: int) -> Iterator[str]:
+    """Yield the analyses behind the statistics of one finding as lines of CSV, the oldest first.
+
+    Parameters
+    ----------
+    key, days
+        As for :func:`read_cohort`.
+    """
+    key = key or next(iter(read_finding_names(engine)), "")
+    scores = _scores(key, time.time() - days * 86400).subquery()
+    query = select(study.c.study_instance_uid, scores).join(scores, scores.c.study_id == study.c.id)
+    yield csv_line(_CSV_COLUMNS)
+    with database.reading(engine) as connection:
+        for row in connection.execute(query.order_by(scores.c.created_at, scores.c.id)):
+            yield csv_line(
+                (
+                    *("research use only", logs.uid_hash(row.study_instance_uid), row.revision),
+                    *(iso(row.created_at), row.model, row.model_version, row.key),
+                    *(row.certainty, row.score, row.threshold, row.presence),
+                    *(row.manufacturer, ", ".join(_views(row.views))),
+                )
+            )
+
+
+def _thresholds(connection: Connection, scores: Any) -> dict[str, float]:
+    query = (
+        select(scores.c.model, scores.c.model_version, func.max(scores.c.threshold))
+        .group_by(scores.c.model, scores.c.model_version)
+        .order_by(func.max(scores.c.reading_id).desc())
+        .limit(_MOST_THRESHOLDS)
+    )
+    return {f"{model} {version}": value for model, version, value in connection.execute(query)}
+
+
+def _views(listed: str) -> list[str]:
+    """Return the set of views of a study, sorted."""
+    return sorted({view for view in (each.strip() for each in listed.split(",")) if view})
+
+
+def _view_sets(groups: Sequence[Any]) -> list[Group]:
+    """Join the groups of the same views in another order."""
+    joined: dict[str, list[Any]] = {}
+    for listed, *rest in groups:
+        joined.setdefault(" + ".join(_views(listed)) or "unknown", []).append(rest)
+    found = []
+    for name, parts in sorted(joined.items()):
+        count = sum(part[0] for part in parts)
+        mean, present = (sum(part[0] * part[which] for part in parts) / count for which in (1, 2))
+        found.append(Group(name, count, mean, present))
+    return found
 
 
 def _without_trials(query: Select[Any]) -> Select[Any]:

@@ -12,6 +12,9 @@ from typing import Any, Final
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from dicom_node.config.data_dir import FINDING_CODES
+from dicom_node.results.report import Code
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 CARD: Final = "README.md"
 CALIBRATION: Final = "calibration.json"
@@ -111,6 +114,20 @@ def read_card(folder: Path, name: str) -> Card | None:
     card = bundle_dir / CARD
     text = card.read_text("utf-8") if card.exists() else ""
     return Card(name, text, _reliabilities(bundle_dir))
+
+
+def read_finding_codes(folder: Path) -> dict[str, Code]:
+    """Return the codes of the findings of all bundles that the worker has used, by key.
+
+    Parameters
+    ----------
+    folder
+        As for :func:`read_card`.
+    """
+    found: dict[str, Code] = {}
+    for file in sorted(folder.glob(f"*/{FINDING_CODES}")):
+        found |= {key: Code(*parts) for key, parts in _json(file).items()}
+    return found
 
 
 def _reliabilities(bundle_dir: Path) -> list[Reliability]:

@@ -47,8 +47,11 @@ class HeaderEntry:
         View Positions, such as ``PA, LL``.
     search
         Searchable text, case folded.
-    patient_name, patient_id, accession_number, referring_physician, study_time, study_identifier
+    patient_name, patient_id, accession_number, referring_physician, study_time, study_identifier, patient_sex
         Values of the header; empty unless patients are shown by name. Names have all their component groups.
+    patient_age
+        Patient's Age, or the years from Patient's Birth Date to the study, as AS value (PS3.5 6.2); empty
+        unless patients are shown by name.
     modalities
         Modalities of the films, each between spaces, such as `` CR DX ``.
     """
@@ -66,6 +69,8 @@ class HeaderEntry:
     referring_physician: str = ""
     study_time: str = ""
     study_identifier: str = ""
+    patient_sex: str = ""
+    patient_age: str = ""
     modalities: str = ""
 
 
@@ -76,6 +81,8 @@ _IDENTITY: Mapping[str, tuple[str, int]] = {
     "referring_physician": ("ReferringPhysicianName", 256),
     "study_time": ("StudyTime", 16),
     "study_identifier": ("StudyID", 64),
+    "patient_sex": ("PatientSex", 16),
+    "patient_age": ("PatientAge", 4),
 }
 """Attribute and greatest length of each field that identifies a patient."""
 
@@ -222,10 +229,23 @@ class StudyHeaders:
 
     @staticmethod
     def _identity(header: Dataset) -> dict[str, str]:
-        return {
+        found = {
             name: _clean(_searched(key, attributes.whole_text(header, key)))[:most]
             for name, (key, most) in _IDENTITY.items()
         }
+        return found | {"patient_age": found["patient_age"] or _age_from_dates(header)}
+
+
+def _age_from_dates(header: Dataset) -> str:
+    """Years from birth to the study as AS value; empty where a date is missing or they contradict."""
+    born, taken = (
+        value_representations.date(attributes.text(header, keyword))
+        for keyword in ("PatientBirthDate", "StudyDate")
+    )
+    if not born or not taken:
+        return ""
+    years = int(taken[:4]) - int(born[:4]) - (taken[4:] < born[4:])
+    return f"{years:03}Y" if 0 <= years < 130 else ""
 
 
 def _searched(keyword: str, text: str) -> str:
@@ -235,6 +255,10 @@ def _searched(keyword: str, text: str) -> str:
             return value_representations.time(text)
         case "PatientName" | "ReferringPhysicianName":
             return "=".join(value_representations.person_name_groups(text))
+        case "PatientSex":
+            return value_representations.sex(text)
+        case "PatientAge":
+            return value_representations.age(text)
         case _:
             return text
 

@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import base64
 import binascii
-import enum
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, exists, func, literal, or_, select
 
 from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.analysis_records import AnalysisRecords, FindingRecord
 from dicom_node.store.audit import STUDY_IS_CONFIRMED, IndexQueries
 from dicom_node.store.states import FileState, ResultState, StudyState
-from dicom_node.store.tables import catalogue, delivery, finding, instance, reading, result, study
+from dicom_node.store.tables import (
+    catalogue,
+    delivery,
+    finding,
+    instance,
+    reading,
+    result,
+    study,
+    study_note,
+    study_tag,
+)
+from dicom_node.web.read_models.worklist_query import KEYS, Sort, WorklistQuery, filtered
 
 PAGE_LENGTH: Final = 50
 """Number of studies on one page."""
@@ -29,54 +39,8 @@ MAX_THUMBNAILS: Final = 2
 TOP_FINDINGS: Final = 3
 
 
-class Sort(enum.StrEnum):
-    """Sort order of the worklist."""
-
-    CHANGED = "changed"  # last changed first
-    ARRIVED = "arrived"  # last arrived first
-    PATIENT = "patient"  # A to Z
-    DATE = "date"  # latest study date first
-
-
-_KEYS: Mapping[Sort, tuple[ColumnElement[Any], bool]] = {
-    Sort.CHANGED: (study.c.updated_at, True),
-    Sort.ARRIVED: (study.c.id, True),
-    Sort.PATIENT: (catalogue.c.patient, False),
-    Sort.DATE: (catalogue.c.study_date, True),
-}
-"""Column of each sort order, and True for descending."""
-
-
 class InvalidCursor(ValueError):
     """Error of a cursor that comes from no page of the list."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorklistQuery:
-    """Filter, order and position of one page of the worklist.
-
-    Attributes
-    ----------
-    state
-        Only studies in this state; all when None.
-    text
-        Words that a study must contain, all of them, in its searchable text.
-    finding
-        Key of a finding that must be present; empty for any.
-    after, before
-        Cursor, from :attr:`Worklist.next` or :attr:`Worklist.previous`; empty for the first page.
-    hidden
-        Numbers of the studies whose findings and results are left out (:mod:`dicom_node.web.blinding`), and
-        which no filter by finding finds.
-    """
-
-    state: StudyState | None = None
-    text: str = ""
-    finding: str = ""
-    sort: Sort = Sort.CHANGED
-    after: str = ""
-    before: str = ""
-    hidden: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +55,15 @@ class WorklistRow:
         Numbers of the first images, at most `MAX_THUMBNAILS`.
     findings
         Findings above their threshold, at most `TOP_FINDINGS`: that of the query first, then by certainty.
+    sex, age
+        Patient's Sex, and age as AS value; empty unless patients are shown by name.
+    tags
+        Its tags, by name.
+    notes
+        Number of notes on it.
     blinded
-        True when findings and deliveries are left out, because the reader reads it in a reader study.
+        True when findings, deliveries, notes and tags are left out, because the reader reads it in a reader
+        study.
     deliveries
         Number of its deliveries by state.
     """
@@ -114,6 +85,10 @@ class WorklistRow:
     normality: str
     findings: tuple[FindingRecord, ...]
     confirmed: bool
+    sex: str = ""
+    age: str = ""
+    tags: tuple[str, ...] = ()
+    notes: int = 0
     blinded: bool = False
     deliveries: Mapping[ResultState, int] = field(default_factory=dict)
 
@@ -152,9 +127,9 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
     InvalidCursor
         When `after` or `before` is not a cursor of this list.
     """
-    column, descending = _KEYS[query.sort]
+    column, descending = KEYS[query.sort]
     backward = bool(query.before)
-    statement = _filtered(query)
+    statement = filtered(query)
     order = (column, study.c.id)
     falling = descending is not backward
     statement = statement.order_by(*(key.desc() if falling else key.asc() for key in order))
@@ -173,7 +148,9 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
         normality = _normality(connection, ids)
         is_confirmed = study.c.id.in_(ids) & STUDY_IS_CONFIRMED
         confirmed = set(connection.execute(select(study.c.id).where(is_confirmed)).scalars())
-        states = _states(connection, query) if query.text or query.finding else None
+        tags = _tags(connection, ids)
+        notes = _notes(connection, ids)
+        states = _states(connection, query) if query.narrowed else None
     blinded = query.hidden.intersection(ids)
     present = AnalysisRecords(engine).present_findings([each for each in ids if each not in blinded])
     shown = [
@@ -192,6 +169,10 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
                 sorted(present.get(row["id"], ()), key=lambda each: each.key != query.finding)[:TOP_FINDINGS]
             ),
             confirmed=row["id"] in confirmed,
+            sex=row["patient_sex"] or "",
+            age=row["patient_age"] or "",
+            tags=() if row["id"] in blinded else tuple(tags.get(row["id"], ())),
+            notes=0 if row["id"] in blinded else notes.get(row["id"], 0),
             blinded=row["id"] in blinded,
             deliveries={} if row["id"] in blinded else deliveries.get(row["id"], {}),
         )
@@ -212,43 +193,14 @@ def read_worklist(engine: Engine, query: WorklistQuery) -> Worklist:
 _COLUMNS = ("id", "reason", "revision", "first_received_at", "last_received_at", "updated_at")
 
 
-def _filtered(query: WorklistQuery) -> Select[Any]:
-    column, _ = _KEYS[query.sort]
-    headers = (catalogue.c.patient, catalogue.c.description, catalogue.c.study_date, catalogue.c.views)
-    # The database can use the index of a header column for the order only with an inner join.
-    outer = query.sort in (Sort.CHANGED, Sort.ARRIVED) and not query.text
-    joined = study.join(catalogue, catalogue.c.study_id == study.c.id, isouter=outer)
-    found = select(study, *headers, column.label("sort_value")).select_from(joined)
-    if query.state is not None:
-        found = found.where(study.c.state == query.state)
-    for word in query.text.casefold().split():
-        found = found.where(catalogue.c.search.contains(word, autoescape=True))
-    if query.finding:
-        # Two index look-ups for each study, until the page is full.
-        present = (
-            exists()
-            .where(
-                reading.c.study_id == study.c.id,
-                reading.c.revision == study.c.revision,
-                reading.c.position == 0,
-                finding.c.reading_id == reading.c.id,
-                finding.c.key == query.finding,
-                finding.c.presence == "present",
-            )
-            .correlate(study)
-        )
-        found = found.where(present, study.c.id.not_in(query.hidden))
-    return found
-
-
 def read_study_uids(engine: Engine, query: WorklistQuery, limit: int) -> list[str]:
     """Return the Study Instance UIDs of all studies of a query that have films, in its order."""
-    column, descending = _KEYS[query.sort]
+    column, descending = KEYS[query.sort]
     films = exists().where(
         instance.c.study_id == study.c.id, instance.c.set_aside == "", instance.c.file_state == FileState.KEPT
     )
     statement = (
-        _filtered(query)
+        filtered(query)
         .where(films.correlate(study))
         .order_by(*(key.desc() if descending else key.asc() for key in (column, study.c.id)))
     )
@@ -258,7 +210,7 @@ def read_study_uids(engine: Engine, query: WorklistQuery, limit: int) -> list[st
 
 def _states(connection: Connection, query: WorklistQuery) -> dict[StudyState, int]:
     """Return the number of studies by state that match a query apart from its state."""
-    matching = _filtered(replace(query, state=None, sort=Sort.CHANGED)).subquery()
+    matching = filtered(replace(query, state=None, sort=Sort.CHANGED)).subquery()
     counts = select(matching.c.state, func.count()).group_by(matching.c.state)
     found = database.as_mapping(connection, counts)
     return {state: found.get(state, 0) for state in StudyState}
@@ -284,7 +236,7 @@ def _position(connection: Connection, query: WorklistQuery) -> tuple[Any, int]:
     if (value is not None) is not (query.sort is Sort.CHANGED):
         raise InvalidCursor
     if value is None:
-        column, _ = _KEYS[query.sort]
+        column, _ = KEYS[query.sort]
         joined = study.join(catalogue, catalogue.c.study_id == study.c.id, isouter=True)
         statement = select(column).select_from(joined).where(study.c.id == key)
         value = connection.execute(statement).scalar_one_or_none()
@@ -330,6 +282,26 @@ def _deliveries(connection: Connection, ids: Sequence[int]) -> dict[int, dict[Re
     )
     for study_id, state, count in rows:
         found.setdefault(study_id, {})[ResultState(state)] = count
+    return found
+
+
+def _tags(connection: Connection, ids: Sequence[int]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    query = select(study_tag.c.study_id, study_tag.c.tag).where(
+        study_tag.c.study_id.in_(ids), study_tag.c.held
+    )
+    for study_id, tag in connection.execute(query.order_by(study_tag.c.tag)):
+        found.setdefault(study_id, []).append(tag)
+    return found
+
+
+def _notes(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    found: dict[int, int] = database.as_mapping(
+        connection,
+        select(study_note.c.study_id, func.count())
+        .where(study_note.c.study_id.in_(ids), study_note.c.text != "")
+        .group_by(study_note.c.study_id),
+    )
     return found
 
 

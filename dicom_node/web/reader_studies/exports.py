@@ -1,15 +1,18 @@
-"""Exports of a reader study as CSV: all readings, and the results."""
+"""Exports of a reader study: all readings as CSV and FHIR, and the results as CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from sqlalchemy import Engine
 
+from dicom_node.results.codes import PRESENCES
+from dicom_node.results.report import Code, Presence
 from dicom_node.runtime import logs
 from dicom_node.store.case_readings import CaseReadings
 from dicom_node.store.reader_studies import ReaderStudies, ReaderStudy
+from dicom_node.web.fhir import ReadReport, Statement
 from dicom_node.web.reader_studies.accuracy import Estimate
 from dicom_node.web.reader_studies.results import Results
 from dicom_node.web.spreadsheets import csv_line
@@ -55,6 +58,53 @@ def readings_csv(engine: Engine, found: ReaderStudy) -> Iterator[str]:
                     each.comment,
                 )
             )
+
+
+def readings_reports(engine: Engine, found: ReaderStudy, names: Mapping[str, Code]) -> Iterator[ReadReport]:
+    """Yield the answered readings for an export as FHIR, each with its statements.
+
+    Parameters
+    ----------
+    names
+        Code of each finding by its key.
+    """
+    store = ReaderStudies(engine)
+    cases = {each.id: each for each in store.cases(found)}
+    model = store.model_answers(cases.values())
+    for each in CaseReadings(engine).readings(found):
+        if each.answered_at is None:
+            continue
+        case, shown = cases[each.case_id], "with" if each.aided else "without"
+        statements = []
+        for key, answer in each.answers.items():
+            machine, reference = model.get(case.id, {}).get(key), case.reference.get(key)
+            facts: dict[str, str | float | Code | None] = {
+                "confidence, 0 to 100": answer.confidence,
+                "reference standard": None if reference is None else PRESENCES[_presence(present=reference)],
+            }
+            if machine is not None:
+                facts |= {
+                    "presence by the model": PRESENCES[Presence(machine.presence)],
+                    "certainty or score of the model": machine.value,
+                    "threshold of the model": machine.threshold,
+                }
+            presence = _presence(present=answer.present)
+            statements.append(
+                Statement(
+                    key, found.findings[key], names.get(key), presence, each.answered_at, each.comment, facts
+                )
+            )
+        if statements:
+            yield ReadReport(
+                study=logs.uid_hash(case.study_instance_uid),
+                reader=each.reader,
+                occasion=f"reader study {found.name}, {shown} the model",
+                statements=statements,
+            )
+
+
+def _presence(*, present: bool) -> Presence:
+    return Presence.PRESENT if present else Presence.ABSENT
 
 
 def results_csv(found: ReaderStudy, results: Results) -> Iterator[str]:

@@ -12,7 +12,8 @@ from typing import Final
 from sqlalchemy import Engine
 
 from dicom_node.store.reader_studies import MOST_CASES, InvalidReaderStudy, NewCase
-from dicom_node.web.read_models.worklist import WorklistQuery, read_study_uids
+from dicom_node.web.read_models.worklist import read_study_uids
+from dicom_node.web.read_models.worklist_query import WorklistQuery
 
 _UID_COLUMN: Final = "studyinstanceuid"
 _KEY_LENGTH: Final = 64

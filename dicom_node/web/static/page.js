@@ -17,15 +17,18 @@ document.addEventListener("pointerdown", (event) => (pressed = !!event.target.cl
 for (const end of ["pointerup", "pointercancel"])
   document.addEventListener(end, () => setTimeout(() => (pressed = false)), true);
 
+// Fields that the reader writes into.
+const WRITTEN = '#live textarea[id], #live input[id]:not([type])';
+
 // No update while the reader writes, selects text or presses something, or a form is being sent.
 // `own` is the element whose request is the update itself.
 function held(own = document.body) {
   const here = document.getElementById("live");
   if (pressed) return true;
   if ([...document.querySelectorAll(".htmx-request")].some((each) => each !== own)) return true;
-  if ([...here.querySelectorAll("textarea")].some((field) => field.value !== field.defaultValue)) return true;
+  if ([...document.querySelectorAll(WRITTEN)].some((field) => field.value !== field.defaultValue)) return true;
   const focused = document.activeElement;
-  const writing = focused && here.contains(focused) && focused.matches("input, textarea, select");
+  const writing = focused && here.contains(focused) && focused.matches("input:not([type=checkbox]), textarea, select");
   const chosen = getSelection();
   return writing || (!chosen.isCollapsed && here.contains(chosen.anchorNode));
 }
@@ -76,6 +79,7 @@ document.addEventListener("htmx:afterRequest", (event) => {
 let open = [];
 let mapped = null;
 let drafts = [];
+let ticked = [];
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.target.id !== "live") return;
   if (event.detail.requestConfig.triggeringEvent === OWN && held(event.detail.requestConfig.elt)) {
@@ -92,9 +96,12 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
   complain("");
   open = [...document.querySelectorAll("#live details[open]")].map((each) => each.id);
-  drafts = [...document.querySelectorAll("#live textarea[id]")].filter(
+  drafts = [...document.querySelectorAll(WRITTEN)].filter(
     (field) => field.value !== field.defaultValue && field.form !== event.detail.requestConfig.elt,
   );
+  ticked = event.detail.requestConfig.elt?.id === "bulk"
+    ? []
+    : [...document.querySelectorAll("#live .select:checked")].map((each) => each.id);
   mapped = document.querySelector('#live [data-heat-map][aria-pressed="true"]')?.dataset.heatMap;
 });
 document.addEventListener("htmx:afterSwap", (event) => {
@@ -104,6 +111,12 @@ document.addEventListener("htmx:afterSwap", (event) => {
     const field = document.getElementById(id);
     if (field) field.value = value;
   }
+  for (const id of ticked) {
+    const box = document.getElementById(id);
+    if (box) box.checked = true;
+  }
+  count();
+  offerTags();
   for (const each of document.querySelectorAll("#live [data-heat-map]"))
     each.setAttribute("aria-pressed", String(each.dataset.heatMap === mapped));
   document.getElementById("viewer")?.dispatchEvent(new CustomEvent("study-changed"));
@@ -145,7 +158,8 @@ const KEPT = "words of the search";
 // `place` is the query string of an address: the other conditions of the list; `event` is what asked for it.
 function search(place, event) {
   const asked = Object.fromEntries(new URLSearchParams(place));
-  words.form.elements.state.value = asked.state ?? "";
+  for (const name of ["state", "finding", "tag", "read", "low", "high", "since", "until", "sort"])
+    words.form.elements[name].value = asked[name] ?? (name === "sort" ? "changed" : "");
   // With the form as source, the values given here replace those of its fields.
   htmx.ajax("POST", "/", { ...PLACE, event, source: words.form, values: { ...asked, q: words.value } });
 }
@@ -163,6 +177,35 @@ if (words) {
   if (words.value) search(location.search);
 }
 document.querySelector('form[action="/logout"]')?.addEventListener("submit", () => sessionStorage.removeItem(KEPT));
+
+// -- selected studies of the list: how many there are, and all of the page at once
+
+function count() {
+  const all = document.getElementById("select-all");
+  if (!all) return;
+  const boxes = [...document.querySelectorAll("#live .select")];
+  const chosen = boxes.filter((box) => box.checked).length;
+  all.hidden = false;
+  all.checked = chosen > 0 && chosen === boxes.length;
+  all.indeterminate = chosen > 0 && chosen < boxes.length;
+  document.getElementById("selected").textContent = `${chosen} selected`;
+  for (const button of document.querySelectorAll("#bulk button")) button.disabled = chosen === 0;
+}
+
+// A tag that has just been given can be filtered by, without a reload.
+function offerTags() {
+  const filter = document.getElementById("tag");
+  if (!filter || !words) return;
+  for (const { value } of document.querySelectorAll("#known-tags option"))
+    if (![...filter.options].some((option) => option.value === value)) filter.append(new Option(value, value));
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.id === "select-all")
+    for (const box of document.querySelectorAll("#live .select")) box.checked = event.target.checked;
+  if (event.target.matches("#select-all, .select")) count();
+});
+document.addEventListener("DOMContentLoaded", count);
 
 // -- neighbours: a study page leads to the next study in the order of the list that was last seen in this tab
 
@@ -251,13 +294,20 @@ for (const place of document.querySelectorAll(".drop")) {
   const input = place.querySelector("input");
   const list = place.querySelector(".files");
   const take = async (files) => {
-    for (const file of files) {
+    // Films that are chosen together are one study; all but the last say that more follow.
+    const together = place.dataset.together && files.length > 1 ? `group=${crypto.getRandomValues(new Uint32Array(4)).join("-")}` : "";
+    let study, failed;
+    for (const [number, file] of files.entries()) {
       const item = document.createElement("li");
       item.textContent = file.name;
       list.append(item);
-      const answer = await send(file, place.dataset.upload, item);
-      if (answer.study && place.dataset.open) location.assign(`/studies/${answer.study}`);
+      const more = together && number < files.length - 1 ? "&more=true" : "";
+      const answer = await send(file, `${place.dataset.upload}${together ? "?" : ""}${together}${more}`, item);
+      study = answer.study ?? study;
+      if (!answer.study) failed = true;
     }
+    // What was refused has to be read first.
+    if (study && place.dataset.together && !failed) location.assign(`/studies/${study}`);
   };
   input.addEventListener("change", () => take([...input.files]));
   place.addEventListener("dragover", (event) => {

@@ -24,6 +24,8 @@ from dicom_node.store.states import StudyState
 from dicom_node.web.app import create_app
 from dicom_node.web.auth.accounts import Accounts, Role
 from dicom_node.web.feedback import Feedback, Verdict
+from dicom_node.web.notes import Notes
+from dicom_node.web.saved_filters import SavedFilters
 from tests.support.browser import Visit
 from tests.support.factories import chest, encoded, film, uid
 from tests.support.offline_node import OfflineNode
@@ -194,6 +196,75 @@ def test_the_next_study_of_the_list_is_a_key_away(node: OfflineNode, visit: Visi
     expect(page.locator("#next-study")).to_be_hidden()
     page.keyboard.press("k")
     page.wait_for_url("**/studies/2")
+
+
+def test_selected_studies_are_tagged_and_stay_selected_while_the_list_moves(
+    node: OfflineNode, visit: Visit
+) -> None:
+    for number in (1, 2, 3):
+        node.finish(number, StudyState.REPORTED, reading=reading())
+    page = visit.go("/?sort=arrived")
+    expect(page.locator("#live-state")).to_have_text("live", timeout=20_000)
+    tag = page.get_by_role("button", name="Tag selected")
+    expect(tag).to_be_disabled()
+    page.locator("#select-all").check()
+    expect(page.get_by_text("3 selected")).to_be_visible()
+    page.locator("#select-2").uncheck()
+    page.locator("#bulk-word").fill("teaching")
+    page.locator("#bulk-word").blur()
+    node.receive(4)
+    page.evaluate("document.getElementById('live').dataset.old = ''; refresh()")
+    page.wait_for_timeout(1000)
+    expect(page.locator("#live[data-old]")).to_be_visible()  # the list waits while a tag is written
+    tag.click()
+    expect(page.locator("#done")).to_have_text("2 of 2 studies were tagged.", timeout=20_000)
+    expect(page.locator("#study-1 .word")).to_have_text("teaching")
+    expect(page.locator("#study-2 .word")).to_have_count(0)
+    expect(page.get_by_text("0 selected")).to_be_visible()
+    page.locator("#select-2").check()
+    page.evaluate("document.getElementById('live').dataset.old = ''; refresh()")
+    expect(page.locator("#live:not([data-old])")).to_be_visible(timeout=20_000)
+    expect(page.locator("#select-2")).to_be_checked()
+    expect(page.get_by_text("1 selected")).to_be_visible()
+    page.locator("#tag").select_option("teaching")
+    expect(page.locator(".worklist tbody tr")).to_have_count(2, timeout=20_000)
+    page.locator("#filter-summary").click()
+    page.locator("#filter-name").fill("for teaching")
+    page.get_by_role("button", name="Save", exact=True).click()
+    saved = page.get_by_role("link", name="for teaching")
+    expect(saved).to_have_attribute("aria-current", "true", timeout=20_000)
+    page.goto(visit.address)
+    saved.click()
+    expect(page.locator(".worklist tbody tr")).to_have_count(2, timeout=20_000)
+    assert not visit.elsewhere
+
+
+def test_a_note_and_a_tag_of_somebody_else_come_by_themselves(node: OfflineNode, visit: Visit) -> None:
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    page = visit.go("/studies/1")
+    expect(page.locator("#live-state")).to_have_text("live", timeout=20_000)
+    page.locator("#note-summary").click()
+    page.get_by_label("Note on this study").fill("<i>see 2024</i>")
+    page.get_by_role("button", name="Save the note").click()
+    expect(page.get_by_text("<i>see 2024</i>")).to_be_visible(timeout=20_000)
+    page.locator("#new-tag").fill("rib")
+    page.get_by_role("button", name="Tag", exact=True).click()
+    expect(page.get_by_role("link", name="rib", exact=True)).to_be_visible(timeout=20_000)
+    Notes(node.index.engine).tag([1], "other", "rita")
+    expect(page.get_by_role("link", name="other", exact=True)).to_be_visible(timeout=20_000)
+    page.get_by_role("button", name="Take the tag rib back").click()
+    expect(page.get_by_role("link", name="rib", exact=True)).to_have_count(0, timeout=20_000)
+
+
+@pytest.mark.parametrize("path", ["/", "/studies/1", "/try", "/cohort"])
+def test_no_page_scrolls_sideways_on_a_telephone(node: OfflineNode, visit: Visit, path: str) -> None:
+    node.finish(1, StudyState.REPORTED, reading=reading())
+    Notes(node.index.engine).tag([1], "a-tag-of-very-many-letters-12345", "rita")
+    visit.page.set_viewport_size({"width": 390, "height": 844})
+    page = visit.go(path)
+    for details in page.locator("details").all():
+        details.evaluate("each => each.open = true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_study_on_paper_is_dark_on_white_and_keeps_the_notice(node: OfflineNode, visit: Visit) -> None:
@@ -386,6 +457,26 @@ def test_a_file_is_uploaded_and_a_film_is_tried(node: OfflineNode, visit: Visit,
     expect(page.get_by_text("Tried in the reading room")).to_be_visible(timeout=20_000)
 
 
+def test_films_that_are_dropped_together_are_one_study_and_a_refusal_stays_in_view(
+    node: OfflineNode, visit: Visit, tmp_path: Path
+) -> None:
+    for number, view in ((1, "PA"), (2, "LL")):
+        picture = Image.fromarray((chest(96, 80, view=view) * 255).astype(np.uint8))
+        picture.save(tmp_path / f"{number}.png")
+    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7 nothing")
+    page = visit.go("/try")
+    page.locator("#film").set_input_files([tmp_path / "report.pdf", tmp_path / "1.png"])
+    expect(page.get_by_text("The file is a PDF document")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("link", name="open")).to_have_attribute("href", "/studies/1", timeout=60_000)
+    expect(page).to_have_url(f"{visit.address}/try")
+    page.locator("#film").set_input_files([tmp_path / "1.png", tmp_path / "2.png"])
+    expect(page).to_have_url(f"{visit.address}/studies/2", timeout=60_000)
+    expect(page.get_by_text("2 images")).to_be_visible(timeout=20_000)
+    page.goto(f"{visit.address}/try")
+    page.get_by_role("button", name="Try two drawn films").click()
+    expect(page).to_have_url(f"{visit.address}/studies/3", timeout=60_000)
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -396,6 +487,9 @@ def test_a_file_is_uploaded_and_a_film_is_tried(node: OfflineNode, visit: Visit,
 def test_axe_finds_nothing_of_weight(node: OfflineNode, visit: Visit, path: str) -> None:
     node.finish(1, StudyState.REPORTED, reading=reading())
     node.finish(2, StudyState.FAILED, "no model could read it", results=0)
+    Notes(node.index.engine).tag([1], "teaching", "rita")
+    Notes(node.index.engine).write(1, "rita", "see the film of 2024")
+    SavedFilters(node.index.engine).save("local", "to read", "read=unread")
     page = visit.go(path)
     for details in page.locator("details").all():
         details.evaluate("each => each.open = true")

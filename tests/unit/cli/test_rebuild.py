@@ -134,7 +134,7 @@ def test_a_damaged_film_is_named_and_the_exit_code_says_so(node: Node) -> None:
     done = node.run("rebuild")
     assert done.returncode == 1
     assert f"not entered: spool/{path.parent.name}/{path.name}" in done.stdout
-    assert "accounts, feedback, access log" in done.stdout
+    assert "accounts, feedback, notes and tags, access log" in done.stdout
 
 
 def test_a_running_node_is_left_alone(node: Node) -> None:

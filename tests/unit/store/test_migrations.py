@@ -22,6 +22,17 @@ DELIVERY = """
     VALUES (1, 'a', 'SENT', 1, 5, '', 7), (1, 'b', 'ENCODED', 1, 5, '', 7)
 """
 
+OTHER_STUDY = """
+    INSERT INTO study (id, study_instance_uid, state, revision, first_received_at, last_received_at, attempts,
+    reason, updated_at) VALUES (:key, :uid, 'REPORTED', 1, 5, 5, 1, '', 1)
+"""
+HEADERS = """
+    INSERT INTO catalogue (study_id, received_at, named, person, patient, description, study_date,
+    manufacturer, views, search, patient_name, patient_id, accession_number, referring_physician, study_time,
+    study_identifier, modalities)
+    VALUES (:key, 5, :named, '', '', '', '', '', '', '', '', '', '', '', '', '', '')
+"""
+
 
 def test_the_migrations_make_exactly_the_tables(address: str) -> None:
     engine = database.connect(address)
@@ -46,4 +57,24 @@ def test_what_the_first_version_sent_can_be_confirmed(address: str) -> None:
             text("SELECT destination, sent_at, inquiries, confirmed_by FROM delivery ORDER BY destination")
         )
         assert [tuple(row) for row in rows] == [("a", 7.0, 0, ""), ("b", None, 0, "")]
+    engine.dispose()
+
+
+def test_headers_are_read_anew_for_sex_and_age_where_names_are_shown(address: str) -> None:
+    engine = database.connect(address)
+    config = Config()
+    config.set_main_option("script_location", str(database.MIGRATIONS))
+    config.attributes["engine"] = engine
+    command.upgrade(config, "0018")
+    with engine.begin() as connection:
+        for key, named in ((1, True), (2, False)):
+            values = {"key": key, "uid": f"1.{key}", "named": named}
+            connection.execute(text(OTHER_STUDY), values)
+            connection.execute(text(HEADERS), values)
+    database.migrate(engine)
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text("SELECT received_at, patient_sex, patient_age FROM catalogue ORDER BY study_id")
+        )
+        assert [tuple(row) for row in rows] == [(0.0, "", ""), (5.0, "", "")]
     engine.dispose()

@@ -62,8 +62,13 @@ def rows(client: TestClient, path: str = "/api/v1/studies") -> list[dict[str, ob
 
 
 def test_a_new_node_shows_an_empty_worklist(empty: TestClient) -> None:
-    shown = Page(empty.get("/").text)
-    assert "No study yet. Send a film by C-STORE to DICOM_NODE." in shown.text
+    answer = empty.get("/").text
+    shown = Page(answer)
+    assert "No study yet. Send a film by C-STORE" in shown.text
+    told = dict(re.findall(r'<dt>(.*?)</dt><dd class="mono">(.*?)</dd>', answer))
+    assert told == {"host": "127.0.0.1", "port": "11112", "AE title": "DICOM_NODE"}
+    assert "It is reached from this machine only" in shown.text
+    assert '<a href="/try">' in answer
     assert "ORTHANC@127.0.0.1:4242" in Page(empty.get("/health").text).text
 
 

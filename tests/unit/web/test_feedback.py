@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from dicom_node.runtime import logs
+from dicom_node.store import database
 from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord
 from dicom_node.store.states import StudyState
+from dicom_node.store.tables import catalogue
 from dicom_node.web.feedback import Feedback, Verdict
+from dicom_node.web.media.trial_films import TRIAL_DESCRIPTION
 from dicom_node.web.read_models.cohort import BINS, read_cohort
 from tests.support.factories import uid
 from tests.support.offline_node import OfflineNode
@@ -127,6 +133,70 @@ def test_the_cohort_is_what_was_read(read: OfflineNode) -> None:
     assert cohort.normality == {"absent": 3}
     assert 0 <= cohort.turnaround["median"] <= cohort.turnaround["99 %"] < 1
     assert read_cohort(read.index.engine, "", 30).finding == "mass"
+
+
+@pytest.fixture
+def headed(read: OfflineNode) -> OfflineNode:
+    """Node whose headers are read: its page reads none while it runs."""
+    with read.browser():
+        read.context.event_stream.study_headers.update([1, 2, 3])
+    return read
+
+
+def test_views_are_sets_and_the_threshold_is_a_line(headed: OfflineNode) -> None:
+    with database.writing(headed.index.engine) as connection:
+        for key, views in ((1, "PA, LL"), (2, "LL, PA"), (3, "")):
+            connection.execute(update(catalogue).where(catalogue.c.study_id == key).values(views=views))
+    cohort = read_cohort(headed.index.engine, "nodule", 30)
+    with headed.browser() as client:
+        page = client.get("/cohort?finding=nodule").text
+    both, unknown = cohort.views
+    assert (both.name, both.count, both.mean, both.present) == ("LL + PA", 2, pytest.approx(0.425), 0.5)
+    assert (unknown.name, unknown.count) == ("unknown", 1)
+    assert cohort.thresholds == {"tiny 1.0.0": 0.4}
+    assert cohort.count_ticks == [0, 1]
+    assert f'class="limit" x1="{40 + 384 * 0.4:.1f}"' in page
+    assert "threshold of tiny 1.0.0: 0.40" in page
+
+
+@pytest.mark.parametrize(
+    ("most", "ticks"), [(0, [0, 1]), (4, [0, 1, 2, 3, 4]), (5, [0, 2, 4, 6]), (90, [0, 50, 100])]
+)
+def test_the_axis_of_counts_has_round_numbers(read: OfflineNode, most: int, ticks: list[int]) -> None:
+    cohort = read_cohort(read.index.engine, "nodule", 30)
+    assert replace(cohort, histogram=[0] * (BINS - 1) + [most]).count_ticks == ticks
+
+
+def test_a_bar_leads_to_its_studies_and_a_trial_is_in_neither(headed: OfflineNode) -> None:
+    with headed.browser() as client:
+        page = client.get("/cohort?finding=nodule").text
+        bars = [html.unescape(each) for each in re.findall(r'<a href="(/\?finding=[^"]*)" aria-label', page)]
+        weeks = [html.unescape(each) for each in re.findall(r'<a href="(/\?finding=[^"]*since[^"]*)">', page)]
+        assert len(bars) == 3
+        found = [re.findall(r'<tr id="study-(\d)"', client.get(each).text) for each in bars]
+        assert found == [["2"], ["1"], ["3"]]  # 0.1, 0.75 and 1
+        assert "Nodule 0.75 to 0.80" in client.get(bars[1]).text
+        assert [sorted(re.findall(r'<tr id="study-(\d)"', client.get(each).text)) for each in weeks] == [
+            ["1", "2", "3"]
+        ]
+        with database.writing(headed.index.engine) as connection:
+            trial = update(catalogue).where(catalogue.c.study_id == 1)
+            connection.execute(trial.values(description=TRIAL_DESCRIPTION))
+        assert re.findall(r'<tr id="study-(\d)"', client.get(bars[1]).text) == []
+        assert client.get("/api/v1/studies?finding=nodule&low=2").status_code == 400
+        assert client.get("/api/v1/studies?since=monday").status_code == 400
+        listed = client.get("/api/v1/studies?finding=nodule&low=0.05&high=0.8&until=2000-01-01").json()
+        assert listed["studies"] == []
+
+
+def test_the_analyses_behind_the_cohort_come_as_csv(headed: OfflineNode) -> None:
+    with headed.browser() as client:
+        answer = client.get("/api/v1/cohort.csv?finding=nodule&days=30")
+    assert "research-use-only" in answer.headers["Content-Disposition"]
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["certainty"] for row in rows] == ["0.75", "0.1", "1.0"]
+    assert rows[0]["study"] == logs.uid_hash(_study())
+    assert (rows[0]["finding"], rows[0]["threshold"], rows[0]["views"]) == ("nodule", "0.4", "PA")
 
 
 def test_the_cohort_of_nothing_is_empty(empty: TestClient) -> None:

@@ -20,10 +20,9 @@ from dicom_node.web.read_models.study_headers import StudyHeaders
 from dicom_node.web.read_models.worklist import (
     PAGE_LENGTH,
     TOP_FINDINGS,
-    Sort,
-    WorklistQuery,
     read_worklist,
 )
+from dicom_node.web.read_models.worklist_query import Sort, WorklistQuery
 from tests.support.factories import film, uid
 from tests.support.offline_node import OWNER, OfflineNode
 
