@@ -10,9 +10,7 @@ from dicom_node.cli.checks.check import Check
 from dicom_node.config.mistakes import nearest
 from dicom_node.config.served_models import SHORT_FORM
 from dicom_node.config.settings import Settings
-from dicom_node.delivery.routing import fits
 from dicom_node.errors import NodeError
-from dicom_node.imaging.decoder import Decoder
 from dicom_node.runtime.extras import install_command
 
 if TYPE_CHECKING:
@@ -90,6 +88,8 @@ def _device(settings: Settings, *, torch_runs: bool) -> Iterator[Check]:
 
 def decoder(settings: Settings) -> Iterator[Check]:
     """Check that films can be decoded, and how well the process that does it is confined."""
+    from dicom_node.imaging.decoder import Decoder
+
     limits = settings.worker
     try:
         with Decoder(
@@ -166,6 +166,7 @@ def rules(settings: Settings) -> Iterator[Check]:
     """Check that the model has the findings that the routing rules name; a rule never matches another."""
     if not any(rule.finding for rule in settings.rules):
         return
+    from dicom_node.delivery.routing import fits
     from models.bundles.lookup import label_keys
     from models.errors import ModelError
 
