@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,7 +65,13 @@ class Notes(database.Repository):
         ValueError
             When `word` is no tag.
         """
-        tag = as_tag(word)
+        tag, numbers = as_tag(word), list(study_ids)
+        with contextlib.suppress(database.KeyConflict):  # another reader gave it at the same moment
+            self._give(numbers, tag, reader)
+            return
+        self._give(numbers, tag, reader)
+
+    def _give(self, study_ids: Sequence[int], tag: str, reader: str) -> None:
         with database.writing(self._engine) as connection:
             for study_id in study_ids:
                 row = {"reader": reader, "at": self._clock(), "held": True}

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from dicom_node.store import database
 from dicom_node.store.states import StudyState
-from dicom_node.store.tables import access, study
+from dicom_node.store.tables import access, study, study_tag
 from dicom_node.web.feedback import Feedback, Verdict
 from dicom_node.web.notes import Notes
 from dicom_node.web.read_models.worklist import read_worklist
@@ -262,3 +262,24 @@ def test_sex_and_age_are_shown_where_names_are(
         assert (row.sex, row.age) == (shown if named else ("", ""))
         assert ('<th scope="col">Sex</th>' in page) is named
         node.close()
+
+
+def test_a_tag_that_another_reader_gives_at_the_same_moment_is_given_once(
+    node: OfflineNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes, held = Notes(node.index.engine), Notes._held
+    raced = []
+
+    def behind(connection: Connection, study_id: int, tag: str) -> bool | None:
+        """Look as a transaction of PostgreSQL does that began before the other one ended."""
+        found = held(connection, study_id, tag)
+        if not raced:
+            raced.append(tag)
+            connection.execute(
+                study_tag.insert().values(study_id=study_id, tag=tag, reader="sven", at=1.0, held=True)
+            )
+        return found
+
+    monkeypatch.setattr(Notes, "_held", staticmethod(behind))
+    notes.tag([1], "urgent", "rita")
+    assert [each.tag for each in notes.tags_of(1)] == ["urgent"]
