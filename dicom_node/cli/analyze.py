@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -75,6 +76,11 @@ def analyze(
     The DICOM films of one study are analysed together; an image file is a study of its own. Exit code 1 when
     a file or a study could not be analysed. RESEARCH USE ONLY.
     """
+    from worker.processes import PROCESS_ENVIRONMENT
+
+    for name, value in PROCESS_ENVIRONMENT.items():  # before NumPy reads them
+        os.environ.setdefault(name, value)
+
     from dicom_node.analysis.bundle import chosen_settings
     from dicom_node.analysis.score_table import opened_tables
     from dicom_node.analysis.studies import StudyCollection
