@@ -31,7 +31,10 @@ class KappaEstimate:
 
 
 def estimate_kappa(first: Sequence[bool], second: Sequence[bool]) -> KappaEstimate | None:
-    """Return Cohen's kappa of two raters with its interval; None as in :func:`cohen_kappa`.
+    """Return Cohen's kappa of two raters with its interval.
+
+    None as in :func:`cohen_kappa`, and where one of them gave the same answer to all: kappa is then 0
+    whatever the other says.
 
     The interval is that of the standard error for large samples (Fleiss, Cohen, Everitt: Large sample
     standard errors of kappa and weighted kappa, Psychol Bull 1969;72:323-7).
@@ -39,6 +42,8 @@ def estimate_kappa(first: Sequence[bool], second: Sequence[bool]) -> KappaEstima
     if (kappa := cohen_kappa(first, second)) is None:
         return None
     a, b = np.asarray(first, bool), np.asarray(second, bool)
+    if a.all() or b.all() or not (a.any() and b.any()):
+        return None
     shares = np.array([[(x & y).mean() for y in (b, ~b)] for x in (a, ~a)])
     rows, columns = shares.sum(axis=1), shares.sum(axis=0)
     by_chance = float(rows @ columns)

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,7 @@ def main(folder: Path) -> None:
             draw(browser, study, folder / "reading-room-study.png", with_heat)
             draw(browser, study, folder / "reading-room-portrait.png", with_heat, (2048, 2560))
             draw(browser, f"{study}/similar/1", folder / "reading-room-case.png", in_view)
+            draw(browser, f"{address}/cohort", folder / "reading-room-shadow.png", at_shadow)
             draw(browser, f"{address}/models/{BUNDLE}", folder / "reading-room-model.png")
             for page in ("cohort", "health", "try", "access"):
                 draw(browser, f"{address}/{page}", folder / f"reading-room-{page}.png")
@@ -110,7 +112,8 @@ def fill(node: OfflineNode, bundle: Bundle) -> None:
             node.finish(number, StudyState.SKIPPED, LATERAL, films=films[1:], results=1)
         else:
             reading = read(node, bundle, number, chance)
-            node.finish(number, StudyState.REPORTED, films=films, reading=reading, results=3)
+            further = [shadow(reading, bundle, chance)]
+            node.finish(number, StudyState.REPORTED, films=films, reading=reading, further=further, results=3)
     node.send("pacs")
     node.receive(STUDIES + 1, ds=drawn(STUDIES + 1, "PA", 1))
     notes = Notes(node.index.engine)
@@ -179,6 +182,34 @@ def read(node: OfflineNode, bundle: Bundle, study: int, chance: np.random.Genera
         similar=SimilarCasesRecord("openi train", tuple(cases), 0.78, disagrees=False),
         prior=PriorComparisonRecord("1.2.3", "20260102", "", changes) if looked_at else None,
         words=(WordWeightsRecord("pleural_effusion", WORDS),) if looked_at else (),
+        seconds=0.12,
+    )
+
+
+def shadow(shown: AnalysisRecord, bundle: Bundle, chance: np.random.Generator) -> AnalysisRecord:
+    """Invent the answers of a shadow model, near those of the model that is shown."""
+    findings = []
+    for each in shown.findings:
+        score = float(np.clip(each.score + chance.normal(0.02, 0.05), 0, 1))
+        curve = bundle.calibration.labels[each.key]
+        low, high = curve.interval(score) or (None, None)
+        presence = "present" if curve.present(score) else "absent"
+        certainty = curve.probability(score)
+        findings.append(
+            replace(each, score=score, certainty=certainty, presence=presence, low=low, high=high)
+        )
+    return replace(
+        shown,
+        model="our-chest",
+        model_version="0.1.0",
+        role="shadow",
+        seconds=0.21,
+        findings=tuple(findings),
+        maps=(),
+        maps_file="",
+        similar=None,
+        prior=None,
+        words=(),
     )
 
 
@@ -205,6 +236,12 @@ def in_view(page: Page) -> None:
         "[...document.images].every(each => each.loading === 'lazy' ? true : each.complete)"
     )
     page.wait_for_timeout(1500)
+
+
+def at_shadow(page: Page) -> None:
+    """Go to the comparison of the shadow."""
+    page.locator("#shadow-1").scroll_into_view_if_needed()
+    page.evaluate("document.querySelector('#shadow-1').closest('section').scrollIntoView()")
 
 
 def with_heat(page: Page) -> None:

@@ -34,6 +34,7 @@ def test_agreement_that_chance_explains_is_not_defined() -> None:
     assert fleiss_kappa([[False] * 4] * 3) is None
     assert cohen_kappa([], []) is None
     assert estimate_kappa([True] * 4, [True] * 4) is None
+    assert estimate_kappa([True] * 4, [True, True, False, True]) is None
     assert fleiss_kappa([[], []]) is None
     assert fleiss_kappa([[True, False]]) is None
 
