@@ -196,6 +196,14 @@ class _RootGroup(TyperGroup):
         finally:
             self._listing = False
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Return what a shell may complete: names of commands need none of their modules."""
+        self._listing = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._listing = False
+
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the name, the command and its arguments."""
         if args and (name := RENAMED.get(args[0])) is not None:
@@ -214,7 +222,6 @@ app = typer.Typer(
     cls=_RootGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings=_HELP,
     help="Receives chest radiographs from a PACS, analyses them with research models, and sends Structured "
     "Reports and saliency images back into the same study. RESEARCH USE ONLY: never for diagnosis.",

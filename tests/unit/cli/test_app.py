@@ -263,3 +263,20 @@ def test_a_full_disk_at_the_start_is_one_line(tmp_path: Path, style: str, comman
     assert (
         what if command == "serve" else "database: disk I/O error; check its disk, and the free space"
     ) in line
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("mod", "models"), ("models prom", "promote"), ("analyze --parq", "--parquet")],
+)
+def test_a_shell_completes_commands_and_options(words: str, offered: str) -> None:
+    typed = f"dicom-node {words}"
+    asked = {"_DICOM_NODE_COMPLETE": "complete_bash", "COMP_WORDS": typed}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("dicom-node")],  # a shell completes it by this name
+        env={**os.environ, **asked, "COMP_CWORD": str(len(typed.split()) - 1)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [offered]
