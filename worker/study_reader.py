@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from dicom_node.config.installation import this_installation
 from dicom_node.config.served_models import ModelRole, ServedModel
 from dicom_node.config.settings import Settings
+from dicom_node.errors import EncodingFailed, NodeError
 from dicom_node.imaging.decoder import Decoder
 from dicom_node.results.report import Refusal, Report, Source
 from dicom_node.results.sr.document import Predecessor
@@ -82,11 +83,20 @@ class _Failure:
     """Model that gave no answer; `reader` is None where it could not even be loaded."""
 
     served: ServedModel
-    error: ModelError
+    error: Exception
     reader: ModelReader | None = None
 
+    @property
+    def refusal(self) -> Refusal:
+        """Refusal that the model's own report gives."""
+        return Refusal(
+            "result_failed" if isinstance(self.error, EncodingFailed) else "model_failed", str(self)
+        )
+
     def __str__(self) -> str:
-        return f"model {self.served.name}: {self.error}"
+        # Only these errors are known to hold nothing of a patient.
+        foreseen = isinstance(self.error, ModelError | EncodingFailed)
+        return f"model {self.served.name}: {self.error if foreseen else type(self.error).__name__}"
 
 
 class StudyReader:
@@ -230,8 +240,16 @@ class StudyReader:
                 self._models.forget(reader.served)  # it describes itself anew for the next try
                 failures.append(_Failure(reader.served, ModelUnavailable(str(error)), reader))
                 _LOG.warning("model %s: %s", reader.served.name, error)
-            except ModelError as error:
+            except (ModelError, EncodingFailed) as error:
                 _LOG.error("model %s: %s", reader.served.name, error)
+                failures.append(_Failure(reader.served, error, reader))
+            except NodeError:
+                raise
+            # Broad on purpose: whatever one model fails of, the others read.
+            except Exception as error:
+                if len(readers) == 1:
+                    raise
+                _LOG.exception("model %s", reader.served.name)
                 failures.append(_Failure(reader.served, error, reader))
         return self._outcome(study, sources, analyses, failures)
 
@@ -282,7 +300,7 @@ class StudyReader:
                     each.reader.refuse(
                         study,
                         sources,
-                        Refusal("model_failed", str(each)),
+                        each.refusal,
                         predecessors=study.replaced_by(name, _all_but(study, name)),
                         one_of_several=True,
                     )

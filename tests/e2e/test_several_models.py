@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 import urllib.request
 from collections import Counter
-from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from pydicom import dcmread
 from sklearn.metrics import cohen_kappa_score
 
 from dicom_node.imaging.pixels import read_film
 from dicom_node.results import codes, content_rules
-from models.bundles.bundle import write_bundle
 from models.bundles.onnx_graph import write_graph
 from models.bundles.predictor import Predictor
 from models.labels.vocabulary import load_vocabulary
@@ -25,7 +22,7 @@ from models.processing.types import Film, Study
 from tests.support.dicom_tools import storescu
 from tests.support.film_file import write_films
 from tests.support.peers import Node, StoreSCP, until
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import KEYS, write_named
 
 FILMS = 200
 SHIFTS = {"alpha": 0.0, "beta": 0.5, "gamma": 1.0}
@@ -33,15 +30,7 @@ SHIFTS = {"alpha": 0.0, "beta": 0.5, "gamma": 1.0}
 
 @pytest.fixture
 def bundles(tmp_path: Path) -> dict[str, Path]:
-    found = {}
-    for name, shift in SHIFTS.items():
-        network = make_network()
-        with torch.no_grad():
-            network.head.bias += shift
-        manifest = replace(MANIFEST, name=name)
-        bundle = write_bundle(tmp_path / f"{name}-0.0.1", manifest, KEYS, network, CALIBRATION)
-        found[name] = write_graph(bundle).path
-    return found
+    return {name: write_graph(write_named(tmp_path, name, shift)).path for name, shift in SHIFTS.items()}
 
 
 @pytest.fixture

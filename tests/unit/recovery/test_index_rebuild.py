@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from dicom_node.config.served_models import ServedModel
+from dicom_node.config.settings import Settings
 from dicom_node.delivery.withdrawal import withdraw
 from dicom_node.recovery.index_rebuild import IndexRebuild, set_aside_index
 from dicom_node.results import codes
@@ -14,9 +16,10 @@ from dicom_node.store.analysis_records import AnalysisRecords
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.index import TRIAL_HOST, Index
 from dicom_node.store.states import StudyState
-from dicom_node.store.tables import delivery, instance, result, study
+from dicom_node.store.tables import delivery, instance, reading, result, study
 from tests.support import factories
 from tests.support.pipeline_harness import PipelineHarness
+from tests.support.tiny_bundle import write_named
 
 STUDY = ("study_instance_uid", "state", "revision", "reason", "completed_at")
 INSTANCE = (
@@ -95,6 +98,28 @@ def test_studies_films_results_and_what_they_say_are_restored(bench: PipelineHar
     for new, old in zip(again.record.findings, said.record.findings, strict=True):
         assert abs(new.value - old.value) < 1e-5
         assert abs(new.threshold - old.threshold) < 1e-5
+    index.close()
+
+
+def test_the_results_of_several_models_are_restored_each_with_its_model(
+    settings: Settings, tmp_path: Path
+) -> None:
+    models = tuple(
+        ServedModel(name=name, bundle=str(write_named(tmp_path, name, shift).path))
+        for name, shift in (("one", 0.0), ("two", 0.5))
+    )
+    bench = PipelineHarness(settings.model_copy(update={"models": models}))
+    with bench.pipeline:
+        analysed(bench)
+    names = (*RESULT, "model")
+    before = rows(bench.index, result, names)
+    assert {each[-1] for each in before} == {"one", "two"}
+    answered = ("revision", "position", "role", "model")
+    analyses = rows(bench.index, reading, answered)
+    index, rebuild = lose_and_rebuild(bench)
+    assert rebuild.run().given_up == 0
+    assert rows(index, result, names) == before
+    assert rows(index, reading, answered) == analyses
     index.close()
 
 

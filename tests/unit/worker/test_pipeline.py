@@ -156,7 +156,7 @@ def test_a_study_that_keeps_failing_is_set_aside_and_says_so(
     good = bench.receive(study=2, series=2, seed=2)
     bench.complete()
 
-    def crash(self: Predictor, studies: object) -> None:
+    def crash(self: Predictor, studies: object, **_: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
@@ -252,9 +252,9 @@ def test_a_late_image_makes_the_running_analysis_void(
     bench.complete()
     read = Predictor.trace
 
-    def late(self: Predictor, studies: object) -> object:
+    def late(self: Predictor, studies: object, **options: object) -> object:
         bench.receive(instance=2, seed=2)
-        return read(self, studies)  # type: ignore[arg-type]
+        return read(self, studies, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Predictor, "trace", late)
@@ -293,7 +293,7 @@ def test_a_failure_is_a_report_too(bench: PipelineHarness, monkeypatch: pytest.M
     uid = bench.receive()
     bench.complete()
 
-    def nonsense(self: Predictor, studies: object) -> None:
+    def nonsense(self: Predictor, studies: object, **_: object) -> None:
         raise ModelError("the model's answer is not a number")
 
     with monkeypatch.context() as patch:

@@ -104,9 +104,9 @@ def test_a_prior_that_this_bundle_read_is_not_read_again_and_says_the_same(
     reads: list[object] = []
     read = Predictor.trace
 
-    def counted(self: Predictor, studies: object) -> object:
+    def counted(self: Predictor, studies: object, **options: object) -> object:
         reads.append(studies)
-        return read(self, studies)  # type: ignore[arg-type]
+        return read(self, studies, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Predictor, "trace", counted)
     with other.pipeline:
@@ -135,11 +135,11 @@ def test_a_model_that_fails_on_the_prior_costs_the_comparison_alone(
     pair = Pair(bench)
     read = Predictor.trace
 
-    def once(self: Predictor, studies: object, seen: list[int] = []) -> object:  # noqa: B006
+    def once(self: Predictor, studies: object, seen: list[int] = [], **options: object) -> object:  # noqa: B006
         seen.append(1)
         if len(seen) > 1:
             raise ModelError("the model's answer is not a number")
-        return read(self, studies)  # type: ignore[arg-type]
+        return read(self, studies, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Predictor, "trace", once)
     report, kept = pair.analyse()

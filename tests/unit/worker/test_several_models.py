@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from pydicom import dcmread
 
 from dicom_node.config.served_models import ServedModel
@@ -18,30 +15,20 @@ from dicom_node.results.sr.parser import parse_findings, parse_refusal
 from dicom_node.store.analysis_records import AnalysisRecords
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import delivery, result
-from models.bundles.bundle import write_bundle
 from models.bundles.predictor import Predictor
 from models.errors import ModelUnavailable, PredictionError
 from tests.support.pipeline_harness import PipelineHarness, reason
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_named
 from worker.loaded_models import LoadedModels
 from worker.replay import replay
 
-
-def bundle_named(folder: Path, name: str, shift: float = 0.0) -> str:
-    """Write the tiny bundle under another name, with logits that are `shift` higher; return its folder."""
-    network = make_network()
-    with torch.no_grad():
-        network.head.bias += shift
-    manifest = replace(MANIFEST, name=name)
-    return str(write_bundle(folder / f"{name}-0.0.1", manifest, KEYS, network, CALIBRATION).path)
+SHIFTS = (("one", 0.0), ("two", 0.5), ("dim", 1.0))
 
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("several")
-    return {
-        name: bundle_named(folder, name, shift) for name, shift in (("one", 0), ("two", 0.5), ("dim", 1.0))
-    }
+    return {name: str(write_named(folder, name, shift).path) for name, shift in SHIFTS}
 
 
 def served(bundles: dict[str, str], name: str, **conditions: Any) -> ServedModel:
@@ -111,10 +98,10 @@ def test_a_model_that_fails_harms_no_other_and_says_so_in_its_own_report(
 ) -> None:
     trace = Predictor.trace
 
-    def failing(self: Predictor, studies: Any) -> Any:
+    def failing(self: Predictor, studies: Any, **options: Any) -> Any:
         if self.identity.name in ("two", "dim"):
             raise PredictionError("it gave no number")
-        return trace(self, studies)
+        return trace(self, studies, **options)
 
     monkeypatch.setattr(Predictor, "trace", failing)
     assert analysed(several) is StudyState.REPORTED
@@ -130,15 +117,30 @@ def test_a_model_that_fails_harms_no_other_and_says_so_in_its_own_report(
     assert [each.name for each in AnalysisRecords(several.index.engine).models_of(1)] == ["one", "two"]
 
 
+def test_an_error_that_nobody_foresaw_in_one_model_leaves_the_others_their_answers(
+    several: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = Predictor.trace
+
+    def failing(self: Predictor, studies: Any, **options: Any) -> Any:
+        if self.identity.name in ("two", "dim"):
+            raise MemoryError("Doe^Jane")
+        return trace(self, studies, **options)
+
+    monkeypatch.setattr(Predictor, "trace", failing)
+    assert analysed(several) is StudyState.REPORTED
+    assert reason(several) == "model entry-two: MemoryError"
+
+
 def test_without_an_answer_of_any_primary_the_study_fails(
     several: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trace = Predictor.trace
 
-    def failing(self: Predictor, studies: Any) -> Any:
+    def failing(self: Predictor, studies: Any, **options: Any) -> Any:
         if self.identity.name != "dim":
             raise PredictionError("it gave no number")
-        return trace(self, studies)
+        return trace(self, studies, **options)
 
     monkeypatch.setattr(Predictor, "trace", failing)
     assert analysed(several) is StudyState.FAILED
@@ -148,7 +150,7 @@ def test_without_an_answer_of_any_primary_the_study_fails(
 def test_a_study_waits_for_a_model_that_does_not_answer_now(
     several: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(self: Predictor, _: Any) -> Any:
+    def away(self: Predictor, *_: Any, **__: Any) -> Any:
         raise ModelUnavailable(f"{self.identity.name} does not answer")
 
     uid = several.receive()
