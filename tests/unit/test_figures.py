@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.figures.passage import Figure, Mistake, Passage, corrected, mistakes, unsourced
 from tests.support.figures.registry import passages_by_document
 from tests.support.figures.sources import all_or, bundle, measured, percent, word
-from tests.support.figures.passage import Figure, Mistake, Passage, corrected, mistakes, unsourced
 from tests.support.peers import ROOT
 
 PASSAGES = passages_by_document()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from tests.bench import report
-from tests.support.figures.registry import passages_by_document
 from tests.support.figures.passage import corrected, mistakes
+from tests.support.figures.registry import passages_by_document
 from tests.support.peers import ROOT
 
 

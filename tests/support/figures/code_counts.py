@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.support.faulty_archive import FAULTS
-from tests.support.figures.sources import counted
 from tests.support.figures.passage import Passage
+from tests.support.figures.sources import counted
 from tests.support.odd_destinations import ODD
 
 _DOCUMENT = "docs/reliability.md"

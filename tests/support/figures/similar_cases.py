@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.support.figures.sources import bundle, decimals, whole, word
 from tests.support.figures.passage import Figure, Passage
+from tests.support.figures.sources import bundle, decimals, whole, word
 
 _DOCUMENT = "docs/retrieval.md"
 _RULES = {"share_one_group": "share one group", "same_set": "same set", "jaccard": "graded"}

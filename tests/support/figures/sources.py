@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.bench.report import RUNS, read_runs
+from tests.bench.report import read_runs
 from tests.support.benchmarks import BenchmarkRow, BenchmarkRun, number
 from tests.support.figures.passage import Figure
 from tests.support.peers import ROOT
@@ -83,14 +83,12 @@ class BundleMetrics:
             found = found[key]
         return Figure(str(len(found)), self._source(f"entries of {'.'.join(keys)}"))
 
-    def ranged(self, *keys: str, form: Format = thousandths) -> tuple[Figure, Figure, Figure]:
+    def ranged(self, *keys: str, form: Format = thousandths) -> tuple[Figure, ...]:
         """Return a number and its interval, which stand beside each other as ``auc_low`` and ``auc_high``."""
         *path, last = keys
         return tuple(self.figure(*path, f"{last}{end}", form=form) for end in ("", "_low", "_high"))
 
-    def inner(
-        self, *keys: str, of: str = "mean", form: Format = thousandths
-    ) -> tuple[Figure, Figure, Figure]:
+    def inner(self, *keys: str, of: str = "mean", form: Format = thousandths) -> tuple[Figure, ...]:
         """Return a number and its interval of an object that holds ``low`` and ``high`` beside it."""
         return tuple(self.figure(*keys, end, form=form) for end in (of, "low", "high"))
 
@@ -120,11 +118,11 @@ def runs() -> tuple[BenchmarkRun, ...]:
     return tuple(read_runs())
 
 
-def run_figure(name: str, form: Format = number) -> Figure:
-    """Return a number of the newest run itself, ``load`` or ``cores``."""
-    newest = runs()[0]
-    value = newest.load if name == "load" else newest.machine.cores
-    return Figure(form(value), f"{_file(newest)}: {name}")
+def run_figure(of: str, group: str, form: Format = number) -> Figure:
+    """Return a number of the newest run that has a group of benchmarks: its ``load`` or its ``cores``."""
+    newest = next(run for run in runs() if any(each.group == group for each in run.rows))
+    value = newest.load if of == "load" else newest.machine.cores
+    return Figure(form(value), f"{_file(newest)}: {of}")
 
 
 def row(group: str, name: str, peer: str | None = None) -> tuple[BenchmarkRow, str]:
@@ -165,7 +163,5 @@ def counted(things: Sized, source: str, form: Format = whole) -> Figure:
 
 
 def _file(run: BenchmarkRun) -> str:
-    for path in RUNS.glob("*.json"):
-        if BenchmarkRun.read(path).date == run.date:
-            return f"docs/benchmarks/{path.name}"
-    return "docs/benchmarks"
+    """Path of a run below the root of the project, as :func:`tests.bench.report.take` names it."""
+    return f"docs/benchmarks/{run.date[:10]}-{run.commit.rstrip('+') or 'unknown'}.json"

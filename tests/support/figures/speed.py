@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from tests.support.figures.sources import decimals, measured, row, run_figure, runs, word
 from tests.support.figures.passage import Figure, Passage
+from tests.support.figures.sources import decimals, measured, row, run_figure, runs, word
 
 _FAMILIES = {
     "convnet": "convnet (EfficientNet-Lite0, the bundles)",
@@ -31,7 +31,7 @@ def _readme() -> Iterator[Passage]:
     yield Passage(
         "README.md",
         "On {} cores (load average {} at the start), films received per second",
-        (run_figure("cores", word), run_figure("load")),
+        (run_figure("cores", "receive", word), run_figure("load", "receive")),
     )
     for size in ("10 MB", "0.5 MB"):
         for senders in (1, 4, 16):
@@ -91,7 +91,7 @@ def _explanations() -> Iterator[Passage]:
         document,
         """on {} cores {} of the time for a film of 256 x 256 pixels ({} beside {} ms) and {} for one of
         2048 x 2048 ({} beside {} ms).""",
-        (run_figure("cores", word), *beside("256 x 256"), *beside("2048 x 2048")),
+        (run_figure("cores", "explain", word), *beside("256 x 256"), *beside("2048 x 2048")),
     )
     yield Passage(
         document,
@@ -164,6 +164,6 @@ def _page() -> Iterator[Passage]:
             measured("web", f"{searched}, first (100 found)"),
             measured("web", f"{searched}, no such name (0 found)"),
             measured("web", f"{searched}, no such series (0 found)"),
-            run_figure("cores", word),
+            run_figure("cores", "web", word),
         ),
     )
