@@ -43,7 +43,7 @@ def test_a_wrong_number_is_named_with_its_place_and_the_right_one() -> None:
 @pytest.mark.parametrize("document", PASSAGES)
 def test_every_source_is_compared(document: str) -> None:
     """Each figure that is changed in its document is found."""
-    text = (ROOT / document).read_text(encoding="utf-8")
+    text = corrected((ROOT / document).read_text(encoding="utf-8"), PASSAGES[document])
     for passage in PASSAGES[document]:
         match = passage.find(text)
         for group, figure in enumerate(passage.figures, start=1):

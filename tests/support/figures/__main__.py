@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tests.bench import report
-from tests.support.figures.passage import corrected, mistakes
+from tests.support.figures.passage import Mistake, corrected, mistakes
 from tests.support.figures.registry import passages_by_document
 from tests.support.peers import ROOT
 
@@ -18,13 +18,14 @@ def main() -> int:
         text = path.read_text(encoding="utf-8")
         found = list(mistakes(text, passages))
         missing = [each for each in found if isinstance(each, LookupError)]
-        for each in missing:
-            print(f"error: {each}", file=sys.stderr)
+        for error in missing:
+            print(f"error: {error}", file=sys.stderr)
         if missing:
             code = 1
             continue
-        for mistake in found:
-            print(f"{mistake.document}:{mistake.line}: {mistake.said} is now {mistake.right.text}")
+        for each in found:
+            if isinstance(each, Mistake):
+                print(f"{each.document}:{each.line}: {each.said} is now {each.right.text}")
         if found:
             path.write_text(corrected(text, passages), encoding="utf-8")
     return code

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from models.evaluation.metrics import FEWEST_POSITIVES
-from tests.support.figures.passage import Passage
-from tests.support.figures.sources import BundleMetrics, Figure, all_or, bundle, percent, whole, word
+from tests.support.figures.passage import Figure, Passage
+from tests.support.figures.sources import BundleMetrics, all_or, bundle, percent, whole, word
 
 _MAIN = "| {} ({} to {}) | {} [{}] | {} [{}] |"
 
