@@ -16,7 +16,7 @@ WORKER  := $(if $(filter torch,$(RUNTIME)),worker,$(if $(filter light,$(RUNTIME)
 PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check test coverage bench fuzz chaos lock sbom audit-deps format viewer peers clean
+.PHONY: help serve check test coverage bench figures fuzz chaos lock sbom audit-deps format viewer peers clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ coverage: $(VENV)/.dev peers  ## Run every test with branch coverage, which take
 
 bench: $(VENV)/.dev peers  ## Run the benchmarks into one table; BENCH_ONLY=receive,web chooses, BENCH_QUICK=1 tries
 	@$(BIN)/python -m pytest tests/bench -q -o python_files='bench_*.py' -o timeout=3600 $(ARGS)
+
+figures: $(VENV)/.dev  ## Write the numbers of README.md and docs anew from the JSON that the commands wrote
+	@$(BIN)/python -m tests.support.figures
 
 fuzz: $(VENV)/.dev peers  ## Draw 5,000 films of changed headers as DCMTK draws them, or refuse them
 	DICOM_NODE_FUZZ=5000 $(BIN)/python -m pytest tests/integration/imaging/test_header_changes.py -s \

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import re
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +19,7 @@ from dicom_node.web.auth.audited_actions import ACTIONS, message_of
 from tests.support.audit_messages import checked
 from tests.support.peers import ROOT
 
+DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 READER = Actor("ada", "192.0.2.7")
 PEER = Actor("", "192.0.2.10", "PACS")
 OWN = Actor("", ae_title="DICOM_NODE")
@@ -47,6 +52,7 @@ EVENTS: dict[str, tuple[AuditMessage, str, str]] = {
     "login refused": (events.login_refused(READER), "110114", "110122"),
     "access refused": (events.access_refused(READER, "GET /access"), "110113", "110132"),
     "account changed": (events.account_changed(READER, "bob", "role"), "110113", "110137"),
+    "model promoted": (events.model_promoted(READER, "ours primary"), "110113", "110131"),
     "settings changed": (events.settings_changed(READER, ["web.port"]), "110113", "110131"),
     "entries lost": (events.recording_stopped(3), "110113", "110133"),
     "audit trail used": (events.audit_trail_used(READER, "listed"), "110101", ""),
@@ -60,6 +66,43 @@ def test_each_event_has_its_codes_and_is_valid(name: str) -> None:
     assert (found.event, *found.types) == (event, *filter(None, [kind]))
     assert found.outcome == (0 if "refused" not in name and "lost" not in name else found.outcome)
     assert bool(found.outcome) == ("refused" in name or "lost" in name)
+
+
+def test_every_event_is_tried() -> None:
+    made = [
+        name
+        for name, each in inspect.getmembers(events, inspect.isfunction)
+        if not name.startswith("_") and inspect.signature(each).return_annotation == "AuditMessage"
+    ]
+    tried = {
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    }
+    assert len(made) > 15
+    assert not [name for name in made if f"events.{name}" not in tried]
+
+
+def test_every_event_is_documented_with_its_codes() -> None:
+    """A row of docs/security.md: code and meaning of the event, and of its type."""
+    meaning = {each.value: each.meaning for each in vars(codes).values() if isinstance(each, codes.Code)}
+    rows = re.findall(
+        r"^\| (1101\d\d [\w ]+) \| (?:(1101\d\d [\w ]+) )?\| [^|`]+ \|$", DOCUMENT, re.MULTILINE
+    )
+    said = {
+        (f"{event} {meaning[event]}", f"{kind} {meaning[kind]}" if kind else "")
+        for _, event, kind in EVENTS.values()
+    }
+    assert sorted(rows) == sorted(said)
+
+
+def test_every_action_of_a_reader_is_documented_with_its_event() -> None:
+    found: dict[str, list[str]] = defaultdict(list)
+    for action in ACTIONS:
+        code = message_of(READER, action, STUDY, "").event
+        found[f"{code.value} {code.meaning}"].append(action)
+    rows = re.findall(r"^\| (1101\d\d [\w ]+) \| (`.+) \|$", DOCUMENT, re.MULTILINE)
+    assert {event: re.findall(r"`([^`]+)`", actions) for event, actions in rows} == found
 
 
 def test_a_transfer_names_both_ends_the_study_and_how_many_instances() -> None:

@@ -53,6 +53,17 @@ def test_the_help_names_every_command_and_no_inner_one() -> None:
     assert "RESEARCH USE ONLY" in text
 
 
+def test_the_readme_names_every_command_that_is_listed() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("## Commands") : text.index("## The models")]
+    rows = re.findall(r"^\| (`.+?`) \| (.*) \|$", table, re.MULTILINE)
+    # In the first cell a command, or one with a subcommand; parts of `serve` are named behind it.
+    named = {word.split()[0] for cells in rows for cell in cells for word in re.findall(r"`([\w -]+)`", cell)}
+    assert {name for name, entry in root.COMMANDS.items() if not entry.hidden} <= named
+    first = {word.split()[0] for cell, _ in rows for word in re.findall(r"`([\w -]+)`", cell)}
+    assert first <= set(root.COMMANDS)
+
+
 @pytest.mark.parametrize("name", root.COMMANDS)
 def test_the_list_says_of_a_command_what_its_own_help_begins_with(name: str) -> None:
     command = typer.main.get_command(app).get_command(None, name)
