@@ -1,8 +1,9 @@
 """Links to files of the repository, for the documentation site: a hook of MkDocs.
 
-The documents are read in the repository too, so they link to files outside of ``docs``: recipes, model cards, CHANGELOG.md.
-Each of these becomes a page below ``repository/``: Markdown as it is, other text as a block of code, a folder as a list
-of its files. Links that lead nowhere are left as they are, and the strict build names them.
+The documents are read in the repository too, so they link to files outside of ``docs``: recipes, model
+cards, CHANGELOG.md. Each of these becomes a page below ``repository/``: Markdown as it is, other text as a
+block of code, a folder as a list of its files. Links that lead nowhere are left as they are, and the strict
+build names them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def origin_of(page: str) -> str:
 
 
 def page_of(path: str) -> str | None:
-    """Return the page that shows a file or folder of the repository; None where there is none of that name."""
+    """Return the page that shows a file or folder of the repository; None where there is none."""
     found = ROOT / path
     inside = path.removeprefix("docs/") if path.startswith("docs/") else f"repository/{path}"
     if found.is_dir():
@@ -42,7 +43,8 @@ def page_of(path: str) -> str | None:
 def linked(page: str, markdown: str) -> dict[str, str]:
     """Return the pages that a page links to, with their paths in the repository."""
     folder = posixpath.dirname(origin_of(page))
-    targets = {posixpath.normpath(posixpath.join(folder, found["target"])) for found in LINK.finditer(markdown)}
+    links = (found["target"] for found in LINK.finditer(markdown))
+    targets = {posixpath.normpath(posixpath.join(folder, link)) for link in links}
     return {shown: path for path in targets if (shown := page_of(path))}
 
 

@@ -1,7 +1,8 @@
 """Sequence diagrams as drawings in the page, for the documentation site: a hook of MkDocs.
 
-The source is the part of Mermaid's language that the documents use; where the repository is read, Mermaid draws it. Here it is
-drawn when the site is built, because Mermaid would be three megabytes from another server. An unknown line is an error.
+The source is the part of Mermaid's language that the documents use. Where the repository is read, Mermaid
+draws it; here it is drawn when the site is built, because Mermaid would be three megabytes from another
+server. A line that is not understood is an error.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ PARTICIPANT = re.compile(r"participant (?P<key>\w+)(?: as (?P<label>.+))?")
 MESSAGE = re.compile(r"(?P<source>\w+)(?P<line>--?)>>(?P<target>\w+): (?P<text>.+)")
 NOTE = re.compile(r"Note over (?P<over>\w+): (?P<text>.+)")
 
-COLUMN = 154
+COLUMN = 122
 """Distance of two participants, in pixels."""
-LINE = 14
+LINE = 13
 """Height of a line of text, in pixels."""
-LETTER = 5.9
+_HEAD = 58
+LETTER = 5.6
 """Mean width of a letter, in pixels."""
 
 
@@ -44,7 +46,7 @@ class Diagram:
 
     labels: dict[str, list[str]] = field(default_factory=dict)
     rows: list[str] = field(default_factory=list)
-    height: float = 64
+    height: float = _HEAD + 12
     number: int = 0
 
     def centre(self, key: str) -> float:
@@ -90,21 +92,20 @@ class Diagram:
 
     def render(self) -> str:
         """Return the drawing as HTML."""
-        width = COLUMN * len(self.labels)
+        width, height = COLUMN * len(self.labels), self.height + 8
         heads = []
         for key, (name, *modules) in self.labels.items():
-            centre = self.centre(key)
-            heads.append(f'<line class="life" x1="{centre}" y1="52" x2="{centre}" y2="{self.height}"/>')
-            heads.append(
-                f'<rect class="participant" x="{centre - COLUMN / 2 + 3}" y="2" width="{COLUMN - 6}" height="50" rx="4"/>'
+            centre, left = self.centre(key), self.centre(key) - COLUMN / 2 + 3
+            lines = [line for module in modules for line in textwrap.wrap(module, int(COLUMN / LETTER) - 2)]
+            heads += (
+                f'<line class="life" x1="{centre}" y1="{_HEAD}" x2="{centre}" y2="{self.height}"/>',
+                f'<rect class="participant" x="{left}" y="2" width="{COLUMN - 6}" height="{_HEAD - 2}"/>',
+                _text([name], centre, 20 if lines else _HEAD / 2 + 5, "middle", "name"),
+                _text(lines, centre, 35, "middle", "module"),
             )
-            heads.append(
-                f'<text x="{centre}" y="{24 if modules else 32}" text-anchor="middle">{escape(name)}</text>'
-            )
-            heads.append(_text(modules, centre, 42, "middle", "module"))
         return (
-            f'<div class="sequence" role="img" aria-label="Sequence diagram"><svg width="{width}" height="{self.height + 8}" '
-            f'viewBox="0 0 {width} {self.height + 8}">{"".join(heads + self.rows)}</svg></div>'
+            '<div class="sequence" role="img" aria-label="Sequence diagram">'
+            f'<svg viewBox="0 0 {width} {height}">{"".join(heads + self.rows)}</svg></div>'
         )
 
 
@@ -137,9 +138,7 @@ def draw(source: str) -> str:
         if found := PARTICIPANT.fullmatch(line):
             diagram.labels[found["key"]] = (found["label"] or found["key"]).split("<br/>")
         elif found := MESSAGE.fullmatch(line):
-            diagram.add_message(
-                found["source"], found["target"], found["text"], dashed=found["line"] == "--"
-            )
+            diagram.add_message(found["source"], found["target"], found["text"], dashed=found["line"] == "--")
         elif found := NOTE.fullmatch(line):
             diagram.add_note(found["over"], found["text"])
         elif line != "autonumber":

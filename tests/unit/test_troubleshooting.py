@@ -54,7 +54,9 @@ def test_settings_that_are_named_are_settings() -> None:
     settings = (ROOT / "deploy" / "node.toml").read_text(encoding="utf-8")
     sections = set(re.findall(r"^\[(\w+)\]", settings, flags=re.MULTILINE))
     named = {
-        (section, key) for section, key in re.findall(r"`(\w+)\.(\w+)(?: = [^`]*)?`", TEXT) if section in sections
+        (section, key)
+        for section, key in re.findall(r"`(\w+)\.(\w+)(?: = [^`]*)?`", TEXT)
+        if section in sections
     }
     assert len(named) > 20
     body = dict(re.findall(r"^\[(\w+)\].*?\n(.*?)(?=^\[|\Z)", settings, flags=re.MULTILINE | re.DOTALL))

@@ -16,10 +16,7 @@ from models.architectures.registry import BUILDERS
 from models.training import recipe
 
 TEXT = (Path(__file__).resolve().parents[4] / "docs" / "recipes.md").read_text(encoding="utf-8")
-SECTIONS = {
-    title: body
-    for title, body in re.findall(r"^##+ (.+?)\n(.*?)(?=^##|\Z)", TEXT, flags=re.MULTILINE | re.DOTALL)
-}
+SECTIONS = dict(re.findall(r"^##+ (.+?)\n(.*?)(?=^##|\Z)", TEXT, flags=re.MULTILINE | re.DOTALL))
 TABLES: dict[str, type[BaseModel]] = {
     "The bundle": recipe.Recipe,
     "`[architecture]`": recipe.ArchitectureTable,
@@ -38,8 +35,8 @@ TABLES: dict[str, type[BaseModel]] = {
 }
 # Keys that are tables of their own, with a section of their own.
 OWN_SECTION = {
-    "architecture", "preprocessing", "stages", "optimizer", "loss", "augmentation", "alignment", "folds", "further",
-    "also", "negatives",
+    "architecture", "preprocessing", "stages", "optimizer", "loss", "augmentation", "alignment", "folds",
+    "further", "also", "negatives",
 }  # fmt: skip
 FAMILIES = {
     "biomedclip": biomedclip.BiomedClip,
@@ -93,7 +90,7 @@ def test_the_smallest_recipe_is_one() -> None:
 
 
 def _shown(cell: str) -> object:
-    """Return the default that a cell states: empty for a key that must be given, none for one that may be absent."""
+    """Return the default that a cell states; an empty cell is that of a key that must be given."""
     value = cell.strip(" `")
     if not value:
         return PydanticUndefined
