@@ -81,7 +81,7 @@ class Diagram:
 
     def add_note(self, over: str, text: str) -> None:
         """Add a note on the line of a participant."""
-        lines = textwrap.wrap(text, int(1.2 * COLUMN / LETTER))
+        lines = textwrap.wrap(text, int(1.2 * COLUMN / LETTER) - 2)
         width, height = 1.2 * COLUMN + 8, LINE * len(lines) + 10
         left = max(1.0, self.centre(over) - width / 2)
         self.rows.append(
