@@ -16,7 +16,7 @@ WORKER  := $(if $(filter torch,$(RUNTIME)),worker,$(if $(filter light,$(RUNTIME)
 PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check test coverage bench figures fuzz chaos lock sbom audit-deps format viewer peers clean
+.PHONY: help serve check test coverage bench figures fuzz chaos lock sbom audit-deps format docs viewer peers clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,7 +24,7 @@ help:  ## Show what there is
 serve: $(VENV)/.serve-$(RUNTIME)  ## Set up and run the node; RUNTIME=torch or light; ARGS="--config node.toml" goes to dicom-node
 	@$(BIN)/dicom-node $(ARGS) serve
 
-check: $(VENV)/.dev  ## The gate: format, lint, types, import contracts
+check: $(VENV)/.dev docs  ## The gate: format, lint, types, import contracts, links of the documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -66,6 +66,9 @@ sbom: $(VENV)/.dev  ## Write build/sbom.cdx.json (CycloneDX) and build/licences.
 
 audit-deps: $(VENV)/.dev  ## Look for known weaknesses of the locked versions, where a database is reachable
 	@deploy/audit-deps $(BIN)/pip-audit requirements.lock
+
+docs: $(VENV)/.dev  ## Build the documents as a site, build/site/index.html, and check each link and anchor
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 viewer: $(VENV)/.dev  ## Build the film viewer's bundle from its source; Node.js comes with the environment
 	cd dicom_node/web/viewer && export PATH="$(abspath $(BIN)):$$PATH" && npm ci && npm run build
