@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
+from dataclasses import dataclass, replace
 
 from dicom_node.config.installation import this_installation
 from dicom_node.config.served_models import ModelRole, ServedModel
@@ -18,6 +20,35 @@ from worker.model_reader import ModelReader
 from worker.supplementary_explanations import check_page_methods
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """State of a model of the settings, for the reading room.
+
+    Attributes
+    ----------
+    name, role, where
+        Name and role of the entry, and its bundle or address.
+    model
+        Name and version of the model; empty while it is not known.
+    problem
+        What it last failed of, as one clause; empty while it reads.
+    since
+        Time of the last change, in seconds since the epoch.
+    """
+
+    name: str
+    role: str
+    where: str
+    model: str = ""
+    problem: str = ""
+    since: float = 0.0
+
+    @classmethod
+    def of(cls, served: ServedModel) -> ModelState:
+        """Return the state of a model that was not asked yet."""
+        return cls(served.name, served.role.value, served.bundle or served.url or "")
 
 
 class LoadedModels:
@@ -37,6 +68,7 @@ class LoadedModels:
         self._readers: OrderedDict[str, ModelReader] = OrderedDict()
         self._failed: set[str] = set()
         self._runs_on: dict[str, str] = {}
+        self._states = {served.name: ModelState.of(served) for served in settings.served_models}
         self._stands_in = False
 
     @classmethod
@@ -66,9 +98,11 @@ class LoadedModels:
                     raise
                 _LOG.error("model %s is left out: %s", served.name, error)
                 self._failed.add(served.name)
+                self.note(served, f"left out: {error}")
                 continue
             except ModelError as error:
                 _LOG.warning("model %s does not answer yet: %s", served.name, error)
+                self.note(served, str(error))
                 continue
             name = reader.predictor.identity.name
             if (
@@ -98,6 +132,7 @@ class LoadedModels:
         try:
             return self._open(served)
         except (ConfigurationError, ModelError) as error:
+            self.note(served, str(error))
             if served.role is ModelRole.PRIMARY:
                 raise
             _LOG.error("model %s does not read: %s", served.name, error)
@@ -122,6 +157,7 @@ class LoadedModels:
         if self._stands_in:
             predictor.session.stand_in_by_processor()
         self._readers[served.name] = reader
+        self.note(served, model=f"{predictor.identity.name} {predictor.identity.version}")
         most = self._settings.worker.loaded_models
         while most is not None and len(self._readers) > most:
             name, oldest = self._readers.popitem(last=False)
@@ -140,6 +176,18 @@ class LoadedModels:
         """Remote models that have described themselves."""
         predictors = [each.predictor for each in self._readers.values()]
         return [each for each in predictors if isinstance(each, RemotePredictor)]
+
+    @property
+    def states(self) -> list[ModelState]:
+        """States of all models, in the order of the settings."""
+        return list(self._states.values())
+
+    def note(self, served: ServedModel, problem: str = "", model: str = "") -> None:
+        """Note that a model reads, or what it failed of."""
+        known = self._states[served.name]
+        now = replace(known, problem=problem, model=model or known.model)
+        if now != known:
+            self._states[served.name] = replace(now, since=time.time())
 
     def forget(self, served: ServedModel) -> None:
         """Drop a model from memory, so that it is loaded, or describes itself, anew."""

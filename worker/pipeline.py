@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -71,6 +72,7 @@ class Pipeline:
         self._reader = reader
         self._runs_on = reader.runs_on
         self._data_dir = DataDir(settings)
+        self._states: list[dict[str, object]] = []
         self._owner = LeaseOwner.this_process()
         self._end_at: float | None = None  # time.monotonic() by which the study must be done
 
@@ -103,6 +105,7 @@ class Pipeline:
             for model in self._reader.models.remote:
                 write_remote_card(model, self._data_dir.cards)
             self._say_runs_on()
+            self._say_states()
         except OSError as error:
             raise storage_error(error, self._data_dir.root) from error
         if not self._settings.retrieval.own_studies and (
@@ -113,6 +116,13 @@ class Pipeline:
     def _say_runs_on(self) -> None:
         self._runs_on = self._reader.runs_on
         self._data_dir.runs_on.write_text(json.dumps(self._runs_on), encoding="utf-8")
+
+    def _say_states(self) -> None:
+        """Write the states of the models for the reading room, if they changed."""
+        now = [asdict(each) for each in self._reader.models.states]
+        if now != self._states:
+            self._states = now
+            self._data_dir.model_states.write_text(json.dumps(now), encoding="utf-8")
 
     def stop(self) -> None:
         """End the decoder process."""
@@ -187,8 +197,12 @@ class Pipeline:
             return self._fail(lease, present, Refusal("files_lost", text))
         try:
             study = self._revision(lease, self._prior(lease))
-            with _unreadable_files():
-                analysis = self._reader.read(study, paths)
+            try:
+                with _unreadable_files():
+                    analysis = self._reader.read(study, paths)
+            finally:
+                with contextlib.suppress(OSError):
+                    self._say_states()
             if self._reader.runs_on != self._runs_on:  # the processor reads in place of a device that failed
                 with contextlib.suppress(OSError):
                     self._say_runs_on()

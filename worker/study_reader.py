@@ -93,10 +93,15 @@ class _Failure:
             "result_failed" if isinstance(self.error, EncodingFailed) else "model_failed", str(self)
         )
 
-    def __str__(self) -> str:
+    @property
+    def problem(self) -> str:
+        """Clause that says what it failed of."""
         # Only these errors are known to hold nothing of a patient.
         foreseen = isinstance(self.error, ModelError | EncodingFailed)
-        return f"model {self.served.name}: {self.error if foreseen else type(self.error).__name__}"
+        return str(self.error) if foreseen else type(self.error).__name__
+
+    def __str__(self) -> str:
+        return f"model {self.served.name}: {self.problem}"
 
 
 class StudyReader:
@@ -236,6 +241,7 @@ class StudyReader:
                         one_of_several=len(names) > 1,
                     )
                 )
+                self._models.note(reader.served)
             except ModelChanged as error:
                 self._models.forget(reader.served)  # it describes itself anew for the next try
                 failures.append(_Failure(reader.served, ModelUnavailable(str(error)), reader))
@@ -251,6 +257,8 @@ class StudyReader:
                     raise
                 _LOG.exception("model %s", reader.served.name)
                 failures.append(_Failure(reader.served, error, reader))
+        for failure in failures:
+            self._models.note(failure.served, failure.problem)
         return self._outcome(study, sources, analyses, failures)
 
     def _readers(

@@ -51,6 +51,8 @@ class DataDir:
         Folder of the model cards that workers write for the page.
     runs_on
         File with the name of the processor that the worker started last uses.
+    model_states
+        File in which the worker says which models read, and what is wrong with the others.
     thumbnails
         Folder of the thumbnails of the page.
     audit_trail
@@ -65,6 +67,7 @@ class DataDir:
         self.results = Spool(self.root / "results")
         self.cards = self.root / "models"
         self.runs_on = self.root / "runs-on.json"
+        self.model_states = self.root / "model-states.json"
         self.thumbnails = self.root / "thumbnails"
         self.audit_trail = self.root / "audit"
         self.secret_key = self.root / "web.key"

@@ -56,6 +56,30 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedModelState:
+    """State of a model of the settings, as the worker last said.
+
+    Attributes
+    ----------
+    name, role, where
+        Name and role of the entry, and its bundle or address.
+    model
+        Name and version of the model; empty while it is not known.
+    problem
+        What it last failed of, as one clause; empty while it reads.
+    since
+        Time of the last change, in seconds since the epoch; 0 before it was asked.
+    """
+
+    name: str
+    role: str
+    where: str
+    model: str
+    problem: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Health of a node.
 
@@ -78,6 +102,8 @@ class Health:
         What the checks of stored files found.
     versions
         Version or value of each component, by name.
+    models
+        States of the models, in the order of the settings; empty before a worker has started.
     """
 
     summary: NodeSummary
@@ -90,6 +116,7 @@ class Health:
     forecast: Forecast
     warn_days: float
     versions: Mapping[str, str]
+    models: Sequence[ServedModelState] = ()
 
     @property
     def waiting(self) -> int:
@@ -147,6 +174,7 @@ def read_health(engine: Engine, settings: Settings, data_dir: DataDir) -> Health
             # The device that the worker found replaces the one in the settings.
             **_runs_on(data_dir.runs_on),
         },
+        models=_model_states(data_dir.model_states),
     )
 
 
@@ -169,6 +197,14 @@ def _runs_on(path: Path) -> dict[str, str]:
         return dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError):
         return {}
+
+
+def _model_states(path: Path) -> list[ServedModelState]:
+    """Return the states that the worker last wrote; none if no worker has, or while it writes."""
+    try:
+        return [ServedModelState(**entry) for entry in json.loads(path.read_text("utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 class _Metrics(Collector):

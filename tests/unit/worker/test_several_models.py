@@ -15,6 +15,7 @@ from dicom_node.results.sr.parser import parse_findings, parse_refusal
 from dicom_node.store.analysis_records import AnalysisRecords
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import delivery, result
+from dicom_node.web.read_models.health import read_health
 from models.bundles.predictor import Predictor
 from models.errors import ModelUnavailable, PredictionError
 from tests.support.pipeline_harness import PipelineHarness, reason
@@ -115,6 +116,37 @@ def test_a_model_that_fails_harms_no_other_and_says_so_in_its_own_report(
     assert not parse_findings(reports["two"])
     assert parse_refusal(reports["two"]) == "model_failed"
     assert [each.name for each in AnalysisRecords(several.index.engine).models_of(1)] == ["one", "two"]
+
+
+def test_health_names_each_model_and_what_it_failed_of(
+    several: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several.pipeline.warm_up()
+    trace = Predictor.trace
+
+    def failing(self: Predictor, studies: Any, **options: Any) -> Any:
+        if self.identity.name == "two":
+            raise PredictionError("it gave no number")
+        return trace(self, studies, **options)
+
+    def states() -> list[tuple[str, str, str, str]]:
+        found = read_health(several.index.engine, several.settings, several.data_dir).models
+        return [(each.name, each.role, each.model, each.problem) for each in found]
+
+    expected = [
+        ("entry-one", "primary", "one 0.0.1", ""),
+        ("entry-dim", "shadow", "dim 0.0.1", ""),
+        ("entry-two", "primary", "two 0.0.1", ""),
+    ]
+    assert states() == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "trace", failing)
+        analysed(several)
+    assert states() == [*expected[:2], (*expected[2][:3], "it gave no number")]
+    uid = several.receive(study=2, series=2, seed=2)
+    several.complete()
+    several.pipeline.analyse(uid, 1)
+    assert states() == expected
 
 
 def test_an_error_that_nobody_foresaw_in_one_model_leaves_the_others_their_answers(
