@@ -1,8 +1,14 @@
-"""Registry of the architectures: name in ``[architecture]`` -> builder."""
+"""Registry of the architectures: name in ``[architecture]`` -> builder.
+
+Another package adds a family by an entry point of the group :data:`ENTRY_POINTS`, whose name is that of the
+architecture and whose object is its builder.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Final
 
 from models.architectures import biomedclip, concatenation, convnet, crossattention, densenet
 from models.architectures.interface import Network
@@ -18,13 +24,37 @@ BUILDERS: dict[str, Callable[..., Network]] = {
 }
 
 
+ENTRY_POINTS: Final = "dicom_node.architectures"
+
+
+def _builder(name: str) -> Callable[..., Network]:
+    """Builder of an architecture: one of the package, or of an installed one that offers it.
+
+    Raises
+    ------
+    BundleError
+        If there is none, or its package cannot be imported.
+    """
+    if name in BUILDERS:
+        return BUILDERS[name]
+    offered = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    if name not in offered:
+        known = ", ".join(sorted({*BUILDERS, *offered}))
+        raise BundleError(f"no architecture is called {name!r}; there are: {known}")
+    try:
+        found: Callable[..., Network] = offered[name].load()
+    except (ImportError, AttributeError) as error:
+        raise BundleError(f"architecture {name} of {offered[name].value}: {error}") from error
+    return found
+
+
 def build_network(name: str, *, outputs: int, channels: int, arguments: dict[str, object]) -> Network:
     """Build an untrained network.
 
     Parameters
     ----------
     name
-        Architecture, one of :data:`BUILDERS`.
+        Architecture, one of :data:`BUILDERS` or of an entry point.
     outputs
         Number of labels.
     channels
@@ -37,9 +67,8 @@ def build_network(name: str, *, outputs: int, channels: int, arguments: dict[str
     BundleError
         If there is no such architecture or its arguments do not fit.
     """
-    if name not in BUILDERS:
-        raise BundleError(f"no architecture is called {name!r}; there are: {', '.join(BUILDERS)}")
+    build = _builder(name)
     try:
-        return BUILDERS[name](outputs=outputs, channels=channels, arguments=arguments)
+        return build(outputs=outputs, channels=channels, arguments=arguments)
     except (RuntimeError, TypeError, ValueError) as error:
         raise BundleError(f"architecture {name}: {error}") from error

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +13,11 @@ from models.architectures.convnet import ConvNet
 from models.architectures.efficientnet_lite import WEIGHT_PACKAGES, rename_efficientnet
 from models.architectures.interface import Batch
 from models.architectures.registry import build_network
+from models.bundles.bundle import write_bundle
+from models.bundles.predictor import Predictor
 from models.errors import BundleError, RecipeError
+from models.processing.types import Film, Study
+from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST
 
 
 def test_the_logits_are_the_mean_of_a_linear_map_of_the_features():
@@ -75,3 +83,30 @@ def test_the_imagenet_weights_fit_no_other_backbone():
 def test_the_classifier_of_imagenet_is_left_behind():
     names = rename_efficientnet({"_conv_stem.weight": torch.zeros(1), "_fc.weight": torch.zeros(1)}, ())
     assert list(names) == ["conv_stem.weight"]
+
+
+def test_another_package_adds_a_family_by_an_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ournet.py").write_text(
+        "from models.architectures.convnet import ConvNet\n\n\n"
+        "def build(*, outputs, channels, arguments):\n"
+        "    return ConvNet(outputs=outputs, channels=channels, backbone='test_efficientnet', **arguments)\n"
+    )
+    offered = tmp_path / "ournet-1.0.dist-info"
+    offered.mkdir()
+    (offered / "METADATA").write_text("Metadata-Version: 2.1\nName: ournet\nVersion: 1.0\n")
+    (offered / "entry_points.txt").write_text(
+        "[dicom_node.architectures]\nournet = ournet:build\nbroken = ournet:nothing\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    manifest = replace(MANIFEST, name="ours", architecture="ournet", arguments={"dropout": 0.1})
+    network = build_network("ournet", outputs=len(KEYS), channels=3, arguments={"dropout": 0.1}).eval()
+    path = write_bundle(tmp_path / "ours-0.0.1", manifest, KEYS, network, CALIBRATION).path
+    film = np.random.default_rng(1).random((96, 96)).astype(np.float32)
+    (prediction,) = Predictor.load(path).predict([Study((Film("film", film),))])
+    assert [entry.key for entry in prediction.findings] == list(KEYS)
+    with pytest.raises(BundleError, match="architecture broken of ournet:nothing: module 'ournet' has no"):
+        build_network("broken", outputs=1, channels=3, arguments={})
+    with pytest.raises(BundleError, match="there are: biomedclip, broken, concatenation"):
+        build_network("nonesuch", outputs=1, channels=3, arguments={})
