@@ -179,7 +179,7 @@ def _read_films(
             instance.verdict = gate_eligibility(film.verdict)
             instance.view = film.verdict.view if film.verdict.reason is None else ""
         if override_gate and instance.verdict.reason in GATE_REFUSALS:
-            said = f"the gate refused this film ({instance.verdict.text})"
+            said = f"the gate refused this film, because {instance.verdict.text}"
             instance.remarks = (*instance.remarks, f"{said}; it was read because an admin asked for it")
             instance.verdict = Eligibility()
         if instance.verdict.analysable:
