@@ -73,8 +73,9 @@ docs: $(VENV)/.dev  ## Build the documents as a site, build/site/index.html, and
 viewer: $(VENV)/.dev  ## Build the film viewer's bundle from its source; Node.js comes with the environment
 	cd dicom_node/web/viewer && export PATH="$(abspath $(BIN)):$$PATH" && npm ci && npm run build
 
-peers:  ## Install the peers that the tests talk to (Debian, Ubuntu)
+peers: $(VENV)/.dev  ## Install the peers that the tests talk to (Debian, Ubuntu)
 	@deploy/install-peers $(PEERS)
+	@PATH="$(abspath $(BIN)):$$PATH" deploy/fetch-ohif build/ohif || echo 'OHIF cannot be fetched by npm: its test is skipped'
 
 clean:  ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* build *.egg-info \

@@ -83,6 +83,8 @@ def make_analysis_record(analysis: ModelAnalysis, maps: HeatMaps) -> AnalysisRec
                 source.exclusion,
                 source.remarks,
                 source.inverted,
+                source.orientation.turns,
+                source.orientation.mirrored,
             )
             for source in report.sources
         ),

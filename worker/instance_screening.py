@@ -16,9 +16,10 @@ from dicom_node.errors import NotAnalysable
 from dicom_node.imaging import attributes
 from dicom_node.imaging.decoder import Decoder
 from dicom_node.imaging.grayscale import GreyTransform
+from dicom_node.imaging.orientation import AS_STORED, Orientation
 from dicom_node.imaging.pixels import read_header
 from dicom_node.imaging.selection import Eligibility, select
-from dicom_node.results.codes import LATERAL_VIEWS
+from dicom_node.results.codes import GATE_REFUSALS, LATERAL_VIEWS
 from dicom_node.results.report import Refusal, Source
 from models.gate.model import Gate
 from models.processing.types import Film
@@ -44,6 +45,8 @@ class ScreenedInstance:
         What was done to read the film otherwise than its header says, one clause each.
     grey
         Transform by which the models see the film; None when its pixels were not read.
+    orientation
+        Way from the stored picture to the one that the models see.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class ScreenedInstance:
     view: str = ""
     remarks: tuple[str, ...] = ()
     grey: GreyTransform | None = None
+    orientation: Orientation = AS_STORED
 
     @property
     def source(self) -> Source:
@@ -64,6 +68,7 @@ class ScreenedInstance:
             view=self.view,
             remarks=self.remarks,
             grey=self.grey,
+            orientation=self.orientation,
         )
 
     @property
@@ -86,7 +91,12 @@ def screen_headers(paths: Sequence[Path]) -> list[ScreenedInstance]:
 
 
 def screen_films(
-    instances: Sequence[ScreenedInstance], decoder: Decoder, gate: Gate | None, max_films: int
+    instances: Sequence[ScreenedInstance],
+    decoder: Decoder,
+    gate: Gate | None,
+    max_films: int,
+    *,
+    override_gate: bool = False,
 ) -> list[CorrectedFilm]:
     """Return the films that a model may read; each other instance gets the reason as its verdict.
 
@@ -102,6 +112,9 @@ def screen_films(
         Gate that the films pass; None lets every film through.
     max_films
         Most films to return. Those that are refused do not count; the order is :func:`in_reading_order`.
+    override_gate
+        True to return films that the gate refuses too, each with a remark on what the gate said; blank ones
+        stay refused.
 
     Raises
     ------
@@ -113,7 +126,10 @@ def screen_films(
     while waiting and len(films) < max_films:
         room = max_films - len(films)
         some, waiting = set(waiting[:room]), waiting[room:]
-        films += _read_films([each for each in instances if each in some], decoder, gate)
+        found = _read_films(
+            [each for each in instances if each in some], decoder, gate, override_gate=override_gate
+        )
+        films += found
     for each in waiting:
         text = f"the study holds more films than the {max_films} that are analysed (worker.max_films)"
         each.verdict = Eligibility("too_many", text)
@@ -137,7 +153,7 @@ def in_reading_order(instances: Sequence[ScreenedInstance]) -> list[ScreenedInst
 
 
 def _read_films(
-    instances: Sequence[ScreenedInstance], decoder: Decoder, gate: Gate | None
+    instances: Sequence[ScreenedInstance], decoder: Decoder, gate: Gate | None, *, override_gate: bool
 ) -> list[CorrectedFilm]:
     films: dict[str, tuple[Film, ScreenedInstance]] = {}
     for instance in instances:
@@ -158,9 +174,14 @@ def _read_films(
             instance.grey = replace(instance.grey, inverted=not instance.grey.inverted)
         passed_over = () if instance.grey is None else instance.grey.passed_over(instance.header)
         instance.remarks = (*passed_over, *film.remarks)
+        instance.orientation = film.orientation
         if film.verdict is not None:
             instance.verdict = gate_eligibility(film.verdict)
             instance.view = film.verdict.view if film.verdict.reason is None else ""
+        if override_gate and instance.verdict.reason in GATE_REFUSALS:
+            said = f"the gate refused this film, because {instance.verdict.text}"
+            instance.remarks = (*instance.remarks, f"{said}; it was read because an admin asked for it")
+            instance.verdict = Eligibility()
         if instance.verdict.analysable:
             accepted.append(film)
     return accepted

@@ -206,6 +206,7 @@ class ModelReader:
             heatmaps=on_stored_films(maps, films),
             withheld=withheld,
             gate=self._gate,
+            gate_overridden=study.gate_overridden,
             text=self._text_parameter(text),
             runtime=self.predictor.runtime,
             stand_in=self.predictor.session.stand_in,
@@ -243,7 +244,9 @@ class ModelReader:
     ) -> ModelAnalysis:
         """Return an analysis that says why this model has no answer."""
         report = refused(study, sources, refusal)
-        algorithm = identify_algorithm(self.predictor.identity, self._gate)
+        algorithm = identify_algorithm(
+            self.predictor.identity, self._gate, gate_overridden=study.gate_overridden
+        )
         report = replace(report, algorithm=algorithm, one_of_several=one_of_several)
         return ModelAnalysis(report, self._encode(report, {}, predecessors), self.served.role)
 

@@ -246,6 +246,7 @@ class Pipeline:
             self._predecessors(lease),
             prior,
             () if tried else tuple(dict.fromkeys(entry.calling_ae for entry in lease.instances)),
+            lease.gate_overridden,
         )
 
     def _predecessors(self, lease: AnalysisLease) -> dict[tuple[str, str], Predecessor]:

@@ -121,6 +121,8 @@ def replay(
         datetime.fromtimestamp(recorded.completed_at, UTC),
         predecessors(results.before_revision(recorded.id, recorded.revision), data_dir.results),
         prior_study(pairing, data_dir.spool),
+        # The index may have been made anew, of reports.
+        gate_overridden=recorded.gate_overridden or any(codes.GATE_OVERRIDDEN in each for each in texts),
     )
     with StudyReader.open(_as_recorded(settings, reports[0].sop_class_uid, texts, stored)) as reader:
         if any(STAND_IN_PARAMETER in each for each in texts):

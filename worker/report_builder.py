@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from dicom_node.imaging.selection import Eligibility
+from dicom_node.results.codes import GATE_OVERRIDDEN
 from dicom_node.results.report import (
     Algorithm,
     Code,
@@ -67,6 +68,7 @@ def build_report(
     heatmaps: Sequence[Heatmap],
     withheld: Mapping[str, str] | None = None,
     gate: str = "",
+    gate_overridden: bool = False,
     text: str = "",
     runtime: str = "",
     stand_in: str = "",
@@ -96,6 +98,8 @@ def build_report(
         Reason by label key for each finding whose heat map was withheld.
     gate
         Identity of the gate that the films passed; empty for none.
+    gate_overridden
+        True where films that it refuses were read too.
     text
         Text given to a model that reads text: ``indication`` or ``none``; empty for a model that reads none.
     runtime
@@ -119,7 +123,9 @@ def build_report(
         revision=revision,
         created=created,
         sources=tuple(sources),
-        algorithm=identify_algorithm(prediction.identity, gate, text, runtime, stand_in),
+        algorithm=identify_algorithm(
+            prediction.identity, gate, text, runtime, stand_in, gate_overridden=gate_overridden
+        ),
         findings=tuple(
             _finding(
                 entry,
@@ -224,7 +230,13 @@ def gate_eligibility(verdict: GateResult) -> Eligibility:
 
 
 def identify_algorithm(
-    identity: Identity, gate: str = "", text: str = "", runtime: str = "", stand_in: str = ""
+    identity: Identity,
+    gate: str = "",
+    text: str = "",
+    runtime: str = "",
+    stand_in: str = "",
+    *,
+    gate_overridden: bool = False,
 ) -> Algorithm:
     """Return the algorithm identification (TID 4019) of a bundle.
 
@@ -232,7 +244,7 @@ def identify_algorithm(
     ----------
     identity
         Identity of the bundle.
-    gate, text, runtime, stand_in
+    gate, text, runtime, stand_in, gate_overridden
         As in :func:`build_report`.
     """
     parameters = [f"weights_sha256={identity.weights_sha256}", f"preproc={identity.preprocessing}"]
@@ -240,6 +252,8 @@ def identify_algorithm(
         parameters.append(f"calibration={identity.calibration}")
     if gate:
         parameters.append(f"gate={gate}")
+    if gate and gate_overridden:
+        parameters.append(GATE_OVERRIDDEN)
     if text:
         parameters.append(f"text={text}")
     if runtime == ONNX:

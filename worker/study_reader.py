@@ -214,7 +214,13 @@ class StudyReader:
         instances = screen_headers(paths)
         if not instances:
             return StudyAnalysis(StudyState.SKIPPED, "no instance of the study can be read as DICOM")
-        films = screen_films(instances, self._decoder, self._gate, self._settings.worker.max_films)
+        films = screen_films(
+            instances,
+            self._decoder,
+            self._gate,
+            self._settings.worker.max_films,
+            override_gate=study.gate_overridden,
+        )
         sources = tuple(instance.source for instance in instances)
         if not films:
             return self._refusal(study, sources, common_refusal(instances))

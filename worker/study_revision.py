@@ -28,6 +28,8 @@ class StudyRevision:
         Prior study to compare with; None when no prior was looked for.
     calling_aes
         AE titles that sent its images; empty for films that no peer sent.
+    gate_overridden
+        True when films that the gate refuses are read too, because an admin asked for it.
     """
 
     study_instance_uid: str
@@ -36,6 +38,7 @@ class StudyRevision:
     predecessors: Mapping[tuple[str, str], Predecessor] = field(default_factory=dict)
     prior: PriorStudy | None = None
     calling_aes: tuple[str, ...] = ()
+    gate_overridden: bool = False
 
     def replaced_by(self, model: str, others: frozenset[str] = frozenset()) -> dict[str, Predecessor]:
         """Return the reports that those of a model replace, by kind.

@@ -290,3 +290,9 @@ REFUSALS: Final = {
     ),
 }
 """Every reason that there is: the key that errors carry, the code that a result carries."""
+
+GATE_REFUSALS: Final = frozenset({"not_chest", "inverted", "rotated", "out_of_distribution"})
+"""Reasons that a gate gives for a picture in which there is something to read; an admin may override them."""
+
+GATE_OVERRIDDEN: Final = "gate_refusals=overridden"
+"""Algorithm parameter where films that the gate refused were read too, because an admin asked for it."""

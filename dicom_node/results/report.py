@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.imaging import attributes, value_representations
 from dicom_node.imaging.grayscale import GreyTransform
+from dicom_node.imaging.orientation import AS_STORED, Orientation
 from dicom_node.imaging.pixels import integer, is_inverted
 
 FloatArray: TypeAlias = NDArray[np.float32]
@@ -91,6 +92,8 @@ class Source:
         width 1600) does not fit the film's values and was set aside``.
     grey
         Transform by which the model saw it; None when its pixels were not read.
+    orientation
+        Way from the stored picture to the one that the model saw.
     """
 
     header: Dataset
@@ -100,6 +103,7 @@ class Source:
     reason: str = ""
     remarks: tuple[str, ...] = ()
     grey: GreyTransform | None = None
+    orientation: Orientation = AS_STORED
 
     @property
     def sop_instance_uid(self) -> str:

@@ -44,6 +44,8 @@ class AnalysisLease:
         Instances to analyse, in order of arrival, without those set aside and those purged.
     purged
         Traces of the instances of the study that were purged.
+    gate_overridden
+        True when films that the gate refuses are read too, because an admin asked for it.
     """
 
     study_id: int
@@ -55,6 +57,7 @@ class AnalysisLease:
     last_error: str
     instances: tuple[ReceivedInstance, ...]
     purged: tuple[PurgeTrace, ...] = ()
+    gate_overridden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,7 @@ class AnalysisLeases(database.Repository):
                 if entry["file_state"] == FileState.KEPT
             ),
             purged=tuple(trace for entry in rows if (trace := PurgeTrace.of(entry)) is not None),
+            gate_overridden=row["gate_overridden"],
         )
 
     def renew(self, lease: AnalysisLease, lease_seconds: float) -> bool:

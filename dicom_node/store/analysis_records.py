@@ -83,6 +83,9 @@ class ImageRecord:
         What was read otherwise than the header says, one clause each.
     inverted
         True when the image was read with the grey scale that is the opposite of what its header says.
+    turns, mirrored
+        Quarter turns counter-clockwise, 0 to 3, and whether left and right were exchanged after them, to
+        read the image.
     """
 
     sop_instance_uid: str
@@ -91,6 +94,8 @@ class ImageRecord:
     exclusion: str
     remarks: tuple[str, ...] = ()
     inverted: bool = False
+    turns: int = 0
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

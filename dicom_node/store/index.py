@@ -219,7 +219,13 @@ class Index:
 
     # -- retry ---------------------------------------------------------------------------------------
 
-    def retry(self, study_instance_uids: Sequence[str] = (), *, states: Sequence[StudyState] = ()) -> int:
+    def retry(
+        self,
+        study_instance_uids: Sequence[str] = (),
+        *,
+        states: Sequence[StudyState] = (),
+        override_gate: bool = False,
+    ) -> int:
         """Have studies analysed again, as a new revision; return their number.
 
         A study with a film that was purged is left as it is: its report could not be made again.
@@ -230,6 +236,8 @@ class Index:
             Studies to retry; all when empty.
         states
             Only studies in one of these outcomes; only FAILED when empty.
+        override_gate
+            True to read films that the gate refuses too, until the next new revision.
         """
         wanted = set(states or (StudyState.FAILED,)) & set(study_sources(StudyState.COMPLETE)) & OUTCOMES
         now = self._clock()
@@ -243,7 +251,11 @@ class Index:
             condition = and_(condition, study.c.study_instance_uid.in_(study_instance_uids))
         with database.writing(self.engine) as connection:
             return connection.execute(
-                update(study).where(condition).values(_completed(now) | {"revision": study.c.revision + 1})
+                update(study)
+                .where(condition)
+                .values(
+                    _completed(now) | {"revision": study.c.revision + 1, "gate_overridden": override_gate}
+                )
             ).rowcount
 
 

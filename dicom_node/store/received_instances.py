@@ -286,6 +286,7 @@ class _Additions:
                     "owner": None,
                     "lease_until": None,
                     "reason": "",
+                    "gate_overridden": False,  # nobody has asked for it knowing the new film
                 }
             self._connection.execute(update(study).where(study.c.id == entered.id).values(**values))
             entered.state, entered.received_now = StudyState.RECEIVING, True

@@ -62,6 +62,8 @@ class RecordedStudy:
         Names in the spool of the received instances that were not set aside, in order of arrival.
     purged_films
         Traces of those of them that were purged.
+    gate_overridden
+        True when films that the gate refuses were read too.
     """
 
     id: int
@@ -71,6 +73,7 @@ class RecordedStudy:
     results: tuple[RecordedResult, ...]
     films: tuple[str, ...]
     purged_films: tuple[PurgeTrace, ...] = ()
+    gate_overridden: bool = False
 
 
 class RecordedResults(database.Repository):
@@ -104,6 +107,7 @@ class RecordedResults(database.Repository):
             results=tuple(RecordedResult(**entry) for entry in results),
             films=tuple(film["file"] for film in films),
             purged_films=tuple(trace for film in films if (trace := PurgeTrace.of(film)) is not None),
+            gate_overridden=row["gate_overridden"],
         )
 
     def before_revision(self, study_id: int, revision: int) -> dict[tuple[str, str], RecordedResult]:

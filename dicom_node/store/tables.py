@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData()
@@ -49,6 +50,8 @@ study = Table(
     Column("reason", String(1024), nullable=False, default=""),
     Column("updated_at", Float, nullable=False),
     Column("pinned_at", Float),  # since when nothing of it is purged; empty when it is not pinned
+    # Whether this revision reads the films that the gate refuses too.
+    Column("gate_overridden", Boolean, nullable=False, default=False, server_default=false()),
     Index("study_by_state", "state", "last_received_at"),
     Index("study_by_update", "updated_at"),
 )

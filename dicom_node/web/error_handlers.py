@@ -62,7 +62,8 @@ def add_error_handlers(app: FastAPI, renderer: PageRenderer) -> None:
         if error.status_code == 403:
             _record_refusal(request)
         sentence = _SENTENCES.get(error.status_code, error.detail)
-        told = error.status_code == HTTPStatus.GONE and error.detail != HTTPStatus.GONE.phrase
+        own = error.detail != HTTPStatus(error.status_code).phrase
+        told = own and error.status_code in (HTTPStatus.CONFLICT, HTTPStatus.GONE)
         if told or isinstance(error, dicomweb.DicomWebError | Blinded):
             sentence = error.detail
         response = answer(request, error.status_code, sentence)

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dicom_node.config.addresses import is_loopback
 from dicom_node.config.settings import Settings
-from dicom_node.results.codes import RESEARCH_USE_ONLY
+from dicom_node.results.codes import GATE_REFUSALS, REFUSALS, RESEARCH_USE_ONLY
 from dicom_node.results.report import THRESHOLD_WORDS
 from dicom_node.runtime import logs
 from dicom_node.store.states import ResultState, StudyState
@@ -84,6 +84,8 @@ class PageRenderer:
             "result_words": RESULT_WORDS,
             "threshold_words": {presence.value: word for presence, word in THRESHOLD_WORDS.items()},
             "normality_words": NORMALITY_WORDS,
+            "refusals": {key: reason.sentence for key, reason in REFUSALS.items()},
+            "gate_refusals": GATE_REFUSALS,
             "research_use_only": RESEARCH_USE_ONLY,
             "login_needed": settings.login_needed,
             "oidc_button": settings.oidc.button if settings.oidc.issuer else "",

@@ -245,7 +245,7 @@ class ModelOut:
 
 @dataclass(frozen=True, slots=True)
 class StudyOut:
-    """One study."""
+    """One study; `gate_overridden` says that this revision reads the films that the gate refuses too."""
 
     intended_use: str
     id: int
@@ -261,6 +261,7 @@ class StudyOut:
     last_received_at: float
     updated_at: float
     pinned: bool
+    gate_overridden: bool
     images: Sequence[ImageOut]
     reading: ReadingOut | None
     models: Sequence[ModelOut]
@@ -276,6 +277,7 @@ class StudyOut:
             intended_use=INTENDED_USE,
             study=view.digest,
             pinned=view.pinned_at is not None,
+            gate_overridden=view.gate_overridden,
             images=[ImageOut.of(image, records.get(image.sop_instance_uid)) for image in view.images],
             reading=None if reading is None else ReadingOut.of(reading),
             models=[

@@ -171,6 +171,17 @@ def heat_map(
     return _raster(values)
 
 
+@router.post("/studies/{study_id}/read-anyway", responses=error_responses(404, 409, 410))
+def read_anyway(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
+    """Analyse a study again with the films that the gate refused; 409 without a refusal, 410 without films.
+
+    The new revision is read for research: its reports say that an admin asked for it. A film that comes
+    later, or another analysis, asks the gate again.
+    """
+    retry_study(context, user, study_id, override_gate=True)
+    return Retried(retried=True)
+
+
 @router.post("/studies/{study_id}/retry", responses=error_responses(404, 409, 410))
 def retry(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
     """Analyse a study again, as a new revision; 409 while it is being processed, 410 without its films."""
@@ -178,20 +189,33 @@ def retry(context: Context, user: Admin, study_id: StudyNumber) -> Retried:
     return Retried(retried=True)
 
 
-def retry_study(context: WebContext, user: CurrentUser, study_id: int) -> None:
+def retry_study(
+    context: WebContext, user: CurrentUser, study_id: int, *, override_gate: bool = False
+) -> None:
     """Have a study analysed again for an admin.
+
+    Parameters
+    ----------
+    override_gate
+        True to read the films that the gate refused too.
 
     Raises
     ------
     HTTPException
-        404 when there is no such study, 409 while it is being processed, 410 without its films.
+        404 when there is no such study, 409 while it is being processed or when there is no refusal to
+        override, 410 without its films.
     """
     view = study_or_404(context, study_id)
     if view.purged_films:
         raise HTTPException(410, f"{view.purged_films.capitalize()}; send the whole study again first.")
-    if not context.index.retry([view.study_instance_uid], states=sorted(OUTCOMES)):
+    if override_gate and view.state in OUTCOMES and not view.refused_films:
+        raise HTTPException(409, "The gate refused no film of this study that could be read.")
+    if not context.index.retry(
+        [view.study_instance_uid], states=sorted(OUTCOMES), override_gate=override_gate
+    ):
         raise HTTPException(409, "The study is still being processed.")
-    context.access_log.record(user.name, user.address, "retry", study_id, always=True)
+    action = "read anyway" if override_gate else "retry"
+    context.access_log.record(user.name, user.address, action, study_id, always=True)
 
 
 def _lost(image: Image, error: StorageFailed) -> HTTPException:

@@ -56,6 +56,7 @@ ACTIONS: Final[Mapping[str, _Event]] = {
     "dicomweb": _view,
     "replay": _view,
     "retry": _change,
+    "read anyway": _change,
     "pin": _change,
     "unpin": _change,
     "feedback": _change,

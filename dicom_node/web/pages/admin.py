@@ -1,4 +1,4 @@
-"""Administration on the study page: withdraw its results, reproduce them and compare, pin the study."""
+"""Administration on the study page: withdraw or reproduce its results, read refused films, pin it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from dicom_node.web.api.admin_routes import RetractIn, pin_study, replay_study, withdraw_study
 from dicom_node.web.api.parameters import StudyNumber, study_or_404
+from dicom_node.web.api.study_routes import retry_study
 from dicom_node.web.dependencies import Context
 from dicom_node.web.pages.rendering import render_page
 from dicom_node.web.request_auth import Admin, Form, check_csrf, require_reader
@@ -22,6 +23,13 @@ def retract_on_page(context: Context, user: Admin, study_id: StudyNumber, form: 
     except ValueError:
         raise HTTPException(400) from None
     withdraw_study(context, user, study_id, said)
+    return RedirectResponse(f"/studies/{study_id}", 303)
+
+
+@router.post("/studies/{study_id}/read-anyway")
+def read_anyway_on_page(context: Context, user: Admin, study_id: StudyNumber) -> Response:
+    """Analyse a study again with the films that the gate refused, and show it."""
+    retry_study(context, user, study_id, override_gate=True)
     return RedirectResponse(f"/studies/{study_id}", 303)
 
 

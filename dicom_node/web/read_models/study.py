@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, Engine, and_, func, or_, select, tuple_
 
+from dicom_node.results.codes import GATE_OVERRIDDEN, GATE_REFUSALS
 from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.analysis_records import AnalysisRecords, ModelOfStudy, StoredAnalysisRecord
@@ -14,7 +15,7 @@ from dicom_node.store.audit import STUDY_IS_CONFIRMED
 from dicom_node.store.purge_trace import PurgeTrace, sentence
 from dicom_node.store.received_instances import SetAsideReason
 from dicom_node.store.recorded_results import REJECTION_NOTE
-from dicom_node.store.states import FileState, ResultState, StudyState
+from dicom_node.store.states import OUTCOMES, FileState, ResultState, StudyState
 from dicom_node.store.tables import catalogue, delivery, instance, result, study
 
 
@@ -100,6 +101,8 @@ class StudyView:
         Latest analysis by the model that was asked for; None when there is none.
     models
         Models of that analysis, the primary ones first.
+    gate_overridden
+        True when this revision reads the films that the gate refuses too, because an admin asked for it.
     """
 
     id: int
@@ -128,6 +131,19 @@ class StudyView:
     sent: Sequence[SentResult]
     reading: StoredAnalysisRecord | None
     models: Sequence[ModelOfStudy] = ()
+    gate_overridden: bool = False
+
+    @property
+    def refused_films(self) -> int:
+        """Number of images that this revision did not read because the gate refused them."""
+        if self.reading is None or self.reading.revision != self.revision or self.state not in OUTCOMES:
+            return 0
+        return sum(each.reason in GATE_REFUSALS for each in self.reading.record.images)
+
+    @property
+    def read_although_refused(self) -> bool:
+        """True when the shown analysis read films that the gate refused."""
+        return self.reading is not None and GATE_OVERRIDDEN in self.reading.record.parameters
 
     @property
     def purged_films(self) -> str:
@@ -214,6 +230,7 @@ _COLUMNS = (
     "updated_at",
     "confirmed",
     "pinned_at",
+    "gate_overridden",
 )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
 from dicom_node.results.codes import view_of_position
 from dicom_node.results.image.overlay import colours
+from dicom_node.store.analysis_records import ImageRecord
 from dicom_node.store.files import Spool
 from dicom_node.web.media.films import FilmDecoder
 from dicom_node.web.read_models.study import Image, StudyView
@@ -75,6 +76,9 @@ class ViewerImage:
     inverted
         True when the gate has found the image inverted (bright lungs by its header), so that the viewer
         inverts it.
+    mirrored, turns
+        How the models saw it, if not as it is stored: left and right exchanged, then turned clockwise by so
+        many quarters, 0 to 3.
     imager_spacing
         Vertical and horizontal distance of two pixels at the detector, in millimetres; None when unknown.
     prior
@@ -95,6 +99,8 @@ class ViewerImage:
     curve: Sequence[int] | None
     overlay: str | None
     inverted: bool
+    mirrored: bool
+    turns: int
     imager_spacing: tuple[float, float] | None
     prior: bool
     study: int
@@ -126,14 +132,14 @@ class ViewerMap:
 
 @dataclass(frozen=True, slots=True)
 class LostImage:
-    """One film whose file is lost, or was purged.
+    """One film whose file is lost, was purged, or cannot be decoded.
 
     Attributes
     ----------
     view, prior
         As for :class:`ViewerImage`.
     error
-        What is wrong with the file.
+        What is wrong with the file, as one sentence.
     """
 
     id: int
@@ -162,12 +168,10 @@ class ViewerStudy:
 def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> ViewerStudy:
     """Return the films and heat maps of a study as they hang: frontal before lateral, then the prior.
 
-    An image that cannot be decoded is left out.
-
     Raises
     ------
     NodeError
-        When no film can be decoded at all, or all together take too long.
+        When no film can be decoded now, or all together take too long.
     """
     reading = view.reading
     records = {} if reading is None else {each.sop_instance_uid: each for each in reading.record.images}
@@ -186,6 +190,7 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
             film = films.decode(spool.path(image.file), until)
         except NotAnalysable as error:
             _LOG.info("image %d is not shown: %s", image.id, error)
+            lost.append(LostImage(image.id, name, prior, f"{error}."))
             continue
         except StorageFailed as error:
             _LOG.error("image %d is lost: %s", image.id, error)
@@ -196,6 +201,7 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
                 raise
             continue
         rows, columns = film.values.shape
+        mirrored, turns = (False, 0) if record is None else _seen(record)
         images.append(
             ViewerImage(
                 id=image.id,
@@ -210,6 +216,8 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
                 curve=film.curve.tolist() or None,
                 overlay=_address(image, "overlay") if film.overlay else None,
                 inverted=record is not None and (record.inverted or record.reason == _INVERTED),
+                mirrored=mirrored,
+                turns=turns,
                 imager_spacing=film.imager_spacing,
                 prior=prior,
                 study=image.study_id,
@@ -219,6 +227,14 @@ def read_viewer_study(films: FilmDecoder, spool: Spool, view: StudyView) -> View
         places[image.id] = prior, _hanging(name, film.view_position)
     images.sort(key=lambda each: places[each.id])
     return ViewerStudy(images, list(_maps(view)), lost)
+
+
+def _seen(record: ImageRecord) -> tuple[bool, int]:
+    """Return whether an image was mirrored for the models, and the clockwise quarters after that.
+
+    The record has the turns before the mirroring, and counter-clockwise: a mirror turns them round.
+    """
+    return record.mirrored, record.turns if record.mirrored else -record.turns % 4
 
 
 def _hanging(view: str, position: str) -> int:

@@ -24,6 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicom_node import web
+from dicom_node.imaging.orientation import Orientation
 from dicom_node.imaging.pixels import read_film
 from dicom_node.results.image.overlay import colours
 from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, HeatMapRecord, ImageRecord
@@ -81,6 +82,7 @@ class Study:
     overlays: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
     inverted: frozenset[str] = frozenset()
+    seen: dict[str, tuple[bool, int]] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
     asked: list[str] = field(default_factory=list)
 
@@ -107,6 +109,7 @@ class Study:
                     for each in self.offered.get(name, [])
                 ],
                 "inverted": name in self.inverted,
+                **dict(zip(("mirrored", "turns"), self.seen.get(name, (False, 0)), strict=True)),
                 "prior": name in self.priors,
                 "study": 1 + (name in self.priors),
                 "study_date": "20200102" if name in self.priors else "",
@@ -1352,6 +1355,26 @@ def test_windows_are_chosen_by_name_and_shown_in_the_values_of_the_header(
         assert one.troubles == []
 
 
+def test_a_film_is_shown_at_first_as_the_models_saw_it(start: Callable[..., Browser]) -> None:
+    film = chest(600, 500)
+    stored = Orientation(1, mirrored=True).stored(film)
+    study = Study(films={"a": stored, "b": film}, seen={"a": (True, 1)})
+    with opened(start, study) as one:
+        said = one.page.locator(".film-turned")
+        assert_seen(one.ready().greys(), film)
+        expect(said).to_have_text("mirrored, turned 90 degrees, as the models saw it")
+        one.page.keyboard.press("y")
+        expect(said).to_have_text("turned 270 degrees")
+        one.ready()
+        one.page.get_by_role("button", name="Reset").click()
+        expect(said).to_have_text("mirrored, turned 90 degrees, as the models saw it")
+        assert_seen(one.ready().greys(), film)
+        one.page.keyboard.press("n")
+        one.ready()
+        expect(said).to_have_text("")
+        assert one.troubles == []
+
+
 def test_the_orientation_stays_with_its_film(start: Callable[..., Browser]) -> None:
     with opened(start, example()) as one:
         one.ready()
@@ -1477,6 +1500,25 @@ def test_films_and_heat_maps_that_come_while_the_page_is_open_are_there(
         expect(one.page.locator(".film-heat")).to_be_visible()
         assert one.troubles == []
         assert one.elsewhere == []
+        context.close()
+    node.close()
+
+
+def test_a_study_of_films_that_cannot_be_decoded_says_why(
+    start: Callable[..., Browser], tmp_path: Path
+) -> None:
+    node = OfflineNode(tmp_path / "data")
+    ds = second_film()
+    del ds.PixelData
+    node.receive(1, ds=ds)
+    with served(create_app(node.settings)) as address:
+        context = start(NO_GL).new_context()
+        page = context.new_page()
+        page.goto(f"{address}/studies/1")
+        expect(page.locator(".viewer-note")).to_have_text(
+            "This study has no film that can be shown. "
+            "Film 1 cannot be shown: the instance holds no pixel data."
+        )
         context.close()
     node.close()
 

@@ -166,6 +166,31 @@ def test_a_reported_study_is_retried_only_when_asked(index: Index, leases: Analy
     assert index.retry(states=[StudyState.REPORTED]) == 1
 
 
+def test_an_override_of_the_gate_holds_for_every_try_of_one_revision(
+    index: Index, leases: AnalysisLeases
+) -> None:
+    complete_study(index)
+    leases.finish(lease_study(leases), StudyState.SKIPPED, "no chest film", [], [])
+    assert index.retry(states=[StudyState.SKIPPED], override_gate=True) == 1
+    first = lease_study(leases, revision=2)
+    assert first.gate_overridden
+    leases.release(first, "why", counts=True)
+    second = lease_study(leases, revision=2)
+    assert second.gate_overridden
+    leases.finish(second, StudyState.REPORTED, "", [], [])
+    assert index.retry(states=[StudyState.REPORTED]) == 1
+    assert not lease_study(leases, revision=3).gate_overridden
+
+
+def test_a_late_film_ends_an_override_of_the_gate(index: Index, leases: AnalysisLeases) -> None:
+    complete_study(index)
+    leases.finish(lease_study(leases), StudyState.SKIPPED, "no chest film", [], [])
+    index.retry(states=[StudyState.SKIPPED], override_gate=True)
+    index.add_instance(received_instance(sop_instance_uid="1.2.3.9", digest="d" * 64, file="late.dcm"))
+    index.complete_due(0, 300)
+    assert not lease_study(leases, revision=3).gate_overridden
+
+
 def test_owner_names_survive_their_text() -> None:
     assert LeaseOwner.parse(str(THIS_PROCESS)) == THIS_PROCESS
     assert THIS_PROCESS.pid == os.getpid()

@@ -15,8 +15,6 @@ interface Size {
   columns: number;
 }
 
-export const UPRIGHT: Orientation = { mirrored: false, turns: 0 };
-
 export const turned = ({ mirrored, turns }: Orientation): Orientation => ({ mirrored, turns: (turns + 1) % 4 });
 
 /** Orientation with left and right exchanged as they are seen now. */
@@ -24,6 +22,15 @@ export const flipped = ({ mirrored, turns }: Orientation): Orientation => ({
   mirrored: !mirrored,
   turns: (4 - turns) % 4,
 });
+
+export const AS_TAKEN: Orientation = { mirrored: false, turns: 0 };
+
+/** Orientation in which the models saw a film. */
+export const ofFilm = ({ mirrored, turns }: Orientation): Orientation => ({ mirrored, turns });
+
+/** True when two orientations show the same. */
+export const same = (one: Orientation, other: Orientation): boolean =>
+  one.mirrored === other.mirrored && one.turns === other.turns;
 
 /** Words for an orientation, in the order in which it comes about; empty for the film as it was taken. */
 export function words({ mirrored, turns }: Orientation): string {

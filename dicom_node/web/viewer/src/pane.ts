@@ -9,7 +9,7 @@ import { HeatLayer } from './heat_layer';
 import { drawUnseen, layer, type Lie, OverlayLayer } from './layers';
 import { Lens, type Scene } from './lens';
 import { Measures, type Place, type Point } from './measures';
-import { flipped, type Orientation, toSeen, toTaken, turned, UPRIGHT, words } from './orientation';
+import { AS_TAKEN, flipped, ofFilm, type Orientation, same, toSeen, toTaken, turned, words } from './orientation';
 import { ALL_GREYS, type PlacedFilm, register, release } from './placed_film';
 import { type Film, type Raster, readFilm, type Window } from './study';
 import { stated, written } from './window_presets';
@@ -54,7 +54,7 @@ export class Pane {
   private readonly resized = new ResizeObserver(() => this.resize());
   /** What the viewport shows. */
   private placed: PlacedFilm | undefined;
-  private wantedOrientation = UPRIGHT;
+  private wantedOrientation = AS_TAKEN;
   /** Border around the film in the layer of what is not to be seen. */
   private border: number | undefined;
   private turn = Promise.resolve();
@@ -145,7 +145,7 @@ export class Pane {
       const raster = await readFilm(film);
       if (unwanted()) return;
       const left = this.left.get(film.id);
-      this.wantedOrientation = left?.orientation ?? UPRIGHT;
+      this.wantedOrientation = left?.orientation ?? ofFilm(film);
       if (!(await this.put(film, raster))) return;
       this.border = drawUnseen(this.unseen, raster);
       this.unseen.hidden = this.border === undefined;
@@ -177,7 +177,8 @@ export class Pane {
     this.placed = placed;
     if (film.curve && !placed.table)
       setColours(viewport.getDefaultActor().actor as Types.Actor, film.curve, viewport.getProperties().voiRange!);
-    this.turnedNote.textContent = words(placed.orientation);
+    const said = words(placed.orientation);
+    this.turnedNote.textContent = said && same(placed.orientation, film) ? `${said}, as the models saw it` : said;
     return true;
   }
 
@@ -326,14 +327,14 @@ export class Pane {
     this.viewport!.render();
   }
 
-  /** Show the whole film in its initial window, as it was taken. */
+  /** Show the whole film in its initial window, as the models saw it. */
   reset(): void {
     if (!this.placed) {
       this.turn = this.turn.then(() => this.placed && this.reset());
       return;
     }
     this.fit();
-    if (words(this.orientation)) this.orient(UPRIGHT);
+    if (!same(this.orientation, this.film)) this.orient(ofFilm(this.film));
   }
 
   private fit(): void {

@@ -31,6 +31,9 @@ export interface Film {
   overlay: string | null;
   /** True when its header confuses black and white, so that it is shown inverted at first. */
   inverted: boolean;
+  /** How the models saw it, and how it is shown at first: mirrored, then turned clockwise by quarters. */
+  mirrored: boolean;
+  turns: number;
   /** True for a film of an earlier study of the same patient. */
   prior: boolean;
   /** Number of its study, and the date of that as YYYYMMDD; empty when unknown. */
@@ -49,7 +52,7 @@ export interface HeatMap {
   map: string;
 }
 
-/** A film that cannot be shown because its file is lost. */
+/** A film that cannot be shown: its file is lost, or cannot be decoded. */
 export interface LostFilm {
   id: number;
   view: string;
@@ -75,7 +78,7 @@ export function followed(before: Study, now: Study): Study {
   return { ...now, images: now.images.map((film) => Object.assign(known.get(film.id) ?? film, film)) };
 }
 
-/** Sentences that name the films whose files are lost; empty when none is. */
+/** Sentences that name the films that cannot be shown; empty when there is none. */
 export function lostSentences({ lost }: Study): string {
   const name = ({ id, view, prior }: LostFilm) => `${prior ? 'Prior film' : 'Film'} ${id}${view ? ` (${view})` : ''}`;
   return lost.map((film) => `${name(film)} cannot be shown: ${film.error}`).join(' ');

@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from dicom_node.imaging.orientation import Orientation
 from dicom_node.results.image.overlay import colours
 from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, HeatMapRecord, ImageRecord
 from dicom_node.store.prior_requests import PriorRequests
@@ -50,6 +51,7 @@ def test_a_film_comes_in_its_full_depth_with_its_window(shown: OfflineNode, clie
     (offered,) = image.pop("windows")
     assert image == {
         "id": 1, "view": "frontal", "columns": 80, "rows": 64, "inverted": True, "prior": False,
+        "mirrored": False, "turns": 0,
         "pixels": "/api/v1/studies/1/images/1/pixels", "aspect_ratio": 1, "curve": None, "overlay": None,
         "imager_spacing": None, "study": 1, "study_date": STUDY_DATE,
     }  # fmt: skip
@@ -227,6 +229,20 @@ def test_a_small_picture_is_kept_under_the_digest_of_its_film(
         assert kept.read_bytes() == first.content
 
 
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_film_is_described_as_the_models_saw_it(
+    client: TestClient, node: OfflineNode, turns: int, mirrored: bool
+) -> None:
+    record = ImageRecord(uid(1, 1), "frontal", "", "", turns=turns, mirrored=mirrored)
+    kept = AnalysisRecord("tiny", "1", (), "absent", (), (record,))
+    node.finish(1, StudyState.REPORTED, reading=kept)
+    (image,) = client.get("/api/v1/studies/1/viewer").json()["images"]
+    stored = np.arange(6).reshape(2, 3)
+    seen = np.rot90(stored[:, ::-1] if image["mirrored"] else stored, -image["turns"])
+    np.testing.assert_array_equal(seen, Orientation(turns, mirrored).upright(stored))
+
+
 def test_a_film_that_cannot_be_decoded_is_left_out_and_says_why(
     client: TestClient, node: OfflineNode
 ) -> None:
@@ -234,7 +250,8 @@ def test_a_film_that_cannot_be_decoded_is_left_out_and_says_why(
     del ds.PixelData
     node.receive(1, ds=ds)
     told = client.get("/api/v1/studies/1/viewer").json()
-    assert told["images"] == told["maps"] == told["lost"] == []
+    assert told["images"] == told["maps"] == []
+    assert [each["error"] for each in told["lost"]] == ["the instance holds no pixel data."]
     answer = client.get("/api/v1/studies/1/images/1/pixels")
     assert answer.status_code == 422
     assert answer.json() == {"error": "the instance holds no pixel data."}
