@@ -140,6 +140,10 @@ def test_worklist_studies_feedback_and_dicomweb_answer_the_same(
         if path.endswith("/viewer"):
             for image in expected["images"]:
                 del image["window"]  # version 0.1.0 cut windows at the values of the film
+        if path.startswith("/api/v1/cohort"):  # version 0.1.0 grouped by the list of views, not by their set
+            for answered, separator in ((expected, ", "), (found, " + ")):
+                views = [" ".join(sorted(each["name"].split(separator))) for each in answered.pop("views")]
+                answered["views"] = sorted(views)
         assert difference(expected, found, path) == ""
 
 
