@@ -5,6 +5,7 @@ Films are drawn and analyses invented; pages, model card and metrics are real.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -114,6 +115,14 @@ def fill(node: OfflineNode, bundle: Bundle) -> None:
             reading = read(node, bundle, number, chance)
             further = [shadow(reading, bundle, chance)]
             node.finish(number, StudyState.REPORTED, films=films, reading=reading, further=further, results=3)
+    states = (
+        ("findings", "primary", "openi-findings", "openi-findings 0.2.0", ""),
+        ("our-chest", "shadow", "/srv/models/our-chest-0.1.0", "our-chest 0.1.0", ""),
+        ("theirs", "shadow", "https://model.example", "", "https://model.example does not answer"),
+    )
+    names = ("name", "role", "where", "model", "problem")
+    said = [dict(zip(names, state, strict=True)) | {"since": today - 4000} for state in states]
+    node.data_dir.model_states.write_text(json.dumps(said), encoding="utf-8")
     node.send("pacs")
     node.receive(STUDIES + 1, ds=drawn(STUDIES + 1, "PA", 1))
     notes = Notes(node.index.engine)
