@@ -229,6 +229,21 @@ class StudyReader:
         primaries = [reader for reader, _ in readers if reader.served.role is ModelRole.PRIMARY]
         if not primaries and not failures:
             return self._refusal(study, sources, Refusal("no_model", _NO_MODEL))
+        # Where no primary model can be had, the study fails or waits: what a shadow says would stand alone.
+        analyses = self._ask(study, instances, readers, primaries, failures) if primaries else []
+        for failure in failures:
+            self._models.note(failure.served, failure.problem)
+        return self._outcome(study, sources, analyses, failures)
+
+    def _ask(
+        self,
+        study: StudyRevision,
+        instances: Sequence[ScreenedInstance],
+        readers: Sequence[tuple[ModelReader, list[CorrectedFilm]]],
+        primaries: Sequence[ModelReader],
+        failures: list[_Failure],
+    ) -> list[ModelAnalysis]:
+        """Return the answers of the models, each with the films that it reads; failures are added."""
         prior = self._prior(study.prior)
         names = [reader.predictor.identity.name for reader in primaries]
         analyses: list[ModelAnalysis] = []
@@ -251,7 +266,9 @@ class StudyReader:
             except ModelChanged as error:
                 self._models.forget(reader.served)  # it describes itself anew for the next try
                 failures.append(_Failure(reader.served, ModelUnavailable(str(error)), reader))
-                _LOG.warning("model %s: %s", reader.served.name, error)
+                _LOG.warning(
+                    "model %s: %s; it is described anew for the next study", reader.served.name, error
+                )
             except (ModelError, EncodingFailed) as error:
                 _LOG.error("model %s: %s", reader.served.name, error)
                 failures.append(_Failure(reader.served, error, reader))
@@ -263,9 +280,7 @@ class StudyReader:
                     raise
                 _LOG.exception("model %s", reader.served.name)
                 failures.append(_Failure(reader.served, error, reader))
-        for failure in failures:
-            self._models.note(failure.served, failure.problem)
-        return self._outcome(study, sources, analyses, failures)
+        return analyses
 
     def _readers(
         self,

@@ -82,6 +82,7 @@ def analyze(
         os.environ.setdefault(name, value)
 
     from dicom_node.analysis.bundle import chosen_settings
+    from dicom_node.analysis.model_errors import translated_model_errors
     from dicom_node.analysis.score_table import opened_tables
     from dicom_node.analysis.studies import StudyCollection
     from dicom_node.analysis.table_files import check_parquet
@@ -100,7 +101,8 @@ def analyze(
             f"no film among {', '.join(map(str, paths))}; name files or folders that hold DICOM or images"
         )
     with StudyReader.open(settings) as reader:
-        model = reader.first_predictor
+        with translated_model_errors():
+            model = reader.first_predictor
         with opened_tables(
             table,
             parquet,

@@ -55,7 +55,8 @@ def open_index(settings: Settings) -> Index:
     new = database.is_new(settings.database)
     if new and not holds_films(settings) and settings.database_url is None:
         raise ConfigurationError(
-            f"data_dir {settings.data_dir}: there is no database; name the folder of `dicom-node serve`"
+            f"data_dir {settings.data_dir}: there is no database; name the folder of `dicom-node serve` "
+            "by --config FILE or DICOM_NODE_DATA_DIR"
         )
     return open_whole_index(settings, read_all=False)
 

@@ -34,6 +34,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Check]], ...] = (
     analysis.decoder,
     analysis.runtime,
     analysis.bundle,
+    analysis.remote_models,
     analysis.gate,
     analysis.rules,
     installed.tools,

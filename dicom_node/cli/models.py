@@ -86,14 +86,14 @@ def show(bundle: BundleArgument, as_json: AsJson = False) -> None:
 @app.command()
 def promote(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="name of the entry of [[models]]")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name of an entry of models in the settings")],
     beside: Annotated[
         bool, typer.Option("--beside", help="leave the models that are primary now primary too")
     ] = False,
 ) -> None:
     """Make a shadow primary in the configuration file (--config), and what was primary a shadow.
 
-    A running node takes it within seconds and loses no study. Promote the former one to go back.
+    A running node takes it within half a minute and loses no study. Promote the former one to go back.
     """
     from dicom_node.audit_trail import events
     from dicom_node.audit_trail.trail import AuditTrail

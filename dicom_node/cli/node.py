@@ -214,9 +214,12 @@ def _outdated_workers(config: Path | None, settings: Settings) -> Callable[[], C
     from worker.processes import worker_names
 
     def problem(now: Settings) -> str:
+        looks = (*analysis.named(now), *analysis.bundle(now))
+        if wrong := [each.found for each in looks if each.ok is False]:
+            return wrong[0]
         if len(worker_names(now)) != len(worker_names(settings)):
             return "they need another number of worker processes; start the node again"
-        return "; ".join(each.found for each in analysis.bundle(now) if each.ok is False)
+        return ""
 
     watch = SettingsWatch(config, settings, problem)
     return lambda: [*worker_names(settings), "web"] if watch.models_changed() else ()

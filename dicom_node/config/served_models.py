@@ -89,8 +89,11 @@ def _check_url(url: str) -> None:
     except ValueError as error:
         raise ValueError(f"url: {error}") from None
     web = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
-    if not web or parts.query or parts.fragment:
-        raise ValueError("url must be the root of a service, such as https://model.example")
+    if not web or parts.query or parts.fragment or "v1" in parts.path.split("/"):
+        raise ValueError(
+            "url must be the root of a service, such as https://model.example, or http://127.0.0.1:8000 on "
+            "this machine; /v1/model is asked below it"
+        )
     if parts.username or parts.password:
         raise ValueError("url holds credentials: put a token in token_file")
     if not is_confidential(url):

@@ -51,7 +51,9 @@ def parse_address(url: str) -> ModelAddress:
         # Not repeated: it holds a password.
         raise UsageError("the address of a remote model must hold no user and no password: use a token file")
     if parts.scheme not in _PORTS or not host or port == 0 or not (url.isascii() and url.isprintable()):
-        raise UsageError(f"remote model {url!a}: write it as https://HOST:PORT")
+        raise UsageError(
+            f"remote model {url!a}: write it as https://HOST:PORT, or http://127.0.0.1:PORT on this machine"
+        )
     if parts.query or parts.fragment or " " in url:
         raise UsageError(f"remote model {url!a}: leave out what follows the path")
     secure = parts.scheme == "https"

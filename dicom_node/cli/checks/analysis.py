@@ -160,6 +160,54 @@ def named(settings: Settings) -> Iterator[Check]:
             yield Check(key, ok=False, found=f"{key}: {error}", remedy="name one of these, or a folder")
         else:
             yield Check(key, ok=True, found=str(folder))
+    yield from _same_names(settings)
+
+
+def _same_names(settings: Settings) -> Iterator[Check]:
+    """Check that no two primary bundles are of one name, which a PACS could not tell apart."""
+    from models.bundles.lookup import MANIFEST, find_bundle_folder
+    from models.bundles.manifest import read_table
+    from models.errors import ModelError
+
+    entries: dict[str, str] = {}
+    for served in settings.primary_models:
+        if served.bundle is None:
+            continue
+        try:
+            name = str(read_table(find_bundle_folder(served.bundle, MANIFEST), MANIFEST)["name"])
+        except (ModelError, KeyError):
+            continue
+        if (other := entries.setdefault(name, served.name)) != served.name:
+            yield Check(
+                f"models.{served.name}",
+                ok=False,
+                found=f"models: {other} and {served.name} are both the model {name}, and a PACS could not "
+                "tell their series apart",
+                remedy="make one of them a shadow, or import it under another name",
+            )
+
+
+def remote_models(settings: Settings) -> Iterator[Check]:
+    """Ask every remote model what it is."""
+    remote = [served for served in settings.served_models if served.url]
+    if not remote:
+        return
+    from models.errors import ModelError
+    from models.remote.predictor import RemotePredictor
+    from models.remote.transport import TransportLimits
+
+    for served in remote:
+        limits = TransportLimits(seconds=min(served.timeout_seconds, 10), retries=0)
+        try:
+            model = RemotePredictor(
+                str(served.url), token_file=served.token_file, tls_ca=served.tls_ca, limits=limits
+            )
+        except ModelError as error:
+            remedy = f"start it, or correct models: {served.name}"
+            yield Check(f"model {served.name}", ok=False, found=str(error), remedy=remedy)
+            continue
+        found = f"{model.url} is {model.identity.name} {model.identity.version}, {len(model.labels)} labels"
+        yield Check(f"model {served.name}", ok=True, found=found)
 
 
 def rules(settings: Settings) -> Iterator[Check]:

@@ -328,3 +328,15 @@ def test_two_primaries_of_one_name_are_refused(settings: Settings, bundles: dict
     twice = (served(bundles, "one"), ServedModel(name="again", bundle=bundles["one"]))
     with pytest.raises(ConfigurationError, match="entry-one and again are both the model one"):
         LoadedModels(settings.model_copy(update={"models": twice}), gate="").load()
+
+
+def test_a_study_waits_when_no_primary_can_be_had_and_a_shadow_can(
+    settings: Settings, bundles: dict[str, str]
+) -> None:
+    away = ServedModel(name="away", url="http://127.0.0.1:9", retries=0, timeout_seconds=1)
+    models = (away, served(bundles, "dim", role="shadow"))
+    bench = PipelineHarness(settings.model_copy(update={"models": models}))
+    with bench.pipeline:
+        assert analysed(bench) is None
+    assert "127.0.0.1:9" in reason(bench)
+    assert AnalysisRecords(bench.index.engine).models_of(1) == []

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from dicom_node.cli.checks import analysis
-from dicom_node.config.settings import Settings
+from dicom_node.config.settings import Settings, load_settings
 from dicom_node.runtime.extras import install_command
 from models.bundles import runtime
 from models.bundles.bundle import find_bundle, read_bundle
 from models.retrieval.index import CASES, EmbeddingOrigin, write_index
 from tests.support.doctor import check_named, hide_packages, settings_for
 from tests.support.drawn_index import make_index
+from tests.support.remote_model import scripted
 
 
 def fake_torch(monkeypatch: pytest.MonkeyPatch, cards: int) -> None:
@@ -170,3 +171,27 @@ def test_bundle_and_gate_are_looked_up_by_name(tmp_path: Path) -> None:
     assert (bundle.ok, gate.ok) == (False, False)
     assert "worker.bundle: no bundle 'nothing'" in bundle.found
     assert "worker.gate: no bundle 'openi-findings'" in gate.found
+
+
+def test_two_primary_bundles_of_one_name_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(
+        '[[models]]\nname = "a"\nbundle = "openi-findings"\n'
+        '[[models]]\nname = "b"\nbundle = "openi-findings-0.2.0"\n'
+    )
+    (found,) = [each for each in analysis.named(load_settings(path)) if each.ok is False]
+    assert found.found.startswith("models: a and b are both the model openi-findings")
+
+
+def test_a_remote_model_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    with scripted() as model:
+        path.write_text(
+            f'[[models]]\nname = "there"\nurl = "{model.url}"\n'
+            '[[models]]\nname = "away"\nurl = "http://127.0.0.1:9"\n'
+        )
+        there, away = analysis.remote_models(load_settings(path))
+    assert there.ok
+    assert "is our-chest 1.2.3, 2 labels" in there.found
+    assert away.ok is False
+    assert "127.0.0.1:9" in away.found
