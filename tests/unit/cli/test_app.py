@@ -291,3 +291,14 @@ def test_a_shell_completes_commands_and_options(words: str, offered: str) -> Non
         check=False,
     )
     assert done.stdout.split() == [offered]
+
+
+def test_analyze_says_in_one_line_that_a_remote_model_does_not_answer(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[[models]]\nname = "away"\nurl = "http://127.0.0.1:9"\nretries = 0\n')
+    film = factories.write(factories.film(), tmp_path / "film.dcm")
+    done = cli("--config", str(config), "analyze", str(film), environment={"DICOM_NODE_WORKER__GATE": ""})
+    assert done.returncode in (1, 2)
+    (line,) = [each for each in done.stderr.splitlines() if each.startswith("error: ")]
+    assert "127.0.0.1:9" in line
+    assert "Traceback" not in done.stderr
