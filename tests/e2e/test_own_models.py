@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -16,7 +17,7 @@ from torchvision.models import resnet18
 from dicom_node.imaging.pixels import read_film
 from tests.support.dicom_tools import dciodvfy, storescu
 from tests.support.film_file import write_films
-from tests.support.peers import Node, StoreSCP, cli, free_port, until
+from tests.support.peers import Node, StoreSCP, cli, until
 from tests.support.remote_model import Answer, reference_server, scripted
 from tests.support.sr_content import scores, text_of
 
@@ -73,6 +74,7 @@ def test_weights_an_onnx_file_and_a_server_read_side_by_side(
             page = read(f"{node.page}studies/1")
             assert all(f'id="model-{number}"' in page for number in range(3))
             assert "not calibrated" in page
+            assert 'SR <span class="label">own-onnx, ' in page
             assert "Remote model at" in read(f"{node.page}models/brightness-1.0.0")
         reports = [ds for ds in map(dcmread, pacs.files()) if ds.Modality == "SR"]
         assert len(reports) == 6
@@ -118,15 +120,21 @@ def entry(url: str) -> str:
 def test_a_study_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
     films = write_films(tmp_path / "films", 1, rows=96, columns=96)
     settings = {"study__requeue_seconds": "2", "worker__max_attempts": "50"}
-    port = free_port()
+    held = socket.socket()
+    held.bind(
+        ("127.0.0.1", 0)
+    )  # without listening: whoever connects is refused, and no other server takes it
+    port = held.getsockname()[1]
     config = node_file(tmp_path, entry(f"http://127.0.0.1:{port}"))
     with (
+        held,
         StoreSCP(tmp_path / "pacs") as pacs,
         Node(tmp_path / "node", [pacs.destination], config=config, **settings) as node,
     ):
         assert storescu(node.port, films).returncode == 0
         until(lambda: "put back: " in node.output, 60, "a try that found no server")
         assert pacs.files() == []
+        held.close()
         with reference_server(port):
             assert node.settled(1, seconds=90)["studies"]["REPORTED"] == 1
         assert any("brightness" in text_of(ds) for ds in map(dcmread, pacs.files()) if ds.Modality == "SR")

@@ -50,6 +50,8 @@ class SentResult:
         Name of the destination; empty when the result is sent nowhere.
     state
         State of the delivery; None when the result is sent nowhere.
+    model
+        Name of the model that it is the result of; empty for a refusal, and for results of earlier versions.
     """
 
     result_id: int
@@ -65,6 +67,7 @@ class SentResult:
     updated_at: float
     withdrawn: bool
     purged: PurgeTrace | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +315,7 @@ def _sent(connection: Connection, study_id: int) -> list[SentResult]:
             result.c.file_state,
             result.c.purged_at,
             result.c.purged_by,
+            result.c.model,
         )
         .outerjoin(delivery, delivery.c.result_id == result.c.id)
         .where(result.c.study_id == study_id)
@@ -326,6 +330,7 @@ def _sent(connection: Connection, study_id: int) -> list[SentResult]:
             error=row.error or "",
             updated_at=row.updated_at or row.created_at,
             withdrawn=row.withdrawn_at is not None,
+            model=row.model,
             purged=PurgeTrace.of(
                 {name: getattr(row, name) for name in ("file_state", "purged_at", "purged_by")}
             ),
