@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from dicom_node.config.installation import this_installation
-from dicom_node.config.served_models import ModelRole, ServedModel
+from dicom_node.config.served_models import ModelRole, ModelState, ServedModel
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError
 from models.bundles.bundle import Bundle
@@ -20,35 +20,6 @@ from worker.model_reader import ModelReader
 from worker.supplementary_explanations import check_page_methods
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelState:
-    """State of a model of the settings, for the reading room.
-
-    Attributes
-    ----------
-    name, role, where
-        Name and role of the entry, and its bundle or address.
-    model
-        Name and version of the model; empty while it is not known.
-    problem
-        What it last failed of, as one clause; empty while it reads.
-    since
-        Time of the last change, in seconds since the epoch.
-    """
-
-    name: str
-    role: str
-    where: str
-    model: str = ""
-    problem: str = ""
-    since: float = 0.0
-
-    @classmethod
-    def of(cls, served: ServedModel) -> ModelState:
-        """Return the state of a model that was not asked yet."""
-        return cls(served.name, served.role.value, served.bundle or served.url or "")
 
 
 class LoadedModels:

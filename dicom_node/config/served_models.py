@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -80,6 +81,35 @@ class ServedModel(Section):
         if self.min_age is not None and self.max_age is not None and self.min_age >= self.max_age:
             raise ValueError("min_age must be less than max_age")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """State of a model of the settings, for the reading room.
+
+    Attributes
+    ----------
+    name, role, where
+        Name and role of the entry, and its bundle or address.
+    model
+        Name and version of the model; empty while it is not known.
+    problem
+        What it last failed of, as one clause; empty while it reads.
+    since
+        Time of the last change, in seconds since the epoch.
+    """
+
+    name: str
+    role: str
+    where: str
+    model: str = ""
+    problem: str = ""
+    since: float = 0.0
+
+    @classmethod
+    def of(cls, served: ServedModel) -> ModelState:
+        """Return the state of a model that was not asked yet."""
+        return cls(served.name, served.role.value, served.bundle or served.url or "")
 
 
 def _check_url(url: str) -> None:

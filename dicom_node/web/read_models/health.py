@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Engine, func, select
 
 from dicom_node.config.data_dir import DataDir
-from dicom_node.config.served_models import ModelRole
+from dicom_node.config.served_models import ModelRole, ModelState
 from dicom_node.config.settings import Settings
 from dicom_node.runtime import logs
 from dicom_node.runtime.lease_owner import LeaseOwner
@@ -52,30 +52,6 @@ class Analysis:
     digest: str
     host: str
     pid: int
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModelState:
-    """State of a model of the settings, as the worker last said.
-
-    Attributes
-    ----------
-    name, role, where
-        Name and role of the entry, and its bundle or address.
-    model
-        Name and version of the model; empty while it is not known.
-    problem
-        What it last failed of, as one clause; empty while it reads.
-    since
-        Time of the last change, in seconds since the epoch; 0 before it was asked.
-    """
-
-    name: str
-    role: str
-    where: str
-    model: str
-    problem: str
     since: float
 
 
@@ -116,7 +92,7 @@ class Health:
     forecast: Forecast
     warn_days: float
     versions: Mapping[str, str]
-    models: Sequence[ServedModelState] = ()
+    models: Sequence[ModelState] = ()
 
     @property
     def waiting(self) -> int:
@@ -199,10 +175,10 @@ def _runs_on(path: Path) -> dict[str, str]:
         return {}
 
 
-def _model_states(path: Path) -> list[ServedModelState]:
+def _model_states(path: Path) -> list[ModelState]:
     """Return the states that the worker last wrote; none if no worker has, or while it writes."""
     try:
-        return [ServedModelState(**entry) for entry in json.loads(path.read_text("utf-8"))]
+        return [ModelState(**entry) for entry in json.loads(path.read_text("utf-8"))]
     except (OSError, ValueError, TypeError):
         return []
 
