@@ -13,9 +13,8 @@ from pydicom.dataset import Dataset
 from dicom_node.config.sections import ResultSettings
 from dicom_node.config.served_models import ModelRole, ServedModel
 from dicom_node.config.settings import Settings
-from dicom_node.delivery.routing import fits, view_of
 from dicom_node.errors import StorageFailed
-from dicom_node.imaging import attributes, clinical_text, value_representations
+from dicom_node.imaging import clinical_text
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.report import (
     FloatArray,
@@ -41,6 +40,7 @@ from models.retrieval.embedding import embed_studies
 from models.retrieval.search import Searcher, neighbour_agreement
 from worker.film_correction import CorrectedFilm, on_stored_films
 from worker.instance_screening import ScreenedInstance, is_frontal
+from worker.model_choice import reads_film
 from worker.prior_study import ScreenedPrior
 from worker.report_builder import (
     ONNX_PARAMETER,
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from dicom_node.store.study_embeddings import StudyEmbedding
 
 _LOG = logging.getLogger(__name__)
-_DAYS_OF_UNIT = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
 _PLACES = (ONNX_PARAMETER, REMOTE_PARAMETER, STAND_IN_PARAMETER)
 """Parameters that say where a model ran, which does not change its answers."""
 _OTHER_VIEW = "the model reads films of another view alone"
@@ -388,36 +387,7 @@ class ModelReader:
         return read[: self._most_films]
 
     def _reads_film(self, instance: ScreenedInstance) -> bool:
-        served = self.served
-        view = instance.view or view_of(instance.header)
-        modality = attributes.text(instance.header, "Modality")
-        return (not served.view or view in served.view) and _meets(served.modality, [modality])
-
-
-def reads_study(served: ServedModel, headers: Sequence[Dataset], calling_aes: Sequence[str]) -> bool:
-    """Return whether a model reads a study, by the conditions on its sender and the patient's age.
-
-    Parameters
-    ----------
-    headers
-        Headers of its images; the age is that of the first that says one.
-    calling_aes
-        AE titles that sent its images; empty for films that no peer sent, which every model reads.
-    """
-    if calling_aes and not _meets(served.calling_ae, calling_aes):
-        return False
-    if served.min_age is None and served.max_age is None:
-        return True
-    age = next((years for header in headers if (years := age_in_years(header)) is not None), None)
-    if age is None:
-        return False
-    return (served.min_age or 0.0) <= age and (served.max_age is None or age < served.max_age)
-
-
-def age_in_years(header: Dataset) -> float | None:
-    """Return the patient's age in years, by Patient's Age (AS, PS3.5 6.2); None where it says none."""
-    text = value_representations.age(attributes.text(header, "PatientAge"))
-    return int(text[:3]) * _DAYS_OF_UNIT[text[3]] / _DAYS_OF_UNIT["Y"] if text else None
+        return reads_film(self.served, instance.header, instance.view)
 
 
 def refused(study: StudyRevision, sources: Sequence[Source], refusal: Refusal) -> Report:
@@ -455,10 +425,6 @@ def encode_results(
             predecessors=predecessors,
         )
     )
-
-
-def _meets(patterns: Sequence[str], values: Sequence[str]) -> bool:
-    return not patterns or any(fits(pattern, value) for pattern in patterns for value in values)
 
 
 def _scores(kept: AnalysisRecord) -> dict[str, FindingScore]:

@@ -29,8 +29,9 @@ from models.gate.model import Gate
 from worker.film_correction import CorrectedFilm
 from worker.instance_screening import ScreenedInstance, common_refusal, screen_films, screen_headers
 from worker.loaded_models import LoadedModels
+from worker.model_choice import reads_study
 from worker.model_loading import load_gate
-from worker.model_reader import ModelAnalysis, ModelReader, encode_results, reads_study, refused
+from worker.model_reader import ModelAnalysis, ModelReader, encode_results, refused
 from worker.prior_study import PriorStudy, ScreenedPrior
 from worker.study_revision import StudyRevision
 

@@ -1,4 +1,4 @@
-"""What docs/troubleshooting.md quotes, the code says."""
+"""Messages that docs/troubleshooting.md quotes, beside those of the code."""
 
 from __future__ import annotations
 
