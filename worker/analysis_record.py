@@ -56,6 +56,10 @@ def make_analysis_record(analysis: ModelAnalysis, maps: HeatMaps) -> AnalysisRec
         (HeatMapRecord(heatmap.key, heatmap.film, METHOD_NAMES[heatmap.method]), heatmap.preview)
         for heatmap in supplement.maps
     ]
+    shown += [
+        (HeatMapRecord(heatmap.key, heatmap.film, METHOD_NAMES[heatmap.method]), heatmap.grid)
+        for heatmap in supplement.others
+    ]
     algorithm = report.algorithm
     return AnalysisRecord(
         model="" if algorithm is None else algorithm.name,

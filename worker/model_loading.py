@@ -20,7 +20,7 @@ from models.errors import ModelError
 from models.gate.model import Gate
 from models.remote.predictor import RemotePredictor
 from models.remote.transport import TransportLimits
-from models.retrieval.index import is_index, read_index
+from models.retrieval.index import find_index, is_index, read_index
 from models.retrieval.search import Searcher
 from worker.processes import bundle_runtime
 
@@ -120,7 +120,7 @@ def load_searcher(settings: Settings, predictor: StudyPredictor) -> Searcher | N
     if not settings.retrieval.enabled or not isinstance(predictor, Predictor):
         return None
     bundle = predictor.bundle.manifest.folder
-    folder = settings.index_of(bundle)
+    folder = index_folder(settings, bundle)
     if not is_index(folder):
         _LOG.info(
             "no similar cases: there is no index in %s; `dicom-node cases build %s --data FOLDER` makes one",
@@ -134,6 +134,18 @@ def load_searcher(settings: Settings, predictor: StudyPredictor) -> Searcher | N
         return Searcher(index, engine=settings.retrieval.engine, url=settings.vectors_url)
     except ModelError as error:
         raise ConfigurationError(f"retrieval.index {folder}: {error}") from error
+
+
+def index_folder(settings: Settings, bundle: str) -> Path:
+    """Return the folder of a bundle's index: that of the settings, a built one, or that of the package.
+
+    Parameters
+    ----------
+    bundle
+        Name of the bundle's folder: NAME-VERSION.
+    """
+    folder = settings.index_of(bundle)
+    return folder if settings.retrieval.index is not None else find_index(folder, bundle)
 
 
 def _threads(settings: WorkerSettings) -> int:

@@ -30,15 +30,12 @@ from dicom_node.results.sr.document import Predecessor
 from models.bundles.predictor import StudyPredictor
 from models.bundles.predictor import TracedPrediction as ModelReading
 from models.errors import ModelError, ModelUnavailable, RetrievalError
-from models.explain.heatmap import Heatmap
-from models.explain.methods import draw_heatmaps
-from models.explain.targets import best_film, reported_findings
-from models.processing.map_check import region_of
 from models.processing.types import FindingScore, Prediction, Study
 from models.remote.predictor import RemotePredictor
 from models.retrieval.embedding import embed_studies
 from models.retrieval.search import Searcher, neighbour_agreement
 from worker.film_correction import CorrectedFilm, on_stored_films
+from worker.heat_maps import draw_study_heat_maps
 from worker.instance_screening import ScreenedInstance, is_frontal
 from worker.model_choice import reads_film
 from worker.prior_study import ScreenedPrior
@@ -192,8 +189,9 @@ class ModelReader:
         began = time.perf_counter()
         read = self._trace(instances, films, text)
         seconds = time.perf_counter() - began
-        maps, withheld = self._heat_maps(read, {instance.uid: instance.view for instance in instances})
-        supplement = make_supplementary_explanations(self.predictor, read, maps, self._results)
+        views = {instance.uid: instance.view for instance in instances}
+        maps = draw_study_heat_maps(self.predictor, read, views, self._results.heat_maps)
+        supplement = make_supplementary_explanations(self.predictor, read, maps.reported, self._results)
         comparison, earlier = self._compare_prior(prior)
         report = build_report(
             study_instance_uid=study.study_instance_uid,
@@ -202,8 +200,8 @@ class ModelReader:
             sources=sources,
             prediction=read.prediction,
             labels=self.predictor.labels,
-            heatmaps=on_stored_films(maps, films),
-            withheld=withheld,
+            heatmaps=on_stored_films(maps.reported, films),
+            withheld=maps.withheld,
             gate=self._gate,
             gate_overridden=study.gate_overridden,
             text=self._text_parameter(text),
@@ -221,7 +219,11 @@ class ModelReader:
             self.served.role,
             seconds,
             self._embedding(read.prediction),
-            replace(supplement, maps=on_stored_films(supplement.maps, films)),
+            replace(
+                supplement,
+                maps=on_stored_films(supplement.maps, films),
+                others=on_stored_films(maps.others, films),
+            ),
         )
 
     def _trace(
@@ -347,29 +349,6 @@ class ModelReader:
         return build_similar_cases(
             neighbours, self._searcher.index, prediction.identity, self.predictor.labels
         )
-
-    def _heat_maps(
-        self, read: ModelReading, views: Mapping[str, str]
-    ) -> tuple[tuple[Heatmap, ...], dict[str, str]]:
-        """Return the heat maps of the reported findings, and the reason for each withheld one by key."""
-        keys = reported_findings(read.prediction, self._results.heat_maps)
-        by_film: dict[int, list[str]] = {}
-        for key in keys:
-            by_film.setdefault(best_film(read.prediction, key), []).append(key)
-        maps: dict[str, Heatmap] = {}
-        withheld: dict[str, str] = {}
-        check = self.predictor.map_check
-        for position, shown in by_film.items():
-            film = read.study.films[position]
-            view = views[film.identifier]
-            region = region_of(film.pixels, view)
-            for heatmap in draw_heatmaps(self.predictor, read, shown, films=[position]):
-                reason = check.objection(heatmap.preview, region, view)
-                if reason:
-                    withheld[heatmap.key] = reason
-                else:
-                    maps[heatmap.key] = heatmap
-        return tuple(maps[key] for key in keys if key in maps), withheld
 
     def _encode(
         self, report: Report, pixels: Mapping[str, FloatArray], predecessors: Mapping[str, Predecessor]

@@ -34,10 +34,13 @@ class SupplementaryExplanations:
         Weights of the text's words for the most certain findings.
     maps
         Heat maps by further methods, of the findings and films that have one in the report.
+    others
+        Heat maps of the findings that have none in the report; kept on the grid of the network.
     """
 
     words: tuple[WordWeightsRecord, ...] = ()
     maps: tuple[Heatmap, ...] = ()
+    others: tuple[Heatmap, ...] = ()
 
 
 NO_EXPLANATIONS: Final = SupplementaryExplanations()

@@ -80,8 +80,8 @@ def find_similar_cases(
     k
         Largest number of cases.
     index
-        Folder of the index, of ``dicom-node cases build``; that of the bundle in the data directory of the
-        settings if absent.
+        Folder of the index, of ``dicom-node cases build``; if absent, that of the bundle in the data
+        directory of the settings, or the one that comes with the package.
 
     Returns
     -------
@@ -99,12 +99,13 @@ def find_similar_cases(
     import pandas as pd
 
     from models.retrieval.index import is_index, read_index
+    from worker.model_loading import index_folder
 
     several = films if isinstance(films, list | tuple) else [films]
     folder = (
         Path(index)
         if index is not None
-        else bundle.settings.index_of(bundle.predictor.bundle.manifest.folder)
+        else index_folder(bundle.settings, bundle.predictor.bundle.manifest.folder)
     )
     if not is_index(folder):
         raise ConfigurationError(

@@ -77,10 +77,15 @@ def build(
             "--out", help="folder of the index; indexes/NAME-VERSION in the data directory if absent"
         ),
     ] = None,
+    compact: Annotated[
+        bool,
+        typer.Option("--compact", help="keep no reports, and the vectors in half precision: for handing on"),
+    ] = False,
 ) -> None:
     """Build an index: embed the films and reports of a split with a bundle, and save them with their labels.
 
-    The index contains reports of the data set and stays under its terms. RESEARCH USE ONLY.
+    The index contains reports of the data set, but for a compact one, and stays under its terms. RESEARCH
+    USE ONLY.
     """
     with translated_model_errors():
         from models.bundles.predictor import Predictor
@@ -94,7 +99,7 @@ def build(
             index = build_index(
                 predictor, films.name, films.split(split), name=f"{films.name} {split}", progress=progress
             )
-        index = write_index(folder, index)
+        index = write_index(folder, index, compact=compact)
     print_index(folder, index)
     typer.echo(f"terms of its reports and labels: {films.terms}")
 
@@ -111,7 +116,7 @@ def add(
     """Add the studies of a split that are not in the index yet."""
     with translated_model_errors():
         from models.retrieval.build import build_index
-        from models.retrieval.index import read_index, write_index
+        from models.retrieval.index import read_index, shipped_index, write_index
 
         folder = _folder(ctx, index)
         held = read_index(folder)
@@ -125,6 +130,9 @@ def add(
         name = f"{films.name} {split}"
         with _progress_bars() as progress:
             more = build_index(predictor, films.name, new, name=name, progress=progress)
+        if folder == shipped_index(held.origin.bundle):  # what the package ships stays as it is
+            folder = settings_of(ctx).index_of(held.origin.bundle)
+        more = more if held.reports is not None else more.without_reports()
         held = write_index(folder, held.extended(more))
     print_index(folder, held)
 
@@ -268,14 +276,15 @@ def evaluate(
 
 
 def _folder(ctx: typer.Context, name: str) -> Path:
-    """Return the folder of an index; the name of a bundle stands for the folder where its index is built."""
+    """Return the folder of an index; the name of a bundle stands for the index that a node would use."""
     from models.bundles.bundle import find_bundle
     from models.errors import BundleError
+    from worker.model_loading import index_folder
 
     if Path(name).is_dir():
         return Path(name)
     try:
-        return settings_of(ctx).index_of(find_bundle(name).name)
+        return index_folder(settings_of(ctx), find_bundle(name).name)
     except BundleError:
         raise ConfigurationError(f"{name}: neither a folder nor the name of a bundle") from None
 

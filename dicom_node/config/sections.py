@@ -295,7 +295,8 @@ class RetrievalSettings(Section):
     enabled: bool = Field(True, description="search for similar cases when there is an index")
     index: Path | None = Field(
         None,
-        description="folder of the index; absent: indexes/NAME-VERSION of the bundle, in data_dir",
+        description="folder of the index; absent: indexes/NAME-VERSION of the bundle in data_dir, or else "
+        "the one that the package ships",
     )
     k: int = Field(5, ge=1, le=50, description="number of similar cases for each study")
     engine: Literal["exact", "hnsw", "ivfpq", "pgvector"] = Field(

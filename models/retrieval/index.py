@@ -3,12 +3,14 @@
 ::
 
     <index>/
-      index.safetensors  "known", "films", and "reports" where there are any: float32, shape (cases, width)
+      index.safetensors  "known", "films", and "reports" where there are any: shape (cases, width), float32,
+                         or float16 in a compact index
       index.jsonl        one case a line: identifier, labels, report
 
 The metadata of ``index.safetensors`` name the weights that computed the vectors, and hold the sha256 of both
 files and of the metadata: an altered index is refused, and so is one of other weights. Reports are copied
-from the data set: an index is under its terms of use, and is never shipped.
+from the data set, so an index is under its terms of use. The package ships compact indexes, which hold
+vectors, labels and identifiers alone.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -225,6 +228,12 @@ class CaseIndex:
             reports=reports,
         )
 
+    def without_reports(self) -> CaseIndex:
+        """Index of the same films and labels that holds no word of a report."""
+        cases = tuple(replace(case, report="") for case in self.cases)
+        origin = replace(self.origin, text_encoder="")
+        return replace(self, origin=origin, cases=cases, reports=None, digest="")
+
     def check_origin(self, identity: Identity) -> None:
         """Check that a bundle computed the vectors.
 
@@ -252,6 +261,31 @@ BUILD = "dicom-node cases build BUNDLE --data FOLDER"
 def is_index(path: Path) -> bool:
     """True where a folder holds an index, complete or not."""
     return (path / VECTORS).is_file()
+
+
+def shipped_index(bundle: str) -> Path:
+    """Folder of the index that comes with the package for a bundle; it need not exist.
+
+    Parameters
+    ----------
+    bundle
+        Name of the bundle's folder: NAME-VERSION.
+    """
+    return Path(str(resources.files("models"))) / "retrieval" / "indexes" / bundle
+
+
+def find_index(built: Path, bundle: str) -> Path:
+    """Folder of a bundle's index: where one was built, else that of the package where it ships one.
+
+    Parameters
+    ----------
+    built
+        Folder in which a user's own index of the bundle lies, if there is any.
+    bundle
+        Name of the bundle's folder: NAME-VERSION.
+    """
+    shipped = shipped_index(bundle)
+    return shipped if is_index(shipped) and not is_index(built) else built
 
 
 def read_index(path: Path) -> CaseIndex:
@@ -290,18 +324,26 @@ def read_index(path: Path) -> CaseIndex:
     origin = EmbeddingOrigin(
         said["bundle"], said["weights_sha256"], said["preprocessing"], said["text_encoder"]
     )
+    if {vectors.dtype for vectors in tensors.values()} == {np.dtype(np.float16)}:
+        tensors = {name: vectors.astype(np.float32) for name, vectors in tensors.items()}
     return CaseIndex(
         said["name"], origin, cases, tensors[FILMS], tensors[KNOWN], tensors.get(REPORTS), digest
     )
 
 
-def write_index(path: Path, index: CaseIndex) -> CaseIndex:
+def write_index(path: Path, index: CaseIndex, *, compact: bool = False) -> CaseIndex:
     """Write an index; the folder appears complete or not at all, and replaces an existing index.
+
+    Parameters
+    ----------
+    compact
+        Whether the vectors are kept in half precision and no report is: a tenth of the size, and no text
+        of the data set.
 
     Returns
     -------
-    Index
-        The same with its digest.
+    CaseIndex
+        Index as it is read again, with its digest.
 
     Raises
     ------
@@ -310,8 +352,11 @@ def write_index(path: Path, index: CaseIndex) -> CaseIndex:
     """
     if path.exists() and {entry.name for entry in path.iterdir()} - {VECTORS, CASES}:
         raise RetrievalError(f"{path} holds other files than an index: name an empty or a new folder")
+    index = index.without_reports() if compact else index
     lines = "".join(case.line() for case in index.cases).encode()
     tensors = index.tensors()
+    if compact:
+        tensors = {name: vectors.astype(np.float16) for name, vectors in tensors.items()}
     said = {
         "format": FORMAT,
         "name": index.name,
@@ -333,14 +378,14 @@ def write_index(path: Path, index: CaseIndex) -> CaseIndex:
             shutil.rmtree(before, ignore_errors=True)
     except OSError as error:
         raise RetrievalError(f"index {path} cannot be written: {error.strerror}") from error
-    return replace(index, digest=digest)
+    return read_index(path) if compact else replace(index, digest=digest)
 
 
 def _sha256_of(said: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256_of_vectors(tensors: Mapping[str, FloatArray]) -> str:
+def _sha256_of_vectors(tensors: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}\n".encode())

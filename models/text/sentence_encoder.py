@@ -86,6 +86,8 @@ def _encoder() -> Any:
     folder = _folder()
     try:
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - takes seconds
+        from transformers.utils import logging  # noqa: PLC0415 - comes with it
     except ImportError as error:
         raise UsageError("texts are embedded with sentence-transformers") from error
+    logging.disable_progress_bar()  # a tenth of a second needs none
     return SentenceTransformer(str(folder), device="cpu")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.bench.bench_turnaround import Films, reports, send
+from tests.bench.bench_turnaround import DEFAULTS, REPORTS, Films, reports, send
 from tests.support.browser import launched
 from tests.support.peers import Node, StoreSCP, leave_own_programs, until
 from tests.support.scp_processes import ScpProcesses
@@ -61,7 +61,7 @@ def worker(folder: Path) -> Iterator[tuple[Sequence[int], Callable[[], None]]]:
     films = Films("0.5 MB", folder)
     with (
         StoreSCP(folder / "pacs") as pacs,
-        Node(folder / "node", [pacs.destination], study__quiet_seconds="0") as node,
+        Node(folder / "node", [pacs.destination], **DEFAULTS) as node,
     ):
         sent = 0
 
@@ -69,7 +69,7 @@ def worker(folder: Path) -> Iterator[tuple[Sequence[int], Callable[[], None]]]:
             nonlocal sent
             send(node.port, "DICOM_NODE", [films.film(sent + each)[1:] for each in range(4)])
             sent += 4
-            until(lambda: len(reports(pacs)) >= sent, 120, "reports")
+            until(lambda: len(reports(pacs)) >= REPORTS * sent, 120, "reports")
 
         study()
         yield node.children()["worker"], study

@@ -1,4 +1,4 @@
-"""Report of similar cases: a node with an index sends it with the other results."""
+"""Report of similar cases: a fresh node sends it with the other results, from the index of the package."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from tests.support.dicom_tools import dciodvfy, storescu
 from tests.support.film_file import write_films
-from tests.support.openi_folder import write_openi
-from tests.support.peers import Node, StoreSCP, cli
+from tests.support.peers import Node, StoreSCP
 from tests.support.sr_content import text_of
 
 
-def test_a_study_sent_to_a_node_with_an_index_comes_back_with_its_similar_cases(tmp_path: Path) -> None:
-    root, index = write_openi(tmp_path / "openi", {"train": 8}), tmp_path / "index"
-    built = cli("index", "build", "openi-findings", "--data", str(root), "--out", str(index))
-    assert built.returncode == 0, built.stderr
+def test_a_study_comes_back_with_its_similar_cases(tmp_path: Path) -> None:
     sent = write_films(tmp_path / "films", 2)
     with (
         StoreSCP(tmp_path / "pacs") as pacs,
-        Node(tmp_path / "node", [pacs.destination], retrieval__index=str(index)) as node,
+        Node(tmp_path / "node", [pacs.destination], retrieval__enabled="true") as node,
     ):
         assert storescu(node.port, sent).returncode == 0
         status = node.settled(2)
@@ -40,6 +36,7 @@ def test_a_study_sent_to_a_node_with_an_index_comes_back_with_its_similar_cases(
             # The same film has the same neighbours in the node and without it.
             assert ranked(report) == [entry["case"] for entry in said["similar"]["cases"]]
             assert len(ranked(report)) == 5
+            assert all(name.startswith("openi:") for name in ranked(report))
             assert "RESEARCH USE ONLY" in text_of(report)
 
 

@@ -108,14 +108,15 @@ class Process:
 
 
 def cli(
-    *words: str, environment: Mapping[str, str] | None = None, seconds: float = 120
+    *words: str, environment: Mapping[str, str] | None = None, seconds: float = 120, text: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of ``dicom-node`` to its end."""
+    """Run a command of ``dicom-node`` to its end, with a text on its standard input."""
     return subprocess.run(
         [sys.executable, "-m", "dicom_node", *words],
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
+        input=text,
         timeout=seconds,
         check=False,
     )
@@ -124,7 +125,7 @@ def cli(
 def node_environment(
     data_dir: Path, destinations: Sequence[Mapping[str, Any]] = (), **settings: str
 ) -> dict[str, str]:
-    """Environment variables of a node for tests: free ports, short pauses, no gate."""
+    """Environment variables of a node for tests: free ports, short pauses, no gate, no similar cases."""
     return {
         "DICOM_NODE_DATA_DIR": str(data_dir),
         "DICOM_NODE_DICOM__PORT": "0",
@@ -133,6 +134,8 @@ def node_environment(
         "DICOM_NODE_DICOM__MIN_FREE_BYTES": "0",
         # The gate rightly refuses drawn films; tests with real films pass worker__gate="gate".
         "DICOM_NODE_WORKER__GATE": "",
+        # One report a study; tests of similar cases pass retrieval__enabled="true".
+        "DICOM_NODE_RETRIEVAL__ENABLED": "false",
         "DICOM_NODE_DESTINATIONS": json.dumps(list(destinations)),
         **{f"DICOM_NODE_{name.upper()}": value for name, value in settings.items()},
     }
@@ -338,7 +341,8 @@ class PostgreSQL:
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""
-        options = ["-p", str(self._port), "-c", "listen_addresses=127.0.0.1"]
+        # No test takes the power away: what a killed server wrote is in the system's memory.
+        options = ["-p", str(self._port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
         self._server = subprocess.Popen(
             [
                 *(*self._as_user, self._programs / "postgres", "-D", self._data, *options),

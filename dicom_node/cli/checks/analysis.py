@@ -246,9 +246,10 @@ def _similar_cases(settings: Settings, given: str, bundle: Bundle) -> Check:
     """Check that the index of the bundle exists, is undamaged, and was built with the bundle's weights."""
     from models.errors import ModelError
     from models.retrieval.index import is_index, read_index
+    from worker.model_loading import index_folder
 
     name = bundle.manifest.folder
-    folder = settings.index_of(name)
+    folder = index_folder(settings, name)
     build = f"`dicom-node cases build {given} --data FOLDER`"
     if not settings.retrieval.enabled:
         return Check("similar cases", ok=True, found="turned off: retrieval.enabled is false")

@@ -1,6 +1,6 @@
 """Cohort statistics over all analyses: distribution and drift of scores, agreement of readers, turnaround.
 
-Films that were tried on the page are left out.
+Films that were tried on the page, or read although the gate refused them, are left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dicom_node.runtime import logs
 from dicom_node.store import database
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import catalogue, feedback, finding, reading, study
-from dicom_node.web.media.trial_films import TRIAL_DESCRIPTION
+from dicom_node.web.read_models.routine_studies import is_routine
 from dicom_node.web.read_models.worklist import read_finding_names
 from dicom_node.web.spreadsheets import csv_line
 from dicom_node.web.templating import iso
@@ -141,7 +141,7 @@ def read_cohort(engine: Engine, key: str, days: int) -> Cohort:
             states=_states(connection, since),
             normality=database.as_mapping(
                 connection,
-                _without_trials(select(reading.c.normality, func.count()).select_from(reading))
+                _of_routine(select(reading.c.normality, func.count()).select_from(reading))
                 .where(reading.c.created_at >= since, reading.c.model != "", reading.c.position == 0)
                 .group_by(reading.c.normality),
             ),
@@ -164,7 +164,7 @@ def read_cohort(engine: Engine, key: str, days: int) -> Cohort:
 def _scores(key: str, since: float) -> Select[Any]:
     """Return the query of the values of a finding, each with its analysis and the headers of its study."""
     value = func.coalesce(finding.c.certainty, finding.c.score)
-    return _without_trials(
+    return _of_routine(
         select(finding, reading.c.created_at, value.label("value"))
         .add_columns(reading.c.study_id, reading.c.revision, reading.c.model, reading.c.model_version)
         .add_columns(catalogue.c.manufacturer, catalogue.c.views)
@@ -225,10 +225,10 @@ def _view_sets(groups: Sequence[Any]) -> list[Group]:
     return found
 
 
-def _without_trials(query: Select[Any]) -> Select[Any]:
-    """Leave out films that were tried on the page."""
+def _of_routine(query: Select[Any]) -> Select[Any]:
+    """Leave out films that were tried on the page, and those that the gate refused."""
     return query.join(catalogue, catalogue.c.study_id == reading.c.study_id).where(
-        catalogue.c.description != TRIAL_DESCRIPTION
+        is_routine(reading.c.study_id)
     )
 
 
@@ -279,7 +279,7 @@ def _agreements(connection: Connection, findings: Mapping[str, str], since: floa
 def _turnaround(connection: Connection, since: float) -> dict[str, float]:
     seconds = (
         connection.execute(
-            _without_trials(
+            _of_routine(
                 select(reading.c.created_at - study.c.last_received_at)
                 .select_from(reading)
                 .join(study, study.c.id == reading.c.study_id)

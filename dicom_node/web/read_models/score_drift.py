@@ -3,7 +3,7 @@
 Each finding is tested by the two-sample Kolmogorov-Smirnov test, the last `RECENT_DAYS` against the
 `REFERENCE_DAYS` before them, and the p-values of all findings are corrected together by Holm's method. Only
 analyses of the model version of the newest analysis count, so that a new model is no drift; films that were
-tried on the page do not.
+tried on the page, or read although the gate refused them, do not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy import Engine, func, select
 
 from dicom_node.store import database
 from dicom_node.store.tables import catalogue, finding, reading
-from dicom_node.web.media.trial_films import TRIAL_DESCRIPTION
+from dicom_node.web.read_models.routine_studies import is_routine
 
 _LOG = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ def _read(engine: Engine, now: float) -> tuple[str, dict[str, str], dict[str, tu
                 reading.c.model_version == row.model_version,
                 reading.c.created_at >= since,
                 reading.c.position == 0,
-                catalogue.c.description != TRIAL_DESCRIPTION,
+                is_routine(reading.c.study_id),
             )
             .order_by(reading.c.id.desc())
             .limit(_MOST_ANALYSES)

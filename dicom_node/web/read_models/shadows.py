@@ -16,7 +16,7 @@ from dicom_node.store import database
 from dicom_node.store.analysis_records import FindingRecord
 from dicom_node.store.tables import catalogue, feedback, finding, reading, study
 from dicom_node.web.agreement import KappaEstimate, estimate_kappa
-from dicom_node.web.media.trial_films import TRIAL_DESCRIPTION
+from dicom_node.web.read_models.routine_studies import is_routine
 
 BINS: Final = 10
 _MOST_STUDIES: Final = 5000
@@ -128,7 +128,7 @@ def read_shadows(engine: Engine, days: int) -> list[ShadowComparison]:
             shadow.c.role == ModelRole.SHADOW,
             shown.c.model != "",
             shown.c.created_at >= time.time() - days * 86400,
-            catalogue.c.description != TRIAL_DESCRIPTION,
+            is_routine(shown.c.study_id),
         )
         .order_by(shown.c.id.desc())
         .limit(_MOST_STUDIES)

@@ -9,6 +9,11 @@ from fastapi.testclient import TestClient
 from tests.support.offline_node import OfflineNode
 
 
+@pytest.fixture(scope="session", autouse=True)
+def accounts_in_use(light_passwords: None) -> None:
+    """Let all tests of this folder hash passwords with the least work."""
+
+
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[OfflineNode]:
     one = OfflineNode(tmp_path / "data")

@@ -31,11 +31,15 @@ def test_further_methods_are_drawn_for_the_page_and_for_no_object(settings: Sett
     for each in reading.record.maps:
         by_method.setdefault(each.method, set()).add(each.key)
     assert list(by_method) == ["Grad-CAM", "Occlusion", "Integrated Gradients"]
-    assert by_method["Grad-CAM"] == by_method["Occlusion"] == by_method["Integrated Gradients"]
+    assert by_method["Occlusion"] == by_method["Integrated Gradients"]
+    shown = {each.key for each in reading.record.findings if each.presence == "present"} - {"normal"}
+    assert by_method["Occlusion"] == shown
+    # Of Grad-CAM the page has the findings too that no report shows, each once and small.
+    assert by_method["Grad-CAM"] == {each.key for each in reading.record.findings if each.key != "normal"}
     assert by_method["Grad-CAM"]
     drawn = [bench.data_dir.maps.read(reading.record.maps_file, n) for n in range(len(reading.record.maps))]
-    count = len(by_method["Grad-CAM"])
-    assert len(drawn) == 3 * count
+    count = len(shown)
+    assert len(drawn) == 3 * count + len(by_method["Grad-CAM"] - shown)
     assert not np.array_equal(drawn[0], drawn[count])
     assert len(pictures) == count  # what goes to the PACS stays Grad-CAM
 

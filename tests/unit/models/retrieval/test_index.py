@@ -9,9 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_node.config.sections import WorkerSettings
+from models.bundles.bundle import find_bundle, read_bundle
 from models.errors import RetrievalError
-from models.retrieval.index import CASES, VECTORS, CaseIndex, ReferenceCase, read_index, write_index
-from tests.support.drawn_index import IDENTITY, make_index, unit
+from models.retrieval import index as index_module
+from models.retrieval.index import (
+    CASES,
+    VECTORS,
+    CaseIndex,
+    ReferenceCase,
+    find_index,
+    read_index,
+    shipped_index,
+    write_index,
+)
+from tests.support.drawn_index import IDENTITY, REPORTS, make_index, unit
 
 
 @pytest.mark.parametrize("reports", [True, False])
@@ -28,6 +40,43 @@ def test_what_is_written_is_read_again(tmp_path: Path, reports: bool):
         np.testing.assert_array_equal(read.vectors(side), vectors)
     assert (read.reports is None) is (not reports)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index"]
+
+
+def test_a_compact_index_holds_no_word_of_a_report_and_half_the_digits(tmp_path: Path):
+    index = make_index()
+    written = write_index(tmp_path / "index", index, compact=True)
+    read = read_index(tmp_path / "index")
+    assert (read.digest, read.cases, read.reports) == (written.digest, written.cases, None)
+    assert read.origin == replace(index.origin, text_encoder="")
+    assert [case.labels for case in read.cases] == [case.labels for case in index.cases]
+    assert not any(case.report for case in read.cases)
+    assert any(case.report for case in index.cases)
+    for side, vectors in read.tensors().items():
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(vectors, index.vectors(side), atol=1e-3)
+    kept = (tmp_path / "index" / CASES).read_text()
+    assert not any(report in kept for report in REPORTS)
+
+
+def test_an_own_index_goes_before_that_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(index_module, "shipped_index", lambda bundle: tmp_path / "shipped" / bundle)
+    built = tmp_path / "built"
+    assert find_index(built, "drawn-1.0.0") == built
+    write_index(tmp_path / "shipped" / "drawn-1.0.0", make_index(), compact=True)
+    assert find_index(built, "drawn-1.0.0") == tmp_path / "shipped" / "drawn-1.0.0"
+    assert find_index(built, "other-1.0.0") == built
+    write_index(built, make_index())
+    assert find_index(built, "drawn-1.0.0") == built
+
+
+def test_the_package_ships_an_index_of_the_weights_of_the_default_bundle():
+    bundle = read_bundle(find_bundle(WorkerSettings().bundle))
+    index = read_index(shipped_index(bundle.manifest.folder))
+    index.check_origin(bundle.identity)
+    assert index.name == "openi train"
+    assert len(index.cases) == 2349
+    assert index.reports is None
+    assert not any(case.report for case in index.cases)
 
 
 def test_the_same_cases_have_the_same_digest_and_others_another(tmp_path: Path):

@@ -13,6 +13,7 @@ from dicom_node.store import database
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import catalogue, finding, reading, study
 from dicom_node.web.media.trial_films import TRIAL_DESCRIPTION
+from dicom_node.web.read_models.cohort import read_cohort
 from dicom_node.web.read_models.score_drift import (
     LEAST_ANALYSES,
     MOST_STEPS,
@@ -97,7 +98,7 @@ def test_a_drift_is_found_with_the_day_of_its_beginning_and_steady_scores_are_no
     assert age < 7 * MOST_STEPS
 
 
-def test_few_analyses_trials_and_another_model_are_not_tested(node: OfflineNode) -> None:
+def test_few_analyses_trials_overridden_gates_and_another_model_are_not_tested(node: OfflineNode) -> None:
     days = np.concatenate([np.linspace(40, 100, 60), np.linspace(1, 25, LEAST_ANALYSES)])
     fill(node, days, nodule=drifted(days, 30))
     assert read_drift(node.index.engine, node.now).drifting
@@ -106,6 +107,10 @@ def test_few_analyses_trials_and_another_model_are_not_tested(node: OfflineNode)
             catalogue.update().where(catalogue.c.study_id == 1).values(description=TRIAL_DESCRIPTION)
         )
     assert read_drift(node.index.engine, node.now).findings[0].reference == 59
+    with database.writing(node.index.engine) as connection:
+        connection.execute(study.update().where(study.c.id == 2).values(gate_overridden=True))
+    assert read_drift(node.index.engine, node.now).findings[0].reference == 58
+    assert sum(read_cohort(node.index.engine, "nodule", 200).histogram) == 78
     with database.writing(node.index.engine) as connection:
         connection.execute(
             catalogue.update().where(catalogue.c.study_id == 80).values(description=TRIAL_DESCRIPTION)
