@@ -6,8 +6,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
-# Processes that run the tests: half of them wait for peers and for processes of their own.
-TESTERS ?= 2
+# Processes that run the tests: one more than two cores, for many tests wait for peers and timeouts.
+TESTERS ?= 3
 # What `make serve` installs: torch where an NVIDIA driver answers, else light, which brings ONNX Runtime alone.
 RUNTIME ?= $(if $(wildcard /proc/driver/nvidia/version /dev/dxg),torch,light)
 WORKER  := $(if $(filter torch,$(RUNTIME)),worker,$(if $(filter light,$(RUNTIME)),worker-light,\

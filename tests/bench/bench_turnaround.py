@@ -114,7 +114,7 @@ def test_release_to_report_of_a_lone_study(size: str, tmp_path: Path, pacs: Stor
     films = Films(size, tmp_path)
     taken, peers = [], []
     with (
-        Node(tmp_path / "node", [pacs.destination], **DEFAULTS) as node,
+        Node(tmp_path / "node", [pacs.destination], parallel=True, **DEFAULTS) as node,
         StoreSCP(tmp_path / "plain", "PLAIN") as plain,
     ):
         for number in range(1 + RUNS):
@@ -142,7 +142,9 @@ def test_release_to_report_with_the_default_quiet_time(
 ) -> None:
     films = Films(size, tmp_path)
     released = {}
-    with Node(tmp_path / "node", [pacs.destination], **DEFAULTS | {"study__quiet_seconds": "5"}) as node:
+    with Node(
+        tmp_path / "node", [pacs.destination], parallel=True, **DEFAULTS | {"study__quiet_seconds": "5"}
+    ) as node:
         began = time.monotonic()
         for number in range(1 + RUNS):
             study, uid, data_set = films.film(number)
@@ -163,7 +165,7 @@ def test_films_a_second_sustained(size: str, tmp_path: Path, pacs: StoreSCP, rec
     films = Films(size, tmp_path)
     count = SUSTAINED if size == "0.5 MB" else SUSTAINED // 2
     cores = len(os.sched_getaffinity(0))
-    with Node(tmp_path / "node", [pacs.destination], **DEFAULTS) as node:
+    with Node(tmp_path / "node", [pacs.destination], parallel=True, **DEFAULTS) as node:
         _, uid, data_set = films.film(0)
         send(node.port, "DICOM_NODE", [(uid, data_set)])
         until(lambda: len(reports(pacs)) == REPORTS, 60, "the first reports")
@@ -206,10 +208,12 @@ def test_start_and_memory(
     count = few(12, 4)
     starts = []
     for _ in range(few(5, 1)):
-        with Node(tmp_path / "node", worker__runtime=runtime, retrieval__enabled="true") as node:
+        with Node(
+            tmp_path / "node", parallel=True, worker__runtime=runtime, retrieval__enabled="true"
+        ) as node:
             starts.append(node.seconds_to_ready)
     settings = DEFAULTS | {"worker__runtime": runtime}
-    with Node(tmp_path / "node", [pacs.destination], **settings) as node:
+    with Node(tmp_path / "node", [pacs.destination], parallel=True, **settings) as node:
         send(node.port, "DICOM_NODE", [films.film(number)[1:] for number in range(count)])
         until(lambda: len(reports(pacs)) == REPORTS * count, 300, "all reports")
         peaks = {part: max(map(peak, pids)) for part, pids in node.children().items()}

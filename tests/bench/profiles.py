@@ -61,7 +61,7 @@ def worker(folder: Path) -> Iterator[tuple[Sequence[int], Callable[[], None]]]:
     films = Films("0.5 MB", folder)
     with (
         StoreSCP(folder / "pacs") as pacs,
-        Node(folder / "node", [pacs.destination], **DEFAULTS) as node,
+        Node(folder / "node", [pacs.destination], parallel=True, **DEFAULTS) as node,
     ):
         sent = 0
 

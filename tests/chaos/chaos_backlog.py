@@ -71,6 +71,7 @@ def test_a_backlog_ends_and_people_are_answered_meanwhile(tmp_path: Path) -> Non
             settings.data_dir,
             [destination_of(pacs)],
             ready_seconds=180,
+            parallel=True,
             worker__bundle=str(bundle),
             study__requeue_seconds="20",
         ) as node,

@@ -55,6 +55,7 @@ def test_films_are_read_and_results_leave_whatever_the_clock_says(
                 tmp_path / "node",
                 [destination_of(pacs)],
                 ready_seconds=180,
+                parallel=True,
                 worker__bundle=str(bundle),
             )
         with node, FilmStream(tmp_path / "films", node.port, random.Random(SEED)) as stream:

@@ -61,7 +61,9 @@ def test_nothing_is_lost_or_said_twice_when_a_whole_node_is_killed(tmp_path: Pat
         with FilmStream(tmp_path / "films", int(port), chosen) as films:
             kill_node(data_dir, pacs, port, chosen, NODE_KILLS, killed)
         state = NodeState(data_dir)
-        with Node(data_dir, [destination_of(pacs)], ready_seconds=180, worker__max_attempts="50") as node:
+        with Node(
+            data_dir, [destination_of(pacs)], ready_seconds=180, parallel=True, worker__max_attempts="50"
+        ) as node:
             until(lambda: state.at_rest(len(films.acknowledged)), 900, "every study has an outcome")
             assert node.cli("status", "--audit", "--read-files").returncode == 0
             assert node.stop() == 0

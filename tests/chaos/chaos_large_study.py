@@ -50,7 +50,7 @@ def test_a_large_study_takes_memory_for_itself_and_gives_it_back(tmp_path: Path)
     peaks: dict[str, list[int]] = {"worker": [], "scp": []}
     with (
         StoreSCP(tmp_path / "pacs") as pacs,
-        Node(tmp_path / "node", [destination_of(pacs)], ready_seconds=180, **settings) as node,
+        Node(tmp_path / "node", [destination_of(pacs)], ready_seconds=180, parallel=True, **settings) as node,
     ):
         # The first film of all starts the decoder and makes the network take its working memory.
         assert storescu(node.port, write_study(tmp_path / "small", STUDIES, films=1)).returncode == 0

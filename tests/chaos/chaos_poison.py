@@ -42,7 +42,7 @@ def test_one_study_that_harms_its_worker_fails_and_the_others_are_reported_besid
     state = NodeState(tmp_path / "node")
     with (
         StoreSCP(tmp_path / "pacs") as pacs,
-        Node(tmp_path / "node", [destination_of(pacs)], ready_seconds=180, **settings) as node,
+        Node(tmp_path / "node", [destination_of(pacs)], ready_seconds=180, parallel=True, **settings) as node,
     ):
         begun = time.monotonic()
         assert storescu(node.port, [first]).returncode == 0

@@ -42,7 +42,7 @@ def test_an_echo_is_answered_while_films_come_in_and_are_analysed(tmp_path: Path
     settings = {"worker__bundle": str(bundle), "worker__threads": "1", "log_level": "WARNING"}
     with (
         StoreSCP(tmp_path / "pacs") as pacs,
-        Node(tmp_path / "node", [destination_of(pacs)], ready_seconds=180, **settings) as node,
+        Node(tmp_path / "node", [destination_of(pacs)], ready_seconds=180, parallel=True, **settings) as node,
     ):
         state = NodeState(tmp_path / "node")
         films = FilmStream(

@@ -63,7 +63,7 @@ def test_real_films_come_back_as_reports(tmp_path: Path, cr_films: list[Path], f
     real = sorted((films_root / "dicom").glob("*.dcm"))
     with (
         StoreSCP(tmp_path / "pacs") as pacs,
-        Node(tmp_path / "node", [pacs.destination], worker__gate="gate") as node,
+        Node(tmp_path / "node", [pacs.destination], parallel=True, worker__gate="gate") as node,
     ):
         assert storescu(node.port, cr_films).returncode == 0
         target = f"DICOM_NODE@127.0.0.1:{node.port}"
@@ -222,7 +222,10 @@ def test_a_destination_that_is_away_gets_everything_when_it_is_back(tmp_path: Pa
 def test_whatever_is_killed_nothing_is_lost_and_nothing_delivered_twice(tmp_path: Path) -> None:
     sent = write_films(tmp_path / "films", 30)
     settings = {"worker__lease_seconds": "3", "sender__lease_seconds": "3"}
-    with StoreSCP(tmp_path / "pacs") as pacs, Node(tmp_path / "node", [pacs.destination], **settings) as node:
+    with (
+        StoreSCP(tmp_path / "pacs") as pacs,
+        Node(tmp_path / "node", [pacs.destination], parallel=True, **settings) as node,
+    ):
         victims = ["scp", "sweep", "worker", "sender", "web", "broker"]
         acknowledged: list[Path] = []
         for number, victim in enumerate(victims):
@@ -246,7 +249,7 @@ def test_whatever_is_killed_nothing_is_lost_and_nothing_delivered_twice(tmp_path
 def test_a_node_that_is_killed_whole_goes_on_where_it_was(tmp_path: Path) -> None:
     sent = write_films(tmp_path / "films", 6)
     with StoreSCP(tmp_path / "pacs") as pacs:
-        with Node(tmp_path / "node", [pacs.destination], study__quiet_seconds="3") as node:
+        with Node(tmp_path / "node", [pacs.destination], parallel=True, study__quiet_seconds="3") as node:
             assert storescu(node.port, sent).returncode == 0
             node.stop(signal.SIGKILL)
         with Node(tmp_path / "node", [pacs.destination]) as node:

@@ -107,6 +107,7 @@ def kill_node(
             data_dir,
             [destination_of(pacs)],
             ready_seconds=180,
+            parallel=True,
             dicom__port=port,
             worker__max_attempts="50",
         ) as node:

@@ -91,7 +91,12 @@ class MutationRun:
         with (
             StoreSCP(self._folder / "pacs") as pacs,
             Node(
-                self._folder / "node", [destination_of(pacs)], ready_seconds=180, log_level="INFO", **settings
+                self._folder / "node",
+                [destination_of(pacs)],
+                ready_seconds=180,
+                parallel=True,
+                log_level="INFO",
+                **settings,
             ) as node,
         ):
             before = node.children()

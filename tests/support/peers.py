@@ -19,6 +19,10 @@ from typing import Any, Self
 
 import pytest
 
+from dicom_node.store import database
+from dicom_node.store.audit import IndexQueries
+from dicom_node.store.states import ResultState, StudyState
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -142,7 +146,14 @@ def node_environment(
 
 
 class Node(Process):
-    """Running ``dicom-node serve``, or a part of it, that has printed its ready line."""
+    """Running ``dicom-node serve``, or a part of it, that has printed its ready line.
+
+    Parameters
+    ----------
+    parallel
+        Whether films are received and read by two processes each, as by default on two cores. One is enough
+        to see what becomes of a film, and a start takes a third less processor time.
+    """
 
     def __init__(
         self,
@@ -151,9 +162,12 @@ class Node(Process):
         command: str = "serve",
         ready_seconds: float = 90,
         config: Path | None = None,
+        *,
+        parallel: bool = False,
         **settings: str,
     ) -> None:
-        self.environment = node_environment(data_dir, destinations, **settings)
+        alone = {} if parallel else {"worker__processes": "1", "dicom__processes": "1"}
+        self.environment = node_environment(data_dir, destinations, **alone | settings)
         self.data_dir = data_dir
         self.options = ("--config", str(config)) if config else ()
         started = time.monotonic()
@@ -185,20 +199,27 @@ class Node(Process):
 
     def settled(self, studies: int, seconds: float = 60) -> dict[str, Any]:
         """Wait until so many studies have an outcome and no result waits; returns the status."""
+        engine = database.connect(self.environment.get("DICOM_NODE_DATABASE_URL") or self._sqlite)
+        index = IndexQueries(engine)  # a command for each question would take more time than the node
 
-        def done() -> dict[str, Any] | None:
-            status = self.status("--audit")
-            counts = status["studies"]
-            ended = counts["REPORTED"] + counts["SKIPPED"] + counts["FAILED"]
-            open_ = counts["RECEIVING"] + counts["COMPLETE"] + counts["ANALYSING"]
-            quiet = ended >= studies and not open_ and not status["results"]["ENCODED"]
-            return status if quiet else None
+        def done() -> bool:
+            counts = index.study_counts()
+            ended = counts[StudyState.REPORTED] + counts[StudyState.SKIPPED] + counts[StudyState.FAILED]
+            open_ = sum(counts.values()) - ended - counts[StudyState.PRIOR]
+            return ended >= studies and not open_ and not index.result_counts()[ResultState.ENCODED]
 
         try:
-            return dict(until(done, seconds, f"{studies} studies settled; now: {self.status()}"))
+            until(done, seconds, f"{studies} studies settled")
+            return self.status("--audit")
         except BaseException:
-            print(self.output)
+            print(self.status(), self.output, sep="\n")
             raise
+        finally:
+            engine.dispose()
+
+    @property
+    def _sqlite(self) -> str:
+        return f"sqlite:///{self.data_dir / 'index.sqlite'}"
 
     def children(self) -> dict[str, list[int]]:
         """Process ids by part (``scp``, ``worker``, ..., ``broker``)."""

@@ -118,7 +118,7 @@ def soak(folder: Path, seconds: float) -> dict[str, str]:
     with (
         _own_temporary_files() as temporary_files,
         StoreSCP(folder / "pacs") as pacs,
-        Node(folder / "node", [destination_of(pacs)], ready_seconds=180, **settings) as node,
+        Node(folder / "node", [destination_of(pacs)], ready_seconds=180, parallel=True, **settings) as node,
     ):
         before = node.children()
         films = FilmStream(folder / "films", node.port, random.Random(1), pause=2, chests=0.3)
