@@ -28,7 +28,7 @@ def test_a_study_that_hangs_fails_with_a_report_and_holds_up_no_other(
     settings = {"worker__study_seconds": "20", "worker__max_attempts": "1", "log_format": "json"}
     with (
         StoreSCP(tmp_path / "pacs") as pacs,
-        Node(tmp_path / "node", [pacs.destination], ready_seconds=170, **settings) as node,
+        Node(tmp_path / "node", [pacs.destination], ready_seconds=170, parallel=True, **settings) as node,
     ):
         assert storescu(node.port, [first]).returncode == 0
         assert storescu(node.port, others).returncode == 0
@@ -59,7 +59,7 @@ def test_a_study_that_crashes_its_worker_fails_with_a_report_and_the_others_are_
     settings = {"worker__bundle": str(bundle), "worker__max_attempts": "1"}
     with (
         StoreSCP(tmp_path / "pacs") as pacs,
-        Node(tmp_path / "node", [pacs.destination], ready_seconds=170, **settings) as node,
+        Node(tmp_path / "node", [pacs.destination], ready_seconds=170, parallel=True, **settings) as node,
     ):
         assert storescu(node.port, [first, *others]).returncode == 0
         status = node.settled(3, seconds=200)
