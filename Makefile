@@ -8,6 +8,10 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 # Processes that run the tests: one more than two cores, for many tests wait for peers and timeouts.
 TESTERS ?= 3
+# One thread of numbers in each: threads of OpenMP that wait for one another on busy cores spin, which
+# made a training of the tests five times slower. A node's workers choose their threads by themselves.
+test coverage: export OMP_NUM_THREADS = 1
+test coverage: export OPENBLAS_NUM_THREADS = 1
 # What `make serve` installs: torch where an NVIDIA driver answers, else light, which brings ONNX Runtime alone.
 RUNTIME ?= $(if $(wildcard /proc/driver/nvidia/version /dev/dxg),torch,light)
 WORKER  := $(if $(filter torch,$(RUNTIME)),worker,$(if $(filter light,$(RUNTIME)),worker-light,\
