@@ -11,7 +11,7 @@ from dicom_node.config.sections import Section
 
 
 class DeidentificationSettings(Section):
-    """What leaves for people: `dicom-node deidentify`, and downloads from the page (docs/security.md)."""
+    """Settings of what leaves for people: `dicom-node deidentify`, and downloads from the page."""
 
     downloads: bool = Field(
         False, description="de-identify the DICOM files that the page and DICOMweb hand out whole"

@@ -74,7 +74,7 @@ class ResultFile:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What a report says of its study.
+    """Statements of a report about its study.
 
     Attributes
     ----------

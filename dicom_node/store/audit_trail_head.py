@@ -14,7 +14,7 @@ _ONLY = 1
 
 @dataclass(frozen=True, slots=True)
 class HeadRecord:
-    """What the index knows of the trail.
+    """Knowledge of the index about the trail.
 
     Attributes
     ----------

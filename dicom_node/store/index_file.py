@@ -23,7 +23,7 @@ from dicom_node.errors import IndexDamaged
 ADVICE: Final = (
     "stop the node, then bring the index back from a backup or make it anew with `dicom-node rebuild`"
 )
-"""What to do about an index that is lost or damaged."""
+"""Advice about an index that is lost or damaged."""
 
 _SUFFIXES: Final = ("", "-wal", "-shm")
 NOTE: Final = "-damaged"

@@ -19,7 +19,7 @@ HTTP: Final = "http"
 """Runtime of a remote model: none here, for it is asked over HTTP."""
 AUTO: Final = "auto"
 NEEDS_TORCH: Final = 'set worker.runtime to "torch", where the extra worker is installed'
-"""What to do where something needs torch and a bundle runs in ONNX Runtime."""
+"""Advice where something needs torch and a bundle runs in ONNX Runtime."""
 _MODULES = {TORCH: "torch", ONNX: "onnxruntime"}
 
 

@@ -10,7 +10,7 @@ from models.processing.types import FloatArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GateAnswers:
-    """What the network of a gate says of films, one row for each.
+    """Answers of a gate's network for films, one row for each.
 
     Attributes
     ----------
@@ -45,6 +45,6 @@ class GateSession(Protocol):
 
 
 ANSWERS = ("lateral", "inverted", "rotated", "chest")
-"""What is answered, in the order of the outputs."""
+"""Names of the answers, in the order of the outputs."""
 VIEWS = ("frontal", "lateral")
 """The views that have a place of their own, in the order of the places."""

@@ -29,7 +29,7 @@ from dicom_node.results.report import Code
 
 _CHARACTER_SET_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _TEXT_VRS: Final = _CHARACTER_SET_VRS - {"PN"} | {"AE", "AS", "CS", "DA", "DT", "TM"}
-"""Of these pydicom keeps a text as it is."""
+"""Value representations of which pydicom keeps a text as it is."""
 _LONG_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UC", "UN", "UR", "UT"})
 _ZERO_PADDED_VRS: Final = frozenset({"OB", "UI", "UN"})
 _NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}

@@ -34,7 +34,7 @@ NOTES: Final = (
         "MRMCaov and RJafroc ask for."
     ),
 )
-"""What the figures mean, and what is not computed."""
+"""Explanation of the figures, and of what is not computed."""
 
 
 @dataclass(frozen=True, slots=True)
