@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from dicom_node.analysis.finding_columns import FINDING_COLUMNS
 from dicom_node.analysis.table_files import (
     TableColumn,
     TableWriter,
@@ -35,21 +36,7 @@ COLUMNS: Final = (
     TableColumn("reason", "text", "why the study was not read"),
     TableColumn("model", "text", "name of the bundle"),
     TableColumn("model_version", "text", "version of the bundle"),
-    TableColumn("finding", "text", "key of the finding"),
-    TableColumn("name", "text", "its name"),
-    TableColumn("score", "number", "output of the network for it, 0 to 1; no probability"),
-    TableColumn(
-        "certainty", "number", "calibrated probability, 0 to 1; empty where the label is not calibrated"
-    ),
-    TableColumn("low", "number", "lower end of the 95 % interval of the certainty"),
-    TableColumn("high", "number", "upper end of it"),
-    TableColumn(
-        "threshold",
-        "number",
-        "value from which it counts as present: of the certainty, or of the score without one",
-    ),
-    TableColumn("presence", "text", "present, absent or undetermined"),
-    TableColumn("above", "truth", "whether certainty, or score without one, reaches the threshold"),
+    *FINDING_COLUMNS,
 )
 """Columns of the table."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from dicom_node.analysis.finding_columns import FINDING, FINDING_COLUMNS
 from dicom_node.analysis.table_files import TableColumn, TableWriter
 from dicom_node.errors import NodeError, NotAnalysable
 from dicom_node.imaging import attributes
@@ -30,7 +31,6 @@ _MODEL: Final = (
     TableColumn("model_version", "text", "version of the model"),
     TableColumn("role", "text", "primary, or shadow for a model whose results are not sent"),
 )
-_FINDING: Final = TableColumn("finding", "text", "key of the finding")
 
 TABLES: Final[Mapping[str, Sequence[TableColumn]]] = {
     "studies": (
@@ -65,21 +65,13 @@ TABLES: Final[Mapping[str, Sequence[TableColumn]]] = {
         _REVISION,
         *_MODEL,
         TableColumn("position", "whole", "place among the labels of the bundle, from 0"),
-        _FINDING,
-        TableColumn("name", "text", "its name"),
-        TableColumn("score", "number", "output of the network, 0 to 1; no probability"),
-        TableColumn("certainty", "number", "calibrated probability, 0 to 1; empty where there is none"),
-        TableColumn("low", "number", "lower end of the 95 % interval of the certainty"),
-        TableColumn("high", "number", "upper end of it"),
-        TableColumn("threshold", "number", "threshold of the certainty, or of the score without one"),
-        TableColumn("presence", "text", "present, absent or undetermined"),
-        TableColumn("above", "truth", "whether certainty, or score without one, reaches the threshold"),
+        *FINDING_COLUMNS,
     ),
     "feedback": (
         _STUDY,
         _REVISION,
         *_MODEL,
-        _FINDING,
+        FINDING,
         TableColumn("reader", "text", "account of the reader, or its pseudonym"),
         TableColumn("verdict", "text", "agree, disagree or unsure; none for a comment alone"),
         TableColumn("comment", "text", "comment, a text; empty with pseudonyms"),
