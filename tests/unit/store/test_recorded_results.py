@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select
+
+from dicom_node.store import database
+from dicom_node.store.analysis_leases import AnalysisLeases
+from dicom_node.store.delivery_queue import DeliveryQueue
+from dicom_node.store.index import Index
+from dicom_node.store.recorded_results import REJECTION_NOTE, RecordedResults, RecordedStudy
+from dicom_node.store.states import FileState, ResultState, StudyState
+from dicom_node.store.tables import result
+from tests.support.clock import Clock
+from tests.support.index_records import (
+    THIS_PROCESS,
+    complete_study,
+    delivery_states,
+    encoded_result,
+    lease_study,
+    received_instance,
+)
+
+NOTE = replace(encoded_result("2.25.9"), kind=REJECTION_NOTE)
+
+
+@pytest.fixture
+def results(index: Index, clock: Clock) -> RecordedResults:
+    return RecordedResults(index.engine, clock)
+
+
+def recorded(results: RecordedResults) -> RecordedStudy:
+    found = results.for_study("1.2")
+    assert found is not None
+    return found
+
+
+def report(index: Index, leases: AnalysisLeases, *uids: str, revision: int = 1) -> None:
+    """Record results of the study of two models, sent to two destinations."""
+    entries = [
+        replace(encoded_result(uid), model=model)
+        for uid, model in zip(uids, ("first", "second"), strict=False)
+    ]
+    assert leases.finish(
+        lease_study(leases, revision), StudyState.REPORTED, "", entries, ["pacs", "orthanc", "web"]
+    )
+
+
+def test_a_study_that_nobody_sent_has_no_results(results: RecordedResults) -> None:
+    assert results.for_study("1.2") is None
+
+
+def test_a_study_is_found_with_its_films_and_results_in_order(
+    index: Index, leases: AnalysisLeases, results: RecordedResults, clock: Clock
+) -> None:
+    index.add_instance(received_instance())
+    index.add_instance(received_instance(sop="1.2.4", digest="c" * 64))
+    index.add_instance(received_instance(digest="b" * 64))  # the same UID with other pixels: set aside
+    index.add_instance(received_instance(study="1.3", sop="1.3.1", digest="e" * 64))
+    index.complete_due(0, 300)
+    report(index, leases, "2.25.2", "2.25.1")
+    study = recorded(results)
+    assert (study.state, study.revision, study.completed_at) == (StudyState.REPORTED, 1, clock.now)
+    assert study.films == (f"aa/{'a' * 64}.dcm", f"aa/{'c' * 64}.dcm")
+    assert (study.purged_films, study.gate_overridden) == ((), False)
+    assert [(each.sop_instance_uid, each.model, each.revision) for each in study.results] == [
+        ("2.25.2", "first", 1),
+        ("2.25.1", "second", 1),
+    ]
+    first = study.results[0]
+    assert (first.kind, first.digest, first.file) == ("sr", "d" * 64, "dd/2.25.2.dcm")
+    assert (first.file_state, first.purged) == (FileState.KEPT, None)
+
+
+def test_what_an_earlier_revision_said_is_found_by_kind_and_model(
+    index: Index, leases: AnalysisLeases, results: RecordedResults
+) -> None:
+    complete_study(index)
+    report(index, leases, "2.25.1", "2.25.2")
+    index.add_instance(received_instance(sop="1.2.4", digest="c" * 64))
+    index.complete_due(0, 300)
+    study = recorded(results)
+    assert study.revision == 2
+    report(index, leases, "2.25.3", revision=2)
+
+    def before(revision: int) -> dict[tuple[str, str], str]:
+        found = results.before_revision(study.id, revision)
+        return {key: each.sop_instance_uid for key, each in found.items()}
+
+    assert before(1) == {}
+    assert before(2) == {("sr", "first"): "2.25.1", ("sr", "second"): "2.25.2"}
+    assert before(3) == {("sr", "first"): "2.25.3", ("sr", "second"): "2.25.2"}
+    assert results.before_revision(study.id + 1, 3) == {}
+
+
+def test_a_withdrawal_goes_to_those_that_hold_or_may_hold_a_result_and_stops_the_rest(
+    index: Index,
+    leases: AnalysisLeases,
+    delivery_queue: DeliveryQueue,
+    results: RecordedResults,
+    clock: Clock,
+) -> None:
+    complete_study(index)
+    report(index, leases, "2.25.1", "2.25.2")
+    sent, _ = delivery_queue.take("pacs", THIS_PROCESS, 60)
+    delivery_queue.mark_sent(sent)
+    tried, _ = delivery_queue.take("orthanc", THIS_PROCESS, 60)
+    delivery_queue.postpone(tried, "no answer", 60)
+    study = recorded(results)
+    stopped, told = results.withdraw(study, NOTE, ["web", "orthanc", "pacs", "other"])
+    assert told == ["orthanc", "pacs"]
+    assert delivery_states(index.engine)["WITHDRAWN"] == stopped
+    assert recorded(results).results == ()
+    assert results.before_revision(study.id, 2) == {}
+    notes = delivery_queue.take("pacs", THIS_PROCESS, 60, state=ResultState.ENCODED)
+    assert "2.25.9" in [each.sop_instance_uid for each in notes]
+
+
+def test_a_second_withdrawal_leaves_the_time_of_the_first(
+    index: Index, leases: AnalysisLeases, results: RecordedResults, clock: Clock
+) -> None:
+    complete_study(index)
+    report(index, leases, "2.25.1", "2.25.2")
+    study = recorded(results)
+    results.withdraw(study, NOTE, ["pacs"])
+    first = clock.now
+    clock.now += 60
+    results.withdraw(study, replace(encoded_result("2.25.10"), kind=REJECTION_NOTE), ["pacs"])
+    with database.reading(index.engine) as connection:
+        times = connection.execute(select(result.c.withdrawn_at).where(result.c.kind == "sr")).scalars()
+        assert list(times) == [first, first]
+
+
+def test_nobody_is_told_who_holds_nothing(
+    index: Index, leases: AnalysisLeases, results: RecordedResults
+) -> None:
+    complete_study(index)
+    report(index, leases, "2.25.1", "2.25.2")
+    stopped, told = results.withdraw(recorded(results), NOTE, ["pacs", "orthanc", "web"])
+    assert (stopped, told) == (6, [])
+    assert delivery_states(index.engine) == {"WITHDRAWN": 6}
