@@ -115,7 +115,7 @@ class PatientStudy:
 
 def _day(text: str) -> date | None:
     try:
-        return date.fromisoformat(text) if len(text) == len("YYYYMMDD") else None
+        return date.fromisoformat(text)
     except ValueError:
         return None
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -294,13 +293,14 @@ def write_files(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as draft:
-        folder = Path(draft)
+        folder = Path(draft) / path.name
+        folder.mkdir()
         _write(folder, files)
         _write_manifest(folder, manifest)
         check(read_bundle(folder))
         if path.exists():
-            shutil.rmtree(path)
-        shutil.copytree(folder, path)
+            path.rename(Path(draft) / "replaced")
+        folder.rename(path)
     return read_bundle(path)
 
 

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -131,6 +131,9 @@ class LabelCalibration:
         return (score if probability is None else probability) >= self.threshold
 
 
+_UNFITTED: Final = LabelCalibration("none", 1.0, 0.0, 0.5, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """Calibration of all labels of a bundle.
@@ -194,8 +197,7 @@ def _read_label(entry: dict[str, Any]) -> LabelCalibration:
 
 def uncalibrated(keys: Sequence[str], dataset: str = "") -> Calibration:
     """Calibration of a bundle that has none yet: no probabilities, thresholds of 0.5."""
-    middle = LabelCalibration("none", 1.0, 0.0, 0.5, 0)
-    return Calibration(dataset, "val", 0, dict.fromkeys(keys, middle))
+    return Calibration(dataset, "val", 0, dict.fromkeys(keys, _UNFITTED))
 
 
 def calibrate(
@@ -220,7 +222,6 @@ def calibrate(
         known of no study keeps a threshold of 0.5.
     """
     there = np.ones(truth.shape, bool) if known is None else known
-    unfitted = LabelCalibration("none", 1.0, 0.0, 0.5, 0)
     return Calibration(
         dataset=dataset,
         split=split,
@@ -228,7 +229,7 @@ def calibrate(
         labels={
             key: _calibrate_label(truth[rows, column], scores[rows, column].astype(np.float64))
             if (rows := there[:, column]).any()
-            else unfitted
+            else _UNFITTED
             for column, key in enumerate(keys)
         },
     )

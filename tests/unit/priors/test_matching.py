@@ -40,6 +40,26 @@ def test_only_what_was_surely_earlier_and_not_too_long_ago_counts(
     assert at(earlier).is_before(at(later), 365) is before
 
 
+@pytest.mark.parametrize(
+    ("taken", "days", "span"),
+    [
+        ("20240101101500", 365, ("20230101", "20240101")),
+        ("20240301", 1, ("20240229", "20240301")),
+        ("00010105", 10**9, ("00010101", "00010105")),
+        ("", 365, ("", "")),
+        ("2024", 365, ("", "")),
+    ],
+)
+def test_the_days_of_a_possible_prior_end_with_that_of_the_study(
+    taken: str, days: int, span: tuple[str, str]
+) -> None:
+    assert at(taken).span(days) == span
+
+
+def test_an_answer_without_a_study_instance_uid_is_no_prior() -> None:
+    assert prior_candidates(at("20240101", "1.9"), [at("20230101", "")], 1000) == []
+
+
 def test_the_newest_comes_first() -> None:
     others = [at("20230101", "1.1"), at("20230301", "1.3"), at("20230201", "1.2")]
     found = prior_candidates(at("20240101", "1.9"), others, 1000)

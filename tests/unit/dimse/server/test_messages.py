@@ -20,9 +20,11 @@ from dicom_node.store.files import data_set_offset
 META = file_meta.encode("1.2.840.10008.5.1.4.1.1.1", "1.2.3.45", "1.2.840.10008.1.2.1", Reception())
 
 
-def request(operation: int = Operation.C_STORE, instance: str = "1.2.3.4") -> DimseRequest:
+def request(
+    operation: int = Operation.C_STORE, instance: str = "1.2.3.4", message_id: int = 7
+) -> DimseRequest:
     return DimseRequest(
-        operation, 7, 3, ExplicitVRLittleEndian, ExplicitVRLittleEndian, "1.2.840", instance, None
+        operation, message_id, 3, ExplicitVRLittleEndian, ExplicitVRLittleEndian, "1.2.840", instance, None
     )
 
 
@@ -43,6 +45,8 @@ def test_the_pieces_of_a_data_set_become_a_part_10_file(tmp_path: Path) -> None:
 
 def test_a_discarded_file_is_gone_however_often(tmp_path: Path) -> None:
     incoming = IncomingFile(tmp_path, META, lambda: None)
+    assert incoming.error is None
+    Path(incoming.path or "").unlink()  # as the sweep of old temporary files may
     incoming.discard()
     incoming.discard()
     incoming.write(memoryview(b"late"))
@@ -57,6 +61,7 @@ def test_a_full_disk_is_remembered_and_the_rest_passed_over(tmp_path: Path) -> N
     incoming.write(memoryview(bytes(100)))
     incoming.write(memoryview(bytes(100)))
     assert isinstance(incoming.error, StorageFull)
+    assert str(incoming.error).startswith("spool")
     assert "No space left" in str(incoming.error)
     assert list(tmp_path.iterdir()) == []
 
@@ -87,5 +92,10 @@ def test_a_response_reads_back(instance: str, comment: str) -> None:
     assert (ds.CommandField, ds.MessageIDBeingRespondedTo, ds.Status) == (0x8001, 7, 0xC021)
     assert ds.CommandDataSetType == 0x0101
     assert ds.get("ErrorComment", "") == comment[:64].encode("ascii", "replace").decode()
-    assert ds.get("AffectedSOPInstanceUID", "") == instance
+    assert (ds.AffectedSOPClassUID, ds.get("AffectedSOPInstanceUID", "")) == ("1.2.840", instance)
     assert [element.tag for element in ds] == sorted(element.tag for element in ds)
+
+
+def test_the_highest_message_id_is_answered() -> None:
+    ds = decode(io.BytesIO(messages._response(request(message_id=0xFFFF), 0, "")), True, True)
+    assert ds.MessageIDBeingRespondedTo == 0xFFFF

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from models.bundles.bundle import Bundle, amend_bundle, read_bundle, write_bundle
+from models.bundles.bundle import Bundle, amend_bundle, read_bundle, write_bundle, write_files
 from models.bundles.lookup import shipped_folder
 from models.errors import BundleError
 from models.evaluation.card import main_evaluation, write_card
+from tests.support.model_families import make_tokenizer, write_family
 from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network, replace_text, reseal
 
 
@@ -38,6 +40,42 @@ def test_an_older_bundle_in_the_same_place_is_replaced_whole(bundle: Bundle):
     again = write_bundle(bundle.path, MANIFEST, KEYS, make_network(), CALIBRATION)
     assert not (again.path / "README.md").exists()
     assert [path for path in bundle.path.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_bundle_is_written_beside_its_place_and_moved_there_when_it_is_whole(
+    bundle: Bundle, tmp_path: Path
+):
+    place = tmp_path / "new" / "folder" / "tiny-0.0.1"
+    files = {path.name: path.read_bytes() for path in bundle.path.iterdir() if path.name != "bundle.toml"}
+
+    def refuse(draft: Bundle) -> None:
+        assert not place.exists()
+        assert draft.path.parent.parent == place.parent  # the same disk: it can be moved
+        assert draft.path.parent.name.startswith(".tiny-0.0.1-")  # hidden from who lists bundles
+        assert draft.identity == bundle.identity
+        raise BundleError("not this one")
+
+    with pytest.raises(BundleError, match="not this one"):
+        write_files(place, MANIFEST, files, refuse)
+    assert list(place.parent.iterdir()) == []
+    assert write_files(place, MANIFEST, files, Bundle.network).identity == bundle.identity
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_what_reads_the_text_is_part_of_the_preprocessing(bundle: Bundle, tmp_path: Path):
+    reader = write_family(tmp_path, "concatenation")
+    assert reader.manifest.tokens is not None
+    assert reader.manifest == read_bundle(reader.path).manifest
+    assert bundle.identity.preprocessing == bundle.manifest.preprocessing.digest()
+    others = {reader.identity.preprocessing, reader.manifest.preprocessing.digest()}
+    longer = replace(reader.manifest, tokens=replace(reader.manifest.tokens, max_length=9))
+    files = {path.name: path.read_bytes() for path in reader.path.iterdir() if path.name != "bundle.toml"}
+    others.add(write_files(tmp_path / "longer", longer, files, Bundle.network).identity.preprocessing)
+    other_words = make_tokenizer().replace("effusion", "effusions").encode()
+    files |= {"tokenizer.json": other_words}
+    others.add(write_files(tmp_path / "words", longer, files, Bundle.network).identity.preprocessing)
+    assert len(others) == 4
+    assert {len(each) for each in others} == {16}
 
 
 def test_card_and_metrics_are_covered_by_the_manifest(bundle: Bundle):

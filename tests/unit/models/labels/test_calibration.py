@@ -16,6 +16,7 @@ from models.labels.calibration import (
     expected_threshold,
     fit_platt,
     parse_calibration,
+    uncalibrated,
 )
 from tests.support.prediction_samples import calibration_sample
 from tests.support.tiny_bundle import CALIBRATION, KEYS
@@ -111,6 +112,24 @@ def test_the_threshold_is_on_the_scale_of_the_probability():
     assert label.present(0.2)
 
 
+def test_a_label_without_a_curve_has_its_threshold_on_the_scale_of_the_score():
+    label = LabelCalibration("none", 1.0, 0.0, 0.5, 0)
+    assert label.probability(0.5) is None
+    assert label.present(0.5)
+    assert not label.present(0.499)
+
+
+def test_a_bundle_that_is_not_calibrated_yet_has_no_probability_and_a_threshold_of_a_half():
+    calibration = uncalibrated(("normal", "nodule"), "drawn")
+    assert calibration == uncalibrated(["normal", "nodule"], "drawn")
+    assert (calibration.dataset, calibration.split, calibration.n_studies) == ("drawn", "val", 0)
+    assert list(calibration.labels) == ["normal", "nodule"]
+    for label in calibration.labels.values():
+        assert (label.method, label.threshold, label.n_positive) == ("none", 0.5, 0)
+        assert (label.slope, label.intercept, label.covariance) == (1.0, 0.0, None)
+    assert uncalibrated(()).dataset == ""
+
+
 @pytest.mark.parametrize("score", [0.0, 1.0, 1e-30])
 def test_scores_at_the_very_edge_have_a_probability(score):
     probability = LabelCalibration("platt", 3.0, 1.0, 0.5, 9).probability(score)
@@ -167,6 +186,10 @@ def test_the_file_gives_the_same_calibration_back():
     again = parse_calibration(CALIBRATION.dump(), KEYS)
     assert again == CALIBRATION
     assert again.digest() == CALIBRATION.digest()
+
+
+def test_the_hash_that_reports_name_a_calibration_by_is_the_same_in_each_version():
+    assert CALIBRATION.digest() == "7d1821cb67ef44be"
 
 
 @pytest.mark.parametrize(
