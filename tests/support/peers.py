@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -300,12 +301,23 @@ class StoreSCP(Process):
         }
 
     def files(self) -> list[Path]:
-        """Received files, by name."""
-        return sorted(self.folder.glob("*.dcm"))
+        """Received files that are whole, by name."""
+        return sorted(filter(_written, self.folder.glob("*.dcm")))
 
     def receptions(self) -> int:
         """Number of C-STORE requests that it answered, repeats included."""
         return sum("storing DICOM file" in line for line in self.lines)
+
+
+def _written(path: Path) -> bool:
+    """Return whether nobody writes into a file: of such a file Linux gives no read lease."""
+    with path.open("rb") as file:
+        try:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except BlockingIOError:
+            return False
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
 
 
 class Redis(Process):

@@ -219,6 +219,9 @@ def test_selected_studies_are_tagged_and_stay_selected_while_the_list_moves(
     tag.click()
     expect(page.locator("#done")).to_have_text("2 of 2 studies were tagged.", timeout=20_000)
     expect(page.locator("#study-1 .word")).to_have_text("teaching")
+    page.evaluate("document.getElementById('live').dataset.old = ''; refresh()")
+    expect(page.locator("#live:not([data-old])")).to_be_visible(timeout=20_000)
+    expect(page.locator("#done")).to_have_text("2 of 2 studies were tagged.")  # an update leaves it
     expect(page.locator("#study-2 .word")).to_have_count(0)
     expect(page.get_by_text("0 selected")).to_be_visible()
     page.locator("#select-2").check()
