@@ -52,10 +52,10 @@ def nearest_cases(
         If the index cannot be searched.
     """
     from models.processing.types import Study
-    from models.retrieval.embedding import embed_studies
+    from models.retrieval.embedding import embed_queries
     from models.retrieval.search import Searcher
 
-    vector = embed_studies(predictor.predict([Study(tuple(films))]))
+    vector = embed_queries(predictor.predict([Study(tuple(films))]), side)
     with Searcher(index, side=side, engine=engine, url=url) as searcher:
         (found,) = searcher.nearest(vector, k)
     return found

@@ -17,7 +17,13 @@ from models.errors import RetrievalError, UsageError
 from models.labels.vocabulary import load_vocabulary
 from models.processing.types import FindingScore, Prediction
 from models.retrieval.build import build_index, embed_and_label_reports, embed_query
-from models.retrieval.embedding import LABEL_SHARE, embed_studies, study_embeddings
+from models.retrieval.embedding import (
+    LABEL_SHARE,
+    embed_queries,
+    embed_studies,
+    film_queries,
+    study_embeddings,
+)
 from models.retrieval.index import CaseIndex, ReferenceCase, read_index, write_index
 from models.retrieval.report_labeler import fit_labeler, load_labeler, write_labeler
 from models.retrieval.search import DISAGREEMENT, Neighbour, Searcher, neighbour_agreement
@@ -97,6 +103,38 @@ def test_a_study_is_most_like_itself(joint: Predictor, index: CaseIndex, tmp_pat
     found = Searcher(index, side="films").nearest(place, 1)
     assert [entry.case.identifier for (entry,) in found] == [case.identifier for case in index.cases]
     assert all(entry.similarity == pytest.approx(1, abs=1e-5) for (entry,) in found)
+
+
+def test_a_query_for_films_asks_with_the_squares_of_the_probabilities():
+    likely = np.array([[0.8, 0.4, 0], [0, 0, 0]], np.float32)
+    seen = np.array([[0.6, 0.8], [1, 0]], np.float32)
+    plain = study_embeddings(seen, likely)
+    asked = film_queries(plain, 3)
+    np.testing.assert_array_equal(asked[:, :2], plain[:, :2])
+    wanted = np.sqrt(LABEL_SHARE) * np.array([0.64, 0.16, 0]) / np.hypot(0.64, 0.16)
+    np.testing.assert_allclose(asked[0, 2:], wanted, rtol=1e-5)
+    assert not asked[1, 2:].any()
+    assert asked.dtype == np.float32
+
+
+def test_a_query_for_films_prefers_what_is_likely_to_what_is_doubted_alike():
+    """The first case is as unclear as the query; the second surely has what the query most likely has."""
+    films = study_embeddings(
+        np.zeros((3, 2)), np.array([[0.6, 0.3, 0.3], [0.9, 0.05, 0.05], [0.6, 0.3, 0.3]])
+    )
+    unclear, sure, query = films
+    (asked,) = film_queries(films[2:], 3)
+    assert query @ unclear > query @ sure
+    assert asked @ sure > asked @ unclear
+
+
+def test_only_films_are_asked_in_this_way(joint: Predictor, tmp_path: Path):
+    films = read_openi(write_openi(tmp_path / "openi", {"train": 3}), load_vocabulary())
+    found = joint.predict([entry.load() for entry in films.split("train")])
+    plain = embed_studies(found)
+    np.testing.assert_array_equal(embed_queries(found, "known"), plain)
+    np.testing.assert_array_equal(embed_queries(found, "reports"), plain)
+    np.testing.assert_array_equal(embed_queries(found, "films"), film_queries(plain, 4))
 
 
 def test_a_report_finds_the_cases_that_say_the_same(joint: Predictor, index: CaseIndex):
