@@ -261,14 +261,14 @@ def _caption(saliencies: Sequence[Saliency]) -> str:
 
 
 def _source_image(source: Source) -> Dataset:
-    item = composite.referenceable(source)
-    if item is None:
-        raise EncodingFailed("the film of a heat map lacks a UID to refer to it by")
-    return put(
-        item,
+    item = composite.referenceable(
+        source,
         SpatialLocationsPreserved="NO",
         PurposeOfReferenceCodeSequence=[code_item(codes.SOURCE_IMAGE)],
     )
+    if item is None:
+        raise EncodingFailed("the film of a heat map lacks a UID to refer to it by")
+    return item
 
 
 def _contribution(equipment: Equipment, algorithm: Algorithm) -> Dataset:
