@@ -105,12 +105,12 @@ def test_an_association_that_stays_open_waits_without_looking(
 
     monkeypatch.setattr(RequestorSocket, "ready", property(look))
     monkeypatch.setattr(ACSE, "is_release_requested", ask)
-    with session(receiver.port) as opened:
-        opened.send(film().path)
+    with session(receiver.port, "DICOM_NODE") as opened:
+        opened.send(film(1).path)
         looks.clear()
         time.sleep(0.6)
         assert len(looks) <= 12
-        assert opened.send(film(instance=2).path).status == 0
+        assert opened.send(film(2).path).status == 0
 
 
 def test_an_unexpected_kind_of_file_opens_a_new_association(film: MakeFilm) -> None:
