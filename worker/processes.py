@@ -11,9 +11,11 @@ from models.bundles.manifest import GRAPH
 from models.bundles.runtime import ONNX, RuntimeChoice, choose_runtime
 from models.errors import ModelError
 
-PROCESS_ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1"}
+PROCESS_ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """Variables of a worker process: NumPy multiplies small matrices only, for which waking threads costs more
-than it gains and takes memory. The libraries that compute the networks have threads of their own."""
+than it gains and takes memory. The libraries that compute the networks have threads of their own; those of
+torch sleep while they wait for one another, for beside other work threads that spin keep each other from the
+cores: a film took three times the processor time."""
 
 _BESIDE_EACH_OTHER: Final = 2
 

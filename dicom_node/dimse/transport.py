@@ -29,6 +29,7 @@ from dicom_node.errors import ConfigurationError
 _config.LOG_HANDLER_LEVEL = "none"
 logging.getLogger("pynetdicom").propagate = False
 
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - never used: a requestor's socket resolves the name of the peer itself
 _BACKLOG = 4096
 _POLL_MILLISECONDS = 250
 
@@ -169,24 +170,34 @@ class DeadlineSocket(AssociationSocket):
             self.socket.close()
 
 
-class AcceptedSocket(DeadlineSocket):
-    """Socket of an acceptor, which waits for the peer and for its own association at the same time.
+class WaitingSocket(DeadlineSocket):
+    """Socket that waits for the peer and for its own association at the same time.
 
     Parameters
     ----------
-    assoc, seconds, client_socket
+    assoc, seconds, client_socket, address
         As for :class:`DeadlineSocket`.
     """
 
-    def __init__(self, assoc: Association, seconds: float, client_socket: socket.socket) -> None:
-        super().__init__(assoc, seconds, client_socket=client_socket)
-        self._peer_fd = client_socket.fileno()
+    def __init__(
+        self,
+        assoc: Association,
+        seconds: float,
+        client_socket: socket.socket | None = None,
+        address: AddressInformation | None = None,
+    ) -> None:
+        super().__init__(assoc, seconds, client_socket=client_socket, address=address)
         # A file object, not a bare descriptor: a late wake-up must not write to a descriptor that is reused.
         self._wake = os.fdopen(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "r+b", buffering=0)
         # poll, because select cannot watch descriptors above 1023.
         self._poll = select.poll()
-        self._poll.register(self._peer_fd, select.POLLIN)
         self._poll.register(self._wake.fileno(), select.POLLIN)
+        if client_socket is not None:
+            self.watch(client_socket)
+
+    def watch(self, connected: socket.socket) -> None:
+        """Wait for this connection from now on."""
+        self._poll.register(connected.fileno(), select.POLLIN)
 
     @property
     def ready(self) -> bool:
@@ -209,6 +220,15 @@ class AcceptedSocket(DeadlineSocket):
         except (OSError, ValueError):
             return  # the association has ended
 
+    def end(self) -> None:
+        """Close socket and wake-up descriptor; called by the last thread that uses them."""
+        self._shutdown_socket()
+        self._wake.close()
+
+
+class AcceptedSocket(WaitingSocket):
+    """Socket of an acceptor."""
+
     def drain(self) -> bool:
         """Discard bytes that the peer still sends; return False when it has closed the connection."""
         try:
@@ -219,8 +239,3 @@ class AcceptedSocket(DeadlineSocket):
             return True  # a record that is not whole yet
         except (OSError, AttributeError):
             return False
-
-    def end(self) -> None:
-        """Close socket and wake-up descriptor; called by the last thread that uses them."""
-        self._shutdown_socket()
-        self._wake.close()

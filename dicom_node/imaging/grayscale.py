@@ -144,7 +144,7 @@ def grey_transform(
     step = max(1, math.isqrt(cells.size // SAMPLES))
     sample = cells[::step, ::step]
     sample = sample.ravel() if visible is None else sample[visible[::step, ::step]]
-    stored = stored_values(cell, cells)
+    stored = stored_values(cell, cells, occurring=True)
     seen = read_modality(ds).values(stored[sample[~_padding(ds, stored)[sample]]])
     if seen.size == 0:
         raise NotAnalysable("blank", "the picture is nothing but padding")

@@ -158,7 +158,7 @@ def read_film(
             table, window = full_range_table(ds, frame.cell, cells, inverted=inverted, visible=seen)
         else:
             transform = grey_transform(ds, frame.cell, cells, inverted=inverted, visible=seen)
-            table = transform.grey(ds, stored_values(frame.cell, cells))
+            table = transform.grey(ds, stored_values(frame.cell, cells, occurring=True))
         pixels = np.empty(cells.shape, np.float32)
         # The table has an entry for each cell, so "clip" never clips; it is faster than the default mode.
         np.take(table, cells, out=pixels, mode="clip")

@@ -33,13 +33,16 @@ class PixelCell:
     signed: bool
 
 
-def stored_values(cell: PixelCell, cells: Cells) -> Values:
+def stored_values(cell: PixelCell, cells: Cells, *, occurring: bool = False) -> Values:
     """Stored value of every pixel cell that can occur; bits outside of Bits Stored are no part of it.
+
+    With `occurring` the table ends at the greatest of the cells: most films have 12 bits of 16.
 
     A High Bit above Bits Stored - 1 is believed only where the cells do not keep to the bits at the bottom:
     PS3.5 8.1.1 allows no other any more, and many headers that state one do not mean it.
     """
-    unsigned = np.arange(1 << (8 * cells.dtype.itemsize), dtype=np.int64)
+    count = int(cells.max()) + 1 if occurring else 1 << (8 * cells.dtype.itemsize)
+    unsigned = np.arange(count, dtype=np.int64)
     half, full = 1 << (cell.stored - 1), 1 << cell.stored
     value = (unsigned >> _shift(cell, cells)) & (full - 1)
     if cell.signed:

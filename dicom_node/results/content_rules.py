@@ -7,11 +7,10 @@ fewer than the matrix says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 from pydicom.uid import (
     EncapsulatedPDFStorage,
     GrayscaleSoftcopyPresentationStateStorage,
@@ -22,11 +21,10 @@ from pydicom.uid import (
 )
 
 from dicom_node.results import codes
+from dicom_node.results.encoding.part10 import value_of
 from dicom_node.results.sr import document
 
 _BYTE: Final = 8
-_CONCEPT_NAME: Final = Tag("ConceptNameCodeSequence")
-_CODE_VALUE: Final = Tag("CodeValue")
 
 
 def broken_rules(ds: Dataset) -> Iterator[str]:
@@ -36,29 +34,29 @@ def broken_rules(ds: Dataset) -> Iterator[str]:
         yield from check(ds)
 
 
-def descendants(item: Dataset) -> Iterator[Dataset]:
+def descendants(item: Dataset) -> list[Dataset]:
     """All content items below one, depth first."""
-    for child in item.get("ContentSequence", ()):
-        yield child
-        yield from descendants(child)
+    found = []
+    for child in _content(item):
+        found.append(child)
+        found += descendants(child)
+    return found
+
+
+def _content(item: Dataset) -> Sequence[Dataset]:
+    return value_of(item, "ContentSequence") or ()
 
 
 def name_of(item: Dataset) -> str:
     """Code value of a content item's concept name; empty when it has none."""
-    # By tag, not by keyword: a report asks this a thousand times, and pydicom looks each keyword up.
-    names = item.get(_CONCEPT_NAME)
-    found = [] if names is None else [name.get(_CODE_VALUE) for name in names.value]
-    return "".join([str(value.value or "") for value in found if value is not None])
+    names = value_of(item, "ConceptNameCodeSequence") or ()
+    return "".join([str(value_of(name, "CodeValue") or "") for name in names])
 
 
-def _children(item: Dataset, name: str) -> list[Dataset]:
-    return [child for child in item.get("ContentSequence", ()) if name_of(child) == name]
-
-
-def _references(ds: Dataset) -> Iterator[str]:
-    for item in descendants(ds):
-        for instance in item.get("ReferencedSOPSequence", ()):
-            yield str(instance.get("ReferencedSOPInstanceUID"))
+def _references(items: Iterable[Dataset]) -> Iterator[str]:
+    for item in items:
+        for instance in value_of(item, "ReferencedSOPSequence") or ():
+            yield str(value_of(instance, "ReferencedSOPInstanceUID"))
 
 
 def _evidence(ds: Dataset) -> set[str]:
@@ -71,10 +69,10 @@ def _evidence(ds: Dataset) -> set[str]:
     }
 
 
-def _document(ds: Dataset) -> Iterator[str]:
-    """PS3.3 C.17.2: what a document refers to is its evidence."""
+def _document(ds: Dataset, items: Iterable[Dataset]) -> Iterator[str]:
+    """PS3.3 C.17.2: what a document refers to is its evidence; `items` are all of its content."""
     evidence = _evidence(ds)
-    for uid in dict.fromkeys(_references(ds)):
+    for uid in dict.fromkeys(_references(items)):
         if uid not in evidence:
             yield f"it refers to the instance {uid} that its evidence does not list"
     if str(ds.get("ValueType")) != "CONTAINER":
@@ -83,29 +81,32 @@ def _document(ds: Dataset) -> Iterator[str]:
 
 def _report(ds: Dataset) -> Iterator[str]:
     """TID 1500 and its measurement groups (TID 1410, 1501)."""
-    yield from _document(ds)
+    items = descendants(ds)
+    yield from _document(ds, items)
     if name_of(ds) != codes.IMAGING_MEASUREMENT_REPORT.value:
         return
+    begins_with = set(map(name_of, _content(ds)))
     for required in (codes.LANGUAGE, codes.OBSERVER_TYPE, codes.PROCEDURE_REPORTED):
-        if not _children(ds, required.value):
+        if required.value not in begins_with:
             yield f"TID 1500 wants {required.meaning}"
     tracking: set[str] = set()
-    for item in descendants(ds):
-        if item.get("ValueType") == "NUM":
+    for item in items:
+        value_type = value_of(item, "ValueType")
+        if value_type == "NUM":
             yield from _number(item)
-        if name_of(item) == codes.MEASUREMENT_GROUP.value:
+        elif value_type == "CONTAINER" and name_of(item) == codes.MEASUREMENT_GROUP.value:
             yield from _group(item, tracking)
 
 
 def _number(item: Dataset) -> Iterator[str]:
-    for measured in item.get("MeasuredValueSequence", ()):
-        if not measured.get("MeasurementUnitsCodeSequence"):
+    for measured in value_of(item, "MeasuredValueSequence") or ():
+        if not value_of(measured, "MeasurementUnitsCodeSequence"):
             yield f"the number {name_of(item)} has no unit"
 
 
 def _group(group: Dataset, tracking: set[str]) -> Iterator[str]:
     named: dict[str, list[Dataset]] = {}
-    for item in group.get("ContentSequence", ()):
+    for item in _content(group):
         named.setdefault(name_of(item), []).append(item)
     once = (codes.TRACKING_IDENTIFIER, codes.TRACKING_UID, codes.FINDING)
     for required in once:
@@ -126,8 +127,9 @@ def _group(group: Dataset, tracking: set[str]) -> Iterator[str]:
 
 def _selection(ds: Dataset) -> Iterator[str]:
     """TID 2010: it selects something, and its evidence is what it selects."""
-    yield from _document(ds)
-    selected = set(_references(ds))
+    items = descendants(ds)
+    yield from _document(ds, items)
+    selected = set(_references(items))
     if not selected:
         yield "it selects nothing"
     rejects = name_of(ds) in {codes.REJECTED_FOR_QUALITY.value, codes.REJECTED_FOR_SAFETY.value}

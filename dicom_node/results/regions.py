@@ -6,6 +6,7 @@ import itertools
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dicom_node.results.report import FloatArray
 
@@ -44,18 +45,7 @@ def hot_box(
     peak = grid.max()
     if not peak > 0:
         return None
-    hot = grid >= LEVEL * peak
-    start = np.unravel_index(int(grid.argmax()), grid.shape)
-    reached = {(int(start[0]), int(start[1]))}
-    front = list(reached)
-    while front:
-        row, column = front.pop()
-        for cell in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
-            inside = 0 <= cell[0] < grid.shape[0] and 0 <= cell[1] < grid.shape[1]
-            if inside and cell not in reached and hot[cell]:
-                reached.add(cell)
-                front.append(cell)
-    down, across = ([cell[axis] for cell in reached] for axis in (0, 1))
+    down, across = _connected(grid >= LEVEL * peak, int(grid.argmax()))
     down_by, across_by = (1.0, 1.0) if shape is None else (shape[0] / rows, shape[1] / columns)
     return (
         float(left[min(across)] * across_by),
@@ -63,3 +53,21 @@ def hot_box(
         float(left[max(across) + 1] * across_by),
         float(top[max(down) + 1] * down_by),
     )
+
+
+def _connected(hot: NDArray[np.bool_], start: int) -> tuple[list[int], list[int]]:
+    """Rows and columns of the cells that are joined to one by their sides; `start` counts row by row."""
+    stride = hot.shape[1] + 2
+    open_cells = bytearray(np.pad(hot, 1).tobytes())  # within a border, where the way ends
+    row, column = divmod(start, hot.shape[1])
+    front = [(row + 1) * stride + column + 1]
+    open_cells[front[0]] = 0
+    reached = []
+    while front:
+        cell = front.pop()
+        reached.append(cell)
+        for beside in (cell - stride, cell + stride, cell - 1, cell + 1):
+            if open_cells[beside]:
+                open_cells[beside] = 0
+                front.append(beside)
+    return [cell // stride - 1 for cell in reached], [cell % stride - 1 for cell in reached]

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
 from pydicom.dataset import Dataset
 
 from dicom_node.imaging import attributes
-from dicom_node.imaging.pixel_shape import aspect_ratio
 from dicom_node.results.document.key_objects import write_kos
 from dicom_node.results.encoding.compression import Compression
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.image import multiframe
-from dicom_node.results.image.overlay import Picture, film_panel
+from dicom_node.results.image.overlay import Backdrop
 from dicom_node.results.image.parametric_map import write_pm
 from dicom_node.results.image.presentation_state import write_gsps
-from dicom_node.results.image.secondary_capture import strongest, write_overview, write_sc
+from dicom_node.results.image.secondary_capture import backdrop_of, strongest, write_overview, write_sc
 from dicom_node.results.image.segmentation import write_seg
 from dicom_node.results.report import Finding, FloatArray, Report, Saliency
 from dicom_node.results.sr.document import Predecessor, SrClass
@@ -28,7 +26,6 @@ from dicom_node.results.sr.findings import Explanation, Explanations, write_sr
 from dicom_node.results.sr.similar_cases import write_similar
 from dicom_node.results.validation import check_result
 
-_DRAWING_THREADS: Final = 2
 _NONE: Final[Mapping[str, Predecessor]] = MappingProxyType({})
 
 
@@ -108,20 +105,12 @@ class _Drawing:
     equipment: Equipment
     columns: int
     compression: Compression
+    backdrops: dict[tuple[str, str], Backdrop] = field(default_factory=dict)
 
     def of_each_map(self) -> list[_Picture]:
         """One picture for each heat map, in the order of the findings."""
-        shown = {each.sop_instance_uid for finding in self.report.findings for each in finding.saliency}
-        with attributes.tolerance():
-            panels = {
-                source.sop_instance_uid: film_panel(
-                    self.pixels[source.sop_instance_uid], self.columns, aspect_ratio(source.header)
-                )
-                for source in self.report.sources
-                if source.sop_instance_uid in shown
-            }
         return [
-            _Picture((finding,), functools.partial(self._map, finding, saliency, panels))
+            _Picture((finding,), functools.partial(self._map, finding, saliency))
             for finding in self.report.findings
             for saliency in finding.saliency
         ]
@@ -131,18 +120,28 @@ class _Drawing:
         outlined = tuple(finding for finding, _ in strongest(self.report))
         return [_Picture(outlined, self._overview)] if outlined else []
 
-    def _map(self, finding: Finding, saliency: Saliency, panels: Mapping[str, Picture]) -> Dataset:
+    def _map(self, finding: Finding, saliency: Saliency) -> Dataset:
+        pixels = self.pixels[saliency.sop_instance_uid]
         with attributes.tolerance():
             return write_sc(
                 self.report,
                 finding,
                 saliency,
-                self.pixels[saliency.sop_instance_uid],
+                pixels,
                 equipment=self.equipment,
                 columns=self.columns,
-                panel=panels.get(saliency.sop_instance_uid),
+                backdrop=self._backdrop(saliency, pixels),
                 compression=self.compression,
             )
+
+    def _backdrop(self, saliency: Saliency, pixels: FloatArray) -> Backdrop | None:
+        source = self.report.source(saliency.sop_instance_uid)
+        if source is None:
+            return None
+        key = (saliency.sop_instance_uid, saliency.method)
+        if key not in self.backdrops:
+            self.backdrops[key] = backdrop_of(source, saliency, pixels, self.columns)
+        return self.backdrops[key]
 
     def _overview(self) -> Dataset:
         with attributes.tolerance():
@@ -165,14 +164,11 @@ def _all_but_key_objects(
     predecessors: Mapping[str, Predecessor],
 ) -> Iterator[tuple[str, Dataset]]:
     """Write the pictures before the report of the findings, which names them by the hash of their content."""
-    # Drawing spends its time in Pillow and NumPy, which let other threads run: those that write, for one.
-    with ThreadPoolExecutor(_DRAWING_THREADS) as pool:
-        drawing = pool.map(lambda picture: picture.draw(), pictures)
-        similar = []
-        if "similar" in objects and report.similar is not None:
-            before = predecessors.get("similar")
-            similar.append(write_similar(report, equipment=equipment, sop_class=sr_class, predecessor=before))
-        drawn = list(drawing)
+    drawn = [picture.draw() for picture in pictures]
+    similar = []
+    if "similar" in objects and report.similar is not None:
+        before = predecessors.get("similar")
+        similar.append(write_similar(report, equipment=equipment, sop_class=sr_class, predecessor=before))
     of_films = list(_of_films(report, equipment, objects))
     findings = write_sr(
         report,

@@ -11,16 +11,17 @@ import functools
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
 from pydicom import dcmread
 from pydicom.config import RAISE
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag
 from pydicom.valuerep import validate_value
 
 from dicom_node import MODEL_NAME
@@ -28,7 +29,7 @@ from dicom_node.errors import EncodingFailed
 from dicom_node.imaging import attributes, value_representations
 from dicom_node.results import codes, content_rules
 from dicom_node.results.encoding import header
-from dicom_node.results.encoding.part10 import elements
+from dicom_node.results.encoding.part10 import elements, value_of
 from dicom_node.results.sr import document
 
 _TYPE_1: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
@@ -124,7 +125,7 @@ def _unknown_codes(ds: Dataset) -> Iterator[str]:
         for value, (meaning, *_) in entries.items():
             meanings.setdefault(value, set()).add(meaning.casefold())
     for element in elements(ds):
-        if element.VR != "SQ" or not element.keyword.endswith("CodeSequence"):
+        if element.VR != "SQ" or not _is_coded(element.tag):
             continue
         for item in element.value:
             value, meaning = _text(item, "CodeValue"), _text(item, "CodeMeaning")
@@ -135,11 +136,7 @@ def _unknown_codes(ds: Dataset) -> Iterator[str]:
 
 
 def _text(ds: Dataset, keyword: str) -> str:
-    element = ds.get(_tag(keyword))
-    return "" if element is None else str(element.value or "")
-
-
-_tag = functools.cache(Tag)
+    return str(value_of(ds, keyword) or "")
 
 
 def _identity(ds: Dataset) -> Iterator[str]:
@@ -164,7 +161,7 @@ def _promises(ds: Dataset) -> Iterator[str]:
             yield "its root is not that of TID 1500"
         if (_text(ds, "PreliminaryFlag"), _text(ds, "VerificationFlag")) != ("PRELIMINARY", "UNVERIFIED"):
             yield "it is not marked PRELIMINARY and UNVERIFIED"
-        named = map(content_rules.name_of, content_rules.descendants(ds))
+        named = map(content_rules.name_of, reversed(content_rules.descendants(ds)))  # it is among the last
         if codes.INTENDED_USE_STATEMENT.value not in named:
             yield "the intended use statement is missing"
 
@@ -202,7 +199,7 @@ def _coded(ds: Dataset, everything: Iterable[DataElement]) -> Iterator[str]:
     declared = {_text(item, _SCHEME) for item in ds.get("CodingSchemeIdentificationSequence", ())}
     seen: set[int] = set()  # an item may stand in several places
     for element in everything:
-        if element.VR != "SQ" or not element.keyword.endswith("CodeSequence"):
+        if element.VR != "SQ" or not _is_coded(element.tag):
             continue
         for item in element.value:
             if id(item) in seen:
@@ -211,13 +208,22 @@ def _coded(ds: Dataset, everything: Iterable[DataElement]) -> Iterator[str]:
             value, scheme, meaning = (
                 _text(item, keyword) for keyword in ("CodeValue", _SCHEME, "CodeMeaning")
             )
-            code = f"the code ({value}, {scheme}, {meaning!r}) in {element.keyword}"
-            if not (value and scheme and meaning):
-                yield f"{code} is incomplete"
-            if scheme == "SCT" and not has_check_digit(value):
-                yield f"{code} fails the SNOMED CT check digit"
-            if codes.is_private(scheme) and scheme not in declared:
-                yield f"{code} is of a scheme that is not declared"
+            for mistake in _mistakes_of_code(value, scheme, meaning, declared):
+                yield f"the code ({value}, {scheme}, {meaning!r}) in {element.keyword} {mistake}"
+
+
+def _mistakes_of_code(value: str, scheme: str, meaning: str, declared: Collection[str]) -> Iterator[str]:
+    if not (value and scheme and meaning):
+        yield "is incomplete"
+    if scheme == "SCT" and not has_check_digit(value):
+        yield "fails the SNOMED CT check digit"
+    if codes.is_private(scheme) and scheme not in declared:
+        yield "is of a scheme that is not declared"
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_coded(tag: BaseTag) -> bool:
+    return keyword_for_tag(tag).endswith("CodeSequence")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,21 @@ def apply_event(
     int
         Number of deliveries that were changed.
     """
+    following, sources = _transition(event)
+    lease = {"owner": None, "lease_until": None} if release else {}
+    return connection.execute(
+        update(delivery)
+        .where(selected, sources)
+        .values(**{**lease, "state": following, "updated_at": now, **values})
+    ).rowcount
+
+
+@functools.cache
+def _transition(event: DeliveryEvent) -> tuple[ColumnElement[str], ColumnElement[bool]]:
+    """State after an event, and whether the event does anything in the state before.
+
+    Made once for each event: a sender needs them for every result.
+    """
     withdrawn = exists().where(result.c.id == delivery.c.result_id, result.c.withdrawn_at.is_not(None))
     sources = DELIVERY_TRANSITIONS[event]
     following = case(
@@ -121,12 +137,7 @@ def apply_event(
             for taken_back in (False, True)
         )
     )
-    lease = {"owner": None, "lease_until": None} if release else {}
-    return connection.execute(
-        update(delivery)
-        .where(selected, delivery.c.state.in_(sorted(sources)))
-        .values(**{**lease, "state": following, "updated_at": now, **values})
-    ).rowcount
+    return following, delivery.c.state.in_(sorted(sources))
 
 
 class DeliveryQueue(database.Repository):
@@ -188,21 +199,27 @@ class DeliveryQueue(database.Repository):
         free = [row for row in rows if lease_expired(row.owner, row.lease_until, now)]
         if not free:
             return []
-        taken = []
+        # As they were read, which nearly always is: held by nobody, so that one statement takes all.
+        held: dict[tuple[str | None, float | None], list[int]] = {}
+        for row in free:
+            held.setdefault((row.owner, row.lease_until), []).append(row.id)
+        ours: set[int] = set()
         with database.writing(self._engine) as connection:
-            for row in free:
-                changed = connection.execute(
-                    update(delivery)
-                    .where(
-                        delivery.c.id == row.id,
-                        due,
-                        delivery.c.owner.is_not_distinct_from(row.owner),
-                        delivery.c.lease_until.is_not_distinct_from(row.lease_until),
+            for (holder, until), ids in held.items():
+                ours.update(
+                    connection.scalars(
+                        update(delivery)
+                        .where(
+                            delivery.c.id.in_(ids),
+                            due,
+                            delivery.c.owner.is_not_distinct_from(holder),
+                            delivery.c.lease_until.is_not_distinct_from(until),
+                        )
+                        .values(owner=str(owner), lease_until=now + lease_seconds)
+                        .returning(delivery.c.id)
                     )
-                    .values(owner=str(owner), lease_until=now + lease_seconds)
-                ).rowcount
-                if changed:
-                    taken.append(row)
+                )
+        taken = [row for row in free if row.id in ours]
         return [
             Delivery(**{name: getattr(row, name) for name in Delivery.__dataclass_fields__}) for row in taken
         ]

@@ -14,6 +14,8 @@ from models.processing.types import FloatArray
 
 #: Coefficient of the cubic convolution (Keys 1981) that torch uses.
 _KEYS = -0.75
+_FEW_ROWS = 4
+"""Most rows under a new one that are added all at once: beyond, a copy of the picture takes longer."""
 
 
 def resample(image: FloatArray, shape: tuple[int, int]) -> FloatArray:
@@ -41,10 +43,27 @@ def _averaged(image: FloatArray, rows: int) -> FloatArray:
     if rows == count:
         return image
     image = np.ascontiguousarray(image)
-    means = np.empty((rows, image.shape[1]), np.float32)
-    for row in range(rows):
-        image[row * count // rows : -(-(row + 1) * count // rows)].mean(axis=0, out=means[row])
-    return means
+    first, covered = _covered(count, rows)
+    if covered.max() <= _FEW_ROWS:
+        # All first rows, then all second ones: a call of NumPy for each row takes longer than its sum.
+        total = image[first]
+        for step in range(1, covered.max()):
+            further = np.flatnonzero(covered > step)
+            total[further] += image[first[further] + step]
+    else:
+        total = np.empty((rows, image.shape[1]), np.float32)
+        for row, (begin, length) in enumerate(zip(first, covered, strict=True)):
+            np.add.reduce(image[begin : begin + length], axis=0, out=total[row])
+    total /= covered[:, None].astype(np.float32)
+    return total
+
+
+@lru_cache(maxsize=16)
+def _covered(count: int, rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First row that each new row covers in part or whole, and their number."""
+    row = np.arange(rows)
+    first = row * count // rows
+    return first, -(-(row + 1) * count // rows) - first
 
 
 @lru_cache(maxsize=16)

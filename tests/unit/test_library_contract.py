@@ -33,7 +33,7 @@ from pynetdicom.timer import Timer
 from pynetdicom.transport import AddressInformation, AssociationServer, AssociationSocket
 
 from dicom_node.dimse import transport
-from dicom_node.dimse.client import association
+from dicom_node.dimse.client import association, requestor_socket
 from dicom_node.dimse.server import listener, messages, upper_layer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +96,7 @@ _TRANSPORT = "dicom_node.dimse.transport"
 _LISTENER = "dicom_node.dimse.server.listener"
 _MESSAGES = "dicom_node.dimse.server.messages"
 _ASSOCIATION_MODULE = "dicom_node.dimse.client.association"
+_REQUESTOR_SOCKET = "dicom_node.dimse.client.requestor_socket"
 
 CONTRACT = (
     # Reading of PDUs.
@@ -121,12 +122,12 @@ CONTRACT = (
     Entry(AssociationSocket, "__init__", _TRANSPORT, "self assoc client_socket address"),
     Entry(AssociationSocket, "recv", _TRANSPORT, "self nr_bytes"),
     Entry(AssociationSocket, "send", _TRANSPORT, "self bytestream"),
-    Entry(AssociationSocket, "connect", _ASSOCIATION_MODULE, "self primitive"),
+    Entry(AssociationSocket, "connect", _REQUESTOR_SOCKET, "self primitive"),
     Entry(AssociationSocket, "ready", _TRANSPORT),
     Entry(AssociationSocket, "_shutdown_socket", _TRANSPORT, "self"),
     Entry(_SOCKET, "_is_connected", _TRANSPORT),
-    Entry(_SOCKET, "_ready", _ASSOCIATION_MODULE),
-    Entry(_SOCKET, "provider_queue", _ASSOCIATION_MODULE),
+    Entry(_SOCKET, "_ready", _REQUESTOR_SOCKET),
+    Entry(_SOCKET, "provider_queue", _REQUESTOR_SOCKET),
     Entry(_config, "LOG_HANDLER_LEVEL", _TRANSPORT),
     Entry(_config, "STORE_SEND_CHUNKED_DATASET", "dicom_node.dimse.client.storage_scu"),
     Entry(_globals, "MODE_REQUESTOR", _ASSOCIATION_MODULE),
@@ -241,8 +242,8 @@ def _codes(cls: type) -> Iterator[CodeType]:
         (upper_layer.UpperLayer, lambda: _ASSOCIATION.dul),
         (upper_layer._MonotonicTimer, lambda: Timer(1)),
         (transport.DeadlineSocket, lambda: _SOCKET),
-        (transport.AcceptedSocket, lambda: _SOCKET),
-        (association.RequestorSocket, lambda: _SOCKET),
+        (transport.WaitingSocket, lambda: _SOCKET),
+        (requestor_socket.RequestorSocket, lambda: _SOCKET),
         (association.RequestedAssociation, lambda: _ASSOCIATION),
         (association.UpperLayer, lambda: _ASSOCIATION.dul),
         (association.MessageExchange, lambda: _ASSOCIATION.dimse),

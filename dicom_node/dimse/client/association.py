@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import socket
 import ssl
 import struct
 import threading
@@ -22,7 +21,7 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import N_EVENT_REPORT_RQ
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import T_CONNECT, AddressInformation
+from pynetdicom.transport import AddressInformation
 
 from dicom_node.dimse.client.acceptance import (
     ASSOCIATE_AC,
@@ -30,14 +29,15 @@ from dicom_node.dimse.client.acceptance import (
     readable_acceptance,
     readable_rejection,
 )
+from dicom_node.dimse.client.requestor_socket import RequestorSocket
 from dicom_node.dimse.rejection import Rejection
-from dicom_node.dimse.transport import DeadlineSocket
+from dicom_node.dimse.transport import ANY_ADDRESS
+from dicom_node.dimse.waking import Checkpoint, TellingQueue
 
 _LOOK_SECONDS = 0.05
 """Longest time in which a thread that waits for a response notices that the association has ended."""
 _END_SECONDS = 1.0
 """Longest time for the last PDU of an association that has ended."""
-_ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - never used: the socket resolves the name of the peer itself
 _COMMAND, _LAST = 1, 2  # bits of the message control header (PS3.8 E.2)
 _MAX_COMMAND_BYTES = 1 << 16
 _MAX_DATA_BYTES = 4 << 20  # the report on a storage commitment names thousands of instances
@@ -85,14 +85,16 @@ class RequestedAssociation(Association):
         tls: ssl.SSLContext | None,
     ) -> None:
         super().__init__(ae, MODE_REQUESTOR)
+        self._reactor_checkpoint = Checkpoint()
+        self._reactor_checkpoint.set()
         self.dul = UpperLayer(self)
         self.dimse = MessageExchange(self)
         self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
         self.connection = RequestorSocket(self, pdu_seconds, host, port, tls)
         self.set_socket(self.connection)
         self.acceptor.ae_title = ae_title
-        self.acceptor.address_info = AddressInformation(_ANY_ADDRESS, port)
-        self.requestor.address_info = AddressInformation(_ANY_ADDRESS, 0)
+        self.acceptor.address_info = AddressInformation(ANY_ADDRESS, port)
+        self.requestor.address_info = AddressInformation(ANY_ADDRESS, 0)
         self.requestor.ae_title = ae.ae_title
         self.requestor.implementation_class_uid = ae.implementation_class_uid
         self.requestor.implementation_version_name = ae.implementation_version_name
@@ -101,6 +103,10 @@ class RequestedAssociation(Association):
     def rejection(self) -> Rejection | None:
         """Reasons of the peer's rejection; None when it did not reject the association."""
         return self.dul.rejection
+
+    def look(self) -> None:
+        """Let the association's own thread see what has come from the peer."""
+        cast("Checkpoint", self._reactor_checkpoint).tell()
 
     def end(self, *, orderly: bool = False) -> None:
         """End the association, by a release or else by an abort, and its connection; raises nothing."""
@@ -126,6 +132,12 @@ class UpperLayer(DULServiceProvider):
         super().__init__(assoc)
         self.daemon = True  # an interrupted program must end, whatever the peer does
         self.rejection: Rejection | None = None
+        self.to_user_queue = TellingQueue(assoc.look)
+
+    def send_pdu(self, primitive: Any) -> None:
+        """Queue a primitive and wake the thread that sends it."""
+        super().send_pdu(primitive)
+        cast("RequestorSocket", self.socket).wake()
 
     def run_reactor(self) -> None:
         """Run until the connection is closed; then end every wait for it."""
@@ -179,6 +191,7 @@ class MessageExchange(DIMSEServiceProvider):
         except Exception:  # noqa: BLE001 - pynetdicom raises any error at a message that it cannot read
             self._unreadable = True
             self.dul.event_queue.put("Evt19")  # invalid PDU: the association is aborted
+        cast("RequestedAssociation", self.assoc).look()
 
     def _receive(self, context_id: int, fragment: bytes) -> None:
         if fragment[0] & _COMMAND:
@@ -294,57 +307,6 @@ class MessageExchange(DIMSEServiceProvider):
             self.assoc.acse.send_release(is_response=True)
             self.assoc.is_released = True
             self.assoc.kill()
-
-
-class RequestorSocket(DeadlineSocket):
-    """Socket of a requestor, which keeps the error of a failed connection and connects by TLS.
-
-    Parameters
-    ----------
-    assoc, seconds
-        As for :class:`~dicom_node.dimse.transport.DeadlineSocket`.
-    host, port
-        Name or address of the peer, and its TCP port.
-    tls
-        TLS context; None for a connection without TLS.
-
-    Attributes
-    ----------
-    error
-        Error of the connection; None when it was made.
-    """
-
-    def __init__(
-        self, assoc: Association, seconds: float, host: str, port: int, tls: ssl.SSLContext | None
-    ) -> None:
-        super().__init__(assoc, seconds, address=AddressInformation(_ANY_ADDRESS, 0))
-        self.error: OSError | ValueError | None = None
-        self._peer, self._tls = (host, port), tls
-
-    def connect(self, primitive: T_CONNECT) -> None:
-        """Connect to the first address of the host that answers, IPv6 or IPv4."""
-        try:
-            cast("socket.socket", self.socket).close()
-            self.socket = connection = socket.create_connection(self._peer, self.assoc.connection_timeout)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                self.socket = self._tls.wrap_socket(connection, server_hostname=self._peer[0])
-        except (OSError, ValueError) as error:  # ValueError: a name that no resolver takes
-            self.error = error
-            self.finish()
-            self.socket = None
-            primitive.result = "Evt17"  # connection closed
-        else:
-            self._is_connected = True
-            primitive.result = "Evt2"  # connected
-        self.provider_queue.put(primitive)
-        self._ready.set()
-
-    def finish(self) -> None:
-        """Close the connection."""
-        with contextlib.suppress(OSError):
-            self._shutdown_socket()
-        self._ready.set()
 
 
 def readable_command(encoded: bytes, message_id: int = _DEFAULT_MESSAGE_ID) -> bytes | None:

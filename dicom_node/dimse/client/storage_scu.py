@@ -66,8 +66,8 @@ class ContextRequirement:
         """
         with contextlib.suppress(BadInstance, KeyError, ValueError):
             # What this node wrote needs no parser of any file, which takes a millisecond.
-            sop_class, syntax = (described(path)[element] for element in (0x0002, 0x0010))
-            return cls(*(UID(value.decode("ascii").rstrip("\0 ")) for value in (sop_class, syntax)))
+            about = described(path)
+            return cls(*(UID(about[element].decode("ascii").rstrip("\0 ")) for element in (0x0002, 0x0010)))
         try:
             meta, _ = split_dataset(path)
             return cls(UID(meta.MediaStorageSOPClassUID), UID(meta.TransferSyntaxUID))

@@ -6,7 +6,6 @@ import logging
 import queue
 import ssl
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from pynetdicom.association import Association
@@ -28,6 +27,7 @@ from dicom_node.dimse.pdu import (
     ae_titles,
 )
 from dicom_node.dimse.transport import AcceptedSocket
+from dicom_node.dimse.waking import TellingQueue
 
 if TYPE_CHECKING:
     from dicom_node.dimse.server.listener import AcceptedAssociation
@@ -69,7 +69,7 @@ class UpperLayer(DULServiceProvider):
         self.request: AssociateRequest | None = None
         self._titles = b""
         self.artim_timer, self._idle_timer = _MonotonicTimer(30), _MonotonicTimer(60)
-        self.to_user_queue = _WakingQueue(lambda: assoc.dimse.msg_queue.put((None, None)))
+        self.to_user_queue = TellingQueue(lambda: assoc.dimse.msg_queue.put((None, None)))
         # PS3.8 9.3.2 to 9.3.8: release and abort have a fixed length.
         self._longest = {
             ASSOCIATE_RQ: MAX_ASSOCIATE_BYTES,
@@ -220,15 +220,3 @@ class _MonotonicTimer(Timer):
         if self._start_time is None:
             return self.timeout
         return self.timeout - ((self._end_time or time.monotonic()) - self._start_time)
-
-
-class _WakingQueue(queue.Queue[Any]):
-    """Queue that calls a function after every item."""
-
-    def __init__(self, tell: Callable[[], None]) -> None:
-        super().__init__()
-        self._tell = tell
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
-        super().put(item, block, timeout)
-        self._tell()

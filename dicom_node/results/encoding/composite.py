@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
@@ -14,7 +14,8 @@ from dicom_node import MODEL_NAME
 from dicom_node.imaging import attributes
 from dicom_node.results import codes, uids
 from dicom_node.results.encoding import header
-from dicom_node.results.encoding.part10 import code_item, dataset, encoded, put, texts, with_file_meta
+from dicom_node.results.encoding.item import Item
+from dicom_node.results.encoding.part10 import dataset, encoded, item, put, texts, with_file_meta
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.report import Report, Source
 
@@ -170,18 +171,17 @@ def finish_from_header(
     put(ds, SOPInstanceUID=uids.derived_uid("unnamed"))
     content = encoded(with_file_meta(ds, transfer_syntax_uid))
     put(ds, SOPInstanceUID=uids.instance_uid(str(ds.SeriesInstanceUID), kind, key, content))
-    code_item.cache_clear()  # the next object has items of its own: whoever changes one changes no other
     return with_file_meta(ds, transfer_syntax_uid)
 
 
-def referenceable(source: Source) -> Dataset | None:
-    """Item that refers to a source; None for one that lacks a UID."""
+def referenceable(source: Source, **values: Any) -> Item | None:
+    """Item that refers to a source, with further elements by keyword; None for one that lacks a UID."""
     sop_class = header.repaired(source.header, "SOPClassUID")
     instance = header.repaired(source.header, "SOPInstanceUID")
     series = header.repaired(source.header, "SeriesInstanceUID")
     if not (sop_class and instance and series):
         return None
-    return dataset(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=instance)
+    return item(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=instance, **values)
 
 
 def orientation(source: Dataset) -> list[str]:

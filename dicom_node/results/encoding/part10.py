@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
 from pydicom import config
 from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
@@ -25,6 +25,7 @@ from pydicom.valuerep import PersonName
 from dicom_node.errors import EncodingFailed
 from dicom_node.imaging import attributes
 from dicom_node.results import uids
+from dicom_node.results.encoding.item import Item
 from dicom_node.results.report import Code
 
 _CHARACTER_SET_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
@@ -47,6 +48,17 @@ def _element(keyword: str) -> tuple[BaseTag, str]:
     return Tag(tag), dictionary_VR(tag)[:2]
 
 
+def value_of(ds: Dataset, keyword: str) -> Any:
+    """Value of an element; None where there is none.
+
+    The tag is the very object that the elements of a result have, so that nothing has to be compared.
+    """
+    try:
+        return ds[_element(keyword)[0]].value
+    except KeyError:
+        return None
+
+
 def put(ds: Dataset, **values: Any) -> Dataset:
     """Set elements by keyword; a list of data sets becomes a sequence. Values are not checked."""
     for keyword, value in values.items():
@@ -57,8 +69,17 @@ def put(ds: Dataset, **values: Any) -> Dataset:
 
 def dataset(**values: Any) -> Dataset:
     """Make a data set of elements by keyword."""
-    elements = [_made(keyword, value) for keyword, value in values.items()]
-    return Dataset({element.tag: element for element in elements})
+    return Dataset(_elements_of(values))
+
+
+def item(**values: Any) -> Item:
+    """Make an item of elements by keyword: a data set that cannot be changed."""
+    return Item(_elements_of(values))
+
+
+def _elements_of(values: Mapping[str, Any]) -> dict[BaseTag, DataElement | RawDataElement]:
+    made = [_made(keyword, value) for keyword, value in values.items()]
+    return {element.tag: element for element in made}
 
 
 def _made(keyword: str, value: Any) -> DataElement:
@@ -70,37 +91,39 @@ def _made(keyword: str, value: Any) -> DataElement:
 
 
 @functools.lru_cache(maxsize=1024)
-def code_item(code: Code) -> Dataset:
-    """Item of a code sequence (PS3.3 section 8.8).
-
-    The same code gives the same data set until the object is finished: a report of 35 findings has 700 items
-    of some 60 codes. It stands in many places, so it is not to be changed.
-    """
-    return dataset(CodeValue=code.value, CodingSchemeDesignator=code.scheme, CodeMeaning=code.meaning)
+def code_item(code: Code) -> Item:
+    """Item of a code sequence (PS3.3 section 8.8); the same code gives the same item."""
+    return item(CodeValue=code.value, CodingSchemeDesignator=code.scheme, CodeMeaning=code.meaning)
 
 
 def elements(ds: Dataset) -> Iterator[DataElement]:
     """All elements of a data set, those of items too; of an item that stands in several places once."""
-    seen: set[int] = set()
-
-    def below(item: Dataset) -> Iterator[DataElement]:
-        for tag, entry in tuple(item.items()):
-            element = entry if isinstance(entry, DataElement) else item[tag]  # as it was read
-            yield element
-            if element.VR == "SQ":
-                for child in element.value:
-                    if id(child) not in seen:
-                        seen.add(id(child))
-                        yield from below(child)
-
-    yield from below(ds)
+    return iter(_found_in(ds, set()))
 
 
 def texts(ds: Dataset) -> Iterator[str]:
-    """Different values of a data set that are written in its character set."""
-    for element in elements(ds):
+    """Values of a data set that are written in its character set, but for those of items with kept bytes.
+
+    Such an item holds nothing but the characters of ASCII.
+    """
+    for element in _found_in(ds, set(), kept=False):
         if element.VR in _CHARACTER_SET_VRS:
             yield from map(str, _values(element.value))
+
+
+def _found_in(ds: Dataset, seen: set[int], *, kept: bool = True) -> list[DataElement]:
+    """Elements of a data set and its items, but for items that were seen; without `kept` also for these."""
+    found: list[DataElement] = []
+    for tag, entry in tuple(ds.items()):
+        element = entry if isinstance(entry, DataElement) else ds[tag]  # as it was read
+        found.append(element)
+        if element.VR == "SQ":
+            for child in element.value:
+                if id(child) in seen or (not kept and isinstance(child, Item) and child.kept is not None):
+                    continue
+                seen.add(id(child))
+                found += _found_in(child, seen, kept=kept)
+    return found
 
 
 def content_digest(ds: Dataset) -> str:
@@ -112,7 +135,7 @@ def content_digest(ds: Dataset) -> str:
         When a value does not fit its element.
     """
     with _failing_as_ours():
-        return hashlib.sha256(_encoded_elements(ds, convert_encodings("ISO_IR 192"), {})).hexdigest()
+        return hashlib.sha256(_Encoder("ISO_IR 192").elements(ds)).hexdigest()
 
 
 def encoded(ds: Dataset) -> bytes:
@@ -131,7 +154,7 @@ def encoded(ds: Dataset) -> bytes:
     with _failing_as_ours(), attributes.tolerance():
         write_file_meta_info(stream, ds.file_meta)
         terms = ds.get("SpecificCharacterSet") or "ISO_IR 6"
-        stream.write(_encoded_elements(ds, convert_encodings(terms), {}))
+        stream.write(_Encoder(terms).elements(ds))
     return stream.getvalue()
 
 
@@ -151,31 +174,78 @@ def _failing_as_ours() -> Iterator[None]:
         raise EncodingFailed(f"a result cannot be written as DICOM: {error}") from error
 
 
-def _encoded_elements(ds: Dataset, encodings: list[str], known: dict[int, bytes]) -> bytes:
-    """Bytes of a data set; `known` holds those of its items by identity, for one may stand in many places."""
-    parts: list[bytes] = []
-    # By plain numbers: to compare two tags takes pydicom longer than to write a code.
-    for tag, entry in sorted(ds.items(), key=_number_of):
-        element = entry if isinstance(entry, DataElement) else ds[tag]  # as it was read
-        vr = element.VR
-        if vr == "SQ":
-            content = b"".join([_encoded_item(item, encodings, known) for item in element.value])
-        else:
-            content = _encoded_value(vr, element.value, encodings)
-        begin, length = _begin(int(tag), vr)
-        if element.is_undefined_length:  # encapsulated frames, up to a delimiter (PS3.5 A.4)
-            parts += begin, length.pack(_UNDEFINED), content, _ITEM.pack(0xFFFE, 0xE0DD, 0)
-        else:
-            parts += begin, length.pack(len(content)), content
-    return b"".join(parts)
+class _Encoder:
+    """Encoder of data sets in one character set.
 
+    Parameters
+    ----------
+    terms
+        Specific Character Set.
+    """
 
-def _encoded_item(item: Dataset, encodings: list[str], known: dict[int, bytes]) -> bytes:
-    content = known.get(id(item))
-    if content is None:
-        elements = _encoded_elements(item, encodings, known)
-        content = known[id(item)] = _ITEM.pack(0xFFFE, 0xE000, len(elements)) + elements
-    return content
+    def __init__(self, terms: Any) -> None:
+        self._encodings = convert_encodings(terms)
+        # How many texts were met whose bytes depend on the character set, and data sets that may change: an
+        # item's bytes are kept where there was none.
+        self._passing = 0
+
+    def elements(self, ds: Dataset) -> bytes:
+        """Encode the elements of a data set."""
+        parts: list[bytes] = []
+        # By plain numbers: to compare two tags takes pydicom longer than to write a code.
+        for tag, entry in sorted(ds.items(), key=_number_of):
+            element = entry if isinstance(entry, DataElement) else ds[tag]  # as it was read
+            vr = element.VR
+            if vr == "SQ":
+                content = b"".join([self._item(child) for child in element.value])
+            else:
+                content = self._value(vr, element.value)
+            begin, length = _begin(int(tag), vr)
+            if element.is_undefined_length:  # encapsulated frames, up to a delimiter (PS3.5 A.4)
+                parts += begin, length.pack(_UNDEFINED), content, _ITEM.pack(0xFFFE, 0xE0DD, 0)
+            else:
+                parts += begin, length.pack(len(content)), content
+        return b"".join(parts)
+
+    def _item(self, ds: Dataset) -> bytes:
+        own = ds if isinstance(ds, Item) else None
+        if own is not None and own.kept is not None:
+            return own.kept
+        passing = self._passing
+        elements = self.elements(ds)
+        content = _ITEM.pack(0xFFFE, 0xE000, len(elements)) + elements
+        if own is None:
+            self._passing += 1
+        elif self._passing == passing:
+            own.kept = content
+        return content
+
+    def _value(self, vr: str, value: Any) -> bytes:
+        if vr == "AT":
+            return struct.pack("<HH", value >> 16, value & 0xFFFF)
+        if vr in _NUMBERS:
+            many = _values(value)
+            return struct.pack(f"<{len(many)}{_NUMBERS[vr]}", *many)
+        content: bytes = value if isinstance(value, bytes) else self._text(vr, value)
+        return content if len(content) % 2 == 0 else content + (b"\0" if vr in _ZERO_PADDED_VRS else b" ")
+
+    def _text(self, vr: str, value: Any) -> bytes:
+        many = (
+            [value]
+            if isinstance(value, str)
+            else ["" if each is None else str(each) for each in _values(value)]
+        )
+        text = "\\".join(many)
+        if text.isascii():
+            if "\x1b" in text:  # it may be a part of another character set
+                self._passing += 1
+            return text.encode("ascii")
+        self._passing += 1
+        if vr == "PN":
+            return b"\\".join(_encoded_name(name, self._encodings) for name in many)
+        if vr not in _CHARACTER_SET_VRS:
+            raise ValueError(f"{vr} {text!r} is not ASCII")
+        return written(text, self._encodings)
 
 
 @functools.cache
@@ -187,30 +257,6 @@ def _begin(tag: int, vr: str) -> tuple[bytes, struct.Struct]:
 
 def _number_of(entry: tuple[BaseTag, object]) -> int:
     return int(entry[0])
-
-
-def _encoded_value(vr: str, value: Any, encodings: list[str]) -> bytes:
-    if vr == "AT":
-        return struct.pack("<HH", value >> 16, value & 0xFFFF)
-    if vr in _NUMBERS:
-        many = _values(value)
-        return struct.pack(f"<{len(many)}{_NUMBERS[vr]}", *many)
-    if isinstance(value, bytes):
-        content = value
-    elif isinstance(value, str) and value.isascii():
-        content = value.encode("ascii")
-    else:
-        many = ["" if item is None else str(item) for item in _values(value)]
-        text = "\\".join(many)
-        if text.isascii():
-            content = text.encode("ascii")
-        elif vr == "PN":
-            content = b"\\".join(_encoded_name(name, encodings) for name in many)
-        elif vr in _CHARACTER_SET_VRS:
-            content = written(text, encodings)
-        else:
-            raise ValueError(f"{vr} {text!r} is not ASCII")
-    return content if len(content) % 2 == 0 else content + (b"\0" if vr in _ZERO_PADDED_VRS else b" ")
 
 
 def _values(value: Any) -> Any:

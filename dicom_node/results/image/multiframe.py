@@ -137,13 +137,12 @@ def put_common_reference(ds: Dataset, source: Source) -> None:
 
 def derivation(source: Source) -> list[Dataset]:
     """Content of the Derivation Image functional group (PS3.3 C.7.6.16.2.6)."""
-    item = composite.referenceable(source)
-    assert item is not None
-    put(
-        item,
+    item = composite.referenceable(
+        source,
         SpatialLocationsPreserved="YES",
         PurposeOfReferenceCodeSequence=[code_item(codes.SOURCE_IMAGE)],
     )
+    assert item is not None
     return [
         dataset(
             SourceImageSequence=[item],

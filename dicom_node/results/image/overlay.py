@@ -99,7 +99,6 @@ def draw(
     caption: str,
     longer_side: int,
     aspect_ratio: float = 1.0,
-    panel: Picture | None = None,
     map_alone: bool = False,
 ) -> Picture:
     """Draw film and heat map side by side under a banner.
@@ -118,8 +117,6 @@ def draw(
         Most rows or columns of each panel.
     aspect_ratio
         Ratio of the height of the film's pixels to their width; those of the picture are square.
-    panel
-        The film as :func:`film_panel` makes it of the same arguments, where several pictures show it.
     map_alone
         True to put a panel of the map without the film between the two.
 
@@ -128,33 +125,66 @@ def draw(
     numpy.ndarray
         Shape (rows, columns, 3), sRGB.
     """
-    width, height = _panel_size(pixels.shape, longer_side, aspect_ratio)
-    grey = _resized(pixels, width, height) if panel is None else panel
-    hot = _resized(heat, width, height)
-    film, overlaid = Image.fromarray(grey), _overlaid(grey, hot)
-    panels = [film, Image.fromarray(colours()[hot]), overlaid] if map_alone else [film, overlaid]
+    backdrop = Backdrop(pixels, caption, longer_side, aspect_ratio, map_alone=map_alone)
+    return backdrop.under(heat, banner)
 
-    # Everything beside the panels is measured in this, so that it keeps its proportions.
-    em = max(width, height) // 40
-    gap, bar = em // 2, em
-    head, foot = 2 * em, 2 * em
-    canvas = Image.new(
-        "RGB", (len(panels) * (width + gap) + 3 * gap + bar + 2 * em, head + height + foot), _GROUND
-    )
-    for place, part in enumerate(panels):
-        canvas.paste(part.convert("RGB"), (gap + place * (width + gap), head))
-    left = gap + len(panels) * (width + gap)
-    ramp = np.repeat(colours()[::-1, None], bar, axis=1)
-    canvas.paste(Image.fromarray(ramp).resize((bar, height), Image.Resampling.NEAREST), (left, head))
 
-    pen = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=em * 0.8)
-    for text, y, anchor in (("high", head, "lt"), ("low", head + height, "lb")):
-        pen.text((left + bar + gap, y), text, fill=_DIM, font=font, anchor=anchor)
-    room = canvas.width - 2 * gap
-    for text, y, colour in ((banner, head // 2, _WARNING), (caption, head + height + foot // 2, _DIM)):
-        pen.text((gap, y), text, fill=colour, font=fitting(text, em * 1.05, room), anchor="lm")
-    return np.asarray(canvas)
+class Backdrop:
+    """Picture of a film with room for a heat map and a banner, on which each map of the film is drawn.
+
+    Parameters
+    ----------
+    pixels, caption, longer_side, aspect_ratio, map_alone
+        As in :func:`draw`.
+    """
+
+    def __init__(
+        self,
+        pixels: FloatArray,
+        caption: str,
+        longer_side: int,
+        aspect_ratio: float = 1.0,
+        *,
+        map_alone: bool = False,
+    ) -> None:
+        width, height = _panel_size(pixels.shape, longer_side, aspect_ratio)
+        self._grey = _resized(pixels, width, height)
+        self._maps = 2 if map_alone else 1
+        # Everything beside the panels is measured in this, so that it keeps its proportions.
+        self._em = em = max(width, height) // 40
+        self._gap, self._head = em // 2, 2 * em
+        gap, bar, head, foot = self._gap, em, self._head, 2 * em
+        left = self._place(1 + self._maps)
+        self._canvas = canvas = Image.new(
+            "RGB", (left + 2 * gap + bar + 2 * em, head + height + foot), _GROUND
+        )
+        canvas.paste(Image.fromarray(self._grey).convert("RGB"), (self._place(0), head))
+        ramp = np.repeat(colours()[::-1, None], bar, axis=1)
+        canvas.paste(Image.fromarray(ramp).resize((bar, height), Image.Resampling.NEAREST), (left, head))
+        pen = ImageDraw.Draw(canvas)
+        font = ImageFont.load_default(size=em * 0.8)
+        for text, y, anchor in (("high", head, "lt"), ("low", head + height, "lb")):
+            pen.text((left + bar + gap, y), text, fill=_DIM, font=font, anchor=anchor)
+        self._write(canvas, caption, head + height + foot // 2, _DIM)
+
+    def under(self, heat: FloatArray, banner: str) -> Picture:
+        """Draw the film under a heat map and a banner; parameters and result as of :func:`draw`."""
+        hot = _resized(heat, self._grey.shape[1], self._grey.shape[0])
+        canvas = self._canvas.copy()
+        if self._maps > 1:
+            canvas.paste(Image.fromarray(colours()[hot]), (self._place(1), self._head))
+        canvas.paste(_overlaid(self._grey, hot), (self._place(self._maps), self._head))
+        self._write(canvas, banner, self._head // 2, _WARNING)
+        return np.asarray(canvas)
+
+    def _place(self, number: int) -> int:
+        """Left edge of a panel, from 0, or of the colour bar behind the last."""
+        width: int = self._grey.shape[1]
+        return self._gap + number * (width + self._gap)
+
+    def _write(self, canvas: Image.Image, text: str, y: int, colour: tuple[int, int, int]) -> None:
+        font = fitting(text, self._em * 1.05, canvas.width - 2 * self._gap)
+        ImageDraw.Draw(canvas).text((self._gap, y), text, fill=colour, font=font, anchor="lm")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,22 +297,6 @@ def _tag_side(em: int) -> int:
     return max(2, round(1.3 * em))
 
 
-def film_panel(pixels: FloatArray, longer_side: int, aspect_ratio: float = 1.0) -> Picture:
-    """Draw the film in grey, as large as a panel of :func:`draw`: most of the time that a picture takes.
-
-    Parameters
-    ----------
-    pixels, longer_side, aspect_ratio
-        As in :func:`draw`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (rows, columns).
-    """
-    return _resized(pixels, *_panel_size(pixels.shape, longer_side, aspect_ratio))
-
-
 def draw_film(pixels: FloatArray, *, longer_side: int, aspect_ratio: float = 1.0) -> Picture:
     """Draw the film alone.
 
@@ -296,7 +310,8 @@ def draw_film(pixels: FloatArray, *, longer_side: int, aspect_ratio: float = 1.0
     numpy.ndarray
         Shape (rows, columns, 3), sRGB.
     """
-    return np.repeat(film_panel(pixels, longer_side, aspect_ratio)[:, :, None], 3, axis=2)
+    grey = _resized(pixels, *_panel_size(pixels.shape, longer_side, aspect_ratio))
+    return np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def _panel_size(shape: tuple[int, ...], longer_side: int, aspect_ratio: float) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from dicom_node.results.encoding.part10 import code_item, dataset, put
 from dicom_node.results.encoding.pixel_history import burned_in_annotation, lossy_compression
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.image import overlay
-from dicom_node.results.image.overlay import OUTLINE_COLOURS, OutlinedFilm, Picture
+from dicom_node.results.image.overlay import OUTLINE_COLOURS, Backdrop, OutlinedFilm, Picture
 from dicom_node.results.report import Algorithm, Finding, FloatArray, Report, Saliency, Source
 
 SERIES_NUMBER: Final = 9902
@@ -37,7 +37,7 @@ def write_sc(
     *,
     equipment: Equipment,
     columns: int = 928,
-    panel: Picture | None = None,
+    backdrop: Backdrop | None = None,
     compression: Compression = "jpeg",
 ) -> Dataset:
     """Draw one heat map beside its film and write it as a Secondary Capture.
@@ -58,8 +58,8 @@ def write_sc(
         Equipment named as the writer.
     columns
         Most pixels of a panel's longer side.
-    panel
-        The film as :func:`dicom_node.results.image.overlay.film_panel` draws it, where it is at hand.
+    backdrop
+        From :func:`backdrop_of` of the same film and method, where several maps are drawn on it.
     compression
         Compression of the picture.
 
@@ -74,15 +74,8 @@ def write_sc(
         When heat map and report do not belong together, or a value cannot be written.
     """
     source, algorithm = _origin(report, finding, saliency)
-    picture = overlay.draw(
-        pixels,
-        saliency.values,
-        banner=_banner(finding, algorithm),
-        caption=_caption([saliency]),
-        longer_side=columns,
-        aspect_ratio=aspect_ratio(source.header),
-        panel=panel,
-    )
+    backdrop = backdrop or backdrop_of(source, saliency, pixels, columns)
+    picture = backdrop.under(saliency.values, _banner(finding, algorithm))
     return _write(
         report,
         picture,
@@ -94,6 +87,11 @@ def write_sc(
         content=f"{saliency.method} heat map: {finding.name}, {algorithm.name} {algorithm.version}",
         key=f"{finding.key}/{saliency.sop_instance_uid}",
     )
+
+
+def backdrop_of(source: Source, saliency: Saliency, pixels: FloatArray, columns: int = 928) -> Backdrop:
+    """Backdrop of all heat maps of a film by one method; parameters as of :func:`write_sc`."""
+    return Backdrop(pixels, _caption([saliency]), columns, aspect_ratio(source.header))
 
 
 def strongest(report: Report) -> list[tuple[Finding, Saliency]]:
@@ -261,14 +259,14 @@ def _caption(saliencies: Sequence[Saliency]) -> str:
 
 
 def _source_image(source: Source) -> Dataset:
-    item = composite.referenceable(source)
-    if item is None:
-        raise EncodingFailed("the film of a heat map lacks a UID to refer to it by")
-    return put(
-        item,
+    item = composite.referenceable(
+        source,
         SpatialLocationsPreserved="NO",
         PurposeOfReferenceCodeSequence=[code_item(codes.SOURCE_IMAGE)],
     )
+    if item is None:
+        raise EncodingFailed("the film of a heat map lacks a UID to refer to it by")
+    return item
 
 
 def _contribution(equipment: Equipment, algorithm: Algorithm) -> Dataset:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from pydicom.dataset import Dataset
 
-from dicom_node.results.encoding.part10 import code_item, dataset, put
+from dicom_node.results.encoding.item import Item
+from dicom_node.results.encoding.part10 import code_item, item
 from dicom_node.results.report import Code
 
 Children: TypeAlias = Sequence[Dataset]
@@ -23,71 +25,90 @@ SELECTED_FROM = "SELECTED FROM"
 
 def _item(
     relation: str | None, value_type: str, name: Code | None, children: Children = (), **values: Any
-) -> Dataset:
+) -> Item:
     found: dict[str, Any] = {} if relation is None else {"RelationshipType": relation}
     found["ValueType"] = value_type
     if name is not None:
         found["ConceptNameCodeSequence"] = [code_item(name)]
     if children:
         found["ContentSequence"] = list(children)
-    return dataset(**found, **values)
+    return item(**found, **values)
 
 
-def container(relation: str | None, name: Code, children: Children, *, template: str = "") -> Dataset:
+def container(
+    relation: str | None, name: Code, children: Children, *, template: str = "", **values: Any
+) -> Item:
     """CONTAINER item; `template` is the TID that it follows, when it is the root of one."""
-    item = _item(relation, "CONTAINER", name, children, ContinuityOfContent="SEPARATE")
     if template:
-        put(item, ContentTemplateSequence=[dataset(MappingResource="DCMR", TemplateIdentifier=template)])
-    return item
+        values["ContentTemplateSequence"] = [_template(template)]
+    return _item(relation, "CONTAINER", name, children, ContinuityOfContent="SEPARATE", **values)
 
 
-def code(relation: str, name: Code, value: Code, children: Children = ()) -> Dataset:
+@functools.cache
+def _template(identifier: str) -> Item:
+    return item(MappingResource="DCMR", TemplateIdentifier=identifier)
+
+
+def code(relation: str, name: Code, value: Code, children: Children = ()) -> Item:
     """Content item of the value type CODE."""
+    return _code(relation, name, value, children) if children else _childless_code(relation, name, value)
+
+
+def _code(relation: str, name: Code, value: Code, children: Children = ()) -> Item:
     return _item(relation, "CODE", name, children, ConceptCodeSequence=[code_item(value)])
 
 
-def text(relation: str, name: Code, value: str, children: Children = ()) -> Dataset:
+_childless_code = functools.lru_cache(maxsize=1024)(_code)
+
+
+def text(relation: str, name: Code, value: str, children: Children = ()) -> Item:
     """Content item of the value type TEXT."""
     return _item(relation, "TEXT", name, children, TextValue=value)
 
 
-def pname(relation: str, name: Code, value: str) -> Dataset:
+@functools.lru_cache(maxsize=1024)
+def fixed_text(relation: str, name: Code, value: str) -> Item:
+    """Content item as of :func:`text` that is kept: of a model or the node, and of no study."""
+    return text(relation, name, value)
+
+
+def pname(relation: str, name: Code, value: str) -> Item:
     """Content item of the value type PNAME; `value` is a PN."""
     return _item(relation, "PNAME", name, PersonName=value)
 
 
-def uidref(relation: str, name: Code, value: str) -> Dataset:
+def uidref(relation: str, name: Code, value: str) -> Item:
     """Content item of the value type UIDREF."""
     return _item(relation, "UIDREF", name, UID=value)
 
 
-def date(relation: str, name: Code, value: str) -> Dataset:
+def date(relation: str, name: Code, value: str) -> Item:
     """Content item of the value type DATE."""
     return _item(relation, "DATE", name, Date=value)
 
 
-def num(relation: str, name: Code, value: str, unit: Code, children: Children = ()) -> Dataset:
+def num(relation: str, name: Code, value: str, unit: Code, children: Children = ()) -> Item:
     """Content item of the value type NUM; `value` is a decimal string of at most 16 characters."""
-    measured = dataset(MeasurementUnitsCodeSequence=[code_item(unit)], NumericValue=value)
+    measured = item(MeasurementUnitsCodeSequence=[code_item(unit)], NumericValue=value)
     return _item(relation, "NUM", name, children, MeasuredValueSequence=[measured])
 
 
-def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
-    """Item that refers to a SOP instance (PS3.3 table 10-11)."""
-    return dataset(ReferencedSOPClassUID=sop_class_uid, ReferencedSOPInstanceUID=sop_instance_uid)
+def reference(sop_class_uid: str, sop_instance_uid: str, **values: Any) -> Item:
+    """Item that refers to a SOP instance (PS3.3 table 10-11), with further elements by keyword."""
+    return item(ReferencedSOPClassUID=sop_class_uid, ReferencedSOPInstanceUID=sop_instance_uid, **values)
 
 
-def image(relation: str, name: Code | None, referenced: Dataset, children: Children = ()) -> Dataset:
+def image(relation: str, name: Code | None, referenced: Dataset, children: Children = ()) -> Item:
     """Content item of the value type IMAGE."""
     return _item(relation, "IMAGE", name, children, ReferencedSOPSequence=[referenced])
 
 
-def composite(relation: str, name: Code | None, referenced: Dataset) -> Dataset:
+def composite(relation: str, name: Code | None, referenced: Dataset) -> Item:
     """Content item of the value type COMPOSITE."""
     return _item(relation, "COMPOSITE", name, ReferencedSOPSequence=[referenced])
 
 
-def polyline(relation: str, name: Code, points: Iterable[float], source: Dataset) -> Dataset:
+def polyline(relation: str, name: Code, points: Iterable[float], source: Dataset) -> Item:
     r"""SCOORD of a polyline in an image.
 
     Parameters

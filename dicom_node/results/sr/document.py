@@ -172,7 +172,7 @@ def device_observer(equipment: Equipment) -> Iterator[Dataset]:
         (codes.DEVICE_MODEL, MODEL_NAME),
         (codes.DEVICE_SERIAL, equipment.serial_number),
     ):
-        yield content_items.text(HAS_OBS_CONTEXT, name, value)
+        yield content_items.fixed_text(HAS_OBS_CONTEXT, name, value)
 
 
 def _procedure(source: Dataset) -> Code:
@@ -230,31 +230,39 @@ def analysed_sources(sources: Iterable[Source]) -> Iterator[tuple[Source, Datase
             yield source, item
 
 
-def measurement_group(report: Report, children: Sequence[Dataset], template: str) -> Dataset:
+def observation_moment(report: Report) -> str:
+    """Moment of the observations of a report, as DT (PS3.3 C.17.3, Observation DateTime)."""
+    moment, _ = header.local_time(report.created, composite.lead_source(report.sources).header)
+    return moment.strftime("%Y%m%d%H%M%S.%f%z")
+
+
+def measurement_group(moment: str, children: Sequence[Dataset], template: str) -> Dataset:
     """Measurement group with the moment and the UID that name it outside of its document (PS3.3 C.17.3).
 
     Parameters
     ----------
+    moment
+        As :func:`observation_moment` returns it.
     template
         TID that it follows.
     """
-    group = content_items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, template=template)
-    moment, _ = header.local_time(report.created, composite.lead_source(report.sources).header)
-    put(group, ObservationDateTime=moment.strftime("%Y%m%d%H%M%S.%f%z"))
-    return put(group, ObservationUID=uids.observation_uid(content_digest(group)))
+    values = {"template": template, "ObservationDateTime": moment}
+    unnamed = content_items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, **values)
+    uid = uids.observation_uid(content_digest(unnamed))
+    return content_items.container(CONTAINS, codes.MEASUREMENT_GROUP, children, ObservationUID=uid, **values)
 
 
 def algorithm_identification(algorithm: Algorithm, equipment: Equipment) -> Iterator[Dataset]:
     """TID 4019, of all that stands in one container."""
-    yield content_items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_NAME, algorithm.name)
-    yield content_items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_VERSION, algorithm.version)
-    yield content_items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_MANUFACTURER, equipment.manufacturer)
+    yield content_items.fixed_text(HAS_CONCEPT_MOD, codes.ALGORITHM_NAME, algorithm.name)
+    yield content_items.fixed_text(HAS_CONCEPT_MOD, codes.ALGORITHM_VERSION, algorithm.version)
+    yield content_items.fixed_text(HAS_CONCEPT_MOD, codes.ALGORITHM_MANUFACTURER, equipment.manufacturer)
     yield content_items.code(HAS_CONCEPT_MOD, codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE)
     for parameter in algorithm.parameters:
-        yield content_items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_PARAMETERS, parameter)
+        yield content_items.fixed_text(HAS_CONCEPT_MOD, codes.ALGORITHM_PARAMETERS, parameter)
 
 
 def evaluations(children: list[Dataset], intended_use: str = codes.INTENDED_USE) -> Dataset:
     """Container of what is said of the study as a whole; the intended use statement is added."""
-    statement = content_items.text(CONTAINS, codes.INTENDED_USE_STATEMENT, intended_use)
+    statement = content_items.fixed_text(CONTAINS, codes.INTENDED_USE_STATEMENT, intended_use)
     return content_items.container(CONTAINS, codes.QUALITATIVE_EVALUATIONS, [*children, statement])

@@ -124,4 +124,4 @@ def _group(report: Report, algorithm: Algorithm, finding: Finding, said: Judgeme
         content_items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item)
         for _, item in document.analysed_sources(report.sources)
     ]
-    return document.measurement_group(report, children, "1501")
+    return document.measurement_group(document.observation_moment(report), children, "1501")

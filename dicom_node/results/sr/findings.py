@@ -57,8 +57,9 @@ class Explanation:
 
     def reference(self) -> Dataset:
         """Item that refers to the picture."""
-        item = content_items.reference(str(self.picture.SOPClassUID), str(self.picture.SOPInstanceUID))
-        return put(item, **self.part)
+        return content_items.reference(
+            str(self.picture.SOPClassUID), str(self.picture.SOPInstanceUID), **self.part
+        )
 
 
 Explanations: TypeAlias = Mapping[str, Sequence[Explanation]]
@@ -142,30 +143,35 @@ def _measurements(
 ) -> Dataset:
     """Container of the measurement groups, with the algorithm that computed them all."""
     sources = {source.sop_instance_uid: item for source, item in document.analysed_sources(report.sources)}
-    children = [
-        *document.algorithm_identification(algorithm, equipment),
-        *(
-            _group(report, algorithm, finding, sources, explanations.get(finding.key, ()))
-            for finding in report.findings
-        ),
+    measured_in = [
+        content_items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item) for item in sources.values()
     ]
+    moment = document.observation_moment(report)
+    children = [*document.algorithm_identification(algorithm, equipment)]
+    for finding in report.findings:
+        region = _region(report, finding, sources)
+        content = _content(report, algorithm, finding, region, measured_in, explanations.get(finding.key, ()))
+        # TID 1410 for a finding that has a region, TID 1501 for the others.
+        children.append(document.measurement_group(moment, content, "1501" if region is None else "1410"))
     return content_items.container(CONTAINS, codes.IMAGING_MEASUREMENTS, children)
 
 
-def _group(
+def _content(
     report: Report,
     algorithm: Algorithm,
     finding: Finding,
-    sources: Mapping[str, Dataset],
+    region: Dataset | None,
+    measured_in: Sequence[Dataset],
     explanations: Sequence[Explanation],
-) -> Dataset:
-    """TID 1410 for a finding that has a region, TID 1501 for the others."""
-    region = _region(report, finding, sources)
+) -> list[Dataset]:
+    """Content of a measurement group; `measured_in` are the images of the measurement."""
     tracking = uids.tracking_uid(report.study_instance_uid, algorithm.name, finding.key)
     qualifiers = () if finding.qualifier is None else (finding.qualifier,)
     properties = [content_items.code(HAS_PROPERTIES, codes.QUALIFIER, qualifier) for qualifier in qualifiers]
-    children = [
-        content_items.text(HAS_OBS_CONTEXT, codes.TRACKING_IDENTIFIER, f"{algorithm.name}/{finding.key}"),
+    children: list[Dataset] = [
+        content_items.fixed_text(
+            HAS_OBS_CONTEXT, codes.TRACKING_IDENTIFIER, f"{algorithm.name}/{finding.key}"
+        ),
         content_items.uidref(HAS_OBS_CONTEXT, codes.TRACKING_UID, tracking),
         content_items.code(CONTAINS, codes.FINDING_CATEGORY, codes.finding_category(finding.code)),
         content_items.code(CONTAINS, codes.FINDING, finding.code, properties),
@@ -179,23 +185,23 @@ def _group(
     ]
     children.append(_certainty(algorithm, finding))
     children.append(content_items.code(CONTAINS, codes.PRESENCE, codes.PRESENCES[finding.presence]))
-    children += [
-        content_items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item) for item in sources.values()
-    ]
+    children += measured_in
     if finding.withheld:
         text = f"The heat map of {finding.name} is not shown: {finding.withheld}"
         children.append(content_items.text(CONTAINS, codes.MAP_WITHHELD, text))
     if finding.earlier is not None and report.prior is not None:
         children.append(_difference(finding.earlier, report.prior))
-    return document.measurement_group(report, children, "1501" if region is None else "1410")
+    return children
 
 
 def _certainty(algorithm: Algorithm, finding: Finding) -> Dataset:
     """Calibrated probability in percent, or a score that is none, with what tells the two apart."""
     computed = [
-        content_items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_NAME, algorithm.name),
-        content_items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_VERSION, algorithm.version),
-        content_items.text(HAS_CONCEPT_MOD, codes.ALGORITHM_PARAMETERS, f"threshold={finding.threshold:.6g}"),
+        content_items.fixed_text(HAS_CONCEPT_MOD, codes.ALGORITHM_NAME, algorithm.name),
+        content_items.fixed_text(HAS_CONCEPT_MOD, codes.ALGORITHM_VERSION, algorithm.version),
+        content_items.fixed_text(
+            HAS_CONCEPT_MOD, codes.ALGORITHM_PARAMETERS, f"threshold={finding.threshold:.6g}"
+        ),
     ]
     if finding.certainty is None:
         return content_items.num(
@@ -255,7 +261,7 @@ def _region(report: Report, finding: Finding, sources: Mapping[str, Dataset]) ->
 
 def _evaluations(report: Report) -> list[Dataset]:
     """Evaluations of the whole study: normality or the reason of a refusal, and images left out."""
-    children = []
+    children: list[Dataset] = []
     if report.refusal is None:
         normality = codes.NORMALITIES[report.normality]
         children.append(content_items.code(CONTAINS, codes.NORMALITY, normality))

@@ -6,6 +6,7 @@ SR's references are for the patient's own objects.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -64,29 +65,34 @@ def _measurements(report: Report, similar: SimilarCases, equipment: Equipment) -
     encoder = similar.algorithm
     index = (f"index={similar.index_name}", f"index_sha256={similar.index_digest}")
     algorithm = Algorithm(encoder.name, encoder.version, (*encoder.parameters, *index))
+    measured_in = [
+        content_items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item)
+        for _, item in document.analysed_sources(report.sources)
+    ]
+    moment = document.observation_moment(report)
+    groups = [*(_case(report, similar, case) for case in similar.cases), _agreement(report, similar)]
     children = [
         *document.algorithm_identification(algorithm, equipment),
-        *(_case(report, similar, case) for case in similar.cases),
-        _agreement(report, similar),
+        *(document.measurement_group(moment, [*content, *measured_in], "1501") for content in groups),
     ]
     return content_items.container(CONTAINS, codes.IMAGING_MEASUREMENTS, children)
 
 
-def _case(report: Report, similar: SimilarCases, case: SimilarCase) -> Dataset:
+def _case(report: Report, similar: SimilarCases, case: SimilarCase) -> list[Dataset]:
     content = [
         content_items.num(CONTAINS, codes.RANK, str(case.rank), codes.NO_UNITS),
         content_items.num(CONTAINS, codes.COSINE_SIMILARITY, f"{case.similarity:.6g}", codes.NO_UNITS),
     ]
     for name, code in case.labels:
         # Two labels may share a code; the name tells them apart.
-        label = [content_items.text(HAS_PROPERTIES, codes.LABEL_NAME, name)]
+        label = [content_items.fixed_text(HAS_PROPERTIES, codes.LABEL_NAME, name)]
         content.append(content_items.code(CONTAINS, codes.REFERENCE_FINDING, code, label))
     return _group(
         report, similar, f"{case.identifier} rank {case.rank}", case.identifier, codes.SIMILAR_CASE, content
     )
 
 
-def _agreement(report: Report, similar: SimilarCases) -> Dataset:
+def _agreement(report: Report, similar: SimilarCases) -> list[Dataset]:
     content = [
         content_items.num(CONTAINS, codes.AGREEMENT, f"{similar.agreement:.6g}", codes.NO_UNITS),
         content_items.code(CONTAINS, codes.DISAGREES, codes.YES if similar.disagrees else codes.NO),
@@ -95,18 +101,18 @@ def _agreement(report: Report, similar: SimilarCases) -> Dataset:
 
 
 def _group(
-    report: Report, similar: SimilarCases, identifier: str, key: str, finding: Code, content: list[Dataset]
-) -> Dataset:
-    """TID 1501."""
+    report: Report,
+    similar: SimilarCases,
+    identifier: str,
+    key: str,
+    finding: Code,
+    content: Sequence[Dataset],
+) -> list[Dataset]:
+    """Content of a measurement group of TID 1501, but for the images of the measurement."""
     tracking = uids.tracking_uid(report.study_instance_uid, similar.algorithm.name, f"similar/{key}")
-    children = [
+    return [
         content_items.text(HAS_OBS_CONTEXT, codes.TRACKING_IDENTIFIER, identifier),
         content_items.uidref(HAS_OBS_CONTEXT, codes.TRACKING_UID, tracking),
         content_items.code(CONTAINS, codes.FINDING, finding),
         *content,
-        *(
-            content_items.image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, item)
-            for _, item in document.analysed_sources(report.sources)
-        ),
     ]
-    return document.measurement_group(report, children, "1501")

@@ -20,9 +20,11 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom import evt
+from pynetdicom.acse import ACSE
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.sop_class import Verification
 
+from dicom_node.dimse.client.requestor_socket import RequestorSocket
 from dicom_node.dimse.client.storage_scu import StoreSession
 from dicom_node.dimse.status import Outcome
 from dicom_node.errors import BadInstance, InstanceDeferred, PeerRejected, PeerUnavailable
@@ -85,6 +87,30 @@ def test_the_node_takes_what_it_sends(receiver: Receiver, film: MakeFilm) -> Non
         for number in range(1, 4):
             assert sending.send(film(number).path).status == 0
     assert len(receiver.uids()) == 3
+
+
+def test_an_association_that_stays_open_waits_without_looking(
+    receiver: Receiver, film: MakeFilm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    ready, requested = RequestorSocket.ready, ACSE.is_release_requested
+
+    def look(peer: RequestorSocket) -> bool:
+        looks.append("socket")
+        return bool(ready.fget(peer))  # type: ignore[attr-defined]
+
+    def ask(acse: ACSE) -> bool:
+        looks.extend(["thread"] if acse.assoc.is_requestor else [])
+        return requested(acse)
+
+    monkeypatch.setattr(RequestorSocket, "ready", property(look))
+    monkeypatch.setattr(ACSE, "is_release_requested", ask)
+    with session(receiver.port, "DICOM_NODE") as opened:
+        opened.send(film(1).path)
+        looks.clear()
+        time.sleep(0.6)
+        assert len(looks) <= 12
+        assert opened.send(film(2).path).status == 0
 
 
 def test_an_unexpected_kind_of_file_opens_a_new_association(film: MakeFilm) -> None:

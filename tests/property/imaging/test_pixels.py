@@ -122,6 +122,8 @@ def test_no_header_leads_to_a_grey_that_is_none(
         raise
     table = transform.grey(ds, stored_values(cell, cells))
     assert table.shape == (65536,)
+    occurring = transform.grey(ds, stored_values(cell, cells, occurring=True))
+    assert np.array_equal(occurring, table[: int(cells.max()) + 1])
     assert np.isfinite(table).all()
     assert table.min() >= 0
     assert table.max() <= 1

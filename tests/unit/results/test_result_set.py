@@ -19,10 +19,11 @@ from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.image.secondary_capture import write_sc
 from dicom_node.results.image.segmentation import write_seg
 from dicom_node.results.report import Refusal, Report
+from dicom_node.results.result_set import write_results
 from dicom_node.results.sr.document import Predecessor
 from dicom_node.results.validation import find_mistakes
 from tests.support.factories import chest, film
-from tests.support.reports import SIMILAR, finding, report_of, saliency_of
+from tests.support.reports import EQUIPMENT, SIMILAR, finding, report_of, saliency_of
 from tests.support.result_objects import KINDS, objects_of
 from tests.support.source_headers import OPENI, SOURCES
 from tests.support.sr_content import child, children, measurement_groups, value_of
@@ -245,3 +246,21 @@ def test_the_private_schemes_of_a_bundles_own_labels_are_declared() -> None:
         assert not list(find_mistakes(ds, ours=True))
         del ds.CodingSchemeIdentificationSequence[1]
     assert any("99MYSITE" in each for _, ds in objects for each in find_mistakes(ds, ours=True))
+
+
+def test_pictures_of_several_films_and_methods_are_what_each_is_alone() -> None:
+    films = [film(rows=96, columns=80, instance=1), film(rows=80, columns=96, instance=2)]
+    maps = [saliency_of(ds) for ds in films]
+    maps += [replace(maps[0], method="Occlusion"), replace(maps[1], values=1 - maps[1].values)]
+    named = [finding(key=f"finding_{number}", saliency=[each]) for number, each in enumerate(maps)]
+    report = report_of(*films, findings=named)
+    pixels = {str(ds.SOPInstanceUID): chest(ds.Rows, ds.Columns, seed=ds.Rows) for ds in films}
+    drawn = [
+        ds for kind, ds in write_results(report, pixels, equipment=EQUIPMENT, objects=["sc"]) if kind == "sc"
+    ]
+    alone = [
+        write_sc(report, entry, each, pixels[each.sop_instance_uid], equipment=EQUIPMENT)
+        for entry, each in zip(named, maps, strict=True)
+    ]
+    assert [encoded(ds) for ds in drawn] == [encoded(ds) for ds in alone]
+    assert len({ds.PixelData for ds in drawn}) == len(maps)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import EncodingFailed
-from dicom_node.results.encoding.part10 import code_item, put
+from dicom_node.results.encoding.part10 import code_item, encoded, put
 from dicom_node.results.image.secondary_capture import write_sc
 from dicom_node.results.report import Code
 from dicom_node.results.sr.findings import write_sr
@@ -19,9 +21,14 @@ from tests.support.factories import chest, film
 from tests.support.reports import EQUIPMENT, report_of
 
 
+def read_back(ds: Dataset) -> Dataset:
+    """What was written, as a data set that can be spoilt."""
+    return dcmread(io.BytesIO(encoded(ds)))
+
+
 @pytest.fixture
 def report() -> Dataset:
-    return write_sr(report_of(film(rows=96, columns=80)), equipment=EQUIPMENT)
+    return read_back(write_sr(report_of(film(rows=96, columns=80)), equipment=EQUIPMENT))
 
 
 @pytest.fixture
@@ -29,7 +36,8 @@ def capture() -> Dataset:
     found = report_of(film(rows=96, columns=80))
     finding = found.findings[0]
     pixels = chest(96, 80)
-    return write_sc(found, finding, finding.saliency[0], pixels, equipment=EQUIPMENT, compression="none")
+    written = write_sc(found, finding, finding.saliency[0], pixels, equipment=EQUIPMENT, compression="none")
+    return read_back(written)
 
 
 def evaluations(ds: Dataset) -> Dataset:

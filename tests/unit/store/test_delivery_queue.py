@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, event, func, select
 
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import database
@@ -41,6 +41,27 @@ def test_a_lease_that_ran_out_is_taken_over(filled: DeliveryQueue, clock: Clock)
     filled.take("pacs", THIS_PROCESS, 60)
     clock.now += 61
     assert len(filled.take("pacs", LeaseOwner("elsewhere", 1, 1), 60)) == 2
+
+
+def test_what_others_held_until_now_and_what_is_free_is_taken_together(
+    index: Index, filled: DeliveryQueue, clock: Clock
+) -> None:
+    first, second = filled.take("pacs", LeaseOwner("elsewhere", 1, 1), 60)
+    filled.give_back([second], LeaseOwner("elsewhere", 1, 1))
+    assert [entry.id for entry in filled.take("pacs", THIS_PROCESS, 60)] == [second.id]
+    clock.now += 61
+    assert [entry.id for entry in filled.take("pacs", LeaseOwner("third", 1, 1), 60)] == [first.id, second.id]
+
+
+def test_one_statement_leases_all_that_is_free(index: Index, filled: DeliveryQueue) -> None:
+    updates: list[str] = []
+
+    @event.listens_for(index.engine, "before_cursor_execute")
+    def _note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        updates.extend([statement] if statement.startswith("UPDATE") else [])
+
+    assert len(filled.take("pacs", THIS_PROCESS, 60)) == 2
+    assert len(updates) == 1
 
 
 def test_what_was_sent_is_not_sent_again(index: Index, filled: DeliveryQueue, clock: Clock) -> None:
