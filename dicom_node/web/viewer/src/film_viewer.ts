@@ -9,6 +9,7 @@ import {
   ToolGroupManager,
   ZoomTool,
 } from '@cornerstonejs/tools';
+import { Boxes } from './boxes';
 import { make, setOptions } from './elements';
 import { colourTable } from './heat';
 import { HeatControls } from './heat_controls';
@@ -25,7 +26,7 @@ const ENGINE = 'viewer';
 const DRAGS = { window: WindowTool.toolName, zoom: ZoomTool.toolName, pan: PanTool.toolName };
 type Drag = keyof typeof DRAGS;
 /** What a drag of the first button does. */
-type Dragging = Drag | Kind | 'lens';
+type Dragging = Drag | Kind | 'lens' | 'box';
 const { Primary, Secondary, Auxiliary, Wheel } = ToolEnums.MouseBindings;
 /** Bindings that do not depend on the function of the first button. */
 const ALWAYS = {
@@ -57,6 +58,7 @@ export class FilmViewer {
   /** Film whose windows are in the list. */
   private offered: Film | undefined;
   readonly heat: HeatControls;
+  private readonly boxes: Boxes;
   readonly link = new Link(() => this.panes, () => this.active);
   private readonly measures = measureControls((kind) => this.drag(kind ?? 'window'), () => this.active.measures.undo());
 
@@ -86,9 +88,15 @@ export class FilmViewer {
       },
       this.colours,
     );
+    this.boxes = new Boxes(
+      root,
+      (drawing) => this.drag(drawing ? 'box' : 'window'),
+      () => this.panes.forEach((pane) => pane.boxes.draw()),
+    );
     this.nameLost();
-    const foot = make('div', { class: 'viewer-foot' }, this.keys, this.footTools(), this.link.group, this.measures.group);
-    root.replaceChildren(this.toolbar(), this.lost, this.stage, this.heat.bar, foot);
+    // In one line below the films: each further one would take their height.
+    const tools = [this.heat.bar, this.footTools(), this.link.group, this.measures.group];
+    root.replaceChildren(this.toolbar(), this.lost, this.stage, make('div', { class: 'viewer-foot' }, this.keys, ...tools));
     listen(root, this);
   }
 
@@ -159,6 +167,7 @@ export class FilmViewer {
   /** Set the function of the first button, and of one finger: it moves a view, magnifies, or measures. */
   drag(drag: Dragging): void {
     this.dragging = drag;
+    if (drag !== 'box') this.boxes.stop();
     this.measures.list.value = drag in KINDS ? drag : '';
     for (const pane of this.panes) this.prepare(pane);
     this.press('drag-lens', drag === 'lens');
@@ -175,6 +184,7 @@ export class FilmViewer {
     const { dragging } = this;
     pane.measures.kind = dragging in KINDS ? (dragging as Kind) : undefined;
     pane.lens.dragged = dragging === 'lens';
+    pane.boxes.drawing = dragging === 'box';
   }
 
   /** Magnify the film below the pointer, else the middle of the active one, or cease to. */
@@ -226,6 +236,7 @@ export class FilmViewer {
         this.link.follow(pane);
       },
       (film) => this.showFilm(pane, film),
+      () => this.boxes,
     );
     pane.element.addEventListener('focusin', () => this.activate(pane));
     pane.overlay.show(this.overlays);
