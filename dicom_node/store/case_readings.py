@@ -8,12 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import and_, exists, func, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, select, update
 
 from dicom_node.store import database
 from dicom_node.store.reader_studies import Case, InvalidReaderStudy, ReaderStudies, ReaderStudy, is_reader
 from dicom_node.store.tables import (
     case_answer,
+    case_box,
     case_reading,
     prior,
     reader_study,
@@ -166,6 +167,8 @@ class CaseReadings(database.Repository):
     ) -> None:
         """Store the answers of a reader to a displayed case; they cannot be changed afterwards.
 
+        Boxes around what is answered as absent are removed.
+
         Raises
         ------
         InvalidReaderStudy
@@ -177,23 +180,11 @@ class CaseReadings(database.Repository):
         if not all(0 <= each.confidence <= MOST_CONFIDENT for each in answers.values()):
             raise InvalidReaderStudy("a confidence is a whole number from 0 to 100")
         with database.writing(self._engine) as connection:
-            asked = connection.execute(
-                select(case_reading.c.answered_at, reader_study.c.closed_at)
-                .join(reader_study_case, reader_study_case.c.id == case_reading.c.case_id)
-                .join(reader_study, reader_study.c.id == reader_study_case.c.reader_study_id)
-                .where(
-                    case_reading.c.id == reading_id,
-                    case_reading.c.reader == reader,
-                    reader_study.c.id == found.id,
-                )
-                .with_for_update(of=case_reading)
-            ).first()
-            if asked is None:
-                raise InvalidReaderStudy("this case was not displayed to you; open the reader study again")
-            if asked.closed_at is not None:
-                raise InvalidReaderStudy("the reader study is closed; it takes no more answers")
-            if asked.answered_at is not None:
-                raise InvalidReaderStudy("you have answered this case; answers cannot be changed")
+            check_open(connection, found, reading_id, reader)
+            absent = [key for key, each in answers.items() if not each.present]
+            connection.execute(
+                delete(case_box).where(case_box.c.case_reading_id == reading_id, case_box.c.key.in_(absent))
+            )
             connection.execute(
                 update(case_reading)
                 .where(case_reading.c.id == reading_id)
@@ -250,6 +241,33 @@ class CaseReadings(database.Repository):
         )
         with database.reading(self._engine) as connection:
             return frozenset(connection.execute(query).scalars())
+
+
+def check_open(connection: Connection, found: ReaderStudy, reading_id: int, reader: str) -> None:
+    """Check that a reader may answer a case reading now, and lock it until the end of the transaction.
+
+    Raises
+    ------
+    InvalidReaderStudy
+        When the reader study is closed, the case was not displayed to the reader, or has been answered.
+    """
+    asked = connection.execute(
+        select(case_reading.c.answered_at, reader_study.c.closed_at)
+        .join(reader_study_case, reader_study_case.c.id == case_reading.c.case_id)
+        .join(reader_study, reader_study.c.id == reader_study_case.c.reader_study_id)
+        .where(
+            case_reading.c.id == reading_id,
+            case_reading.c.reader == reader,
+            reader_study.c.id == found.id,
+        )
+        .with_for_update(of=case_reading)
+    ).first()
+    if asked is None:
+        raise InvalidReaderStudy("this case was not displayed to you; open the reader study again")
+    if asked.closed_at is not None:
+        raise InvalidReaderStudy("the reader study is closed; it takes no more answers")
+    if asked.answered_at is not None:
+        raise InvalidReaderStudy("you have answered this case; answers cannot be changed")
 
 
 def reading_order(found: ReaderStudy, cases: Sequence[Case], reader: str) -> list[tuple[Case, bool]]:

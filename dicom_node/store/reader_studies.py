@@ -96,6 +96,8 @@ class ReaderStudy:
         Number of cases.
     closed_at
         Time when an admin closed it; None while readers may answer.
+    boxes
+        Whether readers may draw a box around what they find.
     """
 
     id: int
@@ -108,6 +110,7 @@ class ReaderStudy:
     findings: Mapping[str, str]
     readers: Sequence[str]
     cases: int
+    boxes: bool = False
 
     @property
     def readings_each(self) -> int:
@@ -145,6 +148,7 @@ class ReaderStudies(database.Repository):
         cases: Sequence[NewCase],
         seed: int,
         made_by: str,
+        boxes: bool = False,
     ) -> int:
         """Make a reader study, pin its studies, and return its number.
 
@@ -152,6 +156,8 @@ class ReaderStudies(database.Repository):
         ----------
         findings
             Names of the findings by their keys, in the order in which they are asked for.
+        boxes
+            Whether readers may draw a box around what they find.
 
         Raises
         ------
@@ -177,6 +183,7 @@ class ReaderStudies(database.Repository):
                     "seed": seed,
                     "made_by": made_by,
                     "made_at": self._clock(),
+                    "boxes": boxes,
                 },
             )
             connection.execute(
@@ -316,6 +323,7 @@ def _read(connection: Connection, row: Any) -> ReaderStudy:
         database.as_mapping(connection, findings),
         connection.execute(readers).scalars().all(),
         connection.execute(count.select_from(reader_study_case)).scalar_one(),
+        row.boxes,
     )
 
 

@@ -402,6 +402,8 @@ reader_study = Table(
     Column("made_by", String(64), nullable=False),
     Column("made_at", Float, nullable=False),
     Column("closed_at", Float),  # empty while readers may answer
+    # Whether readers may draw a box around what they find.
+    Column("boxes", Boolean, nullable=False, default=False, server_default=false()),
 )
 
 reader_study_finding = Table(
@@ -463,4 +465,18 @@ case_answer = Table(
     Column("key", String(64), primary_key=True),  # of the finding
     Column("present", Boolean, nullable=False),
     Column("confidence", Integer, nullable=False),  # in the answer, 0 to 100
+)
+
+# Box of a reader around a finding, drawn before the answer; see case_boxes.py.
+case_box = Table(
+    "case_box",
+    metadata,
+    Column("case_reading_id", ForeignKey("case_reading.id"), primary_key=True),
+    Column("key", String(64), primary_key=True),  # of the finding
+    Column("sop_instance_uid", String(64), nullable=False),  # of the film
+    # Its edges in pixels of the film as it is stored, see case_boxes.Box
+    Column("left", Integer, nullable=False),
+    Column("top", Integer, nullable=False),
+    Column("right", Integer, nullable=False),
+    Column("bottom", Integer, nullable=False),
 )

@@ -30,6 +30,7 @@ from dicom_node.store.secret_key import read_secret_key
 from dicom_node.web.api import (
     admin_routes,
     bulk_routes,
+    case_box_routes,
     dicomweb,
     feedback_routes,
     filter_routes,
@@ -84,6 +85,7 @@ _ROUTERS: Final = (
     wado_routes.router,
     rendered_routes.router,
     reader_study_routes.router,
+    case_box_routes.router,
     study_pages.router,
     reader_studies.router,
     node_pages.router,

@@ -42,6 +42,14 @@ NORMALITY_WORDS: Mapping[str, str] = {
     "absent": "abnormal",
     "undetermined": "neither normal nor abnormal",
 }
+ACTION_WORDS: Mapping[str, str] = {
+    "replay": "reproducibility check",
+    "retry": "analysis asked for again",
+    "read anyway": "refused films read anyway",
+    "retract": "results withdrawn",
+    "try": "film tried",
+}
+"""Words of actions in the access log whose names are those of commands."""
 
 
 class PageRenderer:
@@ -84,6 +92,7 @@ class PageRenderer:
             "result_words": RESULT_WORDS,
             "threshold_words": {presence.value: word for presence, word in THRESHOLD_WORDS.items()},
             "normality_words": NORMALITY_WORDS,
+            "action_words": ACTION_WORDS,
             "refusals": {key: reason.sentence for key, reason in REFUSALS.items()},
             "gate_refusals": GATE_REFUSALS,
             "research_use_only": RESEARCH_USE_ONLY,

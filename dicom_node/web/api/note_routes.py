@@ -108,6 +108,6 @@ def remove_note(context: WebContext, user: CurrentUser, study_id: int, note: int
     context.access_log.record(user.name, user.address, "note", study_id, always=True)
 
 
-def sentence(error: ValueError) -> str:
+def sentence(error: Exception) -> str:
     """Return the text of an error as a sentence for readers."""
     return f"{str(error)[:1].upper()}{str(error)[1:]}."

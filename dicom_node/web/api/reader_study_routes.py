@@ -38,6 +38,8 @@ class ReaderStudyOut:
     ----------
     progress
         Number of answered case readings by reader, of `readings_each`; for readers, their own.
+    boxes
+        Whether readers may draw a box around what they find.
     """
 
     intended_use: str
@@ -50,11 +52,15 @@ class ReaderStudyOut:
     progress: Mapping[str, int]
     made_at: float
     closed_at: float | None
+    boxes: bool
 
     @classmethod
     def of(cls, found: ReaderStudy, progress: Mapping[str, int]) -> Self:
         """Convert a reader study."""
-        same = ("id", "name", "design", "findings", "cases", "readings_each", "made_at", "closed_at")
+        same = (
+            *("id", "name", "design", "findings", "cases", "readings_each", "made_at", "closed_at"),
+            "boxes",
+        )
         return cls(
             intended_use=INTENDED_USE, progress=progress, **{name: getattr(found, name) for name in same}
         )

@@ -69,6 +69,7 @@ ACTIONS: Final[Mapping[str, _Event]] = {
     "reader study closed": _query,
     "reader study case": _view,
     "reader study answer": _change,
+    "reader study box": _change,
     "reader study export": _export,
     "upload": _import,
     "try": _import,

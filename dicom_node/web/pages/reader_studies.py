@@ -10,6 +10,7 @@ from typing import Final
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from dicom_node.store.case_boxes import CaseBoxes
 from dicom_node.store.case_readings import COMMENT_LENGTH, Answer, CaseReadings, Turn
 from dicom_node.store.reader_studies import Design, InvalidReaderStudy, ReaderStudies, ReaderStudy
 from dicom_node.web.api.parameters import LARGEST_NUMBER, SearchIn
@@ -22,6 +23,7 @@ from dicom_node.web.api.reader_study_routes import (
 from dicom_node.web.blinding import hidden_studies
 from dicom_node.web.dependencies import Context, WebContext
 from dicom_node.web.pages.rendering import render_page
+from dicom_node.web.read_models.study import read_study
 from dicom_node.web.read_models.worklist import read_finding_names
 from dicom_node.web.reader_studies.results import MODEL, compute_results
 from dicom_node.web.reader_studies.study_list import StudyList, parse_study_list, worklist_studies
@@ -174,11 +176,29 @@ def _case_page(
         found=found,
         turn=turn,
         reading=reading,
+        boxes=_boxes(context, found, turn, reading.id),
         model=_model_answers(context, user, found, turn),
         given={} if form is None or form.get("reading") != str(reading.id) else form,
         failed=failed,
         comment_length=COMMENT_LENGTH,
     )
+
+
+def _boxes(
+    context: WebContext, found: ReaderStudy, turn: Turn, reading_id: int
+) -> Mapping[str, Mapping[str, int]]:
+    """Return the boxes of a case reading as the viewer takes them, by the key of the finding."""
+    if not found.boxes or (view := read_study(context.engine, turn.case.study_id)) is None:
+        return {}
+    boxes = CaseBoxes(context.engine).all(found).get(reading_id, {})
+    return {
+        key: {
+            "image": image.id,
+            **{edge: getattr(box, edge) for edge in ("left", "top", "right", "bottom")},
+        }
+        for key, box in boxes.items()
+        if (image := view.image(box.sop_instance_uid)) is not None
+    }
 
 
 def _model_answers(
@@ -288,4 +308,5 @@ def _make(context: WebContext, user: CurrentUser, form: Mapping[str, str], *, fr
         cases=studies.cases,
         seed=_whole_number(seed, "the seed") if seed else secrets.randbelow(LARGEST_NUMBER),
         made_by=user.name,
+        boxes="boxes" in form,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Engine
@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from dicom_node.results.codes import PRESENCES
 from dicom_node.results.report import Code, Presence
 from dicom_node.runtime import logs
+from dicom_node.store.case_boxes import Box, CaseBoxes
 from dicom_node.store.case_readings import CaseReadings
 from dicom_node.store.reader_studies import ReaderStudies, ReaderStudy
 from dicom_node.web.fhir import ReadReport, Statement
@@ -23,6 +24,7 @@ _READING_COLUMNS: Final = (
     *("intended_use", "reader_study", "design", "reader", "study", "aided", "finding", "reference"),
     *("present", "confidence", "rating", "seconds", "visible_seconds", "displayed_at", "answered_at"),
     *("model_value", "model_threshold", "model_presence", "comment"),
+    *("box_film", "box_left", "box_top", "box_right", "box_bottom"),
 )
 _RESULT_COLUMNS: Final = (
     *("intended_use", "reader_study", "statistic", "finding", "reader", "aided"),
@@ -35,6 +37,7 @@ def readings_csv(engine: Engine, found: ReaderStudy) -> Iterator[str]:
     store = ReaderStudies(engine)
     cases = {each.id: each for each in store.cases(found)}
     model = store.model_answers(cases.values())
+    boxes = CaseBoxes(engine).all(found)
     yield csv_line(_READING_COLUMNS)
     for each in CaseReadings(engine).readings(found):
         if each.answered_at is None:
@@ -56,6 +59,7 @@ def readings_csv(engine: Engine, found: ReaderStudy) -> Iterator[str]:
                         else (machine.value, machine.threshold, machine.presence)
                     ),
                     each.comment,
+                    *_box(boxes.get(each.id, {}).get(key)),
                 )
             )
 
@@ -71,6 +75,7 @@ def readings_reports(engine: Engine, found: ReaderStudy, names: Mapping[str, Cod
     store = ReaderStudies(engine)
     cases = {each.id: each for each in store.cases(found)}
     model = store.model_answers(cases.values())
+    boxes = CaseBoxes(engine).all(found)
     for each in CaseReadings(engine).readings(found):
         if each.answered_at is None:
             continue
@@ -88,6 +93,9 @@ def readings_reports(engine: Engine, found: ReaderStudy, names: Mapping[str, Cod
                     "certainty or score of the model": machine.value,
                     "threshold of the model": machine.threshold,
                 }
+            if (box := boxes.get(each.id, {}).get(key)) is not None:
+                film, left, top, right, bottom = _box(box)
+                facts["box"] = f"film {film}, columns {left} to {right}, rows {top} to {bottom}"
             presence = _presence(present=answer.present)
             statements.append(
                 Statement(
@@ -101,6 +109,13 @@ def readings_reports(engine: Engine, found: ReaderStudy, names: Mapping[str, Cod
                 occasion=f"reader study {found.name}, {shown} the model",
                 statements=statements,
             )
+
+
+def _box(box: Box | None) -> Sequence[object]:
+    """Return the columns of a box: the hash of its film's UID, and its edges in pixels of the film."""
+    if box is None:
+        return (None,) * 5
+    return logs.uid_hash(box.sop_instance_uid), box.left, box.top, box.right, box.bottom
 
 
 def _presence(*, present: bool) -> Presence:
@@ -126,5 +141,8 @@ def results_csv(found: ReaderStudy, results: Results) -> Iterator[str]:
         estimate = Estimate(agreed.kappa, None, None, agreed.n)
         who = " and ".join(agreed.readers)
         yield line(f"{agreed.statistic} kappa", agreed.finding, who, agreed.aided, estimate)
+    for overlap in results.overlaps:
+        estimate = Estimate(overlap.iou, None, None, overlap.pairs)
+        yield line("mean IoU of boxes", overlap.finding, "all pairs of readers", overlap.aided, estimate)
     for compared in results.comparisons:
         yield line(compared.what, compared.finding, "", None, compared.estimate)

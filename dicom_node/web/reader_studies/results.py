@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
+from dicom_node.store.case_boxes import Box, CaseBoxes
 from dicom_node.store.case_readings import CaseReading, CaseReadings
 from dicom_node.store.reader_studies import Case, ReaderStudies, ReaderStudy
 from dicom_node.web.agreement import cohen_kappa, fleiss_kappa
@@ -100,11 +101,33 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlap:
+    """Overlap of the boxes of readers around one finding in one session.
+
+    Attributes
+    ----------
+    pairs
+        Pairs of boxes of two readers on the same film.
+    cases
+        Number of cases that have such pairs.
+    iou
+        Mean over the pairs of the intersection over the union.
+    """
+
+    finding: str
+    aided: bool
+    pairs: int
+    cases: int
+    iou: float
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """Results of one reader study; `notes` say what the figures mean, and what is not computed."""
 
     accuracies: Sequence[Accuracy]
     agreements: Sequence[Agreement]
+    overlaps: Sequence[Overlap]
     comparisons: Sequence[Comparison]
     notes: Sequence[str]
 
@@ -128,8 +151,10 @@ def compute_results(engine: Engine, found: ReaderStudy) -> Results:
     cases = store.cases(found)
     readings = [each for each in CaseReadings(engine).readings(found) if each.answered_at is not None]
     model = store.model_answers(cases)
+    boxes = CaseBoxes(engine).all(found)
     accuracies: list[Accuracy] = []
     agreements: list[Agreement] = []
+    overlaps: list[Overlap] = []
     comparisons: list[Comparison] = []
     for key in found.findings:
         machine = _Rater(
@@ -152,8 +177,14 @@ def compute_results(engine: Engine, found: ReaderStudy) -> Results:
         ]
         for raters in sessions:
             agreements += _agreements(raters, machine, key, cases)
+            aided = bool(raters[0].aided)
+            drawn: dict[int, list[Box]] = {}
+            for each in readings:
+                if each.aided is aided and (box := boxes.get(each.id, {}).get(key)) is not None:
+                    drawn.setdefault(each.case_id, []).append(box)
+            overlaps += _overlaps(drawn, key, aided=aided)
         comparisons += _comparisons(sessions, machine, key, reference)
-    return Results(accuracies, agreements, comparisons, NOTES)
+    return Results(accuracies, agreements, overlaps, comparisons, NOTES)
 
 
 def _rater(name: str, readings: Sequence[CaseReading], key: str, *, aided: bool) -> _Rater:
@@ -212,6 +243,18 @@ def _agreements(
         votes = _votes(raters, order)
         names = [each.name for each in raters]
         yield Agreement("fleiss", names, key, aided, len(votes[0]), fleiss_kappa(votes))
+
+
+def _overlaps(drawn: Mapping[int, Sequence[Box]], key: str, *, aided: bool) -> Iterator[Overlap]:
+    """Yield the overlap of boxes, given by case, unless no two lie on the same film."""
+    found = {
+        case: [
+            iou for one, other in itertools.combinations(boxes, 2) if (iou := one.overlap(other)) is not None
+        ]
+        for case, boxes in drawn.items()
+    }
+    if pairs := list(itertools.chain.from_iterable(found.values())):
+        yield Overlap(key, aided, len(pairs), sum(map(bool, found.values())), statistics.fmean(pairs))
 
 
 def _votes(raters: Sequence[_Rater], order: Sequence[int]) -> list[list[bool]]:

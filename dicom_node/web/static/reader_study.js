@@ -1,4 +1,4 @@
-// Reader studies: the time that a case was visible, and a study list taken from a file.
+// Reader studies: the time that a case was visible, boxes on its films, and a study list taken from a file.
 "use strict";
 
 const answers = document.getElementById("answers");
@@ -28,6 +28,54 @@ if (answers) {
     for (const button of answers.querySelectorAll("button")) button.disabled = true;
   });
   follow();
+}
+
+// Boxes: the viewer draws them; each is sent at once, so that it is there after a reload.
+if (answers?.dataset.boxes) {
+  const viewer = document.getElementById("viewer");
+  const problem = document.getElementById("box-problem");
+  const headers = { "Content-Type": "application/json", "X-CSRF-Token": answers.elements.csrf.value };
+  const submit = answers.querySelector("button[type=submit]");
+  const control = (what, finding) => answers.querySelector(`[data-${what}="${CSS.escape(finding)}"]`);
+  let sending = Promise.resolve();
+  let waiting = 0;
+
+  const forget = (finding) => {
+    control("unbox", finding).hidden = true;
+    viewer.dispatchEvent(new CustomEvent("box-removed", { detail: { finding } }));
+  };
+  // One after the other; an answer waits for them.
+  const send = (finding, method, place) => {
+    submit.disabled = ++waiting > 0;
+    sending = sending.then(async () => {
+      let said = "";
+      try {
+        const address = `${answers.dataset.boxes}/${encodeURIComponent(finding)}`;
+        const answer = await fetch(address, { method, headers, body: place && JSON.stringify(place) });
+        if (!answer.ok) said = (await answer.json()).error || `The node answered ${answer.status}.`;
+      } catch {
+        said = "The node does not answer; the box is not kept.";
+      }
+      problem.textContent = said;
+      if (said && place) forget(finding);
+      submit.disabled = --waiting > 0;
+    });
+  };
+
+  viewer.addEventListener("box-drawn", ({ detail: { finding, ...place } }) => {
+    control("unbox", finding).hidden = false;
+    answers.querySelector(`[name="presence-${CSS.escape(finding)}"][value=present]`).checked = true;
+    send(finding, "PUT", place);
+  });
+  const remove = (finding) => {
+    if (control("unbox", finding).hidden) return;
+    forget(finding);
+    send(finding, "DELETE");
+  };
+  answers.addEventListener("click", ({ target }) => target.dataset.unbox && remove(target.dataset.unbox));
+  answers.addEventListener("change", ({ target }) => {
+    if (target.name.startsWith("presence-") && target.value === "absent") remove(target.name.slice(9));
+  });
 }
 
 for (const chosen of document.querySelectorAll("input[type=file][data-into]"))

@@ -255,7 +255,7 @@ def test_a_note_and_a_tag_of_somebody_else_come_by_themselves(node: OfflineNode,
     expect(page.get_by_role("link", name="rib", exact=True)).to_be_visible(timeout=20_000)
     Notes(node.index.engine).tag([1], "other", "rita")
     expect(page.get_by_role("link", name="other", exact=True)).to_be_visible(timeout=20_000)
-    page.get_by_role("button", name="Take the tag rib back").click()
+    page.get_by_role("button", name="Remove the tag rib").click()
     expect(page.get_by_role("link", name="rib", exact=True)).to_have_count(0, timeout=20_000)
 
 

@@ -23,8 +23,18 @@ export function choice(label: string, change: (value: string) => void): { field:
   return { field: make('label', {}, make('span', {}, label), list), list };
 }
 
+/** Words that are shown where the viewer is wide enough for them. */
+export function spacious(words: string): Node[] {
+  return [make('span', { class: 'viewer-spacious' }, words)];
+}
+
 export function setOptions(list: HTMLSelectElement, options: Iterable<[value: string, text: string]>): void {
   list.replaceChildren(...[...options].map(([value, text]) => make('option', { value }, text)));
+}
+
+/** Words where the viewer is wide enough for them, else a sign; the element needs an accessible name of its own. */
+export function terse(words: string, sign: Node | string): Node[] {
+  return [...spacious(words), make('span', { class: 'viewer-compact' }, sign)];
 }
 
 /** An element of a drawing. */

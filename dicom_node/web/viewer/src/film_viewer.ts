@@ -9,7 +9,8 @@ import {
   ToolGroupManager,
   ZoomTool,
 } from '@cornerstonejs/tools';
-import { make, setOptions } from './elements';
+import { Boxes } from './boxes';
+import { make, setOptions, shape, terse } from './elements';
 import { colourTable } from './heat';
 import { HeatControls } from './heat_controls';
 import { legend, listen } from './keys';
@@ -25,7 +26,7 @@ const ENGINE = 'viewer';
 const DRAGS = { window: WindowTool.toolName, zoom: ZoomTool.toolName, pan: PanTool.toolName };
 type Drag = keyof typeof DRAGS;
 /** What a drag of the first button does. */
-type Dragging = Drag | Kind | 'lens';
+type Dragging = Drag | Kind | 'lens' | 'box';
 const { Primary, Secondary, Auxiliary, Wheel } = ToolEnums.MouseBindings;
 /** Bindings that do not depend on the function of the first button. */
 const ALWAYS = {
@@ -57,6 +58,7 @@ export class FilmViewer {
   /** Film whose windows are in the list. */
   private offered: Film | undefined;
   readonly heat: HeatControls;
+  private readonly boxes: Boxes;
   readonly link = new Link(() => this.panes, () => this.active);
   private readonly measures = measureControls((kind) => this.drag(kind ?? 'window'), () => this.active.measures.undo());
 
@@ -86,9 +88,15 @@ export class FilmViewer {
       },
       this.colours,
     );
+    this.boxes = new Boxes(
+      root,
+      (drawing) => this.drag(drawing ? 'box' : 'window'),
+      () => this.panes.forEach((pane) => pane.boxes.draw()),
+    );
     this.nameLost();
-    const foot = make('div', { class: 'viewer-foot' }, this.keys, this.footTools(), this.link.group, this.measures.group);
-    root.replaceChildren(this.toolbar(), this.lost, this.stage, this.heat.bar, foot);
+    // In one line below the films: each further one would take their height.
+    const tools = [this.heat.bar, this.footTools(), this.link.group, this.measures.group];
+    root.replaceChildren(this.toolbar(), this.lost, this.stage, make('div', { class: 'viewer-foot' }, this.keys, ...tools));
     listen(root, this);
   }
 
@@ -159,6 +167,7 @@ export class FilmViewer {
   /** Set the function of the first button, and of one finger: it moves a view, magnifies, or measures. */
   drag(drag: Dragging): void {
     this.dragging = drag;
+    if (drag !== 'box') this.boxes.stop();
     this.measures.list.value = drag in KINDS ? drag : '';
     for (const pane of this.panes) this.prepare(pane);
     this.press('drag-lens', drag === 'lens');
@@ -175,6 +184,7 @@ export class FilmViewer {
     const { dragging } = this;
     pane.measures.kind = dragging in KINDS ? (dragging as Kind) : undefined;
     pane.lens.dragged = dragging === 'lens';
+    pane.boxes.drawing = dragging === 'box';
   }
 
   /** Magnify the film below the pointer, else the middle of the active one, or cease to. */
@@ -226,6 +236,7 @@ export class FilmViewer {
         this.link.follow(pane);
       },
       (film) => this.showFilm(pane, film),
+      () => this.boxes,
     );
     pane.element.addEventListener('focusin', () => this.activate(pane));
     pane.overlay.show(this.overlays);
@@ -296,12 +307,22 @@ export class FilmViewer {
   }
 
   private footTools(): HTMLElement {
+    const glass = shape('circle', { cx: 6, cy: 6, r: 4.5 });
+    const lens = shape('svg', { class: 'viewer-sign', viewBox: '0 0 14 14' }, glass, shape('path', { d: 'M9.5 9.5 13 13' }));
     return this.group(
       'Turn, mirror and magnify',
-      this.button('turn', 'Turn', () => this.active.rotate(), { title: 'Turn clockwise by 90 degrees' }),
-      this.button('mirror', 'Mirror', () => this.active.mirror(), { 'aria-pressed': 'false', title: 'Exchange left and right' }),
-      this.button('drag-lens', 'Magnify', () => this.drag(this.dragging === 'lens' ? 'window' : 'lens'), {
+      this.button('turn', terse('Turn', '↻'), () => this.active.rotate(), {
+        'aria-label': 'Turn',
+        title: 'Turn clockwise by 90 degrees',
+      }),
+      this.button('mirror', terse('Mirror', '⇄'), () => this.active.mirror(), {
         'aria-pressed': 'false',
+        'aria-label': 'Mirror',
+        title: 'Mirror: exchange left and right',
+      }),
+      this.button('drag-lens', terse('Magnify', lens), () => this.drag(this.dragging === 'lens' ? 'window' : 'lens'), {
+        'aria-pressed': 'false',
+        'aria-label': 'Magnify',
         title: 'Dragging magnifies',
       }),
     );
@@ -311,8 +332,8 @@ export class FilmViewer {
     return make('div', { class: 'viewer-group', role: 'group', 'aria-label': label }, ...content);
   }
 
-  private button(key: string, label: string, run: () => void, state: Record<string, string> = {}): HTMLButtonElement {
-    const button = make('button', { type: 'button', 'data-action': key, ...state }, label);
+  private button(key: string, label: string | Node[], run: () => void, state: Record<string, string> = {}): HTMLButtonElement {
+    const button = make('button', { type: 'button', 'data-action': key, ...state }, ...(typeof label === 'string' ? [label] : label));
     button.addEventListener('click', run);
     this.buttons.set(key, button);
     return button;

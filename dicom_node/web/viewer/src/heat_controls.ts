@@ -1,6 +1,6 @@
 /** Heat maps of a study: which one is shown, how, and the bar of controls for that. */
 
-import { choice, make, setOptions } from './elements';
+import { choice, make, setOptions, spacious } from './elements';
 import { type ColourTable, drawScale } from './heat';
 import { remember, remembered } from './memory';
 import type { Pane } from './pane';
@@ -32,7 +32,12 @@ export class HeatControls {
     { type: 'button', title: 'Lines around what has half (thin) and three quarters (thick) of the greatest heat' },
     'Lines',
   );
-  private readonly hold = make('button', { type: 'button' }, 'Hold to hide');
+  private readonly hold = make(
+    'button',
+    { type: 'button', class: 'viewer-hold', 'aria-label': 'Hold to hide', title: 'The film alone, while this is held' },
+    ...spacious('Hold to '),
+    'hide',
+  );
   private readonly findings = choice('Heat map', (value) => this.showFinding(value));
   private readonly methods = choice('Method', (value) => this.showMethod(value));
   private readonly onlyMethod = make('span', { class: 'viewer-method' });
@@ -42,6 +47,12 @@ export class HeatControls {
     colours: ColourTable,
   ) {
     this.bar = this.makeBar(colours);
+    // Their visible labels give way where there is little room.
+    for (const [{ field, list }, name] of [[this.findings, 'Heat map'], [this.methods, 'Method']] as const) {
+      list.setAttribute('aria-label', name);
+      field.firstElementChild!.classList.add('viewer-spacious');
+    }
+    this.methods.list.classList.add('viewer-methods');
     this.offer();
     this.apply();
     // Any element of the page with this attribute shows the heat map of its finding when clicked, or hides it.
@@ -57,7 +68,7 @@ export class HeatControls {
     const { maps } = this;
     if (!maps.some((map) => map.finding === this.lastFinding)) this.lastFinding = maps[0]?.finding ?? '';
     if (!maps.some((map) => map.finding === this.finding)) this.finding = '';
-    setOptions(this.findings.list, [['', 'none'], ...new Map(maps.map(({ finding, name }) => [finding, name]))]);
+    setOptions(this.findings.list, [['', 'no map'], ...new Map(maps.map(({ finding, name }) => [finding, name]))]);
     const methods = new Set(maps.map((map) => map.method));
     this.onlyMethod.textContent = methods.size === 1 ? [...methods].join() : '';
     this.methods.field.hidden = methods.size < 2;
@@ -152,15 +163,15 @@ export class HeatControls {
     this.slider.addEventListener('input', () => this.setOpacity(this.slider.valueAsNumber / 100));
     return make(
       'div',
-      { class: 'viewer-bar', role: 'group', 'aria-label': 'Heat map' },
+      { class: 'viewer-heat', role: 'group', 'aria-label': 'Heat map' },
       this.findings.field,
       this.methods.field,
       this.onlyMethod,
       make('label', {}, make('span', {}, 'Opacity'), this.slider),
-      make('label', {}, make('span', {}, 'Floor'), this.floor),
+      // The colours lie below the slider that says from where on they are shown.
+      make('label', {}, make('span', {}, 'Floor'), make('span', { class: 'viewer-legend' }, this.floor, scale)),
       this.lines,
       this.hold,
-      make('span', { class: 'viewer-legend' }, 'low', scale, 'high'),
     );
   }
 }

@@ -1,6 +1,6 @@
 /** Keyboard shortcuts and their legend. */
 
-import { make } from './elements';
+import { make, spacious } from './elements';
 import type { FilmViewer } from './film_viewer';
 import { remember, remembered } from './memory';
 
@@ -170,7 +170,7 @@ export function legend(): HTMLDetailsElement {
   const keys = make(
     'details',
     { class: 'viewer-keys', open: remembered('keys') === 'open' },
-    make('summary', {}, 'Keys, while a film has the focus'),
+    make('summary', { title: 'They act while a film has the focus' }, 'Keys', ...spacious(', while a film has the focus')),
     make('dl', {}, ...entries),
   );
   keys.addEventListener('toggle', () => remember('keys', keys.open ? 'open' : 'closed'));

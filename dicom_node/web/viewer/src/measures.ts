@@ -26,6 +26,8 @@ export interface Place {
   film: Film;
   toCanvas: (point: Point) => Point;
   toFilm: (point: Point) => Point;
+  /** Width and height of a stored pixel of the film, in square pixels. */
+  pixel: Point;
   /** Millimetres at the detector of a square pixel; undefined where the film does not say. */
   millimetres: Point | undefined;
 }
@@ -148,7 +150,7 @@ export class Measures {
 
 /** List of what dragging measures, and a button that takes the last measure away. */
 export function measureControls(chosen: (kind: Kind | undefined) => void, undo: () => void) {
-  const list = make('select', { 'aria-label': 'Measure' });
+  const list = make('select', { class: 'viewer-measure', 'aria-label': 'Measure' });
   const options = Object.entries(KINDS).map(([kind, { label }]) => make('option', { value: kind }, label));
   list.append(make('option', { value: '' }, 'Measure'), ...options);
   list.addEventListener('change', () => chosen((list.value || undefined) as Kind | undefined));

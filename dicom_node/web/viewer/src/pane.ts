@@ -2,6 +2,7 @@
 
 import { Enums, getShouldUseCPURendering, utilities, type RenderingEngine, type Types } from '@cornerstonejs/core';
 import type { Types as ToolTypes } from '@cornerstonejs/tools';
+import { type Boxes, BoxLayer } from './boxes';
 import { setColours } from './curve';
 import { make, setOptions } from './elements';
 import type { ColourTable } from './heat';
@@ -40,6 +41,7 @@ export class Pane {
 
   private readonly view = make('div', { class: 'film-view' });
   readonly measures = new Measures(this.view, () => this.measured());
+  readonly boxes: BoxLayer;
   readonly lens = new Lens(this.view, () => this.scene());
   private readonly unseen = layer('film-unseen');
   readonly heat: HeatLayer;
@@ -64,6 +66,7 @@ export class Pane {
   /**
    * @param changed Called when another film, window or place is shown.
    * @param chosen Called when the reader takes another film from the list.
+   * @param boxes Those of the study.
    */
   constructor(
     private readonly engine: RenderingEngine,
@@ -74,10 +77,12 @@ export class Pane {
     parent: HTMLElement,
     private readonly changed: () => void,
     chosen: (film: Film) => void,
+    boxes: () => Boxes,
   ) {
+    this.boxes = new BoxLayer(this.view, () => this.measured(), boxes);
     this.heat = new HeatLayer(colours, () => this.lay(), (sentence) => this.say(sentence));
     const { wash, lines } = this.heat;
-    const over = [this.unseen, wash, lines, this.overlay.canvas, this.measures.layer, this.lens.canvas];
+    const over = [this.unseen, wash, lines, this.overlay.canvas, this.boxes.layer, this.measures.layer, this.lens.canvas];
     this.list.addEventListener('change', () => chosen(this.films[this.list.selectedIndex]!));
     this.element = make(
       'figure',
@@ -134,6 +139,7 @@ export class Pane {
     this.unseen.hidden = true;
     this.overlay.clear();
     this.measures.draw();
+    this.boxes.draw();
     this.heat.hide();
     this.turn = this.turn.then(() => this.place(film));
     return this.turn;
@@ -363,6 +369,7 @@ export class Pane {
         const [x, y] = viewport.canvasToWorld(point);
         return toTaken([x - firstPixel(), y - firstPixel()], taken, orientation);
       },
+      pixel: [taken.columns / film.columns, taken.rows / film.rows],
       millimetres: height && width ? [(width * film.columns) / taken.columns, (height * film.rows) / taken.rows] : undefined,
     };
   }
@@ -399,6 +406,7 @@ export class Pane {
       return;
     }
     this.measures.draw();
+    this.boxes.draw();
     this.lens.draw();
     const { columns, rows } = this.placed.taken;
     const [corner, right, below] = ([[0, 0], [columns, 0], [0, rows]] as Point[]).map(place.toCanvas) as [Point, Point, Point];
