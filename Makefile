@@ -20,13 +20,15 @@ WORKER  := $(if $(filter torch,$(RUNTIME)),worker,$(if $(filter light,$(RUNTIME)
 PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check test coverage bench figures fuzz chaos lock sbom audit-deps format docs viewer peers clean
+.PHONY: help serve install check test coverage bench figures fuzz chaos lock sbom audit-deps format docs viewer peers clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 serve: $(VENV)/.serve-$(RUNTIME)  ## Set up and run the node; RUNTIME=torch or light; ARGS="--config node.toml" goes to dicom-node
 	@$(BIN)/dicom-node $(ARGS) serve
+
+install: $(VENV)/.serve-$(RUNTIME)  ## Set up the node and start nothing; RUNTIME as for serve
 
 check: $(VENV)/.dev docs  ## The gate: format, lint, types, import contracts, links of the documents
 	$(BIN)/ruff format --check .

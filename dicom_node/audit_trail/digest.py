@@ -71,7 +71,7 @@ class MessageDigest:
             int(event.get("EventOutcomeIndicator", "0")),
             ": ".join(names),
             ", ".join(dict.fromkeys(who)),
-            " ".join([event.findtext("EventOutcomeDescription", ""), *objects]).strip(),
+            " ".join(dict.fromkeys([event.findtext("EventOutcomeDescription", ""), *objects])).strip(),
         )
 
     @property

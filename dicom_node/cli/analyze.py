@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -95,6 +95,8 @@ def analyze(
     settings = chosen_settings(settings_of(ctx), bundle=bundle, device=device)
     if out is not None and not resume:
         _check_empty(out)
+    if not resume:
+        _check_new({"--csv": table, "--parquet": parquet})
     films = StudyCollection.of(paths)
     if not films.studies:
         raise NodeError(
@@ -176,6 +178,15 @@ class _Answers:
             self._console.print(f"\n{path}: {reason}", markup=False, soft_wrap=True)
         if self._legend:
             self._console.print(f"\n{_LEGEND}", soft_wrap=True)
+
+
+def _check_new(tables: Mapping[str, Path | None]) -> None:
+    """Refuse to write over a table, which may hold the scores of many hours."""
+    for option, path in tables.items():
+        if path is not None and path.is_file() and path.stat().st_size:
+            raise ConfigurationError(
+                f"{option} {path} exists: add --resume to go on with it, or name another file"
+            )
 
 
 def _check_empty(out: Path) -> None:

@@ -266,7 +266,7 @@ def main() -> None:
         app()
     except NodeError as error:
         advice = missing_package(error)
-        _say(NodeError(f"{error}; {advice}") if advice else error)
+        _say(NodeError(f"{error}; {advice}") if advice and advice not in str(error) else error)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if not (advice := missing_package(error)):

@@ -230,9 +230,11 @@ class DataDir:
             except BlockingIOError:
                 holder = os.pread(descriptor, 256, 0).decode(errors="replace")
                 # The children of a killed node hold the lock until they end: wait for them.
-                if (holder and not LeaseOwner.parse(holder).dead) or time.monotonic() > deadline:
+                owner = LeaseOwner.parse(holder) if holder else None
+                if (owner and not owner.dead) or time.monotonic() > deadline:
+                    who = f"process {owner.pid} on {owner.host}" if owner else "as several services"
                     raise AlreadyRunning(
-                        f"data_dir {self.root}: another node uses it ({holder or 'as several services'}); "
+                        f"data_dir {self.root}: another node uses it ({who}); "
                         "stop that node, or set another data_dir"
                     ) from None
                 time.sleep(0.1)

@@ -312,6 +312,8 @@ def send_to(
     failures = 0
     while not stop.is_set():
         try:
+            if sender is None:
+                queue.resume(destination.name)
             sender = sender or DestinationSender(
                 destination,
                 calling_ae=settings.dicom.ae_title,

@@ -374,6 +374,22 @@ class DeliveryQueue(database.Repository):
                 connection, DeliveryEvent.RETRIED, chosen & waits, now, release=False, next_try_at=now
             )
 
+    def resume(self, destination: str) -> int:
+        """Make the results that wait for a destination's next try due now; return their number.
+
+        A sender that starts does so: what it failed of before may have been mended meanwhile, such as the
+        address. Results that another sender holds, and those that were rejected, are left alone.
+        """
+        now = self._clock()
+        waiting = and_(
+            delivery.c.destination == destination,
+            delivery.c.state == ResultState.ENCODED,
+            or_(delivery.c.owner.is_(None), delivery.c.lease_until < now),
+            delivery.c.next_try_at > now,
+        )
+        with database.writing(self._engine) as connection:
+            return int(connection.execute(update(delivery).where(waiting).values(next_try_at=now)).rowcount)
+
     def backlogs(self) -> list[DestinationBacklog]:
         """Return the backlog of every destination that ever had a delivery, by name."""
         waiting = delivery.c.state == ResultState.ENCODED

@@ -60,7 +60,7 @@ class Forecast:
     def __str__(self) -> str:
         match self.outlook:
             case Outlook.UNKNOWN:
-                return f"known after {FEWEST_DAYS} measured days; so far {self.days}"
+                return f"not known yet: its use was measured on {self.days} of {FEWEST_DAYS} days"
             case Outlook.STEADY:
                 return "not within ten years, by the growth of the last four weeks"
             case Outlook.FULL:

@@ -113,7 +113,7 @@ def _rejected_commitments(settings: Settings) -> Iterator[Check]:
         if ae_title not in known:
             found = f"{ae_title} is not in dicom.known_peers: its storage commitments would be rejected"
             remedy = f'add {ae_title} there, or set confirm = "query" for {each.name}'
-            yield Check(f"answers of {each.name}", ok=None, found=found, remedy=remedy)
+            yield Check(f"answers of {each.name}", ok=False, found=found, remedy=remedy)
 
 
 def priors(settings: Settings) -> Iterator[Check]:
@@ -162,10 +162,18 @@ def _answer(name: str, destination: AnyDestination, settings: Settings) -> Itera
             seconds = DicomWebSession(destination, quick).ping()
             found = f"{destination.address} answers QIDO-RS in {1000 * seconds:.0f} ms"
     except NodeError as error:
-        remedy = f"start it, correct its address, or make {settings.dicom.ae_title} known to it"
+        remedy = _remedy(str(error), settings)
         yield Check(name, ok=False, found=str(error), remedy=remedy)
         return
     yield Check(name, ok=True, found=found)
+
+
+def _remedy(error: str, settings: Settings) -> str:
+    if "called AE title" in error:
+        return "correct ae_title of the destination: the peer has another one"
+    if "calling AE title" in error:
+        return f"make {settings.dicom.ae_title} known to the peer, or correct dicom.ae_title"
+    return f"start it, correct its address, or make {settings.dicom.ae_title} known to it"
 
 
 def ports(settings: Settings) -> Iterator[Check]:

@@ -206,7 +206,7 @@ class StorageSCP:
         if changed is None:
             return Status.INVALID_ARGUMENT, "a transaction that this node did not begin"
         _LOG.info(
-            "%s: storage commitment answered for %d, %d changed",
+            "%s: storage commitment answered for %d results; the state of %d changed",
             association.name,
             len(report.answers),
             changed,

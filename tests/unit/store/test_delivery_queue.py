@@ -137,6 +137,20 @@ def test_a_retry_ends_the_pause_of_a_destination(filled: DeliveryQueue) -> None:
     assert len(filled.take("pacs", THIS_PROCESS, 60)) == 2
 
 
+def test_a_sender_that_starts_ends_the_pause_of_its_destination_alone(
+    filled: DeliveryQueue, clock: Clock
+) -> None:
+    first, _ = filled.take("pacs", THIS_PROCESS, 60)
+    filled.mark_rejected(first, "class not supported")
+    filled.pause("pacs", THIS_PROCESS, "connection refused", 3600)
+    filled.pause("orthanc", THIS_PROCESS, "connection refused", 3600)
+    clock.now += 1
+    assert filled.resume("pacs") == 1
+    assert filled.resume("pacs") == 0
+    assert [entry.attempts for entry in filled.take("pacs", THIS_PROCESS, 60)] == [0]
+    assert filled.take("orthanc", THIS_PROCESS, 60) == []
+
+
 def test_leases_are_renewed_as_long_as_a_batch_is_in_work(
     index: Index, filled: DeliveryQueue, clock: Clock
 ) -> None:

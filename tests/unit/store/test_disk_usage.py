@@ -44,7 +44,7 @@ def test_the_day_when_the_disk_is_full_follows_from_the_growth(index: Index, clo
 def test_a_new_node_does_not_know(index: Index, clock: Clock) -> None:
     forecast = days(index, clock, 6, GIB).forecast(30 * GIB)
     assert (forecast.outlook, forecast.full_at, forecast.days) == (Outlook.UNKNOWN, None, 6)
-    assert str(forecast) == "known after 7 measured days; so far 6"
+    assert str(forecast) == "not known yet: its use was measured on 6 of 7 days"
 
 
 @pytest.mark.parametrize("growth", [0, -GIB, 1000])

@@ -96,7 +96,7 @@ def test_a_destination_whose_answers_would_be_rejected_is_named(tmp_path: Path) 
         )
 
     (check,) = found("MODALITY")
-    assert (check.name, check.ok) == ("answers of pacs", None)
+    assert (check.name, check.ok) == ("answers of pacs", False)
     assert "add PACS there" in check.remedy
     assert found("MODALITY", "PACS") == found() == []
     assert found("MODALITY", confirm=Confirmation.QUERY) == []
