@@ -102,7 +102,7 @@ export class BoxLayer {
   /** True while a drag draws a box. */
   drawing = false;
 
-  readonly layer = shape('svg', { class: 'film-boxes', role: 'img', hidden: '' });
+  readonly layer = shape('svg', { class: 'film-boxes', role: 'img', 'aria-label': 'No boxes', hidden: '' });
   private open: [Point, Point] | undefined;
 
   /**

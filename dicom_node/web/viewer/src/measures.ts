@@ -64,7 +64,7 @@ export class Measures {
   /** Kind that a drag draws; undefined while dragging does something else. */
   kind: Kind | undefined;
 
-  readonly layer = shape('svg', { class: 'film-measures', role: 'img' });
+  readonly layer = shape('svg', { class: 'film-measures', role: 'img', 'aria-label': 'No measures' });
   /** Measures by the number of their film. */
   private readonly drawn = new Map<number, Measure[]>();
   private open: Line | undefined;
