@@ -5,6 +5,7 @@
     NodeError                      base class; one clear sentence: what, where, what to do
     ├── ConfigurationError         a setting is wrong; exit code 2
     ├── AlreadyRunning             another node uses the data directory; exit code 3
+    ├── StoppedByUser              the user interrupted what can be resumed; exit code 130
     ├── StorageFull                no room on the disk or in the database   (retryable)
     ├── StorageFailed              disk or database cannot be written       (retryable)
     │   └── IndexDamaged           the index is damaged or gone; exit code 4
@@ -42,6 +43,12 @@ class AlreadyRunning(NodeError):
     """Error because another node holds the lock of the data directory."""
 
     exit_code = 3
+
+
+class StoppedByUser(NodeError):
+    """The user interrupted what can be resumed."""
+
+    exit_code = 130
 
 
 class StorageFull(NodeError):

@@ -10,6 +10,7 @@
     ├── ForeignModelError     a network of another framework cannot become a bundle
     ├── RecipeError           a training recipe cannot be used
     ├── TrainingError         a training could not go on; what it has done stays
+    │   └── Interrupted       the user stopped it
     ├── DatasetError          a folder of films is missing something or cannot be read
     ├── UsageError            a caller asked for something by a name that does not exist
     ├── PredictionError       a good bundle gave an unusable answer for a study
@@ -52,6 +53,10 @@ class RecipeError(ModelError):
 
 class TrainingError(ModelError):
     """A training was stopped, or could not write its checkpoint; the same command resumes it."""
+
+
+class Interrupted(TrainingError):
+    """The training was stopped by the user; the same command resumes it."""
 
 
 class DatasetError(ModelError):

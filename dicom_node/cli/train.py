@@ -10,7 +10,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 from rich.progress import Progress
@@ -24,7 +24,8 @@ from dicom_node.cli.output import stderr_console
 if TYPE_CHECKING:
     from models.bundles.bundle import Bundle
     from models.data.dataset import FilmDataset
-    from models.training.fit import Trained, TrainingHardware
+    from models.training.fit import Trained
+    from models.training.hardware import Precision, TrainingHardware
     from models.training.recipe import Recipe
 
 _Recipe: TypeAlias = Annotated[
@@ -75,10 +76,12 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
     keeps the logs (CSV and TensorBoard), the learning curves and the class distribution.
     """
     with translated_model_errors():
+        from models.training.hardware import TrainingHardware
         from models.training.recipe import GateRecipe
         from models.training.recipe_file import read_any_recipe
 
         chosen = read_any_recipe(recipe)
+        engine = TrainingHardware(accelerator, devices, nodes, cast("Precision", precision), threads)
         datasets = (
             read_labelled_data(chosen.dataset, data),
             *(read_labelled_data(entry.dataset, data / entry.folder) for entry in chosen.further),
@@ -92,10 +95,8 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
         # torch and Lightning take seconds to import: only now, so that a mistake is answered at once.
         from models.evaluation.card import main_evaluation
         from models.training import export, plots  # noqa: F401 - a missing package is reported before training
-        from models.training.fit import TrainingHardware
 
         _silence_lightning()
-        engine = TrainingHardware(accelerator, devices, nodes, _checked_precision(precision), threads)
         bundles = _Training(chosen, datasets, engine, run_dir or Path("runs") / folder, path).run()
         for bundle in bundles:
             metrics = json.loads((bundle.path / "metrics.json").read_text(encoding="utf-8"))
@@ -189,15 +190,6 @@ class _Training:
             )
             for bundle in recipe.bundles
         ]
-
-
-def _checked_precision(name: str) -> Any:
-    from models.errors import UsageError
-    from models.training.fit import Precision
-
-    if name not in get_args(Precision):
-        raise UsageError(f"--precision {name!r} is none of {', '.join(get_args(Precision))}")
-    return name
 
 
 def _silence_lightning() -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import torch
@@ -20,10 +20,11 @@ from torch.utils.data import DataLoader
 
 from models.architectures.interface import Network
 from models.data.dataset import FilmDataset
-from models.errors import RecipeError, TrainingError
+from models.errors import Interrupted, RecipeError, TrainingError
 from models.labels.vocabulary import Vocabulary
 from models.text.tokenizer import Tokenizer
 from models.training.film_batches import Augmentation, CachedFilms, StudyBatches, seed_everything
+from models.training.hardware import TrainingHardware
 from models.training.history import History
 from models.training.initial_weights import initial_network
 from models.training.label_plan import LabelPlan, plan_labels, tokens_of, training_targets
@@ -32,15 +33,9 @@ from models.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
-Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
-
 _CHECKPOINT = "last.ckpt"
 _BEST = "best.ckpt"
 _PLAN = "plan.json"
-
-
-class Interrupted(TrainingError):
-    """The training was stopped by the user; the same command resumes it."""
 
 
 class _SeededEpochs(lightning.Callback):
@@ -78,25 +73,6 @@ class Trained:
     network: Network
     outputs: LabelPlan
     tokenizer: Tokenizer | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingHardware:
-    """Hardware and precision of a training.
-
-    Attributes
-    ----------
-    accelerator, devices, nodes, precision
-        As Lightning's Trainer takes them.
-    threads
-        Number of torch threads; None leaves the default.
-    """
-
-    accelerator: str = "cpu"
-    devices: int = 1
-    nodes: int = 1
-    precision: Precision = "32-true"
-    threads: int | None = None
 
 
 def fit(

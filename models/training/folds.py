@@ -17,7 +17,8 @@ import numpy as np
 from models.data.dataset import FilmDataset
 from models.errors import RecipeError
 from models.labels.vocabulary import Vocabulary
-from models.training.fit import TrainingHardware, fit
+from models.training.fit import fit
+from models.training.hardware import TrainingHardware
 from models.training.history import read_history
 from models.training.recipe import Recipe
 

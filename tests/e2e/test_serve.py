@@ -82,7 +82,7 @@ def test_real_films_come_back_as_reports(tmp_path: Path, cr_films: list[Path], f
 def test_it_is_ready_soon_answers_on_its_page_and_ends_in_order(tmp_path: Path) -> None:
     with Node(tmp_path / "node") as node:
         assert "ae_title=DICOM_NODE" in node.ready_line
-        with urllib.request.urlopen(node.page, timeout=10) as page:
+        with urllib.request.urlopen(node.page, timeout=60) as page:
             assert "RESEARCH USE ONLY" in page.read().decode()
         echo = subprocess.run(
             ["echoscu", "-aec", "DICOM_NODE", "127.0.0.1", str(node.port)], capture_output=True, check=False
