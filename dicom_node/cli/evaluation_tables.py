@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from dicom_node.cli.output import Terminal
+from dicom_node.cli.output import table_console
 
 if TYPE_CHECKING:
     from models.evaluation.tables import Table as Figures
@@ -30,7 +30,7 @@ def print_evaluation(figures: Mapping[str, Any]) -> None:
     """
     from models.evaluation import tables
 
-    terminal = Terminal(highlight=False)
+    terminal = table_console()
     terminal.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
     for remark in tables.caveats(figures):
         terminal.print(f"caution: {remark}", markup=False)

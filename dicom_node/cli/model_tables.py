@@ -8,11 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-from dicom_node.cli.output import Terminal
 
 if TYPE_CHECKING:
     from dicom_node.config.settings import Settings
@@ -24,7 +21,6 @@ ENCODER_COLUMNS = ("encoder", "recipe: tower", "kind", "MB", "state")
 LABEL_COLUMNS = ("label", "name", "code", "calibration", "threshold", "positive", "test AUC")
 
 _BYTES_PER_MEGABYTE = 1_000_000
-_PIPE_COLUMNS = 160
 
 
 def bundle_row(path: Path) -> dict[str, Any]:
@@ -187,12 +183,6 @@ def as_text(value: Any) -> str:
     if isinstance(value, list):
         return " to ".join(map(as_text, value))
     return "-" if value is None else str(value)
-
-
-def table_console() -> Console:
-    """Return the console of standard output; in a pipe it is as wide as the tables."""
-    console = Terminal(highlight=False)
-    return console if console.is_terminal else Terminal(highlight=False, width=_PIPE_COLUMNS)
 
 
 def make_table(columns: Iterable[str], rows: Iterable[tuple[str, ...]], *, header: bool = True) -> Table:

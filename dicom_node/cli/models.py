@@ -14,7 +14,7 @@ import typer
 from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli import model_check, model_export, model_import, model_tables
 from dicom_node.cli.options import AsJson, BundleArgument
-from dicom_node.cli.output import Terminal
+from dicom_node.cli.output import Terminal, table_console
 from dicom_node.errors import ConfigurationError
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ def list_(ctx: typer.Context, cache: _Cache = None, as_json: AsJson = False) -> 
     if as_json:
         typer.echo(json.dumps({"bundles": bundles, "encoders": encoders}, indent=2))
         return
-    console = model_tables.table_console()
+    console = table_console()
     cells = map(model_tables.bundle_cells, bundles)
     console.print(model_tables.make_table(model_tables.BUNDLE_COLUMNS, cells))
     cells = map(model_tables.encoder_cells, encoders)
@@ -73,7 +73,7 @@ def show(bundle: BundleArgument, as_json: AsJson = False) -> None:
         typer.echo(json.dumps({**facts, "labels": labels}, indent=2))
         return
     as_text = model_tables.as_text
-    console = model_tables.table_console()
+    console = table_console()
     rows = ((name, as_text(value)) for name, value in facts.items())
     console.print(model_tables.make_table(("", ""), rows, header=False))
     cells = (tuple(map(as_text, label.values())) for label in labels)

@@ -15,6 +15,8 @@ from rich.text import Text
 from dicom_node.errors import ConfigurationError
 from dicom_node.runtime.printable import printable
 
+_PIPE_COLUMNS = 160
+
 
 class Terminal(Console):
     """Console that prints text of others harmlessly (:func:`dicom_node.runtime.printable.printable`)."""
@@ -31,6 +33,12 @@ def say(text: str) -> None:
 
 def _lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def table_console() -> Terminal:
+    """Return the console of standard output; in a pipe it is as wide as the tables."""
+    console = Terminal(highlight=False)
+    return console if console.is_terminal else Terminal(highlight=False, width=_PIPE_COLUMNS)
 
 
 stderr_console = Terminal(stderr=True)

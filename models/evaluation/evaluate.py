@@ -23,6 +23,7 @@ _FROM_REPORT = (
 )
 _FITTED_HERE = "Calibration and thresholds were fitted to this split: its F1, Brier score and ECE flatter."
 _FITTED_ELSEWHERE = "Calibration and thresholds were fitted to {}: they may not suit these films."
+_NOT_FITTED = "The bundle is not calibrated: its scores are no probabilities, and its thresholds are a guess."
 _TRAINED_HERE = "The bundle may have been trained on these films: the figures say nothing of others."
 
 
@@ -145,7 +146,9 @@ def _warnings(predictor: Predictor, dataset: str, split: str, text: str) -> Iter
     calibration = predictor.bundle.calibration
     if text == "report":
         yield _FROM_REPORT
-    if dataset != calibration.dataset:
+    if not any(label.method == "platt" for label in calibration.labels.values()):
+        yield _NOT_FITTED
+    elif dataset != calibration.dataset:
         yield _FITTED_ELSEWHERE.format(calibration.dataset)
     elif split == calibration.split:
         yield _FITTED_HERE

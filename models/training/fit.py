@@ -238,7 +238,8 @@ def _claim(run: Path, recipe: Recipe, outputs: LabelPlan) -> None:
     path = run / _PLAN
     try:
         run.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        # A run that failed before its first epoch ended has left nothing that a corrected recipe could spoil.
+        if not path.exists() or not (run / _CHECKPOINT).exists():
             path.write_text(wanted, encoding="utf-8")
         elif path.read_text(encoding="utf-8") != wanted:
             raise RecipeError(f"{run} holds a run of another recipe or data set; choose another run folder")

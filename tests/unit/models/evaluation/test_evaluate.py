@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from models.bundles.bundle import write_bundle
 from models.bundles.predictor import Predictor
 from models.bundles.study_predictions import predict_studies
 from models.data.dataset import FilmDataset
 from models.data.openi import read_openi
 from models.errors import DatasetError, UsageError
 from models.evaluation.evaluate import evaluate, evaluate_with_predictions
+from models.labels.calibration import uncalibrated
 from models.labels.vocabulary import load_vocabulary
 from models.text.study_text import scrub
 from tests.support.model_families import write_family
 from tests.support.openi_folder import write_openi
-from tests.support.tiny_bundle import KEYS
+from tests.support.tiny_bundle import KEYS, MANIFEST, make_network
 
 VOCABULARY = load_vocabulary()
 
@@ -47,6 +49,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> FilmDataset:
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     """Reads text where there is one."""
     return Predictor(write_family(tmp_path_factory.mktemp("bundles"), "concatenation"))
+
+
+def test_a_bundle_that_is_not_calibrated_is_said_to_be_so(dataset: FilmDataset, tmp_path: Path):
+    bundle = write_bundle(tmp_path / "tiny-0.0.1", MANIFEST, KEYS, make_network(), uncalibrated(KEYS))
+    (warning,) = evaluate(Predictor.load(bundle.path), dataset, split="test")["warnings"]
+    assert warning.startswith("The bundle is not calibrated")
 
 
 def test_a_bundle_is_measured_from_the_image_files(predictor: Predictor, dataset: FilmDataset):

@@ -88,6 +88,19 @@ def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
 
 
+def test_a_start_that_failed_does_not_hold_the_folder_of_its_run(recipe: Recipe, dataset, tmp_path: Path):
+    class Refused(lightning.Callback):
+        def on_fit_start(self, trainer, pl_module):
+            raise RecipeError("not this one")
+
+    other = recipe.model_copy(update={"seed": recipe.seed + 1})
+    with pytest.raises(RecipeError, match="not this one"):
+        fit(other, dataset, VOCABULARY, run=tmp_path, callbacks=[Refused()])
+    fit(recipe, dataset, VOCABULARY, run=tmp_path)
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        fit(other, dataset, VOCABULARY, run=tmp_path)
+
+
 def test_an_interrupted_training_ends_where_an_undisturbed_one_does(recipe: Recipe, dataset, tmp_path: Path):
     undisturbed = fit(recipe, dataset, VOCABULARY, run=tmp_path / "a")
     with pytest.raises(Interrupted, match=r"epoch 2; the same command resumes it"):
