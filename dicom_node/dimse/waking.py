@@ -12,11 +12,18 @@ _LONGEST_SECONDS: Final = 0.25
 
 
 class Checkpoint(threading.Event):
-    """Event that an association's own thread waits for before it looks whether there is something to do."""
+    """Event that an association's own thread waits for before it looks whether there is something to do.
+
+    Attributes
+    ----------
+    waiting
+        Whether the thread is here.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._news = threading.Event()
+        self.waiting = False
 
     def tell(self) -> None:
         """Say that something came."""
@@ -29,9 +36,13 @@ class Checkpoint(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for something to do, or for a while, and then until the thread may pass."""
-        self._news.wait(_LONGEST_SECONDS)
-        self._news.clear()
-        return super().wait(timeout)
+        self.waiting = True
+        try:
+            self._news.wait(_LONGEST_SECONDS)
+            self._news.clear()
+            return super().wait(timeout)
+        finally:
+            self.waiting = False
 
 
 class TellingQueue(queue.Queue[Any]):

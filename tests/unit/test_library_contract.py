@@ -139,6 +139,7 @@ CONTRACT = (
     Entry(ACSE, "send_release", _ASSOCIATION_MODULE, "self is_response"),
     Entry(_ASSOCIATION, "_kill", _ASSOCIATION_MODULE),
     Entry(_ASSOCIATION, "_reactor_checkpoint", _ASSOCIATION_MODULE),
+    Entry(_ASSOCIATION, "_is_paused", _ASSOCIATION_MODULE),
     # Associations and their messages.
     Entry(_globals, "MODE_ACCEPTOR", _LISTENER),
     Entry(Association, "__init__", _LISTENER, "self ae mode"),

@@ -84,6 +84,7 @@ class RequestedAssociation(Association):
         pdu_seconds: float,
         tls: ssl.SSLContext | None,
     ) -> None:
+        self._paused = False
         super().__init__(ae, MODE_REQUESTOR)
         self._reactor_checkpoint = Checkpoint()
         self._reactor_checkpoint.set()
@@ -103,6 +104,19 @@ class RequestedAssociation(Association):
     def rejection(self) -> Rejection | None:
         """Reasons of the peer's rejection; None when it did not reject the association."""
         return self.dul.rejection
+
+    @property
+    def _is_paused(self) -> bool:
+        """Whether the association's own thread is out of the way of one that sends.
+
+        A report of the peer is served by a thread of its own, which says in the end that it is not: but it
+        may wait for a long time, and whoever wants to send would wait for it for ever.
+        """
+        return self._paused or cast("Checkpoint", self._reactor_checkpoint).waiting
+
+    @_is_paused.setter
+    def _is_paused(self, paused: bool) -> None:
+        self._paused = paused
 
     def look(self) -> None:
         """Let the association's own thread see what has come from the peer."""
