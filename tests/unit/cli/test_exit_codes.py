@@ -133,7 +133,8 @@ def test_every_error_of_the_node_has_a_code_with_a_meaning() -> None:
         each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.NodeError)
     ]
     codes = {each.__name__: each.exit_code for each in classes}
-    assert set(codes.values()) == {WRONG, NOT_BEGUN, IN_USE, DAMAGED}
+    assert set(codes.values()) == {WRONG, NOT_BEGUN, IN_USE, DAMAGED, INTERRUPTED}
+    assert [name for name, code in codes.items() if code == INTERRUPTED] == ["StoppedByUser"]
     assert [name for name, code in codes.items() if code == NOT_BEGUN] == ["ConfigurationError"]
     assert [name for name, code in codes.items() if code == IN_USE] == ["AlreadyRunning"]
     assert [name for name, code in codes.items() if code == DAMAGED] == ["IndexDamaged"]

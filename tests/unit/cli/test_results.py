@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_good_files_have_no_mistakes(tmp_path: Path) -> None:
 
 
 def test_every_mistake_is_listed(tmp_path: Path) -> None:
-    sr = write_sr(report_of(film(rows=96, columns=80)), equipment=EQUIPMENT)
+    sr = copy.deepcopy(write_sr(report_of(film(rows=96, columns=80)), equipment=EQUIPMENT))
     put(sr, PreliminaryFlag="FINAL")
     put(sr.ContentSequence[-1].ContentSequence[0].ConceptCodeSequence[0], CodeValue="95436003")
     put(sr.ContentSequence[0].ConceptNameCodeSequence[0], CodeMeaning="Speech")

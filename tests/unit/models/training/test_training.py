@@ -127,7 +127,7 @@ def test_a_finished_training_is_not_done_again(recipe: Recipe, dataset, tmp_path
 
 def test_a_run_of_another_recipe_is_not_overwritten(recipe: Recipe, dataset, tmp_path: Path):
     with pytest.raises(Interrupted):
-        fit(recipe, dataset, VOCABULARY, run=tmp_path, callbacks=[StopIn(0)])
+        fit(recipe, dataset, VOCABULARY, run=tmp_path, callbacks=[StopIn(1)])
     with pytest.raises(RecipeError, match="another recipe"):
         fit(recipe.model_copy(update={"seed": 4}), dataset, VOCABULARY, run=tmp_path)
 
