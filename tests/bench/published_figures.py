@@ -34,11 +34,12 @@ from models.evaluation.metrics import auc, calibration_error, threshold_curve
 from models.gate.model import Gate
 from models.labels.vocabulary import load_vocabulary
 from models.processing.types import Film, Prediction
+from tests.bench.marked_document import with_passage
 from tests.support.peers import ROOT
 
 DOCUMENT = ROOT / "docs" / "published-figures.md"
 FIGURES = ROOT / "docs" / "published-figures.json"
-BEGIN, END = "<!-- begin: python -m tests.bench.published_figures -->", "<!-- end -->"
+COMMAND = "python -m tests.bench.published_figures"
 
 PROTOCOL: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
     "Atelectasis": (("atelectasis", "atelectases"), (("nih-findings", "atelectasis"),)),
@@ -371,8 +372,7 @@ def _gate(found: Mapping[str, Any]) -> Iterator[str]:
 
 def document(before: str, found: Mapping[str, Any]) -> str:
     """Text of the document with the tables of these figures between its marks."""
-    start, stop = before.index(BEGIN) + len(BEGIN), before.index(END)
-    return before[:start] + "\n\n" + "\n".join(tables(found)) + "\n\n" + before[stop:]
+    return with_passage(before, COMMAND, tables(found))
 
 
 def main() -> None:

@@ -233,6 +233,11 @@ def test_analyze_names_what_it_cannot_read_and_reads_the_rest(tmp_path: Path) ->
     again = cli("analyze", str(films / "good.dcm"), "--out", str(tmp_path / "out"), environment=drawn)
     assert again.returncode == 2
     assert f"--out {tmp_path / 'out'}: it is not an empty folder" in again.stderr
+    held = (tmp_path / "scores.csv").read_bytes()
+    again = cli("analyze", str(films / "good.dcm"), "--csv", str(tmp_path / "scores.csv"), environment=drawn)
+    assert again.returncode == 2
+    assert "scores.csv exists: add --resume" in again.stderr
+    assert (tmp_path / "scores.csv").read_bytes() == held
 
 
 def test_a_study_whose_uid_is_none_does_not_end_the_others(tmp_path: Path) -> None:

@@ -101,6 +101,8 @@ def test_a_restored_backup_is_an_import_and_the_trail_goes_on(
     assert (after.event, after.action) == ("110107", "C")
     assert after.description.startswith(f"restored from {tmp_path / 'backups'}")
     run("audit", "verify")
+    (line,) = [each for each in run("audit", "list").splitlines() if "restored from" in each]
+    assert line.count("restored from") == 1
 
 
 def test_verify_says_what_is_wrong_and_ends_with_1(node: OfflineNode) -> None:

@@ -75,6 +75,18 @@ def test_each_destination_is_asked_by_c_echo(tmp_path: Path) -> None:
     assert "make DICOM_NODE known to it" in found["destination gone"].remedy
 
 
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        ("PACS@h:1: called AE title not recognised (1/1/7)", "correct ae_title of the destination"),
+        ("PACS@h:1: calling AE title not recognised (1/1/3)", "make DICOM_NODE known to the peer"),
+        ("PACS@h:1: cannot connect: refused", "start it, correct its address"),
+    ],
+)
+def test_a_rejection_names_the_title_that_is_wrong(tmp_path: Path, error: str, remedy: str) -> None:
+    assert network._remedy(error, settings_for(tmp_path)).startswith(remedy)
+
+
 @pytest.mark.peer
 def test_a_dicomweb_destination_is_asked_by_qido(tmp_path: Path) -> None:
     gone = DicomwebDestination(name="web", kind="dicomweb", url=f"http://127.0.0.1:{free_port()}/dicom-web")
