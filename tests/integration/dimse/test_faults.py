@@ -34,6 +34,7 @@ from tests.support.raw_association import (
     EXPLICIT,
     IMPLICIT,
     P_DATA,
+    RELEASE_RP,
     RELEASE_RQ,
     VERIFICATION,
     Answer,
@@ -337,7 +338,9 @@ def test_hundreds_of_peers_at_once_are_each_served_or_rejected(receiver: Receive
                 kind, body = wire.read()
                 if kind == P_DATA:
                     assert Answer(body[6:]).status == 0
-                    wire.release()
+                    # Served; whoever is slow to leave while others wait is told to.
+                    wire.write(pdu(RELEASE_RQ, bytes(4)))
+                    assert wire.read()[0] in (RELEASE_RP, ABORT)
                     return ASSOCIATE_AC
             assert kind == ABORT or body == bytes([0, 2, 3, 2])
             return kind
