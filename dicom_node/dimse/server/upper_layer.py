@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import ssl
@@ -104,6 +105,15 @@ class UpperLayer(DULServiceProvider):
         """Abort the association because the peer violated the protocol; the reason is logged."""
         _LOG.warning("%s: %s; aborting", self.assoc.name, reason)
         self.event_queue.put("Evt19")  # invalid PDU: A-ABORT (PS3.8 table 9-10)
+
+    def _process_recv_primitive(self) -> bool:
+        if self.state_machine.current_state == "Sta13":
+            # An answer that was ready when the association was aborted has no reader, and PS3.8 table 9-10 no
+            # action for it.
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self.to_provider_queue.get_nowait()
+        return super()._process_recv_primitive()
 
     def _read_pdu_data(self) -> None:
         if self.state_machine.current_state == "Sta13":
