@@ -13,7 +13,8 @@ TESTERS ?= 3
 test coverage: export OMP_NUM_THREADS = 1
 test coverage: export OPENBLAS_NUM_THREADS = 1
 # What `make serve` installs: torch where an NVIDIA driver answers, else light, which brings ONNX Runtime alone.
-RUNTIME ?= $(if $(wildcard /proc/driver/nvidia/version /dev/dxg),torch,light)
+# What was installed by hand stays.
+RUNTIME ?= $(if $(wildcard /proc/driver/nvidia/version /dev/dxg $(VENV)/.serve-torch),torch,light)
 WORKER  := $(if $(filter torch,$(RUNTIME)),worker,$(if $(filter light,$(RUNTIME)),worker-light,\
              $(error RUNTIME=$(RUNTIME): use torch or light)))
 
@@ -96,7 +97,7 @@ $(VENV)/bin/uv: | $(VENV)/bin/pip
 	sed -n '/^uv==/,/# via/p' requirements.lock | $(BIN)/pip install --quiet --require-hashes -r /dev/stdin
 
 $(VENV)/.serve-$(RUNTIME): pyproject.toml requirements.lock | $(VENV)/bin/pip
-	@test -e $(VENV)/.dev || { echo "installing the node with $(WORKER) in $(VENV); RUNTIME=torch or light decides by hand" \
+	@test -e $(VENV)/.dev || { echo "installing the node with $(WORKER) in $(VENV)$(if $(filter torch,$(RUNTIME)),: torch takes minutes and gigabytes); RUNTIME=torch or light decides by hand" \
 	  && $(BIN)/python deploy/install-locked --editable $(WORKER) embedded; }
 	@touch $@
 
