@@ -147,8 +147,8 @@ def opened_tables(
 ) -> Iterator[ScoreTables]:
     """Open tables of scores for writing.
 
-    A study that an interrupted run left in parts is dropped, so that it is read again; so is a file that could
-    not be read.
+    A study that an interrupted run left in parts is dropped, so that it is read again; so is a file that
+    could not be read.
 
     Parameters
     ----------

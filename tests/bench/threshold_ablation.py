@@ -3,8 +3,8 @@
     python -m tests.bench.threshold_ablation BUNDLE --data FOLDER_OF_OPEN_I --write
 
 The calibration of the project is fitted to one half and applied to the other, and so are thresholds of the
-highest F1 alone and of a quantile alone. Prints a Markdown table of mean F1; ``--write`` writes the figures and
-puts the table into its document.
+highest F1 alone and of a quantile alone. Prints a Markdown table of mean F1; ``--write`` writes the figures
+and puts the table into its document.
 """
 
 from __future__ import annotations
@@ -94,8 +94,7 @@ def measure(predictor: Predictor, root: Path) -> dict[str, Any]:
 def table(found: dict[str, Any]) -> list[str]:
     """Lines of the Markdown table."""
     return [
-        f"| {found['bundle']} {found['version']}, halves of {found['studies']} studies | labels with "
-        f"{found['positives']} positives | labels with fewer |",
+        f"| threshold, n = {found['studies']} | labels with {found['positives']} positives | with fewer |",
         "|---|---|---|",
         *(f"| {row['way']} | {row['f1']:.3f} | {row['f1_rare']:.3f} |" for row in found["thresholds"]),
     ]
