@@ -21,7 +21,7 @@ WORKER  := $(if $(filter torch,$(RUNTIME)),worker,$(if $(filter light,$(RUNTIME)
 PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install check test coverage bench figures fuzz chaos lock sbom audit-deps format docs viewer peers clean
+.PHONY: help serve install check test coverage bench figures mutants fuzz chaos lock sbom audit-deps format docs viewer peers clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,11 @@ bench: $(VENV)/.dev peers  ## Run the benchmarks into one table; BENCH_ONLY=rece
 
 figures: $(VENV)/.dev  ## Write the numbers of README.md and docs anew from the JSON that the commands wrote
 	@$(BIN)/python -m tests.support.figures
+
+mutants: $(VENV)/.dev  ## Change the code of states, leases, results and the like in small ways: which do the unit tests notice?
+	$(BIN)/python deploy/install-locked --editable dev mutants
+	$(BIN)/python -m mutmut run $(ARGS)
+	$(BIN)/python -m tests.bench.mutants
 
 fuzz: $(VENV)/.dev peers  ## Draw 5,000 films of changed headers as DCMTK draws them, or refuse them
 	DICOM_NODE_FUZZ=5000 $(BIN)/python -m pytest tests/integration/imaging/test_header_changes.py -s \
@@ -86,7 +91,7 @@ peers: $(VENV)/.dev  ## Install the peers that the tests talk to (Debian, Ubuntu
 
 clean:  ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* build *.egg-info \
-	  dicom_node/web/viewer/node_modules
+	  dicom_node/web/viewer/node_modules mutants
 
 $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dicom-node needs Python 3.11 or newer")'
