@@ -13,14 +13,15 @@ TESTERS ?= 3
 test coverage: export OMP_NUM_THREADS = 1
 test coverage: export OPENBLAS_NUM_THREADS = 1
 # What `make serve` installs: torch where an NVIDIA driver answers, else light, which brings ONNX Runtime alone.
-RUNTIME ?= $(if $(wildcard /proc/driver/nvidia/version /dev/dxg),torch,light)
+# What was installed by hand stays.
+RUNTIME ?= $(if $(wildcard /proc/driver/nvidia/version /dev/dxg $(VENV)/.serve-torch),torch,light)
 WORKER  := $(if $(filter torch,$(RUNTIME)),worker,$(if $(filter light,$(RUNTIME)),worker-light,\
              $(error RUNTIME=$(RUNTIME): use torch or light)))
 
 PEERS := orthanc orthanc-dicomweb dcmtk redis-server postgresql default-jre-headless libpixelmed-java chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install check test coverage bench figures fuzz chaos lock sbom audit-deps format docs viewer peers clean
+.PHONY: help serve install check test coverage bench figures mutants fuzz chaos lock sbom audit-deps format docs viewer peers clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +48,11 @@ bench: $(VENV)/.dev peers  ## Run the benchmarks into one table; BENCH_ONLY=rece
 
 figures: $(VENV)/.dev  ## Write the numbers of README.md and docs anew from the JSON that the commands wrote
 	@$(BIN)/python -m tests.support.figures
+
+mutants: $(VENV)/.dev  ## Change the code of states, leases, results and the like in small ways: which do the unit tests notice?
+	$(BIN)/python deploy/install-locked --editable dev mutants
+	$(BIN)/python -m mutmut run $(ARGS)
+	$(BIN)/python -m tests.bench.mutants
 
 fuzz: $(VENV)/.dev peers  ## Draw 5,000 films of changed headers as DCMTK draws them, or refuse them
 	DICOM_NODE_FUZZ=5000 $(BIN)/python -m pytest tests/integration/imaging/test_header_changes.py -s \
@@ -85,7 +91,7 @@ peers: $(VENV)/.dev  ## Install the peers that the tests talk to (Debian, Ubuntu
 
 clean:  ## Remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* build *.egg-info \
-	  dicom_node/web/viewer/node_modules
+	  dicom_node/web/viewer/node_modules mutants
 
 $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dicom-node needs Python 3.11 or newer")'
@@ -96,7 +102,7 @@ $(VENV)/bin/uv: | $(VENV)/bin/pip
 	sed -n '/^uv==/,/# via/p' requirements.lock | $(BIN)/pip install --quiet --require-hashes -r /dev/stdin
 
 $(VENV)/.serve-$(RUNTIME): pyproject.toml requirements.lock | $(VENV)/bin/pip
-	@test -e $(VENV)/.dev || { echo "installing the node with $(WORKER) in $(VENV); RUNTIME=torch or light decides by hand" \
+	@test -e $(VENV)/.dev || { echo "installing the node with $(WORKER) in $(VENV)$(if $(filter torch,$(RUNTIME)),: torch takes minutes and gigabytes); RUNTIME=torch or light decides by hand" \
 	  && $(BIN)/python deploy/install-locked --editable $(WORKER) embedded; }
 	@touch $@
 

@@ -12,7 +12,7 @@
     ├── TrainingError         a training could not go on; what it has done stays
     │   └── Interrupted       the user stopped it
     ├── DatasetError          a folder of films is missing something or cannot be read
-    ├── UsageError            a caller asked for something by a name that does not exist
+    ├── UsageError            a caller asked for something, by a name or path, that does not exist
     ├── PredictionError       a good bundle gave an unusable answer for a study
     ├── RemoteModelError      a remote model gave a wrong answer, which is refused
     │   └── ModelChanged      another version of it answers than was described
@@ -64,7 +64,7 @@ class DatasetError(ModelError):
 
 
 class UsageError(ModelError):
-    """A data set, a split or a kind of text that does not exist was asked for."""
+    """A file, data set, split or kind of text that does not exist was asked for."""
 
 
 class PredictionError(ModelError):

@@ -32,7 +32,8 @@ from models.bundles.predictor import TracedPrediction as ModelReading
 from models.errors import ModelError, ModelUnavailable, RetrievalError
 from models.processing.types import FindingScore, Prediction, Study
 from models.remote.predictor import RemotePredictor
-from models.retrieval.embedding import embed_studies
+from models.retrieval.embedding import embed_queries, embed_studies
+from models.retrieval.index import FILMS
 from models.retrieval.search import Searcher, neighbour_agreement
 from worker.film_correction import CorrectedFilm, on_stored_films
 from worker.heat_maps import draw_study_heat_maps
@@ -275,7 +276,11 @@ class ModelReader:
             return None
         from dicom_node.store.study_embeddings import StudyEmbedding  # noqa: PLC0415 - SQLAlchemy comes with it
 
-        return StudyEmbedding(prediction.identity.weights_sha256, embed_studies([prediction])[0])
+        return StudyEmbedding(
+            prediction.identity.weights_sha256,
+            embed_studies([prediction])[0],
+            embed_queries([prediction], FILMS)[0],
+        )
 
     def _text(self, sources: Sequence[Source]) -> str | None:
         """Return the indication from the headers; None for a model that reads no text."""

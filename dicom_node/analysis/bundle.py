@@ -219,7 +219,8 @@ def score(bundle: LoadedBundle, films: Films) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row for each label of each study, with the columns of docs/results.md; one row with state and reason
-        for a study that was not read. ``attrs["unreadable"]`` holds the reason for each file that is no film.
+        for a study that was not read, or a file that is no film; ``attrs["unreadable"]`` holds the reason for
+        each of these files too.
 
     Raises
     ------
@@ -230,13 +231,14 @@ def score(bundle: LoadedBundle, films: Films) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from dicom_node.analysis.score_table import COLUMNS, score_rows
+    from dicom_node.analysis.score_table import COLUMNS, score_rows, unreadable_rows
 
     studies = StudyCollection.of(films)
     rows: list[dict[str, Any]] = []
     with bundle.reader() as reader:
         for study, analysis in read_studies(reader, studies.studies.values(), studies.unreadable):
             rows += score_rows(study, analysis)
+    rows += unreadable_rows(studies.unreadable)
     kinds = {"text": "string", "whole": "Int64", "number": "float64", "truth": "boolean"}
     table = pd.DataFrame(
         {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -31,9 +31,12 @@ COLUMNS: Final = (
     TableColumn("film", "text", "file of the first film, as it was named"),
     TableColumn("films", "whole", "number of files of the study"),
     TableColumn(
-        "state", "text", "REPORTED; or SKIPPED or FAILED, with a reason and one row without a finding"
+        "state",
+        "text",
+        "REPORTED; or SKIPPED, FAILED or, of a file that is no film, UNREADABLE, with a reason and one row "
+        "without a finding",
     ),
-    TableColumn("reason", "text", "why the study was not read"),
+    TableColumn("reason", "text", "why the study or file was not read"),
     TableColumn("model", "text", "name of the bundle"),
     TableColumn("model_version", "text", "version of the bundle"),
     *FINDING_COLUMNS,
@@ -41,6 +44,8 @@ COLUMNS: Final = (
 """Columns of the table."""
 
 _REPORTED: Final = "REPORTED"
+_UNREADABLE: Final = "UNREADABLE"
+"""State of a file that belongs to no study."""
 
 
 def score_rows(films: StudyFilms, analysis: StudyAnalysis) -> list[dict[str, Any]]:
@@ -85,6 +90,13 @@ def score_rows(films: StudyFilms, analysis: StudyAnalysis) -> list[dict[str, Any
     return rows or [study]
 
 
+def unreadable_rows(reasons: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the rows of files that could not be read, from the reason for each."""
+    return [
+        {"film": name, "films": 1, "state": _UNREADABLE, "reason": reason} for name, reason in reasons.items()
+    ]
+
+
 class ScoreTables:
     """Tables of scores that grow study by study.
 
@@ -117,6 +129,17 @@ class ScoreTables:
                 rows = rows or score_rows(films, analysis)
                 writer.write(rows)
 
+    def add_unreadable(self, reasons: Mapping[str, str]) -> None:
+        """Write a row for each file that could not be read.
+
+        Raises
+        ------
+        NodeError
+            If a table cannot be written.
+        """
+        for writer, _ in self._tables:
+            writer.write(unreadable_rows(reasons))
+
 
 @contextmanager
 def opened_tables(
@@ -124,7 +147,8 @@ def opened_tables(
 ) -> Iterator[ScoreTables]:
     """Open tables of scores for writing.
 
-    A study that an interrupted run left in parts is dropped, so that it is read again.
+    A study that an interrupted run left in parts is dropped, so that it is read again; so is a file that
+    could not be read.
 
     Parameters
     ----------
@@ -185,7 +209,8 @@ def _kept_csv(path: Path, findings: int, model: tuple[str, str]) -> dict[str, st
 
 def _whole(rows: Iterator[dict[str, Any]], findings: int) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of each study that has all of them."""
-    for _, found in groupby(rows, key=lambda row: row["study_instance_uid"]):
+    studies = (row for row in rows if row["state"] != _UNREADABLE)
+    for _, found in groupby(studies, key=lambda row: row["study_instance_uid"]):
         study = list(found)
         if len(study) == (findings if study[0]["state"] == _REPORTED else 1):
             yield study

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -15,20 +17,24 @@ from rich.table import Table
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson, ConfiguredBundle, ConfiguredDevice
-from dicom_node.cli.output import Terminal, stderr_console
-from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.cli.output import Terminal, counted, stderr_console
+from dicom_node.errors import ConfigurationError, NodeError, StoppedByUser
 from dicom_node.imaging import value_representations
 
 if TYPE_CHECKING:
     from dicom_node.analysis.score_table import ScoreTables
     from dicom_node.analysis.studies import StudyCollection, StudyFilms
     from dicom_node.results.report import Finding, SimilarCases
+    from models.processing.types import Identity
     from worker.study_reader import StudyAnalysis, StudyReader
 
 _LEGEND = (
     "score: output of the network, 0 to 1, and no probability. A label that is not calibrated has nothing "
     "else, and its threshold is a score too."
 )
+
+_NAMED = 4
+"""Most files of a study that are named."""
 
 _Paths: TypeAlias = Annotated[
     list[Path],
@@ -112,8 +118,15 @@ def analyze(
             model=(model.identity.name, model.identity.version),
             resume=resume,
         ) as scores:
-            answers = _Answers(as_json=as_json, unreadable=films.unreadable)
-            _read(films, reader, scores, answers, out, replace=resume)
+            answers = _Answers(as_json=as_json, unreadable=films.unreadable, model=model.identity)
+            try:
+                _read(films, reader, scores, answers, out, replace=resume)
+            except KeyboardInterrupt:
+                advice = ": the same command with --resume goes on" if table or parquet else ""
+                raise StoppedByUser(
+                    f"interrupted after {answers.count} of {len(films.studies)} studies{advice}"
+                ) from None
+            scores.add_unreadable(films.unreadable)
     answers.end()
     if answers.incomplete or any(state != "REPORTED" for state in scores.done.values()):
         raise typer.Exit(1)
@@ -133,7 +146,7 @@ def _read(
 
     waiting = [study for uid, study in films.studies.items() if uid not in scores.done]
     if passed_over := len(films.studies) - len(waiting):
-        stderr_console.print(f"{passed_over} studies are in the table and are not read again")
+        stderr_console.print(f"{counted(passed_over, 'study', 'studies')} in the table: not read again")
     shown = track(
         waiting, "analysing", console=stderr_console, transient=True, disable=len(films.studies) < 2
     )
@@ -147,14 +160,22 @@ def _read(
 class _Answers:
     """Answers of a run: printed as they come, or as one JSON object at the end."""
 
-    def __init__(self, *, as_json: bool, unreadable: dict[str, str]) -> None:
+    def __init__(self, *, as_json: bool, unreadable: dict[str, str], model: Identity) -> None:
         self.unreadable = unreadable
+        self._states: Counter[str] = Counter()
         self._failed = False
+        self._begun = time.monotonic()
         self._studies: list[dict[str, object]] | None = [] if as_json else None
         self._console = Terminal(highlight=False)
         self._legend = False
         if not as_json:
             self._console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
+            self._console.print(f"bundle {model.name} {model.version}", markup=False)
+
+    @property
+    def count(self) -> int:
+        """Number of the studies that were analysed."""
+        return self._states.total()
 
     @property
     def incomplete(self) -> bool:
@@ -164,6 +185,7 @@ class _Answers:
     def add(self, study: StudyFilms, analysis: StudyAnalysis) -> None:
         """Print a study, or keep it for JSON."""
         self._failed |= bool(analysis.reason)
+        self._states[str(analysis.state)] += 1
         if self._studies is not None:
             self._studies.append(_as_json(study, analysis))
         else:
@@ -178,6 +200,19 @@ class _Answers:
             self._console.print(f"\n{path}: {reason}", markup=False, soft_wrap=True)
         if self._legend:
             self._console.print(f"\n{_LEGEND}", soft_wrap=True)
+        if self.count + len(self.unreadable) > 1:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Print to standard error how many studies came out how."""
+        parts = [f"{number} {state}" for state, number in self._states.most_common()]
+        if self.unreadable:
+            parts.append(f"{counted(len(self.unreadable), 'file')} unreadable")
+        stderr_console.print(
+            f"{counted(self.count, 'study', 'studies')} in {time.monotonic() - self._begun:.1f} s: "
+            f"{', '.join(parts)}",
+            highlight=False,
+        )
 
 
 def _check_new(tables: Mapping[str, Path | None]) -> None:
@@ -269,10 +304,12 @@ def _similar(similar: SimilarCases) -> dict[str, object]:
 
 def _print(console: Terminal, study: StudyFilms, analysis: StudyAnalysis) -> bool:
     """Print a study; return whether a finding has no calibration."""
-    head = f"\nstudy {study.study_instance_uid}: {len(study.names)} files, {analysis.state}"
+    head = f"\nstudy {study.study_instance_uid}: {counted(len(study.names), 'file')}, {analysis.state}"
     console.print(head, markup=False, soft_wrap=True)
-    if not study.paths:
-        console.print(f"  {study.names[0]}", markup=False, soft_wrap=True)
+    for name in study.names[:_NAMED]:
+        console.print(f"  {name}", markup=False, soft_wrap=True)
+    if len(study.names) > _NAMED:
+        console.print(f"  and {len(study.names) - _NAMED} more")
     if analysis.reason:
         console.print(f"  {analysis.reason}", markup=False, soft_wrap=True)
     if analysis.report is None or not analysis.report.findings:

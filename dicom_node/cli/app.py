@@ -28,7 +28,7 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 from dicom_node.cli.examples import give_examples
-from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.errors import ConfigurationError, NodeError, StoppedByUser
 from dicom_node.runtime import logs
 from dicom_node.runtime.extras import missing_package
 from dicom_node.store.files import disk_is_full, storage_error
@@ -279,8 +279,10 @@ def main() -> None:
         full = storage_error(error, error.filename or "disk")
         _say(full)
         sys.exit(full.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+    except SystemExit as end:  # how typer ends an interrupted command
+        if end.code == _INTERRUPTED:
+            _say(StoppedByUser("interrupted"))
+        raise
 
 
 def _say(error: NodeError) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
-from dicom_node.cli.output import translated_write_errors
+from dicom_node.cli.output import counted, translated_write_errors
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def deidentify(
     else:
         for each in refused:
             typer.echo(f"refused {each['file']}: {each['reason']}")
-        typer.echo(f"{written} files written to {out}, {len(refused)} refused")
+        typer.echo(f"{counted(written, 'file')} written to {out}, {len(refused)} refused")
     if refused:
         raise typer.Exit(1)
 

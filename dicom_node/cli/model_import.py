@@ -12,7 +12,7 @@ from dicom_node.analysis.model_errors import translated_model_errors
 from dicom_node.cli.checkpoint_process import read_checkpoint
 from dicom_node.cli.labelled_data import read_own_films
 from dicom_node.cli.options import BundleArgument, FilmTable
-from dicom_node.cli.output import stderr_console
+from dicom_node.cli.output import counted, stderr_console
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.runtime.extras import missing_package
 
@@ -25,7 +25,12 @@ _Out: TypeAlias = Annotated[
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="ONNX file, or weights with --architecture")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, help="ONNX file, or weights with --architecture"
+        ),
+    ],
     *,
     name: Annotated[
         str,
@@ -193,7 +198,10 @@ def calibrate(
             left = uncalibrated_labels(made.calibration)
     except ModuleNotFoundError as error:
         raise ConfigurationError(missing_package(error, "import")) from None
-    typer.echo(f"wrote {made.path}, fitted to {made.calibration.n_studies} studies of {table.name}")
+    typer.echo(
+        f"wrote {made.path}, fitted to {counted(made.calibration.n_studies, 'study', 'studies')} "
+        f"of {table.name}"
+    )
     if left:
         typer.echo(f"not calibrated, for fewer than 5 films with or without it: {', '.join(left)}")
 

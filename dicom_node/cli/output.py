@@ -35,6 +35,11 @@ def _lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """Return a number with its noun, such as ``1 file`` and ``2 files``; the plural has an s if not given."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
 def table_console() -> Terminal:
     """Return the console of standard output; in a pipe it is as wide as the tables."""
     console = Terminal(highlight=False)

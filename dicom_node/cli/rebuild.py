@@ -12,6 +12,7 @@ from rich.console import Console
 
 from dicom_node.cli.context import settings_of
 from dicom_node.cli.options import AsJson
+from dicom_node.cli.output import counted
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, NodeError
@@ -102,8 +103,10 @@ def _print(found: Rebuild, *, missing: bool) -> None:
     for path in found.set_aside:
         console.print(f"set aside: {path}", markup=False)
     console.print(
-        f"entered {found.instances} films of {found.studies} studies, {found.results} results; "
-        f"{found.deliveries} deliveries wait to be sent again, {found.read_again} studies to be read"
+        f"entered {counted(found.instances, 'film')} of {counted(found.studies, 'study', 'studies')}, "
+        f"{counted(found.results, 'result')}; waiting to be sent again: "
+        f"{counted(found.deliveries, 'delivery', 'deliveries')}, to be read: "
+        f"{counted(found.read_again, 'study', 'studies')}"
     )
     if found.given_up:
         console.print(f"{found.given_up} results of analyses that were given up stay without a row")

@@ -19,7 +19,7 @@ from dicom_node.audit_trail.trail import AuditTrail
 from dicom_node.cli.audit import record_access
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
-from dicom_node.cli.output import stderr_console
+from dicom_node.cli.output import counted, stderr_console
 from dicom_node.config.data_dir import DataDir
 from dicom_node.errors import NodeError
 from dicom_node.store.pins import Pins
@@ -90,7 +90,7 @@ def _change_pins(
     for uid in sorted(set(studies) - set(unknown)):
         record_access(settings, index, uid, Action.UPDATE, action)
     index.close()
-    typer.echo(f"{len(studies) - len(unknown)} studies {verb}")
+    typer.echo(f"{counted(len(studies) - len(unknown), 'study', 'studies')} {verb}")
     if unknown:
         raise NodeError(
             f"{len(unknown)} of the named studies are unknown, such as {unknown[0]}; see `dicom-node status "

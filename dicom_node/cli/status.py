@@ -14,7 +14,7 @@ from rich.table import Table
 
 from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
-from dicom_node.cli.output import Terminal
+from dicom_node.cli.output import Terminal, counted
 from dicom_node.cli.study_list import counts, set_aside_lines, study_as_json, study_lines
 from dicom_node.config.data_dir import DataDir
 from dicom_node.config.settings import Settings
@@ -131,7 +131,10 @@ def retry(
     for uid in studies or ["all"]:
         record_access(settings, index, uid, Action.UPDATE, "retry")
     index.close()
-    typer.echo(f"{again} studies will be analysed again, {sent_again} results will be sent again")
+    typer.echo(
+        f"{counted(again, 'study', 'studies')} will be analysed again, "
+        f"{counted(sent_again, 'result')} will be sent again"
+    )
     if studies and again < len(set(studies)):
         raise NodeError(
             f"{len(set(studies)) - again} of the named studies are unknown, in another state, or their films "
@@ -168,7 +171,7 @@ def _print(console: Console, found: _Status, audit: Audit | None, settings: Sett
     studies = {str(state): count for state, count in found.studies.items()}
     results = {str(state): count for state, count in found.results.items()} | {"kept here": found.kept}
     console.print(_count_table("studies", studies), _count_table("results", results))
-    console.print(f"{found.confirmed} studies are confirmed: each destination stores every result")
+    console.print(f"confirmed studies, of which each destination stores every result: {found.confirmed}")
     console.print(f"disk full: {found.forecast}")
     if found.backlogs:
         console.print(_destination_table(found.backlogs))

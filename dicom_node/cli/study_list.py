@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from dicom_node.cli.output import counted
 from dicom_node.config.settings import Settings
 from dicom_node.runtime.logs import uid_hash
 from dicom_node.store.audit import StudyDeliveries, StudyRow
@@ -23,8 +24,8 @@ def study_lines(row: StudyRow, settings: Settings) -> Iterator[str]:
     """Yield the lines of one study; the first names it, by its UID and as the log does."""
     confirmed = ", confirmed" if row.confirmed else ""
     yield (
-        f"{row.study_instance_uid}  {row.state}{confirmed}  {row.instances} images, revision {row.revision}, "
-        f"in the log {uid_hash(row.study_instance_uid)}"
+        f"{row.study_instance_uid}  {row.state}{confirmed}  {counted(row.instances, 'image')}, "
+        f"revision {row.revision}, in the log {uid_hash(row.study_instance_uid)}"
     )
     if row.reason:
         yield f"    reason: {row.reason}"

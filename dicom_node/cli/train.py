@@ -38,8 +38,8 @@ _Out: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--out",
-        help="folder of the bundle; further bundles of the recipe go beside it; models/bundles/NAME-VERSION "
-        "if absent",
+        help="folder of the bundle; further bundles of the recipe go beside it; NAME-VERSION in the present "
+        "folder if absent",
     ),
 ]
 _RunDir: TypeAlias = Annotated[
@@ -78,16 +78,18 @@ def train(  # noqa: PLR0917 - Typer passes by keyword
     with translated_model_errors():
         from models.training.hardware import TrainingHardware
         from models.training.recipe import GateRecipe
-        from models.training.recipe_file import read_any_recipe
+        from models.training.recipe_file import check_names, read_any_recipe
 
         chosen = read_any_recipe(recipe)
         engine = TrainingHardware(accelerator, devices, nodes, cast("Precision", precision), threads)
+        if not isinstance(chosen, GateRecipe):
+            check_names(chosen, recipe)
         datasets = (
             read_labelled_data(chosen.dataset, data),
             *(read_labelled_data(entry.dataset, data / entry.folder) for entry in chosen.further),
         )
         folder = f"{chosen.name}-{chosen.version}"
-        path = out or _shipped_bundles() / folder
+        path = out or Path(folder)
         if isinstance(chosen, GateRecipe):
             train_gate(chosen, datasets, data, path, threads=threads)
             return
@@ -197,9 +199,3 @@ def _silence_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
-
-
-def _shipped_bundles() -> Path:
-    from models.bundles.lookup import shipped_folder
-
-    return shipped_folder()

@@ -326,6 +326,8 @@ class Supervisor:
         running.probe_at, running.printed = 0.0, b""
 
     def _stop_all(self) -> None:
+        if any(running.process is not None for running in self._running):
+            _LOG.info("stopping: each part finishes its current work")
         for stage in sorted({running.child.stop_stage for running in self._running}):
             group = [r for r in self._running if r.child.stop_stage == stage and r.process is not None]
             for running in group:

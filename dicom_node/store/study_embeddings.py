@@ -27,7 +27,7 @@ _BLOCK = 10_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyEmbedding:
-    """Embedding of a study, from ``models.retrieval.embedding``, and the weights that computed it.
+    """Embedding of a study and the query for others, from ``models.retrieval.embedding``.
 
     Attributes
     ----------
@@ -35,10 +35,13 @@ class StudyEmbedding:
         SHA-256 of the weights, hexadecimal.
     vector
         Shape (width,), with a length of at most 1.
+    query
+        Query for studies of which films alone are known; of the same shape and length.
     """
 
     weights_sha256: str
     vector: NDArray[np.float32]
+    query: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class SimilarStudy:
     Attributes
     ----------
     similarity
-        Cosine similarity of both embeddings, in [-1, 1].
+        Cosine of the asked study's query and this study's embedding, in [-1, 1].
     """
 
     study_id: int
@@ -62,6 +65,7 @@ def insert_embedding(connection: Connection, reading_id: int, embedding: StudyEm
             reading_id=reading_id,
             weights_sha256=embedding.weights_sha256,
             vector=embedding.vector.astype("<f4").tobytes(),
+            query=embedding.query.astype("<f4").tobytes(),
         )
     )
 
@@ -102,7 +106,11 @@ class StudyEmbeddings:
         newest = select(func.max(reading.c.id)).where(reading.c.position == 0).group_by(reading.c.study_id)
         with database.reading(self._engine) as connection:
             asked = connection.execute(
-                select(place.c.weights_sha256, place.c.vector, catalogue.c.person)
+                select(
+                    place.c.weights_sha256,
+                    func.coalesce(place.c.query, place.c.vector).label("asked"),
+                    catalogue.c.person,
+                )
                 .join(reading, reading.c.id == place.c.reading_id)
                 .outerjoin(catalogue, catalogue.c.study_id == reading.c.study_id)
                 .where(reading.c.study_id == study_id, reading.c.id.in_(newest))
@@ -121,13 +129,13 @@ class StudyEmbeddings:
                 .order_by(reading.c.study_id)
                 .execution_options(yield_per=_BLOCK)
             )
-            return _best(_measured(connection.execute(query).partitions(), asked.vector, asked.person), k)
+            return _best(_measured(connection.execute(query).partitions(), asked.asked, asked.person), k)
 
 
-def _measured(blocks: Iterator, vector: bytes, person: str | None) -> Iterator[SimilarStudy]:  # type: ignore[type-arg]
+def _measured(blocks: Iterator, query: bytes, person: str | None) -> Iterator[SimilarStudy]:  # type: ignore[type-arg]
     import numpy as np  # noqa: PLC0415 - many read the index, few search in it
 
-    asked = np.frombuffer(vector, "<f4").astype(np.float64)
+    asked = np.frombuffer(query, "<f4").astype(np.float64)
     asked /= np.linalg.norm(asked)
     for block in blocks:
         rows = [row for row in block if person is None or row.person != person]

@@ -176,6 +176,7 @@ place = Table(
     Column("reading_id", ForeignKey("reading.id"), primary_key=True),
     Column("weights_sha256", String(64), nullable=False, index=True),
     Column("vector", LargeBinary, nullable=False),  # float32, little endian
+    Column("query", LargeBinary),  # the same, to search with; null in rows of earlier versions
 )
 
 # -- tables of the web pages: headers of the worklist, accounts, feedback, access log

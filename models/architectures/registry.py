@@ -27,6 +27,11 @@ BUILDERS: dict[str, Callable[..., Network]] = {
 ENTRY_POINTS: Final = "dicom_node.architectures"
 
 
+def architectures() -> tuple[str, ...]:
+    """Names of all architectures: those of the package, and those that installed packages offer."""
+    return tuple(sorted({*BUILDERS, *(entry.name for entry in entry_points(group=ENTRY_POINTS))}))
+
+
 def _builder(name: str) -> Callable[..., Network]:
     """Builder of an architecture: one of the package, or of an installed one that offers it.
 
@@ -39,8 +44,7 @@ def _builder(name: str) -> Callable[..., Network]:
         return BUILDERS[name]
     offered = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
     if name not in offered:
-        known = ", ".join(sorted({*BUILDERS, *offered}))
-        raise BundleError(f"no architecture is called {name!r}; there are: {known}")
+        raise BundleError(f"no architecture is called {name!r}; there are: {', '.join(architectures())}")
     try:
         found: Callable[..., Network] = offered[name].load()
     except (ImportError, AttributeError) as error:

@@ -16,7 +16,7 @@ from models.data.dataset import SPLITS, FilmDataset, LabelledStudy, read_film
 from models.data.metadata import agreed
 from models.data.splits import derived_split
 from models.data.tables import read_table
-from models.errors import DatasetError, VocabularyError
+from models.errors import DatasetError, UsageError, VocabularyError
 from models.labels.vocabulary import NIH_NOTHING, Vocabulary
 from models.processing.types import FloatArray
 
@@ -74,12 +74,16 @@ def read_collections(
 
     Raises
     ------
+    UsageError
+        If there is no table.
     DatasetError
         If the table is malformed, or a film that it lists is not there.
     """
     studies: dict[str, list[LabelledStudy]] = {split: [] for split in SPLITS if split != "test"}
     turned = 0
     index = root / INDEX
+    if not index.is_file():
+        raise UsageError(f"{root} holds no collections: {INDEX} was not found there")
     for line, row in read_table(index, COLUMNS, ("orientation_suspect",)):
         path = root / row["file"]
         if not path.is_file():

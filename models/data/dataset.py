@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from models.errors import DatasetError
+from models.errors import DatasetError, UsageError
 from models.processing.types import Film, FloatArray, Study
 
 SPLITS = ("train", "val", "test")
@@ -131,11 +131,13 @@ class FilmDataset:
 
         Raises
         ------
+        UsageError
+            If there is no such split.
         DatasetError
-            If there is no such split, or it is empty.
+            If it is empty.
         """
         if name not in self.studies:
-            raise DatasetError(f"{self.name} has no split {name!r}; it has {', '.join(self.studies)}")
+            raise UsageError(f"{self.name} has no split {name!r}; it has {', '.join(self.studies)}")
         if not self.studies[name]:
             raise DatasetError(f"{self.name}: split {name!r} holds no study")
         return self.studies[name]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from models.data.dataset import FilmDataset, LabelledStudy, read_film
-from models.errors import DatasetError
+from models.errors import DatasetError, UsageError
 from models.labels.vocabulary import Label
 from models.processing.types import FloatArray
 
@@ -30,15 +31,19 @@ def read_film_table(
     labels
         Labels to look for: a column bears the key or the name of one. Other columns are named in the notes.
     split
-        Split of the rows of a table that has no such column.
+        Split of the rows of a table that has no such column, which a note says.
     read
         Function that reads one film.
 
     Raises
     ------
+    UsageError
+        If there is no such file.
     DatasetError
         If the file cannot be read, a column or film is missing, or a cell holds something else.
     """
+    if not path.is_file():
+        raise UsageError(f"table {path}: there is no such file")
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
@@ -70,7 +75,9 @@ def read_film_table(
             )
         )
     odd = [name for name in columns if name not in keys and name not in ("path", "patient", "split")]
-    notes = [f"no label of the bundle is called {', '.join(odd)}; left out"] if odd else []
+    notes = [f"no label of the bundle is called {_with_nearest(name, by_name)}; left out" for name in odd]
+    if "split" not in columns:
+        notes.append(f"no column split: all {len(rows)} rows count as {split}")
     if missing := [label.key for label in labels if label.key not in keys.values()]:
         notes.append(f"no column for {', '.join(missing)}")
     return FilmDataset(
@@ -80,6 +87,11 @@ def read_film_table(
         {name: tuple(each) for name, each in studies.items()},
         tuple(notes),
     )
+
+
+def _with_nearest(name: str, known: Mapping[str, str]) -> str:
+    nearest = difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.8)
+    return f"{name} (did you mean {known[nearest[0]]}?)" if nearest else name
 
 
 def _truth(path: Path, number: int, name: str, row: Mapping[str, str | None]) -> bool | None:

@@ -19,7 +19,7 @@ from models.data.dataset import SPLITS, FilmDataset, LabelledStudy, read_film
 from models.data.metadata import agreed, sex, whole_years
 from models.data.splits import derived_split
 from models.data.tables import read_table
-from models.errors import DatasetError, VocabularyError
+from models.errors import DatasetError, UsageError, VocabularyError
 from models.labels.vocabulary import Vocabulary
 from models.processing.types import FloatArray
 
@@ -49,8 +49,10 @@ def read_nih(
 
     Raises
     ------
+    UsageError
+        If neither form is there.
     DatasetError
-        If neither form is there, a table is malformed, a film that the index lists is not there, or a
+        If a table is malformed, a film that the index lists is not there, or a
         patient is in two splits.
     """
     films = find_films(root)
@@ -61,7 +63,7 @@ def read_nih(
             return _by_entries(root, vocabulary, films, read)
     except VocabularyError as error:
         raise DatasetError(f"{root}: {error}") from error
-    raise DatasetError(f"{root} holds no ChestX-ray14 set: neither {INDEX} nor {ENTRIES} was found there")
+    raise UsageError(f"{root} holds no ChestX-ray14 set: neither {INDEX} nor {ENTRIES} was found there")
 
 
 def find_films(root: Path) -> dict[str, Path]:

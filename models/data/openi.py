@@ -21,7 +21,7 @@ from models.data.openi_headers import HEADERS, read_headers
 from models.data.openi_reports import OpeniReport, film_name, read_reports
 from models.data.splits import derived_split
 from models.data.tables import read_table
-from models.errors import DatasetError
+from models.errors import DatasetError, UsageError
 from models.labels.vocabulary import Vocabulary, mesh_terms
 from models.processing.types import FloatArray
 
@@ -58,8 +58,10 @@ def read_openi(
 
     Raises
     ------
+    UsageError
+        If neither form is there.
     DatasetError
-        If neither form is there, index or reports are damaged, a film that the index lists is not there, or
+        If index or reports are damaged, a film that the index lists is not there, or
         the films of one report are in different splits or differ in their headings.
     """
     folder, films = find_films(root)
@@ -69,7 +71,7 @@ def read_openi(
     elif collection.reports:
         studies = _by_reports(collection, folder)
     else:
-        raise DatasetError(
+        raise UsageError(
             f"{root} holds no Open-i set: neither {INDEX} nor reports ({openi_reports.ARCHIVE} or "
             f"{openi_reports.FOLDER}/*.xml) were found there"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 from models.bundles.bundle import Bundle, amend_bundle
@@ -259,9 +260,11 @@ def _limits(bundle: Bundle, dataset: str) -> Sequence[str]:
 
 
 def _commands(recipe: str, test: Mapping[str, Any]) -> str:
+    path = f"recipes/{recipe}.toml"
+    shipped = resources.files("models").joinpath(path).is_file()
     return _section(
         "Commands that produced it",
-        f"```\ndicom-node train models/recipes/{recipe}.toml --data FOLDER\n"
+        f"```\ndicom-node train {f'models/{path}' if shipped else 'RECIPE.toml'} --data FOLDER\n"
         f"{tables.evaluation_command(test)}\n```",
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bundles.bundle_labels import define_label
-from models.errors import ForeignModelError
+from models.errors import ForeignModelError, UsageError
 from models.labels.vocabulary import Code, Label, load_vocabulary
 
 OWN_SCHEME = "99CXRBUNDLE"
@@ -66,11 +66,15 @@ def read_labels(text: str) -> tuple[Label | None, ...]:
 
     Raises
     ------
+    UsageError
+        If there is no such file.
     ForeignModelError
         If the file cannot be read, is not TOML or holds no keys, or as :func:`match_labels` says.
     """
     if not text.endswith(".toml"):
         return match_labels(text.split(","))
+    if not Path(text).is_file():
+        raise UsageError(f"--labels {text}: there is no such file")
     try:
         table = tomllib.loads(Path(text).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from models.errors import RecipeError
+from models.labels.vocabulary import load_vocabulary
 from models.training.recipe import GateRecipe, Recipe
 
 AnyRecipe = TypeVar("AnyRecipe", Recipe, GateRecipe)
@@ -33,6 +34,30 @@ def read_any_recipe(path: Path) -> Recipe | GateRecipe:
     if table.get("kind") == "gate":
         return _checked(GateRecipe, path, table)
     return _checked(Recipe, path, table)
+
+
+def check_names(recipe: Recipe, path: Path) -> None:
+    """Check that what a recipe names exists, before a film is read: its lists of labels, its architecture.
+
+    Raises
+    ------
+    RecipeError
+        With those that there are.
+    """
+    # torch takes seconds to import, and reading a recipe needs none of it.
+    from models.architectures.registry import architectures  # noqa: PLC0415
+
+    named = [("list", recipe.list), *(("beside", name) for name in recipe.beside)]
+    lists = load_vocabulary().lists
+    for entry, name, known in (
+        *((entry, name, tuple(lists)) for entry, name in named),
+        ("architecture.name", recipe.architecture.name, architectures()),
+    ):
+        if name not in known:
+            raise RecipeError(
+                f"recipe {path}: {entry} = {name!r}: there is none of this name; "
+                f"there are: {', '.join(known)}"
+            )
 
 
 def _table(path: Path) -> dict[str, Any]:

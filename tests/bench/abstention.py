@@ -11,7 +11,6 @@ docs/models.md; with ``--write`` it enters it, and its numbers the JSON file bes
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from models.evaluation.bootstrap import percentile_interval, resampling_weights
 from models.labels.calibration import SIDE_95, LabelCalibration
 from models.labels.vocabulary import load_vocabulary
 from tests.bench.film_features import film_features
-from tests.bench.marked_document import with_passage
+from tests.bench.marked_document import with_passage, write_measured
 from tests.support.peers import ROOT
 
 DOCUMENT = ROOT / "docs" / "models.md"
@@ -249,8 +248,7 @@ def main() -> None:
     found = measure(read_openi(given.data, load_vocabulary()).studies, given.features)
     print("\n".join(table(found)))
     if given.write:
-        FIGURES.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        DOCUMENT.write_text(document(DOCUMENT.read_text("utf-8"), found), encoding="utf-8")
+        write_measured(found, FIGURES, DOCUMENT, document)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Ablation of inference for a trained bundle: views, aggregation, size, augmentation; on ``val``.
 
-    .venv/bin/python tests/bench/inference_ablation.py BUNDLE --data FOLDER_OF_OPEN_I
+    python -m tests.bench.inference_ablation BUNDLE --data FOLDER_OF_OPEN_I --write
 
 The films that are read, the way their scores are combined, the image size, and test-time augmentation with
-shifted copies. Prints a Markdown table.
+shifted copies. Prints a Markdown table; ``--write`` writes the figures and puts the table into its document.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,12 @@ from models.data.readers import read_dataset
 from models.evaluation.metrics import macro_auc
 from models.labels.vocabulary import load_vocabulary
 from models.training.film_batches import CachedFilms
+from tests.bench.marked_document import with_passage, write_measured
+from tests.support.peers import ROOT
 
+DOCUMENT = ROOT / "docs" / "levers.md"
+FIGURES = ROOT / "docs" / "inference-ablation.json"
+COMMAND = "python -m tests.bench.inference_ablation"
 AT_ONCE = 32
 Scores = NDArray[np.float64]
 
@@ -63,14 +69,9 @@ def sigmoid(values: Scores) -> Scores:
     return np.asarray(1 / (1 + np.exp(-values)))
 
 
-def main() -> None:
-    """Run each variant and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundle")
-    parser.add_argument("--data", type=Path, required=True)
-    given = parser.parse_args()
-    predictor = Predictor.load(given.bundle)
-    studies = read_dataset("openi", given.data, load_vocabulary()).split("val")
+def measure(predictor: Predictor, root: Path) -> dict[str, Any]:
+    """Macro AUC on ``val`` of each way to read a study."""
+    studies = read_dataset("openi", root, load_vocabulary()).split("val")
     truth = targets(studies, tuple(label.key for label in predictor.labels))
     films = CachedFilms(studies, predictor.preprocessing)
     study = films.study_of.numpy()
@@ -92,11 +93,39 @@ def main() -> None:
     grid = predictor.preprocessing.grid
     if grid != size:
         rows.append((f"read at {grid} pixels", logits(predictor, films, grid, copies=False), study, mean))
-    print(f"| {predictor.identity.name} {predictor.identity.version} on val | studies | macro AUC |")
-    print("|---|---|---|")
+    found = []
     for name, values, of, put in rows:
         there = truth[np.unique(of)]
-        print(f"| {name} | {len(there)} | {macro_auc(there, by_study(values, of, put)):.3f} |", flush=True)
+        auc = macro_auc(there, by_study(values, of, put))
+        found.append({"reading": name, "studies": len(there), "macro_auc": round(float(auc), 4)})
+    return {"bundle": predictor.identity.name, "version": predictor.identity.version, "readings": found}
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    """Lines of the Markdown table."""
+    return [
+        f"| {found['bundle']} {found['version']} on val | studies | macro AUC |",
+        "|---|---|---|",
+        *(f"| {row['reading']} | {row['studies']} | {row['macro_auc']:.3f} |" for row in found["readings"]),
+    ]
+
+
+def document(text: str, found: dict[str, Any]) -> str:
+    """Text of the document with the table."""
+    return with_passage(text, COMMAND, table(found))
+
+
+def main() -> None:
+    """Measure, and print the table or write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    found = measure(Predictor.load(given.bundle), given.data)
+    print("\n".join(table(found)))
+    if given.write:
+        write_measured(found, FIGURES, DOCUMENT, document)
 
 
 if __name__ == "__main__":

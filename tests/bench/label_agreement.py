@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from models.data.dataset import LabelledStudy
 from models.data.openi import read_openi
 from models.evaluation.bootstrap import SEED, percentile_interval, resampling_weights
 from models.labels.vocabulary import load_vocabulary
-from tests.bench.marked_document import with_passage
+from tests.bench.marked_document import with_passage, write_measured
 from tests.bench.report_rules import TERMS, read_statements
 from tests.support.peers import ROOT
 
@@ -232,8 +231,7 @@ def main() -> None:
     found = measure(splits)
     print("\n".join(tables(found)))
     if given.write:
-        FIGURES.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        DOCUMENT.write_text(document(DOCUMENT.read_text("utf-8"), found), encoding="utf-8")
+        write_measured(found, FIGURES, DOCUMENT, document)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Passages of documents that a command writes between two marks."""
+"""Passages of documents that a command writes between two marks, from the figures that it writes beside."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 END = "<!-- end -->"
 
@@ -19,3 +22,26 @@ def with_passage(text: str, command: str, lines: Iterable[str]) -> str:
     start = text.index(begin) + len(begin)
     stop = text.index(END, start)
     return text[:start] + "\n\n" + "\n".join(lines) + "\n\n" + text[stop:]
+
+
+def write_measured(
+    found: dict[str, Any],
+    figures: Path,
+    document: Path,
+    with_figures: Callable[[str, dict[str, Any]], str],
+) -> None:
+    """Write figures as JSON, and the document that says them.
+
+    Parameters
+    ----------
+    found
+        Figures of a measurement.
+    figures
+        JSON file.
+    document
+        Document with a marked passage.
+    with_figures
+        Function that puts figures into the text of the document.
+    """
+    figures.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    document.write_text(with_figures(document.read_text("utf-8"), found), encoding="utf-8")

@@ -10,7 +10,6 @@ not read. What is learnt is learnt on ``train`` alone, from three seeds where it
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from models.labels.vocabulary import load_vocabulary
 from models.retrieval.embedding import LABEL_SHARE, SHARPNESS
 from tests.bench.contrastive_projection import contrastive_projection
 from tests.bench.film_features import FilmFeatures, film_features, unit
-from tests.bench.marked_document import with_passage
+from tests.bench.marked_document import with_passage, write_measured
 from tests.support.peers import ROOT
 
 DOCUMENT = ROOT / "docs" / "levers.md"
@@ -340,8 +339,7 @@ def main() -> None:
     found = measure(read_material(studies, given.features), [study.patient for study in studies["val"]])
     print("\n".join(table(found)))
     if given.write:
-        FIGURES.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        DOCUMENT.write_text(document(DOCUMENT.read_text("utf-8"), found), encoding="utf-8")
+        write_measured(found, FIGURES, DOCUMENT, document)
 
 
 if __name__ == "__main__":

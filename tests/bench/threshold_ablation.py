@@ -1,9 +1,10 @@
 """Ways to choose a threshold, compared on studies that it was not chosen on: halves of ``val``.
 
-    .venv/bin/python tests/bench/threshold_ablation.py BUNDLE --data FOLDER_OF_OPEN_I
+    python -m tests.bench.threshold_ablation BUNDLE --data FOLDER_OF_OPEN_I --write
 
 The calibration of the project is fitted to one half and applied to the other, and so are thresholds of the
-highest F1 alone and of a quantile alone. Prints a Markdown table of mean F1.
+highest F1 alone and of a quantile alone. Prints a Markdown table of mean F1; ``--write`` writes the figures
+and puts the table into its document.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,12 @@ from models.data.readers import read_dataset
 from models.evaluation.metrics import f1
 from models.labels.calibration import FEWEST_POSITIVES, LabelCalibration, best_threshold, calibrate
 from models.labels.vocabulary import load_vocabulary
+from tests.bench.marked_document import with_passage, write_measured
+from tests.support.peers import ROOT
 
+DOCUMENT = ROOT / "docs" / "levers.md"
+FIGURES = ROOT / "docs" / "threshold-ablation.json"
+COMMAND = "python -m tests.bench.threshold_ablation"
 REPEATS = 20
 QUANTILE = 0.99
 Truth = NDArray[np.bool_]
@@ -47,14 +54,9 @@ WAYS: dict[str, Callable[[Truth, Scores], Callable[[float], bool]]] = {
 }
 
 
-def main() -> None:
-    """Fit, apply and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundle")
-    parser.add_argument("--data", type=Path, required=True)
-    given = parser.parse_args()
-    predictor = Predictor.load(given.bundle)
-    studies = read_dataset("openi", given.data, load_vocabulary()).split("val")
+def measure(predictor: Predictor, root: Path) -> dict[str, Any]:
+    """Mean F1 of each way to choose a threshold, of labels with enough positives and of others."""
+    studies = read_dataset("openi", root, load_vocabulary()).split("val")
     truth = targets(studies, tuple(label.key for label in predictor.labels))
     scores = np.array(
         [[entry.score for entry in read.findings] for read in predict_studies(predictor, studies)]
@@ -73,10 +75,47 @@ def main() -> None:
                     present = way(there, scores[fitted, column])
                     said = np.array([present(score) for score in scores[applied, column]])
                     found.setdefault((name, rare), []).append(f1(then, said))
-    print(f"| threshold | labels with {FEWEST_POSITIVES} positives | labels with fewer |\n|---|---|---|")
-    for name in WAYS:
-        cells = (np.mean(found[name, rare]) for rare in (False, True))
-        print(f"| {name} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
+    return {
+        "bundle": predictor.identity.name,
+        "version": predictor.identity.version,
+        "studies": len(studies),
+        "positives": FEWEST_POSITIVES,
+        "thresholds": [
+            {
+                "way": name,
+                "f1": round(float(np.mean(found[name, False])), 4),
+                "f1_rare": round(float(np.mean(found[name, True])), 4),
+            }
+            for name in WAYS
+        ],
+    }
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    """Lines of the Markdown table."""
+    return [
+        f"| threshold, n = {found['studies']} | labels with {found['positives']} positives | with fewer |",
+        "|---|---|---|",
+        *(f"| {row['way']} | {row['f1']:.3f} | {row['f1_rare']:.3f} |" for row in found["thresholds"]),
+    ]
+
+
+def document(text: str, found: dict[str, Any]) -> str:
+    """Text of the document with the table."""
+    return with_passage(text, COMMAND, table(found))
+
+
+def main() -> None:
+    """Measure, and print the table or write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    found = measure(Predictor.load(given.bundle), given.data)
+    print("\n".join(table(found)))
+    if given.write:
+        write_measured(found, FIGURES, DOCUMENT, document)
 
 
 if __name__ == "__main__":

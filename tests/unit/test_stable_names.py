@@ -189,8 +189,10 @@ def test_what_is_no_film_is_named_beside_the_scores(
     (tmp_path / "broken.png").write_bytes(b"no image")
     (tmp_path / "note").write_text("no film")
     scores = dicom_node.score(bundle, [folder / "film.png", tmp_path])
-    assert len(scores) == len(KEYS)
     assert {Path(name).name for name in scores.attrs["unreadable"]} == {"broken.png", "note"}
+    assert len(scores[scores["state"] == "REPORTED"]) == len(KEYS)
+    odd = scores[scores["state"] == "UNREADABLE"]
+    assert dict(zip(odd["film"], odd["reason"], strict=True)) == scores.attrs["unreadable"]
 
 
 def test_the_gate_refuses_what_is_no_chest_film(folder: Path) -> None:

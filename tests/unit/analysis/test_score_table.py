@@ -7,6 +7,7 @@ import functools
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,6 +96,9 @@ def test_a_run_goes_on_where_it_was_stopped(films: Path, bundle: Path, tmp_path:
         until(lambda: table.exists() and len(list(read_csv(table, COLUMNS))) >= len(KEYS), 60, "one study")
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(60) in (130, 0)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+    assert process.returncode == 0 or "the same command with --resume goes on" in said
     held = {row["study_instance_uid"] for row in rows_of(table)}
     assert held
     # The last study in parts, as a kill leaves it.
@@ -136,11 +140,17 @@ def test_a_table_that_cannot_be_continued_is_named(
 
 def test_a_study_that_was_not_read_keeps_its_exit_code(films: Path, bundle: Path, tmp_path: Path) -> None:
     factories.write(factories.film(study=9, body_part="HAND"), films / "hand.dcm")
+    (films / "notes.txt").write_text("no film")
     table = tmp_path / "scores.csv"
-    assert analyze(films, bundle, "--csv", table).returncode == 1
+    first = analyze(films, bundle, "--csv", table)
+    assert first.returncode == 1
+    assert re.search(r"^6 studies in [\d.]+ s: 5 REPORTED, 1 SKIPPED, 1 file unreadable$", first.stderr, re.M)
+    held = rows_of(table)
     again = analyze(films, bundle, "--csv", table, "--resume")
     assert again.returncode == 1
-    assert "6 studies are in the table and are not read again" in again.stderr
+    assert "6 studies in the table: not read again" in again.stderr
+    assert rows_of(table) == held
+    assert [row["film"] for row in held if row["state"] == "UNREADABLE"] == [str(films / "notes.txt")]
 
 
 def test_scores_without_calibration_are_shown_and_explained(films: Path, bundle: Path) -> None:

@@ -229,6 +229,11 @@ def test_analyze_names_what_it_cannot_read_and_reads_the_rest(tmp_path: Path) ->
             assert (row["presence"], float(row["threshold"])) == (entry["presence"], entry["threshold"])
             assert bool(row["low"]) == (entry["interval"] is not None)
 
+    (odd,) = (row for row in rows if row["state"] == "UNREADABLE")
+    assert Path(odd["film"]).name == "notes.txt"
+    assert odd["reason"] == answer["unreadable"][odd["film"]]
+    assert (odd["study_instance_uid"], odd["finding"]) == ("", "")
+
     # A second call would put another patient's pictures beside these.
     again = cli("analyze", str(films / "good.dcm"), "--out", str(tmp_path / "out"), environment=drawn)
     assert again.returncode == 2

@@ -117,9 +117,7 @@ def test_the_list_says_what_waits_for_what_and_why(node: OfflineNode) -> None:
 def test_a_study_is_named_and_its_lines_say_the_same(node: OfflineNode) -> None:
     study_uid = node.finish(1, StudyState.SKIPPED, "no chest film [x]", results=2, destinations=())
     lines = list(study_lines(row(node, study_uid), node.settings))
-    assert lines[0].startswith(
-        f"{study_uid}  SKIPPED  1 images, revision 1, in the log {uid_hash(study_uid)}"
-    )
+    assert lines[0].startswith(f"{study_uid}  SKIPPED  1 image, revision 1, in the log {uid_hash(study_uid)}")
     assert lines[1:] == [
         "    reason: no chest film [x]",
         "    no destination: 2 results stay on this node",

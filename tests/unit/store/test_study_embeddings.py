@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dicom_node.store.analysis_records import AnalysisRecord
 from dicom_node.store.states import StudyState
 from dicom_node.store.study_embeddings import StudyEmbedding, StudyEmbeddings, _best, _measured
+from dicom_node.store.tables import place
 from tests.support.offline_node import OfflineNode
 
 
@@ -21,8 +22,9 @@ def node(tmp_path: Path) -> Iterator[OfflineNode]:
     one.close()
 
 
-def reading(*values: float, weights: str = "a") -> AnalysisRecord:
-    embedding = StudyEmbedding(weights * 64, np.array(values, np.float32))
+def reading(*values: float, weights: str = "a", query: tuple[float, ...] | None = None) -> AnalysisRecord:
+    asked = np.array(values if query is None else query, np.float32)
+    embedding = StudyEmbedding(weights * 64, np.array(values, np.float32), asked)
     return AnalysisRecord("tiny", "1", (), "absent", (), (), embedding=embedding)
 
 
@@ -39,6 +41,24 @@ def test_the_nearest_studies_come_first_and_equal_ones_in_the_order_of_their_num
     assert found is not None
     assert [case.study_id for case in found] == [3, 4, 2]
     assert [case.similarity for case in found] == pytest.approx([0.6, 0.6, 0])
+
+
+def test_a_study_searches_with_its_query_and_is_found_by_its_embedding(node: OfflineNode) -> None:
+    node.finish(1, StudyState.REPORTED, reading=reading(1, 0, query=(0, 1)), revision=1)
+    read(node, 2, 1, 0)
+    read(node, 3, 0, 1)
+    embeddings = StudyEmbeddings(node.index.engine)
+    found = {number: embeddings.nearest(number, 1) for number in (1, 2)}
+    assert [[case.study_id for case in cases or ()] for cases in found.values()] == [[3], [1]]
+
+
+def test_a_row_of_an_earlier_version_searches_with_its_embedding(node: OfflineNode) -> None:
+    read(node, 1, 1, 0)
+    read(node, 2, 0.8, 0.6)
+    with node.index.engine.begin() as connection:
+        connection.execute(place.update().values(query=None))
+    found = StudyEmbeddings(node.index.engine).nearest(1, 5)
+    assert [case.similarity for case in found or ()] == pytest.approx([0.8])
 
 
 def test_embeddings_of_other_weights_are_not_compared(node: OfflineNode) -> None:

@@ -10,7 +10,7 @@ import models
 from models.errors import RecipeError
 from models.labels.vocabulary import load_vocabulary
 from models.training.recipe import GateRecipe
-from models.training.recipe_file import read_any_recipe, read_recipe
+from models.training.recipe_file import check_names, read_any_recipe, read_recipe
 
 RECIPES = Path(models.__file__).parent / "recipes"
 
@@ -51,6 +51,25 @@ def test_a_wrong_entry_is_named_with_what_was_meant(recipe_file: Path, old: str,
     with pytest.raises(RecipeError, match=message) as caught:
         read_recipe(recipe_file)
     assert str(recipe_file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('list = "findings"', 'list = "findngs"', "list = 'findngs': .*there are: findings, "),
+        ('list = "findings"', 'list = "findings"\nbeside = ["none"]', "beside = 'none': "),
+        ('name = "convnet"', 'name = "covnet"', "architecture.name = 'covnet': .*convnet, "),
+    ],
+)
+def test_a_name_of_nothing_is_answered_with_those_that_there_are(
+    recipe_file: Path, old: str, new: str, message: str
+) -> None:
+    text = recipe_file.read_text()
+    check_names(read_recipe(recipe_file), recipe_file)
+    assert old in text
+    recipe_file.write_text(text.replace(old, new, 1))
+    with pytest.raises(RecipeError, match=message):
+        check_names(read_recipe(recipe_file), recipe_file)
 
 
 def test_a_recipe_that_is_not_there_is_one_sentence(tmp_path: Path):

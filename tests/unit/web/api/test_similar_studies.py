@@ -19,7 +19,7 @@ def opened(folder: Path, *, on: bool) -> OfflineNode:
     node.settings = node.settings.model_copy(update={"retrieval": RetrievalSettings(own_studies=on)})
     for number, patient, values in ((1, "A", (1, 0)), (2, "A", (1, 0)), (3, "B", (0.8, 0.6))):
         nodule = FindingRecord("nodule", "Nodule", 0.75, 0.9, 0.5, "present")
-        place = StudyEmbedding("a" * 64, np.array(values, np.float32))
+        place = StudyEmbedding("a" * 64, *2 * (np.array(values, np.float32),))
         kept = AnalysisRecord("tiny", "1", (), "absent", (nodule,), (), embedding=place)
         node.finish(
             number,
