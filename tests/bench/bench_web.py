@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi.testclient import TestClient
+from playwright.sync_api import Browser, expect
 
 from dicom_node.dicomweb.server.objects import ObjectStore
 from dicom_node.dicomweb.server.qido import parse_search, run_search
@@ -20,13 +21,18 @@ from dicom_node.web.read_models.study_headers import StudyHeaders
 from dicom_node.web.read_models.worklist import read_worklist
 from dicom_node.web.read_models.worklist_query import Sort, WorklistQuery
 from tests.support.benchmarks import Record, Target, few, seconds_of
+from tests.support.browser import seconds_until
 from tests.support.factories import encoded, film
 from tests.support.offline_node import OfflineNode
+from tests.support.web_server import served
 
 STUDIES = few(100_000, 10_000)
 FINDINGS = 35
 ROUNDS = few(15, 5)
 LIMIT = Target("at most", 200)
+PAINT, SEARCH = Target("at most", 0.4), Target("at most", 0.3)
+PAINTED = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+"""Milliseconds from the begin of the navigation."""
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +138,31 @@ def test_pages_of_many_studies(full: OfflineNode, record: Record) -> None:
         client.get("/")
         taken = _milliseconds(lambda: client.get("/"))
     record(f"worklist of {STUDIES:,} studies, first page", "ms", taken, target=LIMIT)
+
+
+def test_the_worklist_and_a_search_in_the_browser(
+    full: OfflineNode, chromium: Browser, record: Record
+) -> None:
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    with served(create_app(full.settings)) as address:
+        page.goto(address)
+        taken = []
+        for _ in range(ROUNDS):
+            page.goto(address)
+            expect(page.locator(".worklist tbody tr").first).to_be_visible()
+            taken.append(float(page.evaluate(PAINTED)) / 1000)
+        record(f"worklist of {STUDIES:,} studies, painted in Chromium", "s", taken, target=PAINT)
+        field = page.locator("#q")
+        taken = []
+        for number in range(1, ROUNDS + 1):
+            patient = str(_header(number)["patient"])
+            found = f"document.querySelector('#live').textContent.includes('{patient}')"
+            # Without the pause in which a reader goes on typing.
+            field.fill(patient)
+            taken.append(seconds_until(page, lambda: field.press("Enter"), "submit", found))
+        record(f"search among {STUDIES:,} studies, painted in Chromium", "s", taken, target=SEARCH)
+    context.close()
 
 
 def test_searches_for_studies_and_series_by_dicomweb(full: OfflineNode, record: Record) -> None:

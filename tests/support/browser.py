@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
@@ -18,6 +18,32 @@ def launched() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+def seconds_until(page: Page, act: Callable[[], object], event: str, condition: str) -> float:
+    """Seconds in the page from the first event of an action until a picture in which a condition holds.
+
+    Parameters
+    ----------
+    act
+        Does what makes the event, such as a click.
+    event
+        Type of the event, such as ``click``.
+    condition
+        Expression of JavaScript that is truthy once it is done.
+    """
+    page.evaluate(
+        f"""() => {{
+            window.taken = new Promise((resolve) => addEventListener("{event}", () => {{
+                const began = performance.now();
+                const look = () => {condition}
+                    ? resolve(performance.now() - began) : requestAnimationFrame(look);
+                requestAnimationFrame(look);
+            }}, {{ once: true, capture: true }}));
+        }}"""
+    )
+    act()
+    return float(page.evaluate("window.taken")) / 1000
 
 
 class Visit:
