@@ -19,6 +19,8 @@ pytestmark = pytest.mark.peer
 
 SECONDS = 3
 """Time for a request in these tests."""
+AT_ONCE = SECONDS / 3
+"""Longest answer, on a busy machine too, that has not waited for the time of other requests."""
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +83,10 @@ BODY = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-
 )
 def test_three_hundred_connections_of_one_address_keep_nobody_out(web: Node, start: bytes) -> None:
     with opened(web, 300, start) as held:
-        assert ready_seconds(web) < 0.2
+        assert ready_seconds(web) < AT_ONCE
         assert sum(map(closed, held)) >= 100  # beyond the limit the oldest made room
         until(lambda: all(map(closed, held)), SECONDS + 20, "the deadline of every connection")
-    assert ready_seconds(web) < 0.2
+    assert ready_seconds(web) < AT_ONCE
 
 
 @pytest.mark.parametrize(

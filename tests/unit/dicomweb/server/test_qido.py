@@ -143,9 +143,9 @@ def test_values_match_as_the_standard_says(value: str, vr: str, wanted: str, sam
 )
 @pytest.mark.parametrize("length", [30, 1024, 1_000_000])
 def test_wildcards_take_no_longer_than_the_text(wanted: str, length: int) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert not _same("a" * length, "LO", wanted)
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(
