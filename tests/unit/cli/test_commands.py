@@ -122,6 +122,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     factories.write(factories.film(), here / "film.dcm")
     write_graph(write_bundle(here / "tiny", MANIFEST, KEYS, make_network(), CALIBRATION))
     write_graph(read_bundle(write_joint(here / "joint")))
+    (here / "net.onnx").write_bytes(b"opened only where onnx is installed")
     root = write_openi(here / "openi", {"train": 12, "val": 4, "test": 8})
     with tarfile.open(root / "NLMCXR_reports.tgz", "w:gz") as archive:
         for number in range(1, 25):

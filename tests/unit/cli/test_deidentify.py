@@ -72,7 +72,7 @@ def test_what_is_refused_is_named_and_the_rest_is_written(tmp_path: Path) -> Non
     assert done.exit_code == 1
     assert f"refused {films / '1.dcm'}: text is burned into its picture" in done.stdout
     assert f"refused {films / 'note.txt'}" in done.stdout
-    assert "1 files written" in done.stdout
+    assert "1 file written" in done.stdout
     masked = run(*words, "--mask", "0,0,10,10", data_dir=tmp_path / "node")
     assert "2 files written" in masked.stdout
 

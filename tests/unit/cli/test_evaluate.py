@@ -117,7 +117,7 @@ class TestRefusals:
         for words, code, message in (
             ((*good, "--text", "report"), 2, "tiny 0.0.1 reads films alone; use --text none"),
             ((*good, "--text", "all"), 2, "use one of none, indication, report"),
-            ((*good, "--split", "later"), 1, "no split 'later'; it has train, val, test, sealed"),
+            ((*good, "--split", "later"), 2, "no split 'later'; it has train, val, test, sealed"),
             ((*good, "--dataset", "padchest"), 2, "no data set is called 'padchest'"),
             ((*good, "--figures", tmp_path / "no" / "f.json"), 2, "there is no folder"),
             ((*good, "--figures", tmp_path), 2, "name another place"),

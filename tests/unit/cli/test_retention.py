@@ -68,11 +68,11 @@ def test_without_rules_everything_is_kept(node: OfflineNode) -> None:
 
 def test_a_pinned_study_is_kept_and_an_unknown_one_is_named(node: OfflineNode) -> None:
     rules = environment(node, unconfirmed_days="10")
-    assert cli("pin", uid("study", 1), environment=rules).stdout == "1 studies pinned\n"
+    assert cli("pin", uid("study", 1), environment=rules).stdout == "1 study pinned\n"
     cli("purge", environment=rules)
     assert len(list(node.data_dir.spool.names())) == 1
     unknown = cli("unpin", uid("study", 1), "1.2.3", environment=rules)
-    assert (unknown.returncode, unknown.stdout) == (1, "1 studies unpinned\n")
+    assert (unknown.returncode, unknown.stdout) == (1, "1 study unpinned\n")
     assert "1.2.3" in unknown.stderr
     cli("purge", environment=rules)
     assert list(node.data_dir.spool.names()) == []

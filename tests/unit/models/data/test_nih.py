@@ -10,7 +10,7 @@ from models.data.boxes import Box, read_boxes
 from models.data.dataset import FilmDataset
 from models.data.nih import SHARES, read_nih
 from models.data.splits import derived_split
-from models.errors import DatasetError
+from models.errors import DatasetError, UsageError
 from models.labels.vocabulary import load_vocabulary
 from tests.support.nih_folder import HEADERS, write_film, write_nih
 
@@ -137,7 +137,7 @@ def test_films_of_other_names_are_no_films_of_the_collection(official: Path):
 
 
 def test_a_folder_of_neither_form_names_what_was_looked_for(tmp_path: Path):
-    with pytest.raises(DatasetError, match=r"neither index\.csv nor Data_Entry_2017\*\.csv"):
+    with pytest.raises(UsageError, match=r"neither index\.csv nor Data_Entry_2017\*\.csv"):
         read_nih(tmp_path, VOCABULARY)
 
 

@@ -16,7 +16,7 @@ from models.data.dataset import FilmDataset, read_film, targets
 from models.data.openi import SHARES, read_openi
 from models.data.openi_reports import film_name, read_reports
 from models.data.splits import derived_split
-from models.errors import DatasetError
+from models.errors import DatasetError, UsageError
 from models.labels.vocabulary import load_vocabulary
 from tests.support import factories
 from tests.support.openi_folder import image_names, write_openi, write_pngs, write_reports
@@ -87,7 +87,7 @@ def test_a_wrong_index_is_refused_with_the_place(root: Path, old: str, new: str,
 
 
 def test_a_folder_of_neither_form_names_what_was_looked_for(tmp_path: Path):
-    with pytest.raises(DatasetError, match=r"neither index\.csv nor reports \(NLMCXR_reports\.tgz"):
+    with pytest.raises(UsageError, match=r"neither index\.csv nor reports \(NLMCXR_reports\.tgz"):
         read_openi(tmp_path, VOCABULARY)
 
 
@@ -129,7 +129,7 @@ def test_a_study_that_is_listed_twice_is_refused(root: Path):
 
 def test_an_unknown_or_empty_split_is_named(root: Path):
     dataset = read_openi(root, VOCABULARY)
-    with pytest.raises(DatasetError, match="no split 'holdout'"):
+    with pytest.raises(UsageError, match="no split 'holdout'"):
         dataset.split("holdout")
     with pytest.raises(DatasetError, match="holds no study"):
         FilmDataset("empty", "", "", {"test": ()}).split("test")

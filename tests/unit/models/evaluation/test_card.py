@@ -131,8 +131,9 @@ def test_the_card_follows_the_figures(bundle: Bundle, dataset: FilmDataset):
     changed = json.loads(json.dumps(metrics))
     changed["test"]["n_studies"] = 4
     assert "4 studies of 24 patients" in write_card(bundle, changed)
-    assert "models/recipes/tiny.toml" in card
-    assert "models/recipes/all.toml" in write_card(bundle, metrics | {"recipe": "all"})
+    assert "train RECIPE.toml" in card  # a recipe of the user's own
+    shipped = write_card(bundle, metrics | {"recipe": "openi-findings"})
+    assert "train models/recipes/openi-findings.toml" in shipped
     renamed = replace(bundle, manifest=replace(bundle.manifest, version="0.0.2"))
     assert "# tiny 0.0.2" in write_card(renamed, metrics)
     assert amend_bundle(bundle, {"README.md": card}).path == bundle.path

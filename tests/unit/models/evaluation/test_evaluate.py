@@ -13,7 +13,7 @@ from models.bundles.predictor import Predictor
 from models.bundles.study_predictions import predict_studies
 from models.data.dataset import FilmDataset
 from models.data.openi import read_openi
-from models.errors import DatasetError, UsageError
+from models.errors import UsageError
 from models.evaluation.evaluate import evaluate, evaluate_with_predictions
 from models.labels.calibration import uncalibrated
 from models.labels.vocabulary import load_vocabulary
@@ -84,7 +84,7 @@ def test_a_bundle_is_measured_from_the_image_files(predictor: Predictor, dataset
 def test_any_split_of_the_data_set_can_be_measured(predictor: Predictor, dataset: FilmDataset):
     sealed = replace(dataset, studies={**dataset.studies, "sealed": dataset.studies["val"], "val": ()})
     assert evaluate(predictor, sealed, split="sealed")["n_studies"] == 4
-    with pytest.raises(DatasetError, match="no split 'later'"):
+    with pytest.raises(UsageError, match="no split 'later'"):
         evaluate(predictor, sealed, split="later")
 
 

@@ -16,7 +16,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import densenet121, resnet18
+from typer.testing import CliRunner
 
+from dicom_node.cli.models import app
+from dicom_node.errors import NodeError
 from models.bundles.bundle import read_bundle
 from models.bundles.predictor import Predictor
 from models.errors import BundleError
@@ -38,15 +41,20 @@ def _seeded() -> None:
 
 
 def run(*words: object) -> str:
-    done = cli("models", *map(str, words))
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout)
+    """Output of a command of ``models``, in this process: another would import torch for each of them."""
+    done = CliRunner().invoke(app, list(map(str, words)))
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
 
 
 def refusal(*words: object) -> tuple[int, str]:
-    done = cli("models", *map(str, words))
-    assert "Traceback" not in done.stderr
-    return done.returncode, " ".join(done.stderr.split())
+    """Exit code and sentence of a command of ``models`` that refuses."""
+    done = CliRunner().invoke(app, list(map(str, words)))
+    if isinstance(done.exception, NodeError):
+        return done.exception.exit_code, str(done.exception)
+    assert isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, " ".join(done.output.split())
 
 
 def own_scores(network: nn.Module, mean: torch.Tensor, std: torch.Tensor) -> np.ndarray:
@@ -343,6 +351,13 @@ def test_a_file_that_is_no_such_network_is_refused_in_a_sentence(
     )
     assert (code, said in error) == (1, True), error
     assert not list(tmp_path.glob("own-*"))
+
+
+def test_a_refusal_is_one_line_and_no_traceback(tmp_path: Path) -> None:
+    path = _damaged(tmp_path / "net.onnx")
+    done = cli("models", "import", str(path), "--name", "own", "--labels", LABELS, "--out", str(tmp_path))
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert done.stderr.startswith(f"error: {path} is no ONNX file, or it is damaged")
 
 
 def test_weights_that_are_more_or_of_another_network_are_refused(tmp_path: Path) -> None:
