@@ -20,13 +20,12 @@ import pytest
 
 from dicom_node.config.settings import Settings
 from dicom_node.store.index import Index
-from models.bundles.bundle import write_bundle
 from tests.support import factories
 from tests.support.conservation import NodeState
 from tests.support.index_records import received_instance
 from tests.support.kills import destination_of
 from tests.support.peers import Node, StoreSCP
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 STUDIES = int(os.environ.get("CHAOS_STUDIES", "5000"))
 SECONDS = 3000
@@ -58,7 +57,7 @@ def timed(what: Callable[[], object]) -> float:
 @pytest.mark.timeout(SECONDS + 600)
 def test_a_backlog_ends_and_people_are_answered_meanwhile(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "node")
-    bundle = write_bundle(tmp_path / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
+    bundle = write_served_bundle(tmp_path / "bundle")
     settings.data_dir.mkdir()
     index = Index.open(settings.database)
     state = NodeState(settings.data_dir)
@@ -72,7 +71,7 @@ def test_a_backlog_ends_and_people_are_answered_meanwhile(tmp_path: Path) -> Non
             [destination_of(pacs)],
             ready_seconds=180,
             parallel=True,
-            worker__bundle=str(bundle),
+            worker__bundle=bundle,
             study__requeue_seconds="20",
         ) as node,
     ):

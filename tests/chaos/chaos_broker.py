@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from models.bundles.bundle import write_bundle
 from tests.support.broken_broker import BROKEN, Broker
 from tests.support.conservation import NodeState, Receptions
 from tests.support.film_stream import FilmStream
 from tests.support.kills import destination_of
 from tests.support.peers import Node, StoreSCP, until
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "40"))
 SEED = int(os.environ.get("CHAOS_SEED", str(time.time_ns() % 1_000_000)))
@@ -31,7 +30,7 @@ SAID, SAID_AGAIN = "the broker does not answer", "the broker answers again"
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", BROKEN)
 def test_what_was_accepted_is_read_when_the_broker_is_well_again(tmp_path: Path, way: str) -> None:
-    bundle = write_bundle(tmp_path / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
+    bundle = write_served_bundle(tmp_path / "bundle")
     state = NodeState(tmp_path / "node")
     with (
         Broker(tmp_path) as broker,
@@ -42,7 +41,7 @@ def test_what_was_accepted_is_read_when_the_broker_is_well_again(tmp_path: Path,
             broker_url=broker.url,
             ready_seconds=180,
             parallel=True,
-            worker__bundle=str(bundle),
+            worker__bundle=bundle,
         ) as node,
         FilmStream(tmp_path / "films", node.port, random.Random(SEED)) as stream,
     ):

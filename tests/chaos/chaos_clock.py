@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from models.bundles.bundle import write_bundle
 from tests.support.conservation import NodeState, Receptions
 from tests.support.film_stream import FilmStream
 from tests.support.kills import destination_of
 from tests.support.peers import ROOT, Node, StoreSCP, until
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 SEED = int(os.environ.get("CHAOS_SEED", str(time.time_ns() % 1_000_000)))
 DAY = 86_400
@@ -46,7 +45,7 @@ def test_films_are_read_and_results_leave_whatever_the_clock_says(
     offset.write_text(str(JUMPS[-1]))
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(CLOCK.format(offset=str(offset)))
-    bundle = write_bundle(tmp_path / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
+    bundle = write_served_bundle(tmp_path / "bundle")
     state = NodeState(tmp_path / "node")
     with StoreSCP(tmp_path / "pacs", each=True) as pacs:
         with monkeypatch.context() as faked:
@@ -56,7 +55,7 @@ def test_films_are_read_and_results_leave_whatever_the_clock_says(
                 [destination_of(pacs)],
                 ready_seconds=180,
                 parallel=True,
-                worker__bundle=str(bundle),
+                worker__bundle=bundle,
             )
         with node, FilmStream(tmp_path / "films", node.port, random.Random(SEED)) as stream:
             until(lambda: sum(state.outcomes().values()) >= 3, 60, "films are read")

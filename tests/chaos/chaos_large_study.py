@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from models.bundles.bundle import write_bundle
 from tests.support import factories
 from tests.support.conservation import NodeState
 from tests.support.dicom_tools import storescu
 from tests.support.kills import destination_of
 from tests.support.peers import Node, StoreSCP, until
 from tests.support.process_use import ProcessUse
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 FILMS = int(os.environ.get("CHAOS_FILMS", "2000"))
 STUDIES = 3
@@ -44,8 +43,8 @@ def write_study(folder: Path, number: int, films: int = FILMS) -> list[Path]:
 @pytest.mark.peer
 @pytest.mark.timeout(3600)
 def test_a_large_study_takes_memory_for_itself_and_gives_it_back(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
-    settings = {"worker__bundle": str(bundle), "study__quiet_seconds": "15"}
+    bundle = write_served_bundle(tmp_path / "bundle")
+    settings = {"worker__bundle": bundle, "study__quiet_seconds": "15"}
     state = NodeState(tmp_path / "node")
     peaks: dict[str, list[int]] = {"worker": [], "scp": []}
     with (

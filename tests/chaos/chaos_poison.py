@@ -13,7 +13,6 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.store.audit import IndexQueries
-from models.bundles.bundle import write_bundle
 from tests.support.conservation import NodeState
 from tests.support.dicom_tools import storescu
 from tests.support.film_file import read_by_study, write_films
@@ -21,7 +20,7 @@ from tests.support.kills import destination_of
 from tests.support.peers import Node, StoreSCP, until
 from tests.support.poison import HARM, poisoned
 from tests.support.sr_content import text_of
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 INNOCENT = 6
 TRIES = 3
@@ -37,8 +36,8 @@ def test_one_study_that_harms_its_worker_fails_and_the_others_are_reported_besid
     uid = str(dcmread(first).StudyInstanceUID)
     for name, value in poisoned(tmp_path / "site", uid, harm).items():
         monkeypatch.setenv(name, value)
-    bundle = write_bundle(tmp_path / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
-    settings = {"worker__bundle": str(bundle), "worker__study_seconds": "10"}
+    bundle = write_served_bundle(tmp_path / "bundle")
+    settings = {"worker__bundle": bundle, "worker__study_seconds": "10"}
     state = NodeState(tmp_path / "node")
     with (
         StoreSCP(tmp_path / "pacs") as pacs,

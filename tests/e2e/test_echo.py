@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from models.bundles.bundle import write_bundle
 from tests.support.conservation import NodeState
 from tests.support.film_stream import FilmStream
 from tests.support.kills import destination_of
 from tests.support.peers import Node, StoreSCP, until
 from tests.support.raw_association import RawAssociation
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 ECHOES, SENDERS = 200, 4
 
@@ -38,8 +37,8 @@ def _ask(port: int) -> float:
 @pytest.mark.peer
 @pytest.mark.timeout(300)
 def test_an_echo_is_answered_while_films_come_in_and_are_analysed(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
-    settings = {"worker__bundle": str(bundle), "worker__threads": "1", "log_level": "WARNING"}
+    bundle = write_served_bundle(tmp_path / "bundle")
+    settings = {"worker__bundle": bundle, "worker__threads": "1", "log_level": "WARNING"}
     with (
         StoreSCP(tmp_path / "pacs") as pacs,
         Node(tmp_path / "node", [destination_of(pacs)], ready_seconds=180, parallel=True, **settings) as node,

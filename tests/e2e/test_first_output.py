@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from models.bundles.bundle import write_bundle
 from tests.support import factories
 from tests.support.kills import destination_of
 from tests.support.peers import Node, StoreSCP
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (?P<level>[A-Z]+) +\S+\[\d+\] \S+ .+|ready: .+")
 IDENTIFYING = {
@@ -27,12 +26,12 @@ IDENTIFYING = {
 @pytest.mark.peer
 @pytest.mark.timeout(300)
 def test_every_line_is_one_of_the_log_and_none_names_a_patient(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
+    bundle = write_served_bundle(tmp_path / "bundle")
     film = factories.film(**IDENTIFYING)
     factories.write(film, tmp_path / "film.dcm")
     with (
         StoreSCP(tmp_path / "pacs") as pacs,
-        Node(tmp_path / "node", [destination_of(pacs)], worker__bundle=str(bundle)) as node,
+        Node(tmp_path / "node", [destination_of(pacs)], worker__bundle=bundle) as node,
     ):
         sent = node.cli("send", str(tmp_path / "film.dcm"), "--to", f"DICOM_NODE@127.0.0.1:{node.port}")
         assert sent.returncode == 0, sent.stderr

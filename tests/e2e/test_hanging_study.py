@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from models.bundles.bundle import write_bundle
 from tests.support.dicom_tools import storescu
 from tests.support.film_file import write_films
 from tests.support.peers import Node, StoreSCP
 from tests.support.poison import poisoned
 from tests.support.sr_content import text_of
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 
 @pytest.mark.timeout(420)
@@ -55,8 +54,8 @@ def test_a_study_that_crashes_its_worker_fails_with_a_report_and_the_others_are_
     uid = str(dcmread(first).StudyInstanceUID)
     for name, value in poisoned(tmp_path / "site", uid, "crashes").items():
         monkeypatch.setenv(name, value)
-    bundle = write_bundle(tmp_path / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
-    settings = {"worker__bundle": str(bundle), "worker__max_attempts": "1"}
+    bundle = write_served_bundle(tmp_path / "bundle")
+    settings = {"worker__bundle": bundle, "worker__max_attempts": "1"}
     with (
         StoreSCP(tmp_path / "pacs") as pacs,
         Node(tmp_path / "node", [pacs.destination], ready_seconds=170, parallel=True, **settings) as node,

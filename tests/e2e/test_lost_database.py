@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from models.bundles.bundle import write_bundle
 from tests.support import factories
 from tests.support.kills import destination_of
 from tests.support.peers import Node, PostgreSQL, StoreSCP, until
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 
 def answer(node: Node, path: str) -> int:
@@ -29,7 +28,7 @@ def answer(node: Node, path: str) -> int:
 @pytest.mark.peer
 @pytest.mark.timeout(300)
 def test_a_node_waits_for_its_database_and_goes_on(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
+    bundle = write_served_bundle(tmp_path / "bundle")
     for number in (1, 2):
         factories.write(factories.film(study=number, series=number), tmp_path / f"{number}.dcm")
     server = PostgreSQL(tmp_path)
@@ -40,7 +39,7 @@ def test_a_node_waits_for_its_database_and_goes_on(tmp_path: Path) -> None:
 
     try:
         server.start()
-        settings = {"worker__bundle": str(bundle), "database_url": server.address}
+        settings = {"worker__bundle": bundle, "database_url": server.address}
         with (
             StoreSCP(tmp_path / "pacs") as pacs,
             Node(tmp_path / "node", [destination_of(pacs)], **settings) as node,

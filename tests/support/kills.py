@@ -11,12 +11,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from models.bundles.bundle import write_bundle
 from tests.support.conservation import NodeState
 from tests.support.film_stream import AcknowledgedFilm, FilmStream
 from tests.support.part_server import PARTS, PartServer
 from tests.support.peers import Node, Redis, StoreSCP, node_environment, until
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 _KILLS = {"scp": 45, "sender": 42, "sweep": 6, "worker": 3, "everything": 4}
 """How often each part is killed, relative to the others: a worker takes seconds to begin again."""
@@ -45,13 +44,13 @@ def kill_parts(
     killed
         Number of killed processes by part; added to.
     """
-    bundle = write_bundle(folder / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
+    bundle = write_served_bundle(folder / "bundle")
     with Redis(folder) as redis:
         settings = node_environment(
             data_dir,
             [destination_of(pacs)],
             broker_url=redis.url,
-            worker__bundle=str(bundle),
+            worker__bundle=bundle,
             worker__threads="1",
             worker__max_attempts="50",
             log_level="WARNING",

@@ -19,14 +19,13 @@ from dicom_node.imaging.transfer_syntaxes import TRANSFER_SYNTAXES
 from dicom_node.store import database
 from dicom_node.store.states import OUTCOMES, StudyState
 from dicom_node.store.tables import instance, study
-from models.bundles.bundle import write_bundle
 from tests.support.conservation import NodeState
 from tests.support.kills import destination_of
 from tests.support.mutated_associations import PduStream, mutated_associations
 from tests.support.mutated_films import EncodedFilm, mutated_file, mutated_films, whole_films
 from tests.support.peers import Node, StoreSCP, until
 from tests.support.raw_association import ASSOCIATE_AC, RawAssociation, message, store_rq
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 _Item = TypeVar("_Item")
 
@@ -77,9 +76,9 @@ class MutationRun:
 
     def run(self, films: int, associations: int) -> None:
         """Send so many films and associations, and assert that each is accounted for."""
-        bundle = write_bundle(self._folder / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
+        bundle = write_served_bundle(self._folder / "bundle")
         settings = {
-            "worker__bundle": str(bundle),
+            "worker__bundle": bundle,
             "worker__threads": "1",
             "results__saliency_limit": "1",
             "dicom__association_seconds": "5",

@@ -15,13 +15,12 @@ import httpx
 import numpy as np
 import pytest
 
-from models.bundles.bundle import write_bundle
 from tests.support.conservation import NodeState
 from tests.support.film_stream import FilmStream
 from tests.support.kills import destination_of
 from tests.support.peers import Node, StoreSCP, until
 from tests.support.process_use import ProcessUse
-from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network
+from tests.support.tiny_bundle import write_served_bundle
 
 _SAMPLE_SECONDS = 1.0
 _GROWTH, _GROWTH_KIB = 0.10, 24 << 10
@@ -105,9 +104,9 @@ def soak(folder: Path, seconds: float) -> dict[str, str]:
     dict
         One line for each part of the node: memory at first and at last, descriptors, threads.
     """
-    bundle = write_bundle(folder / "bundle", MANIFEST, KEYS, make_network(), CALIBRATION).path
+    bundle = write_served_bundle(folder / "bundle")
     settings = {
-        "worker__bundle": str(bundle),
+        "worker__bundle": bundle,
         "worker__threads": "1",
         "results__saliency_limit": "1",
         "web__patient": "name",
