@@ -73,6 +73,8 @@ class OfflineNode:
         """HTTP client of its page, which runs until the end of the block."""
         app = create_app(self.settings)
         self.context = app.state.context
+        # Most tests ask for no film, and the process for films takes longer to start than they take.
+        self.context.film_decoder.warm = lambda: None
         with TestClient(app, base_url="http://localhost") as one:
             yield one
 
