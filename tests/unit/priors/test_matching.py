@@ -122,3 +122,10 @@ def test_a_backslash_does_not_cut_an_identifier() -> None:
 )
 def test_a_birth_date_counts_in_whatever_form(birth_date: str, same: bool) -> None:
     assert PatientIdentity.of(film(PatientBirthDate=birth_date)).is_same(JANE) is same
+
+
+def test_a_study_is_read_with_its_uid_and_the_whole_seconds_of_its_time() -> None:
+    ds = film(StudyInstanceUID="1.2.77", StudyDate="20260102", StudyTime="101530.250")
+    found = PatientStudy.of(ds)
+    assert (found.study_instance_uid, found.taken) == ("1.2.77", "20260102101530")
+    assert found.patient == PatientIdentity.of(ds)

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from dicom_node.runtime.lease_owner import LeaseOwner
+from dicom_node.store import analysis_leases, database
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Index
 from dicom_node.store.states import ResultState, StudyState
+from dicom_node.store.tables import study
 from tests.support.clock import Clock
 from tests.support.index_records import (
     THIS_PROCESS,
@@ -237,3 +240,43 @@ def test_a_report_without_results_violates_the_audit(
     leases.finish(lease_study(leases), StudyState.REPORTED, "", [], [])
     violations = IndexQueries(index.engine).audit(spool, spool).violations
     assert any("reported without a result" in line for line in violations)
+
+
+def test_every_lease_that_ran_out_is_released_and_its_study_waits_again(
+    index: Index, leases: AnalysisLeases, clock: Clock
+) -> None:
+    for number in (1, 2, 3):
+        index.add_instance(
+            received_instance(study=f"1.{number}", sop=f"1.{number}.1", digest=f"{number}" * 64)
+        )
+    index.complete_due(0, 300)
+    index.take_queueable(300)
+    for number, seconds in ((1, 30), (2, 30), (3, 3600)):
+        assert leases.acquire(f"1.{number}", 1, THIS_PROCESS, seconds) is not None
+    clock.now += 31
+    assert leases.release_expired() == 2
+    with database.reading(index.engine) as connection:
+        rows = connection.execute(
+            select(
+                study.c.state, study.c.owner, study.c.lease_until, study.c.queued_at, study.c.updated_at
+            ).order_by(study.c.study_instance_uid)
+        ).all()
+    assert [tuple(row) for row in rows[:2]] == [(StudyState.COMPLETE, None, None, None, clock.now)] * 2
+    assert (rows[2].state, rows[2].owner) == (StudyState.ANALYSING, str(THIS_PROCESS))
+    assert index.take_queueable(300) == [("1.1", 1), ("1.2", 1)]
+
+
+def test_a_lease_that_is_renewed_at_that_moment_is_not_released(
+    index: Index, leases: AnalysisLeases, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete_study(index)
+    taken = lease_study(leases)
+    clock.now += 31
+
+    def renewed_meanwhile(*_: object) -> bool:
+        assert leases.renew(taken, 30)
+        return True
+
+    monkeypatch.setattr(analysis_leases, "lease_expired", renewed_meanwhile)
+    assert leases.release_expired() == 0
+    assert state(index)[0] == StudyState.ANALYSING

@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from sqlalchemy import delete, event, func, select
+from sqlalchemy import delete, event, func, select, update
 
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.audit import IndexQueries
-from dicom_node.store.delivery_queue import DeliveryQueue
+from dicom_node.store.delivery_queue import DeliveryQueue, DestinationBacklog
 from dicom_node.store.index import Index
 from dicom_node.store.states import ResultState, StudyState
 from dicom_node.store.tables import delivery
 from tests.support.clock import Clock
-from tests.support.index_records import THIS_PROCESS, complete_study, encoded_result, lease_study
+from tests.support.index_records import (
+    THIS_PROCESS,
+    complete_study,
+    encoded_result,
+    lease_study,
+    received_instance,
+)
 from tests.support.peers import until
 
 
@@ -208,3 +216,133 @@ def test_a_read_sees_one_snapshot(index: Index, filled: DeliveryQueue) -> None:
         with database.writing(index.engine) as other:
             other.execute(delete(delivery))
         assert connection.execute(count).scalar_one() == before == 4
+
+
+def column(index: Index, name: str) -> dict[int, Any]:
+    """Column of all deliveries by their number."""
+    with database.reading(index.engine) as connection:
+        return database.as_mapping(connection, select(delivery.c.id, delivery.c[name]))
+
+
+def test_what_others_hold_is_neither_renewed_nor_given_back(
+    index: Index, filled: DeliveryQueue, clock: Clock
+) -> None:
+    elsewhere = LeaseOwner("elsewhere", 1, 1)
+    mine, theirs = filled.take("pacs", THIS_PROCESS, 60), filled.take("second", elsewhere, 60)
+    before = column(index, "lease_until")
+    clock.now += 10
+    assert filled.renew([mine[0], *theirs], THIS_PROCESS, 60) == 1
+    assert column(index, "lease_until") == before | {mine[0].id: clock.now + 60}
+    filled.give_back([mine[0], *theirs], THIS_PROCESS)
+    owners = column(index, "owner")
+    assert owners == {mine[0].id: None, mine[1].id: str(THIS_PROCESS)} | {
+        each.id: str(elsewhere) for each in theirs
+    }
+    assert column(index, "lease_until")[mine[0].id] is None
+
+
+def test_each_try_and_each_question_counts_once(index: Index, filled: DeliveryQueue, clock: Clock) -> None:
+    first, second = filled.take("pacs", THIS_PROCESS, 60)
+    filled.postpone(first, "no answer", 5)
+    filled.mark_rejected(second, "class not supported")
+    assert column(index, "attempts") == {first.id: 1, second.id: 1} | dict.fromkeys(
+        (each.id for each in filled.take("second", THIS_PROCESS, 60)), 0
+    )
+    clock.now += 5
+    (first,) = filled.take("pacs", THIS_PROCESS, 60)
+    filled.mark_sent(first)
+    assert (column(index, "attempts")[first.id], column(index, "inquiries")[first.id]) == (2, 0)
+    for asked in (1, 2):
+        (entry,) = filled.take("pacs", THIS_PROCESS, 60, state=ResultState.SENT)
+        filled.mark_unconfirmed(entry, "no answer", 7)
+        assert column(index, "inquiries")[entry.id] == asked
+        assert filled.take("pacs", THIS_PROCESS, 60, state=ResultState.SENT) == []
+        clock.now += 7
+    (entry,) = filled.take("pacs", THIS_PROCESS, 60, state=ResultState.SENT)
+    filled.mark_lost(entry, "not there any more", 30)
+    assert column(index, "next_try_at")[entry.id] == clock.now + 30
+    assert filled.take("pacs", THIS_PROCESS, 60) == []
+    clock.now += 30
+    (entry,) = filled.take("pacs", THIS_PROCESS, 60)
+    assert entry.attempts == 2
+
+
+def test_a_pause_is_for_what_waits_and_no_longer_than_it_was(
+    index: Index, filled: DeliveryQueue, clock: Clock
+) -> None:
+    first, second = filled.take("pacs", THIS_PROCESS, 60)
+    filled.mark_sent(first)
+    filled.postpone(second, "busy", 600)
+    before = column(index, "next_try_at")
+    assert filled.pause("pacs", THIS_PROCESS, "connection refused", 30) == 0
+    assert column(index, "next_try_at") == before
+    assert filled.pause("second", THIS_PROCESS, "connection refused", 30) == 2
+    clock.now -= 86_400  # the clock was set back: what lies in the future by mistake is due again
+    assert filled.pause("pacs", THIS_PROCESS, "connection refused", 30) == 1
+    assert column(index, "next_try_at")[second.id] == clock.now + 30
+
+
+def test_a_retry_leaves_leases_to_those_who_hold_them(
+    index: Index, filled: DeliveryQueue, clock: Clock
+) -> None:
+    filled.pause("pacs", THIS_PROCESS, "connection refused", 600)
+    clock.now += 600
+    taken = filled.take("pacs", THIS_PROCESS, 60)
+    filled.pause("second", THIS_PROCESS, "connection refused", 600)
+    clock.now -= 1  # they are due in a moment, and held
+    assert filled.retry() == 4
+    owners = column(index, "owner")
+    assert {owners[each.id] for each in taken} == {str(THIS_PROCESS)}
+    assert set(column(index, "next_try_at").values()) == {clock.now}
+
+
+def test_a_sender_that_starts_resumes_what_waits_and_nobody_holds(
+    index: Index, filled: DeliveryQueue, clock: Clock
+) -> None:
+    elsewhere = LeaseOwner("elsewhere", 1, 1)
+    for entry in filled.take("pacs", THIS_PROCESS, 60):
+        filled.postpone(entry, "connection refused", 3600)
+    with database.writing(index.engine) as connection:
+        first, second = sorted(entry for entry, value in column(index, "attempts").items() if value == 1)
+        held = {"owner": str(elsewhere), "lease_until": clock.now + 60}
+        connection.execute(update(delivery).where(delivery.c.id == first).values(**held))
+    assert filled.resume("pacs") == 1
+    assert column(index, "next_try_at")[second] == clock.now
+    clock.now += 61  # its lease ran out
+    assert filled.resume("pacs") == 1
+    filled.pause("second", THIS_PROCESS, "connection refused", 3600)
+    for entry in filled.take("pacs", THIS_PROCESS, 60):
+        filled.mark_sent(entry, seconds=500)
+    before = column(index, "next_try_at")
+    assert filled.resume("pacs") == 0  # what was sent waits to be asked about, and others are no business
+    assert column(index, "next_try_at") == before
+
+
+def test_backlogs_count_by_destination_and_name_the_oldest_and_the_last_open_error(
+    index: Index, leases: AnalysisLeases, filled: DeliveryQueue, clock: Clock
+) -> None:
+    made = clock.now
+    first, second = filled.take("pacs", THIS_PROCESS, 60)
+    clock.now += 100
+    index.add_instance(received_instance(study="1.3", sop="1.3.1", digest="e" * 64))
+    index.complete_due(0, 300)
+    later = leases.acquire("1.3", 1, THIS_PROCESS, 30)
+    assert later is not None
+    leases.finish(later, StudyState.REPORTED, "", [encoded_result("2.25.3")], ["pacs", "alone"])
+    found = {each.destination: each for each in filled.backlogs()}
+    assert list(found) == ["alone", "pacs", "second"]
+    assert {name: (each.states, each.oldest, each.error) for name, each in found.items()} == {
+        "alone": ({ResultState.ENCODED: 1}, made + 100, ""),
+        "pacs": ({ResultState.ENCODED: 3}, made, ""),
+        "second": ({ResultState.ENCODED: 2}, made, ""),
+    }
+    filled.postpone(second, "first error", 5)
+    clock.now += 1
+    filled.postpone(first, "second error", 5)
+    filled.mark_rejected(filled.take("alone", THIS_PROCESS, 60)[0], "for good")
+    for entry in filled.take("second", THIS_PROCESS, 60):
+        filled.mark_sent(entry)
+    found = {each.destination: each for each in filled.backlogs()}
+    assert (found["pacs"].error, found["pacs"].oldest) == ("second error", made)
+    assert found["alone"] == DestinationBacklog("alone", {ResultState.REJECTED: 1}, None, "for good")
+    assert found["second"] == DestinationBacklog("second", {ResultState.SENT: 2}, None, "")

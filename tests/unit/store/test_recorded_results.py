@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import AnalysisLeases
@@ -11,7 +11,7 @@ from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.index import Index
 from dicom_node.store.recorded_results import REJECTION_NOTE, RecordedResults, RecordedStudy
 from dicom_node.store.states import FileState, ResultState, StudyState
-from dicom_node.store.tables import result
+from dicom_node.store.tables import delivery, result
 from tests.support.clock import Clock
 from tests.support.index_records import (
     THIS_PROCESS,
@@ -140,3 +140,46 @@ def test_nobody_is_told_who_holds_nothing(
     stopped, told = results.withdraw(recorded(results), NOTE, ["pacs", "orthanc", "web"])
     assert (stopped, told) == (6, [])
     assert delivery_states(index.engine) == {"WITHDRAWN": 6}
+
+
+def test_any_sign_of_a_delivery_is_enough_to_be_told(
+    index: Index,
+    leases: AnalysisLeases,
+    delivery_queue: DeliveryQueue,
+    results: RecordedResults,
+) -> None:
+    complete_study(index)
+    report(index, leases, "2.25.1")
+    (sent,) = delivery_queue.take("pacs", THIS_PROCESS, 60)
+    delivery_queue.mark_sent(sent)
+    (tried,) = delivery_queue.take("orthanc", THIS_PROCESS, 60)
+    delivery_queue.postpone(tried, "no answer", 60)
+    (held,) = delivery_queue.take("web", THIS_PROCESS, 60)  # it may be on its way at this moment
+    with database.writing(index.engine) as connection:  # as an earlier version left it
+        connection.execute(update(delivery).where(delivery.c.id == sent.id).values(attempts=0))
+    stopped, told = results.withdraw(recorded(results), NOTE, ["web", "pacs", "orthanc"])
+    assert (stopped, told) == (2, ["web", "pacs", "orthanc"])  # what was sent is there
+    with database.reading(index.engine) as connection:
+        owners = database.as_mapping(connection, select(delivery.c.id, delivery.c.owner))
+    assert owners[held.id] == str(THIS_PROCESS)  # who sends it learns of the withdrawal when it is done
+
+
+def test_a_withdrawal_leaves_other_studies_alone(
+    index: Index,
+    leases: AnalysisLeases,
+    delivery_queue: DeliveryQueue,
+    results: RecordedResults,
+) -> None:
+    complete_study(index)
+    report(index, leases, "2.25.1")
+    index.add_instance(received_instance(study="1.3", sop="1.3.1", digest="e" * 64))
+    index.complete_due(0, 300)
+    other = leases.acquire("1.3", 1, THIS_PROCESS, 30)
+    assert other is not None
+    assert leases.finish(other, StudyState.REPORTED, "", [encoded_result("2.25.5")], ["alone"])
+    (sent,) = delivery_queue.take("alone", THIS_PROCESS, 60)
+    delivery_queue.mark_sent(sent)
+    assert results.withdraw(recorded(results), NOTE, ["alone", "pacs"]) == (3, [])
+    study = results.for_study("1.3")
+    assert study is not None
+    assert [each.sop_instance_uid for each in study.results] == ["2.25.5"]

@@ -111,10 +111,10 @@ def exchange(tmp_path: Path) -> Iterator[Exchange]:
 
 def test_an_echo_is_a_request_and_its_answer_a_response(exchange: Exchange) -> None:
     assert (exchange.dimse.used, exchange.dimse.busy) == (False, False)
-    exchange.hear((1, COMMAND | LAST, echo_rq(7)))
+    exchange.hear((1, COMMAND | LAST, echo_rq(0xFFF7)))
     assert (exchange.dimse.used, exchange.dimse.busy) == (True, True)
     request = exchange.request()
-    assert (request.operation, request.message_id, request.context_id) == (Operation.C_ECHO, 7, 1)
+    assert (request.operation, request.message_id, request.context_id) == (Operation.C_ECHO, 0xFFF7, 1)
     assert (request.abstract_syntax, request.transfer_syntax) == (VERIFICATION, IMPLICIT)
     assert (request.sop_class_uid, request.sop_instance_uid) == (VERIFICATION, "")
     assert (request.incoming, request.information, request.event_type) == (None, None, 0)
@@ -122,7 +122,7 @@ def test_an_echo_is_a_request_and_its_answer_a_response(exchange: Exchange) -> N
     ((context_id, header, content),) = exchange.answers()
     assert (context_id, header) == (1, COMMAND | LAST)
     answer = Answer(content)
-    assert (answer.operation, answer.message_id, answer.status) == (0x8030, 7, 0)
+    assert (answer.operation, answer.message_id, answer.status) == (0x8030, 0xFFF7, 0)
     assert parse_command(content)[0x0800] == b"\x01\x01"
     assert (exchange.dimse.busy, exchange.refused) == (False, [])
 
@@ -168,6 +168,25 @@ def test_who_moved_a_film_is_kept_with_it(exchange: Exchange) -> None:
     assert reception_of(dcmread(request.incoming.path).file_meta) == Reception(
         "MODALITY", "192.0.2.7", "WORKSTATION", 0xFFFE
     )
+
+
+@pytest.mark.parametrize(
+    ("encoded", "title"), [(b"XRAY-X\0\0", "XRAY-X"), (b"R\xd6NTGEN ", "R\ufffdNTGEN"), (b"", "")]
+)
+def test_the_title_of_the_mover_is_text_whatever_it_is(
+    exchange: Exchange, encoded: bytes, title: str
+) -> None:
+    moved = command(
+        {
+            0x0002: even(CR.encode()),
+            0x0100: b"\x01\0",
+            0x0800: b"\x01\0",
+            0x1000: even(b"1.2.3"),
+            0x1030: encoded,
+        }
+    )
+    exchange.hear((3, COMMAND | LAST, moved), (3, DATA | LAST, b""))
+    assert exchange.request().moved_for == title
 
 
 @pytest.mark.parametrize("odd", [b"\x01", b"\x01\x00\x00\x00", b""])
