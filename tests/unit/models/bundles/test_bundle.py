@@ -15,6 +15,7 @@ from models.bundles.bundle import Bundle, amend_bundle, read_bundle, write_bundl
 from models.bundles.lookup import shipped_folder
 from models.errors import BundleError
 from models.evaluation.card import main_evaluation, write_card
+from models.processing.map_check import MapCheck
 from tests.support.model_families import make_tokenizer, write_family
 from tests.support.tiny_bundle import CALIBRATION, KEYS, MANIFEST, make_network, replace_text, reseal
 
@@ -84,6 +85,13 @@ def test_card_and_metrics_are_covered_by_the_manifest(bundle: Bundle):
     (bundle.path / "README.md").write_text("# another card\n")
     with pytest.raises(BundleError, match=r"README\.md was altered"):
         read_bundle(bundle.path)
+
+
+def test_the_check_of_heat_maps_comes_back_as_it_was_added(bundle: Bundle):
+    fitted = MapCheck("openi", "val", 30, 20, 0.4, 0.3)
+    assert read_bundle(bundle.path).map_check == MapCheck()
+    amended = amend_bundle(bundle, {"maps.json": fitted.dump()})
+    assert (amended.map_check, read_bundle(bundle.path).map_check) == (fitted, fitted)
 
 
 def test_only_card_and_metrics_can_be_added(bundle: Bundle):
@@ -159,6 +167,34 @@ def test_an_unknown_label_is_refused(bundle: Bundle):
     reseal(bundle.path)
     with pytest.raises(BundleError, match="'noodle'"):
         read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["calibration.json", "maps.json", "tokenizer.json", "labels.toml"])
+def test_bytes_that_are_no_text_are_one_sentence_that_names_the_file(tmp_path: Path, name: str):
+    reader = amend_bundle(write_family(tmp_path, "concatenation"), {"maps.json": MapCheck().dump()})
+    (reader.path / name).write_bytes(b"\xff\xfe{")
+    reseal(reader.path)
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")):
+        read_bundle(reader.path).tokenizer()
+
+
+def test_a_tower_takes_what_its_tokenizer_gives_and_no_more(tmp_path: Path):
+    reader = write_family(tmp_path, "concatenation")
+    assert reader.network().text_limits is not None
+    files = {path.name: path.read_bytes() for path in reader.path.iterdir() if path.name != "bundle.toml"}
+    most = reader.network().text_limits
+    assert most is not None
+    assert reader.manifest.tokens is not None
+    for length, fits in ((most.length, True), (most.length + 1, False)):
+        tokens = replace(reader.manifest.tokens, max_length=length)
+        folder = tmp_path / f"length-{length}"
+        if fits:
+            write_files(folder, replace(reader.manifest, tokens=tokens), files, Bundle.network)
+        else:
+            with pytest.raises(
+                BundleError, match=rf"{length} tokens, .* \d+ and {most.length}"
+            ):
+                write_files(folder, replace(reader.manifest, tokens=tokens), files, Bundle.network)
 
 
 def test_a_head_of_another_width_is_refused(bundle: Bundle):
