@@ -342,7 +342,12 @@ def test_backlogs_count_by_destination_and_name_the_oldest_and_the_last_open_err
     filled.mark_rejected(filled.take("alone", THIS_PROCESS, 60)[0], "for good")
     for entry in filled.take("second", THIS_PROCESS, 60):
         filled.mark_sent(entry)
+    clock.now += 1
+    (third,) = filled.take("pacs", THIS_PROCESS, 60)
+    filled.mark_sent(third)  # later, and without an error
     found = {each.destination: each for each in filled.backlogs()}
-    assert (found["pacs"].error, found["pacs"].oldest) == ("second error", made)
+    assert found["pacs"] == DestinationBacklog(
+        "pacs", {ResultState.ENCODED: 2, ResultState.SENT: 1}, made, "second error"
+    )
     assert found["alone"] == DestinationBacklog("alone", {ResultState.REJECTED: 1}, None, "for good")
     assert found["second"] == DestinationBacklog("second", {ResultState.SENT: 2}, None, "")
