@@ -121,7 +121,7 @@ def test_the_next_film_and_a_heat_map_are_there_at_once(page: Page, address: str
 
 def test_the_page_of_a_study_is_light(page: Page, address: str, record: Record) -> None:
     finished: list[Request] = []
-    page.on("requestfinished", finished.append)
+    page.on("requestfinished", lambda request: finished.append(request))  # noqa: PLW0108 - playwright asks for one
     page.goto(f"{address}/studies/1")
     page.locator('.film[aria-busy="false"]').wait_for(timeout=60_000)
     page.wait_for_load_state("networkidle")
