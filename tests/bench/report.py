@@ -70,17 +70,19 @@ def _tables(runs: Sequence[BenchmarkRun]) -> Iterator[str]:
     yield from _machine(newest)
     groups = dict.fromkeys([*TITLES, *(row.group for row in newest.rows)])
     for group in groups:
-        rows = [row for row in newest.rows if row.group == group]
-        if not rows and group == "gpu":
-            run = next((run for run in runs if any(row.group == "gpu" for row in run.rows)), None)
-            yield from ("", f"### {TITLES[group]}", "")
-            if run is None:
-                yield "Not measured: no run had a GPU."
-                continue
-            yield f"Of the run of {run.date[:10]}, commit {run.commit}, on {run.machine.gpu or 'a GPU'}."
-            yield from ("", *_rows(row for row in run.rows if row.group == "gpu"))
-        elif rows:
-            yield from ("", f"### {TITLES.get(group, group)}", "", *_rows(rows))
+        run = next((run for run in runs if any(row.group == group for row in run.rows)), None)
+        if run is None and group != "gpu":
+            continue
+        yield from ("", f"### {TITLES.get(group, group)}", "")
+        if run is None:
+            yield "Not measured: no run had a GPU."
+            continue
+        if run is not newest:  # of some benchmarks only
+            gpu = f", on {run.machine.gpu}" if run.machine.gpu else ""
+            date = run.date[:16].replace("T", " ")
+            yield f"Of the run of {date} UTC, commit {run.commit}, load average {run.load:g} at the start{gpu}."
+            yield ""
+        yield from _rows(row for row in run.rows if row.group == group)
     yield from ("", "### History", "", *_history(runs))
 
 
