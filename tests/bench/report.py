@@ -80,7 +80,7 @@ def _tables(runs: Sequence[BenchmarkRun]) -> Iterator[str]:
         if run is not newest:  # of some benchmarks only
             gpu = f", on {run.machine.gpu}" if run.machine.gpu else ""
             date = run.date[:16].replace("T", " ")
-            yield f"Of the run of {date} UTC, commit {run.commit}, load average {run.load:g} at the start{gpu}."
+            yield f"Of the run of {date} UTC, commit {run.commit}, load average {run.load:g}{gpu}."
             yield ""
         yield from _rows(row for row in run.rows if row.group == group)
     yield from ("", "### History", "", *_history(runs))

@@ -108,7 +108,9 @@ def test_the_gpu_s_table_is_that_of_the_newest_run_that_had_one() -> None:
     machine = replace(RUN.machine, gpu="A GPU")
     older = replace(RUN, date="2024-02-01T00:00:00+00:00", machine=machine, rows=(row,))
     text = report.document(EMPTY, [RUN, older])
-    assert "Of the run of 2024-02-01, commit 0123abcd, on A GPU." in text
+    assert (
+        f"Of the run of 2024-02-01 00:00 UTC, commit 0123abcd, load average {RUN.load:g}, on A GPU." in text
+    )
     assert "| network, bf16, batch of 8 | 900 films/s |" in text
 
 

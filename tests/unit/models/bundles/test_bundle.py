@@ -191,9 +191,7 @@ def test_a_tower_takes_what_its_tokenizer_gives_and_no_more(tmp_path: Path):
         if fits:
             write_files(folder, replace(reader.manifest, tokens=tokens), files, Bundle.network)
         else:
-            with pytest.raises(
-                BundleError, match=rf"{length} tokens, .* \d+ and {most.length}"
-            ):
+            with pytest.raises(BundleError, match=rf"{length} tokens, .* \d+ and {most.length}"):
                 write_files(folder, replace(reader.manifest, tokens=tokens), files, Bundle.network)
 
 
