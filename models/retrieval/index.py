@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -37,7 +37,9 @@ VECTORS = "index.safetensors"
 CASES = "index.jsonl"
 
 FORMAT = "1"
-KNOWN, FILMS, REPORTS = "known", "films", "reports"
+KNOWN: Final = "known"
+FILMS: Final = "films"
+REPORTS: Final = "reports"
 
 #: Tolerance of a vector's length above 1.
 _LENGTH_TOLERANCE = 1e-3
