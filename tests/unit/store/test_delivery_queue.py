@@ -264,7 +264,12 @@ def test_each_try_and_each_question_counts_once(index: Index, filled: DeliveryQu
     assert filled.take("pacs", THIS_PROCESS, 60) == []
     clock.now += 30
     (entry,) = filled.take("pacs", THIS_PROCESS, 60)
-    assert entry.attempts == 2
+    assert (entry.attempts, entry.inquiries) == (2, 2)
+    filled.mark_sent(entry)
+    (entry,) = filled.take("pacs", THIS_PROCESS, 60, state=ResultState.SENT)
+    assert entry.inquiries == 0  # of what was sent anew nobody has asked yet
+    filled.mark_confirmed(entry, "commitment")
+    assert column(index, "error")[entry.id] == ""
 
 
 def test_a_pause_is_for_what_waits_and_no_longer_than_it_was(

@@ -124,6 +124,7 @@ def test_an_echo_is_a_request_and_its_answer_a_response(exchange: Exchange) -> N
     answer = Answer(content)
     assert (answer.operation, answer.message_id, answer.status) == (0x8030, 0xFFF7, 0)
     assert parse_command(content)[0x0800] == b"\x01\x01"
+    assert 0x0902 not in parse_command(content)  # no comment where there is nothing to say
     assert (exchange.dimse.busy, exchange.refused) == (False, [])
 
 

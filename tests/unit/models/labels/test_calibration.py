@@ -142,6 +142,8 @@ def test_scores_at_the_very_edge_have_a_probability(score):
     [
         (("platt", 1.0, 0.0, 0.5, 9), "identity"),
         (("platt", -1.0, 0.0, 0.5, 9), "order"),
+        (("platt", 0.0, 0.5, 0.5, 9), "order"),
+        (("platt", 1.0, 0.5, 0.5, 9, (1.0, 1.2, 1.0)), "covariance"),
         (("platt", float("nan"), 0.0, 0.5, 9), "finite"),
         (("platt", 1.0, 0.5, 0.0, 9), "threshold"),
         (("platt", 1.0, 0.5, 1.5, 9), "threshold"),
@@ -154,6 +156,11 @@ def test_scores_at_the_very_edge_have_a_probability(score):
 def test_a_curve_that_is_none_cannot_be_made(numbers, message):
     with pytest.raises(ValueError, match=message):
         LabelCalibration(*numbers)
+
+
+def test_a_threshold_of_one_is_one_that_nothing_but_certainty_reaches():
+    label = LabelCalibration("none", 1.0, 0.0, 1.0, 0)
+    assert (label.present(1.0), label.present(0.999)) == (True, False)
 
 
 def test_the_expected_threshold_is_that_of_the_highest_expected_f1():
