@@ -125,7 +125,7 @@ class TestRefusals:
             (("nonesuch", "--data", films), 2, "no bundle 'nonesuch'"),
             ((bundle.path,), 2, "name the films: --data with --dataset, or --csv"),
             ((*good, "--csv", films / "index.csv"), 2, "name the films"),
-            ((bundle.path, "--csv", films / "none.csv"), 1, "cannot be read"),
+            ((bundle.path, "--csv", films / "none.csv"), 2, "there is no such file"),
             ((bundle.path, "--csv", films / "index.csv"), 1, "a column path"),
             ((bundle.path, "--csv", films / "index.csv", "--explanations"), 2, "--csv measures the answers"),
         ):
