@@ -8,7 +8,6 @@ shifted copies. Prints a Markdown table; ``--write`` writes the figures and puts
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from models.data.readers import read_dataset
 from models.evaluation.metrics import macro_auc
 from models.labels.vocabulary import load_vocabulary
 from models.training.film_batches import CachedFilms
-from tests.bench.marked_document import with_passage, write_measured
+from tests.bench.marked_document import measure_bundle, with_passage, write_measured
 from tests.support.peers import ROOT
 
 DOCUMENT = ROOT / "docs" / "levers.md"
@@ -115,18 +114,5 @@ def document(text: str, found: dict[str, Any]) -> str:
     return with_passage(text, COMMAND, table(found))
 
 
-def main() -> None:
-    """Measure, and print the table or write it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundle")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--write", action="store_true")
-    given = parser.parse_args()
-    found = measure(Predictor.load(given.bundle), given.data)
-    print("\n".join(table(found)))
-    if given.write:
-        write_measured(found, FIGURES, DOCUMENT, document)
-
-
 if __name__ == "__main__":
-    main()
+    measure_bundle(__doc__, measure, table, lambda found: write_measured(found, FIGURES, DOCUMENT, document))

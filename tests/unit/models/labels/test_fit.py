@@ -13,6 +13,7 @@ from scipy import optimize
 from models.labels import calibration
 from models.labels.calibration import (
     FEWEST_POSITIVES,
+    LabelCalibration,
     best_threshold,
     calibrate,
     expected_threshold,
@@ -31,6 +32,11 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 def logit(p: np.ndarray) -> np.ndarray:
     return np.log(p / (1 - p))
+
+
+def calibrated(truth: np.ndarray, scores: np.ndarray) -> LabelCalibration:
+    found = calibrate(("nodule",), truth[:, None], scores[:, None], dataset="drawn", split="val")
+    return found.labels["nodule"]
 
 
 @given(ROWS)
@@ -93,9 +99,7 @@ def test_the_curve_is_the_minimum_that_scipy_finds(n: int, slope: float, interce
 def test_five_of_either_kind_are_enough_for_a_curve(positives: int) -> None:
     scores = np.linspace(0.05, 0.95, 40)
     truth = np.arange(40) >= 40 - positives
-    (label,) = calibrate(
-        ("nodule",), truth[:, None], scores[:, None], dataset="drawn", split="val"
-    ).labels.values()
+    label = calibrated(truth, scores)
     assert (label.method, label.n_positive) == ("platt", positives)
     curve = fit_platt(truth, scores)
     assert (label.slope, label.intercept, label.covariance) == tuple(curve)
@@ -108,9 +112,7 @@ def test_five_of_either_kind_are_enough_for_a_curve(positives: int) -> None:
 def test_fewer_have_the_threshold_that_their_prevalence_leads_to_expect(positives: int) -> None:
     scores = np.linspace(0.05, 0.95, 40)
     truth = np.arange(40) >= 40 - positives
-    (label,) = calibrate(
-        ("nodule",), truth[:, None], scores[:, None], dataset="drawn", split="val"
-    ).labels.values()
+    label = calibrated(truth, scores)
     assert (label.method, label.slope, label.intercept) == ("none", 1.0, 0.0)
     assert (label.n_positive, label.covariance) == (positives, None)
     prevalence = (positives + 1) / 42
