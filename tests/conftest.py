@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import argon2
 import hypothesis
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, inspect
 
 from dicom_node.store import database
 from tests.support.peers import leave_own_programs
@@ -28,28 +29,39 @@ leave_own_programs()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let all migrations run for the first empty SQLite database alone; the next ones are copies of it.
+def created_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let the tables of the first empty SQLite database alone be made; the next ones are copies of it.
 
-    To run them all takes 0.2 s, for some thousand tests. A database with a schema, one of PostgreSQL and
-    those of child processes are migrated as ever.
+    There are some thousand of them. Those of PostgreSQL and of child processes are made as ever.
     """
-    upgrade, template = database._upgrade, tmp_path_factory.mktemp("schema") / "index.sqlite"
+    create, template = database._create, tmp_path_factory.mktemp("schema") / "index.sqlite"
 
     def copied(engine: Engine) -> None:
-        if engine.dialect.name != "sqlite" or database.schema_of(engine) is not None:
-            upgrade(engine)
-            return
+        with engine.connect() as connection:
+            if engine.dialect.name != "sqlite" or inspect(connection).get_table_names():
+                create(engine)
+                return
         if not template.exists():
             first = database.connect(f"sqlite:///{template}")
-            upgrade(first)
+            create(first)
             first.dispose()
         with closing(sqlite3.connect(template)) as source, closing(engine.raw_connection()) as raw:
             source.backup(raw.driver_connection)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "_upgrade", copied)
+        patch.setattr(database, "_create", copied)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_heap() -> Iterator[None]:
+    """Keep what earlier modules have left out of the garbage collector's sight.
+
+    A process of the tests holds torch, FastAPI and all test modules: one look through them all takes a second.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

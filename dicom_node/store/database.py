@@ -20,6 +20,7 @@ from sqlalchemy import (
     inspect,
     make_url,
     or_,
+    select,
     text,
 )
 from sqlalchemy.exc import (
@@ -32,6 +33,7 @@ from sqlalchemy.exc import (
 
 from dicom_node.errors import ConfigurationError, IndexDamaged, StorageFailed, StorageFull
 from dicom_node.store import index_file
+from dicom_node.store.tables import metadata, schema_version
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x64696E6F  # "dino": one migration at a time per PostgreSQL database
@@ -227,7 +229,10 @@ def migrate(engine: Engine) -> None:
         if schema_of(engine) == newest_schema():
             return
         with _one_at_a_time(engine):
-            _upgrade(engine)
+            if schema_of(engine) is None:
+                _create(engine)
+            else:
+                _upgrade(engine)
 
 
 def newest_schema() -> str:
@@ -237,10 +242,18 @@ def newest_schema() -> str:
 
 def schema_of(engine: Engine) -> str | None:
     """Return the revision of a database's schema; None when it has none yet."""
-    if not inspect(engine).has_table("alembic_version"):
+    if not inspect(engine).has_table(schema_version.name):
         return None
     with engine.connect().execution_options(reading=True) as connection:
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        return connection.execute(select(schema_version.c.version_num)).scalar_one_or_none()
+
+
+def _create(engine: Engine) -> None:
+    """Make all tables of an empty database at once: a dozen times faster than one migration after another."""
+    with engine.begin() as connection:
+        metadata.create_all(connection, checkfirst=False)  # tables of unknown origin are an error
+        schema_version.create(connection, checkfirst=True)
+        connection.execute(schema_version.insert().values(version_num=newest_schema()))
 
 
 def _upgrade(engine: Engine) -> None:
@@ -291,7 +304,7 @@ def is_new(address: str) -> bool:
     engine = connect(address)
     try:
         with translated_errors():
-            return not inspect(engine).has_table("alembic_version")
+            return not inspect(engine).has_table(schema_version.name)
     finally:
         engine.dispose()
 

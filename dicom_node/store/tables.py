@@ -1,4 +1,7 @@
-"""Tables of the database. Times are in seconds since the epoch; ``migrations`` makes exactly these tables."""
+"""Tables of the database. Times are in seconds since the epoch.
+
+A new database gets these tables as they stand here; ``migrations`` makes exactly the same of an older one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -22,6 +26,14 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+
+schema_version = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""Revision of the schema, in the layout of Alembic, which makes this table by itself."""
 
 
 def _file_columns() -> tuple[Column[Any], ...]:
@@ -116,9 +128,9 @@ delivery = Table(
     Column("updated_at", Float, nullable=False),
     Column("sent_at", Float),  # when the destination last answered Success
     # Number of times that the destination was asked, since then, whether it keeps the result.
-    Column("inquiries", Integer, nullable=False, default=0),
+    Column("inquiries", Integer, nullable=False, default=0, server_default="0"),
     # Way of confirmation, see states.Confirmation; empty until the state is CONFIRMED.
-    Column("confirmed_by", String(16), nullable=False, default=""),
+    Column("confirmed_by", String(16), nullable=False, default="", server_default=""),
     UniqueConstraint("result_id", "destination"),
     # DeliveryQueue.take asks ten times a second: for due deliveries, and for times that a clock that was set
     # back has left in the future.
@@ -146,7 +158,7 @@ reading = Table(
     Column("content", Text, nullable=False),  # JSON: parameters, images, maps, similar cases, prior, words
     Column("maps", String(128), nullable=False, default=""),  # name of the heat map file
     *_file_columns(),  # of the heat map file
-    UniqueConstraint("study_id", "revision", "position"),
+    UniqueConstraint("study_id", "revision", "position", name="reading_study_id_revision_position_key"),
     Index("reading_by_time", "created_at"),
     Index("reading_by_file_state", "file_state", "created_at"),
     Index("reading_by_maps", "maps"),
@@ -201,8 +213,9 @@ catalogue = Table(
     Column("referring_physician", String(256), nullable=False, default=""),
     Column("study_time", String(16), nullable=False, default=""),
     Column("study_identifier", String(64), nullable=False, default=""),
-    Column("patient_sex", String(16), nullable=False, default=""),
-    Column("patient_age", String(4), nullable=False, default=""),  # as AS value, at the time of the study
+    Column("patient_sex", String(16), nullable=False, default="", server_default=""),
+    # As AS value, at the time of the study.
+    Column("patient_age", String(4), nullable=False, default="", server_default=""),
     Column("modalities", String(64), nullable=False, default=""),  # of the films, each between two spaces
     Index("catalogue_by_patient_id", "patient_id"),
     Index("catalogue_by_person", "person", "study_date"),
@@ -228,7 +241,8 @@ session = Table(
     Column("account_id", ForeignKey("account.id"), nullable=False),
     Column("kind", String(16), nullable=False),  # login or token
     Column("expires_at", Float),
-    Column("name", String(64), nullable=False, default=""),  # of a token, by which it is revoked
+    # Of a token, by which it is revoked.
+    Column("name", String(64), nullable=False, default="", server_default=""),
     Column("created_at", Float),  # absent: made by an earlier version
 )
 

@@ -7,8 +7,10 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import CodeType
 
 from fastapi.testclient import TestClient
+from jinja2.bccache import Bucket, BytecodeCache
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage
 
@@ -30,6 +32,23 @@ from tests.support.factories import encoded, film, uid
 
 PACS = DicomDestination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242)
 OWNER = LeaseOwner("elsewhere", 1, 1)
+
+
+class _CompiledTemplates(BytecodeCache):
+    """Page templates as Python code, compiled once for all pages of this process."""
+
+    def __init__(self) -> None:
+        self._code: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._code.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        assert bucket.code is not None
+        self._code[bucket.key, bucket.checksum] = bucket.code
+
+
+_TEMPLATES = _CompiledTemplates()
 
 
 class OfflineNode:
@@ -75,6 +94,7 @@ class OfflineNode:
         self.context = app.state.context
         # Most tests ask for no film, and the process for films takes longer to start than they take.
         self.context.film_decoder.warm = lambda: None
+        self.context.page_renderer._environment.bytecode_cache = _TEMPLATES
         with TestClient(app, base_url="http://localhost") as one:
             yield one
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import date
 from typing import Annotated, Final
 
@@ -9,6 +10,7 @@ from fastapi import Depends, HTTPException, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_node.config.served_models import ModelRole
+from dicom_node.errors import NodeError
 from dicom_node.store.states import StudyState
 from dicom_node.web.blinding import Hidden
 from dicom_node.web.dependencies import WebContext
@@ -142,6 +144,10 @@ def study_or_404(
     """
     if (found := read_study(context.engine, study_id, model)) is None:
         raise HTTPException(404)
+    if not found.patient:  # the event stream, which lists the headers, has not come to it yet
+        with contextlib.suppress(NodeError):
+            context.event_stream.study_headers.update([study_id])
+            found = read_study(context.engine, study_id, model) or found
     admin = user is not None and user.admin
     if model and (found.reading is None or not (admin or found.reading.record.role == ModelRole.PRIMARY)):
         raise HTTPException(404)

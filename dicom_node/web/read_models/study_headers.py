@@ -176,7 +176,11 @@ class StudyHeaders:
                 {"study_id": row.id, "received_at": row.last_received_at, "named": self._named, **fields}
             )
         with database.writing(self._engine) as connection:
-            connection.execute(delete(catalogue).where(catalogue.c.study_id.in_([row.id for row in studies])))
+            # Two writers of one row would both delete nothing and then both insert it.
+            connection.execute(
+                select(study.c.id).where(study.c.id.in_(ids)).order_by(study.c.id).with_for_update()
+            )
+            connection.execute(delete(catalogue).where(catalogue.c.study_id.in_(ids)))
             connection.execute(catalogue.insert(), rows)
 
     def _without_films(self, study_instance_uid: str, before: HeaderEntry) -> HeaderEntry:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Engine, inspect, text
 
+from dicom_node.errors import StorageFailed
 from dicom_node.store import database
-from dicom_node.store.tables import metadata
+from dicom_node.store.tables import metadata, schema_version
 
 STUDY = """
     INSERT INTO study (id, study_instance_uid, state, revision, first_received_at, last_received_at, attempts,
@@ -34,20 +36,59 @@ HEADERS = """
 """
 
 
-def test_the_migrations_make_exactly_the_tables(address: str) -> None:
+def migrated(engine: Engine, revision: str) -> None:
+    """Bring a database to a revision of the schema, from the first migration on."""
+    config = Config()
+    config.set_main_option("script_location", str(database.MIGRATIONS))
+    config.attributes["engine"] = engine
+    command.upgrade(config, revision)
+
+
+def described(engine: Engine) -> dict[str, dict[str, list[str]]]:
+    """Return what a database says of each of its tables."""
+    found = inspect(engine)
+    return {
+        name: {
+            "columns": sorted(str({key: str(value) for key, value in each.items()})
+                              for each in found.get_columns(name)),
+            "primary key": [str(found.get_pk_constraint(name))],
+            "foreign keys": sorted(map(str, found.get_foreign_keys(name))),
+            "indexes": sorted(map(str, found.get_indexes(name))),
+            "unique": sorted(map(str, found.get_unique_constraints(name))),
+            "checks": sorted(map(str, found.get_check_constraints(name))),
+        }
+        for name in found.get_table_names()
+    }  # fmt: skip
+
+
+def test_the_migrations_make_exactly_the_tables_of_a_new_database(address: str) -> None:
     engine = database.connect(address)
-    database.migrate(engine)
+    migrated(engine, "head")
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    by_migrations = described(engine)
+    with engine.begin() as connection:
+        metadata.drop_all(connection)
+        schema_version.drop(connection)
+    database.migrate(engine)
+    assert described(engine) == by_migrations
+    assert database.schema_of(engine) == database.newest_schema()
+    engine.dispose()
+
+
+def test_tables_of_unknown_origin_are_an_error_and_stay_as_they_are(address: str) -> None:
+    engine = database.connect(address)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE study (id INTEGER)"))
+    with pytest.raises(StorageFailed, match="study"):
+        database.migrate(engine)
+    assert inspect(engine).get_table_names() == ["study"]
     engine.dispose()
 
 
 def test_what_the_first_version_sent_can_be_confirmed(address: str) -> None:
     engine = database.connect(address)
-    config = Config()
-    config.set_main_option("script_location", str(database.MIGRATIONS))
-    config.attributes["engine"] = engine
-    command.upgrade(config, "0001")
+    migrated(engine, "0001")
     with engine.begin() as connection:
         for statement in (STUDY, RESULT, DELIVERY):
             connection.execute(text(statement))
@@ -62,10 +103,7 @@ def test_what_the_first_version_sent_can_be_confirmed(address: str) -> None:
 
 def test_headers_are_read_anew_for_sex_and_age_where_names_are_shown(address: str) -> None:
     engine = database.connect(address)
-    config = Config()
-    config.set_main_option("script_location", str(database.MIGRATIONS))
-    config.attributes["engine"] = engine
-    command.upgrade(config, "0018")
+    migrated(engine, "0018")
     with engine.begin() as connection:
         for key, named in ((1, True), (2, False)):
             values = {"key": key, "uid": f"1.{key}", "named": named}

@@ -16,6 +16,7 @@ from dicom_node.results.image.overlay import colours
 from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord, HeatMapRecord, ImageRecord
 from dicom_node.store.prior_requests import PriorRequests
 from dicom_node.store.states import StudyState
+from dicom_node.web.app import create_app
 from tests.support.factories import film, uid, with_overlay
 from tests.support.offline_node import OfflineNode
 
@@ -70,6 +71,12 @@ def test_a_film_comes_in_its_full_depth_with_its_window(shown: OfflineNode, clie
     expected = np.round(65535 * (1 - GREYS / 4095))
     np.testing.assert_allclose(values, expected, atol=1)
     assert len(np.unique(values)) == len(np.unique(GREYS))
+
+
+def test_a_study_that_is_opened_at_once_has_its_headers(shown: OfflineNode) -> None:
+    at_once = TestClient(create_app(shown.settings), base_url="http://localhost")  # its threads do not run
+    (image,) = at_once.get("/api/v1/studies/1/viewer").json()["images"]
+    assert image["study_date"] == STUDY_DATE
 
 
 def test_a_heat_map_comes_as_it_was_kept(client_of: TestClient) -> None:
