@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
+import importlib
 import logging
 import os
 import socket
@@ -31,6 +34,14 @@ from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess, Supervis
 
 _LOG = logging.getLogger(__name__)
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+_SHARED_MODULES: Final = (
+    "dicom_node.cli.child_processes",
+    "dicom_node.delivery.sender",
+    "dicom_node.dimse.server.scp",
+    "worker.sweep",
+)
+"""Modules of the parts that share most of their libraries. The reading room imports its own beside them."""
 
 # Order of the stop: receivers first, then the processes that work on what was received, the reading room and
 # the broker last.
@@ -62,13 +73,16 @@ class _Parts:
         stop_seconds: float,
         listening: int | None = None,
         environment: Mapping[str, str] = _NOTHING,
+        program: bool = False,
     ) -> ChildProcess:
         config = ["--config", str(self._config)] if self._config else []
         listen = ["--listen-fd", str(listening)] if listening is not None else []
         broker = {"DICOM_NODE_BROKER_URL": self.broker_url} if self.broker_url else {}
+        words = (*config, "child", part, *listen)
         return ChildProcess(
             name=name or part,
-            argv=(sys.executable, "-m", "dicom_node", *config, "child", part, *listen),
+            argv=(sys.executable, "-m", "dicom_node", *words) if program else (),
+            run=None if program else functools.partial(_run_part, words),
             stage=1,
             stop_stage=stop_stage,
             stop_seconds=stop_seconds,
@@ -96,6 +110,7 @@ class _Parts:
                     stop_stage=_STOP_WORKER,
                     stop_seconds=10,
                     environment=PROCESS_ENVIRONMENT,
+                    program=True,  # neither CUDA nor the threads of NumPy can be set anew after a fork
                 )
                 for name in worker_names(settings)
             ),
@@ -237,7 +252,25 @@ def _supervise(
             _LOG.warning("running as root; a user of its own can do less harm")
 
     give_up_privileges()
+    _import_parts()
     Supervisor(children, on_ready, outdated=outdated).run()
+
+
+def _import_parts() -> None:
+    """Import what several parts need, once for all: they are forked copies of this process."""
+    for module in _SHARED_MODULES:
+        importlib.import_module(module)
+    # A collection in a copy would write into each object, and so into a page of its own.
+    gc.collect()
+    gc.freeze()
+
+
+def _run_part(words: Sequence[str]) -> None:
+    """Run one part of the node in a copy of this process, as the command line does."""
+    from dicom_node.cli.app import main
+
+    sys.argv = ["dicom-node", *words]
+    main()
 
 
 def _announce(settings: Settings, dicom: socket.socket | None, page: socket.socket | None) -> None:

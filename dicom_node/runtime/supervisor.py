@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.runtime import readiness
+from dicom_node.runtime.forked_process import ForkedProcess
 
 _LOG = logging.getLogger(__name__)
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 15, 38
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -51,6 +52,10 @@ class ChildProcess:
         Label for logs and errors.
     argv
         Program and arguments.
+    run
+        Function to run instead of a program, in a copy of this process
+        (:mod:`dicom_node.runtime.forked_process`). Not for one that computes on a GPU, whose driver does not
+        survive a fork.
     stage
         Start order: children of a lower stage must be ready before those of a higher one start.
     stop_stage
@@ -71,7 +76,8 @@ class ChildProcess:
     """
 
     name: str
-    argv: Sequence[str]
+    argv: Sequence[str] = ()
+    run: Callable[[], None] | None = None
     stage: int = 0
     stop_stage: int = 0
     stop_seconds: float = 8.0
@@ -87,7 +93,7 @@ class _Running:
 
     def __init__(self, child: ChildProcess) -> None:
         self.child = child
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self.pidfd = -1
         self.ready = False
         self.started_at = 0.0
@@ -102,7 +108,6 @@ class _Running:
         self.channel.bind("\0" + name)
         self.channel.setblocking(False)
         self.environment = {
-            **os.environ,
             **child.environment,
             readiness.SOCKET_VARIABLE: "@" + name,
             readiness.WATCHDOG_VARIABLE: str(int((child.silent_seconds or 0) * 1e6)),
@@ -252,19 +257,31 @@ class Supervisor:
             if os.getppid() != supervisor:
                 os._exit(1)
 
+        def run() -> None:
+            tie_to_parent()
+            _LIBC.prctl(_PR_SET_NAME, child.name.encode())  # what ps, top and pgrep show: 15 bytes
+            os.environ.update(running.environment)
+            assert child.run is not None
+            child.run()
+
         try:
-            running.process = subprocess.Popen(
-                child.argv,
-                env=running.environment,
-                pass_fds=child.descriptors,
-                stdin=subprocess.DEVNULL,
-                stdout=None if child.relay is None else subprocess.PIPE,
-                stderr=None if child.relay is None else subprocess.STDOUT,
-                process_group=0,  # Ctrl-C must reach only the supervisor, which ends the children in order
-                preexec_fn=tie_to_parent,  # noqa: PLW1509 - this process has one thread
-            )
+            # In a process group of its own: Ctrl-C must reach only the supervisor, which ends all in order.
+            if child.run is not None:
+                running.process = ForkedProcess(run, child.descriptors)
+            else:
+                running.process = subprocess.Popen(
+                    child.argv,
+                    env={**os.environ, **running.environment},
+                    pass_fds=child.descriptors,
+                    stdin=subprocess.DEVNULL,
+                    stdout=None if child.relay is None else subprocess.PIPE,
+                    stderr=None if child.relay is None else subprocess.STDOUT,
+                    process_group=0,
+                    preexec_fn=tie_to_parent,  # noqa: PLW1509 - this process has one thread
+                )
         except OSError as error:
-            raise ConfigurationError(f"{child.name}: {child.argv[0]}: {error.strerror}") from None
+            what = child.argv[0] if child.run is None else "it cannot be forked"
+            raise ConfigurationError(f"{child.name}: {what}: {error.strerror}") from None
         running.started_at = running.heard_at = time.monotonic()
         running.pidfd = os.pidfd_open(running.process.pid)
         self._selector.register(running.pidfd, selectors.EVENT_READ, running)

@@ -228,7 +228,11 @@ class Node(Process):
         for pid in children_of(self.process.pid):
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-                part = words[words.index("child") + 1] if "child" in words else "broker"
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
+                if "child" in words:
+                    part = words[words.index("child") + 1]
+                else:  # a copy of the supervisor under its own name, or the server that it starts
+                    part = "broker" if name.startswith(("valkey", "redis")) else name.partition("-")[0]
                 parts.setdefault(part, []).append(pid)
         return parts
 

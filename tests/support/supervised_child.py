@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,10 +18,15 @@ ROOT = Path(__file__).resolve().parents[2]
 _START = "import sys; sys.path.insert(0, {root!r}); from {module} import main; main(*sys.argv[1:])"
 
 
-def child(log: Path, name: str, extra: str = "", **fields: object) -> ChildProcess:
-    """Program that logs its start and its end; `extra` is Python code that runs before it is ready."""
+def child(log: Path, name: str, extra: str = "", *, copy: bool = False, **fields: object) -> ChildProcess:
+    """Program that logs its start and its end; `extra` is Python code that runs before it is ready.
+
+    With `copy`, a copy of the supervisor does what the program does.
+    """
+    if copy:
+        return ChildProcess(name, run=partial(main, str(log), name, extra), **fields)  # type: ignore[arg-type]
     start = _START.format(root=str(ROOT), module=__name__)
-    return ChildProcess(name=name, argv=(sys.executable, "-c", start, str(log), name, extra), **fields)  # type: ignore[arg-type]
+    return ChildProcess(name, (sys.executable, "-c", start, str(log), name, extra), **fields)  # type: ignore[arg-type]
 
 
 def main(log: str, name: str, extra: str) -> NoReturn:

@@ -40,12 +40,13 @@ def interrupt_when(condition: Callable[[], bool]) -> threading.Thread:
     return thread
 
 
-def test_children_start_by_stage_and_end_by_stop_stage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copy", [False, True])
+def test_children_start_by_stage_and_end_by_stop_stage(tmp_path: Path, copy: bool) -> None:
     log = tmp_path / "log"
     ready: list[bool] = []
     children = [
-        child(log, "second", stage=1, stop_stage=0),
-        child(log, "first", stage=0, stop_stage=1, extra="time.sleep(0.2)"),
+        child(log, "second", stage=1, stop_stage=0, copy=copy),
+        child(log, "first", stage=0, stop_stage=1, extra="time.sleep(0.2)", copy=copy),
     ]
     thread = interrupt_when(lambda: bool(ready))
     Supervisor(children, lambda: ready.append(True)).run()
@@ -55,32 +56,38 @@ def test_children_start_by_stage_and_end_by_stop_stage(tmp_path: Path) -> None:
     assert ready == [True]
 
 
-def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_killed_child_is_started_again(tmp_path: Path, copy: bool) -> None:
     log = tmp_path / "log"
 
     def pids() -> list[int]:
         return [int(line.split()[2]) for line in log.read_text().splitlines() if "started" in line]
 
     thread = interrupt_when(lambda: log.exists() and len(pids()) == 2)
-    Supervisor([child(log, "one")], lambda: os.kill(pids()[0], signal.SIGKILL)).run()
+    Supervisor([child(log, "one", copy=copy)], lambda: os.kill(pids()[0], signal.SIGKILL)).run()
     thread.join()
     assert len(set(pids())) == 2
 
 
-def test_a_child_that_finds_a_wrong_setting_ends_the_start(tmp_path: Path) -> None:
-    bad = child(tmp_path / "log", "bad", extra="sys.exit(2)")
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_child_that_finds_a_wrong_setting_ends_the_start(tmp_path: Path, copy: bool) -> None:
+    bad = child(tmp_path / "log", "bad", extra="sys.exit(2)", copy=copy)
     with pytest.raises(ConfigurationError, match="bad could not start"):
-        Supervisor([child(tmp_path / "log", "good"), bad], lambda: None).run()
+        Supervisor([child(tmp_path / "log", "good", copy=copy), bad], lambda: None).run()
 
 
-def test_a_child_that_is_never_ready_is_named(tmp_path: Path) -> None:
-    slow = child(tmp_path / "log", "slow", extra="time.sleep(60)")
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_child_that_is_never_ready_is_named(tmp_path: Path, copy: bool) -> None:
+    slow = child(tmp_path / "log", "slow", extra="time.sleep(60)", copy=copy)
     with pytest.raises(NodeError, match="not ready after 1 s: slow"):
         Supervisor([slow], lambda: None, ready_seconds=1).run()
 
 
-def test_a_child_that_does_not_listen_is_killed_in_time(tmp_path: Path) -> None:
-    deaf = child(tmp_path / "log", "deaf", "signal.signal(signal.SIGTERM, signal.SIG_IGN)", stop_seconds=0.5)
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_child_that_does_not_listen_is_killed_in_time(tmp_path: Path, copy: bool) -> None:
+    deaf = child(
+        tmp_path / "log", "deaf", "signal.signal(signal.SIGTERM, signal.SIG_IGN)", stop_seconds=0.5, copy=copy
+    )
     ready: list[bool] = []
     thread = interrupt_when(lambda: bool(ready))
     Supervisor([deaf], lambda: ready.append(True)).run()
@@ -93,7 +100,8 @@ def test_a_missing_program_is_one_sentence() -> None:
         Supervisor([ChildProcess("ghost", ("/no/such/program",))], lambda: None).run()
 
 
-def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copy", [False, True])
+def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path, copy: bool) -> None:
     log = tmp_path / "log"
     script = textwrap.dedent(
         f"""
@@ -102,7 +110,8 @@ def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
         from pathlib import Path
         from dicom_node.runtime.supervisor import Supervisor
         from tests.support.supervised_child import child
-        Supervisor([child(Path({str(log)!r}), "orphan")], lambda: print("ready", flush=True)).run()
+        orphan = child(Path({str(log)!r}), "orphan", copy={copy})
+        Supervisor([orphan], lambda: print("ready", flush=True)).run()
         """
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
@@ -118,11 +127,12 @@ def pids(log: Path) -> list[int]:
     return [int(line.split()[2]) for line in log.read_text().splitlines() if "started" in line]
 
 
+@pytest.mark.parametrize("copy", [False, True])
 def test_a_child_that_was_stopped_is_killed_and_started_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, copy: bool
 ) -> None:
     log = tmp_path / "log"
-    alive = child(log, "one", "keep_alive()", silent_seconds=1)
+    alive = child(log, "one", "keep_alive()", silent_seconds=1, copy=copy)
     thread = interrupt_when(lambda: log.exists() and len(pids(log)) == 2)
     Supervisor([alive], lambda: os.kill(pids(log)[0], signal.SIGSTOP)).run()
     thread.join()
@@ -130,18 +140,22 @@ def test_a_child_that_was_stopped_is_killed_and_started_again(
     assert not Path(f"/proc/{pids(log)[0]}").exists()
 
 
-def test_a_child_that_does_no_work_is_killed_and_started_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_child_that_does_no_work_is_killed_and_started_again(tmp_path: Path, copy: bool) -> None:
     log = tmp_path / "log"
-    idle = child(log, "one", "keep_alive(lambda end=time.time() + 1: time.time() < end)", silent_seconds=1)
+    idle = child(
+        log, "one", "keep_alive(lambda end=time.time() + 1: time.time() < end)", silent_seconds=1, copy=copy
+    )
     thread = interrupt_when(lambda: log.exists() and len(pids(log)) == 2)
     Supervisor([idle], lambda: None).run()
     thread.join()
 
 
-def test_a_child_whose_probe_fails_is_killed_and_started_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_child_whose_probe_fails_is_killed_and_started_again(tmp_path: Path, copy: bool) -> None:
     log = tmp_path / "log"
     answers = iter([True, True])
-    probed = child(log, "one", silent_seconds=1, probe=lambda: next(answers, False))
+    probed = child(log, "one", silent_seconds=1, probe=lambda: next(answers, False), copy=copy)
     thread = interrupt_when(lambda: log.exists() and len(pids(log)) == 2)
     Supervisor([probed], lambda: None).run()
     thread.join()

@@ -42,6 +42,16 @@ def test_a_light_process_imports_nothing_heavy(module: str, also: tuple[str, ...
     assert done.stdout.split() == []
 
 
+def test_the_process_whose_copies_are_the_parts_has_nothing_heavy() -> None:
+    heavy = {*HEAVY, "fastapi", "onnxruntime"}
+    code = (
+        "import sys; from dicom_node.cli import node; node._import_parts();"
+        f"print(*sorted({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize(
     ("words", "without"),
     [
