@@ -57,7 +57,7 @@ def created_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def frozen_heap() -> Iterator[None]:
     """Keep what earlier modules have left out of the garbage collector's sight.
 
-    A process of the tests holds torch, FastAPI and all test modules: one look through them all takes a second.
+    A process of the tests holds torch, FastAPI and all test modules; one look through them takes a second.
     """
     yield
     gc.collect()

@@ -35,13 +35,13 @@ from dicom_node.runtime.supervisor import SILENT_SECONDS, ChildProcess, Supervis
 _LOG = logging.getLogger(__name__)
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
-_SHARED_MODULES: Final = (
-    "dicom_node.cli.child_processes",
-    "dicom_node.delivery.sender",
-    "dicom_node.dimse.server.scp",
-    "worker.sweep",
-)
-"""Modules of the parts that share most of their libraries. The reading room imports its own beside them."""
+_SHARED_MODULES: Final[Mapping[str, str]] = {
+    "scp": "dicom_node.dimse.server.scp",
+    "sender": "dicom_node.delivery.sender",
+    "sweep": "worker.sweep",
+}
+"""Part -> its module, where most of its libraries are those of other parts. The reading room, which has many
+of its own, imports them in its copy, beside the others."""
 
 # Order of the stop: receivers first, then the processes that work on what was received, the reading room and
 # the broker last.
@@ -252,14 +252,14 @@ def _supervise(
             _LOG.warning("running as root; a user of its own can do less harm")
 
     give_up_privileges()
-    _import_parts()
+    _import_parts(children)
     Supervisor(children, on_ready, outdated=outdated).run()
 
 
-def _import_parts() -> None:
+def _import_parts(children: Sequence[ChildProcess]) -> None:
     """Import what several parts need, once for all: they are forked copies of this process."""
-    for module in _SHARED_MODULES:
-        importlib.import_module(module)
+    for part in {child.name.partition("-")[0] for child in children} & _SHARED_MODULES.keys():
+        importlib.import_module(_SHARED_MODULES[part])
     # A collection in a copy would write into each object, and so into a page of its own.
     gc.collect()
     gc.freeze()

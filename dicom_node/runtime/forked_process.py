@@ -1,7 +1,7 @@
 """Forked process: a copy of this process that runs a function, with all that this process has imported.
 
-To import the libraries of DICOM and of the database takes a second of processor time and 80 MB in each process
-that does so by itself; a copy has them for nothing.
+To import the libraries of DICOM and of the database takes a second of processor time and 80 MB in each
+process that does so by itself; a copy has them for nothing.
 """
 
 from __future__ import annotations
