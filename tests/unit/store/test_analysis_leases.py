@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import analysis_leases, database
-from dicom_node.store.analysis_leases import AnalysisLeases
+from dicom_node.store.analysis_leases import AnalysisLeases, lease_expired
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.files import Spool
@@ -114,6 +114,24 @@ def test_a_dead_worker_loses_its_lease_at_once(index: Index, leases: AnalysisLea
     child.kill()
     child.communicate()
     assert leases.release_expired() == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "until", "expired"),
+    [
+        (None, None, True),
+        (None, 101.0, True),
+        (str(THIS_PROCESS), None, True),
+        (str(THIS_PROCESS), 99.0, True),
+        (str(THIS_PROCESS), 100.0, False),
+        (str(THIS_PROCESS), 101.0, False),
+        (str(replace(THIS_PROCESS, started=1)), 101.0, True),
+    ],
+)
+def test_a_lease_is_held_by_a_living_process_until_its_time_is_over(
+    owner: str | None, until: float | None, expired: bool
+) -> None:
+    assert lease_expired(owner, until, 100.0) is expired
 
 
 def test_a_fault_that_may_pass_does_not_count_as_a_try(
