@@ -37,10 +37,9 @@ def created_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     create, template = database._create, tmp_path_factory.mktemp("schema") / "index.sqlite"
 
     def copied(engine: Engine) -> None:
-        with engine.connect() as connection:
-            if engine.dialect.name != "sqlite" or inspect(connection).get_table_names():
-                create(engine)
-                return
+        if engine.dialect.name != "sqlite" or inspect(engine).get_table_names():
+            create(engine)
+            return
         if not template.exists():
             first = database.connect(f"sqlite:///{template}")
             create(first)

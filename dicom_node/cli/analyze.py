@@ -108,25 +108,26 @@ def analyze(
         raise NodeError(
             f"no film among {', '.join(map(str, paths))}; name files or folders that hold DICOM or images"
         )
-    with StudyReader.open(settings) as reader:
-        with translated_model_errors():
-            model = reader.first_predictor
-        with opened_tables(
-            table,
-            parquet,
-            findings=len(model.labels),
-            model=(model.identity.name, model.identity.version),
-            resume=resume,
-        ) as scores:
-            answers = _Answers(as_json=as_json, unreadable=films.unreadable, model=model.identity)
-            try:
+    answers = _Answers(as_json=as_json, unreadable=films.unreadable)
+    try:
+        with StudyReader.open(settings) as reader:
+            with translated_model_errors():
+                model = reader.first_predictor
+            answers.begin(model.identity)
+            with opened_tables(
+                table,
+                parquet,
+                findings=len(model.labels),
+                model=(model.identity.name, model.identity.version),
+                resume=resume,
+            ) as scores:
                 _read(films, reader, scores, answers, out, replace=resume)
-            except KeyboardInterrupt:
-                advice = ": the same command with --resume goes on" if table or parquet else ""
-                raise StoppedByUser(
-                    f"interrupted after {answers.count} of {len(films.studies)} studies{advice}"
-                ) from None
-            scores.add_unreadable(films.unreadable)
+                scores.add_unreadable(films.unreadable)
+    except KeyboardInterrupt:
+        advice = ": the same command with --resume goes on" if table or parquet else ""
+        raise StoppedByUser(
+            f"interrupted after {answers.count} of {len(films.studies)} studies{advice}"
+        ) from None
     answers.end()
     if answers.incomplete or any(state != "REPORTED" for state in scores.done.values()):
         raise typer.Exit(1)
@@ -160,7 +161,7 @@ def _read(
 class _Answers:
     """Answers of a run: printed as they come, or as one JSON object at the end."""
 
-    def __init__(self, *, as_json: bool, unreadable: dict[str, str], model: Identity) -> None:
+    def __init__(self, *, as_json: bool, unreadable: dict[str, str]) -> None:
         self.unreadable = unreadable
         self._states: Counter[str] = Counter()
         self._failed = False
@@ -168,7 +169,10 @@ class _Answers:
         self._studies: list[dict[str, object]] | None = [] if as_json else None
         self._console = Terminal(highlight=False)
         self._legend = False
-        if not as_json:
+
+    def begin(self, model: Identity) -> None:
+        """Print what reads the films."""
+        if self._studies is None:
             self._console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
             self._console.print(f"bundle {model.name} {model.version}", markup=False)
 

@@ -108,5 +108,5 @@ def _run_as_program(run: Callable[[], None], unwanted: Collection[int]) -> None:
     try:
         run()
     except Exception:  # noqa: BLE001 - the hook logs it; multiprocessing would print it
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         sys.exit(1)

@@ -16,7 +16,7 @@ from tests.support.peers import Node, StoreSCP, until
 from tests.support.raw_association import RawAssociation
 from tests.support.tiny_bundle import write_served_bundle
 
-ECHOES, SENDERS = 200, 4
+ECHOES, SENDERS = 100, 4
 
 
 def _seconds(call: Callable[[], object]) -> float:

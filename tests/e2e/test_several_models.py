@@ -24,7 +24,7 @@ from tests.support.film_file import write_films
 from tests.support.peers import Node, StoreSCP, until
 from tests.support.tiny_bundle import KEYS, write_named
 
-FILMS = 200
+FILMS = 100
 SHIFTS = {"alpha": 0.0, "beta": 0.5, "gamma": 1.0}
 
 
