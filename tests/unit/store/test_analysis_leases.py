@@ -117,21 +117,22 @@ def test_a_dead_worker_loses_its_lease_at_once(index: Index, leases: AnalysisLea
 
 
 @pytest.mark.parametrize(
-    ("owner", "until", "expired"),
+    ("holder", "until", "expired"),
     [
-        (None, None, True),
-        (None, 101.0, True),
-        (str(THIS_PROCESS), None, True),
-        (str(THIS_PROCESS), 99.0, True),
-        (str(THIS_PROCESS), 100.0, False),
-        (str(THIS_PROCESS), 101.0, False),
-        (str(replace(THIS_PROCESS, started=1)), 101.0, True),
+        ("nobody", None, True),
+        ("nobody", 101.0, True),
+        ("living", None, True),
+        ("living", 99.0, True),
+        ("living", 100.0, False),
+        ("living", 101.0, False),
+        ("dead", 101.0, True),
     ],
 )
 def test_a_lease_is_held_by_a_living_process_until_its_time_is_over(
-    owner: str | None, until: float | None, expired: bool
+    holder: str, until: float | None, expired: bool
 ) -> None:
-    assert lease_expired(owner, until, 100.0) is expired
+    owners = {"living": str(THIS_PROCESS), "dead": str(replace(THIS_PROCESS, started=1))}
+    assert lease_expired(owners.get(holder), until, 100.0) is expired
 
 
 def test_a_fault_that_may_pass_does_not_count_as_a_try(
