@@ -51,6 +51,16 @@ def test_a_study_that_nobody_sent_has_no_results(results: RecordedResults) -> No
     assert results.for_study("1.2") is None
 
 
+def test_a_study_says_that_its_films_are_read_although_the_gate_refused_them(
+    index: Index, leases: AnalysisLeases, results: RecordedResults
+) -> None:
+    index.add_instance(received_instance())
+    index.complete_due(0, 300)
+    leases.finish(lease_study(leases, 1), StudyState.SKIPPED, "no chest film", [], [])
+    index.retry(states=[StudyState.SKIPPED], override_gate=True)
+    assert recorded(results).gate_overridden is True
+
+
 def test_a_study_is_found_with_its_films_and_results_in_order(
     index: Index, leases: AnalysisLeases, results: RecordedResults, clock: Clock
 ) -> None:

@@ -195,6 +195,15 @@ def test_a_tower_takes_what_its_tokenizer_gives_and_no_more(tmp_path: Path):
                 write_files(folder, replace(reader.manifest, tokens=tokens), files, Bundle.network)
 
 
+def test_a_tokenizer_without_a_tower_that_reads_what_it_gives_is_refused(tmp_path: Path, bundle: Bundle):
+    reader = write_family(tmp_path, "concatenation")
+    files = {path.name: path.read_bytes() for path in bundle.path.iterdir() if path.name != "bundle.toml"}
+    files |= {"tokenizer.json": (reader.path / "tokenizer.json").read_bytes()}
+    manifest = replace(bundle.manifest, tokens=reader.manifest.tokens)
+    with pytest.raises(BundleError, match=r"no text tower to read what tokenizer\.json gives"):
+        write_files(tmp_path / "mute", manifest, files, Bundle.network)
+
+
 def test_a_head_of_another_width_is_refused(bundle: Bundle):
     replace_text(bundle.path / "labels.toml", '"nodule"', '"nodule", "mass"')
     replace_text(bundle.path / "calibration.json", '"nodule"', '"mass": {"method": "none", "slope": 1.0, '
