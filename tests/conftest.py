@@ -28,6 +28,25 @@ os.umask(0o077)
 leave_own_programs()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Spread the files whose tests wait for nodes and peers among those that compute.
+
+    In the order of the folders three processes would first wait together, with cores idle, and then compute
+    together. One process alone keeps that order.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    waiting = [path for path in files if {"e2e", "integration"} & {*path.relative_to(config.rootpath).parts}]
+    computing = [path for path in files if path not in waiting]
+    places = {path: place / len(each) for each in (waiting, computing) for place, path in enumerate(each)}
+    # The last ones are short: with a long one, the other processes would have nothing more to do.
+    places.update({path: 0.8 * places[path] for path in waiting})
+    items[:] = [item for path in sorted(files, key=places.__getitem__) for item in files[path]]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def created_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let the tables of the first empty SQLite database alone be made; the next ones are copies of it.
