@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Callable
 
@@ -14,6 +13,7 @@ from dicom_node.config.sections import StudySettings
 from dicom_node.config.settings import Settings
 from dicom_node.errors import ConfigurationError, StorageFailed, StorageFull
 from dicom_node.runtime import logs, readiness
+from dicom_node.runtime.stop_signal import stop_event
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.index import Index
 from dicom_node.store.storage_check import StorageCheck, StorageWatch
@@ -144,9 +144,7 @@ def run_sweep(settings: Settings) -> None:
     """Sweep until SIGTERM; body of the sweep process."""
     if settings.broker_url is None:
         raise ConfigurationError("broker_url is not set; give the address of a Redis or Valkey server")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     index = Index.open(settings.database, create=False)
     app = make_app(settings.broker_url)
 

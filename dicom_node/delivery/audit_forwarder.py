@@ -13,7 +13,6 @@ import fcntl
 import logging
 import os
 import select
-import signal
 import socket
 import ssl
 import struct
@@ -33,6 +32,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.dimse.tls import syslog_context
 from dicom_node.errors import NodeError, PeerUnavailable
 from dicom_node.runtime import logs, readiness
+from dicom_node.runtime.stop_signal import stop_event
 
 _LOG = logging.getLogger(__name__)
 
@@ -247,9 +247,7 @@ def run_forwarder(settings: Settings) -> None:
 
     Of several processes on one data directory, such as those of parts that run apart, one sends.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     folder = DataDir(settings).audit_trail
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     readiness.notify_ready()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +40,7 @@ from dicom_node.errors import (
 from dicom_node.runtime import logs, readiness
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.runtime.printable import one_line
+from dicom_node.runtime.stop_signal import stop_event
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.delivery_queue import Delivery, DeliveryQueue
 from dicom_node.store.files import Spool, damage
@@ -343,9 +343,7 @@ def send_to(
 
 def run_sender(settings: Settings) -> None:
     """Send results until SIGTERM; main function of the sender process."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     index = Index.open(settings.database, create=False)
     owner = LeaseOwner.this_process()
     trail = AuditTrail.open(settings, index.engine)

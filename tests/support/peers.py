@@ -99,7 +99,9 @@ class Process:
             self.process.wait()
             pytest.fail(f"did not end within {seconds} s after signal {number}:\n{self.output}")
         finally:
-            self._reader.join(5)
+            self._reader.join(seconds)
+            if self._reader.is_alive():  # to close the output would wait for its end
+                pytest.fail(f"what it started holds its output {seconds} s after its end:\n{self.output}")
             assert self.process.stdout is not None
             self.process.stdout.close()
         return self.process.returncode

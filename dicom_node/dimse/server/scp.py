@@ -17,9 +17,7 @@ from __future__ import annotations
 import logging
 import mmap
 import resource
-import signal
 import socket
-import threading
 from pathlib import Path
 
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
@@ -40,6 +38,7 @@ from dicom_node.dimse.server.messages import DimseRequest, IncomingFile, Operati
 from dicom_node.dimse.status import Status
 from dicom_node.errors import BadInstance, StorageFailed, StorageFull
 from dicom_node.runtime import logs, readiness
+from dicom_node.runtime.stop_signal import stop_event
 from dicom_node.store.commitments import StorageCommitments
 from dicom_node.store.files import Spool
 from dicom_node.store.index import Index
@@ -268,9 +267,7 @@ def run_scp(settings: Settings, listen_fd: int) -> None:
     listen_fd
         Descriptor of the listening socket, inherited from the process that bound it.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
     index = Index.open(settings.database, create=False)
