@@ -11,71 +11,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage
 
-from tests.support import factories
 from tests.support.benchmarks import Record, Target, few, p50, p99
+from tests.support.film_traffic import DEFAULTS, REPORTS, SIDES, Films, reports, send
 from tests.support.peers import Node, StoreSCP, until
-from tests.support.process_use import cpu_seconds, peak
-from tests.support.raw_association import ASSOCIATE_AC, CR, EXPLICIT, RawAssociation, data_set_of, max_pdu_of
+from tests.support.process_use import cpu_seconds
 
 RUNS = few(200, 5)
 PEER_RUNS = few(40, 3)
 SUSTAINED = few(200, 20)
-SIDES = {"0.5 MB": (512, 488), "10 MB": (2236, 2236)}
-DEFAULTS = {"study__quiet_seconds": "0", "retrieval__enabled": "true"}
-REPORTS = 2
-"""Reports of a study by default: its findings and its similar cases."""
 PAUSE = {"0.5 MB": 1.0, "10 MB": 2.0}
 """Seconds from one study to the next where each waits for its quiet time, so that several wait at once."""
 TARGETS = {"0.5 MB": Target("at most", 0.2), "10 MB": Target("at most", 0.5)}
-PATTERNS = 4
-_DIGITS = 15
-_PLACE = b"2.25.1" + b"7" * 20 + b"0" * _DIGITS
-
-
-class Films:
-    """Films as encoded data sets, each of a study of its own."""
-
-    def __init__(self, size: str, folder: Path) -> None:
-        rows, columns = SIDES[size]
-        place = _PLACE.decode()
-        self._encoded = []
-        for seed in range(PATTERNS):
-            pixels = np.round(factories.chest(rows, columns, seed=seed) * 4095).astype(np.int64)
-            uids = {
-                "StudyInstanceUID": place,
-                "SeriesInstanceUID": place.replace("2.25.1", "2.25.2"),
-                "SOPInstanceUID": place.replace("2.25.1", "2.25.3"),
-            }
-            path = factories.write(factories.film(pixels=pixels, **uids), folder / f"{size}-{seed}.dcm")
-            self._encoded.append(data_set_of(path))
-
-    def film(self, number: int) -> tuple[str, bytes, bytes]:
-        """Study Instance UID, SOP Instance UID and data set of one film."""
-        own = _PLACE[:-_DIGITS] + b"%015d" % number
-        of_instance = own.replace(b"2.25.1", b"2.25.3")
-        data_set = self._encoded[number % PATTERNS].replace(_PLACE[len(b"2.25.1") :], own[len(b"2.25.1") :])
-        return own.decode(), of_instance, data_set
-
-
-def send(port: int, called: str, films: list[tuple[bytes, bytes]]) -> float:
-    """Send films on one association; returns the time of its release."""
-    with RawAssociation(port, seconds=60) as wire:
-        kind, body = wire.associate([(3, CR, [EXPLICIT])], called=called, calling="BENCH")
-        assert kind == ASSOCIATE_AC, body
-        wire.max_pdu = max_pdu_of(body)
-        for uid, data_set in films:
-            assert wire.store(data_set, uid).status == 0
-        wire.release()
-        return time.time()
-
-
-def reports(pacs: StoreSCP) -> list[Path]:
-    return [path for path in pacs.files() if path.name.startswith("SR")]
 
 
 def arrived(pacs: StoreSCP) -> dict[str, float]:
@@ -191,31 +141,3 @@ def test_films_a_second_sustained(size: str, tmp_path: Path, pacs: StoreSCP, rec
     )
     for part in ("scp", "worker", "sender"):
         record(f"processor time of a film in the {part}, {size}", "ms", 1000 * used[part], n=count)
-
-
-@pytest.mark.peer
-@pytest.mark.parametrize(
-    ("runtime", "ready", "memory"),
-    [
-        ("onnx", Target("at most", 6), Target("at most", 350)),
-        ("torch", Target("at most", 12), Target("at most", 900)),
-    ],
-)
-def test_start_and_memory(
-    runtime: str, ready: Target, memory: Target, tmp_path: Path, pacs: StoreSCP, record: Record
-) -> None:
-    films = Films("10 MB", tmp_path)
-    count = few(12, 4)
-    starts = []
-    for _ in range(few(5, 1)):
-        with Node(
-            tmp_path / "node", parallel=True, worker__runtime=runtime, retrieval__enabled="true"
-        ) as node:
-            starts.append(node.seconds_to_ready)
-    settings = DEFAULTS | {"worker__runtime": runtime}
-    with Node(tmp_path / "node", [pacs.destination], parallel=True, **settings) as node:
-        send(node.port, "DICOM_NODE", [films.film(number)[1:] for number in range(count)])
-        until(lambda: len(reports(pacs)) == REPORTS * count, 300, "all reports")
-        peaks = {part: max(map(peak, pids)) for part, pids in node.children().items()}
-    record(f"serve until it is ready, {runtime}", "s", starts, target=ready)
-    record(f"peak memory of the worker, 10 MB, {runtime}", "MiB", peaks["worker"], n=count, target=memory)

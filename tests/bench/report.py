@@ -21,6 +21,7 @@ SHOWN = 6
 TITLES = {
     "receive": "Receive: C-STORE, each film durable before its answer",
     "turnaround": "From release to report",
+    "start": "Start, and memory of the worker",
     "commands": "Commands",
     "results": "Results",
     "runtimes": "Reading, heat maps included",
