@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.delivery_queue import DeliveryQueue, DestinationBacklog
 from dicom_node.store.index import Index
+from dicom_node.store.recorded_results import REJECTION_NOTE, RecordedResults
 from dicom_node.store.states import ResultState, StudyState
 from dicom_node.store.tables import delivery
 from tests.support.clock import Clock
@@ -356,3 +358,24 @@ def test_backlogs_count_by_destination_and_name_the_oldest_and_the_last_open_err
     )
     assert found["alone"] == DestinationBacklog("alone", {ResultState.REJECTED: 1}, None, "for good")
     assert found["second"] == DestinationBacklog("second", {ResultState.SENT: 2}, None, "")
+
+
+def test_an_error_of_the_only_result_is_named_until_the_result_is_withdrawn(
+    index: Index, leases: AnalysisLeases, clock: Clock
+) -> None:
+    queue = DeliveryQueue(index.engine, clock)
+    index.add_instance(received_instance())
+    index.complete_due(0, 300)
+    lease = leases.acquire("1.2", 1, THIS_PROCESS, 30)
+    assert lease is not None
+    leases.finish(lease, StudyState.REPORTED, "", [encoded_result()], ["pacs"])
+    (only,) = queue.take("pacs", THIS_PROCESS, 60)
+    queue.postpone(only, "connection refused", 5)
+    assert [each.error for each in queue.backlogs()] == ["connection refused"]
+    results = RecordedResults(index.engine, clock)
+    recorded = results.for_study("1.2")
+    assert recorded is not None
+    results.withdraw(recorded, replace(encoded_result("2.25.9"), kind=REJECTION_NOTE), [])
+    (backlog,) = queue.backlogs()
+    assert ResultState.WITHDRAWN in backlog.states
+    assert backlog.error == ""

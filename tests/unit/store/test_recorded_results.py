@@ -9,9 +9,10 @@ from dicom_node.store import database
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.index import Index
+from dicom_node.store.purge_trace import PurgeTrace
 from dicom_node.store.recorded_results import REJECTION_NOTE, RecordedResults, RecordedStudy
 from dicom_node.store.states import FileState, ResultState, StudyState
-from dicom_node.store.tables import delivery, result
+from dicom_node.store.tables import delivery, instance, result
 from tests.support.clock import Clock
 from tests.support.index_records import (
     THIS_PROCESS,
@@ -49,6 +50,17 @@ def report(index: Index, leases: AnalysisLeases, *uids: str, revision: int = 1) 
 
 def test_a_study_that_nobody_sent_has_no_results(results: RecordedResults) -> None:
     assert results.for_study("1.2") is None
+
+
+def test_a_study_says_which_of_its_films_were_purged(index: Index, results: RecordedResults) -> None:
+    index.add_instance(received_instance())
+    index.add_instance(received_instance(sop="1.2.4", digest="c" * 64))
+    gone = instance.c.sop_instance_uid == "1.2.4"
+    with database.writing(index.engine) as connection:
+        connection.execute(
+            update(instance).where(gone).values(file_state="PURGED", purged_at=5.0, purged_by="films_days")
+        )
+    assert recorded(results).purged_films == (PurgeTrace(5.0, "films_days"),)
 
 
 def test_a_study_says_that_its_films_are_read_although_the_gate_refused_them(

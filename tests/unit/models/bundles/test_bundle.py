@@ -162,6 +162,13 @@ def test_an_architecture_that_does_not_fit_is_refused(bundle: Bundle, old: str, 
         read_bundle(bundle.path).network()
 
 
+def test_an_imported_graph_is_nothing_without_its_graph(bundle: Bundle):
+    replace_text(bundle.path / "bundle.toml", 'name = "convnet"', 'name = "onnx"')
+    reseal(bundle.path)
+    with pytest.raises(BundleError, match=r"graph\.onnx"):
+        read_bundle(bundle.path)
+
+
 def test_an_unknown_label_is_refused(bundle: Bundle):
     replace_text(bundle.path / "labels.toml", "nodule", "noodle")
     reseal(bundle.path)
