@@ -140,6 +140,34 @@ def _transition(event: DeliveryEvent) -> tuple[ColumnElement[str], ColumnElement
     return following, delivery.c.state.in_(sorted(sources))
 
 
+_WITH_RESULT = (
+    select(
+        delivery.c.id,
+        delivery.c.destination,
+        delivery.c.state,
+        delivery.c.attempts,
+        delivery.c.inquiries,
+        delivery.c.owner,
+        delivery.c.lease_until,
+        result.c.kind,
+        result.c.sop_instance_uid,
+        result.c.sop_class_uid,
+        result.c.file,
+        result.c.digest,
+        study.c.study_instance_uid,
+    )
+    .select_from(
+        delivery.join(result, delivery.c.result_id == result.c.id).join(
+            study, result.c.study_id == study.c.id
+        )
+    )
+    # Of those that wait for the same moment the least tried come first: what a destination could not take
+    # at the last try does not keep the others waiting again.
+    .order_by(delivery.c.next_try_at, delivery.c.attempts, result.c.id)
+)
+"""Deliveries with what is sent of their results, in the order in which they are taken."""
+
+
 class DeliveryQueue(database.Repository):
     """Deliveries of one node: the one that has been due longest comes first."""
 
@@ -169,34 +197,20 @@ class DeliveryQueue(database.Repository):
             delivery.c.state == state,
             or_(delivery.c.next_try_at <= now, database.in_future(delivery.c.updated_at, now)),
         )
-        joined = delivery.join(result, delivery.c.result_id == result.c.id).join(
-            study, result.c.study_id == study.c.id
-        )
+        others: set[str] = set()  # processes whose leases are in force
         with database.reading(self._engine) as connection:
-            rows = connection.execute(
-                select(
-                    delivery.c.id,
-                    delivery.c.destination,
-                    delivery.c.state,
-                    delivery.c.attempts,
-                    delivery.c.inquiries,
-                    delivery.c.owner,
-                    delivery.c.lease_until,
-                    result.c.kind,
-                    result.c.sop_instance_uid,
-                    result.c.sop_class_uid,
-                    result.c.file,
-                    result.c.digest,
-                    study.c.study_instance_uid,
+            while True:
+                not_held = or_(
+                    delivery.c.owner.is_(None),
+                    delivery.c.owner.not_in(others),
+                    delivery.c.lease_until < now,
                 )
-                .select_from(joined)
-                .where(due)
-                # Of those that wait for the same moment the least tried come first: what a destination
-                # could not take at the last try does not keep the others waiting again.
-                .order_by(delivery.c.next_try_at, delivery.c.attempts, result.c.id)
-                .limit(limit)
-            ).all()
-        free = [row for row in rows if lease_expired(row.owner, row.lease_until, now)]
+                rows = connection.execute(_WITH_RESULT.where(due, not_held).limit(limit)).all()
+                free = [row for row in rows if lease_expired(row.owner, row.lease_until, now)]
+                if free or len(rows) < limit:
+                    break
+                # What other processes are sending must not hide what waits behind it.
+                others |= {row.owner for row in rows}
         if not free:
             return []
         # As they were read, which nearly always is: held by nobody, so that one statement takes all.

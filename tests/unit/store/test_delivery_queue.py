@@ -106,6 +106,19 @@ def test_a_postponed_delivery_waits_for_its_turn(filled: DeliveryQueue, clock: C
     assert next(b.error for b in filled.backlogs() if b.destination == "pacs") == "connection refused"
 
 
+def test_what_has_been_due_for_longest_comes_first_and_no_more_than_asked(
+    filled: DeliveryQueue, clock: Clock
+) -> None:
+    first, second = filled.take("pacs", THIS_PROCESS, 60)
+    filled.postpone(first, "connection refused", 20)
+    filled.postpone(second, "connection refused", 10)
+    clock.now += 30
+    assert [entry.id for entry in filled.take("pacs", THIS_PROCESS, 60, limit=1)] == [second.id]
+    assert [entry.id for entry in filled.take("pacs", THIS_PROCESS, 60, limit=1)] == [first.id]
+    clock.now += 61
+    assert [entry.id for entry in filled.take("pacs", THIS_PROCESS, 60)] == [second.id, first.id]
+
+
 def test_an_error_that_no_database_takes_is_recorded_without_what_it_refuses(
     filled: DeliveryQueue, clock: Clock
 ) -> None:

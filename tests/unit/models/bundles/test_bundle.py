@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.bundles.bundle import Bundle, amend_bundle, read_bundle, write_bundle, write_files
+from models.bundles.bundle import Bundle, amend_bundle, find_bundle, read_bundle, write_bundle, write_files
 from models.bundles.lookup import shipped_folder
 from models.errors import BundleError
 from models.evaluation.card import main_evaluation, write_card
@@ -160,6 +160,11 @@ def test_an_architecture_that_does_not_fit_is_refused(bundle: Bundle, old: str, 
     replace_text(bundle.path / "bundle.toml", old, new)
     with pytest.raises(BundleError, match=message):
         read_bundle(bundle.path).network()
+
+
+def test_a_bundle_is_found_by_its_folder_and_a_shipped_one_by_its_name(bundle: Bundle):
+    assert find_bundle(str(bundle.path)) == bundle.path
+    assert read_bundle(find_bundle("openi-findings")).manifest.name == "openi-findings"
 
 
 def test_an_imported_graph_is_nothing_without_its_graph(bundle: Bundle):
