@@ -13,6 +13,7 @@ from sqlalchemy import select
 from dicom_node.runtime.lease_owner import LeaseOwner
 from dicom_node.store import analysis_leases, database
 from dicom_node.store.analysis_leases import AnalysisLeases, lease_expired
+from dicom_node.store.analysis_records import AnalysisRecord, AnalysisRecords
 from dicom_node.store.audit import IndexQueries
 from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.files import Spool
@@ -65,6 +66,32 @@ def test_the_outcome_its_results_and_their_deliveries_are_one_change(
         "orthanc": {ResultState.ENCODED: 1},
         "pacs": {ResultState.ENCODED: 1},
     }
+
+
+def test_of_two_studies_that_one_worker_holds_each_has_its_own_outcome(
+    index: Index, leases: AnalysisLeases
+) -> None:
+    """A worker decodes its next study while it reads the present one."""
+    complete_study(index)
+    index.add_instance(received_instance(study="1.3", sop="1.3.1", digest="e" * 64))
+    index.complete_due(0, 300)
+    first, second = lease_study(leases), leases.acquire("1.3", 1, THIS_PROCESS, 30)
+    assert second is not None
+    leases.finish(second, StudyState.SKIPPED, "no chest film", [], [])
+    queries = IndexQueries(index.engine)
+    assert queries.study_counts()[StudyState.ANALYSING] == 1
+    assert leases.finish(first, StudyState.REPORTED, "", [encoded_result()], [])
+    counts = queries.study_counts()
+    assert (counts[StudyState.REPORTED], counts[StudyState.SKIPPED]) == (1, 1)
+
+
+def test_records_of_several_models_are_kept_in_their_order(index: Index, leases: AnalysisLeases) -> None:
+    complete_study(index)
+    records = [AnalysisRecord(name, "1", (), "absent", (), ()) for name in ("first", "second")]
+    lease = lease_study(leases)
+    assert leases.finish(lease, StudyState.REPORTED, "", [encoded_result()], [], records)
+    kept = AnalysisRecords(index.engine).all_latest_of("1.2")
+    assert [each.model for each in kept] == ["first", "second"]
 
 
 def test_a_late_image_takes_the_lease_away(
