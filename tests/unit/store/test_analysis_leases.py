@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,46 @@ def test_the_outcome_its_results_and_their_deliveries_are_one_change(
         "orthanc": {ResultState.ENCODED: 1},
         "pacs": {ResultState.ENCODED: 1},
     }
+
+
+def test_a_lease_says_what_is_to_be_analysed(index: Index, leases: AnalysisLeases, clock: Clock) -> None:
+    index.add_instance(received_instance(study="1.3", sop="1.3.1", digest="e" * 64))
+    index.add_instance(received_instance())
+    index.add_instance(received_instance(sop="1.2.4", digest="b" * 64))
+    index.complete_due(0, 300)
+    completed = clock.now
+    clock.now += 100
+    lease = lease_study(leases)
+    assert (lease.study_instance_uid, lease.revision, lease.owner) == ("1.2", 1, str(THIS_PROCESS))
+    assert lease.created == datetime.fromtimestamp(completed, UTC)
+    assert [(each.study_instance_uid, each.digest) for each in lease.instances] == [
+        ("1.2", "a" * 64),
+        ("1.2", "b" * 64),
+    ]
+    with database.reading(index.engine) as connection:
+        query = select(study.c.updated_at, study.c.lease_until).where(study.c.id == lease.study_id)
+        assert tuple(connection.execute(query).one()) == (clock.now, clock.now + 30)
+
+
+def test_a_lease_that_another_worker_has_taken_over_records_nothing(
+    index: Index, leases: AnalysisLeases, clock: Clock
+) -> None:
+    complete_study(index)
+    lost = lease_study(leases)
+    clock.now += 31
+    leases.release_expired()
+    assert leases.acquire("1.2", 1, LeaseOwner("elsewhere", 1, 1), 30) is not None
+    assert not leases.renew(lost, 30)
+    assert not leases.finish(lost, StudyState.REPORTED, "", [encoded_result()], [])
+
+
+def test_a_lease_of_the_revision_before_records_nothing(index: Index, leases: AnalysisLeases) -> None:
+    complete_study(index)
+    before = lease_study(leases)
+    index.add_instance(received_instance(sop="1.2.4", digest="b" * 64))
+    index.complete_due(0, 300)
+    lease_study(leases, revision=2)  # by the same worker
+    assert not leases.finish(before, StudyState.REPORTED, "", [encoded_result()], [])
 
 
 def test_of_two_studies_that_one_worker_holds_each_has_its_own_outcome(
