@@ -165,13 +165,14 @@ class _Answers:
         self.unreadable = unreadable
         self._states: Counter[str] = Counter()
         self._failed = False
-        self._begun = time.monotonic()
+        self._begun = 0.0
         self._studies: list[dict[str, object]] | None = [] if as_json else None
         self._console = Terminal(highlight=False)
         self._legend = False
 
     def begin(self, model: Identity) -> None:
-        """Print what reads the films."""
+        """Print what reads the films; the time of the run counts from now."""
+        self._begun = time.monotonic()
         if self._studies is None:
             self._console.print("RESEARCH USE ONLY: not for diagnosis", style="bold")
             self._console.print(f"bundle {model.name} {model.version}", markup=False)
