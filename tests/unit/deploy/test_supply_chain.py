@@ -10,14 +10,18 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
+from tests.support.file_server import serving
 from tests.support.peers import ROOT
 from tests.support.serve_environment import installed_closure
 
@@ -187,6 +191,46 @@ def install(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def installed(project: Path) -> set[str]:
     return {path.name.split("-")[0] for path in (project / "installed").glob("*.dist-info")}
+
+
+@pytest.fixture
+def mirror(small_project: Path) -> Iterator[str]:
+    """Address of a mirror (PEP 503) that holds the wheels of the project."""
+    with serving(small_project) as web:
+        web.content_type = "text/html"
+        for each in sorted((small_project / "wheels").iterdir()):
+            name = each.name.split("-")[0]
+            (small_project / f"{name}.html").write_text(f'<a href="/wheels/{each.name}">{each.name}</a>')
+            web.moved[f"/simple/{name}/"] = f"/{name}.html"
+        yield f"{web.url}/simple"
+
+
+def install_by_uv(project: Path, mirror: str, uv: str) -> subprocess.CompletedProcess[str]:
+    """Install into an environment of its own, whose pip is told of a mirror."""
+    venv.create(project / "venv", with_pip=False)
+    (project / "venv" / "bin" / "uv").symlink_to(uv)
+    here = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": mirror,
+        # Its pip and its setuptools are those of the tests.
+        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "UV_CACHE_DIR": str(project / "cache"),
+    }
+    command = [project / "venv" / "bin" / "python", project / "deploy" / "install-locked", "all"]
+    return subprocess.run(command, env=os.environ | here, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("uv", ["uv", "false"])
+def test_a_mirror_of_pip_serves_uv_too_and_pip_where_uv_fails(
+    small_project: Path, mirror: str, uv: str
+) -> None:
+    done = install_by_uv(
+        small_project, mirror, shutil.which(uv, path=f"{Path(sys.executable).parent}:/bin") or ""
+    )
+    assert done.returncode == 0, done.stderr
+    packages = small_project / "venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    by = {path.parent.name.split("-")[0]: path.read_text().strip() for path in packages.glob("*/INSTALLER")}
+    assert by == dict.fromkeys(("alpha", "beta", "small"), "uv" if uv == "uv" else "pip")
 
 
 @pytest.mark.parametrize(
