@@ -1,10 +1,11 @@
-"""``audit``: lists, verifies and exports the audit trail; ``status --audit`` is the conservation audit."""
+"""``audit``: lists, verifies, exports, purges the audit trail; ``status --audit`` is the conservation audit."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,8 @@ from dicom_node.errors import ConfigurationError, StorageFailed
 from dicom_node.store.index import Index
 
 app = typer.Typer(
-    help="List, verify and export the audit trail: who did what (docs/security.md).", no_args_is_help=True
+    help="List, verify, export and purge the audit trail: who did what (docs/security.md).",
+    no_args_is_help=True,
 )
 
 _After: TypeAlias = Annotated[
@@ -105,6 +107,26 @@ def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
         typer.echo(f"{found.entries} entries: {verdict}")
     if found.problems:
         raise typer.Exit(1)
+
+
+@app.command("purge")
+def purge(
+    ctx: typer.Context,
+    days: Annotated[int, typer.Option("--older-than", min=1, metavar="DAYS", help="age of what goes")],
+) -> None:
+    """Remove old entries, in whole files of the trail; what is left still verifies.
+
+    A file goes when all of its entries are older; the newest one stays. Nothing else removes entries.
+    """
+    with audit_trail(ctx) as trail:
+        removed = trail.chain.purge(time.time() - days * 86400)
+        entries = "1 entry" if removed == 1 else f"{removed} entries"
+        if removed:
+            trail.record(events.audit_trail_used(events.operator(), f"{entries} purged"))
+    if removed:
+        typer.echo(f"{entries} older than {days} days {'was' if removed == 1 else 'were'} removed")
+    else:
+        typer.echo(f"no entry is older than {days} days in a file of such entries alone")
 
 
 @app.command("export")

@@ -52,8 +52,8 @@ def status(
 
     Kept results have no destination and stay on this node. The audit checks that received = delivered + kept
     + waiting + skipped + failed + withdrawn + set aside + prior + purged, with each accepted instance in
-    exactly one of them. A study is confirmed when every destination has confirmed that it stores every result
-    of it.
+    exactly one of them. A study is confirmed when its destinations have confirmed that they store every
+    result of it that was not withdrawn, and there is one.
     """
     settings = settings_of(ctx)
     index = open_index(settings)

@@ -13,7 +13,7 @@ import typer
 
 from dicom_node.audit_trail import events
 from dicom_node.audit_trail.trail import AuditTrail
-from dicom_node.cli.context import settings_of
+from dicom_node.cli.context import open_index, open_whole_index, settings_of
 from dicom_node.cli.options import AsJson
 from dicom_node.cli.output import say
 from dicom_node.errors import ConfigurationError, NodeError
@@ -30,15 +30,20 @@ _Stdin: TypeAlias = Annotated[bool, typer.Option("--stdin", help="read the passw
 
 
 @contextmanager
-def _accounts(ctx: typer.Context, name: str = "", change: str = "") -> Iterator[Accounts]:
-    """Open the accounts; with a name, record in the audit trail that the account was changed."""
+def _accounts(
+    ctx: typer.Context, name: str = "", change: str = "", *, create: bool = False
+) -> Iterator[Accounts]:
+    """Open the accounts; with a name, record in the audit trail that the account was changed.
+
+    Only where it may `create` is a database made: elsewhere a wrong data directory is an error.
+    """
     from dicom_node.config.data_dir import DataDir
-    from dicom_node.store.index import Index
     from dicom_node.web.auth.accounts import Accounts
 
     settings = settings_of(ctx)
-    DataDir(settings).root.mkdir(parents=True, exist_ok=True)
-    index = Index.open(settings.database)
+    if create:
+        DataDir(settings).root.mkdir(parents=True, exist_ok=True)
+    index = open_whole_index(settings, read_all=False) if create else open_index(settings)
     try:
         yield Accounts(index.engine)
         if name:
@@ -60,7 +65,7 @@ def add(
     ] = False,
 ) -> None:
     """Add an account; asks for its password."""
-    with _accounts(ctx, name, f"account added: {role}") as accounts:
+    with _accounts(ctx, name, f"account added: {role}", create=True) as accounts:
         made = accounts.add(name, _role(role), None if no_password else _password(stdin=stdin))
     say(f"{made.name} was added with the role {made.role}")
 

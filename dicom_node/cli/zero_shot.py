@@ -39,6 +39,8 @@ def zero_shot(
 ) -> None:
     """Score findings that are given in words, without training for them (zero-shot).
 
+    No shipped bundle has the text tower for it; models/recipes/biomedclip.toml trains one.
+
     The score says how much nearer a film is to "a chest radiograph with X" than to "... without X": from 0 to
     1, and not a probability. RESEARCH USE ONLY.
     """

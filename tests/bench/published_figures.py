@@ -84,7 +84,7 @@ FEWEST = 5
 """Least number of positives of a label that enters the second mean."""
 ECE_RESAMPLINGS = 200
 FILMS_OF_A_SOURCE = 400
-"""Most films of a source that the gate judges: evenly spaced ones."""
+"""Least number of films of a source that the gate judges, where there are as many: evenly spaced ones."""
 
 Table: TypeAlias = dict[str, Any]
 

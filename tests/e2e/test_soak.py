@@ -1,4 +1,4 @@
-"""Steady load for a minute and a half; ``make chaos`` loads the node for as long as it is told."""
+"""Steady load for a minute; ``make chaos`` loads the node for as long as it is told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.soak import soak
 
-SECONDS = 90
+SECONDS = 60
 
 
 @pytest.mark.peer

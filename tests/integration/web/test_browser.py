@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from dicom_node.config.sections import RetrievalSettings
 from dicom_node.store.analysis_records import (
@@ -41,12 +41,21 @@ def node(tmp_path: Path) -> Iterator[OfflineNode]:
     one.close()
 
 
+@pytest.fixture(scope="module")
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    """Context of all tests, whose process has read the scripts before; each begins without cookies."""
+    kept = chromium.new_context(viewport={"width": 1280, "height": 800})
+    yield kept
+    kept.close()
+
+
 @pytest.fixture
-def visit(node: OfflineNode, chromium: Browser) -> Iterator[Visit]:
+def visit(node: OfflineNode, context: BrowserContext) -> Iterator[Visit]:
+    context.clear_cookies()
     with served(create_app(node.settings)) as address:
-        context = chromium.new_context(viewport={"width": 1280, "height": 800})
-        yield Visit(context, address)
-        context.close()
+        one = Visit(context, address)
+        yield one
+        one.page.close()
 
 
 def hostile(study: int = 1) -> Any:

@@ -19,7 +19,16 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -204,25 +213,47 @@ def example() -> Study:
     )
 
 
-@pytest.fixture(scope="module")
-def start() -> Iterator[Callable[..., Browser]]:
-    """Starts browsers that have been asked for, each kind once."""
-    browsers: dict[tuple[str, ...], Browser] = {}
-    with sync_playwright() as playwright:
+class Browsers:
+    """Browsers that have been asked for, each kind once, and their contexts.
 
-        def launch(arguments: list[str]) -> Browser:
-            key = tuple(arguments)
-            if key not in browsers:
-                program = shutil.which("chromium")
-                assert program, "install Debian's chromium"
-                browsers[key] = playwright.chromium.launch(
-                    executable_path=program, args=["--no-sandbox", *arguments]
-                )
-            return browsers[key]
+    A context is kept for the tests that follow, as its process has read the viewer's scripts before. Each of
+    them has an address of its own, and so nothing that another one has stored.
+    """
 
-        yield launch
-        for browser in browsers.values():
+    def __init__(self, playwright: Playwright) -> None:
+        self._playwright = playwright
+        self._browsers: dict[tuple[str, ...], Browser] = {}
+        self._contexts: dict[object, BrowserContext] = {}
+
+    def __call__(self, arguments: list[str]) -> Browser:
+        key = tuple(arguments)
+        if key not in self._browsers:
+            program = shutil.which("chromium")
+            assert program, "install Debian's chromium"
+            self._browsers[key] = self._playwright.chromium.launch(
+                executable_path=program, args=["--no-sandbox", *arguments]
+            )
+        return self._browsers[key]
+
+    def context(self, kind: str, **options: Any) -> BrowserContext:
+        """Context of a kind of drawing, with these options."""
+        key = (kind == "none", repr(options))
+        if key not in self._contexts:
+            browser = self(NO_GL if kind == "none" else SOFTWARE_GL)
+            self._contexts[key] = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
+        return self._contexts[key]
+
+    def close(self) -> None:
+        for browser in self._browsers.values():
             browser.close()
+
+
+@pytest.fixture(scope="module")
+def start() -> Iterator[Browsers]:
+    with sync_playwright() as playwright:
+        browsers = Browsers(playwright)
+        yield browsers
+        browsers.close()
 
 
 def pictured(one: Locator) -> np.ndarray:
@@ -283,7 +314,7 @@ class Viewer:
 
 
 @pytest.fixture(params=["webgl", "software", "none"])
-def viewer(request: pytest.FixtureRequest, start: Callable[..., Browser]) -> Iterator[Viewer]:
+def viewer(request: pytest.FixtureRequest, start: Browsers) -> Iterator[Viewer]:
     """The example in the viewer, by WebGL, by software that calls itself so, and without WebGL."""
     with opened(start, example(), request.param) as one:
         yield one.ready()
@@ -293,19 +324,15 @@ def viewer(request: pytest.FixtureRequest, start: Callable[..., Browser]) -> Ite
 
 
 @contextlib.contextmanager
-def opened(
-    start: Callable[..., Browser], study: Study, kind: str = "none", **context: Any
-) -> Iterator[Viewer]:
-    browser = start(NO_GL if kind == "none" else SOFTWARE_GL)
+def opened(start: Browsers, study: Study, kind: str = "none", **context: Any) -> Iterator[Viewer]:
     with served(study.app()) as address:
-        tab = browser.new_context(viewport={"width": 1280, "height": 800}, **context)
-        page = tab.new_page()
+        page = start.context(kind, **context).new_page()
         if kind == "webgl":
             page.add_init_script(RENAMED_GL)
         try:
             yield Viewer(page, address)
         finally:
-            tab.close()
+            page.close()
 
 
 def test_it_shows_the_film_with_the_window_that_it_asks_for(viewer: Viewer) -> None:
@@ -418,7 +445,7 @@ def test_heat_map_method_and_opacity_change_what_is_seen(viewer: Viewer) -> None
     assert np.array_equal(seen(), plain)
 
 
-def test_heat_has_the_colours_of_the_pictures_that_are_sent(start: Callable[..., Browser]) -> None:
+def test_heat_has_the_colours_of_the_pictures_that_are_sent(start: Browsers) -> None:
     with opened(start, example()) as one:
         data = one.ready().page.evaluate(
             """() => {
@@ -480,7 +507,7 @@ def test_films_stand_side_by_side_and_beside_the_prior(viewer: Viewer) -> None:
     assert np.array_equal(viewer.greys(), alone)
 
 
-def test_every_grey_of_the_film_can_be_told_apart(start: Callable[..., Browser]) -> None:
+def test_every_grey_of_the_film_can_be_told_apart(start: Browsers) -> None:
     """Twelve bits: 256 neighbouring levels of 4,096 fill the screen's 256 greys."""
     ramp = np.tile(np.repeat(np.arange(256), 4), (64, 1)) + 1024
     study = Study(films={"ramp": ramp * 16 / 65535}, windows={"ramp": ((1024 + 128) * 16, 256 * 16)})
@@ -492,7 +519,7 @@ def test_every_grey_of_the_film_can_be_told_apart(start: Callable[..., Browser])
             assert (np.diff(across[across > 0]) >= 0).all()
 
 
-def test_a_film_with_a_wrong_header_is_shown_the_other_way_round(start: Callable[..., Browser]) -> None:
+def test_a_film_with_a_wrong_header_is_shown_the_other_way_round(start: Browsers) -> None:
     study = Study(films={"a": chest(600, 500)})
     with opened(start, study) as one:
         plain = one.ready().greys()
@@ -527,7 +554,7 @@ SIGMOID = 1 / (1 + np.exp(-8 * (np.linspace(0, 1, 4096) - 0.5)))
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_film_is_shown_along_its_curve_which_is_stretched_with_the_window(
-    start: Callable[..., Browser], kind: str
+    start: Browsers, kind: str
 ) -> None:
     study = Study(films={"a": RAMP}, windows={"a": (32768, 40000)}, curves={"a": SIGMOID})
 
@@ -552,7 +579,7 @@ def test_a_film_is_shown_along_its_curve_which_is_stretched_with_the_window(
         assert one.troubles == []
 
 
-def test_what_is_being_typed_stays_when_the_film_is_drawn_again(start: Callable[..., Browser]) -> None:
+def test_what_is_being_typed_stays_when_the_film_is_drawn_again(start: Browsers) -> None:
     with opened(start, Study(films={"a": RAMP}, windows={"a": (32768, 40000)}), KINDS[0]) as one:
         one.ready()
         width = one.page.get_by_label("Width")
@@ -569,7 +596,7 @@ def test_what_is_being_typed_stays_when_the_film_is_drawn_again(start: Callable[
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_films_with_and_without_a_curve_keep_to_themselves(start: Callable[..., Browser], kind: str) -> None:
+def test_films_with_and_without_a_curve_keep_to_themselves(start: Browsers, kind: str) -> None:
     study = Study(films={"a": RAMP, "b": RAMP}, views={"b": "lateral"}, curves={"a": SIGMOID})
     with opened(start, study, kind) as one:
         one.ready()
@@ -594,7 +621,7 @@ def test_films_with_and_without_a_curve_keep_to_themselves(start: Callable[..., 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_brighter_brightens_an_inverted_film_too(start: Callable[..., Browser], kind: str) -> None:
+def test_brighter_brightens_an_inverted_film_too(start: Browsers, kind: str) -> None:
     study = Study(films={"a": chest(600, 500)}, inverted=frozenset("a"))
     with opened(start, study, kind) as one:
         first = one.ready().greys().mean()
@@ -614,7 +641,7 @@ def test_brighter_brightens_an_inverted_film_too(start: Callable[..., Browser], 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_to_be_seen_stays_black(start: Callable[..., Browser], kind: str) -> None:
+def test_what_is_not_to_be_seen_stays_black(start: Browsers, kind: str) -> None:
     film = np.full((600, 500), 0.5)
     film[:, :100] = np.nan
     # Under this window even the least value of the film is grey.
@@ -635,9 +662,7 @@ def test_what_is_not_to_be_seen_stays_black(start: Callable[..., Browser], kind:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_overlay_lies_over_the_film_until_it_is_switched_off(
-    start: Callable[..., Browser], kind: str
-) -> None:
+def test_an_overlay_lies_over_the_film_until_it_is_switched_off(start: Browsers, kind: str) -> None:
     drawn = np.zeros((1800, 1500), bool)
     drawn[600] = drawn[:, 300] = True  # lines of one pixel, of which the screen shows every third or so
     study = Study(films={"a": np.full((1800, 1500), 0.3)}, overlays={"a": drawn})
@@ -674,7 +699,7 @@ def test_an_overlay_lies_over_the_film_until_it_is_switched_off(
         assert one.troubles == []
 
 
-def test_a_film_without_overlay_has_none_to_switch(start: Callable[..., Browser]) -> None:
+def test_a_film_without_overlay_has_none_to_switch(start: Browsers) -> None:
     with opened(start, example()) as one:
         one.ready()
         expect(one.page.get_by_role("button", name="Overlay")).to_be_disabled()
@@ -699,7 +724,7 @@ def extent(greys: Greys) -> tuple[int, int, float, float]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("rows", "columns"), [(300, 600), (600, 300)])
 def test_a_disc_stays_a_disc_where_pixels_are_not_square(
-    start: Callable[..., Browser], kind: str, rows: int, columns: int
+    start: Browsers, kind: str, rows: int, columns: int
 ) -> None:
     cross = np.zeros((rows, columns), bool)
     cross[rows // 3] = cross[:, columns // 4] = True
@@ -756,7 +781,7 @@ def test_a_disc_stays_a_disc_where_pixels_are_not_square(
         assert one.troubles == []
 
 
-def test_a_window_is_kept_while_another_film_is_looked_at(start: Callable[..., Browser]) -> None:
+def test_a_window_is_kept_while_another_film_is_looked_at(start: Browsers) -> None:
     with opened(start, example()) as one:
         one.ready()
         for key in ("ArrowRight", "i", "n"):
@@ -772,7 +797,7 @@ def test_a_window_is_kept_while_another_film_is_looked_at(start: Callable[..., B
         expect(one.page.get_by_label("Width")).to_have_value("40000")
 
 
-def test_heat_below_the_floor_is_clear_and_a_held_key_hides_all_of_it(start: Callable[..., Browser]) -> None:
+def test_heat_below_the_floor_is_clear_and_a_held_key_hides_all_of_it(start: Browsers) -> None:
     with opened(start, example()) as one:
         page = one.ready().page
         page.keyboard.press("h")
@@ -803,9 +828,7 @@ def test_heat_below_the_floor_is_clear_and_a_held_key_hides_all_of_it(start: Cal
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lines_stand_around_half_and_three_quarters_of_the_greatest_heat(
-    start: Callable[..., Browser], kind: str
-) -> None:
+def test_lines_stand_around_half_and_three_quarters_of_the_greatest_heat(start: Browsers, kind: str) -> None:
     heat = spot(120, 100, 0.7, 0.25) // 2  # a map whose greatest heat is not that of the scale
     film = np.full((600, 500), 0.9)
     film[:, :125] = 0.1
@@ -877,7 +900,7 @@ def test_lines_stand_around_half_and_three_quarters_of_the_greatest_heat(
         assert one.troubles == []
 
 
-def test_the_button_of_a_finding_hides_its_map_again(start: Callable[..., Browser]) -> None:
+def test_the_button_of_a_finding_hides_its_map_again(start: Browsers) -> None:
     with opened(start, example()) as one:
         one.ready()
         button = one.page.locator("#row")
@@ -888,9 +911,7 @@ def test_the_button_of_a_finding_hides_its_map_again(start: Callable[..., Browse
 
 
 @pytest.mark.parametrize("kind", ["webgl", "none"])
-def test_lengths_angles_and_the_width_of_the_heart_are_measured(
-    start: Callable[..., Browser], kind: str
-) -> None:
+def test_lengths_angles_and_the_width_of_the_heart_are_measured(start: Browsers, kind: str) -> None:
     film = np.full((200, 300), 0.5)  # of pixels twice as high as wide: 400 x 300 in true shape
     study = Study(
         {"known": film, "unknown": film},
@@ -997,7 +1018,7 @@ def assert_seen(shown: Greys, film: np.ndarray) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_film_is_turned_and_mirrored_with_all_that_lies_on_it_and_says_so(
-    start: Callable[..., Browser], kind: str
+    start: Browsers, kind: str
 ) -> None:
     drawn = np.zeros((600, 500), bool)
     drawn[100:110, 50:450] = True
@@ -1099,7 +1120,7 @@ def test_a_film_is_turned_and_mirrored_with_all_that_lies_on_it_and_says_so(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_films_are_zoomed_moved_and_windowed_together_when_they_are_linked(
-    start: Callable[..., Browser], kind: str
+    start: Browsers, kind: str
 ) -> None:
     """The same film twice, of which the second has another range: linked, both look the same all the time."""
     study = Study(
@@ -1177,7 +1198,7 @@ def test_two_films_are_zoomed_moved_and_windowed_together_when_they_are_linked(
         assert one.troubles == []
 
 
-def test_a_film_that_comes_beside_a_linked_one_is_seen_as_that(start: Callable[..., Browser]) -> None:
+def test_a_film_that_comes_beside_a_linked_one_is_seen_as_that(start: Browsers) -> None:
     with opened(
         start, Study(films={"a": chest(600, 500), "b": chest(600, 500)}, views={"b": "lateral"})
     ) as one:
@@ -1199,7 +1220,7 @@ def test_a_film_that_comes_beside_a_linked_one_is_seen_as_that(start: Callable[.
 
 @pytest.mark.parametrize("kind", ["webgl", "none"])
 def test_a_magnifier_shows_the_film_below_the_pointer_in_the_window_as_displayed(
-    start: Callable[..., Browser], kind: str
+    start: Browsers, kind: str
 ) -> None:
     """A grid of which the screen shows a fifth of the lines: magnified, each can be seen."""
     film = np.full((3000, 2500), 0.3)
@@ -1276,9 +1297,7 @@ def test_a_magnifier_shows_the_film_below_the_pointer_in_the_window_as_displayed
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_windows_are_chosen_by_name_and_shown_in_the_values_of_the_header(
-    start: Callable[..., Browser], kind: str
-) -> None:
+def test_windows_are_chosen_by_name_and_shown_in_the_values_of_the_header(start: Browsers, kind: str) -> None:
     """A film whose greys run the other way round, over 12 bits, with two windows in its header."""
     study = Study(
         films={"a": RAMP, "b": RAMP},
@@ -1355,7 +1374,7 @@ def test_windows_are_chosen_by_name_and_shown_in_the_values_of_the_header(
         assert one.troubles == []
 
 
-def test_a_film_is_shown_at_first_as_the_models_saw_it(start: Callable[..., Browser]) -> None:
+def test_a_film_is_shown_at_first_as_the_models_saw_it(start: Browsers) -> None:
     film = chest(600, 500)
     stored = Orientation(1, mirrored=True).stored(film)
     study = Study(films={"a": stored, "b": film}, seen={"a": (True, 1)})
@@ -1375,7 +1394,7 @@ def test_a_film_is_shown_at_first_as_the_models_saw_it(start: Callable[..., Brow
         assert one.troubles == []
 
 
-def test_the_orientation_stays_with_its_film(start: Callable[..., Browser]) -> None:
+def test_the_orientation_stays_with_its_film(start: Browsers) -> None:
     with opened(start, example()) as one:
         one.ready()
         one.page.keyboard.press("y")
@@ -1389,7 +1408,7 @@ def test_the_orientation_stays_with_its_film(start: Callable[..., Browser]) -> N
         expect(one.page.locator(".film-turned")).to_have_text("mirrored")
 
 
-def test_keys_are_the_viewers_own_only_while_it_has_the_focus(start: Callable[..., Browser]) -> None:
+def test_keys_are_the_viewers_own_only_while_it_has_the_focus(start: Browsers) -> None:
     with opened(start, example()) as one:
         first = one.ready().greys()
         comment = one.page.get_by_label("Comment")
@@ -1413,7 +1432,7 @@ def test_keys_are_the_viewers_own_only_while_it_has_the_focus(start: Callable[..
         expect(one.page.locator(".film select")).to_be_focused()
 
 
-def test_the_page_names_a_finding_and_its_film_comes_with_the_map(start: Callable[..., Browser]) -> None:
+def test_the_page_names_a_finding_and_its_film_comes_with_the_map(start: Browsers) -> None:
     with opened(start, example()) as one:
         one.ready()
         one.page.get_by_role("button", name="Effusion").click()
@@ -1427,7 +1446,7 @@ def test_the_page_names_a_finding_and_its_film_comes_with_the_map(start: Callabl
         expect(one.page.locator("#row")).to_have_attribute("aria-pressed", "false")
 
 
-def test_what_cannot_be_shown_is_said_and_names_stay_text(start: Callable[..., Browser]) -> None:
+def test_what_cannot_be_shown_is_said_and_names_stay_text(start: Browsers) -> None:
     study = example()
     study.views["a"] = HOSTILE
     study.broken = frozenset("b")
@@ -1444,7 +1463,7 @@ def test_what_cannot_be_shown_is_said_and_names_stay_text(start: Callable[..., B
         expect(one.page.locator(".viewer-note")).to_have_text("This study has no film that can be shown.")
 
 
-def test_a_large_film_is_there_soon_and_the_viewer_is_light(start: Callable[..., Browser]) -> None:
+def test_a_large_film_is_there_soon_and_the_viewer_is_light(start: Browsers) -> None:
     """Five megapixels on a portrait screen; the best of a few looks, as the machine may be at other work."""
     study = Study(films={"a": chest(2560, 2048)})
     took = []
@@ -1460,7 +1479,7 @@ def test_a_large_film_is_there_soon_and_the_viewer_is_light(start: Callable[...,
 
 
 def test_films_and_heat_maps_that_come_while_the_page_is_open_are_there(
-    start: Callable[..., Browser], tmp_path: Path
+    start: Browsers, tmp_path: Path
 ) -> None:
     node = OfflineNode(tmp_path / "data")
     node.receive(1)
@@ -1504,9 +1523,7 @@ def test_films_and_heat_maps_that_come_while_the_page_is_open_are_there(
     node.close()
 
 
-def test_a_study_of_films_that_cannot_be_decoded_says_why(
-    start: Callable[..., Browser], tmp_path: Path
-) -> None:
+def test_a_study_of_films_that_cannot_be_decoded_says_why(start: Browsers, tmp_path: Path) -> None:
     node = OfflineNode(tmp_path / "data")
     ds = second_film()
     del ds.PixelData
@@ -1523,9 +1540,7 @@ def test_a_study_of_films_that_cannot_be_decoded_says_why(
     node.close()
 
 
-def test_a_film_whose_file_is_lost_is_named_and_hides_no_other(
-    start: Callable[..., Browser], tmp_path: Path
-) -> None:
+def test_a_film_whose_file_is_lost_is_named_and_hides_no_other(start: Browsers, tmp_path: Path) -> None:
     node = OfflineNode(tmp_path / "data")
     node.receive(1)
     for name in list(node.data_dir.spool.names()):
@@ -1542,7 +1557,7 @@ def test_a_film_whose_file_is_lost_is_named_and_hides_no_other(
     node.close()
 
 
-def test_without_scripts_the_films_are_pictures(start: Callable[..., Browser], tmp_path: Path) -> None:
+def test_without_scripts_the_films_are_pictures(start: Browsers, tmp_path: Path) -> None:
     node = OfflineNode(tmp_path / "data")
     node.receive(1)
     with served(create_app(node.settings)) as address:
@@ -1569,7 +1584,7 @@ CURVED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", ["webgl", "none"])
 @pytest.mark.parametrize("name", CURVED)
 def test_the_study_page_shows_a_film_at_first_as_a_model_sees_it(
-    start: Callable[..., Browser], tmp_path: Path, name: str, kind: str
+    start: Browsers, tmp_path: Path, name: str, kind: str
 ) -> None:
     node = OfflineNode(tmp_path / "data")
     ds = film(rows=500, columns=1000, pixels=RAMP, **CURVED[name])
@@ -1592,9 +1607,7 @@ def second_film() -> Dataset:
     return film(rows=64, columns=64, study=1, SOPInstanceUID=uid(1, 2))
 
 
-def test_the_study_page_shows_its_film_and_where_a_finding_was_seen(
-    start: Callable[..., Browser], tmp_path: Path
-) -> None:
+def test_the_study_page_shows_its_film_and_where_a_finding_was_seen(start: Browsers, tmp_path: Path) -> None:
     node = OfflineNode(tmp_path / "data")
     seen = film(study=1, window=(2048, 3000), SOPInstanceUID=uid(1, 1))
     kept = AnalysisRecord(

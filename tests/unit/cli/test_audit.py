@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
+from dicom_node.errors import ConfigurationError
 from dicom_node.store.states import StudyState
 from tests.support.audit_messages import all_said, said
 from tests.support.factories import film, uid, write
@@ -140,6 +141,25 @@ def test_export_is_the_entries_and_overwrites_nothing(node: OfflineNode, tmp_pat
     assert [each.event for each in all_said(each["message"] for each in entries)] == ["110113", "110101"]
     assert CliRunner().invoke(app, ["audit", "export", str(tmp_path / "out.jsonl")]).exit_code == 1
     assert (tmp_path / "out.jsonl").stat().st_mode & 0o077 == 0
+
+
+def test_old_entries_are_purged_and_the_rest_still_verifies(node: OfflineNode) -> None:
+    add_account()
+    assert "no entry is older than 30 days" in run("audit", "purge", "--older-than", "30")
+    (file,) = node.data_dir.audit_trail.glob("*.jsonl")
+    file.rename(file.with_name(f"{file.name[:13]}20200101.jsonl"))
+    run("audit", "list")
+    assert "1 entry older than 30 days was removed" in run("audit", "purge", "--older-than", "30")
+    assert "2 entries: the trail is complete and unchanged" in run("audit", "verify")
+    assert "1 entry purged" in run("audit", "list")
+
+
+def test_accounts_are_sought_in_no_new_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_NODE_DATA_DIR", str(tmp_path / "elsewhere"))
+    assert isinstance(CliRunner().invoke(app, ["users", "list"]).exception, ConfigurationError)
+    assert not (tmp_path / "elsewhere").exists()
+    add_account()
+    assert "ada" in run("users", "list")
 
 
 def test_without_a_node_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

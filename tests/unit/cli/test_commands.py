@@ -70,6 +70,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "unpin": (f"unpin {STUDY}", ""),
     "audit list": ("audit list", ""),
     "audit verify": ("audit verify", ""),
+    "audit purge": ("audit purge --older-than 365", ""),
     "audit export": ("audit export trail-{runtime}.jsonl", ""),
     "backup": ("backup made", ""),
     "verify": ("verify made", ""),
