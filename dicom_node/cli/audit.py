@@ -1,4 +1,4 @@
-"""``audit``: lists, verifies, exports, purges the audit trail; ``status --audit`` is the conservation audit."""
+"""``audit``: reads, verifies and purges the audit trail; ``status --audit`` is the conservation audit."""
 
 from __future__ import annotations
 

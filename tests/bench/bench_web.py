@@ -13,7 +13,8 @@ from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, expect
 
 from dicom_node.dicomweb.server.objects import ObjectStore
-from dicom_node.dicomweb.server.qido import parse_search, run_search
+from dicom_node.dicomweb.server.qido import run_search
+from dicom_node.dicomweb.server.query_parameters import parse_search
 from dicom_node.store.states import StudyState
 from dicom_node.store.tables import catalogue, delivery, finding, instance, reading, result, study
 from dicom_node.web.app import create_app

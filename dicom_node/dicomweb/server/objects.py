@@ -19,9 +19,11 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.uid import ExplicitVRBigEndian
 from sqlalchemy import ColumnElement, Engine, and_, exists, or_, select
 
 from dicom_node.config.data_dir import DataDir
+from dicom_node.dicomweb.server.byte_order import WORD_BYTES, little_endian
 from dicom_node.errors import NodeError, NotAnalysable
 from dicom_node.imaging import attributes, value_representations
 from dicom_node.imaging.pixels import read_header
@@ -58,7 +60,7 @@ STUDY_KEYS: Final = (
 )  # fmt: skip
 SERIES_KEYS: Final = (
     "Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber", "Manufacturer", "BodyPartExamined",
-    "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
+    "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "RequestAttributesSequence",
 )  # fmt: skip
 INSTANCE_KEYS: Final = (
     "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
@@ -66,6 +68,8 @@ INSTANCE_KEYS: Final = (
 )  # fmt: skip
 _INLINE_BYTES: Final = 1024
 """Longest binary value in the JSON; a longer one is bulk data."""
+_INLINE_BYTES_OF_ITEMS: Final = 1 << 20
+"""Longest binary value of a sequence's item, such as a lookup table: it has no address of its own."""
 _BINARY: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 
@@ -270,7 +274,7 @@ def header_elements(path: Path, tags: Iterable[str] | None) -> dict[str, Json]:
     except (NotAnalysable, NodeError) as error:
         _LOG.warning("a header cannot be read: %s", error)
         return {}
-    chosen = ds.keys() if tags is None else [int(tag, 16) for tag in tags]
+    chosen = _without_group_lengths(ds) if tags is None else [int(tag, 16) for tag in tags]
     return {
         f"{int(tag):08X}": _searchable(found)
         for tag in chosen
@@ -306,7 +310,7 @@ def read_metadata(stored: StoredObject, bulk_data: str) -> dict[str, Json]:
     try:
         with attributes.tolerance():
             ds = dcmread(stored.path, defer_size=_INLINE_BYTES)
-            found = {f"{int(tag):08X}": _element(ds, int(tag), bulk_data) for tag in sorted(ds.keys())}
+            found = {f"{tag:08X}": _element(ds, tag, bulk_data) for tag in _without_group_lengths(ds)}
     except (*attributes.MALFORMED, OSError) as error:
         _LOG.warning("an object cannot be read: %s", type(error).__name__)
     known = {
@@ -315,7 +319,13 @@ def read_metadata(stored: StoredObject, bulk_data: str) -> dict[str, Json]:
         "StudyInstanceUID": stored.study_instance_uid,
     }
     present = {tag: element for tag, element in found.items() if element is not None}
-    return {tag_of(key): {"vr": "UI", "Value": [uid]} for key, uid in known.items()} | present
+    uids = {tag_of(key): {"vr": "UI", "Value": [uid]} for key, uid in known.items()}
+    return dict(sorted((uids | present).items()))
+
+
+def _without_group_lengths(ds: Dataset) -> list[int]:
+    """Return the tags of a data set in the order and of the kinds that the JSON model has (PS3.18 F.2.2)."""
+    return sorted(int(tag) for tag in list(ds.keys()) if tag.element != 0)
 
 
 def _element(ds: Dataset, tag: int, bulk_data: str | None) -> Json | None:
@@ -327,9 +337,16 @@ def _element(ds: Dataset, tag: int, bulk_data: str | None) -> Json | None:
             if (vr := _long_binary(ds, tag)) is not None:
                 return {"vr": vr, "BulkDataURI": f"{bulk_data or ''}/{tag:08X}"}
             element = ds[tag]
+            # The cells of a file in big endian lie in this order, those of an item too.
+            syntax = getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID")
+            swapped = syntax == ExplicitVRBigEndian
             if element.VR == "SQ":
                 for item in element.value:
-                    item.walk(_without_bulk)
+                    item.walk(_bounded)
+                    if swapped:
+                        item.walk(_swapped)
+            elif swapped and isinstance(element.value, bytes):
+                element = DataElement(tag, element.VR, little_endian(element.value, _word_bytes(element)))
             found: Json = _finite(element.to_json_dict(None, _INLINE_BYTES))
             return found
     except (*attributes.MALFORMED, OSError):
@@ -366,10 +383,19 @@ def _number_strings(ds: Dataset, tag: int) -> Json | None:
     return {"vr": vr, "Value": [each or None for each in values]}
 
 
-def _without_bulk(ds: Dataset, element: DataElement) -> None:
-    """Remove a long binary value of an item, which has no address of its own."""
-    if element.VR in _BINARY and len(element.value or b"") > _INLINE_BYTES:
+def _bounded(ds: Dataset, element: DataElement) -> None:
+    """Remove from an item a binary value that no viewer draws by and no answer should hold."""
+    if element.VR in _BINARY and len(element.value or b"") > _INLINE_BYTES_OF_ITEMS:
         del ds[element.tag]
+
+
+def _swapped(_: Dataset, element: DataElement) -> None:
+    if isinstance(element.value, bytes):
+        element.value = little_endian(element.value, _word_bytes(element))
+
+
+def _word_bytes(element: DataElement) -> int:
+    return WORD_BYTES.get("OW" if element.VR == "OB or OW" else str(element.VR), 1)
 
 
 def _finite(value: Any) -> Any:
@@ -384,7 +410,17 @@ def _finite(value: Any) -> Any:
 
 
 def element_values(found: Mapping[str, Json], keyword: str) -> list[Any]:
-    """Return the values of an element; of a person's name the alphabetic group."""
+    """Return the values of an element; of a person's name the alphabetic group.
+
+    Parameters
+    ----------
+    keyword
+        Keyword, or that of a sequence and of an element of its items with a dot between them.
+    """
+    sequence, _, inner = keyword.partition(".")
+    if inner:
+        items = found.get(tag_of(sequence), {}).get("Value", ())
+        return [value for item in items for value in element_values(item, inner)]
     element = found.get(tag_of(keyword), {})
     return [
         each.get("Alphabetic", "") if isinstance(each, dict) and element.get("vr") == "PN" else each

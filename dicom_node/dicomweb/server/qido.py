@@ -1,4 +1,4 @@
-"""QIDO-RS searches (PS3.18 10.6): parameters, matching, results.
+"""QIDO-RS searches (PS3.18 10.6): matching and results.
 
 Studies are searched in the index. Series and instances, of which a study has few, are matched by their
 headers.
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any, Final
 
-from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from sqlalchemy import ColumnElement, Engine, Select, and_, or_, select, true
 
 from dicom_node.dicomweb.server.objects import (
@@ -29,16 +28,22 @@ from dicom_node.dicomweb.server.objects import (
     header_elements,
     tag_of,
 )
+from dicom_node.dicomweb.server.query_parameters import (
+    KEYS,
+    LARGEST_NUMBER,
+    LEVELS,
+    NO_WILDCARD,
+    Search,
+    value_representation,
+)
 from dicom_node.store import database
 from dicom_node.store.tables import catalogue, study
 
 MAX_RESULTS: Final = 1000
 """Largest number of results in one response."""
-DEFAULT_LIMIT: Final = 100
 MAX_STUDIES: Final = 5000
 """Largest number of studies whose headers a search for series or instances reads."""
 _BATCH: Final = 50
-_LARGEST: Final = 2**31 - 1
 
 _COLUMNS: Final = {
     "StudyInstanceUID": study.c.study_instance_uid,
@@ -53,55 +58,13 @@ _COLUMNS: Final = {
 }
 _NARROWING: Final = {"SOPInstanceUID": "sop_instance_uid", "SOPClassUID": "sop_class_uid"}
 """Keys of instances that the index has too, with their columns; they exclude most studies early."""
-_MATCHED: Final = {
-    "series": ("Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Manufacturer",
-               "BodyPartExamined", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
-    "instance": ("SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "ContentDate",
-                 "ContentTime"),
-}  # fmt: skip
-"""Keys of a search at the levels below the study; at study level ``_COLUMNS`` and ModalitiesInStudy."""
 _RETURNED: Final = {"study": STUDY_KEYS, "series": SERIES_KEYS, "instance": INSTANCE_KEYS}
-LEVELS: Final = ("study", "series", "instance")
+_UNIQUE: Final = {"series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
+"""Key that names each match of a level."""
 _RANGES: Final = frozenset({"DA", "TM", "DT"})
 _WILDCARDS: Final = frozenset("*?")
-MAX_KEY_LENGTH: Final = 256
-"""Longest value of a search key, in characters; UIDs may be listed up to four times as long."""
-MAX_ASTERISKS: Final = 8
-"""Most asterisks of a search key, those that stand together counted once."""
-MAX_FIELDS: Final = 128
-"""Most attributes that ``includefield`` may name; ``all`` is none of them."""
 _MATCHED_LENGTH: Final = 1024
 """Longest text of a header that a wildcard may match: no VR that is searched allows more (PS3.5 6.2)."""
-_NO_WILDCARD: Final = frozenset({"UI", "DA", "TM", "DT", "IS", "US", "UL", "DS"})
-"""VRs without wildcard matching (PS3.4 C.2.2.2.4)."""
-
-
-class InvalidQuery(ValueError):
-    """Error of a search that is not valid; its text is one sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """Parameters of one search.
-
-    Attributes
-    ----------
-    level
-        ``study``, ``series`` or ``instance``.
-    keys
-        Search values by keyword.
-    include
-        Tags to return in addition to the usual ones; None for all.
-    fuzzy
-        True when fuzzy matching of names was asked for.
-    """
-
-    level: str
-    keys: Mapping[str, str]
-    include: tuple[str, ...] | None = ()
-    limit: int = DEFAULT_LIMIT
-    offset: int = 0
-    fuzzy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,91 +89,6 @@ class QueryResult:
     more: bool
 
 
-def parse_search(level: str, words: Sequence[tuple[str, str]], **known: str) -> Search:
-    """Parse the query parameters of a search.
-
-    Parameters
-    ----------
-    words
-        Names and values of the query parameters.
-    known
-        Keys from the path.
-
-    Raises
-    ------
-    InvalidQuery
-        When a name is unknown or not a search key at this level, or a value is not valid.
-    """
-    keys: dict[str, str] = dict(known)
-    include: list[str] = []
-    numbers = {"limit": DEFAULT_LIMIT, "offset": 0}
-    fuzzy, everything = False, False
-    for name, value in words:
-        if name in numbers:
-            if not re.fullmatch(r"[0-9]{1,10}", value) or int(value) > _LARGEST:
-                raise InvalidQuery(f"{name} must be a number, 0 or more.")
-            numbers[name] = int(value)
-        elif name == "fuzzymatching":
-            if value not in ("true", "false"):
-                raise InvalidQuery("fuzzymatching must be true or false.")
-            fuzzy = value == "true"
-        elif name == "includefield":
-            fields = value.split(",")
-            everything = everything or "all" in fields
-            include += [tag_of(_keyword(field)) for field in fields if field not in ("all", "")]
-            if len(include := list(dict.fromkeys(include))) > MAX_FIELDS:
-                raise InvalidQuery(f"includefield names more than {MAX_FIELDS} attributes.")
-        elif name != "accept":
-            keyword = _keyword(name)
-            if keyword not in _searchable(level):
-                raise InvalidQuery(f"{keyword} is not a search key at this level.")
-            if keyword in keys:
-                raise InvalidQuery(f"{keyword} is given twice.")
-            if value not in ("", "*"):
-                keys[keyword] = _checked(keyword, value)
-    return Search(
-        level, keys, None if everything else tuple(include), numbers["limit"], numbers["offset"], fuzzy
-    )
-
-
-def _searchable(level: str) -> set[str]:
-    below = LEVELS[1 : LEVELS.index(level) + 1]
-    return {*_COLUMNS, "ModalitiesInStudy", *(key for each in below for key in _MATCHED[each])}
-
-
-def _keyword(name: str) -> str:
-    keyword = keyword_for_tag(int(name, 16)) if re.fullmatch(r"[0-9a-fA-F]{8}", name) else name
-    if not keyword or not re.fullmatch(r"[A-Za-z0-9]+", keyword) or tag_for_keyword(keyword) is None:
-        raise InvalidQuery("A name in the query is neither a keyword nor a tag of an attribute.")
-    return keyword
-
-
-def _checked(keyword: str, value: str) -> str:
-    vr = _vr(keyword)
-    if "\0" in value:
-        raise InvalidQuery(f"{keyword} cannot have this value.")
-    if len(value) > MAX_KEY_LENGTH * (4 if vr == "UI" else 1):
-        raise InvalidQuery(f"The value of {keyword} is too long: at most {MAX_KEY_LENGTH} characters.")
-    if vr not in _NO_WILDCARD and re.sub(r"\*+", "*", value).count("*") > MAX_ASTERISKS:
-        raise InvalidQuery(f"The value of {keyword} has more than {MAX_ASTERISKS} asterisks.")
-    pattern = {
-        "UI": r"[0-9.]{1,64}(?:[\\,][0-9.]{1,64})*",
-        "DA": r"(?=.*\d)(?:\d{8})?-?(?:\d{8})?",
-        "TM": r"(?=.*\d)[0-9.:]*-?[0-9.:]*",
-        "IS": r"\s*[+-]?\d{1,10}\s*",
-        "US": r"\d{1,5}",
-    }.get(vr)
-    if pattern is not None and not re.fullmatch(pattern, value):
-        raise InvalidQuery(f"{keyword} cannot have this value.")
-    return value.replace(":", "") if vr == "TM" else value
-
-
-def _vr(keyword: str) -> str:
-    tag = tag_for_keyword(keyword)
-    assert tag is not None
-    return dictionary_VR(tag)
-
-
 # -- search in the index
 
 
@@ -224,32 +102,36 @@ def run_search(engine: Engine, objects: ObjectStore, search: Search) -> QueryRes
     """
     limit = min(search.limit, MAX_RESULTS)
     if search.level == "study":
-        query = _studies(objects, search).limit(limit).offset(search.offset)
+        query = _studies(objects, search).limit(limit + 1).offset(search.offset)
         with database.reading(engine) as connection:
             ids = list(connection.execute(query).scalars())
-        whole = objects.of_studies(ids)
+        whole = objects.of_studies(ids[:limit])
         return QueryResult(
-            [QueryMatch(whole[key], whole[key]) for key in ids if whole[key]], len(ids) == MAX_RESULTS
+            [QueryMatch(whole[key], whole[key]) for key in ids[:limit] if whole[key]], len(ids) > limit
         )
     found: list[QueryMatch] = []
     if limit == 0:
         return QueryResult(found, more=False)
+    unique = search.keys.get(_UNIQUE[search.level])
+    most = None if unique is None else len(_listed(unique))
     studies_read = matched = 0
     for study_objects in _walk_studies(engine, objects, search):
         studies_read += 1
         for each in _matches_below(study_objects, search):
             matched += 1
+            if len(found) == limit:
+                return QueryResult(found, more=True)
             if matched > search.offset:
                 found.append(each)
-            if len(found) >= limit:
-                return QueryResult(found, limit < search.limit)
+            if matched == most:
+                return QueryResult(found, more=False)
     return QueryResult(found, studies_read >= MAX_STUDIES)
 
 
 def _walk_studies(engine: Engine, objects: ObjectStore, search: Search) -> Iterator[list[StoredObject]]:
     """Yield the objects of each candidate study, the newest first, up to `MAX_STUDIES` studies."""
     query = _studies(objects, search)
-    last = _LARGEST
+    last = LARGEST_NUMBER
     for _ in range(MAX_STUDIES // _BATCH):
         with database.reading(engine) as connection:
             ids = list(connection.execute(query.where(study.c.id < last).limit(_BATCH)).scalars())
@@ -266,7 +148,7 @@ def _studies(objects: ObjectStore, search: Search) -> Select[Any]:
     query = select(study.c.id).select_from(joined).where(objects.has_objects).order_by(study.c.id.desc())
     for keyword, value in search.keys.items():
         if keyword in _COLUMNS:
-            query = query.where(_matches(_COLUMNS[keyword], _vr(keyword), value))
+            query = query.where(_matches(_COLUMNS[keyword], value_representation(keyword), value))
         elif keyword in ("ModalitiesInStudy", "Modality"):
             query = query.where(_has_modality(objects, value))
         elif keyword in _NARROWING:
@@ -298,7 +180,7 @@ def _matches(column: Any, vr: str, value: str) -> ColumnElement[bool]:
         return and_(column != "", *conditions)
     if vr == "PN":
         return _matches_name(column, value)
-    if vr not in _NO_WILDCARD and _WILDCARDS & {*value}:
+    if vr not in NO_WILDCARD and _WILDCARDS & {*value}:
         return true() if set(value) == {"*"} else column.ilike(_like(value), escape="!")
     equal: ColumnElement[bool] = column == value
     return equal
@@ -342,8 +224,8 @@ def _matches_below(study_objects: Sequence[StoredObject], search: Search) -> Ite
     """Yield the series or instances of a study that match."""
     wanted = {key: value for key, value in search.keys.items() if key not in _COLUMNS}
     wanted.pop("ModalitiesInStudy", None)
-    of_series = {key: value for key, value in wanted.items() if key in _MATCHED["series"]}
-    of_instance = {key: value for key, value in wanted.items() if key in _MATCHED["instance"]}
+    of_series = {key: value for key, value in wanted.items() if key in KEYS["series"]}
+    of_instance = {key: value for key, value in wanted.items() if key in KEYS["instance"]}
     for series in group_by(study_objects, lambda each: each.series_instance_uid).values():
         if not matches(series[0].header, of_series):
             continue
@@ -356,7 +238,9 @@ def _matches_below(study_objects: Sequence[StoredObject], search: Search) -> Ite
 def matches(header: Mapping[str, Json], keys: Mapping[str, str]) -> bool:
     """Return True when a header matches all keys (PS3.4 C.2.2.2)."""
     return all(
-        any(_same(str(each), _vr(keyword), value) for each in element_values(header, keyword))
+        any(
+            _same(str(each), value_representation(keyword), value) for each in element_values(header, keyword)
+        )
         for keyword, value in keys.items()
     )
 
@@ -369,7 +253,7 @@ def _same(value: str, vr: str, wanted: str) -> bool:
     if vr in _RANGES and "-" in wanted:
         low, high = wanted.split("-", 1)
         return low <= value and (not high or value <= _end(high))
-    if vr in _NO_WILDCARD or not _WILDCARDS & {*wanted}:
+    if vr in NO_WILDCARD or not _WILDCARDS & {*wanted}:
         return value == wanted
     # fnmatch writes an expression that never goes back to an earlier asterisk, so the time is bounded.
     pattern = translate(wanted.replace("[", "[[]"))
@@ -418,4 +302,4 @@ def _included(stored: StoredObject, search: Search) -> dict[str, Json]:
 
 
 def _element(keyword: str, *content: object) -> dict[str, Json]:
-    return {tag_of(keyword): {"vr": _vr(keyword), "Value": list(content)}}
+    return {tag_of(keyword): {"vr": value_representation(keyword), "Value": list(content)}}

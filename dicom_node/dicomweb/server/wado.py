@@ -6,6 +6,7 @@ import itertools
 import math
 import mmap
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from urllib.request import parse_http_list
 import numpy as np
 from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_file_meta_info
@@ -39,6 +40,7 @@ from pydicom.uid import (
 )
 from python_multipart.multipart import parse_options_header
 
+from dicom_node.dicomweb.server.byte_order import WORD_BYTES, little_endian
 from dicom_node.dimse.server.identifiers import RefusedInstance, elements
 from dicom_node.imaging import attributes
 from dicom_node.imaging.transfer_syntaxes import ENCAPSULATED
@@ -65,7 +67,7 @@ _FRAME_TYPES: Final = {
     RLELossless: "image/dicom-rle",
 }
 """Media types of compressed frames (PS3.18 table 8.7.3-5)."""
-_PIXEL_DATA: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+PIXEL_DATA: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Tags of float, double and integer pixel data."""
 _BYTE: Final = 8
 _BINARY: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "OB or OW", "UN"})
@@ -100,19 +102,25 @@ class MediaRange:
 
 
 def parse_accept(header: str) -> list[MediaRange]:
-    """Parse an Accept header; an empty one means any media type, and quality 0 excludes a type."""
-    ranges = []
+    """Parse an Accept header, the most wanted first; an empty one means any, quality 0 excludes a type."""
+    ranges: list[tuple[float, MediaRange]] = []
     for each in parse_http_list(header) or ["*/*"]:
         media_type, options = parse_options_header(each)
         parameters = {key.decode("latin-1"): value.decode("latin-1") for key, value in options.items()}
-        if parameters.get("q") in ("0", "0.0"):
+        if not (quality := _quality(parameters.get("q", "1"))):
             continue
         name = media_type.decode("latin-1").casefold()
         whole = name not in (_MULTIPART, "multipart/*", "*/*")
         if not whole:
             name = parameters.get("type", "*/*").casefold()
-        ranges.append(MediaRange(name, whole, parameters.get("transfer-syntax", "")))
-    return ranges
+        found = MediaRange(name, whole, parameters.get("transfer-syntax", ""))
+        ranges.append((quality, found))
+    return [found for _, found in sorted(ranges, key=lambda each: -each[0])]
+
+
+def _quality(text: str) -> float:
+    """Return a quality value (RFC 9110 12.4.2); 1 for what is none."""
+    return float(text) if re.fullmatch(r"0(\.\d{0,3})?|1(\.0{0,3})?", text) else 1.0
 
 
 def accepts_single_part(accepted: Iterable[MediaRange], *media_types: str) -> bool:
@@ -126,11 +134,15 @@ def accepts_single_part(accepted: Iterable[MediaRange], *media_types: str) -> bo
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
-    """Bytes of a file, which are read while they are sent; `length` None: up to its end."""
+    """Bytes of a file, which are read while they are sent; `length` None: up to its end.
+
+    Words of `word_bytes` bytes are turned from big into little endian.
+    """
 
     path: Path
     begin: int = 0
     length: int | None = None
+    word_bytes: int = 1
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the bytes."""
@@ -139,7 +151,7 @@ class FileRange:
             stream.seek(self.begin)
             while piece := stream.read(int(min(_CHUNK, left))):
                 left -= len(piece)
-                yield piece
+                yield little_endian(piece, self.word_bytes)  # a chunk is a multiple of each word
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +264,7 @@ def _pixel_data(stream: BinaryIO, syntax: UID) -> tuple[int, int]:
     start = data_set_offset(stream.read(144))
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for tag, begin, end in elements(data, start, syntax):
-            if tag in _PIXEL_DATA:
+            if tag in PIXEL_DATA:
                 return begin, end
     raise PartNotFound
 
@@ -285,29 +297,37 @@ class _NativeFrame:
             skipped = (number - 1) * self.bits % _BYTE
             bits = np.unpackbits(np.frombuffer(found, np.uint8), bitorder="little")
             return np.packbits(bits[skipped : skipped + self.bits], bitorder="little").tobytes()
-        if self.big_endian:
-            size = self.allocated // _BYTE
-            return np.frombuffer(found, f">u{size}").astype(f"<u{size}").tobytes()
-        return found
+        return little_endian(found, self.allocated // _BYTE) if self.big_endian else found
+
+
+def is_compressed_pixel_data(tag: int, syntax: UID) -> bool:
+    """Return whether a value is frames in fragments, which are sent frame by frame (PS3.18 8.7.3.3.2)."""
+    return tag in PIXEL_DATA and syntax in ENCAPSULATED
 
 
 def read_bulk(path: Path, tag: int) -> tuple[bytes | FileRange, str]:
-    """Return the binary value of an element, and its media type: that of a document, else bytes.
+    """Return the binary value of an element in little endian, and its media type: a document's, else bytes.
 
     Raises
     ------
     PartNotFound
-        When the element is missing or its value is not binary.
+        When the element is missing, or its value is not binary or is frames in fragments.
     """
     try:
         with attributes.tolerance():
             ds = dcmread(path, defer_size=_CHUNK)
+            syntax = ds.file_meta.TransferSyntaxUID
             raw: Any = ds.get_item(tag, keep_deferred=True) if tag in ds else None
+            if raw is None or is_compressed_pixel_data(tag, syntax):
+                raise PartNotFound
             value: Any
-            if isinstance(raw, RawDataElement) and raw.value is None and _is_binary(raw):
-                value = FileRange(path, raw.value_tell, raw.length)
+            word_bytes = WORD_BYTES.get(_vr(raw), 1) if syntax == ExplicitVRBigEndian else 1
+            if isinstance(raw, RawDataElement) and raw.value is None and _vr(raw) in _BINARY:
+                value = FileRange(path, raw.value_tell, raw.length, word_bytes)
             else:
-                value = None if raw is None else ds[tag].value
+                value = ds[tag].value
+                if isinstance(value, bytes):
+                    value = little_endian(value, word_bytes)
     except attributes.MALFORMED:
         raise PartNotFound from None
     if not isinstance(value, bytes | FileRange):
@@ -316,7 +336,7 @@ def read_bulk(path: Path, tag: int) -> tuple[bytes | FileRange, str]:
     return value, PDF if is_document else BYTES
 
 
-def _is_binary(element: RawDataElement) -> bool:
-    """Return whether the value of an element is bytes as they lie in the file."""
+def _vr(element: RawDataElement | DataElement) -> str:
+    """Return the VR of an element; in implicit VR that of the dictionary, UN for a private one."""
     known = dictionary_VR(element.tag) if dictionary_has_tag(element.tag) else "UN"
-    return (element.VR or known) in _BINARY
+    return str(element.VR or known)

@@ -8,7 +8,8 @@ from typing import Final
 from fastapi import APIRouter, Depends, Request, Response
 
 from dicom_node.dicomweb.server.objects import ObjectStore
-from dicom_node.dicomweb.server.qido import InvalidQuery, match_to_json, parse_search, run_search
+from dicom_node.dicomweb.server.qido import match_to_json, run_search
+from dicom_node.dicomweb.server.query_parameters import InvalidQuery, parse_search
 from dicom_node.dicomweb.server.wado import (
     MediaRange,
 )
@@ -28,6 +29,7 @@ from dicom_node.web.request_auth import CurrentUser, Reader, require_reader
 _FUZZY_WARNING: Final = (
     "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 )
+_IGNORED_WARNING: Final = "Parameters that this server does not support were ignored."
 _MORE_WARNING: Final = "There are additional results that can be requested."
 
 router = APIRouter(prefix=PREFIX, include_in_schema=False, dependencies=[Depends(require_reader)])
@@ -50,9 +52,12 @@ def _search(
     context.access_log.record(user.name, user.address, "dicomweb search", query=keys)
     result = run_search(context.engine, store, search)
     root = studies_address(request, context)
-    warnings = [
-        text for text, shown in ((_FUZZY_WARNING, search.fuzzy), (_MORE_WARNING, result.more)) if shown
-    ]
+    shown = (
+        (_FUZZY_WARNING, search.fuzzy),
+        (_IGNORED_WARNING, bool(search.ignored)),
+        (_MORE_WARNING, result.more),
+    )
+    warnings = [text for text, is_so in shown if is_so]
     return json_response([match_to_json(match, search, root) for match in result.matches], accepts, warnings)
 
 

@@ -15,10 +15,12 @@ from dicom_node.dicomweb.server.wado import (
     DICOM,
     PDF,
     FileRange,
+    MediaRange,
     Part,
     PartNotFound,
     accepts_file,
     frame_media_type,
+    is_compressed_pixel_data,
     multipart,
     read_bulk,
     read_frames,
@@ -92,24 +94,45 @@ def retrieve_frames(
 ) -> Response:
     """Return frames: compressed as stored if the client accepts that, else in little endian."""
     (stored,) = objects
+    return _frames(context, stored, accepts, frames)
+
+
+def _frames(
+    context: WebContext, stored: StoredObject, accepts: Sequence[MediaRange], numbers: Sequence[int]
+) -> Response:
     syntax = transfer_syntax_of(stored.path)
     if (kind := frame_media_type(accepts, syntax)) is None:
         raise DicomWebError(406, f"Frames are sent as {BYTES} or compressed as stored, as multipart.")
     try:
         if syntax in ENCAPSULATED and kind.endswith(f"={ExplicitVRLittleEndian}"):
-            found = _decompressed(context, stored, frames)
+            found = _decompressed(context, stored, numbers)
         else:
-            found = read_frames(stored.path, frames)
+            found = read_frames(stored.path, numbers)
     except PartNotFound:
         raise HTTPException(404) from None
     body, whole = multipart((Part(kind, content) for content in found), kind.partition(";")[0])
     return PartsResponse(body, media_type=whole)
 
 
+def _compressed_pixel_data(
+    context: WebContext, stored: StoredObject, accepts: Sequence[MediaRange]
+) -> Response:
+    """Return compressed pixel data as frames; the cells of one frame as a single part too."""
+    numbers = range(1, stored.frame_count + 1)
+    if frame_media_type(accepts, transfer_syntax_of(stored.path)) is None and any(
+        each.single_part and each.includes(BYTES) for each in accepts
+    ):
+        (cells,) = _decompressed(context, stored, numbers)
+        return Response(cells, media_type=BYTES)
+    return _frames(context, stored, accepts, numbers)
+
+
 def _decompressed(context: WebContext, stored: StoredObject, numbers: Sequence[int]) -> Iterator[bytes]:
     """Return the one frame of a compressed film, decoded in the process with limits."""
     if set(numbers) != {1}:
-        raise PartNotFound
+        if max(numbers) > stored.frame_count:
+            raise PartNotFound
+        raise DicomWebError(406, "Several frames can only be sent as stored.")
     try:
         return iter([context.film_decoder.stored_pixels(stored.path)])
     except NotAnalysable as error:
@@ -118,10 +141,15 @@ def _decompressed(context: WebContext, stored: StoredObject, numbers: Sequence[i
 
 @router.get(INSTANCE + "/bulkdata/{tag}")
 def retrieve_bulk_data(
-    objects: RequestedObjects, accepts: AcceptedTypes, tag: Annotated[str, Path(pattern=r"^[0-9a-fA-F]{8}$")]
+    context: Context,
+    objects: RequestedObjects,
+    accepts: AcceptedTypes,
+    tag: Annotated[str, Path(pattern=r"^[0-9a-fA-F]{8}$")],
 ) -> Response:
     """Return one bulk data value; a document also as a single part of its own media type."""
     (stored,) = objects
+    if is_compressed_pixel_data(int(tag, 16), transfer_syntax_of(stored.path)):
+        return _compressed_pixel_data(context, stored, accepts)
     try:
         content, kind = read_bulk(stored.path, int(tag, 16))
     except PartNotFound:

@@ -33,7 +33,7 @@ from dicom_node.store.tables import catalogue
 from dicom_node.web.app import create_app
 from dicom_node.web.auth.access_log import AccessLog
 from dicom_node.web.auth.accounts import Accounts, Role
-from tests.support.factories import film, uid, write
+from tests.support.factories import film, put, uid, write
 from tests.support.offline_node import OfflineNode
 from tests.support.peers import until
 from tests.support.reports import SIMILAR, report_of
@@ -57,7 +57,10 @@ class Service:
         self.film = film(rows=96, columns=80, window=(2048, 4096))
         self.objects = dict(objects_of(report_of(self.film, similar=SIMILAR)))
         self.node.finish(1, StudyState.REPORTED, films=[self.film], objects=self.objects.items())
-        self.compressed = film(rows=96, columns=80, study=2, transfer_syntax=JPEGLSLossless)
+        order = put(Dataset(), {"RequestedProcedureID": "RP_7", "ScheduledProcedureStepID": "S7"})
+        self.compressed = film(
+            rows=96, columns=80, study=2, transfer_syntax=JPEGLSLossless, RequestAttributesSequence=[order]
+        )
         self.node.finish(2, StudyState.REPORTED, films=[self.compressed], results=0)
         other = film(
             rows=96, columns=80, study=3, modality="DX", patient_name="Roe^Richard", patient_id="PAT_3",
@@ -160,6 +163,36 @@ def test_lists_go_on(client: DICOMwebClient) -> None:
     assert uids(client.search_for_series(limit=4, offset=3), "SeriesInstanceUID") == every[3:7]
 
 
+def test_a_list_that_ends_early_says_so(service: Service) -> None:
+    for path, matches in (("studies", 3), ("series", 11), ("instances", 11)):
+        for limit, more in ((matches - 1, True), (matches, False), (matches + 1, False)):
+            answer = service.get(f"/{path}?limit={limit}")
+            assert len(answer.json()) == min(limit, matches)
+            assert ("additional results" in answer.headers.get("Warning", "")) == more, (path, limit)
+
+
+def test_what_is_no_attribute_is_ignored_and_that_is_said(service: Service) -> None:
+    answer = service.get("/studies?PatientID=PAT_3&emptyvaluematching=true&_=17&charset=utf-8")
+    assert len(answer.json()) == 1
+    assert "were ignored" in answer.headers["Warning"]
+    assert "Warning" not in service.get("/studies?PatientID=PAT_3&charset=utf-8").headers
+    asked = service.get("/series?SeriesInstanceUID=1.2.3&includefield=00091010,00400275.00400007")
+    assert (asked.status_code, asked.json()) == (200, [])
+
+
+def test_a_series_is_found_by_its_order(service: Service) -> None:
+    path = "RequestAttributesSequence"
+    for query in (
+        f"{path}.RequestedProcedureID=RP_7",
+        "00400275.00401001=RP*",
+        f"{path}.ScheduledProcedureStepID=S7",
+    ):
+        (found,) = service.get(f"/series?{query}").json()
+        ds = Dataset.from_json(found)
+        assert ds.SeriesInstanceUID == service.compressed.SeriesInstanceUID
+        assert ds.RequestAttributesSequence[0].RequestedProcedureID == "RP_7"
+
+
 def test_series_and_instances_are_found_by_their_headers(client: DICOMwebClient, service: Service) -> None:
     reports = client.search_for_series(search_filters={"Modality": "SR"})
     assert uids(reports, "SeriesInstanceUID") == [
@@ -260,6 +293,10 @@ def test_a_compressed_frame_comes_as_it_is_or_decoded(client: DICOMwebClient, se
         client.retrieve_instance_frames(*names, media_types=("image/jp2",))
     with pytest.raises(HTTPError, match="404"):
         client.retrieve_instance_frames(*names[:3], [2], media_types=("application/octet-stream",))
+    bulk = f"{service.root}{address_of(ds)}/bulkdata/7FE00010"
+    assert client.retrieve_bulkdata(bulk) == [frame]
+    alone = service.get(bulk.removeprefix(service.root), Accept="application/octet-stream")
+    assert (alone.headers["Content-Type"], alone.content) == ("application/octet-stream", cells)
     path = f"/studies/{names[0]}/series/{names[1]}/instances/{names[2]}/frames/1"
     any_syntax = service.get(
         path, Accept="multipart/related; type=application/octet-stream; transfer-syntax=*"
@@ -435,7 +472,9 @@ def test_of_what_holds_no_picture_none_is_drawn(service: Service) -> None:
         ("/studies?Nothing=1", "*/*", 400),
         ("/studies?limit=-1", "*/*", 400),
         ("/studies?StudyDate=2024&StudyDate=2025", "*/*", 400),
-        ("/studies?includefield=00081199.00081150", "*/*", 400),
+        ("/studies?patientid=PAT-1", "*/*", 400),
+        ("/studies?00091010=1", "*/*", 400),
+        ("/series?RequestAttributesSequence.StudyDate=1", "*/*", 400),
         ("/studies", 'multipart/related; type="application/dicom+xml"', 406),
         (f"/studies/{STUDY}", "application/dicom+json", 406),
         (f"/studies/{STUDY}", 'multipart/related; type="application/dicom"; transfer-syntax=1.2.3', 406),

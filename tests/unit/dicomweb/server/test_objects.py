@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian
 
 from dicom_node.dicomweb.server.objects import (
     StoredObject,
@@ -19,7 +24,7 @@ from dicom_node.dicomweb.server.objects import (
     read_metadata,
     tag_of,
 )
-from tests.support.factories import encoded, film, write
+from tests.support.factories import NATIVE, encoded, film, put, write
 
 FILM = encoded(film(rows=8, columns=8, InstanceNumber=None))
 NUMBERS = {"WindowCenter": "DS", "InstanceNumber": "IS", "NumberOfFrames": "IS", "RescaleSlope": "DS"}
@@ -106,3 +111,32 @@ def test_a_name_without_alphabetic_group_is_answered(path: Path) -> None:
     write(film(rows=8, columns=8, character_set="ISO_IR 192", patient_name="=山田^太郎"), path)
     (name,) = header_elements(path, None)[tag_of("PatientName")]["Value"]
     assert name["Ideographic"] == "山田^太郎"
+
+
+@pytest.mark.parametrize("syntax", NATIVE)
+@pytest.mark.parametrize("entries", [8, 4096])
+def test_the_table_of_an_item_is_in_the_metadata_in_little_endian(
+    tmp_path: Path, syntax: str, entries: int
+) -> None:
+    table = np.arange(entries)
+    item = put(Dataset(), {"LUTDescriptor": [entries, 0, 12], "LUTExplanation": "x"})
+    item.add_new(tag_for_keyword("LUTData"), "OW", table.astype(stored_order(syntax)).tobytes())
+    path = write(film(transfer_syntax=syntax, VOILUTSequence=[item]), tmp_path / "film.dcm")
+    (found,) = read_metadata(stored(path), "")[tag_of("VOILUTSequence")]["Value"]
+    content = base64.b64decode(found[tag_of("LUTData")]["InlineBinary"])
+    assert np.array_equal(np.frombuffer(content, "<u2"), table)
+
+
+def stored_order(syntax: str) -> str:
+    return ">u2" if syntax == ExplicitVRBigEndian else "<u2"
+
+
+def test_elements_are_in_order_and_group_lengths_are_none_of_them(tmp_path: Path) -> None:
+    content = with_elements(FILM, {})
+    start = content.index(b"\x08\x00\x05\x00CS")
+    length = struct.pack("<HH2sHI", 8, 0, b"UL", 4, 16)
+    (tmp_path / "film.dcm").write_bytes(content[:start] + length + content[start:])
+    found = read_metadata(stored(tmp_path / "film.dcm"), "")
+    assert [*found] == sorted(found)
+    assert "00080000" not in {*found, *header_elements(tmp_path / "film.dcm", None)}
+    assert found["00080005"]["Value"] == ["ISO_IR 100"]

@@ -16,14 +16,8 @@ from dicom_node.config.data_dir import DataDir
 from dicom_node.config.sections import ResultKind
 from dicom_node.config.settings import Settings
 from dicom_node.dicomweb.server.objects import RESULT_MODALITIES, ObjectStore
-from dicom_node.dicomweb.server.qido import (
-    DEFAULT_LIMIT,
-    InvalidQuery,
-    _matches,
-    _same,
-    _studies,
-    parse_search,
-)
+from dicom_node.dicomweb.server.qido import _matches, _same, _studies
+from dicom_node.dicomweb.server.query_parameters import DEFAULT_LIMIT, InvalidQuery, parse_search
 from dicom_node.dicomweb.server.wado import accepts_file, accepts_single_part, parse_accept
 from dicom_node.store.index import Index
 from dicom_node.store.tables import catalogue, instance, result, study
