@@ -16,6 +16,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.errors import StorageFailed, StorageFull
 from dicom_node.runtime import logs
 from dicom_node.store.disk_usage import DiskUsage
+from dicom_node.store.files import storage_error
 from dicom_node.store.purge import Purged
 
 _LOG = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class RetentionTask:
                 self._outage.end()
             except (StorageFailed, StorageFull) as error:
                 self._outage.begin(error)
+            except OSError as error:  # of a shared folder, whose files may be stale for a while
+                self._outage.begin(storage_error(error, self._maps))
             stop.wait(self._seconds)
 
     def once(self, stop: threading.Event | None = None) -> list[Purged]:
@@ -81,4 +84,6 @@ class RetentionTask:
             _LOG.info(
                 "purged %d %s, %d bytes, by retention.%s", each.count, each.what, each.size, each.setting
             )
+        if self._purge.stuck is not None:
+            raise self._purge.stuck
         return went

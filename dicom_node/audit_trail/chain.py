@@ -251,6 +251,11 @@ class AuditChain:
             if entry is not None and entry.number > after:
                 yield entry
 
+    def end(self) -> tuple[str, int]:
+        """Return the name of the newest file and its size in bytes, which change with each new entry."""
+        files = self._files()
+        return (files[-1].name, files[-1].stat().st_size) if files else ("", 0)
+
     def verify(self) -> Verification:
         """Check every entry, its place and its hash, and both ends of the chain.
 

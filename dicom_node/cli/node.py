@@ -8,6 +8,7 @@ import gc
 import importlib
 import logging
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -143,7 +144,9 @@ def serve(ctx: typer.Context) -> None:
         children = []
         if settings.broker_url is None:
             runtime = stack.enter_context(temporary_files.private_folder("dicom-node-"))
-            broker, parts.broker_url = embedded_broker(settings.data_dir, runtime)
+            broker, parts.broker_url = embedded_broker(runtime)
+            # What the broker of earlier versions kept.
+            shutil.rmtree(settings.data_dir / "broker", ignore_errors=True)
             children.append(broker)
         children += parts.scp(settings.dicom.processes, dicom.fileno())
         children += [*parts.worker(settings), parts.sender(), parts.web(page.fileno())]

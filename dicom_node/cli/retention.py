@@ -21,6 +21,7 @@ from dicom_node.cli.context import open_index, settings_of
 from dicom_node.cli.options import AsJson
 from dicom_node.cli.output import counted, stderr_console
 from dicom_node.config.data_dir import DataDir
+from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
 from dicom_node.store.pins import Pins
 from dicom_node.store.purge import Purge, Purged
@@ -54,6 +55,12 @@ def purge(
     found = work.preview() if dry_run else _run(work, record)
     trail.close()
     index.close()
+    _print(found, settings, dry_run=dry_run, as_json=as_json)
+    if not dry_run and work.stuck is not None:
+        raise work.stuck
+
+
+def _print(found: Sequence[Purged], settings: Settings, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         rules = [dataclasses.asdict(each) for each in found]
         typer.echo(json.dumps({"dry_run": dry_run, "rules": rules}, indent=2))

@@ -264,14 +264,17 @@ def run_forwarder(settings: Settings) -> None:
 def forward(settings: Settings, stop: threading.Event) -> None:
     """Send entries as they are written until `stop` is set; while the server is away, wait for it."""
     folder = DataDir(settings).audit_trail
-    forwarder = AuditForwarder(
-        settings.audit_trail, AuditChain(folder, None), SentMark(folder / "sent-by-syslog")
-    )
+    chain = AuditChain(folder, None)
+    forwarder = AuditForwarder(settings.audit_trail, chain, SentMark(folder / "sent-by-syslog"))
+    sent_to: tuple[str, int] | None = None
     outage = logs.Outage(_LOG, "the syslog server", "entries of the audit trail wait in its files")
     pause = _POLL_SECONDS
     while not stop.is_set():
         try:
-            forwarder.send_waiting()
+            # Entries are read from the begin of a file, which may hold those of a day.
+            if (end := chain.end()) != sent_to:
+                forwarder.send_waiting()
+                sent_to = end
         except (NodeError, OSError) as error:
             outage.begin(error)
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -1,7 +1,8 @@
 """Embedded broker: the Valkey server that ``serve`` starts when no broker is configured.
 
-It listens on a Unix socket that only this user can open, keeps an append-only file, and never evicts tasks.
-Lost tasks do no harm: the index records which studies are due, and queues them again.
+It listens on a Unix socket that only this user can open, and never evicts tasks. It keeps nothing on the
+disk, where a power cut may leave a file that the server refuses at each start: the index records which
+studies are due, and queues them again.
 """
 
 from __future__ import annotations
@@ -29,13 +30,11 @@ _UNIMPORTANT = (
 )
 
 
-def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, str]:
+def embedded_broker(runtime_dir: Path) -> tuple[ChildProcess, str]:
     """Return the child process of an embedded broker and its address.
 
     Parameters
     ----------
-    data_dir
-        Data directory of the node; the append-only file lies in its folder ``broker``.
     runtime_dir
         Private folder for the Unix socket, whose path may have at most 107 characters.
 
@@ -53,14 +52,12 @@ def embedded_broker(data_dir: Path, runtime_dir: Path) -> tuple[ChildProcess, st
             f"broker: the path of its socket, {path}, has more than {_MAX_SOCKET_BYTES} bytes; set TMPDIR to "
             "a folder with a shorter path, or broker_url to a Redis or Valkey server"
         )
-    folder = data_dir / "broker"
-    folder.mkdir(parents=True, exist_ok=True)
     options = {
         "port": "0",
         "unixsocket": str(path),
         "unixsocketperm": "700",
-        "dir": str(folder),
-        "appendonly": "yes",
+        "dir": str(runtime_dir),
+        "appendonly": "no",
         "save": "",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",

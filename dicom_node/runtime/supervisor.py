@@ -8,7 +8,7 @@ child reports that it is ready, and then that it still works, as services of sys
 from __future__ import annotations
 
 import ctypes
-import itertools
+import errno
 import logging
 import os
 import select
@@ -30,11 +30,12 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _STEADY_SECONDS = 60.0
+_NO_PROGRAM = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC})
+"""Errors of a program that is not there or none: what is wrong is a setting, and no waiting mends it."""
 SILENT_SECONDS = 60.0
 """Silence after which a part of the node is taken for hung or stopped, in seconds."""
 _LATE_SECONDS = 5.0
 """Pause of the supervisor itself after which the silence of its children says nothing."""
-_NUMBERS = itertools.count(1)
 
 
 def give_up_privileges() -> None:
@@ -103,10 +104,12 @@ class _Running:
         self.probe_at = 0.0
         self.printed = b""
         self.asked_to_end = False
-        name = f"dicom-node/{os.getpid()}/{next(_NUMBERS)}"
         self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self.channel.bind("\0" + name)
+        # The kernel chooses the name: containers that share a network share these names, and the number of
+        # this process may be that of another one's supervisor.
+        self.channel.bind("")
         self.channel.setblocking(False)
+        name = self.channel.getsockname()[1:].decode("ascii")
         self.environment = {
             **child.environment,
             readiness.SOCKET_VARIABLE: "@" + name,
@@ -179,6 +182,7 @@ class Supervisor:
         self._outdated = outdated
         self._selector = selectors.DefaultSelector()
         self._ending = False
+        self._announced = False
         self._turned_at = time.monotonic()
 
     def run(self) -> None:
@@ -217,7 +221,6 @@ class Supervisor:
         self._ending = True
 
     def _watch(self, wake_reader: int) -> None:
-        announced = False
         give_up_at = time.monotonic() + self._ready_seconds
         while not self._ending:
             self._start_due()
@@ -227,16 +230,16 @@ class Supervisor:
                 elif key.fileobj is key.data.channel:
                     key.data.hear()
                 elif key.fd == key.data.pidfd:
-                    self._reap(key.data, announced=announced)
+                    self._reap(key.data)
                 elif key.data.alive and not key.data.relay():
                     self._selector.unregister(key.fd)
             self._kill_silent()
-            if announced:
+            if self._announced:
                 self._renew(self._outdated())
-            if not announced and all(running.ready for running in self._running):
-                announced = True
+            elif all(running.ready for running in self._running):
+                self._announced = True
                 self._on_ready()
-            if not announced and time.monotonic() > give_up_at:
+            elif time.monotonic() > give_up_at:
                 late = ", ".join(running.child.name for running in self._running if not running.ready)
                 raise NodeError(f"not ready after {self._ready_seconds:.0f} s: {late}; see the log above")
 
@@ -279,15 +282,31 @@ class Supervisor:
                     process_group=0,
                     preexec_fn=tie_to_parent,  # noqa: PLW1509 - this process has one thread
                 )
+            running.pidfd = os.pidfd_open(running.process.pid)
         except OSError as error:
-            what = child.argv[0] if child.run is None else "it cannot be forked"
-            raise ConfigurationError(f"{child.name}: {what}: {error.strerror}") from None
+            if child.run is None and error.errno in _NO_PROGRAM and not self._announced:
+                raise ConfigurationError(f"{child.name}: {child.argv[0]}: {error.strerror}") from None
+            self._put_off(running, error)
+            return
         running.started_at = running.heard_at = time.monotonic()
-        running.pidfd = os.pidfd_open(running.process.pid)
         self._selector.register(running.pidfd, selectors.EVENT_READ, running)
         if running.process.stdout is not None:
             os.set_blocking(running.process.stdout.fileno(), False)
             self._selector.register(running.process.stdout.fileno(), selectors.EVENT_READ, running)
+
+    def _put_off(self, running: _Running, error: OSError) -> None:
+        """Start a child later: processes, memory or descriptors are short, which is when children end."""
+        if running.process is not None:
+            running.process.kill()
+            running.process.wait()
+            if running.process.stdout is not None:
+                running.process.stdout.close()
+            running.process = None
+        running.pause = min(2 * running.pause, _LONGEST_PAUSE)
+        running.start_at = time.monotonic() + running.pause
+        _LOG.error(
+            "%s cannot be started: %s; again in %.1f s", running.child.name, error.strerror, running.pause
+        )
 
     def _kill_silent(self) -> None:
         now = time.monotonic()
@@ -311,11 +330,11 @@ class Supervisor:
                 running.asked_to_end = True
                 running.process.terminate()
 
-    def _reap(self, running: _Running, *, announced: bool) -> None:
+    def _reap(self, running: _Running) -> None:
         assert running.process is not None
         code = running.process.wait()
         self._forget(running)
-        if code == ConfigurationError.exit_code and not announced:
+        if code == ConfigurationError.exit_code and not self._announced:
             raise ConfigurationError(f"{running.child.name} could not start; see its error above")
         if running.asked_to_end and code == 0:
             running.asked_to_end, running.start_at = False, time.monotonic()
@@ -350,11 +369,12 @@ class Supervisor:
             for running in group:
                 assert running.process is not None
                 running.process.terminate()
+            began = time.monotonic()
             for running in group:
                 assert running.process is not None
-                deadline = time.monotonic() + running.child.stop_seconds
+                left = began + running.child.stop_seconds - time.monotonic()
                 try:
-                    running.process.wait(max(0.0, deadline - time.monotonic()))
+                    running.process.wait(max(0.0, left))
                 except subprocess.TimeoutExpired:
                     _LOG.error(
                         "%s did not end in %.0f s; killed", running.child.name, running.child.stop_seconds

@@ -152,9 +152,9 @@ class DiskUsage(database.Repository):
 
 
 def _sizes(paths: Iterable[Path]) -> int:
-    """Return the bytes of files; what goes meanwhile does not count."""
+    """Return the bytes of files; what goes meanwhile, or cannot be asked, does not count."""
     size = 0
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             size += path.stat().st_size
     return size

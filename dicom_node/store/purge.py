@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, literal, select, update
 
+from dicom_node.errors import NodeError, StorageFailed
 from dicom_node.store import database
 from dicom_node.store.deletion_lock import deletion
 from dicom_node.store.files import Spool, free_bytes, storage_error, sync_folder
@@ -123,7 +124,16 @@ class Purge(database.Repository):
         self._thumbnails = thumbnails
         self._limits = limits
         self._erasing: Callable[[str, str], None] | None = None
+        self._not_removed: dict[tuple[Holding, int], NodeError] = {}
         self._free = free or (lambda: free_bytes(spool.root))
+
+    @property
+    def stuck(self) -> NodeError | None:
+        """Error of the files that the last run could not remove; the next one tries again."""
+        first = next(iter(self._not_removed.values()), None)
+        if first is None or len(self._not_removed) == 1:
+            return first
+        return StorageFailed(f"{len(self._not_removed)} files cannot be removed, the first one: {first}")
 
     # -- what would go -------------------------------------------------------------------------------
 
@@ -172,10 +182,12 @@ class Purge(database.Repository):
         Raises
         ------
         StorageFull, StorageFailed
-            When the database or the disk fails; the next run goes on.
+            When the database or the disk fails; the next run goes on. A few files that cannot be removed
+            end no run: see `stuck`.
         """
         stop = stop or threading.Event()
         self._erasing = erasing
+        self._not_removed.clear()
         self.finish()
         went: list[Purged] = []
 
@@ -278,7 +290,7 @@ class Purge(database.Repository):
         return self._take(rule, now, days, self._candidates(rule, now, days, _BATCH))
 
     def _take(self, rule: FileRule, now: float, days: float, files: Sequence[_File]) -> list[_File]:
-        """Purge those files that the rule still lets go, unless a backup copies files now; return them."""
+        """Purge those files that the rule still lets go, unless a backup copies files now."""
         with deletion(self._data_dir) as free:
             marked = self._mark(rule, now, days, files) if free else []
             if marked and self._erasing is not None:
@@ -286,7 +298,7 @@ class Purge(database.Repository):
                     self._erasing(uid, rule.setting)
             if marked:
                 self._remove(rule.holding)
-        return marked
+        return [each for each in marked if (rule.holding, each.id) not in self._not_removed]
 
     def _studies_of(self, holding: Holding, files: Sequence[_File]) -> list[str]:
         table = COLUMNS[holding].table
@@ -316,9 +328,15 @@ class Purge(database.Repository):
         return [each for each in files if each.id in ids]
 
     def _remove(self, holding: Holding) -> int:
-        """Remove files whose purge was begun, at most one batch; return their number."""
+        """Remove files whose purge was begun, at most one batch; return the number of those that were tried.
+
+        Raises
+        ------
+        StorageFull, StorageFailed
+            When more files than a batch cannot be removed: then it is the disk, and no more are to be begun.
+        """
         of = COLUMNS[holding]
-        begun = of.table.c.file_state == FileState.PURGING
+        begun = and_(of.table.c.file_state == FileState.PURGING, self._removable(holding))
         with database.reading(self._engine) as connection:
             ids = connection.execute(select(of.table.c.id).where(begun).limit(_BATCH)).scalars().all()
         if not ids:
@@ -343,7 +361,9 @@ class Purge(database.Repository):
                     if digest:
                         (self._thumbnails / row.digest[:2] / f"{row.digest}.png").unlink(missing_ok=True)
                 except OSError as error:
-                    raise storage_error(error, path) from error
+                    self._not_removed[holding, row.id] = storage_error(error, path)
+                    if len(self._not_removed) > _BATCH:
+                        raise storage_error(error, path) from error
         # Durable before the rows say so, or a power cut brings files back that nobody knows.
         for folder in folders:
             try:
@@ -355,10 +375,15 @@ class Purge(database.Repository):
         with database.writing(self._engine) as connection:
             connection.execute(
                 update(of.table)
-                .where(of.table.c.id.in_([row.id for row in rows]), begun)
+                .where(of.table.c.id.in_([row.id for row in rows]), begun, self._removable(holding))
                 .values(file_state=FileState.PURGED)
             )
         return len(ids)
+
+    def _removable(self, holding: Holding) -> ColumnElement[bool]:
+        """Return the SQL condition that a file has not failed in this run."""
+        failed = [key for kind, key in self._not_removed if kind is holding]
+        return COLUMNS[holding].table.c.id.not_in(failed)
 
 
 def _columns(holding: Holding) -> tuple[ColumnElement[Any], ...]:

@@ -29,6 +29,8 @@ MAX_LISTENERS_OF_ONE: Final = 16
 """Most listeners of one account."""
 _OVERLAP_SECONDS: Final = 10.0
 """Overlap of two polls: the time in a row is older than its commit, and clocks of hosts differ."""
+CATCH_UP_SECONDS: Final = 120.0
+"""Interval of the looks for studies whose headers could not be read, or whose change was not noticed."""
 _MISSED_SECONDS: Final = 10.0
 """Age of the events that a new listener gets: they may have come after its page was made."""
 _MAX_EVENTS = 200
@@ -120,9 +122,11 @@ class EventStream:
 
     def _watch(self) -> None:
         below: int | None = None
-        catching_up = True
+        catching_up, due = True, 0.0
         self._read_start_time()
         while not self._stop.wait(0 if catching_up else POLL_SECONDS):
+            if not catching_up and time.monotonic() >= due:
+                catching_up, below = True, None
             try:
                 if changed := self._changed():
                     self.study_headers.update(changed)
@@ -130,7 +134,7 @@ class EventStream:
                 if catching_up:  # studies that came while the web process was not running
                     stale = self.study_headers.outdated(below)
                     self.study_headers.update(stale)
-                    catching_up = bool(stale)
+                    catching_up, due = bool(stale), time.monotonic() + CATCH_UP_SECONDS
                     below = stale[-1] if stale else below
                     if catching_up:
                         self._tell(stale)
@@ -145,6 +149,9 @@ class EventStream:
 
     def _changed(self) -> list[int]:
         """Return the studies that have changed since the last poll, each once."""
+        # A row from the future, or a clock that was set back, must not hide what is written from now on.
+        now = time.time()
+        self._since = min(self._since, now)
         since = self._since - _OVERLAP_SECONDS
         with database.reading(self._engine) as connection:
             rows = [
@@ -155,7 +162,7 @@ class EventStream:
             if self._seen.get((table, key)) != at:
                 self._seen[table, key] = at
                 fresh[study_id] = None
-            self._since = max(self._since, at)
+            self._since = max(self._since, min(at, now))
         horizon = self._since - 2 * _OVERLAP_SECONDS
         self._seen = {key: at for key, at in self._seen.items() if at > horizon}
         return list(fresh)

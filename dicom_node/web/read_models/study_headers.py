@@ -15,7 +15,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 from sqlalchemy import Engine, delete, or_, select
 
-from dicom_node.errors import NodeError, NotAnalysable
+from dicom_node.errors import NodeError, NotAnalysable, StorageFailed
 from dicom_node.imaging import attributes, value_representations
 from dicom_node.imaging.pixels import read_header
 from dicom_node.runtime import logs
@@ -27,6 +27,8 @@ from dicom_node.store.tables import catalogue, instance, study
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 100
+_TO_BE_READ_AGAIN: Final = 0.0
+"""Time of reception of a row whose films could not be read for a reason that may pass: it stays outdated."""
 _HEADERS: Final = 8
 """Headers read of one study; the views of further images are not listed."""
 
@@ -167,14 +169,19 @@ class StudyHeaders:
             return
         rows = []
         for row in studies:
+            received_at = row.last_received_at
             if row.id in before and row.id not in files:  # all its films were purged
                 entry = self._without_films(row.study_instance_uid, before[row.id])
             else:
-                entry = self._entry(row.study_instance_uid, files.get(row.id, [])[:_HEADERS])
+                headers, whole = self._read(row.study_instance_uid, files.get(row.id, [])[:_HEADERS])
+                if not whole:
+                    received_at = _TO_BE_READ_AGAIN
+                if not whole and row.id in before:
+                    entry = self._without_films(row.study_instance_uid, before[row.id])
+                else:
+                    entry = self._entry(row.study_instance_uid, headers)
             fields = {name: getattr(entry, name) for name in HeaderEntry.__slots__}
-            rows.append(
-                {"study_id": row.id, "received_at": row.last_received_at, "named": self._named, **fields}
-            )
+            rows.append({"study_id": row.id, "received_at": received_at, "named": self._named, **fields})
         with database.writing(self._engine) as connection:
             # Two writers of one row would both delete nothing and then both insert it.
             connection.execute(
@@ -196,13 +203,18 @@ class StudyHeaders:
             **dict.fromkeys(_IDENTITY, ""),
         )
 
-    def _entry(self, study_instance_uid: str, files: Sequence[str]) -> HeaderEntry:
-        headers = []
+    def _read(self, study_instance_uid: str, files: Sequence[str]) -> tuple[list[Dataset], bool]:
+        """Return the headers that can be read, and whether no file failed that may be readable later."""
+        headers, whole = [], True
         for name in files:
             try:
                 headers.append(read_header(self._spool.path(name)))
             except (NotAnalysable, NodeError) as error:
                 _LOG.warning("a header of study %s: %s", logs.uid_hash(study_instance_uid), error)
+                whole = whole and not isinstance(error, StorageFailed)
+        return headers, whole
+
+    def _entry(self, study_instance_uid: str, headers: Sequence[Dataset]) -> HeaderEntry:
         first = headers[0] if headers else Dataset()
         patient_id = attributes.whole_text(first, "PatientID")
         issuer = attributes.whole_text(first, "IssuerOfPatientID")

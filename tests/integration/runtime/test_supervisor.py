@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -98,6 +100,54 @@ def test_a_child_that_does_not_listen_is_killed_in_time(tmp_path: Path, copy: bo
 def test_a_missing_program_is_one_sentence() -> None:
     with pytest.raises(ConfigurationError, match="ghost: /no/such/program: No such file"):
         Supervisor([ChildProcess("ghost", ("/no/such/program",))], lambda: None).run()
+
+
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("short", ["processes", "descriptors"])
+def test_a_child_that_cannot_be_started_again_at_once_is_started_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy: bool, short: str
+) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_PAUSE", 0.02)
+    log, ready, failures = tmp_path / "log", [], []
+
+    def fail(*_: object, **__: object) -> None:
+        failures.append(short)
+        raise OSError(errno.EAGAIN if short == "processes" else errno.EMFILE, "short")
+
+    def refuse() -> None:
+        ready.append(True)
+        with monkeypatch.context() as patch:
+            if short == "descriptors":
+                patch.setattr(os, "pidfd_open", fail)
+            elif copy:
+                patch.setattr(supervisor, "ForkedProcess", fail)
+            else:
+                patch.setattr(supervisor.subprocess, "Popen", fail)
+            os.kill(int(log.read_text().split()[2]), signal.SIGKILL)
+            one = watch._running[0]
+            until(lambda: select.select([one.pidfd], [], [], 0)[0] != [])
+            watch._reap(one)
+            one.start_at = 0
+            watch._start_due()
+
+    watch = Supervisor([child(log, "one", copy=copy)], refuse)
+    thread = interrupt_when(
+        lambda: failures != [] and log.read_text().count("started") == 2 and watch._running[0].ready
+    )
+    watch.run()
+    thread.join()
+    assert failures == [short]
+
+
+def test_children_that_do_not_end_are_waited_for_together(tmp_path: Path) -> None:
+    log, ready = tmp_path / "log", []
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    children = [child(log, f"deaf-{n}", extra=deaf, copy=True, stop_seconds=1) for n in range(4)]
+    thread = interrupt_when(lambda: bool(ready))
+    began: list[float] = []
+    Supervisor(children, lambda: (ready.append(True), began.append(time.monotonic()))).run()
+    thread.join()
+    assert time.monotonic() - began[0] < 3
 
 
 @pytest.mark.parametrize("copy", [False, True])

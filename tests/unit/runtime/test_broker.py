@@ -40,5 +40,5 @@ def test_a_folder_too_long_for_a_socket_is_refused_with_what_to_do(tmp_path: Pat
     with pytest.raises(
         ConfigurationError, match=r"more than 107 bytes; set TMPDIR to a folder with a shorter"
     ):
-        broker.embedded_broker(tmp_path, tmp_path / ("long" * 30))
+        broker.embedded_broker(tmp_path / ("long" * 30))
     assert not (tmp_path / "broker").exists()

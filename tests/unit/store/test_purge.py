@@ -503,11 +503,59 @@ def test_a_file_that_cannot_be_removed_is_tried_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", unlink)
-        with pytest.raises(database.StorageFailed, match="Operation not permitted"):
-            held.purge(**ALL).run()
+        work = held.purge(**ALL)
+        assert work.run() == []
+        assert "Operation not permitted" in str(work.stuck)
     assert held.audit().conserved
-    held.purge(**ALL).run()
+    work.run()
+    assert work.stuck is None
     assert held.files() == (0, 0, 0)
+
+
+def test_a_file_that_cannot_be_removed_keeps_no_other(
+    held: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        held.film(f"1.{number}")
+        held.end(f"1.{number}")
+    held.confirm()
+    held.clock.now += 11 * DAY
+    real, kept = Path.unlink, sorted(held.spool.names())[0]
+
+    def unlink(path: Path, *, missing_ok: bool = False) -> None:
+        if str(path).endswith(kept):
+            raise PermissionError(1, os.strerror(1))
+        real(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    work = held.purge(**ALL)
+    for _ in range(2):
+        work.run()
+        assert held.files() == (1, 0, 0)
+        assert "Operation not permitted" in str(work.stuck)
+    assert held.audit().conserved
+
+
+def test_a_disk_on_which_nothing_can_be_removed_ends_the_run(
+    held: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        held.film(f"1.{number}")
+        held.end(f"1.{number}")
+    held.confirm()
+    held.clock.now += 11 * DAY
+
+    def unlink(_path: Path, **_options: object) -> None:
+        raise OSError(30, os.strerror(30))
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    work = held.purge(**ALL)
+    for _ in range(3):
+        with pytest.raises(database.StorageFailed, match="Read-only file system"):
+            work.run()
+    with held.index.engine.connect() as connection:
+        states = connection.execute(select(instance.c.file_state)).scalars().all()
+    assert states.count("PURGING") < 40
 
 
 def test_the_thumbnail_of_a_purged_film_goes_with_it(held: Holdings) -> None:

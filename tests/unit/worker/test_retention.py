@@ -104,6 +104,23 @@ def test_the_sweep_purges_and_measures_by_itself(tmp_path: Path) -> None:
     node.close()
 
 
+def test_a_file_that_went_stale_ends_no_retention(
+    bench: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, stop = RetentionTask(bench.settings, bench.index.engine, later), threading.Event()
+    task._seconds = 0
+    errors = [OSError(116, "Stale file handle")]
+
+    def once(_: threading.Event) -> None:
+        if errors:
+            raise errors.pop()
+        stop.set()
+
+    monkeypatch.setattr(task, "once", once)
+    task.run(stop)
+    assert stop.is_set()
+
+
 def test_a_purge_is_in_the_audit_trail_with_its_patient_and_rule(bench: PipelineHarness) -> None:
     uid = bench.receive()
     trail = AuditTrail.open(bench.settings, bench.index.engine)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import select, update
 
 from dicom_node.store.analysis_records import AnalysisRecord, FindingRecord
 from dicom_node.store.states import StudyState
+from dicom_node.store.tables import catalogue, study
 from dicom_node.web.background import event_stream
 from dicom_node.web.background.event_stream import MAX_LISTENERS_OF_ONE, EventStream
 from dicom_node.web.feedback import Feedback, Verdict
 from dicom_node.web.read_models.study_headers import StudyHeaders
+from tests.support.factories import film
 from tests.support.offline_node import OfflineNode
+from tests.support.peers import until
 
 
 def changes_of(node: OfflineNode) -> EventStream:
@@ -114,3 +119,45 @@ def test_what_a_reader_says_is_a_change_of_the_study(node: OfflineNode) -> None:
     changes._changed()
     Feedback(node.index.engine).record(1, "nodule", "rita", Verdict.AGREE, "")
     assert changes._changed() == [1]
+
+
+def test_a_clock_that_was_ahead_hides_nothing_that_comes_later(node: OfflineNode) -> None:
+    changes = changes_of(node)
+    node.receive(1)
+    with node.index.engine.begin() as connection:
+        connection.execute(update(study).values(updated_at=time.time() + 86400))
+    changes._read_start_time()
+    assert changes._changed() == [1]
+    node.receive(2)
+    assert changes._changed() == [2]
+    assert changes._changed() == []
+
+
+def test_headers_that_could_not_be_read_are_read_later(
+    node: OfflineNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "CATCH_UP_SECONDS", 0.1)
+    changes = changes_of(node)
+    node.receive(1, ds=film(rows=64, columns=64, StudyDescription="Chest"))
+    spool, away = node.data_dir.spool.path(""), node.data_dir.root / "away"
+    spool.rename(away)
+    changes.study_headers.update([1])
+    assert description(node) == ""
+    loop = asyncio.new_event_loop()
+    changes.start(loop)
+    away.rename(spool)
+    until(lambda: description(node) == "Chest", 20, "the headers are read")
+    # A good row stays, whatever becomes of the file.
+    with node.index.engine.begin() as connection:
+        connection.execute(update(study).values(last_received_at=time.time()))
+    spool.rename(away)
+    changes.study_headers.update([1])
+    assert description(node) == "Chest"
+    assert changes.study_headers.outdated(None) == [1]
+    changes.stop()
+    loop.close()
+
+
+def description(node: OfflineNode) -> str:
+    with node.index.engine.connect() as connection:
+        return str(connection.execute(select(catalogue.c.description)).scalar_one())
