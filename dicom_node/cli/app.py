@@ -146,7 +146,7 @@ COMMANDS = {
     "users": Entry("users", "Manage the accounts of the reading room.", group=True),
     "audit": Entry(
         "audit",
-        "List, verify and export the audit trail: who did what (docs/security.md).",
+        "List, verify, export and purge the audit trail: who did what (docs/security.md).",
         group=True,
     ),
     "cases": Entry(

@@ -119,6 +119,12 @@ SOURCES: dict[str, Callable[[], Dataset]] = {
         SpecificCharacterSet=None,
         PatientOrientation=None,
     ),
+    "numbers of two assigning authorities": lambda: _small(
+        IssuerOfPatientIDQualifiersSequence=[
+            put(Dataset(), {"UniversalEntityID": "1.2.3.4", "UniversalEntityIDType": "ISO"})
+        ],
+        IssuerOfAccessionNumberSequence=[put(Dataset(), {"LocalNamespaceEntityID": "WEST"})],
+    ),
     "age without unit, one-component name": lambda: _small(PatientAge="62", patient_name="16d7f894-55d7"),
     "dates of 17 digits": lambda: _small(
         StudyDate="20240229101112345", PatientBirthDate="19700101000000000", StudyTime="101530.1234567890"

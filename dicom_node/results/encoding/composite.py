@@ -110,6 +110,7 @@ def begin_from_header(
         StationName=equipment.station_name,
         CodingSchemeIdentificationSequence=[dataset(**_CODING_SCHEME)],
         **header.copied(source),
+        **header.issuers(source),
     )
     if offset:
         put(ds, TimezoneOffsetFromUTC=offset)

@@ -38,6 +38,9 @@ _COPIED: Final = (
 _TYPE_2: Final = frozenset(_COPIED) - {"IssuerOfPatientID", "PatientAge", "StudyDescription"}
 """Present even when empty."""
 
+_ISSUERS: Final = ("IssuerOfPatientIDQualifiersSequence", "IssuerOfAccessionNumberSequence")
+_ISSUER_KEYS: Final = ("LocalNamespaceEntityID", "UniversalEntityID", "UniversalEntityIDType")
+_ISSUER_KINDS: Final = frozenset({"DNS", "EUI64", "ISO", "URI", "UUID", "X400", "X500"})
 _MAX_LENGTH: Final = 1024
 """Most characters of an identifier or a name: any archive's limit is below it."""
 # Bytes 128 to 159 of an unknown character set stay: they are letters of it.
@@ -113,6 +116,25 @@ def copied(source: Dataset) -> dict[str, str]:
     """Patient and study elements of a result, by keyword; type 2 ones are there even when empty."""
     values = {keyword: repaired(source, keyword) for keyword in _COPIED}
     return {keyword: value for keyword, value in values.items() if value or keyword in _TYPE_2}
+
+
+def issuers(source: Dataset) -> dict[str, list[Dataset]]:
+    """Who issued the Patient ID and the Accession Number, by keyword (PS3.3 table 10-17); only what is whole.
+
+    An archive of several hospitals tells equal numbers apart by it.
+    """
+    found = {}
+    for keyword in _ISSUERS:
+        for item in attributes.items(source, keyword)[:1]:
+            local, universal, kind = (attributes.whole_text(item, each).strip() for each in _ISSUER_KEYS)
+            issuer = Dataset()
+            if local and _as_given(local):
+                issuer.LocalNamespaceEntityID = local
+            if universal and _as_given(universal) and kind in _ISSUER_KINDS:
+                issuer.UniversalEntityID, issuer.UniversalEntityIDType = universal, kind
+            if issuer:
+                found[keyword] = [issuer]
+    return found
 
 
 def local_time(created: dt.datetime, source: Dataset) -> tuple[dt.datetime, str]:

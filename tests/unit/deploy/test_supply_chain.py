@@ -237,6 +237,15 @@ def test_a_mirror_of_pip_serves_uv_too_and_pip_where_uv_fails(
     assert by == dict.fromkeys(("alpha", "beta", "small"), "uv" if uv == "works" else "pip")
 
 
+@pytest.mark.parametrize(
+    ("extras", "expected"), [([], {"alpha", "small"}), (["all"], {"alpha", "beta", "small"})]
+)
+def test_an_installation_follows_the_lock(small_project: Path, extras: list[str], expected: set[str]) -> None:
+    done = install(small_project, *extras)
+    assert done.returncode == 0, done.stderr
+    assert installed(small_project) == expected
+
+
 def test_a_file_with_another_hash_is_not_installed(small_project: Path) -> None:
     lock = small_project / "requirements.lock"
     lock.write_text(re.sub(r"(beta.*\n.*sha256:)[0-9a-f]{8}", r"\g<1>00000000", lock.read_text()))

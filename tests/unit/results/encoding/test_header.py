@@ -170,6 +170,32 @@ def test_a_character_set_is_inherited_when_it_can_hold_the_text(
     assert header.character_set(source, ["plain", text]) == expected
 
 
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        ({"LocalNamespaceEntityID": "WEST"}, {"LocalNamespaceEntityID": "WEST"}),
+        (
+            {"UniversalEntityID": "1.2.3", "UniversalEntityIDType": "ISO"},
+            {"UniversalEntityID": "1.2.3", "UniversalEntityIDType": "ISO"},
+        ),
+        (
+            {"LocalNamespaceEntityID": "WEST", "UniversalEntityID": "1.2.3"},
+            {"LocalNamespaceEntityID": "WEST"},
+        ),
+        ({"UniversalEntityID": "1.2.3", "UniversalEntityIDType": "OID"}, None),
+        ({"LocalNamespaceEntityID": ""}, None),
+    ],
+)
+@pytest.mark.parametrize(
+    "keyword", ["IssuerOfPatientIDQualifiersSequence", "IssuerOfAccessionNumberSequence"]
+)
+def test_who_issued_a_number_is_repeated_where_it_is_whole(
+    keyword: str, item: dict[str, str], expected: dict[str, str] | None
+) -> None:
+    found = header.issuers(put(Dataset(), {keyword: [put(Dataset(), item)]}))
+    assert found == ({} if expected is None else {keyword: [put(Dataset(), expected)]})
+
+
 def test_times_are_in_the_zone_of_the_source() -> None:
     moment = dt.datetime(2024, 3, 1, 12, 30, tzinfo=dt.UTC)
     local, offset = header.local_time(moment, put(Dataset(), {"TimezoneOffsetFromUTC": "-0430"}))
