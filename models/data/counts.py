@@ -53,7 +53,7 @@ def _empty(dataset: FilmDataset) -> list[str]:
 
 
 def _split(studies: tuple[LabelledStudy, ...]) -> dict[str, Any]:
-    views = Counter(view or _UNKNOWN for study in studies for view in study.views or ("",) * len(study.films))
+    views = Counter(view or _UNKNOWN for study in studies for _, view in study.films_with_views())
     return {
         "studies": len(studies),
         "patients": len({study.patient for study in studies}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,24 +15,36 @@ from models.errors import DatasetError, UsageError
 from models.processing.types import Film, FloatArray, Study
 
 SPLITS = ("train", "val", "test")
+_DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "F"})
+"""Modes of Pillow with more than 8 bits."""
+_WHITE_16 = 65535
 
 
 def read_film(path: Path) -> FloatArray:
-    """Read a grey image file as float32 in [0, 1], shape (rows, columns).
+    """Read an image file of 8 or 16 bits as grey float32 in [0, 1], shape (rows, columns).
 
     Raises
     ------
     DatasetError
-        If it is missing or no image.
+        If it is missing, no image, or one of other numbers than integers from 0 to 65,535.
     """
     try:
         with Image.open(path) as image:
+            if image.mode in _DEEP_MODES:
+                return _of_16_bits(path, np.asarray(image))
             pixels = np.asarray(image.convert("L"), dtype=np.float32)
     except FileNotFoundError as error:
         raise DatasetError(f"film {path} is missing: restore it or take its row out of the index") from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise DatasetError(f"film {path} cannot be read as an image: {error}") from error
     return pixels / np.float32(255)
+
+
+def _of_16_bits(path: Path, pixels: NDArray[Any]) -> FloatArray:
+    # Converted to 8 bits by Pillow, every value above 255 would be white.
+    if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > _WHITE_16:
+        raise DatasetError(f"film {path}: its pixels are no integers from 0 to 65535: save it as 16-bit PNG")
+    return pixels.astype(np.float32) / np.float32(_WHITE_16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,10 @@ class LabelledStudy:
         """Return True if the data set tells for this study whether a label is true."""
         return self.known is None or key in self.known
 
+    def films_with_views(self) -> tuple[tuple[Path, str], ...]:
+        """Films with their views; empty views where nothing is known of any."""
+        return tuple(zip(self.films, self.views or ("",) * len(self.films), strict=True))
+
     def load(self) -> Study:
         """Read the films."""
         return Study(tuple(Film(path.name, self.read(path)) for path in self.films))
@@ -100,6 +117,8 @@ class FilmDataset:
         Studies by split: those of :data:`SPLITS`, and any other that the set names.
     notes
         Sentences for the user: files that are missing, and the source of the splits.
+    undivided
+        True when all studies count as whatever split is asked for, so that any two are the same.
 
     Raises
     ------
@@ -112,6 +131,7 @@ class FilmDataset:
     terms: str
     studies: dict[str, tuple[LabelledStudy, ...]]
     notes: tuple[str, ...] = ()
+    undivided: bool = False
 
     def __post_init__(self) -> None:
         homes: dict[str, str] = {}

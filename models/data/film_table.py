@@ -52,18 +52,28 @@ def read_film_table(
         raise DatasetError(f"table {path} cannot be read: {error}") from error
     by_name = {name.casefold(): label.key for label in labels for name in (label.key, label.name)}
     keys = {name: by_name[name.casefold()] for name in columns if name.casefold() in by_name}
+    if len(set(keys.values())) < len(keys) or len(set(columns)) < len(columns):
+        raise DatasetError(
+            f"table {path} has two columns for one label, or of one name: leave one of them out"
+        )
     if "path" not in columns or not keys or not rows:
         raise DatasetError(
             f"table {path} needs a row for each film, a column path, and one for each label: "
             f"{', '.join(label.key for label in labels)}"
         )
     studies: dict[str, list[LabelledStudy]] = {}
+    lines_of: dict[Path, int] = {}
     for number, row in enumerate(rows, start=2):
         truth = {key: _truth(path, number, name, row) for name, key in keys.items()}
         film = path.parent / (row["path"] or "")
         if not film.is_file():
             raise DatasetError(f"table {path}, line {number}: there is no film {film}")
-        studies.setdefault(row.get("split") or split, []).append(
+        if (first := lines_of.setdefault(film.resolve(), number)) != number:
+            raise DatasetError(f"table {path}, line {number}: film {film} stands in line {first} already")
+        of_split = (row.get("split") or "").strip() if "split" in columns else split
+        if not of_split:
+            raise DatasetError(f"table {path}, line {number}: split is empty; write train, val or test")
+        studies.setdefault(of_split, []).append(
             LabelledStudy(
                 identifier=f"{number}",
                 patient=row.get("patient") or f"row {number}",
@@ -78,6 +88,8 @@ def read_film_table(
     notes = [f"no label of the bundle is called {_with_nearest(name, by_name)}; left out" for name in odd]
     if "split" not in columns:
         notes.append(f"no column split: all {len(rows)} rows count as {split}")
+    if "patient" not in columns:
+        notes.append("no column patient: every film counts as a patient of its own")
     if missing := [label.key for label in labels if label.key not in keys.values()]:
         notes.append(f"no column for {', '.join(missing)}")
     return FilmDataset(
@@ -86,6 +98,7 @@ def read_film_table(
         "those of the site",
         {name: tuple(each) for name, each in studies.items()},
         tuple(notes),
+        undivided="split" not in columns,
     )
 
 

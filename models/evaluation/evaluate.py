@@ -80,7 +80,7 @@ def evaluate_predictions(
         "dataset": dataset.name,
         "split": split,
         "text": text,
-        "warnings": list(_warnings(predictor, dataset.name, split, text)),
+        "warnings": list(_warnings(predictor, dataset, split, text)),
         "n_left_out": len(whole) - len(studies),
         "n_without_text": sum(text != "none" and not text_input(study, text) for study in whole),
         **summarize_metrics(sample, weights),
@@ -142,15 +142,15 @@ def check_text_input(predictor: Predictor, text: str) -> None:
         raise UsageError(f"--text none: bundle {name} requires text; use --text indication")
 
 
-def _warnings(predictor: Predictor, dataset: str, split: str, text: str) -> Iterable[str]:
+def _warnings(predictor: Predictor, dataset: FilmDataset, split: str, text: str) -> Iterable[str]:
     calibration = predictor.bundle.calibration
     if text == "report":
         yield _FROM_REPORT
     if not any(label.method == "platt" for label in calibration.labels.values()):
         yield _NOT_FITTED
-    elif dataset != calibration.dataset:
+    elif dataset.name != calibration.dataset:
         yield _FITTED_ELSEWHERE.format(calibration.dataset)
-    elif split == calibration.split:
+    elif split == calibration.split or dataset.undivided:
         yield _FITTED_HERE
-    if (dataset, split) == (calibration.dataset, "train"):
+    if split == "train":  # of any data set: a training may have had several
         yield _TRAINED_HERE

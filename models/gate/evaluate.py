@@ -89,11 +89,7 @@ def _films(
     gate: Gate, studies: tuple[LabelledStudy, ...], progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
     generator = np.random.default_rng(_SEED)
-    listed = [
-        (path, view, study.read)
-        for study in studies
-        for path, view in zip(study.films, study.views, strict=True)
-    ]
+    listed = [(path, view, study.read) for study in studies for path, view in study.films_with_views()]
     right = views = 0
     unmirrored: list[bool] = []
     reasons: Counter[str] = Counter()

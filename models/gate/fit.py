@@ -174,7 +174,7 @@ def mirror_answer(gate: Gate, datasets: tuple[FilmDataset, ...]) -> NDArray[np.f
         (path, study.read)
         for dataset in datasets
         for study in dataset.studies.get("train", ())
-        for path, view in zip(study.films, study.views, strict=True)
+        for path, view in study.films_with_views()
         if view == "frontal"
     ]
     if not listed:
@@ -219,7 +219,7 @@ def _films(
         for dataset in datasets
         for split in ("train", "val")
         for study in dataset.studies.get(split, ())
-        for path, view in zip(study.films, study.views, strict=True)
+        for path, view in study.films_with_views()
         if view in VIEWS
     ]
     for number, (split, view, path, read) in enumerate(listed):

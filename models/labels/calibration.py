@@ -31,6 +31,7 @@ _PRIOR = 1.0
 
 #: Newton steps smaller than this have arrived.
 _CONVERGED = 1e-9
+_LEAST_SLOPE = 0.05
 
 #: Standard deviations on either side that hold 95 % of a normal distribution.
 SIDE_95 = 1.959964
@@ -296,9 +297,24 @@ def fit_platt(truth: np.ndarray, scores: np.ndarray) -> PlattCurve:
         slope, intercept = slope - float(step[0]), intercept - float(step[1])
         if float(np.abs(step).max()) < _CONVERGED:
             break
+    if slope < _LEAST_SLOPE:
+        return _level_curve(x, target)
     inverse = np.linalg.inv(hessian)
     covariance = (float(inverse[0, 0]), float(inverse[0, 1]), float(inverse[1, 1]))
-    return PlattCurve(max(slope, 0.05), intercept, covariance)
+    return PlattCurve(slope, intercept, covariance)
+
+
+def _level_curve(x: FloatArray, target: FloatArray) -> PlattCurve:
+    """Curve of scores that say nothing, or the contrary: all but level, at the prevalence of the label."""
+    intercept = 0.0
+    for _ in range(100):
+        p = _sigmoid(_LEAST_SLOPE * x + intercept)
+        weight = float((p * (1 - p)).sum()) + 1e-9
+        step = float(np.clip((p - target).sum() / weight, -0.5, 0.5))
+        intercept -= step
+        if abs(step) < _CONVERGED:
+            break
+    return PlattCurve(_LEAST_SLOPE, intercept, (0.0, 0.0, 1 / weight))
 
 
 def best_threshold(truth: np.ndarray, values: np.ndarray) -> float:

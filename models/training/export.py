@@ -89,7 +89,8 @@ def export_bundle(
     val = asked.split("val")
     predictions = predict_studies(draft, val, progress)
     scores = np.array([[finding.score for finding in prediction.findings] for prediction in predictions])
-    calibration = calibrate(keys, targets(val, keys), scores, dataset=asked.name, split="val")
+    known = np.array([[study.knows(key) for key in keys] for study in val], bool)
+    calibration = calibrate(keys, targets(val, keys), scores, dataset=asked.name, split="val", known=known)
     predictor = Predictor(write_bundle(path, manifest, keys, network, calibration, tokenizer=definition))
     predictor.bundle = fit_bundle_map_check(predictor, asked, progress=progress)
     if can_export(predictor.bundle.manifest, network):

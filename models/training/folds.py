@@ -92,7 +92,7 @@ def search_epochs(
     """
     if recipe.folds is None:
         return recipe.epochs
-    alone = recipe.model_copy(update={"folds": None})
+    alone = recipe.model_copy(update={"folds": None, "patience": 0})
     curves = []
     for number, fold in enumerate(split_folds(dataset, recipe.folds.count, seed=recipe.seed), start=1):
         folder = run / f"fold-{number}"

@@ -309,9 +309,9 @@ class Recipe(_Table):
         return sum(stage.epochs for stage in self.stages)
 
     def lasting(self, epochs: int) -> Recipe:
-        """The same recipe for another number of epochs of its one stage, without the search for it."""
+        """The same recipe for another number of epochs of its one stage, all of them."""
         stage = self.stages[-1].model_copy(update={"epochs": epochs})
-        return self.model_copy(update={"stages": (stage,), "folds": None})
+        return self.model_copy(update={"stages": (stage,), "folds": None, "patience": 0})
 
     def size_at(self, epoch: int) -> int:
         """Input size of an epoch, counted from 0; beyond the last one, that of the last."""

@@ -25,6 +25,6 @@ def test_nothing_that_a_node_writes_is_open_to_others(tmp_path: Path, cr_films: 
             ]
             assert loose == []
             names = {path.name for path in kept}
-            assert {"index.sqlite", "index.sqlite-wal", "broker", "lock"} <= names
+            assert {"index.sqlite", "index.sqlite-wal", "lock"} <= names
     finally:
         os.umask(before)

@@ -29,8 +29,8 @@ DONE, WRONG, NOT_BEGUN, IN_USE, DAMAGED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 COMMANDS = {
     DONE: (
         "-h", "--help", "status -h", "cases -h", "cases query -h", "--version", "config show", "config check",
-        "conformance", "models list", "validate film.dcm", "rules test film.dcm", "users list",
-        "users add anna --no-password", "backup made", "verify made", "export --out tables",
+        "conformance", "models list", "validate film.dcm", "rules test film.dcm",
+        "users add anna --no-password", "users list", "backup made", "verify made", "export --out tables",
     ),
     WRONG: (
         "validate words.txt",

@@ -38,6 +38,7 @@ def test_rows_without_a_split_are_of_the_one_that_is_asked_for_and_a_note_says_s
     assert len(films.split("test")) == 2
     assert films.notes == (
         "no column split: all 2 rows count as test",
+        "no column patient: every film counts as a patient of its own",
         "no column for pleural_effusion",
     )
 
@@ -67,6 +68,10 @@ def test_a_split_or_table_that_is_not_there_is_a_wrong_name(table: Path) -> None
         ("path,nodule\na.dcm,1\nc.dcm,1\n", "line 3: there is no film"),
         ("path,nodule,patient,split\na.dcm,1,P1,val\nb.dcm,1,P1,test\n", "patient P1 is in val and test"),
         ("path,nodule\n\xff,1\n", "cannot be read"),
+        ("path,nodule,Nodule\na.dcm,1,0\n", "two columns for one label"),
+        ("path,nodule,nodule\na.dcm,1,0\n", "two columns for one label, or of one name"),
+        ("path,nodule\na.dcm,1\n./a.dcm,0\n", "line 3: film .*a.dcm stands in line 2 already"),
+        ("path,nodule,split\na.dcm,1,val\nb.dcm,1,\n", "line 3: split is empty; write train, val or test"),
     ],
 )
 def test_a_mistake_is_one_sentence(table: Path, content: str, sentence: str) -> None:

@@ -97,6 +97,11 @@ def test_the_split_of_the_calibration_says_that_its_figures_flatter(
     (warning,) = evaluate(predictor, own, split="train")["warnings"]
     assert "trained" in warning
     assert evaluate(predictor, own, split="test")["warnings"] == []
+    # A table without splits is the same films, whatever split is asked for.
+    (warning,) = evaluate(predictor, replace(own, undivided=True), split="test")["warnings"]
+    assert "fitted to this split" in warning
+    (_, warning) = evaluate(predictor, dataset, split="train")["warnings"]
+    assert "may have been trained on these films" in warning
 
 
 class TestText:

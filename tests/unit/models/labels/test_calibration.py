@@ -80,7 +80,10 @@ def test_a_dozen_positives_do_not_bend_the_curve():
 
 def test_the_order_of_the_scores_is_kept_even_when_they_are_worse_than_chance():
     truth, scores = calibration_sample(400, -2.0, -3.0)
-    assert fit_platt(truth, scores).slope > 0
+    found = fit_platt(truth, scores)
+    assert found.slope > 0
+    probabilities = 1 / (1 + (scores / (1 - scores)) ** -found.slope * np.exp(-found.intercept))
+    assert probabilities.mean() == pytest.approx(truth.mean(), abs=0.01)
 
 
 def test_a_rare_label_stays_uncalibrated_and_says_so():

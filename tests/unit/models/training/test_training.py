@@ -227,6 +227,10 @@ def test_folds_hold_every_patient_once_and_pick_the_best_epoch(recipe: Recipe, d
     assert found["mean_auc"] == np.mean(found["fold_auc"], axis=0).tolist()
     assert epochs == found["epochs"] == 1 + int(np.argmax(found["mean_auc"]))
     assert len(found["fold_auc"]) == 2
+    # Folds that stop early would have curves of several lengths.
+    impatient = single.model_copy(update={"patience": 1})
+    assert search_epochs(impatient, dataset, VOCABULARY, run=tmp_path) == epochs
+    assert impatient.lasting(epochs).patience == 0
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, monkeypatch):
