@@ -31,6 +31,7 @@ from pydicom.uid import (
 
 from dicom_node.errors import NotDeidentified
 from dicom_node.imaging import attributes
+from dicom_node.imaging.identity_echoes import IdentityEchoes
 from dicom_node.imaging.pixel_mask import Rectangle, mask
 from dicom_node.imaging.pseudonyms import Pseudonyms
 
@@ -81,10 +82,6 @@ _PATTERNS: Final = {
     "UI": re.compile(r"[\d.]*"),
 }
 """Values of the VRs that hold no words (PS3.5 6.2)."""
-
-_WORD: Final = re.compile(r"[^\W_]+")
-_SHORT: Final = 3
-"""Length below which a word says nobody's name, and is met by chance."""
 
 
 class Retention(StrEnum):
@@ -237,7 +234,7 @@ class _Cleaner:
         self._pseudonyms = pseudonyms
         self._retain = options.retain
         self._patient = patient_of(ds)
-        self._identity = set(_identifying_words(ds))
+        self._echoes = IdentityEchoes(ds)
 
     def clean(self, ds: Dataset) -> None:
         """Apply the table to a data set and all items in it."""
@@ -302,7 +299,7 @@ class _Cleaner:
             if element.VR == "SQ":
                 for item in element.value:
                     self.remove_echoes(item)
-            elif element.VR in _TEXTS and not self._identity.isdisjoint(_words(str(element.value))):
+            elif element.VR in _TEXTS and self._echoes.stand_in(str(element.value)):
                 element.value = None if element.VR == "CS" else _DUMMY
 
 
@@ -358,30 +355,6 @@ def _each(value: Any, change: Callable[[Any], str]) -> Any:
     if value is None or value == "":
         return value
     return [change(one) for one in value] if isinstance(value, MultiValue | list) else change(value)
-
-
-def _words(text: str) -> set[str]:
-    return {word for word in _WORD.findall(text.casefold()) if len(word) >= _SHORT}
-
-
-_IDENTITY: Final = (
-    "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName",
-    "PatientName", "AccessionNumber", "IssuerOfPatientID", "PatientBirthDate", "PatientAddress",
-    "PatientTelephoneNumbers", "MilitaryRank", "MedicalRecordLocator",
-)  # fmt: skip
-
-
-def _identifying_words(ds: Dataset) -> Iterator[str]:
-    """Yield the words of a patient's identity and of all persons' names, without case."""
-    for keyword in _IDENTITY:
-        yield from _words(attributes.whole_text(ds, keyword))
-    for tag in list(ds.keys()):
-        element = _element(ds, tag)
-        if element is not None and element.VR == "PN":
-            yield from _words(str(element.value))
-        elif element is not None and element.VR == "SQ":
-            for item in element.value:
-                yield from _identifying_words(item)
 
 
 def _state_method(ds: Dataset, options: DeidentificationOptions) -> None:

@@ -49,6 +49,12 @@ def mask(ds: Dataset, rectangles: Iterable[Rectangle], decode: Callable[[], byte
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
             ds.LossyImageCompression = "01"
+    # In big endian, cells of a byte in words of two lie in pairs the wrong way round (PS3.5 8.1.1).
+    paired = (
+        syntax == ExplicitVRBigEndian and ds.get("BitsAllocated") == _BYTE_BITS and ds["PixelData"].VR == "OW"
+    )
+    if paired:
+        content = _swapped(content)
     cells = _cells(ds, content, ">" if syntax == ExplicitVRBigEndian else "<")
     for each in rectangles:
         rows = slice(max(each.row, 0), max(each.row + each.rows, 0))
@@ -56,7 +62,12 @@ def mask(ds: Dataset, rectangles: Iterable[Rectangle], decode: Callable[[], byte
         cells[..., rows, columns] = _black(ds)
     masked = _planes(ds, cells, back=True).tobytes()
     vr = "OB" if ds.BitsAllocated <= _BYTE_BITS and syntax in ENCAPSULATED else ds["PixelData"].VR
-    ds["PixelData"] = DataElement(0x7FE00010, vr, masked + b"\0" * (len(masked) % 2))
+    masked += b"\0" * (len(masked) % 2)
+    ds["PixelData"] = DataElement(0x7FE00010, vr, _swapped(masked) if paired else masked)
+
+
+def _swapped(content: bytes) -> bytes:
+    return np.frombuffer(content + b"\0" * (len(content) % 2), np.uint16).byteswap().tobytes()
 
 
 def _decoded(decode: Callable[[], bytes] | None) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -126,11 +126,12 @@ class IndexRebuild:
         results = self._results()
         own = {entry.sop_instance_uid for entries in results.values() for entry in entries}
         compared = self._compared(results)
+        first = _first_digests(received, own, priors=compared - results.keys())
         batch: list[RestoredStudy] = []
         for uid in sorted({*received, *results}, key=lambda uid: _first_time(received.get(uid, ()))):
             is_prior = uid in compared and uid not in results
             batch.append(
-                self._study(uid, received.get(uid, []), results.get(uid, []), own, is_prior=is_prior)
+                self._study(uid, received.get(uid, []), results.get(uid, []), own, first, is_prior=is_prior)
             )
             if len(batch) == _BATCH:
                 self._enter(batch)
@@ -196,10 +197,11 @@ class IndexRebuild:
         files: Sequence[ReceivedFile],
         results: Sequence[ResultFile],
         own: set[str],
+        first: Mapping[str, str],
         *,
         is_prior: bool,
     ) -> RestoredStudy:
-        instances = _instances(files, own, is_prior=is_prior)
+        instances = _instances(files, own, first, is_prior=is_prior)
         placed = self._placed(results)
         analysed = [each for each in instances if not each.set_aside]
         latest = max((each.revision for each in placed), default=0)
@@ -347,18 +349,35 @@ class _PlacedResult(NamedTuple):
     file: ResultFile
 
 
-def _instances(files: Sequence[ReceivedFile], own: set[str], *, is_prior: bool) -> list[RestoredInstance]:
+def _first_digests(
+    received: Mapping[str, Sequence[ReceivedFile]], own: set[str], *, priors: Collection[str]
+) -> dict[str, str]:
+    """Return the digest that came first by SOP Instance UID, of all studies but the priors."""
+    first: dict[str, str] = {}
+    files = [entry for uid, entries in received.items() if uid not in priors for entry in entries]
+    for entry in sorted(files, key=_arrival):
+        if not (entry.fetched or entry.instance.own_result or entry.instance.sop_instance_uid in own):
+            first.setdefault(entry.instance.sop_instance_uid, entry.instance.digest)
+    return first
+
+
+def _arrival(entry: ReceivedFile) -> tuple[float, str]:
+    return entry.received_at, entry.instance.file
+
+
+def _instances(
+    files: Sequence[ReceivedFile], own: set[str], first: Mapping[str, str], *, is_prior: bool
+) -> list[RestoredInstance]:
     """Return the instances of a study in order of arrival, with the reason where one is set aside."""
-    seen: dict[str, str] = {}
     found = []
-    for entry in sorted(files, key=lambda each: (each.received_at, each.instance.file)):
+    for entry in sorted(files, key=_arrival):
         uid, digest = entry.instance.sop_instance_uid, entry.instance.digest
         reason = ""
         if entry.instance.own_result or uid in own:
             reason = SetAsideReason.OWN_RESULT
         elif entry.fetched or is_prior:
             reason = SetAsideReason.PRIOR
-        elif seen.setdefault(uid, digest) != digest:
+        elif first.get(uid, digest) != digest:
             reason = SetAsideReason.CONFLICT
         found.append(RestoredInstance(entry.instance, entry.received_at, reason))
     return found

@@ -41,7 +41,8 @@ _DISK_FAILS = "disk I/O error"
 _NO_ROOM = ("database or disk is full", "No space left", "could not extend file")
 # deadlock_detected, serialization_failure (https://www.postgresql.org/docs/current/errcodes-appendix.html)
 _DEADLOCKS = frozenset({"40P01", "40001"})
-_CLOCK_SLACK = 60.0
+CLOCK_SLACK = 60.0
+"""Seconds by which clocks of hosts may differ: a time further ahead is that of a clock that was set back."""
 """Seconds by which the clocks of the hosts on one database may differ."""
 
 
@@ -166,7 +167,7 @@ def in_future(column: ColumnElement[float], now: float) -> ColumnElement[bool]:
 
     Then the clock was set back: to wait until that time could take days.
     """
-    return column > now + _CLOCK_SLACK
+    return column > now + CLOCK_SLACK
 
 
 class Repository:

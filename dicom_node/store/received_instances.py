@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import BindParameter, Connection, Row, bindparam, select, update
 
-from dicom_node.store import stored_damage
+from dicom_node.store import database, stored_damage
 from dicom_node.store.prior_requests import find_requests, is_prior
 from dicom_node.store.states import FileState, StudyState
 from dicom_node.store.tables import instance, result, study
@@ -219,14 +219,17 @@ class _Additions:
         """Record a further reception, with what it means for the file that was stored first."""
         purged = known.file_state != FileState.KEPT
         # The row is older than the file: that of the first reception was damaged or missing.
-        repaired = not purged and received.placed_at > known.received_at
+        ahead = known.received_at > self._now + database.CLOCK_SLACK  # by a clock that was set back
+        repaired = not purged and received.placed_at > (0 if ahead else known.received_at)
         self._update(known.id, receptions=instance.c.receptions + 1, set_aside=set_aside)
         uid = received.study_instance_uid
         if purged:
-            # Back to KEPT, as old as its new reception.
+            # Back to KEPT, as old as its new reception; another sender's file meta has another length.
             self._update(
-                known.id, file_state=FileState.KEPT, purged_at=None, purged_by="", received_at=self._now
-            )
+                known.id, file_state=FileState.KEPT, purged_at=None, purged_by="", received_at=self._now,
+                size=received.size, transfer_syntax_uid=received.transfer_syntax_uid,
+            )  # fmt: skip
+            stored_damage.mark_mended(self._connection, received.file, self._now)
             # The study is analysed again, unless its report stands: the film says nothing new.
             if not known.set_aside and self._state(uid) != StudyState.REPORTED:
                 self._enter_study(uid, revises=True)

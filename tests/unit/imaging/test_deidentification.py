@@ -192,6 +192,28 @@ def test_a_name_that_a_device_wrote_elsewhere_goes_too(tmp_path: Path) -> None:
     assert "zebedee" not in str(out).casefold()
 
 
+@pytest.mark.parametrize(
+    ("identity", "text"),
+    [
+        ({"patient_name": "山田^太郎"}, "山田太郎 胸部"),
+        ({"patient_name": "Yamada^Tarou=山田^太郎=やまだ^たろう"}, "胸部 たろう様"),
+        ({"patient_name": "김^길동"}, "김길동"),
+        ({"patient_name": "สมชาย^ใจดี"}, "คุณสมชายใจดี"),
+        ({"patient_id": "12-34-56"}, "ID 123456"),
+        ({"patient_id": "123456"}, "ID 12-34-56"),
+        ({"PatientBirthDate": "19700203"}, "born 1970-02-03"),
+        ({"AccessionNumber": "A 77/1234"}, "order A771234"),
+    ],
+)
+def test_a_name_without_blanks_and_a_number_with_other_separators_go(
+    identity: dict[str, str], text: str, tmp_path: Path
+) -> None:
+    ds = film(character_set="ISO_IR 192", DetectorDescription=text, FilterMaterial="ALUMINUM", **identity)
+    out = done(ds, tmp_path)
+    assert out.DetectorDescription == "ANONYMIZED"
+    assert out.FilterMaterial == "ALUMINUM"
+
+
 def test_who_sent_the_file_and_what_precedes_it_stays_behind(tmp_path: Path) -> None:
     ds = film()
     ds.file_meta.SourceApplicationEntityTitle = "DOES_ROOM"
@@ -272,6 +294,20 @@ def test_a_mask_is_black_and_nothing_else_changes(
     assert out.BurnedInAnnotation == "NO"
     assert "113101" in [item.CodeValue for item in out.DeidentificationMethodCodeSequence]
     assert not out.file_meta.TransferSyntaxUID.is_compressed
+
+
+@pytest.mark.parametrize("rows", [64, 65])
+def test_a_mask_fits_cells_of_a_byte_in_words_of_big_endian(rows: int, tmp_path: Path) -> None:
+    ds = film(rows=rows, columns=65, bits=8, transfer_syntax=ExplicitVRBigEndian, BurnedInAnnotation="YES")
+    cells = ds.pixel_array
+    padded = cells.tobytes() + b"\0" * (cells.size % 2)
+    ds["PixelData"] = DataElement(0x7FE00010, "OW", np.frombuffer(padded, "<u2").byteswap().tobytes())
+    out = done(ds, tmp_path, masks=[Rectangle(10, 20, 31, 40)])
+    words = np.frombuffer(out.PixelData, "<u2").byteswap().tobytes()
+    after = np.frombuffer(words, np.uint8)[: cells.size].reshape(cells.shape)
+    expected = cells.copy()
+    expected[20:60, 10:41] = 0
+    assert np.array_equal(after, expected)
 
 
 @pytest.mark.parametrize("planar", [0, 1])

@@ -184,6 +184,18 @@ def test_copies_trials_and_own_results_keep_their_fate(bench: PipelineHarness) -
     index.close()
 
 
+def test_a_film_that_was_moved_to_another_study_under_its_uid_stays_set_aside(bench: PipelineHarness) -> None:
+    uid = factories.uid("moved")
+    bench.receive(study="a", series="a", SOPInstanceUID=uid)
+    bench.receive(study="b", series="b", SOPInstanceUID=uid)
+    before = rows(bench.index, instance, INSTANCE)
+    assert [row[-1] for row in before] == ["", "conflict"]
+    index, rebuild = lose_and_rebuild(bench)
+    rebuild.run()
+    assert rows(index, instance, INSTANCE) == before
+    index.close()
+
+
 def test_a_damaged_file_is_named_and_the_rest_restored(bench: PipelineHarness) -> None:
     analysed(bench, study="a", series="a")
     bench.receive(study="b", series="b", seed=2)

@@ -273,6 +273,8 @@ def purged(held: Holdings, uid: str = "1.1", films: int = 1) -> None:
 
 def test_a_purged_film_that_comes_again_is_stored_again_and_its_report_stands(held: Holdings) -> None:
     purged(held)
+    with held.index.engine.begin() as connection:
+        connection.execute(update(instance).values(size=instance.c.size - 20))
     assert held.film("1.1") is Admission.RESTORED
     assert held.states() == {"1.1.1": FileState.KEPT}
     assert held.files()[0] == 1
@@ -280,6 +282,10 @@ def test_a_purged_film_that_comes_again_is_stored_again_and_its_report_stands(he
     assert (audit.conserved, audit.received, audit.fates["delivered"]) == (True, 1, 1)
     (row,) = IndexQueries(held.index.engine).studies()
     assert (row.state, row.revision) == (StudyState.REPORTED, 1)
+    # Another sender's file meta has another length, and is whole all the same.
+    with held.index.engine.connect() as connection:
+        row = connection.execute(select(instance.c.size, instance.c.file)).one()
+    assert row.size == held.spool.path(row.file).stat().st_size
     # Its age counts from the new reception.
     assert ("films_days", "films") not in went(held.purge(**ALL))
     assert held.film("1.1") is Admission.REPEATED

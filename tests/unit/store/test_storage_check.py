@@ -62,6 +62,15 @@ def test_every_file_is_read_in_turn(stored: Stored) -> None:
     assert stored.check.check(Part.RESULTS, 2) == 0
 
 
+def test_a_film_that_came_under_a_clock_that_was_ahead_is_repaired_too(stored: Stored) -> None:
+    path, _ = stored.receive(1)
+    with stored.index.engine.begin() as connection:
+        connection.execute(update(instance).values(received_at=stored.clock.now + 1e7))
+    assert stored.receive(1)[1] is Admission.REPEATED
+    path.unlink()
+    assert stored.receive(1)[1] is Admission.REPAIRED
+
+
 def test_damage_is_logged_once_and_ends_when_the_film_is_sent_again(
     stored: Stored, caplog: pytest.LogCaptureFixture
 ) -> None:
