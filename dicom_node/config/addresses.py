@@ -5,6 +5,7 @@ What they check is the form: whether a name resolves and whether somebody answer
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -131,6 +132,27 @@ def is_within(address: str, networks: Iterable[str]) -> bool:
         return False
     mapped = getattr(found, "ipv4_mapped", None) or found
     return any(mapped in ipaddress.ip_network(network) for network in networks)
+
+
+@functools.lru_cache(4096)
+def plain_address(host: str) -> str:
+    """Return an address in one spelling; an IPv4 address that an IPv6 socket reports becomes plain."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+@functools.lru_cache(4096)
+def network_of(host: str) -> str:
+    """Return what counts as one address: an IPv4 address, or the /64 network of an IPv6 address.
+
+    A machine with IPv6 chooses the last 64 bits of its address itself (RFC 4291 2.5.1).
+    """
+    address = plain_address(host)
+    return str(ipaddress.ip_network(f"{address}/64", strict=False)) if ":" in address else address
 
 
 Host = Annotated[str, AfterValidator(check_host)]

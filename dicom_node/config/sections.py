@@ -125,7 +125,8 @@ class OidcSettings(Section):
     )
     page_url: str | None = Field(
         None,
-        description="address of the page for readers; the provider redirects to PAGE_URL/login/oidc/back",
+        description="address of the page for readers, which DICOMweb names too; the provider redirects to "
+        "PAGE_URL/login/oidc/back",
     )
     scopes: tuple[str, ...] = Field(
         ("openid", "profile"), description="scopes to request; openid must be among them"
@@ -151,6 +152,8 @@ class OidcSettings(Section):
 
     @model_validator(mode="after")
     def _check(self) -> OidcSettings:
+        if self.page_url is not None and not is_origin(self.page_url):
+            raise ValueError("page_url must be an address without a path, such as https://reading.example")
         if self.issuer is None:
             return self
         if not self.client_id or not self.page_url:
@@ -158,8 +161,6 @@ class OidcSettings(Section):
         parts = urlsplit(self.issuer)
         if parts.query or parts.fragment or not is_confidential(self.issuer):
             raise ValueError("issuer must be an https address, such as https://id.example")
-        if not is_origin(self.page_url):
-            raise ValueError("page_url must be an address without a path, such as https://reading.example")
         if "openid" not in self.scopes:
             raise ValueError("scopes must contain openid")
         return self

@@ -90,9 +90,12 @@ def withdraw(
         equipment=this_installation(settings),
     )
     check_result(note)
-    entry = EncodedResult(
-        REJECTION_NOTE, str(note.SOPInstanceUID), str(note.SOPClassUID), spool.keep(encoded(note))
-    )
+    kept = spool.keep(encoded(note))
+    entry = EncodedResult(REJECTION_NOTE, str(note.SOPInstanceUID), str(note.SOPClassUID), kept)
     names = [destination.name for destination in settings.destinations]
-    stopped, told = RecordedResults(index.engine).withdraw(recorded, entry, names)
+    try:
+        stopped, told = RecordedResults(index.engine).withdraw(recorded, entry, names)
+    except NodeError as error:
+        spool.path(kept.name).unlink(missing_ok=True)
+        raise NodeError(f"study {study_instance_uid}: {error}") from None
     return Withdrawal(len(recorded.results), stopped, tuple(told), entry.sop_instance_uid)

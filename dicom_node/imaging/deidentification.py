@@ -36,6 +36,8 @@ from dicom_node.imaging.pixel_mask import Rectangle, mask
 from dicom_node.imaging.pseudonyms import Pseudonyms
 
 EDITION: Final = "PS3.15 2026c"
+_NOTICE: Final = "RESEARCH USE ONLY"
+"""What the results of this node say of themselves; it names nobody, and stays."""
 """Edition of the table."""
 
 _DUMMY: Final = "ANONYMIZED"
@@ -168,8 +170,11 @@ def deidentify(
     with attributes.tolerance():
         check_content(ds, options)
         cleaner = _Cleaner(pseudonyms, options, ds)
+        marked = _NOTICE in attributes.text(ds, "SeriesDescription")
         cleaner.clean(ds)
         cleaner.remove_echoes(ds)
+        if marked:
+            ds.SeriesDescription = _NOTICE
         if options.masks and "PixelData" in ds:
             mask(ds, options.masks, decode)
             ds.BurnedInAnnotation = "NO"

@@ -207,6 +207,14 @@ class CaseReadings(database.Repository):
                 ],
             )
 
+    def studies_of(self, reader_study_id: int) -> frozenset[int]:
+        """Return the numbers of the studies that are cases of a reader study."""
+        query = select(reader_study_case.c.study_id).where(
+            reader_study_case.c.reader_study_id == reader_study_id
+        )
+        with database.reading(self._engine) as connection:
+            return frozenset(connection.execute(query).scalars())
+
     def hidden_studies(self, reader: str) -> frozenset[int]:
         """Return the numbers of the studies whose model answer must not be shown to a reader.
 

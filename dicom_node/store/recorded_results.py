@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Select, or_, select, update
 
+from dicom_node.errors import NodeError
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import EncodedResult, insert_result
 from dicom_node.store.delivery_queue import apply_event
@@ -137,6 +138,11 @@ class RecordedResults(database.Repository):
             Number of deliveries that were stopped.
         list of str
             Names of the destinations that get the note.
+
+        Raises
+        ------
+        NodeError
+            When somebody else has withdrawn one of the results meanwhile; then nothing is changed.
         """
         now = self._clock()
         ids = [entry.id for entry in recorded.results]
@@ -144,11 +150,13 @@ class RecordedResults(database.Repository):
             delivery.c.state.in_(sorted(DELIVERED)), delivery.c.attempts > 0, delivery.c.owner.is_not(None)
         )
         with database.writing(self._engine) as connection:
-            connection.execute(
+            withdrawn = connection.execute(
                 update(result)
                 .where(result.c.id.in_(ids), result.c.withdrawn_at.is_(None))
                 .values(withdrawn_at=now)
-            )
+            ).rowcount
+            if withdrawn != len(ids):
+                raise NodeError("its results are being withdrawn by somebody else; see `dicom-node status`")
             holders = set(
                 connection.execute(
                     select(delivery.c.destination).where(delivery.c.result_id.in_(ids), touched).distinct()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import logging
 import math
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from dicom_node.config.addresses import plain_address
 from dicom_node.config.sections import DicomSettings
 from dicom_node.dimse import rejection
 from dicom_node.dimse.pdu import APPLICATION_CONTEXT, AssociateRequest
@@ -52,27 +52,6 @@ def resolve(host: str) -> frozenset[str]:
     """
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return frozenset(plain_address(str(address[0])) for *_, address in found)
-
-
-@functools.lru_cache(4096)
-def plain_address(host: str) -> str:
-    """Return an address in one spelling; an IPv4 address that an IPv6 socket reports becomes plain."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
-
-
-@functools.lru_cache(4096)
-def network_of(host: str) -> str:
-    """Return what counts as one address: an IPv4 address, or the /64 network of an IPv6 address.
-
-    A machine with IPv6 chooses the last 64 bits of its address itself (RFC 4291 2.5.1).
-    """
-    address = plain_address(host)
-    return str(ipaddress.ip_network(f"{address}/64", strict=False)) if ":" in address else address
 
 
 class PeerAddresses:

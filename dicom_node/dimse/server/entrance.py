@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias, TypeVar
 
-from dicom_node.dimse.server.admission import network_of, plain_address
+from dicom_node.config.addresses import network_of, plain_address
 
 _LOG = logging.getLogger(__name__)
 

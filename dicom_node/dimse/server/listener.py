@@ -18,6 +18,7 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation, AssociationServer
 
+from dicom_node.config.addresses import network_of, plain_address
 from dicom_node.config.sections import DicomSettings
 from dicom_node.dimse import rejection
 from dicom_node.dimse.contexts import (
@@ -25,7 +26,7 @@ from dicom_node.dimse.contexts import (
 )
 from dicom_node.dimse.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.pdu import AssociateRequest
-from dicom_node.dimse.server.admission import Admission, RejectedRequest, network_of, plain_address
+from dicom_node.dimse.server.admission import Admission, RejectedRequest
 from dicom_node.dimse.server.entrance import MAX_SILENT, Address, Entrance, crowding
 from dicom_node.dimse.server.messages import DimseRequest, MessageExchange
 from dicom_node.dimse.server.upper_layer import UpperLayer

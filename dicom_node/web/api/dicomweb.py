@@ -73,9 +73,10 @@ SeriesUID = Annotated[str, Path(pattern=_UID)]
 
 
 def studies_address(request: Request, context: WebContext) -> str:
-    """Return the address of the ``/studies`` resource, with the host name that the client uses."""
+    """Return the address of the ``/studies`` resource, as the settings or else the client name the page."""
     scheme = "https" if context.settings.web.https else request.url.scheme
-    return f"{scheme}://{request.url.netloc}{PREFIX}/studies"
+    page = context.settings.oidc.page_url or f"{scheme}://{request.url.netloc}"
+    return f"{page}{PREFIX}/studies"
 
 
 def json_response(content: Any, accepts: Sequence[MediaRange], warnings: Sequence[str] = ()) -> Response:

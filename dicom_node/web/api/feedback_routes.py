@@ -112,7 +112,7 @@ def fhir_file(reports: Iterable[ReadReport], what: str) -> Response:
 @router.get(
     "/studies/{study_id}/feedback.dcm",
     response_class=Response,
-    responses={200: {"description": "a structured report", **_DICOM}, **error_responses(404)},
+    responses={200: {"description": "a structured report", **_DICOM}, **error_responses(403, 404)},
 )
 def feedback_report(
     context: Context,
@@ -124,6 +124,7 @@ def feedback_report(
     view = study_or_404(context, study_id)
     if (content := write_feedback_report(context, view, by or user.name)) is None:
         raise HTTPException(404)
+    report = outgoing_report(context, content)
     context.access_log.record(user.name, user.address, "feedback export", study_id)
     headers = {"Content-Disposition": 'attachment; filename="feedback-research-use-only.dcm"'}
-    return Response(outgoing_report(context, content), media_type="application/dicom", headers=headers)
+    return Response(report, media_type="application/dicom", headers=headers)

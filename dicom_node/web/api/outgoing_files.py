@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from dicom_node.config.settings import Settings
 from dicom_node.dicomweb.server.objects import StoredObject
 from dicom_node.errors import NotAnalysable, NotDeidentified
 from dicom_node.imaging.deidentification import DeidentificationOptions, Retention
@@ -35,13 +36,30 @@ def outgoing_objects(context: WebContext, objects: Sequence[StoredObject]) -> li
 
 
 def outgoing_report(context: WebContext, content: bytes) -> bytes:
-    """Return a report without pixels, de-identified where the settings say so."""
+    """Return a report without pixels, de-identified where the settings say so.
+
+    Raises
+    ------
+    DicomWebError
+        403 where it would name a patient whom readers see by a pseudonym.
+    """
+    if not reports_may_leave(context.settings):
+        raise DicomWebError(
+            403,
+            'The report contains the patient\'s name: it needs web.patient = "name", or '
+            "deidentification.downloads.",
+        )
     if not context.settings.deidentification.downloads:
         return content
     with tempfile.NamedTemporaryFile(suffix=".dcm") as file:
         file.write(content)
         file.flush()
         return _deidentifier(context).file(Path(file.name)).content
+
+
+def reports_may_leave(settings: Settings) -> bool:
+    """Return whether readers may have reports as DICOM: they see names, or reports leave without identity."""
+    return settings.web.patient == "name" or settings.deidentification.downloads
 
 
 def _deidentifier(context: WebContext) -> Deidentifier:

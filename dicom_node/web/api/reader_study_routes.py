@@ -150,17 +150,25 @@ def study_with_results(context: WebContext, user: CurrentUser, reader_study_id: 
     HTTPException
         404 when there is none.
     Blinded
-        When the admin reads in it and it is open.
+        When the admin reads in it, or in another one over one of its cases, and that is open.
     """
     found = reader_study_or_404(context, user, reader_study_id)
-    if withholds_results(user, found):
-        raise Blinded("You read in this reader study, so its results are shown to you when it is closed.")
+    if withholds_results(context, user, found):
+        raise Blinded(
+            "You read such cases in an open reader study: the results are shown to you when it is closed."
+        )
     return found
 
 
-def withholds_results(user: CurrentUser, found: ReaderStudy) -> bool:
-    """Return whether results would tell a reader of an open reader study about the model and the others."""
-    return found.closed_at is None and user.name in found.readers
+def withholds_results(context: WebContext, user: CurrentUser, found: ReaderStudy) -> bool:
+    """Return whether results would tell a reader of an open reader study about the model and the others.
+
+    It may be another reader study over the same cases.
+    """
+    if found.closed_at is None and user.name in found.readers:
+        return True
+    readings = CaseReadings(context.engine)
+    return not readings.hidden_studies(user.name).isdisjoint(readings.studies_of(found.id))
 
 
 def shown_progress(context: WebContext, user: CurrentUser, found: ReaderStudy) -> dict[str, int]:

@@ -7,6 +7,7 @@ rows are found by study and time in one query, and the trail is evidence that no
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -81,17 +82,19 @@ class AccessLog(database.Repository):
         """
         now, key = self._clock(), (reader, address, action, study_id)
         with self._lock:
-            if not always and now - self._seen.get(key, 0) < SAME_SECONDS:
+            # Nothing is the same as what comes later, by a clock that was set back.
+            if not always and 0 <= now - self._seen.get(key, -math.inf) < SAME_SECONDS:
                 return
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
-            self._seen[key] = now
         with database.writing(self._engine) as connection:
             connection.execute(
                 access.insert().values(
                     at=now, reader=reader, address=address, action=action, study_id=study_id
                 )
             )
+        with self._lock:  # once it is written: what failed is recorded when it is tried again
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            self._seen[key] = now
         if (trail := self._trail) is not None:
             trail.record_about(
                 lambda: message_of(

@@ -19,6 +19,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
 
+from dicom_node.config.addresses import network_of
 from dicom_node.errors import NodeError
 from dicom_node.store import database
 from dicom_node.store.tables import account, saved_filter, session
@@ -142,13 +143,17 @@ class Accounts(database.Repository):
         Raises
         ------
         NodeError
-            When there is no such account, or the password is too short.
+            When there is no such account, the password is too short, or the account is an identity
+            provider's, which would be cut off from it.
         """
         values: dict[str, object] = {} if role is None else {"role": role}
         if password is not None:
             values["password"] = _hashed(password)
         with database.writing(self._engine) as connection:
             key = _key(connection, name)
+            stored = select(account.c.password).where(account.c.id == key)
+            if password is not None and str(connection.execute(stored).scalar_one()).startswith(_OIDC_PREFIX):
+                raise NodeError(f"{name} logs in at the identity provider, and has no password here")
             if values:
                 connection.execute(update(account).where(account.c.id == key).values(**values))
             connection.execute(delete(session).where(session.c.account_id == key))
@@ -215,6 +220,7 @@ class Accounts(database.Repository):
         if not 0 < seconds <= _LONGEST_SECONDS:
             raise NodeError(f"a token lasts for more than 0 and at most {_LONGEST_SECONDS // 86400} days")
         with database.writing(self._engine) as connection:
+            connection.execute(delete(session).where(session.c.expires_at < self._clock()))
             if connection.execute(select(session.c.token).where(_named(who.id, name))).first():
                 raise NodeError(f"{who.name} has a token {name!r} already; choose another name or revoke it")
             return self._begin(connection, who, "token", seconds, name)
@@ -302,9 +308,10 @@ class LoginThrottle:
         shared
             True for the address of a proxy: then only the attempts with one name are limited.
         """
-        here = shared or self._limiter.hit(RateLimitItemPerMinute(10 * LOGINS_PER_MINUTE), "all", address)
+        place = network_of(address)
+        here = shared or self._limiter.hit(RateLimitItemPerMinute(10 * LOGINS_PER_MINUTE), "all", place)
         one = RateLimitItemPerMinute(LOGINS_PER_MINUTE)
-        return here and self._limiter.hit(one, "one", address, name[: NAME_LENGTH + 1])
+        return here and self._limiter.hit(one, "one", place, name[: NAME_LENGTH + 1])
 
 
 def _hashed(password: str) -> str:

@@ -19,7 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicom_node.config.addresses import is_loopback
+from dicom_node.config.addresses import is_loopback, network_of
 from dicom_node.config.web import WebSettings
 
 SECURITY_HEADERS: Mapping[str, str] = {
@@ -121,7 +121,7 @@ def _sender(scope: Scope, headers: Headers) -> tuple[str, str]:
     """Return what requests are counted by: the address, and the credentials where many share the address."""
     address = scope["client"][0] if scope.get("client") else ""
     if not scope.get("state", {}).get("shared"):
-        return address, ""
+        return network_of(address), ""
     shown = f"{headers.get('authorization', '')} {headers.get('cookie', '')}"
     return address, hashlib.sha256(shown.encode()).hexdigest()
 

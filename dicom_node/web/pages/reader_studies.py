@@ -81,7 +81,7 @@ def show_reader_study(
 ) -> HTMLResponse:
     """Show one reader study: progress, and its results to an admin."""
     found = reader_study_or_404(context, user, reader_study_id)
-    withheld = withholds_results(user, found)
+    withheld = withholds_results(context, user, found)
     results = compute_results(context.engine, found) if user.admin and not withheld else None
     if results is not None:
         context.access_log.record(user.name, user.address, "reader study export")

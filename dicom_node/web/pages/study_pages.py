@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from dicom_node.config.served_models import ModelRole
 from dicom_node.web.api.feedback_routes import OpinionIn, record_opinion
 from dicom_node.web.api.note_routes import NoteIn, NoteNumber, change_tag, remove_note, write_note
+from dicom_node.web.api.outgoing_files import reports_may_leave
 from dicom_node.web.api.parameters import (
     ModelPosition,
     SearchIn,
@@ -115,7 +116,8 @@ def show_study(
         tags=context.notes.tags_of(study_id),
         notes=context.notes.notes_of(study_id),
         all_tags=context.notes.all_tags(),
-        has_feedback=any(each.reader == user.name for found in opinions.values() for each in found),
+        has_feedback=reports_may_leave(context.settings)
+        and any(each.reader == user.name for found in opinions.values() for each in found),
         case_films=case_film_names(context, view),
         has_films=context.settings.retrieval.films is not None,
         own_studies=context.settings.retrieval.own_studies,

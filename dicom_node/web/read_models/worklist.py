@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -254,7 +255,9 @@ def _decode_cursor(cursor: str) -> tuple[float | None, int]:
         value, key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError, TypeError):
         raise InvalidCursor from None
-    if type(key) is not int or not isinstance(value, float | None):
+    if type(key) is not int or not 0 < key < 2**31 or not isinstance(value, float | None):
+        raise InvalidCursor
+    if value is not None and not math.isfinite(value):
         raise InvalidCursor
     return value, key
 

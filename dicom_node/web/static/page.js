@@ -2,6 +2,7 @@
 "use strict";
 
 const SETTLE_MS = 300;
+const AGAIN_MS = 5000;
 const PLACE = { target: "#live", select: "#live", swap: "outerHTML" };
 
 // -- live updates: on an event of the node the page fetches itself and replaces the changed part
@@ -52,8 +53,12 @@ function concerns(ids) {
   return here.dataset.live === "list" || ids.length === 0 || ids.includes(Number(here.dataset.study));
 }
 
-if (listened && listened.dataset.live) {
-  const events = new EventSource("/api/v1/events");
+// A browser goes on after a broken connection by itself, and never after an answer that is an error, such as that of a
+// proxy before a node that starts again.
+let events = null;
+let pause = AGAIN_MS;
+function listen() {
+  events = new EventSource("/api/v1/events");
   events.addEventListener("studies", (event) => {
     if (concerns(JSON.parse(event.data).ids)) soon();
   });
@@ -61,11 +66,19 @@ if (listened && listened.dataset.live) {
     if (word.dataset.state === "lost") soon();
     word.dataset.state = "current";
     word.textContent = "live";
+    pause = AGAIN_MS;
   });
   events.addEventListener("error", () => {
     word.dataset.state = "lost";
     word.textContent = "connection lost";
+    if (events.readyState !== EventSource.CLOSED) return;
+    setTimeout(listen, pause);
+    pause = Math.min(2 * pause, 12 * AGAIN_MS);
   });
+}
+
+if (listened && listened.dataset.live) {
+  listen();
   addEventListener("pagehide", () => events.close());
 }
 

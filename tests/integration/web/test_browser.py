@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import Browser, BrowserContext, Route, expect
 
 from dicom_node.config.sections import RetrievalSettings
 from dicom_node.store.analysis_records import (
@@ -508,3 +508,19 @@ def test_axe_finds_nothing_of_weight(node: OfflineNode, visit: Visit, path: str)
     found = Axe().run(page).response["violations"]
     weighty = [each for each in found if each["impact"] != "minor"]
     assert not weighty, [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in weighty]
+
+
+def test_a_page_listens_again_after_an_answer_that_is_an_error(visit: Visit) -> None:
+    refused: list[str] = []
+
+    def answer(route: Route) -> None:
+        if refused:
+            route.continue_()
+        else:  # as a proxy before a node that starts again
+            refused.append(route.request.url)
+            route.fulfill(status=502)
+
+    visit.page.route("**/api/v1/events", answer)
+    page = visit.go("/")
+    expect(page.locator("#live-state")).to_have_text("connection lost")
+    expect(page.locator("#live-state")).to_have_text("live", timeout=20_000)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select, update
 
+from dicom_node.errors import NodeError
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.delivery_queue import DeliveryQueue
@@ -139,7 +140,7 @@ def test_a_withdrawal_goes_to_those_that_hold_or_may_hold_a_result_and_stops_the
     assert "2.25.9" in [each.sop_instance_uid for each in notes]
 
 
-def test_a_second_withdrawal_leaves_the_time_of_the_first(
+def test_of_two_withdrawals_at_once_one_is_told_and_the_other_refused(
     index: Index, leases: AnalysisLeases, results: RecordedResults, clock: Clock
 ) -> None:
     complete_study(index)
@@ -148,8 +149,11 @@ def test_a_second_withdrawal_leaves_the_time_of_the_first(
     results.withdraw(study, NOTE, ["pacs"])
     first = clock.now
     clock.now += 60
-    results.withdraw(study, replace(encoded_result("2.25.10"), kind=REJECTION_NOTE), ["pacs"])
+    with pytest.raises(NodeError, match="being withdrawn by somebody else"):
+        results.withdraw(study, replace(encoded_result("2.25.10"), kind=REJECTION_NOTE), ["pacs"])
     with database.reading(index.engine) as connection:
+        kinds = connection.execute(select(result.c.kind)).scalars().all()
+        assert kinds.count(REJECTION_NOTE) == 1
         times = connection.execute(select(result.c.withdrawn_at).where(result.c.kind == "sr")).scalars()
         assert list(times) == [first, first]
 

@@ -178,6 +178,20 @@ def test_an_admin_who_reads_sees_the_results_at_the_end(node: OfflineNode, peopl
     assert "ROC AUC" in ada.client.get(f"/reader-studies/{number}").text
 
 
+def test_no_other_reader_study_over_the_cases_tells_the_answers(
+    node: OfflineNode, people: dict[str, Person]
+) -> None:
+    ada = people["ada"]
+    other = ada.make(studies_of(node), ["rita"], "unaided")
+    files = [f"/api/v1/reader-studies/{other}/{what}" for what in ("results", "results.csv", "readings.csv")]
+    assert all(ada.client.get(path).status_code == 200 for path in files)
+    own = ada.make(studies_of(node), ["ada"], "unaided", name="of her own")
+    assert all(ada.client.get(path).status_code == 403 for path in files)
+    assert "ROC AUC" not in ada.client.get(f"/reader-studies/{other}").text
+    ada.post(f"/reader-studies/{own}/close")
+    assert all(ada.client.get(path).status_code == 200 for path in files)
+
+
 def test_a_study_that_is_compared_with_a_hidden_one_is_hidden_too(
     node: OfflineNode, people: dict[str, Person]
 ) -> None:

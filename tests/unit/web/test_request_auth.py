@@ -374,6 +374,13 @@ def test_the_address_of_a_proxy_has_no_limit_of_its_own() -> None:
     assert throttle.allowed("10.0.0.1", "rita", shared=True)
 
 
+def test_the_addresses_of_one_ipv6_network_count_as_one() -> None:
+    throttle = LoginThrottle()
+    one_network = [f"2001:db8:1:2::{number:x}" for number in range(1, 3 * LOGINS_PER_MINUTE)]
+    assert sum(throttle.allowed(address, "ada") for address in one_network) == LOGINS_PER_MINUTE
+    assert throttle.allowed("2001:db8:1:3::1", "ada")
+
+
 def test_requests_are_counted_for_each_reader_behind_a_proxy(guarded: OfflineNode) -> None:
     web = guarded.settings.web.model_copy(update={"requests_per_minute": 5})
     guarded.settings = guarded.settings.model_copy(update={"web": web})

@@ -45,6 +45,7 @@ def node(tmp_path: Path) -> Iterator[OfflineNode]:
 
 def test_what_a_reader_said_comes_as_a_report_with_that_person_as_observer(node: OfflineNode) -> None:
     key = report_of(film()).findings[0].key
+    adjust(node, "name")
     with node.browser() as client:
         assert "feedback.dcm" not in client.get("/studies/1").text
         assert client.get("/api/v1/studies/1/feedback.dcm").status_code == 404
@@ -67,8 +68,40 @@ def test_what_a_reader_said_comes_as_a_report_with_that_person_as_observer(node:
 
 def test_a_withdrawn_report_is_judged_no_more(node: OfflineNode) -> None:
     key = report_of(film()).findings[0].key
+    adjust(node, "name")
     with node.browser() as client:
         node.context.feedback.record(1, key, "local", Verdict.AGREE, "")
         token = client.get("/studies/1").text.split('name="csrf" value="')[1].split('"')[0]
         client.post("/studies/1/retract", data={"csrf": token, "reason": "another patient"})
         assert client.get("/api/v1/studies/1/feedback.dcm").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("patient", "downloads", "status"),
+    [("pseudonym", False, 403), ("pseudonym", True, 200), ("name", True, 200), ("name", False, 200)],
+)
+def test_a_report_names_the_patient_only_where_readers_see_names(
+    node: OfflineNode, patient: str, downloads: bool, status: int
+) -> None:
+    adjust(node, patient, downloads=downloads)
+    with node.browser() as client:
+        node.context.feedback.record(1, report_of(film()).findings[0].key, "local", Verdict.AGREE, "")
+        answer = client.get("/api/v1/studies/1/feedback.dcm")
+        assert ("feedback.dcm" in client.get("/studies/1").text) == (status == 200)
+    assert answer.status_code == status
+    if status == 403:
+        assert "web.patient" in answer.json()["error"]
+        return
+    ds = dcmread(io.BytesIO(answer.content))
+    for value in (b"Doe^Jane", b"PAT-1", b"ACC-1", str(film().StudyInstanceUID).encode()):
+        assert (value in answer.content) == (not downloads)
+    assert ds.get("PatientIdentityRemoved") == ("YES" if downloads else None)
+
+
+def adjust(node: OfflineNode, patient: str, *, downloads: bool = False) -> None:
+    settings = node.settings
+    update = {
+        "web": settings.web.model_copy(update={"patient": patient}),
+        "deidentification": settings.deidentification.model_copy(update={"downloads": downloads}),
+    }
+    node.settings = settings.model_copy(update=update)
