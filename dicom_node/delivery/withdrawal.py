@@ -21,7 +21,7 @@ from dicom_node.results.validation import check_result
 from dicom_node.store.analysis_leases import EncodedResult
 from dicom_node.store.index import Index
 from dicom_node.store.purge_trace import sentence
-from dicom_node.store.recorded_results import REJECTION_NOTE, RecordedResults
+from dicom_node.store.recorded_results import REJECTION_NOTE, AlreadyWithdrawn, RecordedResults
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def withdraw(
     names = [destination.name for destination in settings.destinations]
     try:
         stopped, told = RecordedResults(index.engine).withdraw(recorded, entry, names)
-    except NodeError as error:
+    except AlreadyWithdrawn as error:
         spool.path(kept.name).unlink(missing_ok=True)
         raise NodeError(f"study {study_instance_uid}: {error}") from None
     return Withdrawal(len(recorded.results), stopped, tuple(told), entry.sop_instance_uid)

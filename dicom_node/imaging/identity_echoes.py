@@ -65,11 +65,10 @@ def _identifying_texts(ds: Dataset) -> Iterator[str]:
     for tag in list(ds.keys()):
         try:
             element = ds[tag]
-            text = str(element.value)  # a name is decoded only here
+            name = str(element.value) if element.VR == "PN" else ""  # a name is decoded only here
         except attributes.MALFORMED:
             continue
-        if element.VR == "PN":
-            yield text
-        elif element.VR == "SQ":
+        yield name
+        if element.VR == "SQ":
             for item in element.value:
                 yield from _identifying_texts(item)

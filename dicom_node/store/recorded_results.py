@@ -19,6 +19,10 @@ REJECTION_NOTE = "rejection"
 """Kind of the rejection note, the result that withdraws other results."""
 
 
+class AlreadyWithdrawn(NodeError):
+    """Error of the second of two withdrawals at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedResult:
     """Result as it was written.
@@ -141,7 +145,7 @@ class RecordedResults(database.Repository):
 
         Raises
         ------
-        NodeError
+        AlreadyWithdrawn
             When somebody else has withdrawn one of the results meanwhile; then nothing is changed.
         """
         now = self._clock()
@@ -156,7 +160,7 @@ class RecordedResults(database.Repository):
                 .values(withdrawn_at=now)
             ).rowcount
             if withdrawn != len(ids):
-                raise NodeError("its results are being withdrawn by somebody else; see `dicom-node status`")
+                raise AlreadyWithdrawn("its results are withdrawn by somebody else; see `dicom-node status`")
             holders = set(
                 connection.execute(
                     select(delivery.c.destination).where(delivery.c.result_id.in_(ids), touched).distinct()

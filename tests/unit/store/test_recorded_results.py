@@ -5,13 +5,17 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select, update
 
-from dicom_node.errors import NodeError
 from dicom_node.store import database
 from dicom_node.store.analysis_leases import AnalysisLeases
 from dicom_node.store.delivery_queue import DeliveryQueue
 from dicom_node.store.index import Index
 from dicom_node.store.purge_trace import PurgeTrace
-from dicom_node.store.recorded_results import REJECTION_NOTE, RecordedResults, RecordedStudy
+from dicom_node.store.recorded_results import (
+    REJECTION_NOTE,
+    AlreadyWithdrawn,
+    RecordedResults,
+    RecordedStudy,
+)
 from dicom_node.store.states import FileState, ResultState, StudyState
 from dicom_node.store.tables import delivery, instance, result
 from tests.support.clock import Clock
@@ -149,7 +153,7 @@ def test_of_two_withdrawals_at_once_one_is_told_and_the_other_refused(
     results.withdraw(study, NOTE, ["pacs"])
     first = clock.now
     clock.now += 60
-    with pytest.raises(NodeError, match="being withdrawn by somebody else"):
+    with pytest.raises(AlreadyWithdrawn):
         results.withdraw(study, replace(encoded_result("2.25.10"), kind=REJECTION_NOTE), ["pacs"])
     with database.reading(index.engine) as connection:
         kinds = connection.execute(select(result.c.kind)).scalars().all()
