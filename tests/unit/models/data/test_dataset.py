@@ -13,12 +13,11 @@ from models.errors import DatasetError
 from tests.support.factories import chest
 
 
-@pytest.mark.parametrize("name", ["film.png", "film.tiff"])
-@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("film.png", np.uint16), ("film.tiff", np.uint16), ("film.tiff", np.int32)]
+)
 def test_a_film_of_16_bits_is_that_of_8(tmp_path: Path, name: str, kind: type) -> None:
     film = chest(96, 80)
-    if kind is np.int32 and name.endswith("png"):
-        pytest.skip("PNG holds no 32 bits")
     Image.fromarray(np.round(film * 65535).astype(kind)).save(tmp_path / name)
     Image.fromarray(np.round(film * 255).astype(np.uint8)).save(tmp_path / "film8.png")
     deep, shallow = read_film(tmp_path / name), read_film(tmp_path / "film8.png")
