@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.data.dataset import read_film
+from models.data.dataset import LabelledStudy, read_film
 from models.errors import DatasetError
 from tests.support.factories import chest
 
@@ -32,3 +32,10 @@ def test_other_numbers_are_refused(tmp_path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(tmp_path / "film.tiff")
     with pytest.raises(DatasetError, match="no integers from 0 to 65535"):
         read_film(tmp_path / "film.tiff")
+
+
+@pytest.mark.parametrize(("views", "expected"), [((), ("", "")), (("frontal", ""), ("frontal", ""))])
+def test_a_film_of_unknown_view_has_an_empty_one(views: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    films = (Path("a.png"), Path("b.png"))
+    study = LabelledStudy("1", "P", films, frozenset(), None, views=views)
+    assert study.films_with_views() == tuple(zip(films, expected, strict=True))

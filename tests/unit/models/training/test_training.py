@@ -8,6 +8,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -23,9 +24,11 @@ from models.bundles.predictor import Predictor
 from models.data.dataset import FilmDataset, LabelledStudy
 from models.data.openi import read_openi
 from models.errors import ModelError, RecipeError, TrainingError
+from models.labels.calibration import Calibration, calibrate
 from models.labels.vocabulary import load_vocabulary
 from models.processing.transforms import Preprocessing
 from models.processing.types import Film, Study
+from models.training import export
 from models.training.export import export_bundle, narrowed
 from models.training.film_batches import Augmentation, CachedFilms, StudyBatches
 from models.training.fit import Interrupted, WholeCheckpoints, fit
@@ -159,7 +162,7 @@ def test_what_a_data_set_does_not_speak_of_is_neither_true_nor_false(recipe: Rec
 
 
 def test_a_training_on_studies_of_which_some_labels_are_unknown_measures_the_known_ones(
-    recipe: Recipe, dataset, tmp_path: Path
+    recipe: Recipe, dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     known = frozenset({"cardiomegaly", "nodule"})
     studies = {
@@ -172,8 +175,18 @@ def test_a_training_on_studies_of_which_some_labels_are_unknown_measures_the_kno
     partly = FilmDataset(dataset.name, dataset.title, dataset.terms, studies)
     trained = fit(recipe, partly, VOCABULARY, run=tmp_path / "run")
     assert all(math.isfinite(epoch.val_loss) for epoch in read_history(tmp_path / "run"))
+    fitted: list[np.ndarray] = []
+
+    def noted(*arguments: Any, known: np.ndarray, **names: Any) -> Calibration:
+        fitted.append(known)
+        return calibrate(*arguments, known=known, **names)
+
+    monkeypatch.setattr(export, "calibrate", noted)
     bundle = export_bundle(recipe, trained, partly, path=tmp_path / "bundle")
     assert read_bundle(bundle.path).manifest.name == recipe.name
+    keys = [label.key for label in bundle.labels]
+    assert fitted[0].tolist() == [[study.knows(key) for key in keys] for study in partly.split("val")]
+    assert not fitted[0].all()
 
 
 def test_the_loss_passes_over_what_is_not_known_and_weighs_ranges_alike():

@@ -20,6 +20,8 @@ from dicom_node.web.read_models.study_headers import StudyHeaders
 from dicom_node.web.read_models.worklist import (
     PAGE_LENGTH,
     TOP_FINDINGS,
+    InvalidCursor,
+    _decode_cursor,
     read_worklist,
 )
 from dicom_node.web.read_models.worklist_query import Sort, WorklistQuery
@@ -312,3 +314,12 @@ def test_worklist_study_and_status_agree_on_which_studies_are_confirmed(node: Of
     assert confirmed()
     node.receive(1, 2)  # a late image: a new analysis is to come
     assert not confirmed()
+
+
+@pytest.mark.parametrize(
+    "value", [[None, 10**30], [None, 0], [None, -1], [float("nan"), 1], [float("inf"), 1], [1.5, True]]
+)
+def test_a_made_up_cursor_is_none(value: list[object]) -> None:
+    cursor = base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
+    with pytest.raises(InvalidCursor):
+        _decode_cursor(cursor)
