@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEGBaselin
 
 from dicom_node.errors import NotAnalysable, NotDeidentified
 from dicom_node.imaging import attributes
+from dicom_node.imaging.byte_order import WORD_BYTES, little_endian
 from dicom_node.imaging.transfer_syntaxes import ENCAPSULATED
 
 _BYTE_BITS = 8
@@ -54,7 +55,7 @@ def mask(ds: Dataset, rectangles: Iterable[Rectangle], decode: Callable[[], byte
         syntax == ExplicitVRBigEndian and ds.get("BitsAllocated") == _BYTE_BITS and ds["PixelData"].VR == "OW"
     )
     if paired:
-        content = _swapped(content)
+        content = little_endian(content + b"\0" * (len(content) % 2), WORD_BYTES["OW"])
     cells = _cells(ds, content, ">" if syntax == ExplicitVRBigEndian else "<")
     for each in rectangles:
         rows = slice(max(each.row, 0), max(each.row + each.rows, 0))
@@ -63,11 +64,9 @@ def mask(ds: Dataset, rectangles: Iterable[Rectangle], decode: Callable[[], byte
     masked = _planes(ds, cells, back=True).tobytes()
     vr = "OB" if ds.BitsAllocated <= _BYTE_BITS and syntax in ENCAPSULATED else ds["PixelData"].VR
     masked += b"\0" * (len(masked) % 2)
-    ds["PixelData"] = DataElement(0x7FE00010, vr, _swapped(masked) if paired else masked)
-
-
-def _swapped(content: bytes) -> bytes:
-    return np.frombuffer(content + b"\0" * (len(content) % 2), np.uint16).byteswap().tobytes()
+    ds["PixelData"] = DataElement(
+        0x7FE00010, vr, little_endian(masked, WORD_BYTES["OW"]) if paired else masked
+    )
 
 
 def _decoded(decode: Callable[[], bytes] | None) -> bytes:

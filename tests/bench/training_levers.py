@@ -21,7 +21,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import models
 from models.architectures.convnet import ConvNet
 from models.architectures.interface import Batch
 from models.data.dataset import FilmDataset, LabelledStudy, targets
@@ -46,6 +45,7 @@ from models.training.recipe import Recipe, Stage
 from models.training.recipe_file import read_recipe
 from tests.bench.marked_document import with_passage, write_measured
 from tests.bench.self_supervision import pretrained_backbone
+from tests.bench.training_ablation import RECIPE
 from tests.bench.training_replacements import (
     Asymmetric,
     ByEntropy,
@@ -61,7 +61,6 @@ from tests.support.peers import ROOT
 DOCUMENT = ROOT / "docs" / "levers.md"
 FIGURES = ROOT / "docs" / "training-levers.json"
 COMMAND = "python -m tests.bench.training_levers"
-RECIPE = Path(models.__file__).parent / "recipes" / "openi-findings.toml"
 EPOCHS, SIZE, AVERAGE_DECAY = 3, 112, 0.98
 LISTS = ("findings", "groups", "normality")
 

@@ -23,9 +23,9 @@ from pydicom.uid import ExplicitVRBigEndian
 from sqlalchemy import ColumnElement, Engine, and_, exists, or_, select
 
 from dicom_node.config.data_dir import DataDir
-from dicom_node.dicomweb.server.byte_order import WORD_BYTES, little_endian
 from dicom_node.errors import NodeError, NotAnalysable
 from dicom_node.imaging import attributes, value_representations
+from dicom_node.imaging.byte_order import WORD_BYTES, little_endian
 from dicom_node.imaging.pixels import read_header
 from dicom_node.store import database
 from dicom_node.store.purge_trace import PurgeTrace

@@ -40,9 +40,9 @@ from pydicom.uid import (
 )
 from python_multipart.multipart import parse_options_header
 
-from dicom_node.dicomweb.server.byte_order import WORD_BYTES, little_endian
 from dicom_node.dimse.server.identifiers import RefusedInstance, elements
 from dicom_node.imaging import attributes
+from dicom_node.imaging.byte_order import WORD_BYTES, little_endian
 from dicom_node.imaging.transfer_syntaxes import ENCAPSULATED
 from dicom_node.store.files import data_set_offset
 

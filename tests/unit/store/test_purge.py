@@ -518,14 +518,19 @@ def test_a_file_that_cannot_be_removed_is_tried_again(
     assert held.files() == (0, 0, 0)
 
 
-def test_a_file_that_cannot_be_removed_keeps_no_other(
-    held: Holdings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def forty_due(held: Holdings) -> None:
+    """Forty confirmed films that are old enough to go."""
     for number in range(40):
         held.film(f"1.{number}")
         held.end(f"1.{number}")
     held.confirm()
     held.clock.now += 11 * DAY
+
+
+def test_a_file_that_cannot_be_removed_keeps_no_other(
+    held: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forty_due(held)
     real, kept = Path.unlink, sorted(held.spool.names())[0]
 
     def unlink(path: Path, *, missing_ok: bool = False) -> None:
@@ -545,11 +550,7 @@ def test_a_file_that_cannot_be_removed_keeps_no_other(
 def test_a_disk_on_which_nothing_can_be_removed_ends_the_run(
     held: Holdings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(40):
-        held.film(f"1.{number}")
-        held.end(f"1.{number}")
-    held.confirm()
-    held.clock.now += 11 * DAY
+    forty_due(held)
 
     def unlink(_path: Path, **_options: object) -> None:
         raise OSError(30, os.strerror(30))

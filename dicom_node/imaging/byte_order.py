@@ -1,4 +1,4 @@
-"""Byte order of binary values: little endian in DICOMweb, however a file stores them (PS3.18 8.7.3.3.1)."""
+"""Byte order of binary values: files in Explicit VR Big Endian have the other one (PS3.5 7.3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORD_BYTES: Final[Mapping[str, int]] = MappingProxyType({"OW": 2, "OL": 4, "OF":
 
 
 def little_endian(content: bytes, word_bytes: int) -> bytes:
-    """Return words that are stored in big endian in little endian; bytes behind the last word stay."""
+    """Return big endian words in little endian, or the other way round; bytes behind the last word stay."""
     if word_bytes == 1:
         return content
     whole = len(content) // word_bytes * word_bytes
